@@ -1,0 +1,46 @@
+# The two commands of the README are `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo env check test test-slow format clean
+
+demo: $(VENV)/.runtime  ## explain how a full HD picture becomes tokens
+	$(BIN)/onevision explain --size 1920x1080 --output layout.png
+
+env: $(VENV)/.tests  ## make .venv with everything tests need
+
+check: $(VENV)/.tests  ## format, lint, types, import layers, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyrefly check --summarize-errors
+	$(BIN)/lint-imports
+	$(BIN)/codespell onevision tests docs README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md
+
+test: $(VENV)/.tests  ## the default tests
+	$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/.tests  ## the rest: true 0.5B shape, soak and kill tests
+	$(BIN)/python -m pytest -q -m slow --timeout=1800
+
+format: $(VENV)/.tests
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "onevision needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
+	$(PYTHON) -m venv $(VENV) \
+	    || { rm -rf $(VENV); echo "python3 -m venv failed; install your system's python3-venv"; exit 1; }
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.runtime
+	$(PIP_INSTALL) -e '.[test]'
+	@touch $@

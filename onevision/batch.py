@@ -1,0 +1,67 @@
+"""The named tensors that enter the model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from onevision.anyres import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInputs:
+    """A batch of B prompts, padded to the right, with all their pixels.
+
+    Visual tokens are already counted out in `input_ids`: one placeholder each, newlines included.
+    """
+
+    input_ids: Tensor  # [B, S] int64
+    attention_mask: Tensor  # [B, S] bool, False where a row is padded
+    visual_mask: Tensor  # [B, S] bool, True where a visual token stands
+    pixel_values: Tensor  # [N, 3, H, W] float32, the crops of all media in prompt order
+    layouts: tuple[Layout, ...]  # one per image or video, in prompt order
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each prompt [B]."""
+        return self.attention_mask.sum(1)
+
+    def to(self, device: torch.device | str) -> "ModelInputs":
+        """Return the batch with its tensors on `device`."""
+        return ModelInputs(
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            visual_mask=self.visual_mask.to(device),
+            pixel_values=self.pixel_values.to(device),
+            layouts=self.layouts,
+        )
+
+
+def stack(prompts: Sequence[ModelInputs], *, pad_id: int) -> ModelInputs:
+    """Join prompts into one batch, padded to the right with `pad_id`."""
+
+    def pad(rows: list[Tensor], value: int) -> Tensor:
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+    return ModelInputs(
+        input_ids=pad([row for p in prompts for row in p.input_ids], pad_id),
+        attention_mask=pad([row for p in prompts for row in p.attention_mask], 0),
+        visual_mask=pad([row for p in prompts for row in p.visual_mask], 0),
+        pixel_values=torch.cat([p.pixel_values for p in prompts]),
+        layouts=tuple(layout for p in prompts for layout in p.layouts),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBatch:
+    """B rows to learn from. What each position sees, and what predicts what, is spelled out."""
+
+    input_ids: Tensor  # [B, S] int64
+    visual_mask: Tensor  # [B, S] bool
+    position_ids: Tensor  # [B, S] int64
+    mask: Tensor  # [B, 1, S, S] bool, True where a query (third axis) sees a key
+    sources: Tensor  # [L] int64, flat positions (of B * S) whose hidden states are scored
+    targets: Tensor  # [L] int64, the id each should predict
+    pixel_values: Tensor  # [N, 3, H, W] float32
+    layouts: tuple[Layout, ...]

@@ -1,0 +1,134 @@
+"""Checkpoint directory of any known layout -> network, config, tokenizer, generation defaults."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from onevision.checkpoint.files import TensorFiles, find_tensors, read_json
+from onevision.checkpoint.names import IGNORED_SUFFIXES, Names, detect, rename
+from onevision.checkpoint.read_config import read_config
+from onevision.config import ModelConfig
+from onevision.errors import CheckpointError, ConfigError
+from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, Tokenizer
+from onevision.model.llava import LlavaNetwork
+
+TIED_HEAD = "language_model.head.weight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationDefaults:
+    """What generation_config.json says of ending and repeating."""
+
+    end_ids: tuple[int, ...]
+    repetition_penalty: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """What a checkpoint holds, read without its weights."""
+
+    directory: Path
+    names: Names | None  # None for our own layout
+    config: ModelConfig
+    files: TensorFiles
+    tensors: Mapping[str, str]  # our tensor name -> the key in the files
+
+    @property
+    def layout(self) -> str:
+        """The layout's name: onevision, lmms-lab or llava-hf."""
+        return "onevision" if self.names is None else self.names.layout
+
+
+def inspect(directory: Path) -> CheckpointInfo:
+    """Read a checkpoint's config and headers, and match every tensor. Raises CheckpointError."""
+    values = read_json(directory / "config.json")
+    files = find_tensors(directory)
+    keys = {k for k in files.homes if not k.endswith(IGNORED_SUFFIXES)}
+    names = detect(keys, where=str(directory))
+    try:
+        if names is None:
+            config = ModelConfig.from_dict(values)
+        else:
+            path = directory / "preprocessor_config.json"
+            preprocessor = read_json(path) if path.is_file() else {}
+            config = read_config(values, preprocessor, files.shapes, names)
+    except (ConfigError, CheckpointError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{directory}: {error}") from error
+    tensors = _match(config, files, keys, names, where=str(directory))
+    return CheckpointInfo(
+        directory=directory, names=names, config=config, files=files, tensors=tensors
+    )
+
+
+def load_network(
+    info: CheckpointInfo,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> LlavaNetwork:
+    """Build the network and fill it tensor by tensor; no second copy of the weights is held.
+
+    `dtype` None keeps the type of each tensor.
+    """
+    with torch.device("meta"):
+        network = LlavaNetwork(info.config)
+    for ours, key in info.tensors.items():
+        tensor = info.files.read(key).to(device=device, dtype=dtype)
+        network.load_state_dict({ours: tensor}, strict=False, assign=True)
+    if info.config.language.tie_embeddings:
+        network.language_model.head.weight = network.language_model.embedding.weight
+    return network.eval()
+
+
+def load_tokenizer(directory: Path) -> Tokenizer:
+    """Read a checkpoint's tokenizer. Raises CheckpointError."""
+    return Tokenizer.from_directory(directory)
+
+
+def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults:
+    """Read generation_config.json; without one, the chat's own end tokens stop the answer."""
+    path = directory / "generation_config.json"
+    values: dict[str, Any] = read_json(path) if path.is_file() else {}  # Any: foreign JSON
+    ends = values.get("eos_token_id")
+    if ends is None:
+        added = tokenizer.added_tokens
+        ends = [added[token] for token in (IM_END, END_OF_TEXT) if token in added]
+    return GenerationDefaults(
+        end_ids=tuple([ends] if isinstance(ends, int) else ends),
+        repetition_penalty=float(values.get("repetition_penalty") or 1.0),
+    )
+
+
+def _match(
+    config: ModelConfig, files: TensorFiles, keys: set[str], names: Names | None, *, where: str
+) -> dict[str, str]:
+    """Pair every tensor of the network with one of the files, strictly, shapes included."""
+    with torch.device("meta"):
+        expected = LlavaNetwork(config).state_dict()
+    if config.language.tie_embeddings:
+        expected.pop(TIED_HEAD)
+    tensors = {ours: rename(ours, names) for ours in expected}
+    missing = sorted(set(tensors.values()) - keys)
+    unexpected = sorted(keys - set(tensors.values()))
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{where}: {len(missing)} tensors are missing{_some(missing)}, "
+            f"{len(unexpected)} are unexpected{_some(unexpected)}"
+        )
+    for ours, key in tensors.items():
+        if files.shapes[key] != tuple(expected[ours].shape):
+            raise CheckpointError(
+                f"{where}: tensor {key} is {list(files.shapes[key])}; "
+                f"the config asks for {list(expected[ours].shape)}"
+            )
+    return tensors
+
+
+def _some(keys: list[str]) -> str:
+    if not keys:
+        return ""
+    more = f", and {len(keys) - 4} more" if len(keys) > 4 else ""
+    return f" ({', '.join(keys[:4])}{more})"

@@ -1,0 +1,51 @@
+"""The command line: one file a command. Only this room prints, and turns errors into exit codes.
+
+Every command imports its rooms when it runs, so that `onevision --help` starts at once.
+"""
+
+import os
+import sys
+
+import typer
+
+from onevision.cli.ask import ask
+from onevision.cli.chat import chat
+from onevision.cli.convert import convert
+from onevision.cli.demo import demo
+from onevision.cli.evaluate import evaluate
+from onevision.cli.explain import explain
+from onevision.cli.models import models
+from onevision.cli.train import train
+from onevision.errors import OneVisionError
+
+app = typer.Typer(
+    name="onevision",
+    help="LLaVA-OneVision: ask one model about images and videos.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(ask)
+app.command()(chat)
+app.command()(explain)
+app.command()(convert)
+app.command()(models)
+app.command()(demo)
+app.command()(train)
+app.command(name="eval")(evaluate)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit code 1."""
+    try:
+        app()
+    except OneVisionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone; say nothing more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

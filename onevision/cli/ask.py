@@ -1,0 +1,55 @@
+"""`onevision ask`: one question about images and videos."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onevision.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    MaxNewTokensOption,
+    ModelOption,
+    SeedOption,
+    TemperatureOption,
+    load_model,
+    usage_json,
+    user_parts,
+)
+from onevision.conversation import Conversation, Message
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    image: Annotated[list[Path] | None, typer.Option("--image", "-i", help="An image.")] = None,
+    video: Annotated[list[Path] | None, typer.Option("--video", "-v", help="A video.")] = None,
+    system: Annotated[str | None, typer.Option(help="A system message.")] = None,
+    num_frames: Annotated[int, typer.Option(help="The most frames of a video.")] = 32,
+    model: ModelOption = "tiny",
+    max_new_tokens: MaxNewTokensOption = 512,
+    temperature: TemperatureOption = 0.0,
+    seed: SeedOption = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask one question about any number of images and videos."""
+    parts = user_parts(question, images=image or [], videos=video or [], num_frames=num_frames)
+    messages = [Message("system", system)] if system else []
+    conversation = Conversation([*messages, Message("user", parts)])
+    loaded = load_model(model, device=device, dtype=dtype)
+    options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    if as_json:
+        reply = loaded.ask(conversation, **options)
+        values = {
+            "text": reply.text,
+            "finish_reason": reply.finish_reason,
+            "usage": usage_json(reply.usage),
+        }
+        print(json.dumps(values, ensure_ascii=False))
+        return
+    for piece in loaded.stream(conversation, **options):
+        print(piece, end="", flush=True)
+    print()

@@ -1,0 +1,85 @@
+"""`onevision explain`: how an image or a video is cut into crops and tokens."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onevision.cli.options import JsonOption, is_video, parse_size
+from onevision.conversation import Image, Video
+from onevision.errors import InputError
+
+if TYPE_CHECKING:
+    from onevision.config import ModelConfig
+    from onevision.explain import Explanation
+
+
+def explain(
+    files: Annotated[list[Path] | None, typer.Argument(help="Images and videos.")] = None,
+    size: Annotated[str | None, typer.Option(help="A size to explain, such as 1920x1080.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A PNG to draw.")] = None,
+    num_frames: Annotated[int, typer.Option(help="The most frames of a video.")] = 32,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="0.5b, 7b, 72b, tiny, or a checkpoint.")
+    ] = "0.5b",
+    as_json: JsonOption = False,
+) -> None:
+    """Show the crop grid, what is kept, and what it costs; needs no weights."""
+    from onevision.explain import explain_image, explain_video
+
+    if not files and size is None:
+        raise InputError("nothing to explain; give image or video files, or --size WIDTHxHEIGHT")
+    config = _config(model)
+    explanations = [
+        explain_video(Video(str(path), num_frames=num_frames), config)
+        if is_video(str(path))
+        else explain_image(Image(str(path)), config)
+        for path in files or []
+    ]
+    if size is not None:
+        explanations.append(explain_image(parse_size(size), config))
+    if as_json:
+        print(json.dumps([_values(e) for e in explanations], ensure_ascii=False))
+    else:
+        for explanation in explanations:
+            print(explanation.name, *(f"  {line}" for line in explanation.lines()), sep="\n")
+    if output is not None:
+        for path in _save(explanations, output):
+            if not as_json:
+                print(f"drawn: {path}")
+
+
+def _config(model: str) -> "ModelConfig":
+    from onevision.known_models import ARCHITECTURES
+
+    if model in ARCHITECTURES:
+        return ARCHITECTURES[model]
+    from onevision.checkpoint.hub import resolve
+    from onevision.checkpoint.load import inspect
+
+    return inspect(resolve(model)).config
+
+
+def _values(explanation: "Explanation") -> dict[str, Any]:  # Any: JSON
+    values: dict[str, Any] = {"name": explanation.name, "layout": asdict(explanation.layout)}
+    values |= asdict(explanation.cost)
+    if explanation.seconds is not None:
+        values["seconds"] = [round(s, 4) for s in explanation.seconds]
+    return values
+
+
+def _save(explanations: list["Explanation"], output: Path) -> list[Path]:
+    """Draw each explanation; the second and later get a number in their name."""
+    from onevision.explain import draw
+
+    paths = []
+    for number, explanation in enumerate(explanations, start=1):
+        path = output if number == 1 else output.with_stem(f"{output.stem}-{number}")
+        try:
+            draw(explanation).save(path, format="PNG")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        paths.append(path)
+    return paths

@@ -1,0 +1,82 @@
+"""Options and small acts that several commands share."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onevision.conversation import Image, Part, Text, Usage, Video
+from onevision.errors import InputError
+
+if TYPE_CHECKING:
+    from onevision.generate.answer import Model
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="'tiny', a checkpoint directory, or a hub id.")
+]
+DeviceOption = Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, ...")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+MaxNewTokensOption = Annotated[int, typer.Option(help="The most tokens of an answer.")]
+TemperatureOption = Annotated[float, typer.Option(help="0 is greedy; above, answers are drawn.")]
+SeedOption = Annotated[int | None, typer.Option(help="Makes drawn answers repeatable.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".flv", ".ogv")
+
+
+def load_model(name: str, *, device: str, dtype: str) -> "Model":
+    """Load a model, importing torch only now."""
+    from onevision.generate.answer import load
+
+    return load(name, device=device, dtype=dtype)
+
+
+def user_parts(
+    question: str, *, images: Sequence[Path], videos: Sequence[Path], num_frames: int
+) -> list[Part]:
+    """Return the content of a user message: images, videos, then the question."""
+    if not question.strip():
+        raise InputError("the question is empty; write what you want to know")
+    return [
+        *(Image(str(path)) for path in images),
+        *(Video(str(path), num_frames=num_frames) for path in videos),
+        Text(question),
+    ]
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    """Read "1920x1080" as (width, height). Raises InputError."""
+    match = re.fullmatch(r"(\d{1,6})[xX](\d{1,6})", size.strip())
+    if match is None:
+        raise InputError(f"size {size!r} is not WIDTHxHEIGHT; write for instance 1920x1080")
+    return int(match[1]), int(match[2])
+
+
+def is_video(path: str) -> bool:
+    """Whether a file's name says it is a video."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def describe_usage(usage: Usage) -> str:
+    """Say what an answer took: "105 image + 24 text tokens in, 3 out"."""
+    kinds = (
+        (usage.image_tokens, "image"),
+        (usage.video_tokens, "video"),
+        (usage.text_tokens, "text"),
+    )
+    into = " + ".join(f"{count:,} {kind}" for count, kind in kinds if count)
+    return f"{into} tokens in, {usage.completion_tokens} out"
+
+
+def usage_json(usage: Usage) -> dict[str, int]:
+    """Return usage as plain numbers."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "text_tokens": usage.text_tokens,
+        "image_tokens": usage.image_tokens,
+        "video_tokens": usage.video_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }

@@ -1,0 +1,207 @@
+"""Architectures as frozen values: what a checkpoint is, and how pictures and words enter it."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from onevision.anyres import AnyRes, ImageRule, SingleCrop, VideoRule
+from onevision.errors import ConfigError
+
+# Version of our own config.json and tensor names; raised when old readers would misread them.
+FORMAT_VERSION = 1
+
+Template = Literal["qwen_1_5", "plain"]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """A SigLIP tower, cut after `num_layers` blocks. The defaults are so400m-patch14-384."""
+
+    hidden_size: int = 1152
+    intermediate_size: int = 4304
+    # Blocks that run: so400m has 27, and its last one is never used.
+    num_layers: int = 26
+    num_heads: int = 16
+    image_size: int = 384
+    patch_size: int = 14
+    layer_norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        _positive(self, exclude=("layer_norm_eps",))
+        _divisible(self, "hidden_size", by="num_heads")
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_heads
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of one crop; a remainder at the right and bottom edge is never seen."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectorConfig:
+    """Linear layers from vision width to language width, exact GELU between them."""
+
+    # 1 is LLaVA v1's linear projector, 2 the MLP of everything later.
+    num_layers: int = 2
+
+    def __post_init__(self) -> None:
+        _positive(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageConfig:
+    """A Qwen2 decoder. The defaults are Qwen2-0.5B."""
+
+    vocab_size: int = 151936
+    hidden_size: int = 896
+    intermediate_size: int = 4864
+    num_layers: int = 24
+    num_heads: int = 14
+    num_kv_heads: int = 2
+    # Positions that were trained; a longer prompt is refused.
+    max_positions: int = 32768
+    rope_theta: float = 1e6
+    rms_norm_eps: float = 1e-6
+    # Whether the output head is the embedding itself.
+    tie_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        _positive(self, exclude=("rms_norm_eps", "tie_embeddings"))
+        _divisible(self, "hidden_size", by="num_heads")
+        _divisible(self, "num_heads", by="num_kv_heads")
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputConfig:
+    """How a conversation becomes ids and crops."""
+
+    # For the only image of a conversation.
+    image: ImageRule = field(default_factory=AnyRes)
+    # For every image of a conversation that holds several.
+    multi_image: ImageRule = field(default_factory=SingleCrop)
+    video: VideoRule = field(default_factory=VideoRule)
+    template: Template = "qwen_1_5"
+    # Pixels are scaled to 0..1, then normalised with these.
+    image_mean: Triple = (0.5, 0.5, 0.5)
+    image_std: Triple = (0.5, 0.5, 0.5)
+    # The id that stands for every visual token; any row of the embedding will do.
+    image_token_id: int = 151646
+
+    def __post_init__(self) -> None:
+        sizes = {(r.crop_size, r.patch_size) for r in (self.image, self.multi_image, self.video)}
+        if len(sizes) > 1:
+            raise ConfigError(f"image and video rules differ in crop and patch size: {sizes}")
+        if not all(std > 0 for std in self.image_std):
+            raise ConfigError(f"image_std is {self.image_std}; expected positive numbers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """One model: its three parts, and how input is prepared for it."""
+
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    projector: ProjectorConfig = field(default_factory=ProjectorConfig)
+    language: LanguageConfig = field(default_factory=LanguageConfig)
+    inputs: InputConfig = field(default_factory=InputConfig)
+    # Whether the learned end-of-row vector exists; it does from the second stage on.
+    image_newline: bool = True
+
+    def __post_init__(self) -> None:
+        rule, vision = self.inputs.image, self.vision
+        if (rule.crop_size, rule.patch_size) != (vision.image_size, vision.patch_size):
+            raise ConfigError(
+                f"crops of {rule.crop_size} px in patches of {rule.patch_size} do not fit a vision "
+                f"encoder of {vision.image_size} px in patches of {vision.patch_size}"
+            )
+        if not 0 <= self.inputs.image_token_id < self.language.vocab_size:
+            raise ConfigError(
+                f"image_token_id {self.inputs.image_token_id} is outside the vocabulary "
+                f"of {self.language.vocab_size}"
+            )
+
+    def to_json(self) -> str:
+        """Render as the text of our config.json."""
+        values = {"format_version": FORMAT_VERSION, "model_type": "onevision"} | _to_plain(self)
+        return json.dumps(values, indent=2) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Read the content of our config.json; unknown and missing keys are errors."""
+        values = dict(values)
+        version, kind = values.pop("format_version", None), values.pop("model_type", None)
+        if version != FORMAT_VERSION or kind != "onevision":
+            raise ConfigError(
+                f"found format_version {version!r} and model_type {kind!r}; "
+                f"this release reads {FORMAT_VERSION} and 'onevision'"
+            )
+        return _from_plain(cls, values, where="config")
+
+
+def _positive(config: object, exclude: tuple[str, ...] = ()) -> None:
+    for name, value in vars(config).items():
+        if name not in exclude and not value > 0:
+            raise ConfigError(f"{type(config).__name__}.{name} is {value}; expected more than 0")
+
+
+def _divisible(config: object, name: str, *, by: str) -> None:
+    value, divisor = vars(config)[name], vars(config)[by]
+    if value % divisor:
+        raise ConfigError(
+            f"{type(config).__name__}: {name} {value} is not a multiple of {by} {divisor}"
+        )
+
+
+def _to_plain(config: Any) -> dict[str, Any]:  # Any: a dataclass instance, of any class
+    """Return a dataclass as JSON values; members of a union carry their class in "rule"."""
+    plain: dict[str, Any] = {}
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        plain[name] = _to_plain(value) if is_dataclass(value) else asdict(config)[name]
+        if get_origin(kind) is UnionType and is_dataclass(value):
+            plain[name] = {"rule": type(value).__name__} | plain[name]
+    return plain
+
+
+def _from_plain(cls: type[Any], values: Any, where: str) -> Any:  # Any: values come from JSON
+    """Build dataclass `cls` from JSON values, strictly."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} is {values!r}; expected an object")
+    names = {f.name for f in fields(cls)}
+    if names != set(values):
+        raise ConfigError(
+            f"{where}: unknown keys {sorted(set(values) - names)}, "
+            f"missing keys {sorted(names - set(values))}"
+        )
+    hints = get_type_hints(cls)
+    return cls(**{k: _value(hints[k], v, f"{where}.{k}") for k, v in values.items()})
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:  # Any: a type hint and a JSON value
+    if get_origin(kind) is UnionType and isinstance(value, dict):
+        value = dict(value)
+        rule = value.pop("rule", None)
+        classes = {member.__name__: member for member in get_args(kind)}
+        if rule not in classes:
+            raise ConfigError(f"{where}.rule is {rule!r}; expected one of {sorted(classes)}")
+        return _from_plain(classes[rule], value, where)
+    if is_dataclass(kind):
+        assert isinstance(kind, type)
+        return _from_plain(kind, value, where)
+    if kind in (int, float, str, bool) and type(value) not in (
+        (int, float) if kind is float else (kind,)
+    ):
+        raise ConfigError(f"{where} is {value!r}; expected {kind.__name__}")
+    if isinstance(value, list):
+        return tuple(tuple(v) if isinstance(v, list) else v for v in value)
+    return value

@@ -1,0 +1,173 @@
+"""What people say to a model, and what it answers: plain values, free of torch and Pillow."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from onevision.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+    ImageSource = str | Path | bytes | PillowImage
+    VideoSource = str | Path | bytes | Sequence[PillowImage]
+
+Role = Literal["system", "user", "assistant"]
+Detail = Literal["auto", "low", "high"]
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words. They can never become control tokens, whatever they spell."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise InputError(f"Text holds {type(self.text).__name__}; expected a string")
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture: a path, encoded bytes, or a Pillow image.
+
+    `detail` says how closely it is looked at. "auto" follows the training rule: AnyRes for a
+    conversation's only image, one padded crop each where it holds several. "high" is AnyRes
+    in any company, "low" is one squashed crop without a newline.
+    """
+
+    source: "ImageSource"
+    detail: Detail = "auto"
+
+    def __post_init__(self) -> None:
+        if self.detail not in ("auto", "low", "high"):
+            raise InputError(f"detail is {self.detail!r}; expected 'auto', 'low' or 'high'")
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video: a path, encoded bytes, or a list of frames as Pillow images, used whole.
+
+    Of a file, `num_frames` frames are taken evenly from `start` to `end` (seconds), the first and
+    the last included; fewer if it has fewer. With `fps`, frames are taken that many times a second,
+    and evenly as above where that would exceed `num_frames`.
+    """
+
+    source: "VideoSource"
+    num_frames: int = 32
+    fps: float | None = None
+    start: float | None = None
+    end: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise InputError(f"num_frames is {self.num_frames}; expected at least 1")
+        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
+            raise InputError(f"fps is {self.fps}; expected a positive number")
+        for name, seconds in (("start", self.start), ("end", self.end)):
+            if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+                raise InputError(f"{name} is {seconds}; expected seconds, 0 or more")
+        if self.start is not None and self.end is not None and self.end < self.start:
+            raise InputError(f"the video part ends at {self.end} s, before its start {self.start}")
+
+
+Part = Text | Image | Video
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: a role, and parts in the order in which they are meant.
+
+    `content` may be a plain string. `media_separator` is put between an image or a video and the
+    text or media after it, unless that text brings whitespace of its own; training records,
+    which spell every character, set it to "".
+    """
+
+    role: Role
+    content: str | Sequence[Part]
+    media_separator: str = field(default="\n", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.role not in ("system", "user", "assistant"):
+            raise InputError(f"role is {self.role!r}; expected 'system', 'user' or 'assistant'")
+        parts = (Text(self.content),) if isinstance(self.content, str) else tuple(self.content)
+        for part in parts:
+            if not isinstance(part, Part):
+                raise InputError(
+                    f"a {self.role} message holds {type(part).__name__}; "
+                    "expected Text, Image or Video"
+                )
+            if self.role != "user" and not isinstance(part, Text):
+                raise InputError(f"a {self.role} message holds media; only user messages may")
+        object.__setattr__(self, "content", parts)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The content as parts."""
+        assert isinstance(self.content, tuple)
+        return self.content
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns in order: at most one system message, first; then user and assistant in turn."""
+
+    messages: Sequence[Message]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "messages", tuple(self.messages))
+        if not self.messages:
+            raise InputError("the conversation is empty; expected at least one user message")
+        turns = self.messages[1:] if self.messages[0].role == "system" else self.messages
+        expected: Role = "user"
+        for number, message in enumerate(turns, start=1):
+            if message.role != expected:
+                raise InputError(
+                    f"turn {number} is by {message.role!r}; expected {expected!r}: after an "
+                    "optional system message, user and assistant take turns"
+                )
+            expected = "assistant" if expected == "user" else "user"
+        if not turns:
+            raise InputError("the conversation has a system message alone; add a user message")
+
+    @property
+    def media(self) -> tuple[Image | Video, ...]:
+        """All images and videos, in order."""
+        return tuple(p for m in self.messages for p in m.parts if not isinstance(p, Text))
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether the last word is the user's."""
+        return self.messages[-1].role == "user"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens of one answer. The prompt is its text, image and video tokens together."""
+
+    text_tokens: int
+    image_tokens: int
+    video_tokens: int
+    completion_tokens: int
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens that went in."""
+        return self.text_tokens + self.image_tokens + self.video_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens that went in and came out."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """An answer: its words, why it ended ("stop" by itself, "length" at the limit), its cost."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage

@@ -1,0 +1,114 @@
+"""Examples -> training batches: independent questions about the same media share its prefix.
+
+A row is one shared prefix (system line, media) followed by branches (a question and its answer
+each). Every branch continues the prefix as if it stood alone: it sees the prefix and itself, its
+positions go on from the prefix, and its first token is predicted from the prefix's last.
+
+    ids        P P P P  a a a  b b b b        P: prefix, a and b: branches
+    position   0 1 2 3  4 5 6  4 5 6 7
+    previous   - 0 1 2  3 4 5  3 7 8 9        from which position a token is predicted
+    b sees     x x x x  . . .  x x x x
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from onevision.anyres import Layout
+from onevision.batch import TrainingBatch
+from onevision.inputs.chat import IGNORE
+from onevision.inputs.processor import Example
+
+PREFIX, PADDING = 0, -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One sequence of a training batch."""
+
+    input_ids: Tensor  # [S]
+    visual_mask: Tensor  # [S] bool
+    labels: Tensor  # [S]
+    position_ids: Tensor  # [S]
+    previous: Tensor  # [S], index of the position that predicts this one; -1 for the first
+    branch: Tensor  # [S], PREFIX or 1, 2, ...
+    pixel_values: Tensor  # [N, 3, H, W]
+    layouts: tuple[Layout, ...]
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+def share_prefix(examples: Sequence[Example]) -> Row:
+    """Join examples about the same media into one row.
+
+    What is shared reaches to the last visual token; of text-only examples, nothing is.
+    """
+    first = examples[0].inputs
+    visual = first.visual_mask[0].nonzero()
+    end = int(visual[-1]) + 1 if len(visual) else 0
+    prefix = first.input_ids[0, :end]
+    pieces = [_piece(examples[0], 0, end, start=0, previous=-1, branch=PREFIX)] if end else []
+    length = end
+    for number, example in enumerate(examples, start=1):
+        assert torch.equal(example.inputs.input_ids[0, :end], prefix)
+        stop = example.inputs.input_ids.shape[1]
+        pieces.append(_piece(example, end, stop, start=length, previous=end - 1, branch=number))
+        length += stop - end
+    joined = [torch.cat(column) for column in zip(*pieces, strict=True)]
+    return Row(
+        input_ids=joined[0],
+        visual_mask=joined[1],
+        labels=joined[2],
+        position_ids=joined[3],
+        previous=joined[4],
+        branch=joined[5],
+        pixel_values=first.pixel_values,
+        layouts=first.layouts,
+    )
+
+
+def collate(rows: Sequence[Row], *, pad_id: int = 0) -> TrainingBatch:
+    """Stack rows into a batch, padded to the longest."""
+
+    def pad(columns: list[Tensor], value: int) -> Tensor:
+        return torch.nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=value)
+
+    labels = pad([r.labels for r in rows], IGNORE)
+    previous = pad([r.previous for r in rows], -1)
+    branch = pad([r.branch for r in rows], PADDING)
+    batch_size, length = labels.shape
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    sees = (branch[:, None, :] == PREFIX) | (branch[:, None, :] == branch[:, :, None])
+
+    scored = (labels != IGNORE) & (previous >= 0)  # [B, S]
+    row_start = torch.arange(batch_size)[:, None] * length
+    return TrainingBatch(
+        input_ids=pad([r.input_ids for r in rows], pad_id),
+        visual_mask=pad([r.visual_mask for r in rows], 0),
+        position_ids=pad([r.position_ids for r in rows], 0),
+        mask=(sees & causal)[:, None],
+        sources=(previous + row_start)[scored],
+        targets=labels[scored],
+        pixel_values=torch.cat([r.pixel_values for r in rows]),
+        layouts=tuple(layout for r in rows for layout in r.layouts),
+    )
+
+
+def _piece(
+    example: Example, begin: int, stop: int, *, start: int, previous: int, branch: int
+) -> tuple[Tensor, ...]:
+    """Cut positions begin..stop of an example, to stand at `start` of a row."""
+    count = stop - begin
+    before = torch.arange(start - 1, start - 1 + count)
+    before[:1] = previous
+    return (
+        example.inputs.input_ids[0, begin:stop],
+        example.inputs.visual_mask[0, begin:stop],
+        example.labels[0, begin:stop],
+        torch.arange(begin, stop),
+        before,
+        torch.full((count,), branch),
+    )

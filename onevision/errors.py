@@ -1,0 +1,50 @@
+"""Every error a caller may want to catch.
+
+    OneVisionError
+    ├── InputError               what was asked cannot be done as asked
+    │   ├── MediaError           an image or a video cannot be used
+    │   └── ContextLengthError   the prompt does not fit the model's positions
+    ├── ModelError
+    │   ├── ModelNotFoundError   no such model
+    │   ├── ConfigError          settings that contradict themselves
+    │   └── CheckpointError      files that are missing, broken or of an unknown layout
+    └── DataError                a training record that cannot be used
+
+A message says what was found, what was expected and what to do. It fits one line.
+"""
+
+
+class OneVisionError(Exception):
+    """The root of all errors raised on purpose by this package."""
+
+
+class InputError(OneVisionError):
+    """A conversation or an option that cannot be served as given."""
+
+
+class MediaError(InputError):
+    """An image or a video that cannot be read, or is larger than allowed."""
+
+
+class ContextLengthError(InputError):
+    """A prompt that needs more positions than the model has."""
+
+
+class ModelError(OneVisionError):
+    """A model that cannot be built or loaded."""
+
+
+class ModelNotFoundError(ModelError):
+    """A model name that is neither bundled, nor a directory, nor a hub id."""
+
+
+class ConfigError(ModelError):
+    """A configuration that contradicts itself."""
+
+
+class CheckpointError(ModelError):
+    """Checkpoint files that are missing, damaged, or of an unknown layout."""
+
+
+class DataError(OneVisionError):
+    """A training record that cannot be used; the message names source, row and field."""

@@ -1,0 +1,83 @@
+"""Model + held-out questions -> answers and accuracy."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from onevision.conversation import Conversation, Message, Text
+from onevision.eval.heldout import NUM_QUESTIONS, Item, heldout
+from onevision.eval.scoring import exact_match
+from onevision.generate.answer import Model
+
+BATCH = 20
+MAX_ANSWER_TOKENS = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The answers to one scenario's questions."""
+
+    scenario: str
+    blind: bool
+    items: tuple[Item, ...]
+    answers: tuple[str, ...]
+
+    @property
+    def right(self) -> tuple[bool, ...]:
+        """Whether each answer is the expected one."""
+        return tuple(
+            exact_match(answer, item.question.answer)
+            for item, answer in zip(self.items, self.answers, strict=True)
+        )
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers, 0 to 1."""
+        return sum(self.right) / len(self.items)
+
+    def by_family(self) -> dict[str, tuple[int, int]]:
+        """Return (right, asked) of each question family."""
+        asked = Counter(item.question.family for item in self.items)
+        right = Counter(
+            item.question.family
+            for item, is_right in zip(self.items, self.right, strict=True)
+            if is_right
+        )
+        return {family: (right[family], count) for family, count in asked.items()}
+
+    def records(self) -> Iterator[dict[str, object]]:
+        """Give one JSON record an answer."""
+        for item, answer, right in zip(self.items, self.answers, self.right, strict=True):
+            yield {
+                "scenario": self.scenario,
+                "blind": self.blind,
+                "family": item.question.family,
+                "question": item.question.question,
+                "expected": item.question.answer,
+                "answer": answer,
+                "right": right,
+            }
+
+
+def run_heldout(
+    model: Model, scenario: str, *, count: int = NUM_QUESTIONS, blind: bool = False
+) -> Result:
+    """Ask the first `count` held-out questions of a scenario."""
+    items = tuple(heldout(scenario, count=count, blind=blind))
+    answers = [answer for batch in _batches(items) for answer in _ask(model, batch)]
+    return Result(scenario=scenario, blind=blind, items=items, answers=tuple(answers))
+
+
+def _ask(model: Model, items: tuple[Item, ...]) -> list[str]:
+    talks = [
+        Conversation([Message("user", [*item.media, Text(item.question.question)])])
+        for item in items
+    ]
+    return [r.text for r in model.ask_all(talks, max_new_tokens=MAX_ANSWER_TOKENS)]
+
+
+def _batches(items: Iterable[Item]) -> Iterator[tuple[Item, ...]]:
+    remaining = iter(items)
+    while batch := tuple(islice(remaining, BATCH)):
+        yield batch

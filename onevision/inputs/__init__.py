@@ -1,0 +1,1 @@
+"""Conversation -> ModelInputs: training and serving use the very same code."""

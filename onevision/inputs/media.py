@@ -1,0 +1,232 @@
+"""Opens images and videos: paths, bytes, Pillow images -> RGB images and video containers.
+
+The only file that opens media. Formats are recognised by content, never by file name, and only
+listed ones are opened; sizes are checked in the header, before any pixel exists.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import av
+import av.logging
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.Image import Image as PillowImage
+
+from onevision.errors import MediaError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+    from onevision.conversation import ImageSource, VideoSource
+
+MAX_IMAGE_PIXELS = 120_000_000
+MAX_FRAME_PIXELS = 36_000_000
+VIDEO_TIMEOUT_SECONDS = 20.0
+
+IMAGE_FORMATS = (
+    "AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP",
+)  # fmt: skip
+VIDEO_CODECS = frozenset(
+    {"av1", "gif", "h263", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "theora",
+     "vp8", "vp9", "wmv2"}
+)  # fmt: skip
+# Container format by (offset, magic bytes).
+VIDEO_FORMATS = (
+    (4, b"ftyp", "mov"),
+    (4, b"moov", "mov"),
+    (4, b"mdat", "mov"),
+    (4, b"wide", "mov"),
+    (4, b"free", "mov"),
+    (0, b"\x1a\x45\xdf\xa3", "matroska"),
+    (8, b"AVI ", "avi"),
+    (0, b"GIF8", "gif"),
+    (0, b"\x00\x00\x01\xba", "mpeg"),
+    (188, b"\x47", "mpegts"),
+    (0, b"OggS", "ogg"),
+    (0, b"FLV", "flv"),
+)
+
+
+def name_of(source: "ImageSource | VideoSource") -> str:
+    """Return how messages call a source: its path, or what it is."""
+    if isinstance(source, bytes):
+        return f"{len(source)} bytes"
+    if isinstance(source, str | Path):
+        return str(source)
+    return "image" if isinstance(source, PillowImage) else "list of frames"
+
+
+def open_image(source: "ImageSource") -> PillowImage:
+    """Return a picture as 8-bit RGB, upright, with transparency on white.
+
+    The first frame of an animation is taken. Raises MediaError.
+    """
+    if isinstance(source, PillowImage):
+        return _to_rgb(source, name_of(source))
+    name = name_of(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # our own pixel limit stands; broken EXIF is ignored
+        with _open(source, name, kind="image") as file:
+            try:
+                image = Image.open(file, formats=IMAGE_FORMATS)
+            except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+                raise _not_an_image(error, name) from error
+            _check_pixels(image.width, image.height, MAX_IMAGE_PIXELS, name)
+            try:
+                image.load()
+            except Exception as error:  # Pillow's decoders raise many kinds
+                raise MediaError(
+                    f"{name}: the image is damaged or cut off ({_short(error)}); replace the file"
+                ) from error
+            return _to_rgb(image, name)
+
+
+@contextmanager
+def open_video(source: "VideoSource") -> Iterator[tuple["InputContainer", "VideoStream"]]:
+    """Open a video file; gives the container and its first real video stream.
+
+    Raises MediaError where the bytes are no video of a listed format and codec.
+    """
+    name = name_of(source)
+    av.logging.set_level(None)
+    with _open(source, name, kind="video") as file:
+        form = _video_format(file, name)
+        try:
+            container = av.open(
+                file,
+                mode="r",
+                format=form,
+                options={"format_whitelist": form, "protocol_whitelist": ""},
+                timeout=VIDEO_TIMEOUT_SECONDS,
+            )
+        except (av.FFmpegError, OSError) as error:
+            raise MediaError(
+                f"{name}: the video cannot be read ({_short(error)}); it may be cut off or damaged"
+            ) from error
+        with container:
+            yield container, _video_stream(container, name)
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Turn a decoder's failure into a MediaError about `name`."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise MediaError(
+            f"{name}: the video is damaged and cannot be decoded ({_short(error)}); "
+            "replace the file, or give `end` to use the part before the damage"
+        ) from error
+
+
+@contextmanager
+def _open(source: "ImageSource | VideoSource", name: str, *, kind: str) -> Iterator[BinaryIO]:
+    if isinstance(source, bytes):
+        if not source:
+            raise MediaError(f"the {kind} holds 0 bytes; expected an encoded {kind}")
+        yield io.BytesIO(source)
+        return
+    if not isinstance(source, str | Path):
+        raise MediaError(
+            f"the {kind} source is {type(source).__name__}; expected a path, bytes, "
+            + ("or a Pillow image" if kind == "image" else "or a list of Pillow images")
+        )
+    path = Path(source)
+    if "://" in str(source):
+        raise MediaError(
+            f"{name}: addresses are not fetched; download the {kind} and give its path"
+        )
+    try:
+        if path.stat().st_size == 0:
+            raise MediaError(f"{name}: the file is empty (0 bytes); expected an encoded {kind}")
+        file = path.open("rb")
+    except FileNotFoundError as error:
+        raise MediaError(f"{name}: no such file; check the path of the {kind}") from error
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{name}: the {kind} cannot be opened ({_short(error)})") from error
+    with file:
+        yield file
+
+
+def _not_an_image(error: Exception, name: str) -> MediaError:
+    if isinstance(error, Image.DecompressionBombError):
+        return MediaError(f"{name}: the image is larger than {MAX_IMAGE_PIXELS:,} pixels; scale it")
+    return MediaError(
+        f"{name}: not an image, or damaged; expected one of {', '.join(IMAGE_FORMATS)}"
+    )
+
+
+def _check_pixels(width: int, height: int, most: int, name: str) -> None:
+    if width * height > most:
+        raise MediaError(
+            f"{name}: {width} x {height} pixels are more than the {most:,} allowed; scale it down"
+        )
+
+
+def _to_rgb(image: PillowImage, name: str) -> PillowImage:
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 a broken EXIF block must not cost the picture
+        image = image.copy()
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _to_8_bit(image, name)
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+        assert converted is not None, "None is for conversions in place"
+        image = converted
+    if "transparency" in image.info or "A" in image.getbands() or "a" in image.getbands():
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(image: PillowImage, name: str) -> PillowImage:
+    """Scale 16-bit grey to 8 bits; Pillow's own conversion would clip it."""
+    if image.mode == "F":
+        raise MediaError(f"{name}: floating-point pixels have no fixed range; save 8 or 16 bits")
+    low, high = image.convert("I").getextrema()
+    assert isinstance(low, int | float) and isinstance(high, int | float)
+    if low < 0 or high > 65535:
+        raise MediaError(f"{name}: 32-bit pixels have no fixed range; save 8 or 16 bits")
+    if image.mode == "I" and high <= 255:
+        return image.convert("L")
+    return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+
+
+def _video_format(file: BinaryIO, name: str) -> str:
+    head = file.read(192)
+    file.seek(0)
+    for offset, magic, form in VIDEO_FORMATS:
+        if head[offset : offset + len(magic)] == magic:
+            return form
+    raise MediaError(
+        f"{name}: not a video; expected mp4, mov, webm, mkv, avi, gif, mpeg, ogg or flv"
+    )
+
+
+def _video_stream(container: "InputContainer", name: str) -> "VideoStream":
+    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    if not streams:
+        raise MediaError(f"{name}: no video stream (sound only?); expected a video")
+    stream = streams[0]
+    codec = stream.codec.canonical_name
+    if codec not in VIDEO_CODECS:
+        raise MediaError(
+            f"{name}: videos of codec {codec!r} are not opened; convert it to H.264 or VP9"
+        )
+    context = stream.codec_context
+    _check_pixels(context.width, context.height, MAX_FRAME_PIXELS, name)
+    return stream
+
+
+def _short(error: Exception) -> str:
+    """Return the first line of a library's message, without object addresses."""
+    text = str(getattr(error, "strerror", None) or error).splitlines()
+    return (text[0] if text else type(error).__name__).split(" <")[0][:100]

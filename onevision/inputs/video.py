@@ -1,0 +1,195 @@
+"""Which frames of a video are seen, and decoding exactly those, one at a time.
+
+A packet scan (no decoding) lists every frame's time; frames are chosen from the list, then decoded
+in one pass that seeks only where a key frame lies between here and there.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+from PIL.Image import Image as PillowImage
+
+from onevision.conversation import Video
+from onevision.errors import MediaError
+from onevision.inputs.media import decoding, name_of, open_image, open_video
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# Two frame times are the same if they differ by less than this.
+EPSILON_SECONDS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameTable:
+    """The frames of a video in the order shown.
+
+    A mark says where a frame stands in its stream: its time stamp, or its number where the
+    container (AVI) stores no time stamps.
+    """
+
+    marks: Sequence[int]
+    key_marks: Sequence[int]
+    seconds_per_mark: float
+    has_times: bool
+
+    def seconds(self, index: int) -> float:
+        """Return when frame `index` is shown, counted from the first."""
+        return (self.marks[index] - self.marks[0]) * self.seconds_per_mark
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameChoice:
+    """The frames chosen of one video: how many, when, and the way to decode them."""
+
+    video: Video
+    table: FrameTable | None  # None for a list of frames
+    indices: tuple[int, ...]
+    seconds: tuple[float, ...] | None
+
+    def frames(self) -> Iterator[PillowImage]:
+        """Decode the chosen frames as RGB images, holding one at a time. Raises MediaError."""
+        if self.table is None:
+            assert not isinstance(self.video.source, str | bytes | Path)
+            yield from map(open_image, self.video.source)
+            return
+        name, wanted = name_of(self.video.source), [self.table.marks[i] for i in self.indices]
+        with open_video(self.video.source) as (container, stream), decoding(name):
+            reader = _Reader(container, stream, self.table)
+            for mark in wanted:
+                frame = reader.frame_at(mark)
+                if frame is None:
+                    raise MediaError(f"{name}: no frame can be decoded; the video is damaged")
+                yield _upright(frame)
+
+
+def choose_frames(video: Video) -> FrameChoice:
+    """Decide which frames of `video` are seen. Raises MediaError."""
+    if not isinstance(video.source, str | bytes | Path):
+        if not video.source:
+            raise MediaError("the video is an empty list of frames; expected at least one frame")
+        indices = tuple(range(len(video.source)))
+        return FrameChoice(video=video, table=None, indices=indices, seconds=None)
+    name = name_of(video.source)
+    with open_video(video.source) as (container, stream), decoding(name):
+        table = _scan(container, stream)
+    if not table.marks:
+        raise MediaError(f"{name}: the video holds no frames")
+    indices = _choose(table, video, name)
+    return FrameChoice(
+        video=video, table=table, indices=indices, seconds=tuple(map(table.seconds, indices))
+    )
+
+
+def evenly(first: int, last: int, count: int) -> tuple[int, ...]:
+    """Return `count` whole numbers from `first` to `last`, truncated, as the reference does."""
+    return tuple(int(i) for i in np.linspace(first, last, count, dtype=int))
+
+
+def _choose(table: FrameTable, video: Video, name: str) -> tuple[int, ...]:
+    times = [table.seconds(i) + EPSILON_SECONDS for i in range(len(table.marks))]
+    first = 0 if video.start is None else max(0, bisect_right(times, video.start))
+    last = len(times) - 1
+    if video.end is not None:
+        last = bisect_right(times, video.end + 2 * EPSILON_SECONDS) - 1
+    if first > last:
+        raise MediaError(
+            f"{name}: no frame between {video.start or 0} s and {video.end or times[-1]:.2f} s; "
+            f"the video runs from 0 to {times[-1]:.2f} s"
+        )
+    if video.fps is not None:
+        start, end = times[first], times[last]
+        count = int((end - start) * video.fps + EPSILON_SECONDS) + 1
+        if count <= video.num_frames:
+            return tuple(_nearest(times, start + k / video.fps) for k in range(count))
+    return evenly(first, last, min(video.num_frames, last - first + 1))
+
+
+def _nearest(times: Sequence[float], seconds: float) -> int:
+    after = min(bisect_right(times, seconds), len(times) - 1)
+    before = max(after - 1, 0)
+    return before if seconds - times[before] <= times[after] - seconds else after
+
+
+def _scan(container: "InputContainer", stream: "VideoStream") -> FrameTable:
+    packets = [
+        (packet.pts, packet.is_keyframe)
+        for packet in container.demux(stream)
+        if packet.size and not packet.is_discard
+    ]
+    has_times = container.format.name != "avi" and all(pts is not None for pts, _ in packets)
+    if not has_times or stream.time_base is None:
+        rate = float(stream.average_rate or 25)
+        numbers = range(len(packets))
+        return FrameTable(
+            marks=numbers, key_marks=numbers[:1], seconds_per_mark=1 / rate, has_times=False
+        )
+    return FrameTable(
+        marks=sorted({pts for pts, _ in packets if pts is not None}),
+        key_marks=sorted(pts for pts, is_key in packets if is_key and pts is not None),
+        seconds_per_mark=float(stream.time_base),
+        has_times=True,
+    )
+
+
+class _Reader:
+    """Walks forward through a stream; knows the frame that is on screen at a mark."""
+
+    def __init__(
+        self, container: "InputContainer", stream: "VideoStream", table: FrameTable
+    ) -> None:
+        stream.thread_type = "AUTO"
+        self._container, self._stream, self._table = container, stream, table
+        self._begin()
+
+    def frame_at(self, mark: int) -> "VideoFrame | None":
+        """Return the last frame at or before `mark`; marks may only grow. None if all failed."""
+        key = bisect_right(self._table.key_marks, mark) - 1
+        if key > 0 and self._shown is not None and self._table.key_marks[key] > self._shown[0]:
+            self._container.seek(self._table.key_marks[key], stream=self._stream)
+            self._begin()
+        while self._shown is None or self._shown[0] < mark:
+            following = self._ahead or next(self._frames, None)
+            self._ahead = None
+            if following is None:
+                break
+            if following[0] > mark and self._shown is not None:
+                self._ahead = following
+                break
+            self._shown = following
+        return None if self._shown is None else self._shown[1]
+
+    def _begin(self) -> None:
+        self._frames = _marked(self._container, self._stream, self._table)
+        self._shown: tuple[int, VideoFrame] | None = None
+        self._ahead: tuple[int, VideoFrame] | None = None
+
+
+def _marked(
+    container: "InputContainer", stream: "VideoStream", table: FrameTable
+) -> Iterator[tuple[int, "VideoFrame"]]:
+    """Decode from here on; give every frame with its mark."""
+    for number, frame in enumerate(container.decode(stream)):
+        if not table.has_times:
+            yield number, frame
+        elif frame.pts is not None:
+            yield frame.pts, frame
+
+
+def _upright(frame: "VideoFrame") -> PillowImage:
+    """Convert to RGB and undo the rotation that the file asks players to undo."""
+    image = frame.to_image()
+    turns = {
+        90: Image.Transpose.ROTATE_90,
+        180: Image.Transpose.ROTATE_180,
+        270: Image.Transpose.ROTATE_270,
+    }
+    turn = turns.get(round(frame.rotation) % 360)
+    return image if turn is None else image.transpose(turn)

@@ -1,0 +1,1 @@
+"""ModelInputs -> logits: the part to read in one sitting."""

@@ -1,0 +1,183 @@
+"""Language model (Qwen2): embeddings [B, S, D] -> hidden states [B, S, D], logits on request."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from onevision.config import LanguageConfig
+from onevision.model.attention import attend
+
+
+class KVCache:
+    """Keys and values of what was read so far: one preallocated [B, G, T, K] pair a layer.
+
+    `end` is the number of positions in use by the longest row; a shorter row leaves its tail unread
+    until its own next tokens overwrite it.
+    """
+
+    def __init__(
+        self,
+        config: LanguageConfig,
+        *,
+        batch_size: int,
+        max_positions: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        shape = (config.num_layers, batch_size, config.num_kv_heads, max_positions)
+        self.keys = torch.zeros(*shape, config.head_size, dtype=dtype, device=device)
+        self.values = torch.zeros_like(self.keys)
+        self.end = 0
+
+    def write(
+        self, layer: int, keys: Tensor, values: Tensor, positions: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Store `keys`, `values` [B, G, S, K] at `positions` [B, S]; return all up to `end`."""
+        rows = torch.arange(len(positions), device=positions.device)[:, None]
+        self.keys[layer][rows, :, positions] = keys.transpose(1, 2)
+        self.values[layer][rows, :, positions] = values.transpose(1, 2)
+        return self.keys[layer, :, :, : self.end], self.values[layer, :, :, : self.end]
+
+
+class Decoder(nn.Module):
+    """A causal transformer: RMSNorm, rotary positions, grouped-query attention, SwiGLU."""
+
+    def __init__(self, config: LanguageConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(DecoderBlock(config, i) for i in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.head.weight = self.embedding.weight
+        self.rope_theta, self.head_size = config.rope_theta, config.head_size
+
+    def forward(
+        self,
+        x: Tensor,
+        position_ids: Tensor,
+        *,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Run embeddings `x` [B, S, D] at `position_ids` [B, S] -> normed hidden states [B, S, D].
+
+        Attention is causal over the row unless `mask` [B, 1, S, T] says what may be seen (True).
+        With a `cache`, the row continues what it holds. Padding to the right needs no mask.
+        """
+        if cache is not None:
+            if cache.end:  # a continuation sees every position up to its own
+                end = cache.end = max(cache.end, int(position_ids.max()) + 1)
+                keys = torch.arange(end, device=x.device)
+                mask = (keys <= position_ids[..., None])[:, None]  # [B, 1, S, T]
+            else:
+                cache.end = x.shape[1]
+        rotation = rotary(position_ids, self.head_size, theta=self.rope_theta, dtype=x.dtype)
+        for block in self.blocks:
+            x = block(x, rotation, position_ids, mask=mask, cache=cache)
+        return self.norm(x)
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm attention and SwiGLU, each added to its input."""
+
+    def __init__(self, config: LanguageConfig, index: int) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.attention = Attention(config, index)
+        self.mlp_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.mlp = SwiGLU(config.hidden_size, hidden=config.intermediate_size)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        position_ids: Tensor,
+        *,
+        mask: Tensor | None,
+        cache: KVCache | None,
+    ) -> Tensor:
+        """Transform `x` [B, S, D] -> [B, S, D]."""
+        x = x + self.attention(
+            self.attention_norm(x), rotation, position_ids, mask=mask, cache=cache
+        )
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Attention(nn.Module):
+    """Grouped-query attention: Q query heads share G key/value heads; q, k, v have biases."""
+
+    def __init__(self, config: LanguageConfig, index: int) -> None:
+        super().__init__()
+        self.index, self.head_size = index, config.head_size
+        width, kv_width = config.hidden_size, config.num_kv_heads * config.head_size
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, kv_width)
+        self.value = nn.Linear(width, kv_width)
+        self.output = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        position_ids: Tensor,
+        *,
+        mask: Tensor | None,
+        cache: KVCache | None,
+    ) -> Tensor:
+        """Transform `x` [B, S, D] -> [B, S, D]."""
+        q, k, v = (
+            layer(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )  # [B, Q, S, K], [B, G, S, K] twice
+        q, k = rotate(q, rotation), rotate(k, rotation)
+        if cache is not None:
+            k, v = cache.write(self.index, k, v, position_ids)
+        x = attend(q, k, v, mask=mask, is_causal=mask is None)
+        return self.output(x.transpose(1, 2).flatten(2))
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)), without biases."""
+
+    def __init__(self, width: int, *, hidden: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform `x` [B, S, D] -> [B, S, D]."""
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight, computed in fp32."""
+
+    def __init__(self, width: int, *, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of `x` [..., D] -> [..., D]."""
+        x32 = x.float()
+        x32 = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * x32.to(x.dtype)
+
+
+def rotary(
+    position_ids: Tensor, head_size: int, *, theta: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the cosine and sine [B, 1, S, K] of every position, computed in fp32."""
+    steps = torch.arange(0, head_size, 2, device=position_ids.device).float()
+    angles = position_ids[..., None].float() * theta ** (-steps / head_size)  # [B, S, K/2]
+    angles = torch.cat([angles, angles], dim=-1)[:, None]
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate `x` [B, heads, S, K] by position; pairs are (i, i + K/2)."""
+    cos, sin = rotation
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin

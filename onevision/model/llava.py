@@ -1,0 +1,80 @@
+"""The whole model, in four steps a caller may take one by one: encode, place, run, head."""
+
+import torch
+from torch import Tensor, nn
+
+from onevision.anyres import Layout
+from onevision.batch import ModelInputs
+from onevision.config import ModelConfig
+from onevision.model.decoder import Decoder, KVCache
+from onevision.model.projector import Projector
+from onevision.model.vision import VisionEncoder
+from onevision.model.visual_tokens import arrange
+
+
+class LlavaNetwork(nn.Module):
+    """Vision encoder, projector, `image_newline`, language model."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        language_width = config.language.hidden_size
+        self.vision_encoder = VisionEncoder(config.vision)
+        self.projector = Projector(
+            config.projector,
+            vision_width=config.vision.hidden_size,
+            language_width=language_width,
+        )
+        self.image_newline: nn.Parameter | None = None
+        if config.image_newline:
+            self.image_newline = nn.Parameter(torch.randn(language_width) * language_width**-0.5)
+        self.language_model = Decoder(config.language)
+
+    def forward(self, inputs: ModelInputs) -> Tensor:
+        """Return logits [B, S, vocab] for every position of `inputs`."""
+        visual_tokens = self.encode(inputs.pixel_values, inputs.layouts)
+        x = self.place(inputs.input_ids, inputs.visual_mask, visual_tokens)
+        return self.head(self.run(x))
+
+    def encode(
+        self,
+        pixel_values: Tensor,
+        layouts: tuple[Layout, ...],
+        *,
+        crops_at_once: int | None = None,
+    ) -> Tensor:
+        """Turn crops [N, 3, H, W] into visual tokens [V, D], in prompt order.
+
+        `crops_at_once` bounds the memory of the vision encoder; None encodes all together.
+        """
+        if not layouts:  # text alone takes no pass through the vision encoder
+            weight = self.language_model.embedding.weight
+            return weight.new_zeros(0, weight.shape[1])
+        chunks = pixel_values.split(crops_at_once or len(pixel_values))
+        patches = torch.cat([self.projector(self.vision_encoder(chunk)) for chunk in chunks])
+        return arrange(patches, layouts, self.image_newline)  # patches: [N, P, D]
+
+    def place(self, input_ids: Tensor, visual_mask: Tensor, visual_tokens: Tensor) -> Tensor:
+        """Embed ids [B, S] and put visual tokens [V, D] where the mask is True -> [B, S, D]."""
+        assert len(visual_tokens) == visual_mask.sum(), "placeholders and visual tokens differ"
+        x = self.language_model.embedding(input_ids)
+        return x.masked_scatter(visual_mask[..., None], visual_tokens.to(x.dtype))
+
+    def run(
+        self,
+        x: Tensor,
+        position_ids: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Run the language model on embeddings [B, S, D] -> hidden states [B, S, D].
+
+        Positions count from 0 unless given; visual tokens take ordinary positions.
+        """
+        if position_ids is None:
+            position_ids = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
+        return self.language_model(x, position_ids, mask=mask, cache=cache)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Score the vocabulary for hidden states [..., D] -> logits [..., vocab]."""
+        return self.language_model.head(hidden)

@@ -1,0 +1,78 @@
+"""Visual tokens: projected patches [N, P, D] + layouts -> what the language model reads [V, D].
+
+Merging happens after the projector, in language space and in the model's dtype, as the released
+weights were trained. Every number comes from the layout; nothing is decided here.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from onevision.anyres import CropLayout, Layout, VideoLayout
+
+
+def arrange(patches: Tensor, layouts: Sequence[Layout], newline: Tensor | None) -> Tensor:
+    """Merge the `patches` [N, P, D] of all images and videos, in prompt order -> [V, D].
+
+    `newline` is the learned end-of-row vector [D]; None for models that have none yet.
+    """
+    if not layouts:
+        return patches.flatten(0, 1)  # [0, D]
+    pieces = patches.split([layout.num_crops for layout in layouts])
+    return torch.cat([_merge(p, la, newline) for p, la in zip(pieces, layouts, strict=True)])
+
+
+def _merge(patches: Tensor, layout: Layout, newline: Tensor | None) -> Tensor:
+    if isinstance(layout, VideoLayout):
+        tokens = merge_video(patches, layout, newline)
+    else:
+        tokens = merge_image(patches, layout, newline)
+    assert len(tokens) == layout.num_tokens, f"{len(tokens)} tokens made, planned {layout}"
+    return tokens
+
+
+def merge_image(patches: Tensor, layout: CropLayout, newline: Tensor | None) -> Tensor:
+    """Merge the crops of one image, `patches` [num_crops, P, D] -> [num_tokens, D]."""
+    base = patches[0]  # [P, D]
+    if layout.cols == 0:
+        return torch.cat([base, newline[None]]) if layout.newline and newline is not None else base
+    side, width = layout.side, patches.shape[-1]
+    mosaic = patches[1:].view(layout.rows, layout.cols, side, side, width)
+    mosaic = mosaic.transpose(1, 2).reshape(layout.rows * side, layout.cols * side, width)
+    mosaic = mosaic.narrow(0, layout.first_row, layout.kept_rows)
+    mosaic = mosaic.narrow(1, layout.first_col, layout.kept_cols)  # [kept_rows, kept_cols, D]
+    if layout.shrunk:
+        mosaic = _resize(mosaic[None], rows=layout.out_rows, cols=layout.out_cols)[0]
+    if layout.newline and newline is not None:
+        mosaic = _end_rows(mosaic, newline)
+    return torch.cat([base, mosaic.flatten(0, 1)])
+
+
+def merge_video(patches: Tensor, layout: VideoLayout, newline: Tensor | None) -> Tensor:
+    """Pool the frames of one video, `patches` [F, P, D] -> [num_tokens, D]."""
+    frames = patches.unflatten(1, (layout.side, layout.side))  # [F, side, side, D]
+    if layout.pool == "bilinear":
+        frames = _resize(frames, rows=layout.pooled_side, cols=layout.pooled_side)
+    else:
+        pool = F.avg_pool2d if layout.pool == "average" else F.max_pool2d
+        frames = pool(frames.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    if layout.newline == "no_token" or newline is None:
+        return frames.flatten(0, 2)
+    if layout.newline == "grid":
+        return _end_rows(frames, newline).flatten(0, 2)
+    if layout.newline == "frame":
+        return _end_rows(frames.flatten(1, 2), newline).flatten(0, 1)
+    return torch.cat([frames.flatten(0, 2), newline[None]])
+
+
+def _end_rows(x: Tensor, newline: Tensor) -> Tensor:
+    """Append `newline` [D] to every row of `x` [..., cols, D] -> [..., cols + 1, D]."""
+    return torch.cat([x, newline.expand(*x.shape[:-2], 1, -1)], dim=-2)
+
+
+def _resize(x: Tensor, *, rows: int, cols: int) -> Tensor:
+    """Resize maps `x` [F, H, W, D] -> [F, rows, cols, D]: bilinear, corners not aligned."""
+    x = F.interpolate(x.permute(0, 3, 1, 2), size=(rows, cols), mode="bilinear")
+    return x.permute(0, 2, 3, 1)

@@ -1,0 +1,1 @@
+"""How others use the model: not built yet, see CHANGELOG.md."""

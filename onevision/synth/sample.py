@@ -1,0 +1,40 @@
+"""What a procedural family makes: media, a caption of all that is in them, and questions."""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from onevision.conversation import Image, Video
+
+Split = Literal["train", "heldout"]
+
+# The answer to what cannot be seen, here and outside the procedural worlds.
+CANNOT_TELL = "I cannot tell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question, its only right answer, and the skill it tests."""
+
+    family: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Media, with everything there is to say about them."""
+
+    media: tuple[Image | Video, ...]
+    caption: str
+    questions: tuple[Question, ...]
+
+
+def rng_for(split: Split, family: str, index: int) -> random.Random:
+    """Return the random stream of one sample; two splits never share one."""
+    return random.Random(f"onevision/{split}/{family}/{index}")
+
+
+def ask(rng: random.Random, family: str, phrasings: tuple[str, ...], answer: str) -> Question:
+    """Put a question in one of its phrasings."""
+    return Question(family=family, question=rng.choice(phrasings), answer=answer)

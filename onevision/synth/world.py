@@ -1,0 +1,236 @@
+"""The world of all families: coloured things on a plain ground, and how they are drawn.
+
++-----------------------+     A thing has a colour, a shape, a size and one of nine places.
+|  ●           ★        |     Places are the cells of a 3 x 3 grid: "top left", "center", ...
+|        ▲              |     Writing, where there is any, takes a whole row of cells.
+|  42                   |
++-----------------------+
+"""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+from PIL.Image import Image as PillowImage
+
+Colour = tuple[int, int, int]
+Point = tuple[float, float]
+
+COLOURS: dict[str, Colour] = {
+    "red": (215, 35, 35),
+    "orange": (245, 140, 25),
+    "yellow": (250, 220, 45),
+    "green": (40, 155, 65),
+    "blue": (35, 85, 215),
+    "purple": (125, 50, 170),
+    "pink": (245, 145, 190),
+    "brown": (130, 80, 45),
+}
+GROUNDS: dict[str, Colour] = {
+    "white": (250, 250, 250),
+    "grey": (165, 165, 165),
+    "black": (15, 15, 15),
+}
+COLUMNS, ROWS = ("left", "center", "right"), ("top", "center", "bottom")
+NUMBERS = tuple(str(n) for n in range(100))
+WORDS = (
+    *("cat", "dog", "sun", "cup", "hat", "map", "key", "box", "fish", "bird", "tree", "book"),
+    *("ship", "lamp", "door", "milk", "rain", "snow", "wolf", "bear", "king", "gold", "tea", "bus"),
+    *("car", "pen", "bag", "egg", "leg", "arm", "ice", "oil", "sea", "sky", "fox", "cow", "pig"),
+    *("hen", "ant", "bee"),
+)
+# Things are drawn this much larger, then averaged down, for smooth edges.
+SUPERSAMPLING = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """One coloured shape.
+
+    `x`, `y` are its centre and `radius` its half width, as shares of the picture's width, height
+    and shorter side.
+    """
+
+    colour: str
+    shape: str
+    size: str
+    col: int
+    row: int
+    x: float
+    y: float
+    radius: float
+    tint: Colour
+
+    @property
+    def name(self) -> str:
+        """Colour and shape: "red circle"."""
+        return f"{self.colour} {self.shape}"
+
+    @property
+    def place(self) -> str:
+        """The cell it stands in: "top left"."""
+        return place_name(self.col, self.row)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """A number or a word in one row of the picture."""
+
+    text: str
+    row: int
+
+    @property
+    def kind(self) -> str:
+        """What the text is called: "number" or "word"."""
+        return "number" if self.text.isdigit() else "word"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """All there is in one picture. Things are listed as one reads: row by row."""
+
+    ground: str
+    things: tuple[Thing, ...]
+    writing: Writing | None = None
+
+    def having(self, *, colour: str | None = None, shape: str | None = None) -> list[Thing]:
+        """Return the things of a colour, a shape, or both."""
+        return [
+            t
+            for t in self.things
+            if (colour is None or t.colour == colour) and (shape is None or t.shape == shape)
+        ]
+
+    def unique(self) -> list[Thing]:
+        """Return the things whose colour and shape together name them alone."""
+        return [t for t in self.things if len(self.having(colour=t.colour, shape=t.shape)) == 1]
+
+
+def place_name(col: int, row: int) -> str:
+    """Name a cell of the 3 x 3 grid: "center", "left", "top right"."""
+    words = [ROWS[row]] if row != 1 else []
+    words += [COLUMNS[col]] if col != 1 else []
+    return " ".join(words) or "center"
+
+
+def random_scene(
+    rng: random.Random, *, num_things: int, with_writing: bool = False, distinct: bool = False
+) -> Scene:
+    """Draw a scene by lot; `distinct` things differ pairwise in colour and in shape."""
+    writing = None
+    if with_writing:
+        words = NUMBERS if rng.random() < 0.5 else WORDS
+        writing = Writing(text=rng.choice(words), row=rng.randrange(3))
+    cells = [(c, r) for r in range(3) for c in range(3) if writing is None or r != writing.row]
+    cells = sorted(rng.sample(cells, num_things), key=lambda cell: (cell[1], cell[0]))
+    if distinct:
+        colours = rng.sample(list(COLOURS), num_things)
+        shapes = rng.sample(list(SHAPES), num_things)
+    else:
+        colours = rng.choices(list(COLOURS), k=num_things)
+        shapes = rng.choices(list(SHAPES), k=num_things)
+    things = tuple(
+        random_thing(rng, colour=colour, shape=shape, col=col, row=row)
+        for colour, shape, (col, row) in zip(colours, shapes, cells, strict=True)
+    )
+    return Scene(ground=rng.choice(list(GROUNDS)), things=things, writing=writing)
+
+
+def random_thing(rng: random.Random, *, colour: str, shape: str, col: int, row: int) -> Thing:
+    """Place a thing in a cell, with a size and small chance shifts of place and tint."""
+    size = rng.choice(("small", "large"))
+    radius = rng.uniform(0.085, 0.100) if size == "small" else rng.uniform(0.135, 0.155)
+    red, green, blue = COLOURS[colour]
+    shift = rng.randint(-14, 14)
+    return Thing(
+        colour=colour,
+        shape=shape,
+        size=size,
+        col=col,
+        row=row,
+        x=(col + 0.5 + rng.uniform(-0.05, 0.05)) / 3,
+        y=(row + 0.5 + rng.uniform(-0.05, 0.05)) / 3,
+        radius=radius,
+        tint=(_clip(red + shift), _clip(green + shift), _clip(blue + shift)),
+    )
+
+
+def draw(scene: Scene, *, width: int = 98, height: int = 98) -> PillowImage:
+    """Draw a scene as an RGB image of `width` x `height` pixels."""
+    scale = SUPERSAMPLING
+    image = Image.new("RGB", (width * scale, height * scale), GROUNDS[scene.ground])
+    pen = ImageDraw.Draw(image)
+    for thing in scene.things:
+        radius = thing.radius * min(width, height) * scale
+        centre = (thing.x * width * scale, thing.y * height * scale)
+        SHAPES[thing.shape](pen, centre, radius, thing.tint, GROUNDS[scene.ground])
+    if scene.writing is not None:
+        _write(pen, scene.writing, width * scale, height * scale, dark=scene.ground != "black")
+    return image.resize((width, height), Image.Resampling.BOX)
+
+
+def _write(
+    pen: ImageDraw.ImageDraw, writing: Writing, width: int, height: int, *, dark: bool
+) -> None:
+    font = ImageFont.load_default(size=0.27 * min(width, height))
+    pen.text(
+        (width / 2, height * (writing.row + 0.5) / 3),
+        writing.text,
+        font=font,
+        anchor="mm",
+        fill=(20, 20, 20) if dark else (240, 240, 240),
+    )
+
+
+def _clip(value: int) -> int:
+    return min(255, max(0, value))
+
+
+def _polygon(corners: Sequence[Point]) -> Callable[..., None]:
+    """Return a shape from its corners, in units of the radius."""
+
+    def shape(
+        pen: ImageDraw.ImageDraw, centre: Point, radius: float, tint: Colour, ground: Colour
+    ) -> None:
+        points = [(centre[0] + x * radius, centre[1] + y * radius) for x, y in corners]
+        pen.polygon(points, fill=tint)
+
+    return shape
+
+
+def _circle(
+    pen: ImageDraw.ImageDraw, centre: Point, radius: float, tint: Colour, ground: Colour
+) -> None:
+    x, y = centre
+    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tint)
+
+
+def _ring(
+    pen: ImageDraw.ImageDraw, centre: Point, radius: float, tint: Colour, ground: Colour
+) -> None:
+    _circle(pen, centre, radius, tint, ground)
+    _circle(pen, centre, radius * 0.5, ground, ground)
+
+
+def _star() -> list[Point]:
+    return [
+        ((1.1 if k % 2 == 0 else 0.45) * math.sin(k * math.pi / 5),
+         -(1.1 if k % 2 == 0 else 0.45) * math.cos(k * math.pi / 5))
+        for k in range(10)
+    ]  # fmt: skip
+
+
+SHAPES: dict[str, Callable[..., None]] = {
+    "circle": _circle,
+    "square": _polygon([(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)]),
+    "triangle": _polygon([(0, -1), (1, 0.85), (-1, 0.85)]),
+    "star": _polygon(_star()),
+    "cross": _polygon(
+        [(-.35, -1), (.35, -1), (.35, -.35), (1, -.35), (1, .35), (.35, .35),
+         (.35, 1), (-.35, 1), (-.35, .35), (-1, .35), (-1, -.35), (-.35, -.35)]
+    ),
+    "diamond": _polygon([(0, -1.1), (0.75, 0), (0, 1.1), (-0.75, 0)]),
+    "ring": _ring,
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""How the model learns; the only room that may know about several processes."""

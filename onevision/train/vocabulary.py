@@ -1,0 +1,64 @@
+"""Texts -> a byte-level BPE tokenizer of Qwen2's kind, as the text of a tokenizer.json.
+
+The corpus of `tiny` is the text of its procedural worlds and, so that other words too become
+tokens of some length, the prose and code of this package.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers.normalizers import NFC
+
+from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, IM_START
+from onevision.synth import clips, pairs, scenes
+from onevision.synth.world import NUMBERS, WORDS
+
+CONTROL_TOKENS = (END_OF_TEXT, IM_START, IM_END, "<image>", "<video>")
+# How Qwen2 cuts text into words before merging: contractions, words, single digits, marks, space.
+WORD_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> str:
+    """Learn merges from `texts` until `vocab_size` entries are reached or nothing repeats."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[AddedToken(token, special=True) for token in CONTROL_TOKENS],
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.to_str(pretty=True)
+
+
+def corpus(num_samples: int) -> Iterator[str]:
+    """Give the whole corpus: the worlds, then this package's own files."""
+    yield from world_texts(num_samples)
+    package = Path(__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        yield path.read_text(encoding="utf-8")
+
+
+def world_texts(count: int) -> Iterator[str]:
+    """Give the words of `count` training samples of every procedural family."""
+    for text in ("system user assistant\n", "You are a helpful assistant.", *NUMBERS, *WORDS):
+        yield from (text, f" {text}") * 10
+    for index in range(count):
+        for family in (scenes, pairs, clips):
+            sample = family.make("train", index)
+            yield sample.caption
+            for question in sample.questions:
+                yield f"{question.question}\n{question.answer}\n {question.answer}"

@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from onevision.conversation import Conversation, Image, Message, Text, Video
+from onevision.data.packing import collate, share_prefix
+from onevision.inputs.chat import IGNORE
+from onevision.inputs.processor import Processor
+from onevision.model.llava import LlavaNetwork
+from onevision.train.loss import next_token_loss
+from tests.conftest import randomise
+
+
+@pytest.fixture
+def examples(micro_config, tokenizer, picture):
+    processor = Processor(micro_config.inputs, tokenizer)
+    answers = (("What?", "a red ring"), ("Where is it?", "top left"), ("How many?", "3"))
+    media = ((Image(picture(70, 50)),), (Video([picture(9, 9), picture(9, 9)]),), ())
+    return [
+        processor.about_same_media(
+            [
+                Conversation([Message("user", [*m, Text(q)]), Message("assistant", a)])
+                for q, a in answers
+            ]
+        )
+        for m in media
+    ]
+
+
+def test_leak_every_branch_learns_what_it_would_alone(micro_config, examples):
+    """Logits at every scored position of a packed batch equal those of the example by itself."""
+    network = randomise(LlavaNetwork(micro_config))
+    rows = [share_prefix(group) for group in examples]
+    batch = collate(rows)
+    with torch.inference_mode():
+        tokens = network.encode(batch.pixel_values, batch.layouts)
+        x = network.place(batch.input_ids, batch.visual_mask, tokens)
+        hidden = network.run(x, batch.position_ids, mask=batch.mask).flatten(0, 1)
+        packed = list(zip(batch.targets.tolist(), network.head(hidden[batch.sources]), strict=True))
+        for group in examples:
+            for number, example in enumerate(group):
+                logits = network(example.inputs)[0]
+                labels = example.labels[0]
+                shared = int(example.inputs.visual_mask[0].sum() and
+                             example.inputs.visual_mask[0].nonzero()[-1]) + 1  # fmt: skip
+                shared = shared if example.inputs.visual_mask.any() else 0
+                for position in range(1, len(labels)):
+                    if labels[position] == IGNORE or (number and position < shared):
+                        continue
+                    target, scored = packed.pop(0)
+                    assert target == labels[position]
+                    assert torch.allclose(scored, logits[position - 1], atol=1e-4)
+    assert packed == []
+
+
+def test_leak_gradients_of_a_pack_are_those_of_its_examples(micro_config, examples):
+    """One row of three branches without a prefix, against three rows of one."""
+    text_only = examples[2]
+    network = randomise(LlavaNetwork(micro_config))
+    gradients = []
+    for rows in ([share_prefix(text_only)], [share_prefix([e]) for e in text_only]):
+        network.zero_grad()
+        next_token_loss(network, collate(rows)).backward()
+        gradients.append([p.grad.clone() for p in network.language_model.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_positions_go_on_from_the_prefix(examples):
+    row = share_prefix(examples[0])
+    prefix = int((row.branch == 0).sum())
+    for branch in (1, 2, 3):
+        where = (row.branch == branch).nonzero()[:, 0]
+        assert row.position_ids[where].tolist() == list(range(prefix, prefix + len(where)))
+        assert row.previous[where[0]] == prefix - 1
+
+
+def test_padding_is_never_scored(examples):
+    batch = collate([share_prefix(examples[0]), share_prefix(examples[2])])
+    assert (batch.targets != IGNORE).all()
+    assert int(batch.sources.max()) < batch.input_ids.numel()
+    assert batch.mask.any(-1).all()  # no query is left without a key

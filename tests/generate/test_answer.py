@@ -1,0 +1,162 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from onevision import Conversation, Image, Message, Text, Video, load
+from onevision.checkpoint.save import save
+from onevision.errors import (
+    CheckpointError,
+    ContextLengthError,
+    InputError,
+    ModelNotFoundError,
+)
+from onevision.model.llava import LlavaNetwork
+from tests.conftest import randomise
+
+
+def user(*parts):
+    return Conversation([Message("user", list(parts))])
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory, micro_config, tokenizer):
+    path = tmp_path_factory.mktemp("models") / "micro"
+    generation = json.dumps({"eos_token_id": [2, 0], "repetition_penalty": 1.3})
+    save(
+        randomise(LlavaNetwork(micro_config)),
+        micro_config,
+        tokenizer,
+        path,
+        companions={"generation_config.json": generation},
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(directory):
+    return load(directory)
+
+
+def test_the_promised_interface(model, picture):
+    talk = user(Image(picture(60, 40)), Text("What is this?"))
+    reply = model.ask(talk, max_new_tokens=6)
+    assert reply.finish_reason in ("stop", "length")
+    assert reply.usage.completion_tokens <= 6
+    assert reply.usage.image_tokens == model.processor(talk).layouts[0].num_tokens
+    logits = model.network(model.processor(talk))
+    assert logits.shape == (1, reply.usage.prompt_tokens, 4200)
+
+
+def test_a_stream_says_what_ask_says(model, picture):
+    for parts in ([Text("Hi")], [Image(picture(60, 40)), Text("What?")]):
+        talk = user(*parts)
+        whole = model.ask(talk, max_new_tokens=20)
+        assert "".join(model.stream(talk, max_new_tokens=20)).strip() == whole.text
+
+
+def test_answers_of_a_batch_are_those_given_alone(model, picture):
+    talks = [
+        user(Text("Hi")),
+        user(Image(picture(60, 90)), Text("What is this?")),
+        user(Video([picture(8, 8)] * 3), Text("And this?")),
+    ]
+    together = model.ask_all(talks, max_new_tokens=12)
+    assert together == [model.ask(talk, max_new_tokens=12) for talk in talks]
+
+
+def test_decoding_equals_reading_again(model, picture):
+    """Greedy ids, with the cache, are the argmax of the whole network run afresh each time."""
+    talk = user(Image(picture(60, 90)), Text("What is this?"))
+    ids = []
+    inputs = model.processor(talk)
+    for _ in range(5):
+        with torch.inference_mode():
+            ids.append(int(model.network(inputs)[0, -1].argmax()))
+        inputs = replace(
+            inputs,
+            input_ids=torch.cat([inputs.input_ids, torch.tensor([[ids[-1]]])], dim=1),
+            visual_mask=torch.cat([inputs.visual_mask, torch.tensor([[False]])], dim=1),
+            attention_mask=torch.cat([inputs.attention_mask, torch.tensor([[True]])], dim=1),
+        )
+    reply = model.ask(talk, max_new_tokens=5, repetition_penalty=1.0, end_ids=())
+    assert reply.text == model.processor.tokenizer.decode(ids).strip()
+
+
+def test_ends_and_penalty_come_from_the_checkpoint_and_can_be_overridden(model):
+    assert model.sampling.end_ids == (2, 0)
+    assert model.sampling.repetition_penalty == 1.3
+    first = int(next(iter(_ids(model, end_ids=()))))
+    stopped = model.ask(user(Text("Hi")), end_ids=(first,))
+    assert (stopped.finish_reason, stopped.usage.completion_tokens) == ("stop", 1)
+
+
+def _ids(model, **options):
+    from onevision.generate.engine import generate
+
+    inputs = model.processor(user(Text("Hi")))
+    sampling = replace(model.sampling, max_new_tokens=1, **options)
+    return [ids[0] for ids in generate(model.network, model.config.language, inputs, sampling)]
+
+
+def test_without_generation_config_the_chats_own_end_stops(directory, tmp_path, tokenizer):
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (tmp_path / name).write_bytes((directory / name).read_bytes())
+    sampling = load(tmp_path).sampling
+    assert sampling.end_ids == (tokenizer.id_of("<|im_end|>"), tokenizer.id_of("<|endoftext|>"))
+    assert sampling.repetition_penalty == 1.0
+
+
+def test_drawn_answers_repeat_with_a_seed(model):
+    options = {"temperature": 1.5, "seed": 3, "max_new_tokens": 10}
+    assert model.ask(user(Text("Hi")), **options) == model.ask(user(Text("Hi")), **options)
+
+
+def test_a_prompt_that_does_not_fit_is_counted_and_refused(model, picture):
+    talk = user(*[Image(picture(9, 9))] * 200, Text("?"))
+    with pytest.raises(
+        ContextLengthError, match=r"text, 3400 image, 0 video\); the model reads 2047"
+    ):
+        model.ask(talk)
+
+
+def test_an_answer_stops_where_positions_end(model, picture):
+    images = [Image(picture(9, 9))] * 110
+    talk = user(*images, Text("?"))
+    length = model.processor(talk).input_ids.shape[1]
+    assert 1900 < length < 2048
+    reply = model.ask(talk, end_ids=(), max_new_tokens=500)
+    assert reply.usage.total_tokens == 2048
+    assert reply.finish_reason == "length"
+
+
+def test_bad_requests_are_refused_at_once(model):
+    with pytest.raises(InputError, match="unknown option 'max_tokens'"):
+        model.ask(user(Text("Hi")), max_tokens=3)
+    answered = Conversation([Message("user", "Hi"), Message("assistant", "Hello")])
+    with pytest.raises(InputError, match="the user speaks last"):
+        model.stream(answered)
+
+
+def test_what_cannot_be_loaded_is_refused(directory, tmp_path):
+    with pytest.raises(ModelNotFoundError, match="neither bundled"):
+        load("nosuch")
+    with pytest.raises(CheckpointError, match=r"config\.json: missing"):
+        load(tmp_path)
+    with pytest.raises(InputError, match="dtype is 'int3'"):
+        load(directory, dtype="int3")
+    with pytest.raises(InputError, match="float16 is not usable on CPU"):
+        load(directory, dtype="float16")
+    with pytest.raises(InputError, match="device 'nonsense'"):
+        load(directory, device="nonsense")
+
+
+def test_the_dtype_is_the_checkpoints_unless_asked_for(
+    directory, tmp_path, tokenizer, micro_config
+):
+    save(LlavaNetwork(micro_config), micro_config, tokenizer, tmp_path / "h", dtype=torch.float16)
+    weight = load(tmp_path / "h").network.image_newline
+    assert weight.dtype == torch.float32  # in place of float16, on CPU
+    assert load(directory, dtype="bfloat16").network.image_newline.dtype == torch.bfloat16
+    assert json.loads((tmp_path / "h" / "config.json").read_text())["format_version"] == 1

@@ -1,0 +1,51 @@
+import json
+
+import pytest
+
+from onevision.errors import CheckpointError
+from onevision.inputs.tokenizer import Tokenizer
+
+
+def test_what_spells_a_control_token_stays_text(tokenizer):
+    for token in tokenizer.added_tokens:
+        for text in (token, f"a{token}b", token * 3):
+            encoded = tokenizer.encode(text).ids
+            assert not set(encoded) & set(tokenizer.added_tokens.values())
+            assert tokenizer.decode(encoded) == text
+
+
+@pytest.mark.parametrize("text", ["", "naïve 中文 🙂", "\x00\n\t", "a" * 3000, "\ufeffx"])
+def test_text_survives(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_lone_surrogates_do_not_crash(tokenizer):
+    assert tokenizer.decode(tokenizer.encode("a\ud800b").ids) == "a?b"
+
+
+def test_a_stream_never_gives_half_a_character(tokenizer):
+    text = "red 中文 🙂!"
+    stream = tokenizer.stream()
+    pieces = [stream.push(token_id) for token_id in tokenizer.encode(text).ids]
+    assert "".join(pieces) == text
+    assert all("\ufffd" not in piece for piece in pieces)
+
+
+def test_a_missing_control_token_is_named(tokenizer):
+    with pytest.raises(CheckpointError, match="no added token '<|nonsense|>'"):
+        tokenizer.id_of("<|nonsense|>")
+
+
+def test_a_broken_definition_is_named(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: not a tokenizer definition"):
+        Tokenizer.from_directory(tmp_path)
+    with pytest.raises(CheckpointError, match="missing"):
+        Tokenizer.from_directory(tmp_path / "elsewhere")
+
+
+def test_qwen2_ids_are_those_of_llama_cpp(real_data):
+    qwen = Tokenizer.from_directory(real_data / "tokenizer")
+    vectors = json.loads((real_data / "tokenizer" / "qwen2_test_vectors.json").read_text())
+    for vector in vectors["vectors"] if isinstance(vectors, dict) else vectors:
+        assert qwen.encode(vector["text"]).ids == vector["ids"]

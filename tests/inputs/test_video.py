@@ -1,0 +1,146 @@
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image as PIL
+
+from onevision.conversation import Video
+from onevision.errors import MediaError
+from onevision.inputs import video as video_module
+from onevision.inputs.video import choose_frames, evenly
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """100 frames at 10 a second; frame k is grey level 2k. A key frame every 25."""
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    write_clip(path, seconds=[k / 10 for k in range(100)], gop=25)
+    return path
+
+
+def write_clip(path, *, seconds, gop=12, level=lambda k: 2 * k, size=64):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "8"})
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.gop_size = gop
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for k, second in enumerate(seconds):
+            pixels = np.full((size, size, 3), level(k), dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = round(second * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _levels(choice):
+    return [round(np.asarray(frame).mean()) for frame in choice.frames()]
+
+
+def _assert_frames(choice, indices):
+    assert choice.indices == tuple(indices)
+    assert all(abs(a - 2 * k) <= 3 for a, k in zip(_levels(choice), indices, strict=True))
+
+
+def test_frames_are_spread_evenly_and_truncated_as_in_the_reference(clip):
+    assert evenly(0, 99, 8) == (0, 14, 28, 42, 56, 70, 84, 99)
+    _assert_frames(choose_frames(Video(clip, num_frames=8)), evenly(0, 99, 8))
+
+
+def test_a_short_video_is_used_whole(tmp_path):
+    write_clip(tmp_path / "short.mp4", seconds=[k / 10 for k in range(5)])
+    _assert_frames(choose_frames(Video(tmp_path / "short.mp4")), range(5))
+
+
+def test_frames_by_rate(clip):
+    _assert_frames(choose_frames(Video(clip, fps=1)), range(0, 100, 10))
+    _assert_frames(choose_frames(Video(clip, fps=2, start=1, end=2)), (10, 15, 20))
+
+
+def test_too_high_a_rate_falls_back_to_even_frames(clip):
+    assert choose_frames(Video(clip, fps=5, num_frames=4)).indices == evenly(0, 99, 4)
+
+
+def test_start_and_end(clip):
+    choice = choose_frames(Video(clip, num_frames=3, start=2.0, end=4.0))
+    _assert_frames(choice, (20, 30, 40))
+    assert choice.seconds == pytest.approx((2.0, 3.0, 4.0))
+
+
+def test_bytes_are_as_good_as_a_path(clip):
+    assert _levels(choose_frames(Video(clip.read_bytes(), num_frames=4))) == _levels(
+        choose_frames(Video(clip, num_frames=4))
+    )
+
+
+def test_variable_frame_rate_goes_by_time(tmp_path):
+    seconds = [0, 0.1, 0.2, 0.3, 2.0, 4.0, 4.1]
+    write_clip(tmp_path / "vfr.mp4", seconds=seconds, level=lambda k: 30 * k)
+    choice = choose_frames(Video(tmp_path / "vfr.mp4", fps=1, num_frames=8))
+    assert choice.indices == (0, 3, 4, 4, 5)
+
+
+def test_it_seeks_only_where_a_key_frame_lies_between(clip, monkeypatch):
+    decoded = []
+    marked = video_module._marked
+    monkeypatch.setattr(
+        video_module,
+        "_marked",
+        lambda *args: (decoded.append(mark) or (mark, frame) for mark, frame in marked(*args)),
+    )
+    far = choose_frames(Video(clip, num_frames=2))
+    _assert_frames(far, (0, 99))
+    assert len(decoded) < 40  # one frame, then from the key frame at 75
+    decoded.clear()
+    near = choose_frames(Video(clip, num_frames=5, end=2.0))
+    _assert_frames(near, (0, 5, 10, 15, 20))
+    assert len(decoded) <= 21  # one pass, no frame twice
+
+
+def test_a_list_of_frames_is_used_whole():
+    frames = [PIL.new("RGB", (4, 4), (k, k, k)) for k in range(40)]
+    choice = choose_frames(Video(frames, num_frames=8))
+    assert len(list(choice.frames())) == 40
+    assert choice.seconds is None
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000, layout="mono")
+        silence = np.zeros((1, 1024), dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(silence, format="fltp", layout="mono")
+        frame.rate, frame.pts = 8000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(MediaError, match=r"sound\.mp4: no video stream"):
+        choose_frames(Video(path))
+
+
+def test_bad_files_are_named(tmp_path, clip):
+    (tmp_path / "text.mp4").write_text("not a film")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:900])
+    (tmp_path / "socket.mp4").write_text("v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n")
+    for name, message in {
+        "missing.mp4": "no such file",
+        "text.mp4": "not a video",
+        "empty.mp4": "empty",
+        "cut.mp4": "cut off or damaged",
+        "socket.mp4": "not a video",
+    }.items():
+        with pytest.raises(MediaError, match=message) as caught:
+            list(choose_frames(Video(tmp_path / name)).frames())
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_part_without_frames_is_refused(clip):
+    with pytest.raises(MediaError, match=r"the video runs from 0 to 9\.90 s"):
+        choose_frames(Video(clip, start=50))
+
+
+def test_an_empty_list_is_refused():
+    with pytest.raises(MediaError, match="empty list of frames"):
+        choose_frames(Video([]))
