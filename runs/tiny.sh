@@ -4,7 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out="${1:-runs/tiny}"
-run() { .venv/bin/onevision train "$@" --tokenizer "$out/tokenizer.json"; }
+# Two processes of one thread each outrun one of two.
+run() {
+    .venv/bin/torchrun --nproc-per-node 2 -m onevision train "$@" --tokenizer "$out/tokenizer.json"
+}
 
 .venv/bin/onevision train tokenizer --output "$out"
 run vision --output "$out/vision"

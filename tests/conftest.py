@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,3 +124,11 @@ def randomise(network: torch.nn.Module, *, std: float = 0.15) -> torch.nn.Module
         for parameter in network.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
     return network.eval()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

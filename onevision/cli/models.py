@@ -5,30 +5,16 @@ from onevision.known_models import ARCHITECTURES, HUB_IDS
 
 
 def models() -> None:
-    """List the known models with their sizes and where they come from."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for column in (
-        "model",
-        "vision",
-        "language",
-        "context",
-        "tokens per image",
-        "32 frames",
-        "load",
-    ):
-        table.add_column(column)
+    """List the known models: sizes, tokens, context, and what to load."""
     for name, config in ARCHITECTURES.items():
         vision, language, rules = config.vision, config.language, config.inputs
-        table.add_row(
-            name,
-            f"{vision.num_layers} x {vision.hidden_size}, {vision.image_size} px",
-            f"{language.num_layers} x {language.hidden_size}",
-            f"{language.max_positions:,}",
-            f"up to {max_image_tokens(rules.image):,}",
-            f"{plan_video(num_frames=32, rule=rules.video).num_tokens:,}",
-            HUB_IDS.get(name, f"{name} (bundled)"),
+        video = plan_video(num_frames=32, rule=rules.video).num_tokens
+        several = max_image_tokens(rules.multi_image)
+        print(
+            f"{name:<5} vision {vision.num_layers} x {vision.hidden_size} at "
+            f"{vision.image_size} px, language {language.num_layers} x {language.hidden_size}, "
+            f"context {language.max_positions:,}\n"
+            f"      image up to {max_image_tokens(rules.image):,} tokens, "
+            f"several images {several} each, 32 frames {video:,}\n"
+            f"      load({HUB_IDS.get(name, name)!r})"
         )
-    Console().print(table)

@@ -28,7 +28,8 @@ def _attend_plainly(
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
     grouped = (q * q.shape[-1] ** -0.5).unflatten(1, (k.shape[1], -1))  # [B, G, Q/G, S, K]
     scores = grouped @ k[:, :, None].transpose(-1, -2)  # [B, G, Q/G, S, T]
-    if mask is not None:
-        scores = scores.masked_fill(~(mask if mask.dim() == 2 else mask[:, None]), float("-inf"))
+    if mask is not None:  # added, not filled in: that leaves nothing to do backwards
+        unseen = torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, float("-inf"))
+        scores = scores + (unseen if mask.dim() == 2 else unseen[:, None])
     weights = scores.softmax(-1)
     return (weights @ v[:, :, None]).flatten(1, 2)

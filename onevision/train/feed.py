@@ -8,6 +8,7 @@ from onevision.data.packing import Row, collate, share_prefix
 from onevision.inputs.processor import Processor
 from onevision.synth import clips, pairs, scenes, texts
 from onevision.synth.sample import Sample, rng_for
+from onevision.train.replicas import Replicas
 from onevision.train.stages import Stage
 
 FAMILIES = {"scenes": scenes.make, "pairs": pairs.make, "clips": clips.make, "texts": texts.make}
@@ -22,19 +23,23 @@ WINDOW_BATCHES = 8
 
 
 def batches(
-    stage: Stage, processor: Processor, *, seed: int
+    stage: Stage, processor: Processor, *, seed: int, replicas: Replicas
 ) -> Iterator[tuple[int, TrainingBatch]]:
-    """Give (samples in it, batch) without end; the stage's `num_samples` says when to stop."""
-    index = 0
-    rng = rng_for("train", f"order/{stage.name}/{seed}", 0)
+    """Give (samples in it, batch) without end; the stage's `num_samples` says when to stop.
+
+    Each of several processes draws its own rows, and its share of a step's tokens.
+    """
+    index = replicas.rank
+    batch_tokens = stage.batch_tokens // replicas.count
+    rng = rng_for("train", f"order/{stage.name}/{seed}", replicas.rank)
     while True:
         rows: list[Row] = []
         tokens = 0
-        while tokens < WINDOW_BATCHES * stage.batch_tokens:
+        while tokens < WINDOW_BATCHES * batch_tokens:
             rows.append(row_of(stage, processor, seed=seed, index=index))
             tokens += len(rows[-1])
-            index += 1
-        groups = _by_length(rows, stage.batch_tokens)
+            index += replicas.count
+        groups = _by_length(rows, batch_tokens)
         rng.shuffle(groups)
         for group in groups:
             yield len(group), collate(group)

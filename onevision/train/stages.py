@@ -28,7 +28,7 @@ class Stage:
     max_questions: int = 6
     # Samples seen, and tokens of one optimiser step (a row counts with its padding).
     num_samples: int
-    batch_tokens: int = 6144
+    batch_tokens: int = 4096
     learning_rate: float = 1e-3
     vision_learning_rate: float = 5e-4
     # Share of the run in which the rates rise from zero.
@@ -45,8 +45,7 @@ VISION = Stage(
     template="plain",
     families=_families(scenes=1.0),
     max_questions=0,
-    num_samples=300_000,
-    batch_tokens=4096,
+    num_samples=130_000,
     vision_learning_rate=1e-3,
 )
 LANGUAGE = replace(
@@ -56,13 +55,13 @@ LANGUAGE = replace(
     template="qwen_1_5",
     families=_families(texts=1.0),
     max_questions=4,
-    num_samples=5_000,
+    num_samples=4_000,
 )
 ALIGN = replace(
     VISION,
     name="align",
     trainable=("projector",),
-    num_samples=10_000,
+    num_samples=8_000,
     learning_rate=3e-3,
 )
 KNOWLEDGE = replace(
@@ -70,8 +69,9 @@ KNOWLEDGE = replace(
     name="knowledge",
     trainable=ALL_PARTS,
     template="qwen_1_5",
-    families=_families(scenes=0.9, texts=0.1),
-    num_samples=15_000,
+    families=_families(scenes=0.95, texts=0.05),
+    max_questions=4,
+    num_samples=12_000,
     learning_rate=1e-3,
     vision_learning_rate=5e-4,
 )
@@ -80,13 +80,13 @@ SINGLE_IMAGE = replace(
     name="single_image",
     families=_families(scenes=0.97, texts=0.03),
     max_questions=8,
-    num_samples=40_000,
+    num_samples=30_000,
 )
 ONEVISION = replace(
     SINGLE_IMAGE,
     name="onevision",
     families=_families(scenes=0.3, pairs=0.35, clips=0.32, texts=0.03),
-    num_samples=60_000,
+    num_samples=36_000,
 )
 
 STAGES = {s.name: s for s in (VISION, LANGUAGE, ALIGN, KNOWLEDGE, SINGLE_IMAGE, ONEVISION)}

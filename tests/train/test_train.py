@@ -11,6 +11,7 @@ from onevision.known_models import TINY
 from onevision.model.llava import LlavaNetwork
 from onevision.train.feed import batches, row_of
 from onevision.train.optim import make_optimizer, set_learning_rate
+from onevision.train.replicas import Replicas
 from onevision.train.stages import STAGES, STARTS_FROM, stage_config, stage_named
 from onevision.train.start import start_network
 from onevision.train.trainer import train
@@ -62,7 +63,9 @@ def test_later_stages_train_everything(runs):
 def test_the_same_seed_gives_the_same_batches(tokenizer):
     stage = stage_named("onevision")
     processor = Processor(TINY.inputs, tokenizer)
-    (count, a), (_, b) = (next(batches(stage, processor, seed=1)) for _ in range(2))
+    (count, a), (_, b) = (
+        next(batches(stage, processor, seed=1, replicas=Replicas())) for _ in range(2)
+    )
     assert torch.equal(a.input_ids, b.input_ids)
     assert torch.equal(a.pixel_values, b.pixel_values)
     assert a.input_ids.numel() <= stage.batch_tokens or count == 1
