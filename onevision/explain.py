@@ -67,15 +67,20 @@ class Explanation:
         ]  # fmt: skip
 
 
-def explain_image(image: Image | tuple[int, int], config: ModelConfig) -> Explanation:
-    """Explain one image, or a (width, height) without pixels. Raises MediaError, InputError."""
+def explain_image(
+    image: Image | tuple[int, int], config: ModelConfig, *, layout: CropLayout | None = None
+) -> Explanation:
+    """Explain one image, or a (width, height) without pixels. Raises MediaError, InputError.
+
+    It is laid out as a conversation's only image unless its `layout` is given.
+    """
     picture = None if isinstance(image, tuple) else open_image(image.source)
     if isinstance(image, tuple):
         width, height = image
     else:
         assert picture is not None
         width, height = picture.size
-    layout = plan(width=width, height=height, rule=config.inputs.image)
+    layout = layout or plan(width=width, height=height, rule=config.inputs.image)
     crops = () if picture is None else _crops(picture, layout, config)
     return Explanation(
         name=f"{width} x {height}" if isinstance(image, tuple) else _name(image),

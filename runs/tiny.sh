@@ -13,9 +13,9 @@ run() {
 run vision --output "$out/vision"
 run language --output "$out/language"
 run align --output "$out/align" \
-    --start "$out/vision/checkpoint" --start "$out/language/checkpoint"
-run knowledge --output "$out/knowledge" --start "$out/align/checkpoint"
-run single_image --output "$out/single_image" --start "$out/knowledge/checkpoint"
-run onevision --output "$out/onevision" --start "$out/single_image/checkpoint"
+    --from "$out/vision/checkpoint" --from "$out/language/checkpoint"
+run knowledge --output "$out/knowledge" --from "$out/align/checkpoint"
+run single_image --output "$out/single_image" --from "$out/knowledge/checkpoint"
+run onevision --output "$out/onevision" --from "$out/single_image/checkpoint"
 
 .venv/bin/onevision eval --model "$out/onevision/checkpoint"

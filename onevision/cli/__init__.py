@@ -11,6 +11,7 @@ import typer
 from onevision.cli.ask import ask
 from onevision.cli.chat import chat
 from onevision.cli.convert import convert
+from onevision.cli.data import data
 from onevision.cli.demo import demo
 from onevision.cli.evaluate import evaluate
 from onevision.cli.explain import explain
@@ -34,6 +35,7 @@ app.command()(models)
 app.command()(demo)
 app.command()(train)
 app.command(name="eval")(evaluate)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onevision.cli.options import JsonOption, is_video, parse_size
+from onevision.cli.options import JsonOption, is_video, model_config, parse_size
 from onevision.conversation import Image, Video
 from onevision.errors import InputError
 
 if TYPE_CHECKING:
-    from onevision.config import ModelConfig
     from onevision.explain import Explanation
 
 
@@ -31,7 +30,7 @@ def explain(
 
     if not files and size is None:
         raise InputError("nothing to explain; give image or video files, or --size WIDTHxHEIGHT")
-    config = _config(model)
+    config = model_config(model)
     explanations = [
         explain_video(Video(str(path), num_frames=num_frames), config)
         if is_video(str(path))
@@ -49,17 +48,6 @@ def explain(
         for path in _save(explanations, output):
             if not as_json:
                 print(f"drawn: {path}")
-
-
-def _config(model: str) -> "ModelConfig":
-    from onevision.known_models import ARCHITECTURES
-
-    if model in ARCHITECTURES:
-        return ARCHITECTURES[model]
-    from onevision.checkpoint.hub import resolve
-    from onevision.checkpoint.load import inspect
-
-    return inspect(resolve(model)).config
 
 
 def _values(explanation: "Explanation") -> dict[str, Any]:  # Any: JSON

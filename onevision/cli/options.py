@@ -11,6 +11,7 @@ from onevision.conversation import Image, Part, Text, Usage, Video
 from onevision.errors import InputError
 
 if TYPE_CHECKING:
+    from onevision.config import ModelConfig
     from onevision.generate.answer import Model
 
 ModelOption = Annotated[
@@ -31,6 +32,18 @@ def load_model(name: str, *, device: str, dtype: str) -> "Model":
     from onevision.generate.answer import load
 
     return load(name, device=device, dtype=dtype)
+
+
+def model_config(name: str) -> "ModelConfig":
+    """Return a known architecture, or that of a checkpoint."""
+    from onevision.known_models import ARCHITECTURES
+
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    from onevision.checkpoint.hub import resolve
+    from onevision.checkpoint.load import inspect
+
+    return inspect(resolve(name)).config
 
 
 def user_parts(

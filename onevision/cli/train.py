@@ -15,7 +15,7 @@ def train(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The run's directory.")],
     start: Annotated[
-        list[Path] | None, typer.Option("--start", help="A checkpoint to start from; repeatable.")
+        list[Path] | None, typer.Option("--from", help="A checkpoint to start from; repeatable.")
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json.")] = None,
     num_samples: Annotated[int | None, typer.Option(help="Samples to see.")] = None,

@@ -8,6 +8,9 @@ positions go on from the prefix, and its first token is predicted from the prefi
     position   0 1 2 3  4 5 6  4 5 6 7
     previous   - 0 1 2  3 4 5  3 7 8 9        from which position a token is predicted
     b sees     x x x x  . . .  x x x x
+
+Rows of several samples are joined into one by `join`: positions start again, and no sample sees
+another.
 """
 
 from collections.abc import Sequence
@@ -34,6 +37,7 @@ class Row:
     position_ids: Tensor  # [S]
     previous: Tensor  # [S], index of the position that predicts this one; -1 for the first
     branch: Tensor  # [S], PREFIX or 1, 2, ...
+    sample: Tensor  # [S], which of the row's samples a position belongs to: 0, 1, ...
     pixel_values: Tensor  # [N, 3, H, W]
     layouts: tuple[Layout, ...]
 
@@ -65,8 +69,31 @@ def share_prefix(examples: Sequence[Example]) -> Row:
         position_ids=joined[3],
         previous=joined[4],
         branch=joined[5],
+        sample=torch.zeros(length, dtype=torch.int64),
         pixel_values=first.pixel_values,
         layouts=first.layouts,
+    )
+
+
+def join(rows: Sequence[Row]) -> Row:
+    """Put the rows of several samples one after the other, each as if it stood alone."""
+    lengths = [len(row) for row in rows]
+    offsets = [sum(lengths[:number]) for number in range(len(rows))]
+    return Row(
+        input_ids=torch.cat([r.input_ids for r in rows]),
+        visual_mask=torch.cat([r.visual_mask for r in rows]),
+        labels=torch.cat([r.labels for r in rows]),
+        position_ids=torch.cat([r.position_ids for r in rows]),
+        previous=torch.cat(
+            [
+                torch.where(r.previous < 0, -1, r.previous + offset)
+                for r, offset in zip(rows, offsets, strict=True)
+            ]
+        ),
+        branch=torch.cat([r.branch for r in rows]),
+        sample=torch.cat([torch.full((length,), n) for n, length in enumerate(lengths)]),
+        pixel_values=torch.cat([r.pixel_values for r in rows]),
+        layouts=tuple(layout for r in rows for layout in r.layouts),
     )
 
 
@@ -79,9 +106,11 @@ def collate(rows: Sequence[Row], *, pad_id: int = 0) -> TrainingBatch:
     labels = pad([r.labels for r in rows], IGNORE)
     previous = pad([r.previous for r in rows], -1)
     branch = pad([r.branch for r in rows], PADDING)
+    sample = pad([r.sample for r in rows], PADDING)
     batch_size, length = labels.shape
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     sees = (branch[:, None, :] == PREFIX) | (branch[:, None, :] == branch[:, :, None])
+    sees &= sample[:, None, :] == sample[:, :, None]
 
     scored = (labels != IGNORE) & (previous >= 0)  # [B, S]
     row_start = torch.arange(batch_size)[:, None] * length

@@ -8,12 +8,13 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import av
 import av.logging
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.Image import Image as PillowImage
 
 from onevision.errors import MediaError
@@ -69,6 +70,34 @@ def open_image(source: "ImageSource") -> PillowImage:
     if isinstance(source, PillowImage):
         return _to_rgb(source, name_of(source))
     name = name_of(source)
+    with _open_header(source, name) as image:
+        try:
+            image.load()
+        except Exception as error:  # Pillow's decoders raise many kinds
+            raise MediaError(
+                f"{name}: the image is damaged or cut off ({_short(error)}); replace the file"
+            ) from error
+        return _to_rgb(image, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSize:
+    """How large a picture is, upright, in pixels."""
+
+    width: int
+    height: int
+
+
+def image_size(source: "ImageSource") -> ImageSize:
+    """Return the size that `open_image` would give, from the header alone. Raises MediaError."""
+    if isinstance(source, PillowImage):
+        return _upright_size(source)
+    with _open_header(source, name_of(source)) as image:
+        return _upright_size(image)
+
+
+@contextmanager
+def _open_header(source: "str | Path | bytes", name: str) -> Iterator[PillowImage]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # our own pixel limit stands; broken EXIF is ignored
         with _open(source, name, kind="image") as file:
@@ -77,13 +106,19 @@ def open_image(source: "ImageSource") -> PillowImage:
             except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
                 raise _not_an_image(error, name) from error
             _check_pixels(image.width, image.height, MAX_IMAGE_PIXELS, name)
-            try:
-                image.load()
-            except Exception as error:  # Pillow's decoders raise many kinds
-                raise MediaError(
-                    f"{name}: the image is damaged or cut off ({_short(error)}); replace the file"
-                ) from error
-            return _to_rgb(image, name)
+            yield image
+
+
+def _upright_size(image: PillowImage) -> ImageSize:
+    """Swap the sides where EXIF says the picture lies on its side, as `exif_transpose` does."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001 a broken EXIF block must not cost the picture
+        orientation = 1
+    width, height = image.size
+    if orientation in (5, 6, 7, 8):
+        width, height = height, width
+    return ImageSize(width=width, height=height)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from onevision.config import InputConfig, Template
 from onevision.conversation import Conversation, Image, Usage, Video
 from onevision.inputs.chat import IGNORE, LabelRule, Piece, Slot, render
 from onevision.inputs.image import cut_crops, normalise, squash_frames
-from onevision.inputs.media import open_image
+from onevision.inputs.media import image_size, open_image
 from onevision.inputs.tokenizer import END_OF_TEXT, Tokenizer
 from onevision.inputs.video import choose_frames
 
@@ -81,6 +81,35 @@ class Processor:
             self._assemble(render(c, self.tokenizer, template=template), layouts, pixel_values)
             for c in conversations
         ]
+
+    def layouts(self, conversation: Conversation) -> tuple[Layout, ...]:
+        """Lay out all media from their headers alone; no pixel is decoded. Raises MediaError."""
+        rules = self._image_rules(conversation)
+        return tuple(self._lay_out(media, rules) for media in conversation.media)
+
+    def num_tokens(
+        self,
+        conversation: Conversation,
+        *,
+        template: Template | None = None,
+        image_first: bool = False,
+    ) -> int:
+        """Count the tokens `example` would give, visual ones included, from headers alone."""
+        pieces = render(
+            conversation,
+            self.tokenizer,
+            template=template or self.config.template,
+            image_first=image_first,
+        )
+        words = sum(len(piece.ids) for piece in pieces if not isinstance(piece, Slot))
+        return words + sum(layout.num_tokens for layout in self.layouts(conversation))
+
+    def _lay_out(self, media: Image | Video, rules: dict[str, ImageRule]) -> Layout:
+        if isinstance(media, Video):
+            num_frames = len(choose_frames(media).indices)
+            return plan_video(num_frames=num_frames, rule=self.config.video)
+        size = image_size(media.source)
+        return plan(width=size.width, height=size.height, rule=rules[media.detail])
 
     def _assemble(
         self, pieces: Sequence[Piece], layouts: tuple[Layout, ...], pixel_values: Tensor

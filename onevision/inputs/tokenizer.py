@@ -71,6 +71,10 @@ class Tokenizer:
         """Return the text of `ids`, control tokens left out."""
         return self._whole.decode(ids, skip_special_tokens=True)
 
+    def spell(self, ids: list[int]) -> str:
+        """Return the text of `ids`, control tokens spelled out."""
+        return self._whole.decode(ids, skip_special_tokens=False)
+
     def stream(self) -> "TextStream":
         """Return a decoder that is fed id by id."""
         return TextStream(self._whole)

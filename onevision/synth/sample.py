@@ -28,6 +28,13 @@ class Sample:
     media: tuple[Image | Video, ...]
     caption: str
     questions: tuple[Question, ...]
+    # Everything there is to say, where the caption does not say it already.
+    detail: str | None = None
+
+    @property
+    def description(self) -> str:
+        """The fullest description: `detail`, else the caption."""
+        return self.caption if self.detail is None else self.detail
 
 
 def rng_for(split: Split, family: str, index: int) -> random.Random:

@@ -80,7 +80,7 @@ SINGLE_IMAGE = replace(
     name="single_image",
     families=_families(scenes=0.97, texts=0.03),
     max_questions=8,
-    num_samples=30_000,
+    num_samples=20_000,
 )
 ONEVISION = replace(
     SINGLE_IMAGE,

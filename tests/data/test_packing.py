@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from onevision.conversation import Conversation, Image, Message, Text, Video
-from onevision.data.packing import collate, share_prefix
+from onevision.data.packing import collate, join, share_prefix
 from onevision.inputs.chat import IGNORE
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
@@ -40,9 +40,8 @@ def test_leak_every_branch_learns_what_it_would_alone(micro_config, examples):
             for number, example in enumerate(group):
                 logits = network(example.inputs)[0]
                 labels = example.labels[0]
-                shared = int(example.inputs.visual_mask[0].sum() and
-                             example.inputs.visual_mask[0].nonzero()[-1]) + 1  # fmt: skip
-                shared = shared if example.inputs.visual_mask.any() else 0
+                visual = example.inputs.visual_mask[0].nonzero()
+                shared = int(visual[-1]) + 1 if len(visual) else 0
                 for position in range(1, len(labels)):
                     if labels[position] == IGNORE or (number and position < shared):
                         continue
@@ -63,6 +62,48 @@ def test_leak_gradients_of_a_pack_are_those_of_its_examples(micro_config, exampl
         gradients.append([p.grad.clone() for p in network.language_model.parameters()])
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_leak_no_sample_of_a_pack_sees_another(micro_config, tokenizer, picture):
+    """Image, images, video and text in one row: logits and gradients of each are its own."""
+    processor = Processor(micro_config.inputs, tokenizer)
+    media = (
+        (Image(picture(70, 50)),),
+        (),
+        (Image(picture(9, 30, seed=1)), Image(picture(40, 40, seed=2))),
+        (Video([picture(9, 9), picture(9, 9, seed=3)]),),
+    )
+    samples = [
+        processor.example(
+            Conversation([Message("user", [*m, Text("What?")]), Message("assistant", f"ring {n}")])
+        )
+        for n, m in enumerate(media)
+    ]
+    network = randomise(LlavaNetwork(micro_config))
+    batch = collate([join([share_prefix([sample]) for sample in samples])])
+    assert batch.input_ids.shape == (1, sum(s.inputs.input_ids.shape[1] for s in samples))
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    logits = scores(network, batch)
+    gradients = torch.autograd.grad(losses(logits, batch), parameters)
+
+    alone = [collate([share_prefix([sample])]) for sample in samples]
+    each = [scores(network, one) for one in alone]
+    assert torch.allclose(logits, torch.cat(each), atol=1e-5)
+    total = sum(losses(one, batch) for one, batch in zip(each, alone, strict=True))
+    for a, b in zip(gradients, torch.autograd.grad(total, parameters), strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or torch.allclose(a, b, atol=1e-5, rtol=1e-4)
+
+
+def scores(network, batch):
+    tokens = network.encode(batch.pixel_values, batch.layouts)
+    x = network.place(batch.input_ids, batch.visual_mask, tokens)
+    hidden = network.run(x, batch.position_ids, mask=batch.mask)
+    return network.head(hidden.flatten(0, 1)[batch.sources])
+
+
+def losses(logits, batch):
+    return torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum")
 
 
 def test_positions_go_on_from_the_prefix(examples):

@@ -1,0 +1,220 @@
+"""`onevision data`: check, stats and view of a mixture, before anything is trained on it."""
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onevision.cli.options import model_config
+
+if TYPE_CHECKING:
+    from onevision.data.check import Finding, SourceSummary
+    from onevision.data.plan import Plan
+    from onevision.data.samples import SampleReader
+
+data = typer.Typer(
+    help="Look at training data before training.", no_args_is_help=True, add_completion=False
+)
+
+MixtureArgument = Annotated[Path, typer.Argument(help="A mixture's YAML, or a JSON file.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="tiny, 0.5b, 7b, 72b, or a checkpoint.")
+]
+TokenizerOption = Annotated[
+    Path | None, typer.Option(help="A directory with tokenizer.json; needed for 0.5b, 7b, 72b.")
+]
+MaxTokensOption = Annotated[
+    int | None, typer.Option(help="The longest sample; by default the model's positions.")
+]
+WorkersOption = Annotated[int | None, typer.Option(help="Processes; by default one a core.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of what is drawn at random.")]
+
+
+@data.command()
+def check(
+    mixture: MixtureArgument,
+    model: ModelOption = "tiny",
+    tokenizer: TokenizerOption = None,
+    max_tokens: MaxTokensOption = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode all media too.")] = False,
+    held_out: Annotated[
+        list[Path] | None, typer.Option("--eval", help="What is evaluated on; finds leaks.")
+    ] = None,
+    manifest: Annotated[Path | None, typer.Option(help="A directory for the manifest.")] = None,
+    num_workers: WorkersOption = None,
+    seed: SeedOption = 0,
+    show: Annotated[int, typer.Option(help="Findings to print of each kind.")] = 5,
+) -> None:
+    """Find what must be mended before training; exit code 1 if there is anything."""
+    from onevision.data.check import findings, summaries, write_manifest
+    from onevision.data.plan import Plan
+
+    reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)
+    plan = _plan(reader, deep=deep or bool(held_out), num_workers=num_workers)
+    others = [
+        _plan(
+            _reader(path, model, tokenizer, max_tokens=max_tokens, seed=seed),
+            deep=True,
+            num_workers=num_workers,
+        )
+        for path in held_out or []
+    ]
+    evaluated = Plan(parts=tuple(part for other in others for part in other.parts))
+    found = list(findings(reader.mixture, plan, held_out=evaluated if others else None))
+    _print_table(summaries(reader.mixture, plan), found)
+    _print_findings(found, show=show)
+    if manifest is not None:
+        write_manifest(reader.mixture, plan, manifest)
+        print(f"manifest: {manifest}")
+    to_mend = sum(finding.must_mend for finding in found)
+    if to_mend:
+        print(f"{to_mend} of {len(reader.mixture):,} samples must be mended or left out")
+        raise typer.Exit(1)
+    print(f"{len(reader.mixture):,} samples, nothing to mend")
+
+
+@data.command()
+def stats(
+    mixture: MixtureArgument,
+    model: ModelOption = "tiny",
+    tokenizer: TokenizerOption = None,
+    max_tokens: MaxTokensOption = None,
+    num_workers: WorkersOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Print rows, tokens and lengths of every data set."""
+    from onevision.data.check import findings, summaries
+
+    reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)
+    plan = _plan(reader, deep=False, num_workers=num_workers)
+    _print_table(summaries(reader.mixture, plan), list(findings(reader.mixture, plan)))
+
+
+@data.command()
+def view(
+    mixture: MixtureArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
+    model: ModelOption = "tiny",
+    tokenizer: TokenizerOption = None,
+    samples: Annotated[int, typer.Option(help="Samples drawn of each data set.")] = 4,
+    port: Annotated[int | None, typer.Option(help="Serve the page on this port too.")] = None,
+    max_tokens: MaxTokensOption = None,
+    num_workers: WorkersOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Write a page of samples: media, crops, what is learned, lengths."""
+    from onevision.data.report import write_report
+
+    reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)
+    plan = _plan(reader, deep=False, num_workers=num_workers)
+    config = model_config(model)
+    write_report(reader, plan, config, output=output, num_samples=samples, seed=seed)
+    print(f"wrote {output}")
+    if port is not None:
+        _serve(output, port)
+
+
+def _reader(
+    mixture: Path, model: str, tokenizer: Path | None, *, max_tokens: int | None, seed: int
+) -> "SampleReader":
+    from onevision.checkpoint.hub import BUNDLED, resolve
+    from onevision.data.mixture import open_mixture
+    from onevision.data.samples import SampleReader
+    from onevision.data.styles import read_styles
+    from onevision.errors import InputError
+    from onevision.inputs.processor import Processor
+    from onevision.inputs.tokenizer import Tokenizer
+    from onevision.known_models import ARCHITECTURES
+
+    config = model_config(model)
+    if tokenizer is None and model in ARCHITECTURES and model not in BUNDLED:
+        raise InputError(
+            f"{model} is an architecture without a tokenizer; give --tokenizer DIRECTORY, "
+            "one that holds Qwen2's tokenizer.json"
+        )
+    directory = tokenizer if tokenizer is not None else resolve(model)
+    return SampleReader(
+        mixture=open_mixture(mixture, seed=seed),
+        processor=Processor(config.inputs, Tokenizer.from_directory(directory)),
+        max_tokens=max_tokens or config.language.max_positions,
+        styles=read_styles(mixture),
+    )
+
+
+def _plan(reader: "SampleReader", *, deep: bool, num_workers: int | None) -> "Plan":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from onevision.data.plan import make_plan
+
+    columns = (TextColumn("planning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    terminal = Console(stderr=True)
+    quiet = not terminal.is_terminal
+    with Progress(*columns, console=terminal, transient=True, disable=quiet) as progress:
+        task = progress.add_task("planning", total=len(reader.mixture))
+        return make_plan(
+            reader,
+            deep=deep,
+            num_workers=(os.cpu_count() or 1) if num_workers is None else num_workers,
+            progress=lambda rows: progress.advance(task, rows),
+        )
+
+
+def _print_table(summaries: list["SourceSummary"], found: list["Finding"]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    table.add_column("data set", overflow="fold")
+    for name in ("rows", "usable", "to mend", "tokens", "median", "longest"):
+        table.add_column(name, justify="right", no_wrap=True)
+    faults = Counter(finding.source for finding in found if finding.must_mend)
+    for one in summaries:
+        kinds = {**one.modalities, **{f"with fewer {k}": n for k, n in one.reductions.items()}}
+        told = ", ".join(f"{n:,} {kind.removesuffix('_image')}" for kind, n in kinds.items())
+        table.add_row(
+            f"{one.name}\n  {told}",
+            f"{one.num_rows:,}",
+            f"{one.num_usable:,}",
+            f"{faults[one.name]:,}",
+            f"{one.num_tokens:,}",
+            f"{one.median_length:,}",
+            f"{one.longest:,}",
+        )
+    Console().print(table)
+
+
+def _print_findings(found: list["Finding"], *, show: int) -> None:
+    for kind, count in Counter(finding.kind for finding in found).items():
+        print(f"{kind}: {count:,}")
+        of_kind = [finding for finding in found if finding.kind == kind]
+        for finding in of_kind[:show]:
+            told = finding.message
+            where = f"{finding.source}, row {finding.row}"
+            print(f"  {told}" if told.startswith(where) else f"  {where}: {told}")
+        if count > show:
+            print(f"  ... and {count - show:,} more; --show {count} prints all")
+
+
+def _serve(page: Path, port: int) -> None:
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    class OnePage(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.path = f"/{page.name}"
+            super().do_GET()
+
+    handler = partial(OnePage, directory=str(page.parent))
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        print(f"serving http://127.0.0.1:{server.server_port}/ until interrupted")
+        server.serve_forever()

@@ -1,0 +1,61 @@
+"""Indices of big files, made once and kept: file -> a memory-mapped array of places.
+
+They lie in $ONEVISION_CACHE (by default ~/.cache/onevision) under a name made of the file's path,
+size and time of change, so a changed file is indexed anew.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Places = NDArray[np.int64]
+# Changes whenever an index means something else than before.
+FORMAT = "1"
+
+
+def indexed(file: Path, build: Callable[[Path], Iterable[int]], *, columns: int) -> Places:
+    """Return the index [rows, columns] of `file`, from the cache or from `build`.
+
+    `build` gives the numbers row by row; they go straight to disk.
+    """
+    key = f"{FORMAT}:{file_identity(file)}:{columns}"
+    path = cache_directory() / "index" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as target:
+            try:
+                for chunk in _chunks(build(file)):
+                    target.write(chunk.tobytes())
+            except BaseException:
+                Path(target.name).unlink()
+                raise
+        Path(target.name).replace(path)  # whole, or not at all
+    if path.stat().st_size == 0:
+        return np.zeros((0, columns), dtype=np.int64)
+    return np.memmap(path, dtype=np.int64, mode="r").reshape(-1, columns)
+
+
+def file_identity(file: Path) -> str:
+    """Return what changes when a file does: its path, size and time of change."""
+    status = file.stat()
+    return f"{file.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def cache_directory() -> Path:
+    """Return where indices and plans are kept."""
+    return Path(os.environ.get("ONEVISION_CACHE", Path.home() / ".cache" / "onevision"))
+
+
+def _chunks(numbers: Iterable[int], size: int = 1 << 16) -> Iterable[Places]:
+    chunk: list[int] = []
+    for number in numbers:
+        chunk.append(number)
+        if len(chunk) == size:
+            yield np.array(chunk, dtype=np.int64)
+            chunk.clear()
+    yield np.array(chunk, dtype=np.int64)

@@ -1,0 +1,112 @@
+"""Planned lengths in the order of an epoch -> packs: which samples share a sequence.
+
+Packs are formed for all ranks at once, from the lengths alone. A sample that later fails to decode
+leaves a hole in its pack; nothing moves. Pack k is seen in
+
+    step k // (micro_batches * ranks),  micro-batch k // ranks % micro_batches,  on rank k % ranks
+
+so the sequence of packs, and with it a run's place in the data, does not depend on any of them.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onevision.errors import DataError
+
+# Samples packed together: enough for every gap to find its filler, few enough to stay shuffled.
+WINDOW_SAMPLES = 8192
+# A pack less filled than this is opened again in the next window.
+FULL = 0.98
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packs:
+    """Samples by pack: pack k holds positions[starts[k] : starts[k + 1]] of the order."""
+
+    positions: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    num_tokens: NDArray[np.int64]
+    max_tokens: int
+
+    def __len__(self) -> int:
+        return len(self.num_tokens)
+
+    def __getitem__(self, pack: int) -> NDArray[np.int64]:
+        return self.positions[self.starts[pack] : self.starts[pack + 1]]
+
+    @property
+    def fill(self) -> float:
+        """Share of all sequence places that hold a token."""
+        return float(self.num_tokens.sum() / (len(self) * self.max_tokens)) if len(self) else 1.0
+
+
+def pack(lengths: Sequence[int] | NDArray[np.int64], *, max_tokens: int, seed: int = 0) -> Packs:
+    """Pack samples of `lengths` tokens, in order, into sequences of `max_tokens`.
+
+    Best-fit decreasing inside windows of the order; what a window leaves loosely filled is packed
+    again with the next. Raises DataError for a sample longer than a pack.
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    if len(sizes) and sizes.max() > max_tokens:
+        worst = int(sizes.argmax())
+        raise DataError(
+            f"sample {worst} of the order has {sizes[worst]:,} tokens, a pack holds "
+            f"{max_tokens:,}; let planning reduce or refuse it first"
+        )
+    bins: list[list[int]] = []
+    left = np.zeros(0, dtype=np.int64)
+    for begin in range(0, len(sizes), WINDOW_SAMPLES):
+        window = np.concatenate([left, np.arange(begin, min(begin + WINDOW_SAMPLES, len(sizes)))])
+        made = _best_fit_decreasing(window, sizes, max_tokens)
+        last = begin + WINDOW_SAMPLES >= len(sizes)
+        # A sample waits for one window at the most.
+        full = [last or min(b) < begin or sizes[b].sum() >= FULL * max_tokens for b in made]
+        kept = [b for b, is_full in zip(made, full, strict=True) if is_full]
+        loose = [p for b, is_full in zip(made, full, strict=True) if not is_full for p in b]
+        left = np.array(sorted(loose), dtype=np.int64)
+        rng = np.random.default_rng([seed, begin])
+        bins += [sorted(kept[i]) for i in rng.permutation(len(kept))]
+    counts = [len(b) for b in bins]
+    return Packs(
+        positions=np.array([p for b in bins for p in b], dtype=np.int64),
+        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        num_tokens=np.array([sizes[b].sum() for b in bins], dtype=np.int64),
+        max_tokens=max_tokens,
+    )
+
+
+def packs_of(
+    *, first: int, num_packs: int, micro_batches: int, rank: int, ranks: int
+) -> Iterator[tuple[int, int, int]]:
+    """Give (pack, step, micro-batch) of one rank, from pack `first` on; whole steps only.
+
+    Steps are counted from the start of the epoch when `first` is where a step began.
+    """
+    per_step = micro_batches * ranks
+    for step in range((num_packs - first) // per_step):
+        for micro in range(micro_batches):
+            yield first + step * per_step + micro * ranks + rank, step, micro
+
+
+def _best_fit_decreasing(
+    window: NDArray[np.int64], sizes: NDArray[np.int64], max_tokens: int
+) -> list[list[int]]:
+    """Put every sample, longest first, where it leaves the least room."""
+    bins: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # (free tokens, bin), sorted
+    for position in window[np.argsort(-sizes[window], kind="stable")].tolist():
+        size = int(sizes[position])
+        place = bisect_left(room, (size, -1))
+        if place == len(room):
+            free, number = max_tokens, len(bins)
+            bins.append([])
+        else:
+            free, number = room.pop(place)
+        bins[number].append(position)
+        if free > size:
+            insort(room, (free - size, number))
+    return bins

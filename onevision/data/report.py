@@ -1,0 +1,153 @@
+"""Samples of a mixture -> one self-contained page: media, crops, what is learned, lengths."""
+
+import base64
+import html
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from string import Template
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image as PillowImage
+
+from onevision.anyres import CropLayout, Layout
+from onevision.config import ModelConfig
+from onevision.conversation import Image, Video
+from onevision.data.mixture import Part
+from onevision.data.plan import PartPlan, Plan
+from onevision.data.samples import SampleReader
+from onevision.errors import DataError, InputError
+from onevision.explain import draw, explain_image, explain_video
+from onevision.inputs.chat import IGNORE
+from onevision.inputs.processor import Example
+
+PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
+MAX_MEDIA_WIDTH = 900
+NUM_BARS = 32
+
+
+def write_report(
+    reader: SampleReader,
+    plan: Plan,
+    config: ModelConfig,
+    *,
+    output: Path,
+    num_samples: int,
+    seed: int = 0,
+) -> None:
+    """Write the page: `num_samples` samples of every data set, drawn with `seed`."""
+    sections = [
+        _section(reader, config, number, part, one, num_samples=num_samples, seed=seed)
+        for number, (part, one) in enumerate(zip(reader.mixture.parts, plan.parts, strict=True))
+    ]
+    usable = sum(int(one.usable.sum()) for one in plan.parts)
+    tokens = sum(int(one.num_tokens.sum()) for one in plan.parts)
+    sets = f"{len(plan.parts)} data set{'s' * (len(plan.parts) > 1)}"
+    page = PAGE.substitute(
+        title=html.escape(reader.mixture.name),
+        summary=f"{sets}, {usable:,} usable samples, {tokens:,} tokens",
+        sections="\n".join(sections),
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(page, encoding="utf-8")
+
+
+def _section(
+    reader: SampleReader,
+    config: ModelConfig,
+    number: int,
+    part: Part,
+    plan: PartPlan,
+    *,
+    num_samples: int,
+    seed: int,
+) -> str:
+    rng = np.random.default_rng([seed, number])
+    rows = rng.permutation(plan.rows[plan.usable])[:num_samples]
+    samples = "\n".join(_sample(reader, config, number, int(row)) for row in np.sort(rows))
+    lengths = plan.num_tokens[plan.usable]
+    figures = f"{len(plan.rows):,} rows, {len(lengths):,} usable, {lengths.sum():,} tokens"
+    return (
+        f"<section><h2>{html.escape(part.dataset.name)}</h2><p>{figures}</p>"
+        f"{histogram(lengths)}\n{samples}</section>"
+    )
+
+
+def histogram(lengths: NDArray[np.int32]) -> str:
+    """Draw how many samples have which length, as an SVG."""
+    if not len(lengths):
+        return "<p>no usable rows</p>"
+    counts, edges = np.histogram(lengths, bins=NUM_BARS, range=(0, int(lengths.max()) + 1))
+    bars = "".join(
+        f'<rect x="{10 * n}" y="{60 - 60 * count / counts.max():.1f}" width="9" '
+        f'height="{60 * count / counts.max():.1f}"><title>{count:,} samples of '
+        f"{edges[n]:,.0f} to {edges[n + 1]:,.0f} tokens</title></rect>"
+        for n, count in enumerate(counts.tolist())
+    )
+    return (
+        f'<svg class="lengths" viewBox="0 0 {10 * NUM_BARS} 76" role="img" '
+        f'aria-label="lengths in tokens">{bars}<text x="0" y="73">0</text>'
+        f'<text x="{10 * NUM_BARS}" y="73" text-anchor="end">{int(lengths.max()):,} tokens</text>'
+        "</svg>"
+    )
+
+
+def _sample(reader: SampleReader, config: ModelConfig, part: int, row: int) -> str:
+    head = f"<h3>row {row}</h3>"
+    try:
+        fitted = reader.fitted(part, row)
+        example = reader.processor.example(
+            fitted.conversation,
+            template=reader.template,
+            label_rule=reader.label_rule,
+            image_first=reader.image_first,
+        )
+    except (DataError, InputError) as error:
+        return f'<article>{head}<p class="bad">{html.escape(str(error))}</p></article>'
+    learned = int((example.labels != IGNORE).sum())
+    reduced = "".join(f", fewer {what}" for what in fitted.reductions)
+    figures = f"<p>{fitted.num_tokens:,} tokens, {learned:,} of them learned{reduced}</p>"
+    media = "".join(
+        _medium(one, layout, config)
+        for one, layout in zip(fitted.conversation.media, example.inputs.layouts, strict=True)
+    )
+    return (
+        f'<article>{head}{figures}<div class="media">{media}</div>'
+        f'<p class="talk">{"".join(_words(reader, example))}</p></article>'
+    )
+
+
+def _medium(medium: Image | Video, layout: Layout, config: ModelConfig) -> str:
+    if isinstance(medium, Video):
+        explanation = explain_video(medium, config)
+    else:
+        assert isinstance(layout, CropLayout)
+        explanation = explain_image(medium, config, layout=layout)
+    return f'<img src="{_data_url(draw(explanation))}" alt="{html.escape(explanation.name)}">'
+
+
+def _words(reader: SampleReader, example: Example) -> Iterator[str]:
+    """Give the prompt as HTML: what is learned is marked, visual tokens are counted."""
+    ids = example.inputs.input_ids[0].tolist()
+    visual = example.inputs.visual_mask[0].tolist()
+    learned = (example.labels[0] != IGNORE).tolist()
+    begin = 0
+    for end in range(1, len(ids) + 1):
+        if end < len(ids) and (visual[end], learned[end]) == (visual[begin], learned[begin]):
+            continue
+        if visual[begin]:
+            yield f'<span class="visual">{end - begin:,} visual tokens</span>'
+        else:
+            text = html.escape(reader.processor.tokenizer.spell(ids[begin:end]))
+            yield f"<mark>{text}</mark>" if learned[begin] else text
+        begin = end
+
+
+def _data_url(picture: PillowImage) -> str:
+    if picture.width > MAX_MEDIA_WIDTH:
+        height = round(picture.height * MAX_MEDIA_WIDTH / picture.width)
+        picture = picture.resize((MAX_MEDIA_WIDTH, max(1, height)))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

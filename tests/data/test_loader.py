@@ -1,0 +1,147 @@
+"""Exact resume over workers and ranks, bad samples in quarantine, dead workers replaced."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from onevision.data.loader import Loader
+from onevision.data.order import Order
+from onevision.data.packs import pack
+from onevision.data.plan import make_plan
+from onevision.data.quarantine import BadSample, Quarantine
+from onevision.data.workers import Workers
+from onevision.errors import DataError
+
+MAX_TOKENS = 400
+
+
+class Epoch:
+    """Everything a loader needs, for one epoch of a reader's mixture."""
+
+    def __init__(self, reader):
+        self.reader = reader
+        self.plan = make_plan(reader, num_workers=0)
+        self.order = Order(self.plan.restrict(reader.mixture), seed=3, epoch=0)
+        lengths = self.plan.lengths(self.order.parts, self.order.rows)
+        self.packs = pack(lengths, max_tokens=MAX_TOKENS)
+
+    def loader(self, *, directory=None, max_share=1.0, **options):
+        quarantine = Quarantine(
+            directory=directory, num_samples=len(self.order), max_share=max_share
+        )
+        options = {"num_workers": 0} | options
+        return Loader(self.reader, self.order, self.packs, quarantine=quarantine, **options)
+
+
+def ids(loaded):
+    return (loaded.pack, loaded.row.input_ids.tolist(), float(loaded.row.pixel_values.sum()))
+
+
+def test_planned_lengths_are_the_loaded_ones(reader):
+    epoch = Epoch(reader)
+    loaded = list(epoch.loader())
+    assert [len(pack.row) for pack in loaded] == epoch.packs.num_tokens.tolist()
+    assert sum(pack.num_samples for pack in loaded) == len(reader.mixture) == 76
+    assert epoch.packs.num_tokens.max() <= MAX_TOKENS
+
+
+def test_resume_on_the_same_next_samples_whatever_the_workers_and_ranks(reader):
+    epoch = Epoch(reader)
+    whole = [ids(pack) for pack in epoch.loader()]
+    assert len(whole) >= 12
+    for ranks, workers, new_ranks, new_workers in [(1, 0, 2, 1), (2, 1, 3, 0), (3, 0, 1, 2)]:
+        loaders = [epoch.loader(rank=r, ranks=ranks, num_workers=workers) for r in range(ranks)]
+        streams = [iter(loader) for loader in loaders]
+        before = [ids(next(stream)) for _ in range(2) for stream in streams]
+        (state,) = {loader.next_pack for loader in loaders}
+        assert state == 2 * ranks
+        for stream in streams:
+            stream.close()
+        resumed = [
+            [
+                ids(pack)
+                for pack in epoch.loader(
+                    rank=r, ranks=new_ranks, num_workers=new_workers, next_pack=state
+                )
+            ]
+            for r in range(new_ranks)
+        ]
+        after = [pack for step in zip(*resumed, strict=True) for pack in step]
+        assert [*before, *after] == whole[: len(before) + len(after)]
+        assert len(whole) - len(before) - len(after) < new_ranks
+
+
+def test_quarantine_holes_do_not_shift_the_packs(reader, mixture_file, tmp_path):
+    epoch = Epoch(reader)
+    whole = list(epoch.loader())
+    (mixture_file.parent / "3.png").write_bytes(b"no picture any more")
+    damaged = list(epoch.loader(directory=tmp_path / "run"))
+    assert [pack.pack for pack in damaged] == [pack.pack for pack in whole]
+    holes = sum(pack.num_holes for pack in damaged)
+    assert holes == sum(p.num_samples for p in whole) - sum(p.num_samples for p in damaged) > 0
+    written = (tmp_path / "run" / "quarantine.jsonl").read_text()
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert len(lines) == holes
+    assert {line["source"] for line in lines} == {"singles.json", "pairs.json"}
+    assert all("3.png: not an image" in line["reason"] for line in lines)
+    for a, b in zip(whole, damaged, strict=True):
+        if b.num_holes == 0:
+            assert torch.equal(a.row.input_ids, b.row.input_ids)
+
+
+def test_quarantine_stops_the_run_when_the_budget_is_spent(reader, mixture_file, tmp_path):
+    epoch = Epoch(reader)
+    for number in range(6):
+        (mixture_file.parent / f"{number}.png").unlink()
+    with pytest.raises(DataError, match=r"samples are broken, more than the 1\.0% allowed"):
+        list(epoch.loader(directory=tmp_path / "run", max_share=0.01))
+
+
+def test_quarantine_counts_a_sample_once(tmp_path):
+    quarantine = Quarantine(directory=tmp_path, num_samples=1000)
+    for _ in range(50):
+        quarantine.add(BadSample(source="a", row=1, reason="gone"))
+    assert quarantine.count == 1
+
+
+def test_a_killed_worker_is_replaced_and_its_sample_tried_again(reader):
+    samples = [(0, row) for row in range(12)]
+    expected = [reader.row(part, row).input_ids.tolist() for part, row in samples]
+    with Workers(reader, num_workers=1) as workers:
+        workers.submit(samples)
+        first = workers.result()
+        os.kill(workers._workers[0].process.pid, signal.SIGKILL)
+        rest = [workers.result() for _ in samples[1:]]
+    assert [row.input_ids.tolist() for row in (first, *rest)] == expected
+
+
+def test_what_kills_two_workers_is_reported_and_the_rest_goes_on(reader):
+    samples = [(0, 0), (0, 1), (0, 2)]
+    with Workers(reader, num_workers=1) as workers:
+        workers.submit(samples)
+        task = workers._order[0]
+        while task.result is None:
+            if task.tries < 2 and workers._workers[0].tasks[0] is task:
+                os.kill(workers._workers[0].process.pid, signal.SIGKILL)
+            workers._advance()
+        results = [workers.result() for _ in samples]
+    assert results[0].startswith("2 workers died reading it")
+    expected = [reader.row(part, row).input_ids.tolist() for part, row in samples[1:]]
+    assert [row.input_ids.tolist() for row in results[1:]] == expected
+
+
+def test_text_alone_takes_no_pixels(reader):
+    row = reader.row(3, 0)
+    assert row.pixel_values.shape[0] == 0
+    assert row.layouts == ()
+
+
+def test_lengths_are_found_for_any_order(reader):
+    plan = make_plan(reader, num_workers=0)
+    parts, rows = np.array([3, 0, 1], dtype=np.int32), np.array([4, 39, 2])
+    lengths = plan.lengths(parts, rows)
+    assert lengths.tolist() == [len(reader.row(p, r)) for p, r in zip(parts, rows, strict=True)]

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+
+from onevision.data.mixture import (
+    Dataset,
+    Mixture,
+    Part,
+    chosen_rows,
+    expand,
+    num_chosen,
+    open_mixture,
+    read_datasets,
+)
+from onevision.data.order import Order, group_by_length, part_rows, rows_per_epoch
+from onevision.data.sources import SequenceSource
+from onevision.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rows"),
+    [
+        ("all", list(range(11))),
+        ("first:3", [0, 1, 2]),
+        ("first:10%", [0, 1]),  # rounded up, as in the reference
+        ("first:99", list(range(11))),
+        ("end:2", [9, 10]),
+        ("end:0", []),
+        ("end:50%", [5, 6, 7, 8, 9, 10]),
+    ],
+)
+def test_strategies(strategy, rows):
+    dataset = Dataset(name="a", sampling_strategy=strategy)
+    assert chosen_rows(dataset, 11, seed=0).tolist() == rows
+
+
+def test_random_rows_depend_on_the_seed_and_the_name_alone():
+    dataset = Dataset(name="a", sampling_strategy="random:5")
+    chosen = chosen_rows(dataset, 1000, seed=0).tolist()
+    assert len(set(chosen)) == 5
+    assert chosen_rows(dataset, 1000, seed=0).tolist() == chosen
+    assert chosen_rows(dataset, 1000, seed=1).tolist() != chosen
+
+
+@pytest.mark.parametrize("strategy", ("some", "first", "first:-1", "first:x%", "last:3"))
+def test_an_unknown_strategy_is_an_error(strategy):
+    with pytest.raises(DataError, match="expected all, first:N, end:N or random:N"):
+        num_chosen(strategy, 10, name="a")
+
+
+def test_brace_lists_expand():
+    assert expand("data/x{1, 2,b}.json") == ["data/x1.json", "data/x2.json", "data/xb.json"]
+    assert [d.name for d in read_datasets_of("d/{a,b}.json")] == ["a.json", "b.json"]
+
+
+def read_datasets_of(text):
+    from pathlib import Path
+
+    return read_datasets(Path(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("datasets: []", "no list `datasets:`"),
+        ("- 1", "no list `datasets:`"),
+        ("datasets: [1]", r"datasets\[0\]: it is int"),
+        ("datasets: [{json_paht: a.json}]", "unknown key 'json_paht'"),
+        ("datasets: [{sampling_strategy: all}]", "neither json_path nor source nor name"),
+        ("datasets: [{json_path: a.json, share: much}]", "share is 'much'; expected a number"),
+        ("datasets: [{json_path: a.json, share: 1, rows: 2}]", "both `share` and `rows`"),
+        ("datasets: [{json_path: a.json, sampling_strategy: half}]", "sampling_strategy is 'half'"),
+        ("datasets: [{json_path: a.json, scenario: audio}]", "scenario is 'audio'"),
+        ("datasets: [{json_path: none.json}]", "no such file"),
+        ("datasets: [{source: a/b}]", "comes from a/b and has no json_path"),
+        ("datasets: {", "not YAML"),
+    ],
+)
+def test_a_wrong_mixture_is_refused(text, message, tmp_path):
+    path = tmp_path / "mixture.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        open_mixture(path)
+
+
+def test_a_mixture_opens(mixture_file):
+    mixture = open_mixture(mixture_file)
+    assert [(p.dataset.name, len(p.rows)) for p in mixture.parts] == [
+        ("singles.json", 40),
+        ("pairs.json", 10),
+        ("videos.json", 6),
+        ("texts.json", 20),
+    ]
+    assert len(mixture) == 76
+
+
+def mixture_of(*sizes, **options):
+    parts = []
+    for number, size in enumerate(sizes):
+        dataset = Dataset(name=str(number), **{k: v[number] for k, v in options.items()})
+        source = SequenceSource(str(number), [{}] * size)
+        parts.append(Part(dataset=dataset, source=source, rows=np.arange(size)))
+    return Mixture(name="m", parts=tuple(parts), seed=0)
+
+
+def test_an_epoch_shows_every_row_once():
+    order = Order(mixture_of(30, 50), seed=1, epoch=0)
+    shown = sorted(zip(order.parts.tolist(), order.rows.tolist(), strict=True))
+    assert shown == [(0, n) for n in range(30)] + [(1, n) for n in range(50)]
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    def order(seed, epoch):
+        one = Order(mixture_of(30, 50), seed=seed, epoch=epoch)
+        return one.parts.tolist(), one.rows.tolist()
+
+    np.random.seed(5)  # the global stream plays no part
+    again = order(1, 0)
+    np.random.seed(6)
+    assert order(1, 0) == again
+    assert order(2, 0) != again
+    assert order(1, 1) != again
+
+
+def test_rows_and_shares_say_how_much_is_seen():
+    assert rows_per_epoch(mixture_of(10, 90, share=(1.0, 3.0))) == [25, 75]
+    assert rows_per_epoch(mixture_of(10, 90, rows=(25, None))) == [25, 90]
+    assert rows_per_epoch(mixture_of(0, 90, rows=(25, None))) == [0, 90]
+
+
+def test_no_row_returns_before_all_were_seen():
+    (part,) = mixture_of(10, rows=(4,)).parts
+    walked = np.concatenate([part_rows(part, 4, seed=0, epoch=e) for e in range(5)])
+    assert sorted(walked[:10]) == sorted(walked[10:]) == list(range(10))
+    assert walked[:10].tolist() != walked[10:].tolist()
+
+
+def test_rows_of_a_block_stay_near_each_other():
+    (part,) = mixture_of(400).parts
+    part.source.block_starts = tuple(range(0, 400, 10))
+    rows = part_rows(part, 400, seed=0, epoch=0)
+    assert sorted(rows) == list(range(400))
+    for begin in range(0, 400, 40):  # four blocks at a time
+        assert len({row // 10 for row in rows[begin : begin + 40].tolist()}) == 4
+
+
+def test_groups_share_a_modality_and_nearly_a_length():
+    rng = np.random.default_rng(0)
+    lengths, kinds = rng.integers(1, 1000, 1000), rng.integers(0, 2, 1000)
+    grouped = group_by_length(lengths, kinds, group=8, seed=0, epoch=0)
+    assert sorted(grouped) == list(range(1000))
+    whole = grouped[: len(grouped) // 8 * 8 - 16].reshape(-1, 8)
+    assert (kinds[whole] == kinds[whole][:, :1]).all()
+    spread = np.ptp(lengths[whole], axis=1).mean()
+    assert spread < 100  # of 1000
+    again = group_by_length(lengths, kinds, group=8, seed=0, epoch=1)
+    assert grouped.tolist() != again.tolist()
