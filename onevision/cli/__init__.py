@@ -16,6 +16,7 @@ from onevision.cli.demo import demo
 from onevision.cli.evaluate import evaluate
 from onevision.cli.explain import explain
 from onevision.cli.models import models
+from onevision.cli.synth import synth
 from onevision.cli.train import train
 from onevision.errors import OneVisionError
 
@@ -36,6 +37,7 @@ app.command()(demo)
 app.command()(train)
 app.command(name="eval")(evaluate)
 app.add_typer(data, name="data")
+app.add_typer(synth, name="synth")
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ ONEVISION = replace(
     SINGLE_IMAGE,
     name="onevision",
     families=_families(scenes=0.3, pairs=0.35, clips=0.32, texts=0.03),
-    num_samples=36_000,
+    num_samples=34_000,
 )
 
 STAGES = {s.name: s for s in (VISION, LANGUAGE, ALIGN, KNOWLEDGE, SINGLE_IMAGE, ONEVISION)}

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -144,3 +146,34 @@ def test_a_part_without_frames_is_refused(clip):
 def test_an_empty_list_is_refused():
     with pytest.raises(MediaError, match="empty list of frames"):
         choose_frames(Video([]))
+
+
+@pytest.mark.slow
+def test_decoding_a_long_video_holds_no_more_than_a_short_one(tmp_path):
+    """Peak memory of a process that decodes 16 frames of 60 and of 3,000."""
+    code = (
+        "import resource, sys; from onevision.conversation import Video\n"
+        "from onevision.inputs.video import choose_frames\n"
+        "choice = choose_frames(Video(sys.argv[1], num_frames=16))\n"
+        "assert sum(1 for _ in choice.frames()) == 16\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    peaks = []
+    for count in (60, 3000):
+        path = tmp_path / f"{count}.mp4"
+        write_grey(path, count)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stdout))
+    assert peaks[1] - peaks[0] < 30  # MiB; 3,000 decoded frames would be 2,000
+
+
+def write_grey(path, count):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        for number in range(count):
+            pixels = np.full((360, 640, 3), number % 256, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,51 @@
+"""The table of procedural families: name -> a maker of samples."""
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+
+from onevision.errors import InputError
+from onevision.synth import (
+    cameras,
+    charts,
+    chinese_documents,
+    clips,
+    documents,
+    geometry,
+    marks,
+    pairs,
+    pans,
+    pointed,
+    rooms,
+    scenes,
+    screens,
+    sequences,
+    statements,
+    tables,
+    texts,
+)
+from onevision.synth.sample import Sample, Split
+
+Maker = Callable[[Split, int], Sample]
+
+_MODULES: Mapping[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (
+        *(scenes, rooms, marks, documents, chinese_documents, charts, tables, geometry, screens),
+        *(pairs, statements, sequences),
+        *(clips, pans, pointed, cameras),
+        texts,
+    )
+}
+FAMILIES: Mapping[str, Maker] = {name: module.make for name, module in _MODULES.items()}
+
+
+def family_named(name: str) -> Maker:
+    """Return a family's maker. Raises InputError for an unknown name."""
+    if name not in FAMILIES:
+        raise InputError(f"no family {name!r}; expected one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def summary(name: str) -> str:
+    """Return what a family draws, in one line."""
+    return (_MODULES[name].__doc__ or "").strip().splitlines()[0]

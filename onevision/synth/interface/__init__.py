@@ -1,0 +1,1 @@
+"""What screens are made of: words, widgets, layouts, and questions about them."""

@@ -1,0 +1,104 @@
+"""Procedural samples -> files: LLaVA records with PNG, JPEG or MP4 beside them."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+from PIL import Image as PIL
+from PIL.Image import Image as PillowImage
+
+from onevision.conversation import Image, Video
+from onevision.synth.sample import Sample, Split, rng_for
+
+Teaches = Literal["captions", "descriptions", "questions"]
+ImageFormat = Literal["png", "jpeg"]
+FRAMES_PER_SECOND = 4
+# Samples of one seed; the next seed begins where this one must end.
+SAMPLES_A_SEED = 10**9
+DESCRIBE = ("Describe this.", "What is shown here?", "Say what you see.")
+
+
+def write_set(
+    directory: Path,
+    make: Callable[[Split, int], Sample],
+    *,
+    name: str,
+    count: int,
+    seed: int,
+    split: Split = "train",
+    teaches: Teaches = "questions",
+    image_format: ImageFormat = "png",
+    progress: Callable[[int], object] = int,
+) -> Path:
+    """Write `count` samples; returns the path of the records, `directory/name.json`.
+
+    Media lie in `directory/name/`. The records appear last and whole.
+    """
+    (directory / name).mkdir(parents=True, exist_ok=True)
+    records = []
+    for number in range(count):
+        index = seed * SAMPLES_A_SEED + number
+        sample = make(split, index)
+        media = _write_media(sample, directory, f"{name}/{number:06d}", image_format=image_format)
+        turns = list(_turns(sample, teaches, rng_key=f"{name}/{index}"))
+        records.append({"id": f"{name}-{seed}-{number}", **media, "conversations": turns})
+        progress(1)
+    path = directory / f"{name}.json"
+    temporary = path.with_suffix(".json.part")
+    temporary.write_text(json.dumps(records, ensure_ascii=False, indent=1), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def write_video(path: Path, frames: Sequence[PillowImage], *, per_second: int) -> None:
+    """Write frames as H.264, doubled in size so that edges survive the chroma subsampling."""
+    width, height = frames[0].width * 2, frames[0].height * 2
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=per_second, options={"crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number, frame in enumerate(frames):
+            large = frame.resize((width, height), PIL.Resampling.BICUBIC)
+            picture = av.VideoFrame.from_image(large)
+            picture.pts, picture.time_base = number, Fraction(1, per_second)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+def _write_media(
+    sample: Sample, directory: Path, stem: str, *, image_format: ImageFormat
+) -> dict[str, list[str]]:
+    """Write a sample's media; returns the record's fields, with paths below `directory`."""
+    names: dict[str, list[str]] = {"image": [], "video": []}
+    for number, medium in enumerate(sample.media):
+        part = stem if len(sample.media) == 1 else f"{stem}-{number}"
+        if isinstance(medium, Video):
+            assert isinstance(medium.source, list)
+            names["video"].append(f"{part}.mp4")
+            write_video(directory / f"{part}.mp4", medium.source, per_second=FRAMES_PER_SECOND)
+        else:
+            assert isinstance(medium, Image) and isinstance(medium.source, PillowImage)
+            suffix = "png" if image_format == "png" else "jpg"
+            names["image"].append(f"{part}.{suffix}")
+            medium.source.save(directory / f"{part}.{suffix}", quality=92)
+    return {field: files for field, files in names.items() if files}
+
+
+def _turns(sample: Sample, teaches: Teaches, *, rng_key: str) -> Iterator[dict[str, Any]]:
+    """Give the turns of a record; media marks stand before the first question."""
+    said = {
+        "captions": [("", sample.caption)],
+        "descriptions": [
+            (rng_for("train", "describe/" + rng_key, 0).choice(DESCRIBE), sample.description)
+        ],
+        "questions": [(q.question, q.answer) for q in sample.questions],
+    }[teaches]
+    marks = "".join(
+        "<video>\n" if isinstance(medium, Video) else "<image>\n" for medium in sample.media
+    )
+    for question, answer in said:
+        yield {"from": "human", "value": (marks + question).rstrip("\n")}
+        yield {"from": "gpt", "value": answer}
+        marks = ""

@@ -1,0 +1,33 @@
+import json
+
+from PIL import Image as PIL
+
+from tests.cli.conftest import run
+
+
+def test_list_names_every_family():
+    done = run("synth", "list")
+    assert done.returncode == 0
+    assert {"scenes", "charts", "cameras"} <= {line.split()[0] for line in done.stdout.splitlines()}
+
+
+def test_preview_draws_a_sheet(tmp_path):
+    done = run("synth", "preview", "--family", "charts", "--count", 2, "-o", tmp_path / "a.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    with PIL.open(tmp_path / "a.png") as sheet:
+        assert sheet.width > 1000
+
+
+def test_write_makes_a_set(tmp_path):
+    done = run("synth", "write", tmp_path, "--family", "tables", "--count", 3, "--seed", 7)
+    assert done.stdout == f"wrote 3 samples: {tmp_path}/tables.json\n"
+    records = json.loads((tmp_path / "tables.json").read_text())
+    assert len(records) == 3
+    assert all((tmp_path / record["image"][0]).is_file() for record in records)
+
+
+def test_an_unknown_family_is_one_line(tmp_path):
+    done = run("synth", "write", tmp_path / "x", "--family", "dragons")
+    assert done.returncode == 1
+    assert "no family 'dragons'; expected one of" in done.stderr
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,287 @@
+import hashlib
+import random
+from functools import cache
+
+import pytest
+from PIL import Image as PIL
+from PIL import ImageDraw
+
+from onevision.conversation import Image, Video
+from onevision.synth import (
+    cameras,
+    marks,
+    pans,
+    pointed,
+    rooms,
+    screens,
+    sequences,
+    statements,
+)
+from onevision.synth.interface.widgets import Widget, draw_widget
+from onevision.synth.processes import PROCESSES, draw_stage, random_style
+from onevision.synth.puzzles import random_puzzle
+from onevision.synth.questionnaire import CLOSED_ANSWERS, choose
+from onevision.synth.sample import Question
+from onevision.synth.shading import draw_solid
+from onevision.synth.solids import TINTS
+from onevision.synth.sprites import Figure
+from onevision.synth.wording import article, counted, listing, plural
+from onevision.synth.world import COLOURS
+
+STILLS = (screens, marks, rooms, statements, sequences)
+CLIPS = (cameras, pointed, pans)
+FAMILIES = (*STILLS, *CLIPS)
+PLACES = [f"{row} {col}".strip() for row in ("top", "", "bottom") for col in ("left", "", "right")]
+PLACES[4] = "center"
+
+
+def pictures(sample):
+    for medium in sample.media:
+        yield from [medium.source] if isinstance(medium, Image) else medium.source
+
+
+def pixels(sample):
+    return b"".join(picture.tobytes() for picture in pictures(sample))
+
+
+def share_of(picture, tint, tolerance=15):
+    """Return the share of a picture's pixels that are of a tint."""
+    counts = picture.getcolors(picture.width * picture.height)
+    near = (
+        n for n, c in counts if max(abs(a - b) for a, b in zip(c, tint, strict=True)) <= tolerance
+    )
+    return sum(near) / (picture.width * picture.height)
+
+
+def shows(picture, colour, tolerance=2):
+    return share_of(picture, COLOURS[colour], tolerance) > 0.002
+
+
+def answers(sample):
+    return {question.family: question for question in sample.questions}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_seed_makes_the_same_sample_again(family):
+    for index in range(5):
+        a, b = family.make("train", index), family.make("train", index)
+        assert (a.caption, a.detail, a.questions) == (b.caption, b.detail, b.questions)
+        assert pixels(a) == pixels(b)
+
+
+@cache
+def texts_of(family, split):
+    """Return 200 samples' caption, detail and questions, by the digests of their pixels."""
+    made = {}
+    for index in range(200):
+        sample = family.make(split, index)
+        digest = hashlib.sha256(pixels(sample)).digest()
+        made[digest] = (sample.caption, sample.detail, sample.questions)
+    return made
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_train_and_heldout_are_disjoint(family):
+    assert not texts_of(family, "train").keys() & texts_of(family, "heldout").keys()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_question_has_one_answer(family):
+    for _, _, questions in texts_of(family, "train").values():
+        assert 3 <= len(questions) <= 10
+        assert len({question.question for question in questions}) == len(questions)
+        assert all(question.answer for question in questions)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_detail_says_no_less_than_its_caption(family):
+    for caption, detail, _ in texts_of(family, "train").values():
+        assert len(detail) >= len(caption) > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_most_questions_are_open(family):
+    asked = [q for _, _, questions in texts_of(family, "train").values() for q in questions]
+    closed = sum(question.answer in CLOSED_ANSWERS for question in asked)
+    assert closed <= (0.5 if family is statements else 0.25) * len(asked)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_answer_is_in_its_question_alone(family):
+    """A question that ends in its answer offers another one before it."""
+    for _, _, questions in texts_of(family, "train").values():
+        for question in questions:
+            if len(question.answer) > 3 and question.question.endswith(f" {question.answer}?"):
+                assert " or " in question.question
+
+
+@pytest.mark.parametrize("family", CLIPS)
+def test_clips_have_few_small_frames_of_one_size(family):
+    for index in range(40):
+        for video in family.make("train", index).media:
+            assert isinstance(video, Video)
+            assert 6 <= len(video.source) <= 16
+            (size,) = {frame.size for frame in video.source}
+            assert all(98 <= side <= 200 for side in size)
+
+
+def test_questions_with_two_answers_are_dropped():
+    def question(text, answer):
+        return Question(family=text, question=text, answer=answer)
+
+    candidates = [question("a", "1"), question("a", "2"), question("b", "3"), None]
+    assert choose(random.Random(0), candidates) == (candidates[2],)
+
+
+def test_closed_questions_are_a_quarter_at_most():
+    opened = [Question(family="f", question=str(n), answer=f"it is {n}") for n in range(6)]
+    closed = [Question(family=f"g{n}", question=f"g{n}", answer="yes") for n in range(6)]
+    chosen = choose(random.Random(0), [*closed, *opened])
+    assert len(chosen) == 8
+    assert sum(question.answer == "yes" for question in chosen) == 2
+
+
+def test_words():
+    assert [plural(word) for word in ("star", "box", "entry", "day")] == [
+        *("stars", "boxes", "entries", "days")
+    ]
+    assert (counted(1, "star"), counted(2, "star")) == ("1 star", "2 stars")
+    assert (article("orange ring"), article("red ring")) == ("an orange ring", "a red ring")
+    assert (listing([]), listing(["a", "b", "c"])) == ("none", "a, b and c")
+
+
+@pytest.mark.parametrize(
+    ("kind", "set_state", "unset_state"),
+    [("check box", "ticked", "empty"), ("switch", "on", "off"), ("option", "chosen", "")],
+)
+def test_controls_show_the_accent_colour_when_they_are_set(kind, set_state, unset_state):
+    theme = screens.random_theme(random.Random(0))
+    for state, is_set in ((set_state, True), (unset_state, False)):
+        picture = PIL.new("RGB", (200, 30), theme.panel)
+        widget = Widget(kind=kind, label="Loop", state=state, left=5, width=190, height=30)
+        draw_widget(ImageDraw.Draw(picture), widget, theme)
+        assert (share_of(picture, theme.accent) > 0.002) == is_set
+
+
+def test_named_marks_are_on_things_of_the_named_colour():
+    checked = 0
+    for index in range(60):
+        sample = marks.make("train", index)
+        (picture,) = pictures(sample)
+        for sentence in sample.detail.split(". ")[1:]:
+            words, place = sentence.rstrip(".").split(" at the ")
+            if words.startswith("Mark"):
+                col, row = PLACES.index(place) % 3, PLACES.index(place) // 3
+                w, h = picture.width / 3, picture.height / 3
+                cell = picture.crop(
+                    (int(col * w), int(row * h), int(col * w + w), int(row * h + h))
+                )
+                assert share_of(cell, COLOURS[words.split()[-2]], 16) > 0.02
+                checked += 1
+    assert checked > 200
+
+
+@pytest.mark.parametrize("shape", ["sphere", "cube", "cylinder"])
+@pytest.mark.parametrize("material", ["shiny", "matte"])
+def test_only_shiny_solids_have_white_light(shape, material):
+    canvas = PIL.new("RGB", (120, 120), (100, 100, 100))
+    draw_solid(canvas, shape, material, TINTS["blue"], turn=3, x=60, bottom=110, side=100)
+    whitest = max(min(colour) for _, colour in canvas.getcolors(120 * 120))
+    assert (whitest > 130) == (material == "shiny")
+
+
+def test_the_number_of_differences_is_the_number_of_places_that_differ():
+    checked = 0
+    for index in range(300):
+        sample = statements.make("train", index)
+        said = answers(sample).get("differences")
+        if said is None or len(sample.media) != 2:
+            continue
+        first, second = (medium.source for medium in sample.media)
+        w, h = first.width / 3, first.height / 3
+        boxes = [
+            (
+                round(c * w + w / 3),
+                round(r * h + h / 3),
+                round(c * w + 2 * w / 3),
+                round(r * h + 2 * h / 3),
+            )
+            for r in range(3)
+            for c in range(3)
+        ]
+        touched = sum(first.crop(box).tobytes() != second.crop(box).tobytes() for box in boxes)
+        # A size alone may change nothing in the middle of a cell.
+        assert touched <= int(said.answer)
+        assert (first.tobytes() != second.tobytes()) == (said.answer != "0")
+        checked += 1
+    assert checked > 20
+
+
+def test_a_glass_holds_more_the_fuller_it_is():
+    style = random_style(random.Random(0))
+    glass = next(process for process in PROCESSES if process.noun == "glass")
+    filled = [share_of(draw_stage(glass, n / 4, style), style.tint) for n in range(5)]
+    assert filled == sorted(filled)
+    assert len(set(filled)) == 5
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.noun)
+def test_stages_of_a_process_look_different(process):
+    style = random_style(random.Random(0))
+    shares = [(n + 0.5 + jitter) / 5 for n, jitter in enumerate((0.2, -0.2, 0.2, -0.2, 0.2))]
+    assert len({draw_stage(process, share, style).tobytes() for share in shares}) == 5
+
+
+def test_a_puzzle_has_its_answer_once_among_its_options():
+    for seed in range(200):
+        puzzle = random_puzzle(random.Random(seed))
+        assert len(set(puzzle.options)) == 4
+        assert puzzle.options.count(puzzle.answer) == 1
+
+
+def test_cameras_see_what_is_said():
+    checked = 0
+    for index in range(60):
+        sample = cameras.make("train", index)
+        if len(sample.media) == 1:
+            continue
+        for question in sample.questions:
+            if question.family == "ever":
+                words = question.question.rstrip("?").split()
+                frames = sample.media[int(words[2]) - 1].source
+                seen = any(shows(frame, words[-2]) for frame in frames)
+                assert seen == (question.answer == "yes")
+                checked += 1
+    assert checked > 30
+
+
+def test_pointed_things_end_in_the_colour_that_is_said():
+    checked = 0
+    for index in range(60):
+        sample = pointed.make("train", index)
+        for family, frame in (("colour", 0), ("colour_at_end", -1)):
+            if family in answers(sample):
+                assert shows(sample.media[0].source[frame], answers(sample)[family].answer)
+                checked += 1
+    assert checked > 30
+
+
+def test_a_pan_begins_and_ends_with_the_things_that_are_said():
+    checked = 0
+    for index in range(60):
+        sample = pans.make("train", index)
+        for family, frame in (("at_first", 0), ("at_last", -1)):
+            if family in answers(sample):
+                picture = sample.media[0].source[frame]
+                assert [c for c in COLOURS if shows(picture, c)] == [
+                    answers(sample)[family].answer.split()[0]
+                ]
+                checked += 1
+    assert checked > 20
+
+
+def test_a_figure_is_drawn_where_it_stands():
+    canvas = PIL.new("RGB", (60, 60), (255, 255, 255))
+    Figure(colour="red", shape="circle").stamp(canvas, x=20, y=30, radius=10)
+    assert canvas.getpixel((20, 30)) == COLOURS["red"]
+    assert canvas.getpixel((40, 30)) == (255, 255, 255)
