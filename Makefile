@@ -6,8 +6,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .PHONY: demo env check test test-slow format clean
 
-demo: $(VENV)/.runtime  ## explain how a full HD picture becomes tokens
-	$(BIN)/onevision explain --size 1920x1080 --output layout.png
+demo: $(VENV)/.runtime  ## ask the embedded model about an image, a pair and a video
+	$(BIN)/onevision demo
 
 env: $(VENV)/.tests  ## make .venv with everything tests need
 

@@ -69,7 +69,8 @@ def chat(
             ))  # fmt: skip
         except OneVisionError as error:
             attached = []
-            console.print(f"[red]error:[/] {error}", markup=True)
+            console.print("[red]error:[/] ", end="")
+            console.print(str(error), markup=False, soft_wrap=True)
             continue
         messages += [Message("user", content), Message("assistant", answer.text)]
         attached = []

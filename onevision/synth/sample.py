@@ -28,6 +28,8 @@ class Sample:
     media: tuple[Image | Video, ...]
     caption: str
     questions: tuple[Question, ...]
+    # Short captions that tell one property of everything in view: "Shapes: ring, star."
+    aspects: tuple[str, ...] = ()
     # Everything there is to say, where the caption does not say it already.
     detail: str | None = None
 

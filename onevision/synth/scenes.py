@@ -43,7 +43,12 @@ def make(split: Split, index: int) -> Sample:
     )
     width, height = random_size(rng)
     picture = Image(draw(scene, width=width, height=height))
-    return Sample(media=(picture,), caption=describe(scene), questions=tuple(questions(scene, rng)))
+    return Sample(
+        media=(picture,),
+        caption=describe(scene),
+        questions=tuple(questions(scene, rng)),
+        aspects=tuple(aspects(scene)),
+    )
 
 
 def random_size(rng: random.Random) -> tuple[int, int]:
@@ -67,6 +72,14 @@ def describe(scene: Scene) -> str:
         kind, text = scene.writing.kind, scene.writing.text
         sentences.append(f"The {kind} {text} at the {place_name(1, scene.writing.row)}.")
     return " ".join(sentences)
+
+
+def aspects(scene: Scene) -> Iterator[str]:
+    """Tell one property of all things at a time, in the order of the caption."""
+    yield f"Shapes: {', '.join(t.shape for t in scene.things)}."
+    yield f"Sizes: {', '.join(t.size for t in scene.things)}."
+    if scene.writing is not None:
+        yield f"Written: {scene.writing.text}."
 
 
 def questions(scene: Scene, rng: random.Random) -> Iterator[Question]:

@@ -18,6 +18,8 @@ DESCRIBE = {
     "pictures": ("Describe the pictures.", "What do the pictures show?"),
     "video": ("Describe the video.", "What happens in the video?"),
 }
+# Share of the samples that learn their whole caption beside their aspects.
+CAPTIONED = 0.5
 # Rows are drawn this many batches ahead and sorted by length, to pad little.
 WINDOW_BATCHES = 8
 
@@ -52,7 +54,10 @@ def row_of(stage: Stage, processor: Processor, *, seed: int, index: int) -> Row:
     sample = FAMILIES[family]("train", rng.randrange(10**9))
     asked = rng.sample(sample.questions, min(stage.max_questions, len(sample.questions)))
     turns = [(q.question, q.answer) for q in asked]
-    turns.append((rng.choice(DESCRIBE[_kind(sample)]), sample.caption))
+    if not stage.aspects or not sample.aspects or rng.random() < CAPTIONED:
+        turns.append((rng.choice(DESCRIBE[_kind(sample)]), sample.caption))
+    if stage.aspects:
+        turns += [("", aspect) for aspect in sample.aspects]
     talks = [
         Conversation([Message("user", [*sample.media, Text(q)]), Message("assistant", a)])
         for q, a in turns

@@ -26,6 +26,8 @@ class Stage:
     families: MappingProxyType[str, float]
     # Questions learned of each sample, beside its caption.
     max_questions: int = 6
+    # Learn single properties of everything in view too: what is small is learned late otherwise.
+    aspects: bool = False
     # Samples seen, and tokens of one optimiser step (a row counts with its padding).
     num_samples: int
     batch_tokens: int = 4096
@@ -45,13 +47,15 @@ VISION = Stage(
     template="plain",
     families=_families(scenes=1.0),
     max_questions=0,
-    num_samples=130_000,
+    aspects=True,
+    num_samples=250_000,
     vision_learning_rate=1e-3,
 )
 LANGUAGE = replace(
     VISION,
     name="language",
     trainable=("language_model",),
+    aspects=False,
     template="qwen_1_5",
     families=_families(texts=1.0),
     max_questions=4,
@@ -61,6 +65,7 @@ ALIGN = replace(
     VISION,
     name="align",
     trainable=("projector",),
+    aspects=False,
     num_samples=8_000,
     learning_rate=3e-3,
 )
@@ -86,7 +91,7 @@ ONEVISION = replace(
     SINGLE_IMAGE,
     name="onevision",
     families=_families(scenes=0.3, pairs=0.35, clips=0.32, texts=0.03),
-    num_samples=34_000,
+    num_samples=30_000,
 )
 
 STAGES = {s.name: s for s in (VISION, LANGUAGE, ALIGN, KNOWLEDGE, SINGLE_IMAGE, ONEVISION)}

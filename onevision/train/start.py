@@ -22,7 +22,8 @@ def start_network(stage: Stage, config: ModelConfig, starts: Sequence[Path]) -> 
     fit the architecture.
     """
     expected = STARTS_FROM[stage.name]
-    if len(starts) != len(expected):
+    goes_on = not expected and len(starts) == 1  # from its own output, for longer
+    if len(starts) != len(expected) and not goes_on:
         raise ConfigError(
             f"stage {stage.name} starts from {' and '.join(expected) or 'nothing'}; "
             f"{len(starts)} checkpoints were given"

@@ -3,6 +3,9 @@
 Random weights, the released geometry (27 x 27 patches, 36 grids), toy widths.
 """
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -205,3 +208,58 @@ def test_there_and_back_is_bit_equal(tmp_path, tied):
     before, after = theirs.state_dict(), again.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_tokenizer_without_image_tokens_loads(ours, directory, picture, tmp_path):
+    """As transformers 5 writes one: the placeholder's id stands in config.json alone."""
+    bare = shutil.copytree(directory, tmp_path / "bare")
+    definition = json.loads((bare / "tokenizer.json").read_text())
+    definition["added_tokens"] = definition["added_tokens"][:3]
+    (bare / "tokenizer.json").write_text(json.dumps(definition))
+    talk = user(Image(picture(60, 90)), Text("What is <image>?"))
+    assert torch.equal(load(bare).processor(talk).input_ids, ours.processor(talk).input_ids)
+
+
+def test_our_llava_hf_directory_loads_whole_in_transformers(tmp_path):
+    """Config, tokenizer, image processor and model of the converted `tiny`."""
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+        LlavaOnevisionImageProcessorPil,
+    )
+
+    path = tmp_path / "tiny-hf"
+    convert(inspect(BUNDLED["tiny"]), path, layout="llava-hf")
+    config = transformers.AutoConfig.from_pretrained(path)
+    assert type(config).__name__ == "LlavaOnevisionConfig"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    assert tokenizer.convert_tokens_to_ids("<image>") == config.image_token_id
+    assert tokenizer.convert_tokens_to_ids("<video>") == config.video_token_id
+    processor = LlavaOnevisionImageProcessorPil.from_pretrained(path)
+    assert list(processor.image_mean) == [0.5] * 3
+    assert processor.size["height"] == 98
+    model = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(path)
+    talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Hi"}]}]
+    prompt = tokenizer.apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
+    assert prompt == (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n<image>\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert model.config.text_config.num_hidden_layers == 6
+
+
+@torch.inference_mode()
+def test_tiny_answers_in_transformers_what_it_answers_here(tmp_path):
+    from onevision.eval.heldout import heldout
+
+    convert(inspect(BUNDLED["tiny"]), tmp_path / "hf", layout="llava-hf")
+    theirs = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(
+        tmp_path / "hf", dtype=torch.float32
+    ).eval()
+    ours = load("tiny", dtype="float32")
+    for item in heldout("single_image", count=8):
+        talk = user(*item.media, Text(item.question.question))
+        inputs = ours.processor(talk)
+        ids = theirs.generate(
+            **their_arguments(inputs, [1]), max_new_tokens=12, do_sample=False, eos_token_id=2
+        )
+        answer = ids[0, inputs.input_ids.shape[1] :].tolist()
+        assert ours.processor.tokenizer.decode(answer).strip() == ours.ask(talk).text
