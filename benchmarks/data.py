@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 
 NUM_SAMPLES, BATCH, WORKERS = 20_000, 8, 2
-PACK_TOKENS = 8192
+PACK_TOKENS = 16384
+IMAGE_ID = 151646
 WIDTHS = (224, 320, 336, 448)
 
 
@@ -118,19 +119,22 @@ def plain(path: Path, count: int) -> dict[str, float]:
 
 def plain_dataset(path: Path):  # noqa: ANN201 a torch Dataset
     """Return the records as a torch Dataset over transformers' processor."""
+    import torch
     from PIL import Image
     from torch.utils.data import Dataset
-    from transformers import AutoTokenizer, LlavaOnevisionImageProcessor, LlavaOnevisionProcessor
+    from transformers import AutoTokenizer
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+        LlavaOnevisionImageProcessorPil,
+    )
+
+    from onevision.anyres import AnyRes, plan
 
     class Plain(Dataset):
         def __init__(self) -> None:
             self.records = json.loads(path.read_text())
-            self.processor = LlavaOnevisionProcessor(
-                LlavaOnevisionImageProcessor(),
-                AutoTokenizer.from_pretrained(tokenizer_directory()),
-                num_image_tokens=729,
-                vision_feature_select_strategy="full",
-            )
+            half = [0.5, 0.5, 0.5]
+            self.images = LlavaOnevisionImageProcessorPil(image_mean=half, image_std=half)
+            self.tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory())
 
         def __len__(self) -> int:
             return len(self.records)
@@ -138,7 +142,12 @@ def plain_dataset(path: Path):  # noqa: ANN201 a torch Dataset
         def __getitem__(self, row: int) -> dict:
             record = self.records[row]
             image = Image.open(path.parent / record["image"]).convert("RGB")
-            return self.processor(images=image, text=chat(record), return_tensors="pt")
+            pixels = self.images(image, return_tensors="pt")["pixel_values"]
+            count = plan(width=image.width, height=image.height, rule=AnyRes()).num_tokens
+            before, after = chat(record).split("<image>")
+            ids = [self.tokenizer(t)["input_ids"] for t in (before, after)]
+            ids = torch.tensor([[*ids[0], *[IMAGE_ID] * count, *ids[1]]])
+            return {"input_ids": ids, "pixel_values": pixels}
 
     return Plain()
 
@@ -262,7 +271,8 @@ def same_outputs(path: Path) -> None:
     processor = Processor(ONEVISION_0_5B.inputs, Tokenizer.from_directory(tokenizer_directory()))
     for row in range(0, 40, 5):
         theirs = dataset[row]
-        mine = processor(to_conversation(mixture.parts[0].source.read(row)))
+        told = to_conversation(mixture.parts[0].source.read(row))
+        mine = processor.example(told).inputs
         assert torch.equal(theirs["input_ids"], mine.input_ids), row
         difference = (theirs["pixel_values"][0] - mine.pixel_values).abs().max()
         assert difference < 1e-5, (row, difference)
