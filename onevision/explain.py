@@ -16,6 +16,7 @@ from pathlib import Path
 from PIL import Image as PIL
 from PIL import ImageDraw, ImageFont
 from PIL.Image import Image as PillowImage
+from torch import Tensor
 
 from onevision.anyres import CropLayout, Layout, VideoLayout, plan, plan_video
 from onevision.config import ModelConfig
@@ -81,7 +82,9 @@ def explain_image(
         assert picture is not None
         width, height = picture.size
     layout = layout or plan(width=width, height=height, rule=config.inputs.image)
-    crops = () if picture is None else _crops(picture, layout, config)
+    crops: tuple[PillowImage, ...] = ()
+    if picture is not None:
+        crops = _pictures(cut_crops(picture, layout, image_mean=config.inputs.image_mean))
     return Explanation(
         name=f"{width} x {height}" if isinstance(image, tuple) else _name(image),
         layout=layout,
@@ -101,7 +104,7 @@ def explain_video(video: Video, config: ModelConfig) -> Explanation:
         layout=layout,
         cost=cost_of(layout, config),
         seconds=choice.seconds,
-        crops=tuple(squash_frames(choice.frames(), layout)),
+        crops=_pictures(squash_frames(choice.frames(), layout)),
         picture=None,
     )
 
@@ -282,10 +285,8 @@ def _video_lines(layout: VideoLayout, seconds: tuple[float, ...] | None) -> list
     return [f"{layout.num_frames} frames{when}; {pooled}{layout.pooled_side} tokens"]
 
 
-def _crops(
-    picture: PillowImage, layout: CropLayout, config: ModelConfig
-) -> tuple[PillowImage, ...]:
-    return tuple(cut_crops(picture, layout, image_mean=config.inputs.image_mean))
+def _pictures(crops: Tensor) -> tuple[PillowImage, ...]:
+    return tuple(PIL.fromarray(crop.permute(1, 2, 0).numpy()) for crop in crops)
 
 
 def _name(media: Image | Video) -> str:

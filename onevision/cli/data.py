@@ -42,21 +42,25 @@ def check(
     held_out: Annotated[
         list[Path] | None, typer.Option("--eval", help="What is evaluated on; finds leaks.")
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Plan anew: media have changed under the same names.")
+    ] = False,
     manifest: Annotated[Path | None, typer.Option(help="A directory for the manifest.")] = None,
     num_workers: WorkersOption = None,
     seed: SeedOption = 0,
     show: Annotated[int, typer.Option(help="Findings to print of each kind.")] = 5,
 ) -> None:
     """Find what must be mended before training; exit code 1 if there is anything."""
-    from onevision.data.check import findings, summaries, write_manifest
+    from onevision.data.check import findings, summaries, without_leaks, write_manifest
     from onevision.data.plan import Plan
 
     reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)
-    plan = _plan(reader, deep=deep or bool(held_out), num_workers=num_workers)
+    plan = _plan(reader, deep=deep or bool(held_out), fresh=fresh, num_workers=num_workers)
     others = [
         _plan(
             _reader(path, model, tokenizer, max_tokens=max_tokens, seed=seed),
             deep=True,
+            fresh=fresh,
             num_workers=num_workers,
         )
         for path in held_out or []
@@ -66,8 +70,10 @@ def check(
     _print_table(summaries(reader.mixture, plan), found)
     _print_findings(found, show=show)
     if manifest is not None:
-        write_manifest(reader.mixture, plan, manifest)
-        print(f"manifest: {manifest}")
+        usable = without_leaks(reader.mixture, plan, found)
+        write_manifest(reader.mixture, usable, manifest)
+        rows = sum(int(part.usable.sum()) for part in usable.parts)
+        print(f"manifest of {rows:,} samples: {manifest}")
     to_mend = sum(finding.must_mend for finding in found)
     if to_mend:
         print(f"{to_mend} of {len(reader.mixture):,} samples must be mended or left out")
@@ -143,7 +149,9 @@ def _reader(
     )
 
 
-def _plan(reader: "SampleReader", *, deep: bool, num_workers: int | None) -> "Plan":
+def _plan(
+    reader: "SampleReader", *, deep: bool, num_workers: int | None, fresh: bool = False
+) -> "Plan":
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -163,6 +171,7 @@ def _plan(reader: "SampleReader", *, deep: bool, num_workers: int | None) -> "Pl
         return make_plan(
             reader,
             deep=deep,
+            fresh=fresh,
             num_workers=(os.cpu_count() or 1) if num_workers is None else num_workers,
             progress=lambda rows: progress.advance(task, rows),
         )

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onevision.data.fingerprints import near_pairs
 from onevision.data.mixture import Mixture
@@ -101,23 +102,43 @@ def write_manifest(mixture: Mixture, plan: Plan, directory: Path) -> None:
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def verify_manifest(mixture: Mixture, plan: Plan, directory: Path) -> None:
-    """Refuse to train on other data than the manifest names. Raises DataError."""
+def pinned(mixture: Mixture, plan: Plan, directory: Path) -> Plan:
+    """Return the plan with exactly the manifest's rows usable. Raises DataError if they changed."""
     try:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        rows = np.load(directory / ROWS)
     except (OSError, ValueError) as error:
         raise DataError(f"{directory / MANIFEST}: cannot be read ({error})") from error
-    recorded = {source["name"]: source for source in manifest["sources"]}
+    recorded = {source["name"]: number for number, source in enumerate(manifest["sources"])}
+    parts = []
     for part, one in zip(mixture.parts, plan.parts, strict=True):
         name = part.dataset.name
         if name not in recorded:
             raise DataError(f"{directory / MANIFEST}: it does not know the data set {name!r}")
-        if recorded[name]["sha256"] != content_hash(one):
+        source = manifest["sources"][recorded[name]]
+        kept = _only(one, np.isin(one.rows, rows[rows[:, 0] == recorded[name], 1]))
+        if source["sha256"] != content_hash(kept):
             raise DataError(
                 f"{directory / MANIFEST}: data set {name!r} has changed since "
-                f"({recorded[name]['num_usable']} usable rows then, {int(one.usable.sum())} now); "
+                f"({source['num_usable']} usable rows then, {int(kept.usable.sum())} of them now); "
                 "restore it, or write a new manifest with `onevision data check`"
             )
+        parts.append(kept)
+    return Plan(parts=tuple(parts))
+
+
+def without_leaks(mixture: Mixture, plan: Plan, found: Sequence[Finding]) -> Plan:
+    """Return the plan without the samples that evaluation would see again."""
+    leaks = {(f.source, f.row) for f in found if f.kind == "evaluation leak"}
+    parts = []
+    for part, one in zip(mixture.parts, plan.parts, strict=True):
+        rows = [row for source, row in leaks if source == part.dataset.name]
+        parts.append(_only(one, ~np.isin(one.rows, rows)))
+    return Plan(parts=tuple(parts))
+
+
+def _only(plan: PartPlan, kept: NDArray[np.bool_]) -> PartPlan:
+    return replace(plan, num_tokens=np.where(kept, plan.num_tokens, 0))
 
 
 def content_hash(plan: PartPlan) -> str:
@@ -166,31 +187,45 @@ def _duplicates(names: list[str], plan: Plan) -> Iterator[Finding]:
 
 
 def _near_duplicates(names: list[str], plan: Plan) -> Iterator[Finding]:
-    """Name pictures that look alike in different records, one earlier picture for each."""
+    """Name different pictures that look alike; one picture in many records is nothing to report."""
     places = [(n, row) for n, p in enumerate(plan.parts) for row in p.picture_rows.tolist()]
-    hashes = np.concatenate([p.picture_hashes for p in plan.parts])
-    reported: set[int] = set()
-    for first, second in near_pairs(hashes):
-        if places[first] == places[second] or second in reported:
-            continue
-        reported.add(second)
-        (source, row), (earlier, earlier_row) = places[second], places[first]
-        yield Finding(
-            source=names[source],
-            row=row,
-            kind="near-duplicate image",
-            message=f"looks like the image of {names[earlier]}, row {earlier_row}",
-        )
+    digests = np.concatenate([p.picture_digests for p in plan.parts])
+    pictures = np.sort(np.unique(digests, return_index=True)[1])  # the first place of each
+    words = np.concatenate([p.picture_hashes for p in plan.parts])[pictures]
+    looks, firsts, which = np.unique(words, return_index=True, return_inverse=True)
+    likes = {i: int(firsts[look]) for i, look in enumerate(which.tolist()) if words[i]}
+    for a, b in near_pairs(looks):
+        first, second = sorted((int(firsts[a]), int(firsts[b])))
+        likes[second] = min(likes[second], first)
+    for later, earlier in sorted(likes.items()):
+        (part, row), (other, other_row) = places[pictures[later]], places[pictures[earlier]]
+        if (part, row) != (other, other_row):
+            yield Finding(
+                source=names[part],
+                row=row,
+                kind="near-duplicate image",
+                message=f"looks like the image of {names[other]}, row {other_row}",
+            )
 
 
 def _leaks(names: list[str], plan: Plan, held_out: Plan) -> Iterator[Finding]:
-    evaluated = np.concatenate([p.picture_hashes for p in held_out.parts])
-    rows = np.concatenate([p.picture_rows for p in held_out.parts])
+    """Name every sample whose picture looks like one of the evaluation's."""
+    evaluated, first = np.unique(
+        np.concatenate([p.picture_hashes for p in held_out.parts]), return_index=True
+    )
+    rows = np.concatenate([p.picture_rows for p in held_out.parts])[first]
     for name, part in zip(names, plan.parts, strict=True):
-        for mine, theirs in near_pairs(part.picture_hashes, evaluated):
+        looks, which = np.unique(part.picture_hashes, return_inverse=True)
+        seen = {mine: int(rows[theirs]) for mine, theirs in near_pairs(looks, evaluated)}
+        leaked = {
+            row: seen[look]
+            for row, look in zip(part.picture_rows.tolist(), which.tolist(), strict=True)
+            if look in seen
+        }
+        for row, theirs in leaked.items():
             yield Finding(
                 source=name,
-                row=int(part.picture_rows[mine]),
+                row=row,
                 kind="evaluation leak",
-                message=f"its image is seen in evaluation (row {int(rows[theirs])}); leave it out",
+                message=f"its image is seen in evaluation (row {theirs}); leave it out",
             )

@@ -26,22 +26,24 @@ def near_pairs(
 
     Two 64-bit words that differ in at most 3 bits agree in one of their four 16-bit quarters, so
     only words that share a quarter are compared. Flat pictures (no bit set) are left out: they
-    all look alike.
+    all look alike. Give each fingerprint once: many equal ones make many pairs.
     """
     other = left if right is None else right
-    seen: set[tuple[int, int]] = set()
     for quarter in range(4):
-        keys, others = _quarter(left, quarter), _quarter(other, quarter)
-        order = np.argsort(others, kind="stable")
-        firsts = np.searchsorted(others[order], keys)
-        lasts = np.searchsorted(others[order], keys, side="right")
+        by_key = np.argsort(_quarter(other, quarter), kind="stable")
+        keys = _quarter(other, quarter)[by_key]
+        firsts = np.searchsorted(keys, _quarter(left, quarter))
+        lasts = np.searchsorted(keys, _quarter(left, quarter), side="right")
         for i in np.flatnonzero((lasts > firsts) & (left != 0)).tolist():
-            for j in order[firsts[i] : lasts[i]].tolist():
-                if (right is None and j <= i) or other[j] == 0 or (i, j) in seen:
-                    continue
-                if int(left[i] ^ other[j]).bit_count() <= MAX_BITS:
-                    seen.add((i, j))
-                    yield i, j
+            candidates = by_key[firsts[i] : lasts[i]]
+            if right is None:
+                candidates = candidates[candidates > i]
+            differing = left[i] ^ other[candidates]
+            near = (np.bitwise_count(differing) <= MAX_BITS) & (other[candidates] != 0)
+            for earlier in range(quarter):  # where they were found already
+                near &= _quarter(differing, earlier) != 0
+            for j in candidates[near].tolist():
+                yield i, j
 
 
 def _quarter(words: NDArray[np.uint64], number: int) -> NDArray[np.uint64]:

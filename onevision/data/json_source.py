@@ -15,6 +15,9 @@ from onevision.errors import DataError
 # What matters to find where an element of an array ends: strings, and brackets outside of them.
 TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
+# A file is mapped while it is indexed; what was read leaves memory in pieces of this size.
+RELEASE_BYTES = 32 * 2**20
+
 
 class JsonSource:
     """The elements of JSON arrays, or the lines of JSONL files, one file after the other."""
@@ -64,8 +67,9 @@ def _places(file: Path) -> Iterator[int]:
 
 
 def _lines(data: mmap.mmap) -> Iterator[int]:
-    begin = 0
+    begin = released = 0
     while begin < len(data):
+        released = _release(data, begin, released)
         end = data.find(b"\n", begin)
         end = len(data) if end < 0 else end
         if data[begin:end].strip():
@@ -75,7 +79,7 @@ def _lines(data: mmap.mmap) -> Iterator[int]:
 
 
 def _elements(data: mmap.mmap, first: int, file: Path) -> Iterator[int]:
-    depth = 0
+    depth = released = 0
     for token in TOKENS.finditer(data, first):
         kind = data[token.start()]
         if kind in b"[{":
@@ -85,7 +89,17 @@ def _elements(data: mmap.mmap, first: int, file: Path) -> Iterator[int]:
         elif kind in b"]}":
             if depth == 2:
                 yield token.end()
+                released = _release(data, token.end(), released)
             depth -= 1
             if depth == 0:
                 return
     raise DataError(f"{file}: the JSON array has no end; the file is cut off, fetch it again")
+
+
+def _release(data: mmap.mmap, position: int, released: int) -> int:
+    """Give pages that have been read back to the system now and then; returns up to where."""
+    if position - released < RELEASE_BYTES or not hasattr(mmap, "MADV_DONTNEED"):
+        return released
+    pages = (position - released) // mmap.PAGESIZE * mmap.PAGESIZE
+    data.madvise(mmap.MADV_DONTNEED, released, pages)
+    return released + pages

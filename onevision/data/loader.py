@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onevision.data.order import Order
-from onevision.data.packing import Row, join
+from onevision.data.packing import Row
 from onevision.data.packs import Packs
 from onevision.data.quarantine import BadSample, Quarantine
 from onevision.data.samples import SampleReader
@@ -18,11 +18,10 @@ from onevision.data.workers import Workers
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedPack:
-    """One pack: its samples in one row (None if all were bad), and how many stayed away."""
+    """One pack: its samples, to be joined or padded, and how many stayed away."""
 
     pack: int
-    row: Row | None
-    num_samples: int
+    rows: tuple[Row, ...]
     num_holes: int
 
 
@@ -79,7 +78,6 @@ class Loader:
                 self.quarantine.add(BadSample(source=name, row=row, reason=result))
         return LoadedPack(
             pack=pack,
-            row=join(rows) if rows else None,
-            num_samples=len(rows),
+            rows=tuple(rows),
             num_holes=len(samples) - len(rows),
         )

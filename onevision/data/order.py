@@ -5,7 +5,7 @@ a shuffle of their labels. No state is kept and no global random stream is touch
 epoch e is the same on every rank, after every restart.
 """
 
-from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,15 @@ from onevision.data.mixture import Mixture, Part
 
 # Stretches of a source (Parquet row groups) whose rows are mixed with one another.
 BLOCKS_MIXED = 4
+# Groups of like length are found among the samples of this many.
+STRETCH_GROUPS = 50
 
 
 class Order:
     """The samples of one epoch: `parts[p]`, `rows[p]` say which sample stands at position p."""
 
     def __init__(self, mixture: Mixture, *, seed: int, epoch: int) -> None:
+        self.seed, self.epoch = seed, epoch
         counts = rows_per_epoch(mixture)
         labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         _rng(seed, epoch, "labels").shuffle(labels)
@@ -30,6 +33,32 @@ class Order:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def grouped(
+        self, lengths: NDArray[np.int64], modalities: NDArray[np.int8], *, group: int
+    ) -> "Order":
+        """Return an order in which `group` neighbours share a modality and nearly a length.
+
+        For batches that are padded instead of packed. `lengths` (visual tokens counted) and
+        `modalities` stand by position. As the reference's sampler does, but from a stream of its
+        own: shuffle, cut into stretches of 50 groups, sort each by length, shuffle the groups.
+        """
+        rng = _rng(self.seed, self.epoch, "groups")
+        groups: list[NDArray[np.int64]] = []
+        rest: list[NDArray[np.int64]] = []
+        for kind in np.unique(modalities):
+            positions = rng.permutation(np.flatnonzero(modalities == kind))
+            whole = len(positions) // group * group
+            rest.append(positions[whole:])
+            for begin in range(0, whole, STRETCH_GROUPS * group):
+                stretch = positions[begin : min(begin + STRETCH_GROUPS * group, whole)]
+                stretch = stretch[np.argsort(lengths[stretch], kind="stable")]
+                groups += np.split(stretch, len(stretch) // group)
+        shuffled = [groups[i] for i in rng.permutation(len(groups))]
+        positions = np.concatenate([*shuffled, *rest]).astype(np.int64)
+        order = copy(self)
+        order.parts, order.rows = self.parts[positions], self.rows[positions]
+        return order
 
 
 def rows_per_epoch(mixture: Mixture) -> list[int]:
@@ -65,31 +94,6 @@ def part_rows(part: Part, count: int, *, seed: int, epoch: int) -> NDArray[np.in
     walked = np.concatenate([_shuffled(part, seed=seed, number=r) for r in rounds])
     begin = first - rounds[0] * size
     return walked[begin : begin + count]
-
-
-def group_by_length(
-    lengths: NDArray[np.int64], modalities: Sequence[int] | NDArray[np.int32], *,
-    group: int, seed: int, epoch: int,
-) -> NDArray[np.int64]:  # fmt: skip
-    """Return positions such that every `group` neighbours share a modality and nearly a length.
-
-    `lengths` count visual tokens. As the reference's sampler does, but from a stream of its own:
-    shuffle, cut into stretches of 50 groups, sort each by length, shuffle the groups.
-    """
-    rng = _rng(seed, epoch, "groups")
-    kinds = np.asarray(modalities)
-    groups: list[NDArray[np.int64]] = []
-    rest: list[NDArray[np.int64]] = []
-    for kind in np.unique(kinds):
-        positions = rng.permutation(np.flatnonzero(kinds == kind))
-        whole = len(positions) // group * group
-        rest.append(positions[whole:])
-        for begin in range(0, whole, 50 * group):
-            stretch = positions[begin : min(begin + 50 * group, whole)]
-            stretch = stretch[np.argsort(lengths[stretch], kind="stable")]
-            groups += np.split(stretch, len(stretch) // group)
-    shuffled = [groups[i] for i in rng.permutation(len(groups))]
-    return np.concatenate([*shuffled, *rest]).astype(np.int64)
 
 
 def _shuffled(part: Part, *, seed: int, number: int) -> NDArray[np.int64]:

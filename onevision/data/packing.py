@@ -16,12 +16,15 @@ another.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from onevision.anyres import Layout
 from onevision.batch import TrainingBatch
+from onevision.config import InputConfig
 from onevision.inputs.chat import IGNORE
+from onevision.inputs.image import normalise
 from onevision.inputs.processor import Example
 
 PREFIX, PADDING = 0, -1
@@ -38,7 +41,7 @@ class Row:
     previous: Tensor  # [S], index of the position that predicts this one; -1 for the first
     branch: Tensor  # [S], PREFIX or 1, 2, ...
     sample: Tensor  # [S], which of the row's samples a position belongs to: 0, 1, ...
-    pixel_values: Tensor  # [N, 3, H, W]
+    crops: Tensor  # [N, 3, H, W] uint8
     layouts: tuple[Layout, ...]
 
     def __len__(self) -> int:
@@ -50,27 +53,26 @@ def share_prefix(examples: Sequence[Example]) -> Row:
 
     What is shared reaches to the last visual token; of text-only examples, nothing is.
     """
-    first = examples[0].inputs
-    visual = first.visual_mask[0].nonzero()
-    end = int(visual[-1]) + 1 if len(visual) else 0
-    prefix = first.input_ids[0, :end]
-    pieces = [_piece(examples[0], 0, end, start=0, previous=-1, branch=PREFIX)] if end else []
-    length = end
-    for number, example in enumerate(examples, start=1):
-        assert torch.equal(example.inputs.input_ids[0, :end], prefix)
-        stop = example.inputs.input_ids.shape[1]
-        pieces.append(_piece(example, end, stop, start=length, previous=end - 1, branch=number))
-        length += stop - end
-    joined = [torch.cat(column) for column in zip(*pieces, strict=True)]
+    first = examples[0]
+    visual = np.flatnonzero(first.visual_mask.numpy())
+    end = int(visual[-1]) + 1 if len(visual) else 0  # of what is shared
+    assert all(torch.equal(e.input_ids[:end], first.input_ids[:end]) for e in examples[1:])
+    tails = np.array([len(e.input_ids) - end for e in examples])
+    starts = end + np.cumsum(tails) - tails  # of the branches, in the row
+    total = end + int(tails.sum())
+    previous = np.arange(-1, total - 1)
+    previous[starts] = end - 1
+    positions = [np.arange(end), *(np.arange(end, end + tail) for tail in tails)]
+    branch = np.repeat(np.arange(len(examples) + 1), [end, *tails])
     return Row(
-        input_ids=joined[0],
-        visual_mask=joined[1],
-        labels=joined[2],
-        position_ids=joined[3],
-        previous=joined[4],
-        branch=joined[5],
-        sample=torch.zeros(length, dtype=torch.int64),
-        pixel_values=first.pixel_values,
+        input_ids=torch.cat([first.input_ids[:end], *(e.input_ids[end:] for e in examples)]),
+        visual_mask=torch.cat([first.visual_mask[:end], *(e.visual_mask[end:] for e in examples)]),
+        labels=torch.cat([first.labels[:end], *(e.labels[end:] for e in examples)]),
+        position_ids=torch.from_numpy(np.concatenate(positions)),
+        previous=torch.from_numpy(previous),
+        branch=torch.from_numpy(branch),
+        sample=torch.zeros(total, dtype=torch.int64),
+        crops=first.crops,
         layouts=first.layouts,
     )
 
@@ -92,13 +94,13 @@ def join(rows: Sequence[Row]) -> Row:
         ),
         branch=torch.cat([r.branch for r in rows]),
         sample=torch.cat([torch.full((length,), n) for n, length in enumerate(lengths)]),
-        pixel_values=torch.cat([r.pixel_values for r in rows]),
+        crops=torch.cat([r.crops for r in rows]),
         layouts=tuple(layout for r in rows for layout in r.layouts),
     )
 
 
-def collate(rows: Sequence[Row], *, pad_id: int = 0) -> TrainingBatch:
-    """Stack rows into a batch, padded to the longest."""
+def collate(rows: Sequence[Row], config: InputConfig, *, pad_id: int = 0) -> TrainingBatch:
+    """Stack rows into a batch, padded to the longest, and normalise their crops."""
 
     def pad(columns: list[Tensor], value: int) -> Tensor:
         return torch.nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=value)
@@ -121,23 +123,8 @@ def collate(rows: Sequence[Row], *, pad_id: int = 0) -> TrainingBatch:
         mask=(sees & causal)[:, None],
         sources=(previous + row_start)[scored],
         targets=labels[scored],
-        pixel_values=torch.cat([r.pixel_values for r in rows]),
+        pixel_values=normalise(
+            torch.cat([r.crops for r in rows]), mean=config.image_mean, std=config.image_std
+        ),
         layouts=tuple(layout for r in rows for layout in r.layouts),
-    )
-
-
-def _piece(
-    example: Example, begin: int, stop: int, *, start: int, previous: int, branch: int
-) -> tuple[Tensor, ...]:
-    """Cut positions begin..stop of an example, to stand at `start` of a row."""
-    count = stop - begin
-    before = torch.arange(start - 1, start - 1 + count)
-    before[:1] = previous
-    return (
-        example.inputs.input_ids[0, begin:stop],
-        example.inputs.visual_mask[0, begin:stop],
-        example.labels[0, begin:stop],
-        torch.arange(begin, stop),
-        before,
-        torch.full((count,), branch),
     )

@@ -30,7 +30,7 @@ class Packs:
     positions: NDArray[np.int64]
     starts: NDArray[np.int64]
     num_tokens: NDArray[np.int64]
-    max_tokens: int
+    num_places: int  # of all sequences, padding included
 
     def __len__(self) -> int:
         return len(self.num_tokens)
@@ -41,7 +41,7 @@ class Packs:
     @property
     def fill(self) -> float:
         """Share of all sequence places that hold a token."""
-        return float(self.num_tokens.sum() / (len(self) * self.max_tokens)) if len(self) else 1.0
+        return float(self.num_tokens.sum() / self.num_places) if self.num_places else 1.0
 
 
 def pack(lengths: Sequence[int] | NDArray[np.int64], *, max_tokens: int, seed: int = 0) -> Packs:
@@ -75,7 +75,26 @@ def pack(lengths: Sequence[int] | NDArray[np.int64], *, max_tokens: int, seed: i
         positions=np.array([p for b in bins for p in b], dtype=np.int64),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         num_tokens=np.array([sizes[b].sum() for b in bins], dtype=np.int64),
-        max_tokens=max_tokens,
+        num_places=len(bins) * max_tokens,
+    )
+
+
+def batches(lengths: Sequence[int] | NDArray[np.int64], *, batch_size: int) -> Packs:
+    """Put every `batch_size` samples of the order into a batch that is padded to its longest.
+
+    The other way to train, without packing; `Order.grouped` makes neighbours of like length.
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    begins = np.arange(0, len(sizes), batch_size)
+    if not len(begins):
+        return Packs(positions=begins, starts=np.zeros(1, np.int64), num_tokens=sizes, num_places=0)
+    starts = np.append(begins, len(sizes))
+    places = np.maximum.reduceat(sizes, begins) * np.diff(starts)
+    return Packs(
+        positions=np.arange(len(sizes)),
+        starts=starts,
+        num_tokens=np.add.reduceat(sizes, begins),
+        num_places=int(places.sum()),
     )
 
 

@@ -6,37 +6,41 @@ so that a stopped check goes on where it was. No pixel is decoded unless `deep`.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onevision.conversation import Conversation, Image, Text, Video
-from onevision.data.fingerprints import picture_hash
+from onevision.data.decoded import DecodedMedia, Picture
 from onevision.data.index import cache_directory
 from onevision.data.mixture import Mixture
+from onevision.data.order import Order
 from onevision.data.planning import Reduction
 from onevision.data.samples import SampleReader
+from onevision.data.workers import process_context
 from onevision.errors import ContextLengthError, DataError, InputError, MediaError
-from onevision.inputs.media import open_image
+from onevision.inputs.video import FrameChoice
 
 FaultKind = Literal["record", "media", "too long"]
 MODALITIES = ("text", "single_image", "multi_image", "video")
 REDUCTIONS: tuple[Reduction, ...] = ("turns", "frames", "crops")
 CHUNK_ROWS = 512
+DECODED = "decoded.sqlite"
 # The arrays of a PartPlan.
 COLUMNS = (
     *("rows", "num_tokens", "modality", "reductions", "digests"),
-    *("picture_hashes", "picture_rows"),
+    *("picture_hashes", "picture_digests", "picture_rows"),
 )
 # Changes whenever the same rows would be planned otherwise than before.
-FORMAT = "1"
+FORMAT = "2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,7 @@ class PartPlan:
     reductions: NDArray[np.uint8]  # bit i: REDUCTIONS[i] was needed
     digests: NDArray[np.uint64]  # of the record: the same for the same words and media
     picture_hashes: NDArray[np.uint64]  # of decoded images; empty unless planned deeply
+    picture_digests: NDArray[np.uint64]  # the same for the same bytes
     picture_rows: NDArray[np.int64]  # which row each picture belongs to
     faults: tuple[Fault, ...]
 
@@ -83,14 +88,21 @@ class Plan:
             ),
         )
 
-    def lengths(self, parts: NDArray[np.int32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the planned tokens of samples given by part and row."""
-        found = np.zeros(len(rows), dtype=np.int64)
+    def lengths(self, order: Order) -> NDArray[np.int64]:
+        """Return the planned tokens of every sample of an order."""
+        return self._of(order, "num_tokens").astype(np.int64)
+
+    def modalities(self, order: Order) -> NDArray[np.int8]:
+        """Return what every sample of an order shows, as an index into MODALITIES."""
+        return self._of(order, "modality")
+
+    def _of(self, order: Order, column: Literal["num_tokens", "modality"]) -> NDArray[Any]:
+        found = np.zeros(len(order), dtype=np.int32)
         for number, plan in enumerate(self.parts):
-            mine = parts == number
+            mine = order.parts == number
             by_row = np.argsort(plan.rows)
-            where = by_row[np.searchsorted(plan.rows, rows[mine], sorter=by_row)]
-            found[mine] = plan.num_tokens[where]
+            where = by_row[np.searchsorted(plan.rows, order.rows[mine], sorter=by_row)]
+            found[mine] = getattr(plan, column)[where]
         return found
 
 
@@ -98,16 +110,23 @@ def make_plan(
     reader: SampleReader,
     *,
     deep: bool = False,
+    fresh: bool = False,
     num_workers: int = 2,
     progress: Callable[[int], object] = int,
 ) -> Plan:
-    """Plan every sample of the reader's mixture; `progress` hears how many rows were done."""
+    """Plan every sample of the reader's mixture; `progress` hears how many rows were done.
+
+    What an earlier call planned is taken from the cache while the records' files are the same;
+    `fresh` forgets it, which is needed where media have changed under the same names.
+    """
     chunks = [
         (number, part.rows[begin : begin + CHUNK_ROWS])
         for number, part in enumerate(reader.mixture.parts)
         for begin in range(0, len(part.rows), CHUNK_ROWS)
     ]
     keep = cache_directory() / "plans" / _key(reader, deep=deep)
+    if fresh:
+        shutil.rmtree(keep, ignore_errors=True)
     keep.mkdir(parents=True, exist_ok=True)
     work = partial(_kept_chunk, keep=keep, deep=deep)
     done: list[list[PartPlan]] = [[] for _ in reader.mixture.parts]
@@ -120,28 +139,35 @@ def make_plan(
 def plan_rows(reader: SampleReader, part: int, rows: NDArray[np.int64], *, deep: bool) -> PartPlan:
     """Plan some rows of one data set."""
     columns: dict[str, list[int]] = {name: [] for name in ("tokens", "kind", "given_up", "digest")}
-    pictures: list[tuple[int, int]] = []
+    pictures: list[tuple[int, Picture]] = []
     faults: list[Fault] = []
-    for row in rows.tolist():
-        known, fault = _plan_row(reader, part, row, pictures=pictures if deep else None)
-        for column, value in zip(columns.values(), known, strict=True):
-            column.append(value)
-        if fault is not None:
-            faults.append(fault)
+    with DecodedMedia(cache_directory() / DECODED) if deep else nullcontext() as decoded:
+        for row in rows.tolist():
+            known, fault = _plan_row(reader, part, row, pictures=pictures, decoded=decoded)
+            for column, value in zip(columns.values(), known, strict=True):
+                column.append(value)
+            if fault is not None:
+                faults.append(fault)
     return PartPlan(
         rows=rows,
         num_tokens=np.array(columns["tokens"], dtype=np.int32),
         modality=np.array(columns["kind"], dtype=np.int8),
         reductions=np.array(columns["given_up"], dtype=np.uint8),
         digests=np.array(columns["digest"], dtype=np.uint64),
-        picture_hashes=np.array([value for _, value in pictures], dtype=np.uint64),
+        picture_hashes=np.array([picture.hash for _, picture in pictures], dtype=np.uint64),
+        picture_digests=np.array([picture.digest for _, picture in pictures], dtype=np.uint64),
         picture_rows=np.array([row for row, _ in pictures], dtype=np.int64),
         faults=tuple(faults),
     )
 
 
 def _plan_row(
-    reader: SampleReader, part: int, row: int, *, pictures: list[tuple[int, int]] | None
+    reader: SampleReader,
+    part: int,
+    row: int,
+    *,
+    pictures: list[tuple[int, Picture]],
+    decoded: DecodedMedia | None,
 ) -> tuple[tuple[int, int, int, int], Fault | None]:
     """Return (tokens, modality, reductions, digest) and the fault, if there is one."""
     kind = given_up = record_digest = 0
@@ -150,11 +176,13 @@ def _plan_row(
         kind, record_digest = _modality(conversation), digest(conversation)
         fitted = reader.fitted(part, row)
         given_up = sum(1 << REDUCTIONS.index(one) for one in fitted.reductions)
-        if pictures is not None:
-            reader.processor.example(fitted.conversation)  # decodes everything that is used
-            images = [m.source for m in conversation.media if isinstance(m, Image)]
-            pictures += [(row, picture_hash(open_image(source))) for source in images]
-        return (fitted.num_tokens, kind, given_up, record_digest), None
+        if decoded is not None:
+            for view in fitted.outline.views:
+                if isinstance(view.source, FrameChoice):
+                    decoded.check_frames(view.source)
+            images = [medium for medium in conversation.media if isinstance(medium, Image)]
+            pictures += [(row, decoded.picture(image)) for image in images]
+        return (fitted.outline.num_tokens, kind, given_up, record_digest), None
     except ContextLengthError as error:
         fault = Fault(row=row, kind="too long", message=str(error))
     except MediaError as error:
@@ -217,7 +245,7 @@ def _map(
         _reader.pop()
         return
     with ProcessPoolExecutor(
-        num_workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(reader,)
+        num_workers, mp_context=process_context(), initializer=_begin, initargs=(reader,)
     ) as pool:
         yield from pool.map(work, chunks)
 
@@ -258,6 +286,7 @@ def _nothing() -> PartPlan:
         reductions=np.zeros(0, np.uint8),
         digests=np.zeros(0, np.uint64),
         picture_hashes=np.zeros(0, np.uint64),
+        picture_digests=np.zeros(0, np.uint64),
         picture_rows=np.zeros(0, np.int64),
         faults=(),
     )

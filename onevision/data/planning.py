@@ -11,7 +11,8 @@ from typing import Literal
 from onevision.config import Template
 from onevision.conversation import Conversation, Image, Message, Text, Video
 from onevision.errors import ContextLengthError
-from onevision.inputs.processor import Processor
+from onevision.inputs.chat import LabelRule
+from onevision.inputs.processor import Outline, Processor
 
 Reduction = Literal["turns", "frames", "crops"]
 MIN_FRAMES = 4
@@ -19,10 +20,10 @@ MIN_FRAMES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """A conversation that fits, its length, and what was given up for that."""
+    """A conversation that fits, its outline, and what was given up for that."""
 
     conversation: Conversation
-    num_tokens: int
+    outline: Outline
     reductions: tuple[Reduction, ...]
 
 
@@ -32,6 +33,7 @@ def fit(
     *,
     max_tokens: int,
     template: Template | None = None,
+    label_rule: LabelRule = "reference",
     image_first: bool = False,
 ) -> Fitted:
     """Make `conversation` fit into `max_tokens`, giving up as little as the rule allows.
@@ -41,10 +43,12 @@ def fit(
     """
     shortest = 0
     for candidate, reductions in _candidates(conversation):
-        num_tokens = processor.num_tokens(candidate, template=template, image_first=image_first)
-        if num_tokens <= max_tokens:
-            return Fitted(conversation=candidate, num_tokens=num_tokens, reductions=reductions)
-        shortest = num_tokens
+        outline = processor.outline(
+            candidate, template=template, label_rule=label_rule, image_first=image_first
+        )
+        if outline.num_tokens <= max_tokens:
+            return Fitted(conversation=candidate, outline=outline, reductions=reductions)
+        shortest = outline.num_tokens
     raise ContextLengthError(
         f"the sample needs {shortest:,} tokens after every reduction; at most {max_tokens:,} fit; "
         "shorten its text or show fewer images"

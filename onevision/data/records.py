@@ -12,6 +12,7 @@ in order. A record with videos alone may mark them `<image>`, as the reference d
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +157,16 @@ def _one_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
             record, field, f"it is the path {entry!r}, but no media root is given; set `root`"
         )
     path = record.root / entry
-    if not path.resolve().is_relative_to(record.root.resolve()):
+    if not path.resolve().is_relative_to(_resolved(record.root)):
         raise _wrong(
             record, field, f"{entry!r} lies outside the media root {record.root}; move it inside"
         )
     return str(path)
+
+
+@cache
+def _resolved(root: Path) -> Path:
+    return root.resolve()
 
 
 def _wrong(record: RawRecord, field: str, problem: str) -> DataError:

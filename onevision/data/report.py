@@ -97,20 +97,15 @@ def _sample(reader: SampleReader, config: ModelConfig, part: int, row: int) -> s
     head = f"<h3>row {row}</h3>"
     try:
         fitted = reader.fitted(part, row)
-        example = reader.processor.example(
-            fitted.conversation,
-            template=reader.template,
-            label_rule=reader.label_rule,
-            image_first=reader.image_first,
-        )
+        example = reader.processor.example(fitted.outline)
     except (DataError, InputError) as error:
         return f'<article>{head}<p class="bad">{html.escape(str(error))}</p></article>'
     learned = int((example.labels != IGNORE).sum())
     reduced = "".join(f", fewer {what}" for what in fitted.reductions)
-    figures = f"<p>{fitted.num_tokens:,} tokens, {learned:,} of them learned{reduced}</p>"
+    figures = f"<p>{len(example.input_ids):,} tokens, {learned:,} of them learned{reduced}</p>"
     media = "".join(
         _medium(one, layout, config)
-        for one, layout in zip(fitted.conversation.media, example.inputs.layouts, strict=True)
+        for one, layout in zip(fitted.conversation.media, example.layouts, strict=True)
     )
     return (
         f'<article>{head}{figures}<div class="media">{media}</div>'
@@ -129,9 +124,8 @@ def _medium(medium: Image | Video, layout: Layout, config: ModelConfig) -> str:
 
 def _words(reader: SampleReader, example: Example) -> Iterator[str]:
     """Give the prompt as HTML: what is learned is marked, visual tokens are counted."""
-    ids = example.inputs.input_ids[0].tolist()
-    visual = example.inputs.visual_mask[0].tolist()
-    learned = (example.labels[0] != IGNORE).tolist()
+    ids, visual = example.input_ids.tolist(), example.visual_mask.tolist()
+    learned = (example.labels != IGNORE).tolist()
     begin = 0
     for end in range(1, len(ids) + 1):
         if end < len(ids) and (visual[end], learned[end]) == (visual[begin], learned[begin]):

@@ -42,18 +42,13 @@ class SampleReader:
             self.processor,
             max_tokens=self.max_tokens,
             template=self.template,
+            label_rule=self.label_rule,
             image_first=self.image_first,
         )
 
     def row(self, part: int, row: int) -> Row:
         """Decode a sample. Raises DataError or InputError."""
-        example = self.processor.example(
-            self.fitted(part, row).conversation,
-            template=self.template,
-            label_rule=self.label_rule,
-            image_first=self.image_first,
-        )
-        return share_prefix([example])
+        return share_prefix([self.processor.example(self.fitted(part, row).outline)])
 
     def where(self, part: int, row: int) -> str:
         """Return how messages call a sample."""

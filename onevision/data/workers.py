@@ -7,24 +7,26 @@ is tried once more; what kills two workers is reported as bad.
 import multiprocessing as mp
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from itertools import count
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
-from numpy.typing import NDArray
 
-from onevision.anyres import Layout
 from onevision.data.packing import Row
 from onevision.data.samples import SampleReader
+from onevision.data.slots import NUM_SLOTS, Placed, Slots
 from onevision.errors import DataError, InputError
 
 # A row, or why there is none.
 Result = Row | str
 MAX_TRIES = 2
-SAMPLES_AHEAD = 2  # of each worker, so that it never waits for its next
+# Tasks that a worker holds, so that it never waits for its next; each has a slot for its row.
+SAMPLES_AHEAD = NUM_SLOTS
 
 
 @dataclass
@@ -39,7 +41,17 @@ class _Task:
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    slots: Slots
     tasks: deque[_Task]
+    num_answers: int = 0
+
+    def take(self) -> Result:
+        """Receive the answer to the oldest task. Raises EOFError, OSError where it has died."""
+        answer = self.pipe.recv()
+        if isinstance(answer, Placed):
+            answer = self.slots.read(answer, task=self.num_answers)
+        self.num_answers += 1
+        return answer
 
 
 class Workers:
@@ -64,6 +76,7 @@ class Workers:
             worker.pipe.close()
             worker.process.terminate()
             worker.process.join()
+            worker.slots.close()
 
     def submit(self, samples: Sequence[tuple[int, int]]) -> None:
         """Ask for samples."""
@@ -89,11 +102,11 @@ class Workers:
             assert isinstance(pipe, Connection)
             worker = by_pipe[pipe]
             try:
-                answer = pipe.recv()
+                result = worker.take()
             except (EOFError, OSError):
                 self._replace(worker)
                 continue
-            worker.tasks.popleft().result = answer if isinstance(answer, str) else _unpacked(answer)
+            worker.tasks.popleft().result = result
         self._feed()
 
     def _feed(self) -> None:
@@ -109,6 +122,7 @@ class Workers:
     def _replace(self, worker: _Worker) -> None:
         worker.process.join()
         worker.pipe.close()
+        worker.slots.close()
         self._workers[self._workers.index(worker)] = self._start()
         held = list(worker.tasks)
         held[0].tries += 1
@@ -120,12 +134,21 @@ class Workers:
         self._waiting.extendleft(reversed(held))
 
     def _start(self) -> _Worker:
-        context = mp.get_context("spawn")
+        context, slots = process_context(), Slots()
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self.reader), daemon=True)
+        process = context.Process(target=_work, args=(theirs, slots, self.reader), daemon=True)
         process.start()
         theirs.close()
-        return _Worker(process=process, pipe=ours, tasks=deque())
+        return _Worker(process=process, pipe=ours, slots=slots, tasks=deque())
+
+
+def process_context() -> ForkServerContext | SpawnContext:
+    """Return how processes are started: from a clean one that has imported this once."""
+    if "forkserver" not in mp.get_all_start_methods():
+        return mp.get_context("spawn")
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def read(reader: SampleReader, part: int, row: int) -> Result:
@@ -136,27 +159,26 @@ def read(reader: SampleReader, part: int, row: int) -> Result:
         return str(error)
 
 
-def _work(pipe: Connection, reader: SampleReader) -> None:
+def _work(pipe: Connection, slots: Slots, reader: SampleReader) -> None:
     """Answer samples with results until nobody asks any more."""
     torch.set_num_threads(1)
-    while True:
+    for task in count():
         try:
             part, row = pipe.recv()
-            result = read(reader, part, row)
-            pipe.send(result if isinstance(result, str) else _packed(result))
-        except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        except (EOFError, OSError, KeyboardInterrupt):
+            return
+        answer = _answer(reader, part, row, slots, task=task)
+        try:
+            pipe.send(answer)
+        except (OSError, KeyboardInterrupt):
             return
 
 
-# Rows travel as arrays, by value: torch's own way would keep a file open for each tensor.
-_Packed = tuple[dict[str, NDArray[Any]], tuple[Layout, ...]]  # Any: ids, masks and pixels
-
-
-def _packed(row: Row) -> _Packed:
-    names = [field.name for field in fields(Row) if field.name != "layouts"]
-    return {name: getattr(row, name).numpy() for name in names}, row.layouts
-
-
-def _unpacked(packed: _Packed) -> Row:
-    arrays, layouts = packed
-    return Row(layouts=layouts, **{name: torch.from_numpy(a) for name, a in arrays.items()})
+def _answer(reader: SampleReader, part: int, row: int, slots: Slots, *, task: int) -> Placed | str:
+    result = read(reader, part, row)
+    if isinstance(result, str):
+        return result
+    try:
+        return slots.write(result, task=task)
+    except DataError as error:
+        return str(error)

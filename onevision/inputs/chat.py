@@ -151,17 +151,13 @@ class _Writer:
             return
         encoding = self.tokenizer.encode(self.pending)
         start = len(self.pending) if self.labelled_from is None else self.labelled_from
-        newline = None if self.label_rule == "strict" else self._newline_id()
+        newline = None if self.label_rule == "strict" else self.tokenizer.newline_id
         labels = tuple(
             token_id if end > start or token_id == newline else IGNORE
             for token_id, (_, end) in zip(encoding.ids, encoding.offsets, strict=True)
         )
         self.pieces.append(Words(tuple(encoding.ids), labels))
         self.pending, self.labelled_from = "", None
-
-    def _newline_id(self) -> int | None:
-        ids = self.tokenizer.encode("\n").ids
-        return ids[0] if len(ids) == 1 else None
 
 
 def _separated(message: Message) -> Iterator[Text | Image | Video]:

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,15 +24,45 @@ from onevision.inputs.chat import IGNORE, LabelRule, Piece, Slot, render
 from onevision.inputs.image import cut_crops, normalise, squash_frames
 from onevision.inputs.media import image_size, open_image
 from onevision.inputs.tokenizer import END_OF_TEXT, Tokenizer
-from onevision.inputs.video import choose_frames
+from onevision.inputs.video import FrameChoice, choose_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """How one medium will be seen: its layout, and what to decode."""
+
+    layout: Layout
+    source: Image | FrameChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline:
+    """What the model will read, from words and media headers alone: no pixel is decoded yet."""
+
+    pieces: tuple[Piece, ...]
+    views: tuple[View, ...]  # one per image or video, in prompt order
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The layouts of all media, in prompt order."""
+        return tuple(view.layout for view in self.views)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the prompt, visual ones included."""
+        words = sum(len(piece.ids) for piece in self.pieces if not isinstance(piece, Slot))
+        return words + sum(layout.num_tokens for layout in self.layouts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
     """A conversation to learn from: what goes in, and what should come out."""
 
-    inputs: ModelInputs  # a batch of one
-    labels: Tensor  # [1, S] int64, IGNORE where nothing is learned; not shifted
+    input_ids: Tensor  # [S] int64
+    visual_mask: Tensor  # [S] bool, True where a visual token stands
+    labels: Tensor  # [S] int64, IGNORE where nothing is learned; not shifted
+    crops: Tensor  # [N, 3, H, W] uint8, of all media in prompt order
+    layouts: tuple[Layout, ...]
 
 
 class Processor:
@@ -42,7 +73,19 @@ class Processor:
 
     def __call__(self, conversation: Conversation) -> ModelInputs:
         """Prepare one conversation, a batch of one. Raises InputError, MediaError."""
-        return self.example(conversation).inputs
+        return self.inputs(self.example(conversation))
+
+    def inputs(self, example: Example) -> ModelInputs:
+        """Return what the model reads of an example, a batch of one."""
+        return ModelInputs(
+            input_ids=example.input_ids[None],
+            attention_mask=torch.ones_like(example.visual_mask)[None],
+            visual_mask=example.visual_mask[None],
+            pixel_values=normalise(
+                example.crops, mean=self.config.image_mean, std=self.config.image_std
+            ),
+            layouts=example.layouts,
+        )
 
     def batch(self, conversations: Sequence[Conversation]) -> ModelInputs:
         """Prepare several conversations as one batch, padded to the right."""
@@ -52,15 +95,15 @@ class Processor:
         """Stack prepared prompts into one batch, padded to the right."""
         return stack(prompts, pad_id=self.tokenizer.added_tokens.get(END_OF_TEXT, 0))
 
-    def example(
+    def outline(
         self,
         conversation: Conversation,
         *,
         template: Template | None = None,
         label_rule: LabelRule = "reference",
         image_first: bool = False,
-    ) -> Example:
-        """Prepare one conversation with the labels of training. Raises InputError, MediaError."""
+    ) -> Outline:
+        """Lay out a conversation without decoding a pixel. Raises InputError, MediaError."""
         pieces = render(
             conversation,
             self.tokenizer,
@@ -68,69 +111,25 @@ class Processor:
             label_rule=label_rule,
             image_first=image_first,
         )
-        return self._assemble(pieces, *self._prepare(conversation))
+        rules = self._image_rules(conversation)
+        views = tuple(self._view(media, rules) for media in conversation.media)
+        return Outline(pieces=tuple(pieces), views=views)
+
+    def example(self, told: Conversation | Outline) -> Example:
+        """Decode a conversation, with the labels of training. Raises InputError, MediaError."""
+        outline = told if isinstance(told, Outline) else self.outline(told)
+        return self._assemble(outline, self._crops(outline))
 
     def about_same_media(
         self, conversations: Sequence[Conversation], *, template: Template | None = None
     ) -> list[Example]:
-        """Prepare conversations that show the very same media; the pixels are made once."""
+        """Prepare conversations that show the very same media; the crops are cut once."""
         assert all(c.media == conversations[0].media for c in conversations)
-        layouts, pixel_values = self._prepare(conversations[0])
         template = template or self.config.template
-        return [
-            self._assemble(render(c, self.tokenizer, template=template), layouts, pixel_values)
-            for c in conversations
-        ]
-
-    def layouts(self, conversation: Conversation) -> tuple[Layout, ...]:
-        """Lay out all media from their headers alone; no pixel is decoded. Raises MediaError."""
-        rules = self._image_rules(conversation)
-        return tuple(self._lay_out(media, rules) for media in conversation.media)
-
-    def num_tokens(
-        self,
-        conversation: Conversation,
-        *,
-        template: Template | None = None,
-        image_first: bool = False,
-    ) -> int:
-        """Count the tokens `example` would give, visual ones included, from headers alone."""
-        pieces = render(
-            conversation,
-            self.tokenizer,
-            template=template or self.config.template,
-            image_first=image_first,
-        )
-        words = sum(len(piece.ids) for piece in pieces if not isinstance(piece, Slot))
-        return words + sum(layout.num_tokens for layout in self.layouts(conversation))
-
-    def _lay_out(self, media: Image | Video, rules: dict[str, ImageRule]) -> Layout:
-        if isinstance(media, Video):
-            num_frames = len(choose_frames(media).indices)
-            return plan_video(num_frames=num_frames, rule=self.config.video)
-        size = image_size(media.source)
-        return plan(width=size.width, height=size.height, rule=rules[media.detail])
-
-    def _assemble(
-        self, pieces: Sequence[Piece], layouts: tuple[Layout, ...], pixel_values: Tensor
-    ) -> Example:
-        ids, labels, visual = self._expand(pieces, layouts)
-        inputs = ModelInputs(
-            input_ids=torch.tensor([ids]),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.bool),
-            visual_mask=torch.tensor([visual]),
-            pixel_values=pixel_values,
-            layouts=layouts,
-        )
-        return Example(inputs=inputs, labels=torch.tensor([labels]))
-
-    def _prepare(self, conversation: Conversation) -> tuple[tuple[Layout, ...], Tensor]:
-        """Lay out and normalise all media of a conversation."""
-        rules = self._image_rules(conversation)
-        prepared = [self._prepare_one(media, rules) for media in conversation.media]
-        size = self.config.image.crop_size
-        pixels = [torch.zeros(0, 3, size, size), *(pixels for _, pixels in prepared)]
-        return tuple(layout for layout, _ in prepared), torch.cat(pixels)
+        first = self.outline(conversations[0], template=template)
+        crops = self._crops(first)
+        pieces = [tuple(render(c, self.tokenizer, template=template)) for c in conversations]
+        return [self._assemble(replace(first, pieces=p), crops) for p in pieces]
 
     def _image_rules(self, conversation: Conversation) -> dict[str, ImageRule]:
         """Return the rule for each `detail`: images count over all turns, videos do not."""
@@ -141,39 +140,56 @@ class Processor:
         )
         return {"auto": single if kinds[Image] <= 1 else several, "high": single, "low": low}
 
-    def _prepare_one(
-        self, media: Image | Video, rules: dict[str, ImageRule]
-    ) -> tuple[Layout, Tensor]:
+    def _view(self, media: Image | Video, rules: dict[str, ImageRule]) -> View:
         if isinstance(media, Video):
             choice = choose_frames(media)
             layout = plan_video(num_frames=len(choice.indices), rule=self.config.video)
-            crops = squash_frames(choice.frames(), layout)
-        else:
-            picture = open_image(media.source)
-            layout = plan(width=picture.width, height=picture.height, rule=rules[media.detail])
-            crops = cut_crops(picture, layout, image_mean=self.config.image_mean)
-        pixels = normalise(crops, mean=self.config.image_mean, std=self.config.image_std)
-        return layout, pixels
+            return View(layout=layout, source=choice)
+        size = image_size(media.source)
+        layout = plan(width=size.width, height=size.height, rule=rules[media.detail])
+        return View(layout=layout, source=media)
 
-    def _expand(
-        self, pieces: Sequence[Piece], layouts: Sequence[Layout]
-    ) -> tuple[list[int], list[int], list[bool]]:
+    def _crops(self, outline: Outline) -> Tensor:
+        """Decode and cut all media: [N, 3, H, W] uint8."""
+        size = self.config.image.crop_size
+        crops = [self._crops_of(view) for view in outline.views]
+        match crops:
+            case []:
+                return torch.zeros(0, 3, size, size, dtype=torch.uint8)
+            case [only]:
+                return only
+            case _:
+                return torch.cat(crops)
+
+    def _crops_of(self, view: View) -> Tensor:
+        if isinstance(view.source, FrameChoice):
+            assert isinstance(view.layout, VideoLayout)
+            return squash_frames(view.source.frames(), view.layout)
+        assert isinstance(view.layout, CropLayout)
+        picture = open_image(view.source.source)
+        return cut_crops(picture, view.layout, image_mean=self.config.image_mean)
+
+    def _assemble(self, outline: Outline, crops: Tensor) -> Example:
         """Write every slot as its number of placeholders."""
-        ids: list[int] = []
-        labels: list[int] = []
-        visual: list[bool] = []
-        remaining = iter(layouts)
-        for piece in pieces:
+        total = outline.num_tokens
+        ids = np.full(total, self.config.image_token_id)
+        labels = np.full(total, IGNORE)
+        visual = np.ones(total, dtype=bool)
+        begin, remaining = 0, iter(outline.layouts)
+        for piece in outline.pieces:
             if isinstance(piece, Slot):
-                count = next(remaining).num_tokens
-                ids += [self.config.image_token_id] * count
-                labels += [IGNORE] * count
-                visual += [True] * count
-            else:
-                ids += piece.ids
-                labels += piece.labels
-                visual += [False] * len(piece.ids)
-        return ids, labels, visual
+                begin += next(remaining).num_tokens
+                continue
+            words = slice(begin, begin + len(piece.ids))
+            ids[words], labels[words], visual[words] = piece.ids, piece.labels, False
+            begin = words.stop
+        return Example(
+            input_ids=torch.from_numpy(ids),
+            visual_mask=torch.from_numpy(visual),
+            labels=torch.from_numpy(labels),
+            crops=crops,
+            layouts=outline.layouts,
+        )
 
 
 def usage(inputs: ModelInputs, *, completion_tokens: int = 0) -> Usage:

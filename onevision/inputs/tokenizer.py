@@ -1,6 +1,7 @@
 """Text <-> ids. Text encodes without added tokens, so it can never become a control token."""
 
 import json
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Encoding
@@ -10,6 +11,9 @@ from tokenizers.decoders import DecodeStream
 from onevision.errors import CheckpointError
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+
+# Texts so short come again and again (role names, line breaks, "Yes"); so many are remembered.
+RECURRING_CHARACTERS, RECURRING_TEXTS = 40, 1024
 
 
 class Tokenizer:
@@ -26,6 +30,7 @@ class Tokenizer:
             self._plain = HFTokenizer.from_str(json.dumps(values | {"added_tokens": []}))
         except Exception as error:  # tokenizers raises bare Exception
             raise CheckpointError(f"{name}: not a tokenizer definition ({error})") from error
+        self._recurring: dict[str, Encoding] = {}
         # The whole text is seen: no length limit, padding or template of the file applies.
         self._plain.no_truncation()
         self._plain.no_padding()
@@ -61,8 +66,23 @@ class Tokenizer:
         """The control tokens and their ids."""
         return dict(self._added)
 
+    @cached_property
+    def newline_id(self) -> int | None:
+        """The id of a line break, where it is a token of its own."""
+        ids = self.encode("\n").ids
+        return ids[0] if len(ids) == 1 else None
+
     def encode(self, text: str) -> Encoding:
         """Encode text, with character offsets; what spells a control token stays text."""
+        if len(text) > RECURRING_CHARACTERS:
+            return self._encode(text)
+        if text not in self._recurring:
+            if len(self._recurring) == RECURRING_TEXTS:
+                self._recurring.clear()
+            self._recurring[text] = self._encode(text)
+        return self._recurring[text]
+
+    def _encode(self, text: str) -> Encoding:
         # Lone surrogates, which come from damaged input, cannot be UTF-8.
         text = text.encode("utf-8", errors="replace").decode("utf-8")
         return self._plain.encode(text, add_special_tokens=False)

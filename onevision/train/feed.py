@@ -44,7 +44,7 @@ def batches(
         groups = _by_length(rows, batch_tokens)
         rng.shuffle(groups)
         for group in groups:
-            yield len(group), collate(group)
+            yield len(group), collate(group, processor.config)
 
 
 def row_of(stage: Stage, processor: Processor, *, seed: int, index: int) -> Row:

@@ -1,20 +1,24 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
+from PIL import Image as PIL
 
 from onevision.conversation import Conversation, Image, Message, Text, Video
-from onevision.data.check import findings, summaries, verify_manifest, write_manifest
+from onevision.data.check import findings, pinned, summaries, without_leaks, write_manifest
 from onevision.data.fingerprints import near_pairs, picture_hash
 from onevision.data.plan import make_plan
 from onevision.data.planning import fit
 from onevision.errors import ContextLengthError, DataError
 from onevision.inputs.processor import Processor
+from onevision.inputs.video import FrameChoice
 from tests.data.conftest import record
 
 
 def kinds(reader, **options):
-    plan = make_plan(reader, num_workers=0, deep=options.pop("deep", False))
+    planned = {name: options.pop(name, False) for name in ("deep", "fresh")}
+    plan = make_plan(reader, num_workers=0, **planned)
     return {(f.source, f.row, f.kind): f.message for f in findings(reader.mixture, plan, **options)}
 
 
@@ -87,6 +91,47 @@ def test_the_same_picture_scaled_is_found_and_leaks_are_named(
     }  # fmt: skip
 
 
+def test_one_picture_in_many_records_is_no_near_duplicate(mixture_file, make_reader):
+    found = kinds(make_reader(mixture_file), deep=True)
+    assert not [key for key in found if key[2] == "near-duplicate image"]
+    smooth = PIL.open(mixture_file.parent / "1.png").resize((6, 6)).resize((200, 200))
+    for number, side in ((2, 200), (5, 150), (8, 120)):
+        smooth.resize((side, side)).save(mixture_file.parent / f"{number}.png")
+    found = kinds(make_reader(mixture_file), deep=True, fresh=True)
+    alike = {key[:2]: text for key, text in found.items() if key[2] == "near-duplicate image"}
+    assert alike.keys() == {("singles.json", 5), ("singles.json", 8)}
+    assert set(alike.values()) == {"looks like the image of singles.json, row 2"}
+
+
+def test_deep_checks_remember_media_by_their_content(mixture_file, make_reader, monkeypatch):
+    """A second mixture of the same bytes under other names decodes nothing."""
+    kinds(make_reader(mixture_file), deep=True)
+    copy = mixture_file.parent / "copy"
+    copy.mkdir()
+    shutil.copy(mixture_file.parent / "3.png", copy / "x.png")
+    shutil.copy(mixture_file.parent / "clip.mp4", copy / "y.mp4")
+    records = [record(0, image="x.png"), record(1, question="<video>\nWhat?", video="y.mp4")]
+    (copy / "again.json").write_text(json.dumps(records))
+    opened = []
+    monkeypatch.setattr("onevision.data.decoded.open_image", opened.append)
+    monkeypatch.setattr(FrameChoice, "frames", lambda choice: opened.append(choice) or ())
+    assert kinds(make_reader(copy / "again.json"), deep=True) == {}
+    assert opened == []
+
+
+def test_a_manifest_holds_no_leaked_sample(mixture_file, make_reader, tmp_path):
+    reader = make_reader(mixture_file)
+    plan = make_plan(reader, num_workers=0, deep=True)
+    (tmp_path / "eval.json").write_text(json.dumps([record(0, image="7.png")]))
+    evaluated = make_plan(make_reader(tmp_path / "eval.json"), num_workers=0, deep=True)
+    found = list(findings(reader.mixture, plan, held_out=evaluated))
+    write_manifest(reader.mixture, without_leaks(reader.mixture, plan, found), tmp_path / "pin")
+    kept = pinned(reader.mixture, plan, tmp_path / "pin")
+    singles, pairs, _, _ = kept.parts
+    assert singles.rows[~singles.usable].tolist() == [7, 19, 31]
+    assert pairs.rows[~pairs.usable].tolist() == [6, 7]
+
+
 def test_near_pairs_by_hand():
     words = np.array([0b1011, 0b1000, 0, 0xFFFF0000FFFF0000, 0xFFFF0000FFFF0001], dtype=np.uint64)
     assert sorted(near_pairs(words)) == [(0, 1), (3, 4)]
@@ -141,7 +186,7 @@ def test_a_manifest_pins_what_is_trained_on(mixture_file, make_reader, tmp_path)
     write_manifest(reader.mixture, plan, tmp_path / "manifest")
     rows = np.load(tmp_path / "manifest" / "rows.npy")
     assert rows.shape == (76, 3)
-    verify_manifest(reader.mixture, plan, tmp_path / "manifest")
+    pinned(reader.mixture, plan, tmp_path / "manifest")
 
     def change(records):
         records[3]["conversations"][1]["value"] = "another answer"
@@ -149,7 +194,7 @@ def test_a_manifest_pins_what_is_trained_on(mixture_file, make_reader, tmp_path)
     rewrite(mixture_file, "texts.json", change)
     reader = make_reader(mixture_file)
     with pytest.raises(DataError, match=r"'texts\.json' has changed since"):
-        verify_manifest(reader.mixture, make_plan(reader, num_workers=0), tmp_path / "manifest")
+        pinned(reader.mixture, make_plan(reader, num_workers=0), tmp_path / "manifest")
 
 
 @pytest.fixture
@@ -170,7 +215,7 @@ def test_whole_turns_go_first(processor, picture):
     fitted = fit(long, processor, max_tokens=120)
     assert fitted.reductions == ("turns",)
     assert fitted.conversation.messages == long.messages[:2]
-    assert fitted.num_tokens == processor.example(fitted.conversation).labels.shape[1]
+    assert fitted.outline.num_tokens == len(processor.example(fitted.conversation).labels)
 
 
 def test_then_frames_then_crops(processor, picture, tmp_path):

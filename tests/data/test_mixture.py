@@ -11,7 +11,7 @@ from onevision.data.mixture import (
     open_mixture,
     read_datasets,
 )
-from onevision.data.order import Order, group_by_length, part_rows, rows_per_epoch
+from onevision.data.order import Order, part_rows, rows_per_epoch
 from onevision.data.sources import SequenceSource
 from onevision.errors import DataError
 
@@ -145,12 +145,15 @@ def test_rows_of_a_block_stay_near_each_other():
 
 def test_groups_share_a_modality_and_nearly_a_length():
     rng = np.random.default_rng(0)
-    lengths, kinds = rng.integers(1, 1000, 1000), rng.integers(0, 2, 1000)
-    grouped = group_by_length(lengths, kinds, group=8, seed=0, epoch=0)
-    assert sorted(grouped) == list(range(1000))
-    whole = grouped[: len(grouped) // 8 * 8 - 16].reshape(-1, 8)
+    order = Order(mixture_of(1000), seed=0, epoch=0)
+    lengths, kinds = rng.integers(1, 1000, 1000), rng.integers(0, 2, 1000)  # by position
+
+    grouped = order.grouped(lengths, kinds, group=8)
+    assert sorted(grouped.rows) == list(range(1000))
+    where = {row: position for position, row in enumerate(order.rows.tolist())}
+    positions = np.array([where[row] for row in grouped.rows.tolist()])
+    whole = positions[:984].reshape(-1, 8)
     assert (kinds[whole] == kinds[whole][:, :1]).all()
-    spread = np.ptp(lengths[whole], axis=1).mean()
-    assert spread < 100  # of 1000
-    again = group_by_length(lengths, kinds, group=8, seed=0, epoch=1)
-    assert grouped.tolist() != again.tolist()
+    assert np.ptp(lengths[whole], axis=1).mean() < 100  # of 1000
+    again = order.grouped(lengths, kinds, group=8)
+    assert grouped.rows.tolist() == again.rows.tolist() != order.rows.tolist()

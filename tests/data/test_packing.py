@@ -11,8 +11,12 @@ from tests.conftest import randomise
 
 
 @pytest.fixture
-def examples(micro_config, tokenizer, picture):
-    processor = Processor(micro_config.inputs, tokenizer)
+def processor(micro_config, tokenizer):
+    return Processor(micro_config.inputs, tokenizer)
+
+
+@pytest.fixture
+def examples(processor, picture):
     answers = (("What?", "a red ring"), ("Where is it?", "top left"), ("How many?", "3"))
     media = ((Image(picture(70, 50)),), (Video([picture(9, 9), picture(9, 9)]),), ())
     return [
@@ -26,11 +30,11 @@ def examples(micro_config, tokenizer, picture):
     ]
 
 
-def test_leak_every_branch_learns_what_it_would_alone(micro_config, examples):
+def test_leak_every_branch_learns_what_it_would_alone(micro_config, processor, examples):
     """Logits at every scored position of a packed batch equal those of the example by itself."""
     network = randomise(LlavaNetwork(micro_config))
     rows = [share_prefix(group) for group in examples]
-    batch = collate(rows)
+    batch = collate(rows, micro_config.inputs)
     with torch.inference_mode():
         tokens = network.encode(batch.pixel_values, batch.layouts)
         x = network.place(batch.input_ids, batch.visual_mask, tokens)
@@ -38,9 +42,9 @@ def test_leak_every_branch_learns_what_it_would_alone(micro_config, examples):
         packed = list(zip(batch.targets.tolist(), network.head(hidden[batch.sources]), strict=True))
         for group in examples:
             for number, example in enumerate(group):
-                logits = network(example.inputs)[0]
-                labels = example.labels[0]
-                visual = example.inputs.visual_mask[0].nonzero()
+                logits = network(processor.inputs(example))[0]
+                labels = example.labels
+                visual = example.visual_mask.nonzero()
                 shared = int(visual[-1]) + 1 if len(visual) else 0
                 for position in range(1, len(labels)):
                     if labels[position] == IGNORE or (number and position < shared):
@@ -58,15 +62,14 @@ def test_leak_gradients_of_a_pack_are_those_of_its_examples(micro_config, exampl
     gradients = []
     for rows in ([share_prefix(text_only)], [share_prefix([e]) for e in text_only]):
         network.zero_grad()
-        next_token_loss(network, collate(rows)).backward()
+        next_token_loss(network, collate(rows, micro_config.inputs)).backward()
         gradients.append([p.grad.clone() for p in network.language_model.parameters()])
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 
 
-def test_leak_no_sample_of_a_pack_sees_another(micro_config, tokenizer, picture):
+def test_leak_no_sample_of_a_pack_sees_another(micro_config, processor, picture):
     """Image, images, video and text in one row: logits and gradients of each are its own."""
-    processor = Processor(micro_config.inputs, tokenizer)
     media = (
         (Image(picture(70, 50)),),
         (),
@@ -80,13 +83,13 @@ def test_leak_no_sample_of_a_pack_sees_another(micro_config, tokenizer, picture)
         for n, m in enumerate(media)
     ]
     network = randomise(LlavaNetwork(micro_config))
-    batch = collate([join([share_prefix([sample]) for sample in samples])])
-    assert batch.input_ids.shape == (1, sum(s.inputs.input_ids.shape[1] for s in samples))
+    batch = collate([join([share_prefix([sample]) for sample in samples])], micro_config.inputs)
+    assert batch.input_ids.shape == (1, sum(len(s.input_ids) for s in samples))
     parameters = [p for p in network.parameters() if p.requires_grad]
     logits = scores(network, batch)
     gradients = torch.autograd.grad(losses(logits, batch), parameters)
 
-    alone = [collate([share_prefix([sample])]) for sample in samples]
+    alone = [collate([share_prefix([sample])], micro_config.inputs) for sample in samples]
     each = [scores(network, one) for one in alone]
     assert torch.allclose(logits, torch.cat(each), atol=1e-5)
     total = sum(losses(one, batch) for one, batch in zip(each, alone, strict=True))
@@ -115,8 +118,8 @@ def test_positions_go_on_from_the_prefix(examples):
         assert row.previous[where[0]] == prefix - 1
 
 
-def test_padding_is_never_scored(examples):
-    batch = collate([share_prefix(examples[0]), share_prefix(examples[2])])
+def test_padding_is_never_scored(micro_config, examples):
+    batch = collate([share_prefix(examples[0]), share_prefix(examples[2])], micro_config.inputs)
     assert (batch.targets != IGNORE).all()
     assert int(batch.sources.max()) < batch.input_ids.numel()
     assert batch.mask.any(-1).all()  # no query is left without a key

@@ -19,7 +19,7 @@ def _probe(width, height):
 
 
 def _sha256(crop):
-    return hashlib.sha256(np.asarray(crop).transpose(2, 0, 1).tobytes()).hexdigest()
+    return hashlib.sha256(crop.numpy().tobytes()).hexdigest()
 
 
 def test_crops_are_the_references_to_the_bit(golden):
@@ -53,21 +53,32 @@ def test_normalised_means_are_the_references(width, height, means):
 
 
 def test_normalise_takes_a_mean_and_std_per_channel():
-    crop = PIL.new("RGB", (2, 2), (255, 0, 51))
-    pixels = normalise([crop], mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 0.1))
+    crops = torch.tensor([255, 0, 51], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    pixels = normalise(crops, mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 0.1))
     assert torch.allclose(pixels[0, :, 0, 0], torch.tensor([1.0, -1.0, 2.0]))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [(0.5, 0.5), (0.48145466, 0.26862954), (0.40821073, 0.27577711)]
+)
+def test_every_value_is_normalised_to_the_references_bits(mean, std):
+    """The reference scales in double, rounds to single, and goes on from there."""
+    scaled = (np.arange(256) * (1 / 255)).astype(np.float32)
+    expected = (scaled - np.float32(mean)) / np.float32(std)
+    crops = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    pixels = normalise(crops, mean=(mean,) * 3, std=(std,) * 3)
+    assert np.array_equal(pixels[0, 1].flatten().numpy(), expected)
 
 
 def test_padding_has_the_mean_colour_and_is_centred():
     image = PIL.new("RGB", (100, 40), "white")
     layout = plan(width=100, height=40, rule=SingleCrop(crop_size=100))
     (crop,) = cut_crops(image, layout, image_mean=(0.48, 0.457, 0.408))
-    assert crop.getpixel((50, 2)) == (122, 116, 104)
-    assert crop.getpixel((50, 97)) == (122, 116, 104)
-    assert crop.getpixel((50, 50)) == (255, 255, 255)
+    assert crop[:, 2, 50].tolist() == crop[:, 97, 50].tolist() == [122, 116, 104]
+    assert crop[:, 50, 50].tolist() == [255, 255, 255]
 
 
 def test_frames_are_squashed():
     layout = plan_video(num_frames=1, rule=VideoRule())
     (crop,) = squash_frames([PIL.new("RGB", (31, 400))], layout)
-    assert crop.size == (384, 384)
+    assert crop.shape == (3, 384, 384)

@@ -3,6 +3,7 @@ import torch
 
 from onevision.anyres import CropLayout, VideoLayout
 from onevision.conversation import Conversation, Image, Message, Text, Video
+from onevision.errors import MediaError
 from onevision.inputs.chat import IGNORE
 from onevision.inputs.processor import Processor, usage
 
@@ -77,10 +78,10 @@ def test_visual_tokens_have_no_label(processor, picture):
         [Message("user", [Image(picture(9, 9)), Text("?")]), Message("assistant", "A ring.")]
     )
     example = processor.example(talk)
-    assert (example.labels[example.inputs.visual_mask] == IGNORE).all()
-    last_visual = int(example.inputs.visual_mask[0].nonzero()[-1])
+    assert (example.labels[example.visual_mask] == IGNORE).all()
+    last_visual = int(example.visual_mask.nonzero()[-1])
     newline = processor.tokenizer.encode("\n").ids[0]
-    assert example.labels[0, last_visual + 1] == newline  # the reference labels this newline
+    assert example.labels[last_visual + 1] == newline  # the reference labels this newline
 
 
 def test_usage_counts_by_kind(processor, picture):
@@ -94,5 +95,21 @@ def test_conversations_about_the_same_media_share_the_pixels(processor, picture)
     media = (Image(picture(30, 20)),)
     talks = [user(*media, Text(words)) for words in ("What?", "Where is the ring?")]
     first, second = processor.about_same_media(talks)
-    assert first.inputs.pixel_values is second.inputs.pixel_values
-    assert torch.equal(second.inputs.input_ids, processor(talks[1]).input_ids)
+    assert first.crops is second.crops
+    assert torch.equal(second.input_ids, processor(talks[1]).input_ids[0])
+
+
+def test_an_outline_tells_the_tokens_before_a_pixel_is_decoded(processor, picture, tmp_path):
+    picture(500, 375).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    outlines = [
+        processor.outline(user(Image(tmp_path / name), Text("What?")))
+        for name in ("whole.png", "cut.png")
+    ]
+    assert outlines[0].num_tokens == outlines[1].num_tokens
+    example = processor.example(outlines[0])
+    assert len(example.input_ids) == outlines[0].num_tokens
+    assert example.crops.shape == (3, 3, 384, 384)
+    with pytest.raises(MediaError, match="cut off"):
+        processor.example(outlines[1])

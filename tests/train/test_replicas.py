@@ -23,7 +23,7 @@ NUM_ROWS = 5
 def gradients(stage, tokenizer, rows, start):
     trainer = Trainer(stage, TINY, tokenizer=tokenizer, starts=[start], output=start)
     rows = [row_of(stage, trainer.processor, seed=0, index=i) for i in rows]
-    loss, samples, _ = trainer.backward(collate(rows), count=len(rows))
+    loss, samples, _ = trainer.backward(collate(rows, TINY.inputs), count=len(rows))
     return loss, samples, torch.cat([p.grad.flatten() for p in trainer.parameters])
 
 

@@ -1,0 +1,114 @@
+"""Memory that a worker process and its parent share: rows cross without going through a pipe.
+
+    worker   slot 0 | slot 1 | slot 0 | ...     writes task n into slot n % 2
+    parent      copies slot 0 | slot 1 | ...     before it gives out task n + 2
+
+so that no other word about which slot is free is needed.
+"""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from onevision.anyres import Layout
+from onevision.data.packing import Row
+from onevision.errors import DataError
+
+NUM_SLOTS = 2
+# Of addresses; memory is taken only where something was written.
+SLOT_BYTES = 256 * 2**20
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A row that lies in a slot: of each tensor (name, dtype, shape, first byte)."""
+
+    tensors: tuple[tuple[str, str, tuple[int, ...], int], ...]
+    num_bytes: int
+    layouts: tuple[Layout, ...]
+
+
+class Slots:
+    """The slots of one worker. Travels to it as an open file; only for a process being started."""
+
+    def __init__(self, file: int | None = None) -> None:
+        if file is None:
+            file = _memory_file()
+            os.ftruncate(file, NUM_SLOTS * SLOT_BYTES)
+        self._file = file
+        self._map = mmap.mmap(file, NUM_SLOTS * SLOT_BYTES)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # Any: what pickle asks for
+        return _received, (DupFd(self._file),)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._map.close()
+        os.close(self._file)
+
+    def write(self, row: Row, *, task: int) -> Placed:
+        """Put the row of the worker's `task`-th task into its slot. Raises DataError."""
+        places: list[tuple[str, str, tuple[int, ...], int]] = []
+        offset = 0
+        for name, array in _arrays(row):
+            places.append((name, array.dtype.str, array.shape, offset))
+            offset += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        if offset > SLOT_BYTES:
+            raise DataError(
+                f"the decoded sample takes {offset / 2**20:,.0f} MiB; at most "
+                f"{SLOT_BYTES / 2**20:,.0f} can be handed on by a worker; show fewer frames or "
+                "images, or load without workers"
+            )
+        start = task % NUM_SLOTS * SLOT_BYTES
+        for (_, array), (_, dtype, shape, place) in zip(_arrays(row), places, strict=True):
+            target = np.ndarray(shape, dtype, buffer=self._map, offset=start + place)
+            target[...] = array
+        return Placed(tensors=tuple(places), num_bytes=offset, layouts=row.layouts)
+
+    def read(self, placed: Placed, *, task: int) -> Row:
+        """Copy a row out of its slot."""
+        start = task % NUM_SLOTS * SLOT_BYTES
+        held = np.frombuffer(self._map, np.uint8, placed.num_bytes, start).copy()
+        return Row(
+            layouts=placed.layouts,
+            **{
+                name: _tensor(held, np.dtype(dtype), shape, offset)
+                for name, dtype, shape, offset in placed.tensors
+            },
+        )
+
+
+def _tensor(
+    held: NDArray[np.uint8], dtype: np.dtype[Any], shape: tuple[int, ...], offset: int
+) -> Tensor:
+    count = int(np.prod(shape))
+    flat = held[offset : offset + count * dtype.itemsize].view(dtype)
+    return torch.from_numpy(flat.reshape(shape))
+
+
+def _arrays(row: Row) -> Iterator[tuple[str, NDArray[Any]]]:
+    for field in fields(Row):
+        if field.name != "layouts":
+            yield field.name, getattr(row, field.name).numpy()
+
+
+def _memory_file() -> int:
+    """Open a file without a name that lives in memory (on Linux; elsewhere a temporary one)."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("onevision")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _received(handle: Any) -> Slots:  # Any: multiprocessing's duplicated descriptor
+    return Slots(handle.detach())
