@@ -14,13 +14,13 @@ def tiny():
 
 
 @pytest.mark.parametrize(
-    ("scenario", "floor"), [("single_image", 0.42), ("multi_image", 0.5), ("video", 0.33)]
+    ("scenario", "floor"), [("single_image", 0.5), ("multi_image", 0.5), ("video", 0.37)]
 )
 def test_tiny_sees(tiny, scenario, floor):
     sighted = run_heldout(tiny, scenario, count=100)
     blind = run_heldout(tiny, scenario, count=100, blind=True)
     assert sighted.accuracy >= floor
-    assert sighted.accuracy >= blind.accuracy + 0.12
+    assert sighted.accuracy >= blind.accuracy + 0.15
 
 
 def test_tiny_says_so_when_there_is_nothing_to_see(tiny):
