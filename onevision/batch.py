@@ -54,14 +54,35 @@ def stack(prompts: Sequence[ModelInputs], *, pad_id: int) -> ModelInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """One row of samples that do not see one another: attention is taken sample by sample."""
+
+    lengths: tuple[int, ...]
+    # For each sample [s, s] bool, True where a query (first axis) sees a key; None: causal.
+    masks: tuple[Tensor | None, ...]
+
+    def to(self, device: torch.device | str) -> "Blocks":
+        """Return the blocks with their masks on `device`."""
+        masks = tuple(None if mask is None else mask.to(device) for mask in self.masks)
+        return Blocks(lengths=self.lengths, masks=masks)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingBatch:
     """B rows to learn from. What each position sees, and what predicts what, is spelled out."""
 
     input_ids: Tensor  # [B, S] int64
     visual_mask: Tensor  # [B, S] bool
     position_ids: Tensor  # [B, S] int64
-    mask: Tensor  # [B, 1, S, S] bool, True where a query (third axis) sees a key
+    # [B, 1, S, S] bool, True where a query (third axis) sees a key; or the blocks of one long row.
+    mask: Tensor | Blocks
     sources: Tensor  # [L] int64, flat positions (of B * S) whose hidden states are scored
     targets: Tensor  # [L] int64, the id each should predict
     pixel_values: Tensor  # [N, 3, H, W] float32
     layouts: tuple[Layout, ...]
+
+    def to(self, device: torch.device | str) -> "TrainingBatch":
+        """Return the batch on `device`."""
+        names = ("input_ids", "visual_mask", "position_ids", "mask", "sources", "targets")
+        moved = {name: getattr(self, name).to(device) for name in (*names, "pixel_values")}
+        return TrainingBatch(layouts=self.layouts, **moved)

@@ -1,21 +1,41 @@
 #!/usr/bin/env bash
-# The embedded model, from nothing: tokenizer, two stages that make pretrained parts, then the
-# paper's four. Output: runs/tiny/onevision/checkpoint. See docs/log.md for times and accuracies.
+# The bundled model, from nothing: tokenizer, two stages that make pretrained parts, then the
+# paper's four. Output: $1/onevision/checkpoint. See docs/log.md for times and accuracies.
+#
+#     runs/tiny.sh OUTPUT
+#     PLAN=1 runs/tiny.sh OUTPUT                  say what each stage takes, train nothing
+#     ONEVISION_DRY_RUN=1 runs/tiny.sh OUTPUT     every stage on 16 samples
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out="${1:-runs/tiny}"
+
 # Two processes of one thread each outrun one of two.
-run() {
-    .venv/bin/torchrun --nproc-per-node 2 -m onevision train "$@" --tokenizer "$out/tokenizer.json"
+launch=(.venv/bin/torchrun --nproc-per-node "${PROCESSES:-2}" -m onevision)
+options=(--model tiny --tokenizer "$out/tokenizer.json")
+if [[ "${PLAN:-0}" == 1 ]]; then
+    launch=(.venv/bin/onevision)
+    options+=(--plan)
+fi
+if [[ "${ONEVISION_DRY_RUN:-0}" == 1 ]]; then
+    options+=(--set num_samples=16 --set global_batch=8)
+fi
+
+stage() { # NAME, STAGES TO START FROM...
+    local name="$1" from=()
+    for start in "${@:2}"; do
+        from+=(--from "$out/$start/checkpoint")
+    done
+    "${launch[@]}" train "$name" "${options[@]}" --output "$out/$name" "${from[@]}"
 }
 
 .venv/bin/onevision train tokenizer --output "$out"
-run vision --output "$out/vision"
-run language --output "$out/language"
-run align --output "$out/align" \
-    --from "$out/vision/checkpoint" --from "$out/language/checkpoint"
-run knowledge --output "$out/knowledge" --from "$out/align/checkpoint"
-run single_image --output "$out/single_image" --from "$out/knowledge/checkpoint"
-run onevision --output "$out/onevision" --from "$out/single_image/checkpoint"
+stage vision
+stage language
+stage align vision language
+stage knowledge align
+stage single_image knowledge
+stage onevision single_image
 
-.venv/bin/onevision eval --model "$out/onevision/checkpoint"
+if [[ "${PLAN:-0}${ONEVISION_DRY_RUN:-0}" == 00 ]]; then
+    .venv/bin/onevision eval --model "$out/onevision/checkpoint"
+fi

@@ -13,6 +13,7 @@ from onevision.cli.chat import chat
 from onevision.cli.convert import convert
 from onevision.cli.data import data
 from onevision.cli.demo import demo
+from onevision.cli.dpo import dpo
 from onevision.cli.evaluate import evaluate
 from onevision.cli.explain import explain
 from onevision.cli.models import models
@@ -35,6 +36,7 @@ app.command()(convert)
 app.command()(models)
 app.command()(demo)
 app.command()(train)
+app.command()(dpo)
 app.command(name="eval")(evaluate)
 app.add_typer(data, name="data")
 app.add_typer(synth, name="synth")

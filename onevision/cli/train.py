@@ -1,56 +1,158 @@
-"""`onevision train`: one stage of the procedural curriculum."""
+"""`onevision train`: a stage of a curriculum, or what it would cost."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from onevision.cli import train_options as given
+
+if TYPE_CHECKING:
+    from onevision.config import ModelConfig
+    from onevision.inputs.processor import Processor
+    from onevision.inputs.tokenizer import Tokenizer
+    from onevision.train.feed import Feed
+    from onevision.train.options import RunOptions
+    from onevision.train.parallel import Processes
+    from onevision.train.recipes import Stage
+    from onevision.train.start import Starts
 
 
 def train(
-    stage: Annotated[
-        str,
-        typer.Argument(
-            help="tokenizer, vision, language, align, knowledge, single_image or onevision."
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The run's directory.")],
-    start: Annotated[
-        list[Path] | None, typer.Option("--from", help="A checkpoint to start from; repeatable.")
-    ] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer.json.")] = None,
-    num_samples: Annotated[int | None, typer.Option(help="Samples to see.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
+    stage: given.StageArgument,
+    output: given.OutputOption,
+    model: given.CurriculumOption = "tiny",
+    start: given.FromOption = None,
+    language_model: given.LanguageModelOption = None,
+    vision_encoder: given.VisionEncoderOption = None,
+    mixture: given.MixtureOption = None,
+    tokenizer: given.TokenizerOption = None,
+    settings: given.SetOption = None,
+    plan: given.PlanOption = False,
+    devices: given.DevicesOption = 1,
+    device_kind: given.DeviceKindOption = "h100",
+    price: given.PriceOption = None,
+    allow_change: given.AllowChangeOption = None,
+    tensorboard: given.TensorBoardOption = False,
+    wandb: given.WandbOption = None,
 ) -> None:
-    """Train one stage of `tiny` on procedural data; see runs/tiny.sh for the whole."""
-    from dataclasses import replace
-
-    from onevision.errors import InputError
-    from onevision.inputs.tokenizer import Tokenizer
-    from onevision.known_models import TINY
-    from onevision.train.stages import stage_named
-    from onevision.train.trainer import train as run
-    from onevision.train.vocabulary import corpus, train_tokenizer
+    """Train a stage, or go on with it where it was stopped; see docs/training.md."""
+    from onevision.cli.train_plan import print_plan
+    from onevision.cli.train_run import carry_out
+    from onevision.train.settings import Settings
+    from onevision.train.start import Starts
 
     if stage == "tokenizer":
-        output.mkdir(parents=True, exist_ok=True)
-        definition = train_tokenizer(corpus(2000), vocab_size=TINY.language.vocab_size)
-        (output / "tokenizer.json").write_text(definition, encoding="utf-8")
-        print(f"wrote {output / 'tokenizer.json'}")
+        _train_tokenizer(output)
         return
-    if tokenizer is None or not tokenizer.is_file():
-        raise InputError(
-            f"--tokenizer is {tokenizer}; give the tokenizer.json of `train tokenizer`"
-        )
-    chosen = stage_named(stage)
-    if num_samples is not None:
-        chosen = replace(chosen, num_samples=num_samples)
-    checkpoint = run(
-        chosen,
-        TINY,
-        tokenizer=Tokenizer(tokenizer.read_text(encoding="utf-8"), name=str(tokenizer)),
-        starts=start or [],
-        output=output,
-        seed=seed,
-        report=lambda line: print("  ".join(f"{k} {v}" for k, v in line.items()), flush=True),
+    starts = Starts(
+        previous=tuple(start or ()), language_model=language_model, vision_encoder=vision_encoder
     )
-    print(f"wrote {checkpoint}")
+    chosen, run_options = _chosen(stage, model, mixture, settings or [])
+    if plan:
+        print_plan(
+            chosen, model, tokenizer, run_options, devices=devices, kind=device_kind, price=price
+        )
+        return
+    words = _tokenizer(tokenizer, starts)
+    carry_out(
+        Settings(
+            stage=chosen,
+            target=_target(model),
+            options=run_options,
+            starts=tuple(map(str, starts.directories)),
+            tokenizer=words.name,
+        ),
+        words,
+        starts,
+        output,
+        make_feed=partial(_feed, options=run_options, output=output),
+        allow_change=allow_change or [],
+        tensorboard=tensorboard,
+        wandb=wandb,
+    )
+
+
+def _chosen(
+    name: str, model: str, mixture: Path | None, settings: list[str]
+) -> "tuple[Stage, RunOptions]":
+    """Return the stage and the run's options with what `--mixture` and `--set` change."""
+    from onevision.train.options import RunOptions
+    from onevision.train.recipes import Stage
+    from onevision.train.settings import changed, divided
+    from onevision.train.stages import stage_named
+
+    for_stage, for_run = divided(settings, Stage, RunOptions)
+    stage = stage_named(name, model)
+    if mixture is not None:
+        stage = stage.learning_from(str(mixture))
+    return changed(stage, for_stage), changed(RunOptions(), for_run)
+
+
+def _feed(
+    stage: "Stage",
+    processor: "Processor",
+    processes: "Processes",
+    *,
+    options: "RunOptions",
+    output: Path,
+) -> "Feed":
+    from onevision.data.mixture import open_mixture
+    from onevision.data.plan import make_plan
+    from onevision.data.samples import SampleReader
+    from onevision.data.styles import read_styles
+    from onevision.errors import InputError
+    from onevision.train.feed import DrawnFeed
+    from onevision.train.mixture_feed import MixtureFeed
+
+    place = {"seed": options.seed, "rank": processes.rank, "ranks": processes.count}
+    if stage.families:
+        return DrawnFeed(stage, processor, **place)
+    if stage.mixture is None:
+        raise InputError(f"stage {stage.name} names no data; give --mixture FILE")
+    path = Path(stage.mixture)
+    reader = SampleReader(
+        mixture=open_mixture(path, seed=options.seed),
+        processor=processor,
+        max_tokens=stage.max_tokens,
+        template=stage.template,
+        num_frames=stage.num_frames,
+        styles=read_styles(path),
+    )
+    plan = make_plan(reader, num_workers=options.num_workers)
+    return MixtureFeed(
+        stage, reader, plan, quarantine=output, num_workers=options.num_workers, **place
+    )
+
+
+def _train_tokenizer(output: Path) -> None:
+    from onevision.known_models import TINY
+    from onevision.train.vocabulary import corpus, train_tokenizer
+
+    output.mkdir(parents=True, exist_ok=True)
+    definition = train_tokenizer(corpus(2000), vocab_size=TINY.language.vocab_size)
+    (output / "tokenizer.json").write_text(definition, encoding="utf-8")
+    print(f"wrote {output / 'tokenizer.json'}")
+
+
+def _target(model: str) -> "ModelConfig":
+    from onevision.errors import InputError
+    from onevision.known_models import ARCHITECTURES
+
+    if model not in ARCHITECTURES:
+        raise InputError(f"--model is {model!r}; expected one of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[model]
+
+
+def _tokenizer(path: Path | None, starts: "Starts") -> "Tokenizer":
+    """Return the given tokenizer, or that of where the run begins."""
+    from onevision.errors import InputError
+    from onevision.inputs.tokenizer import Tokenizer
+
+    if path is None:
+        homes = [d for d in (starts.language_model, *starts.previous) if d is not None]
+        path = next((d / "tokenizer.json" for d in homes if (d / "tokenizer.json").is_file()), None)
+    if path is None or not path.is_file():
+        raise InputError(
+            f"--tokenizer is {path}; give a tokenizer.json, or start from a checkpoint that has one"
+        )
+    return Tokenizer(path.read_text(encoding="utf-8"), name=str(path))

@@ -5,7 +5,7 @@ the same for every rank, so a run goes on where it stopped with other workers or
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from onevision.data.order import Order
@@ -22,6 +22,7 @@ class LoadedPack:
 
     pack: int
     rows: tuple[Row, ...]
+    samples: tuple[tuple[int, int], ...]  # data set and row of each
     num_holes: int
 
 
@@ -51,17 +52,22 @@ class Loader:
         """Give this rank's packs, one of every `ranks`; whole rounds only, so no rank waits."""
         last = len(self.packs) - self.ranks + 1
         rounds = range(self.next_pack, last, self.ranks)
+        for begin, loaded in zip(
+            rounds, self.load([begin + self.rank for begin in rounds]), strict=True
+        ):
+            self.next_pack = begin + self.ranks
+            yield loaded
+
+    def load(self, packs: Sequence[int]) -> Iterator[LoadedPack]:
+        """Give these packs in this order, decoding ahead."""
         with Workers(self.reader, num_workers=self.num_workers) as workers:
             ahead: deque[int] = deque()
-            for number in range(len(rounds)):
-                while len(ahead) <= self.packs_ahead and number + len(ahead) < len(rounds):
-                    pack = rounds[number + len(ahead)] + self.rank
+            for number in range(len(packs)):
+                while len(ahead) <= self.packs_ahead and number + len(ahead) < len(packs):
+                    pack = packs[number + len(ahead)]
                     workers.submit(self._samples(pack))
                     ahead.append(pack)
-                pack = ahead.popleft()
-                loaded = self._collect(workers, pack)
-                self.next_pack = rounds[number] + self.ranks
-                yield loaded
+                yield self._collect(workers, ahead.popleft())
 
     def _samples(self, pack: int) -> list[tuple[int, int]]:
         positions = self.packs[pack]
@@ -72,12 +78,16 @@ class Loader:
         samples = self._samples(pack)
         results = [workers.result() for _ in samples]
         rows = [result for result in results if isinstance(result, Row)]
+        good = []
         for (part, row), result in zip(samples, results, strict=True):
-            if not isinstance(result, Row):
-                name = self.reader.mixture.parts[part].dataset.name
-                self.quarantine.add(BadSample(source=name, row=row, reason=result))
+            if isinstance(result, Row):
+                good.append((part, row))
+                continue
+            name = self.reader.mixture.parts[part].dataset.name
+            self.quarantine.add(BadSample(source=name, row=row, reason=result))
         return LoadedPack(
             pack=pack,
             rows=tuple(rows),
+            samples=tuple(good),
             num_holes=len(samples) - len(rows),
         )

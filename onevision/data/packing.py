@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from onevision.anyres import Layout
-from onevision.batch import TrainingBatch
+from onevision.batch import Blocks, TrainingBatch
 from onevision.config import InputConfig
 from onevision.inputs.chat import IGNORE
 from onevision.inputs.image import normalise
@@ -100,31 +100,50 @@ def join(rows: Sequence[Row]) -> Row:
 
 
 def collate(rows: Sequence[Row], config: InputConfig, *, pad_id: int = 0) -> TrainingBatch:
-    """Stack rows into a batch, padded to the longest, and normalise their crops."""
+    """Stack rows into a batch, padded to the longest, and normalise their crops.
 
-    def pad(columns: list[Tensor], value: int) -> Tensor:
-        return torch.nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=value)
-
-    labels = pad([r.labels for r in rows], IGNORE)
-    previous = pad([r.previous for r in rows], -1)
-    branch = pad([r.branch for r in rows], PADDING)
-    sample = pad([r.sample for r in rows], PADDING)
-    batch_size, length = labels.shape
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    sees = (branch[:, None, :] == PREFIX) | (branch[:, None, :] == branch[:, :, None])
-    sees &= sample[:, None, :] == sample[:, :, None]
-
+    A single row of several samples keeps them apart in blocks, several rows by a mask.
+    """
+    labels = _pad([r.labels for r in rows], IGNORE)
+    previous = _pad([r.previous for r in rows], -1)
     scored = (labels != IGNORE) & (previous >= 0)  # [B, S]
-    row_start = torch.arange(batch_size)[:, None] * length
+    row_start = torch.arange(len(rows))[:, None] * labels.shape[1]
+    crops = torch.cat([r.crops for r in rows])
     return TrainingBatch(
-        input_ids=pad([r.input_ids for r in rows], pad_id),
-        visual_mask=pad([r.visual_mask for r in rows], 0),
-        position_ids=pad([r.position_ids for r in rows], 0),
-        mask=(sees & causal)[:, None],
+        input_ids=_pad([r.input_ids for r in rows], pad_id),
+        visual_mask=_pad([r.visual_mask for r in rows], 0),
+        position_ids=_pad([r.position_ids for r in rows], 0),
+        mask=_blocks(rows[0]) if len(rows) == 1 else _mask(rows),
         sources=(previous + row_start)[scored],
         targets=labels[scored],
-        pixel_values=normalise(
-            torch.cat([r.crops for r in rows]), mean=config.image_mean, std=config.image_std
-        ),
+        pixel_values=normalise(crops, mean=config.image_mean, std=config.image_std),
         layouts=tuple(layout for r in rows for layout in r.layouts),
     )
+
+
+def _mask(rows: Sequence[Row]) -> Tensor:
+    """Say for every pair of positions whether one sees the other: [B, 1, S, S]."""
+    branch = _pad([r.branch for r in rows], PADDING)
+    sample = _pad([r.sample for r in rows], PADDING)
+    same_sample = sample[:, None, :] == sample[:, :, None]
+    return (_sees(branch) & same_sample)[:, None]
+
+
+def _blocks(row: Row) -> Blocks:
+    """Cut a row into its samples; one without neighbouring branches is simply causal."""
+    lengths = tuple(torch.bincount(row.sample).tolist())
+    branches = row.branch.split(lengths)
+    masks = tuple(None if int(b.max()) <= 1 else _sees(b[None])[0] for b in branches)
+    return Blocks(lengths=lengths, masks=masks)
+
+
+def _sees(branch: Tensor) -> Tensor:
+    """Return [B, S, S]: a position sees, before it, the prefix and its own branch."""
+    length = branch.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    own = branch[:, None, :] == branch[:, :, None]
+    return causal & (own | (branch[:, None, :] == PREFIX))
+
+
+def _pad(columns: list[Tensor], value: int) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=value)

@@ -1,19 +1,42 @@
 """Scaled dot-product attention, grouped, by the fastest exact way there is for the device."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from onevision.batch import Blocks
+
+# In training on a CPU so many queries of a row are compared at a time, and as many rows as keep the
+# scores near this number, in the cache.
+BLOCK_QUERIES = 512
+BLOCK_SCORES = 2**22
+
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, is_causal: bool = False
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | Blocks | None = None, is_causal: bool = False
 ) -> Tensor:
     """Attend with `q` [B, Q, S, K] to `k`, `v` [B, G, T, K] -> [B, Q, S, K].
 
-    Q is a multiple of G. `mask` [B, 1, S, T] is True where a query sees a key.
+    Q is a multiple of G. `mask` [B, 1, S, T] is True where a query sees a key; `Blocks` of a single
+    row keep its samples apart without ever comparing them.
     """
-    # On CPU the fused kernel is slow backwards (2 to 6 times, measured at S = 49..400 in bf16) and
-    # for a single query (19 times); plain matrix products compute the same.
+    if isinstance(mask, Blocks):
+        samples = zip(*(x.split(mask.lengths, dim=2) for x in (q, k, v)), strict=True)
+        return torch.cat(
+            [
+                attend(*sample, mask=own, is_causal=own is None)
+                for sample, own in zip(samples, mask.masks, strict=True)
+            ],
+            dim=2,
+        )
+    # On CPU the fused kernel is slow backwards and, for a single query, 19 times slower than plain
+    # matrix products.
+    if q.device.type == "cpu" and q.requires_grad and q.shape[2] > BLOCK_QUERIES:
+        return _attend_in_blocks(q, k, v, mask=mask, is_causal=is_causal)
     if q.device.type == "cpu" and (q.requires_grad or q.shape[2] == 1):
         return _attend_plainly(q, k, v, mask=mask, is_causal=is_causal)
     return F.scaled_dot_product_attention(
@@ -29,7 +52,129 @@ def _attend_plainly(
     grouped = (q * q.shape[-1] ** -0.5).unflatten(1, (k.shape[1], -1))  # [B, G, Q/G, S, K]
     scores = grouped @ k[:, :, None].transpose(-1, -2)  # [B, G, Q/G, S, T]
     if mask is not None:  # added, not filled in: that leaves nothing to do backwards
-        unseen = torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, float("-inf"))
+        unseen = _unseen(mask, scores.dtype)
         scores = scores + (unseen if mask.dim() == 2 else unseen[:, None])
     weights = scores.softmax(-1)
     return (weights @ v[:, :, None]).flatten(1, 2)
+
+
+def _attend_in_blocks(
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, is_causal: bool
+) -> Tensor:
+    low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else v.dtype
+    if mask is not None:  # [S, T] or [B, 1, S, T]
+        mask = mask.expand(len(q), 1, q.shape[2], k.shape[2])[:, 0]
+    q = q * q.shape[-1] ** -0.5
+    return BlockAttention.apply(q.to(low), k.to(low), v.to(low), mask, is_causal)  # type: ignore
+
+
+class BlockAttention(torch.autograd.Function):
+    """softmax(q @ k.T + unseen) @ v, a block of queries at a time.
+
+    A block's weights stay in the processor's cache and are made again backwards, so S x T of them
+    never exist together; keys after a causal block are not looked at. `q` is scaled already.
+    """
+
+    @staticmethod
+    def forward(  # pyrefly: ignore[bad-override]
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        is_causal: bool,  # noqa: FBT001 torch takes positions
+    ) -> Tensor:
+        """Attend with `q` [B, Q, S, K] to `k`, `v` [B, G, T, K]; `mask` is [B, S, T]."""
+        ctx.save_for_backward(q, k, v, mask)
+        ctx.is_causal = is_causal
+        out = torch.empty_like(q)
+        with torch.autocast("cpu", enabled=False):
+            for block in _blocks(q, k, is_causal=is_causal):
+                own_k, own_v = k[block.rows, :, block.keys], v[block.rows, :, block.keys]
+                weights = _weights(block.read(q), own_k, block.unseen(mask, q.dtype))
+                block.write(out, weights @ own_v)
+        return out
+
+    @staticmethod
+    def backward(  # pyrefly: ignore[bad-override]
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Make the weights again, block by block; gradients of keys and values add up in fp32."""
+        q, k, v, mask = ctx.saved_tensors
+        to_q = torch.empty_like(q)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        to_k, to_v = torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
+        with torch.autocast("cpu", enabled=False):
+            for block in _blocks(q, k, is_causal=ctx.is_causal):
+                seen = (block.rows, slice(None), block.keys)
+                own, to_mixed = block.read(q), block.read(grad)
+                weights = _weights(own, k[seen], block.unseen(mask, q.dtype))
+                to_v[seen] += weights.transpose(-1, -2) @ to_mixed
+                to_scores = torch.ops.aten._softmax_backward_data(
+                    to_mixed @ v[seen].transpose(-1, -2), weights, -1, weights.dtype
+                )
+                to_k[seen] += to_scores.transpose(-1, -2) @ own
+                block.write(to_q, to_scores @ k[seen])
+        return to_q, to_k.to(k.dtype), to_v.to(v.dtype), None, None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Some rows, some of their queries, and the keys these may see."""
+
+    rows: slice
+    queries: slice
+    keys: slice
+    num_groups: int
+    is_causal: bool
+
+    def read(self, x: Tensor) -> Tensor:
+        """Take from `x` [B, Q, S, K]; heads that share keys lie one after the other.
+
+        [R, G, Q/G * block, K].
+        """
+        heads = x[self.rows].unflatten(1, (self.num_groups, -1))
+        return heads[:, :, :, self.queries].flatten(2, 3)
+
+    def write(self, out: Tensor, x: Tensor) -> None:
+        """Put `x` [R, G, Q/G * block, K] into `out` [B, Q, S, K]."""
+        heads = out[self.rows].unflatten(1, (self.num_groups, -1))  # a view
+        heads[:, :, :, self.queries] = x.unflatten(2, (heads.shape[2], -1))
+
+    def unseen(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """Return minus infinity [1 or R, block, T] where a key is not seen, 0 elsewhere."""
+        if mask is not None:
+            return _unseen(mask[self.rows, self.queries], dtype)
+        if not self.is_causal:
+            return None
+        shape = (1, self.queries.stop - self.queries.start, self.keys.stop)
+        return torch.full(shape, float("-inf"), dtype=dtype).triu(self.queries.start + 1)
+
+
+def _blocks(q: Tensor, k: Tensor, *, is_causal: bool) -> Iterator[Block]:
+    num_rows, num_heads, length, _ = q.shape
+    size = min(BLOCK_QUERIES, length)
+    rows_at_once = max(1, BLOCK_SCORES // (num_heads * size * k.shape[2]))
+    for row in range(0, num_rows, rows_at_once):
+        for begin in range(0, length, size):
+            end = min(begin + size, length)
+            yield Block(
+                rows=slice(row, row + rows_at_once),
+                queries=slice(begin, end),
+                keys=slice(0, end if is_causal else k.shape[2]),
+                num_groups=k.shape[1],
+                is_causal=is_causal,
+            )
+
+
+def _weights(q: Tensor, k: Tensor, unseen: Tensor | None) -> Tensor:
+    """Return what each of `q` [R, G, Q/G * block, K] takes of each key: [R, G, Q/G * block, T]."""
+    scores = q @ k.transpose(-1, -2)
+    if unseen is not None:
+        by_head = scores.unflatten(2, (-1, unseen.shape[1]))  # [R, G, Q/G, block, T]
+        by_head += unseen[:, None, None]
+    return scores.softmax(-1)
+
+
+def _unseen(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, float("-inf"))

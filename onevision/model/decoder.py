@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onevision.batch import Blocks
 from onevision.config import LanguageConfig
 from onevision.model.attention import attend
 
@@ -57,7 +58,7 @@ class Decoder(nn.Module):
         x: Tensor,
         position_ids: Tensor,
         *,
-        mask: Tensor | None = None,
+        mask: Tensor | Blocks | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         """Run embeddings `x` [B, S, D] at `position_ids` [B, S] -> normed hidden states [B, S, D].
@@ -94,7 +95,7 @@ class DecoderBlock(nn.Module):
         rotation: tuple[Tensor, Tensor],
         position_ids: Tensor,
         *,
-        mask: Tensor | None,
+        mask: Tensor | Blocks | None,
         cache: KVCache | None,
     ) -> Tensor:
         """Transform `x` [B, S, D] -> [B, S, D]."""
@@ -122,7 +123,7 @@ class Attention(nn.Module):
         rotation: tuple[Tensor, Tensor],
         position_ids: Tensor,
         *,
-        mask: Tensor | None,
+        mask: Tensor | Blocks | None,
         cache: KVCache | None,
     ) -> Tensor:
         """Transform `x` [B, S, D] -> [B, S, D]."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from onevision.anyres import Layout
-from onevision.batch import ModelInputs
+from onevision.batch import Blocks, ModelInputs
 from onevision.config import ModelConfig
 from onevision.model.decoder import Decoder, KVCache
 from onevision.model.projector import Projector
@@ -64,7 +64,7 @@ class LlavaNetwork(nn.Module):
         x: Tensor,
         position_ids: Tensor | None = None,
         *,
-        mask: Tensor | None = None,
+        mask: Tensor | Blocks | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         """Run the language model on embeddings [B, S, D] -> hidden states [B, S, D].

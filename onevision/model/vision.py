@@ -17,6 +17,7 @@ class VisionEncoder(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         width = config.hidden_size
+        self.crop_size = config.image_size
         self.patch_embedding = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size)
         self.position_embedding = nn.Embedding(config.num_patches, width)
         self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.num_layers))

@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from onevision.model.llava import LlavaNetwork
-from onevision.train.stages import Stage
-
-PARTS = ("vision_encoder", "projector", "language_model")
+from onevision.train.lora import lora_parameters
+from onevision.train.recipes import PARTS, Stage
 
 
 def part_parameters(network: LlavaNetwork) -> dict[str, list[nn.Parameter]]:
@@ -22,18 +21,46 @@ def part_parameters(network: LlavaNetwork) -> dict[str, list[nn.Parameter]]:
     return parts
 
 
-def make_optimizer(network: LlavaNetwork, stage: Stage) -> torch.optim.AdamW:
-    """Freeze what the stage does not train; return AdamW over the rest, one group a part."""
+def learning_parameters(network: LlavaNetwork, stage: Stage) -> dict[str, list[nn.Parameter]]:
+    """Return what learns of each part the stage trains: its adapters if it has any, or all of it.
+
+    `image_newline` is below no adapter: it learns beside those of the language model.
+    """
+    learning = {n: ps for n, ps in part_parameters(network).items() if n in stage.trainable}
+    for name in learning:
+        if adapters := lora_parameters(network.get_submodule(name)):
+            learning[name] = adapters
+            if name == "language_model" and network.image_newline is not None:
+                learning[name].append(network.image_newline)
+    return learning
+
+
+def freeze_what_stays(network: LlavaNetwork, stage: Stage) -> None:
+    """Let the parts learn that the stage names, or their adapters, and nothing else."""
     network.requires_grad_(False)
-    groups = []
-    for name, parameters in part_parameters(network).items():
-        if name not in stage.trainable:
-            continue
-        rate = stage.vision_learning_rate if name == "vision_encoder" else stage.learning_rate
+    for parameters in learning_parameters(network, stage).values():
         for parameter in parameters:
             parameter.requires_grad_(True)
-        groups.append({"params": parameters, "lr": rate, "peak_lr": rate, "name": name})
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
+
+
+def make_optimizer(network: LlavaNetwork, stage: Stage) -> torch.optim.AdamW:
+    """Return AdamW over what learns, one group a part. Its moments exist from the start."""
+    groups = [
+        {"params": parameters, "lr": rate, "peak_lr": rate, "name": name}
+        for name, parameters in learning_parameters(network, stage).items()
+        for rate in (stage.rate_of(name),)
+    ]
+    optimizer = torch.optim.AdamW(
+        groups, betas=stage.betas, eps=stage.epsilon, weight_decay=stage.weight_decay
+    )
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros(()),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, *, progress: float, warmup: float) -> None:

@@ -1,138 +1,239 @@
-"""The stages of the curriculum, written as differences from one another.
+"""The stages of every curriculum, written as differences from one another.
 
-The paper's four (arXiv 2408.03326, table 1) are align, knowledge, single_image and onevision. A
-model without pretrained parts, such as `tiny`, first makes them: vision and language.
+The paper's four (arXiv 2408.03326, table 1) are align, knowledge, single_image and onevision, with
+the same rates and batches for every size. A model without pretrained parts, such as `tiny`, first
+makes them: vision and language. The family's models take two: align and instruct.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
-from onevision.anyres import SingleCrop
-from onevision.config import LanguageConfig, ModelConfig, Template
+from onevision.anyres import AnyRes, ImageRule, SingleCrop
+from onevision.config import LanguageConfig, ModelConfig
 from onevision.errors import ConfigError
+from onevision.train.recipes import Stage
 
-ALL_PARTS = ("vision_encoder", "projector", "language_model")
+Curriculum = Mapping[str, Stage]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One stage: what is trained, on what, and how fast."""
-
-    name: str
-    # Parts that learn; the others stay as they came.
-    trainable: tuple[str, ...] = ALL_PARTS
-    template: Template = "qwen_1_5"
-    # Procedural families and how often each is drawn.
-    families: MappingProxyType[str, float]
-    # Questions learned of each sample, beside its caption.
-    max_questions: int = 6
-    # Learn single properties of everything in view too: what is small is learned late otherwise.
-    aspects: bool = False
-    # Samples seen, and tokens of one optimiser step (a row counts with its padding).
-    num_samples: int
-    batch_tokens: int = 4096
-    learning_rate: float = 1e-3
-    vision_learning_rate: float = 5e-4
-    # Share of the run in which the rates rise from zero.
-    warmup: float = 0.03
-    max_grad_norm: float = 1.0
+# As (columns, rows). With the base crop, 2 x 2 makes five.
+FIVE_CROP_GRIDS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 
 
-def _families(**weights: float) -> MappingProxyType[str, float]:
-    return MappingProxyType(weights)
+def _curriculum(*stages: Stage) -> Curriculum:
+    return MappingProxyType({stage.name: stage for stage in stages})
 
 
-VISION = Stage(
-    name="vision",
-    template="plain",
-    families=_families(scenes=1.0),
-    max_questions=0,
-    aspects=True,
-    num_samples=250_000,
-    vision_learning_rate=1e-3,
-)
-LANGUAGE = replace(
-    VISION,
-    name="language",
-    trainable=("language_model",),
-    aspects=False,
-    template="qwen_1_5",
-    families=_families(texts=1.0),
-    max_questions=4,
-    num_samples=4_000,
-)
-ALIGN = replace(
-    VISION,
+# The published sizes.
+ALIGN = Stage(
     name="align",
     trainable=("projector",),
-    aspects=False,
-    num_samples=8_000,
-    learning_rate=3e-3,
-)
-KNOWLEDGE = replace(
-    ALIGN,
-    name="knowledge",
-    trainable=ALL_PARTS,
-    template="qwen_1_5",
-    families=_families(scenes=0.95, texts=0.05),
-    max_questions=4,
-    num_samples=12_000,
+    template="plain",
+    resolution="one_crop",
+    mixture="align.yaml",
+    global_batch=512,
+    max_tokens=8192,
     learning_rate=1e-3,
-    vision_learning_rate=5e-4,
+    vision_learning_rate=None,
+)
+KNOWLEDGE = Stage(
+    name="knowledge",
+    starts_from=("align",),
+    resolution="five_crops",
+    mixture="knowledge.yaml",
 )
 SINGLE_IMAGE = replace(
     KNOWLEDGE,
     name="single_image",
-    families=_families(scenes=0.97, texts=0.03),
-    max_questions=8,
-    num_samples=20_000,
+    starts_from=("knowledge",),
+    resolution="target",
+    mixture="single_image.yaml",
 )
 ONEVISION = replace(
-    SINGLE_IMAGE,
-    name="onevision",
-    families=_families(scenes=0.3, pairs=0.35, clips=0.32, texts=0.03),
-    num_samples=30_000,
+    SINGLE_IMAGE, name="onevision", starts_from=("single_image",), mixture="onevision.yaml"
+)
+PUBLISHED = _curriculum(ALIGN, KNOWLEDGE, SINGLE_IMAGE, ONEVISION)
+# Shorter sequences for the largest: less memory, and a step has some for each of its many devices.
+PUBLISHED_72B = _curriculum(
+    ALIGN, *(replace(stage, max_tokens=16384) for stage in (KNOWLEDGE, SINGLE_IMAGE, ONEVISION))
 )
 
-STAGES = {s.name: s for s in (VISION, LANGUAGE, ALIGN, KNOWLEDGE, SINGLE_IMAGE, ONEVISION)}
-# What a stage starts from: the outputs of these.
-STARTS_FROM = {
-    "vision": (),
-    "language": (),
-    "align": ("vision", "language"),
-    "knowledge": ("align",),
-    "single_image": ("knowledge",),
-    "onevision": ("single_image",),
-}
+# The bundled model, from nothing: higher rates, small batches, drawn samples. Its knowledge stage
+# stays at one crop: the language model must first read shapes and letters off the features, many
+# pictures a minute (measured: docs/log.md).
+TINY_VISION = Stage(
+    name="vision",
+    template="plain",
+    resolution="one_crop",
+    families={"scenes": 1.0},
+    num_samples=130_000,
+    max_questions=0,
+    aspects=True,
+    global_batch=32,
+    max_tokens=4096,
+    learning_rate=1e-3,
+    vision_learning_rate=1e-3,
+    betas=(0.9, 0.98),
+)
+TINY_LANGUAGE = replace(
+    TINY_VISION,
+    name="language",
+    trainable=("language_model",),
+    template="qwen_1_5",
+    families={"texts": 1.0},
+    num_samples=3_000,
+    max_questions=4,
+    aspects=False,
+    vision_learning_rate=None,
+)
+TINY_ALIGN = replace(
+    TINY_VISION,
+    name="align",
+    starts_from=("vision", "language"),
+    trainable=ALIGN.trainable,
+    num_samples=6_000,
+    aspects=False,
+    learning_rate=3e-3,
+    vision_learning_rate=None,
+)
+TINY_KNOWLEDGE = replace(
+    TINY_VISION,
+    name="knowledge",
+    starts_from=KNOWLEDGE.starts_from,
+    template=KNOWLEDGE.template,
+    families={"scenes": 0.95, "texts": 0.05},
+    num_samples=50_000,
+    max_questions=4,
+    vision_learning_rate=5e-4,
+)
+TINY_SINGLE_IMAGE = replace(
+    TINY_KNOWLEDGE,
+    name="single_image",
+    starts_from=SINGLE_IMAGE.starts_from,
+    resolution=SINGLE_IMAGE.resolution,
+    families={"scenes": 0.97, "texts": 0.03},
+    num_samples=8_000,
+    max_questions=8,
+)
+TINY_ONEVISION = replace(
+    TINY_SINGLE_IMAGE,
+    name="onevision",
+    starts_from=ONEVISION.starts_from,
+    families={"scenes": 0.3, "pairs": 0.35, "clips": 0.32, "texts": 0.03},
+    num_samples=16_000,
+)
+TINY = _curriculum(
+    TINY_VISION, TINY_LANGUAGE, TINY_ALIGN, TINY_KNOWLEDGE, TINY_SINGLE_IMAGE, TINY_ONEVISION
+)
+
+# The family (arXiv 2304.08485 §4.2 and appendix; 2310.03744 table 9; the archived scripts of
+# LLaVA-NeXT). Its pictures and templates are the model's own.
+LLAVA_V1_ALIGN = replace(
+    ALIGN,
+    resolution="target",
+    mixture="llava_v1_align.yaml",
+    global_batch=128,
+    max_tokens=2048,
+    learning_rate=2e-3,
+)
+LLAVA_V1_INSTRUCT = replace(
+    LLAVA_V1_ALIGN,
+    name="instruct",
+    starts_from=("align",),
+    trainable=("projector", "language_model"),
+    template=None,
+    mixture="llava_v1_instruct.yaml",
+    epochs=3,
+    global_batch=32,
+    learning_rate=2e-5,
+)
+LLAVA_1_5_ALIGN = replace(
+    LLAVA_V1_ALIGN, mixture="llava_1.5_align.yaml", global_batch=256, learning_rate=1e-3
+)
+LLAVA_1_5_INSTRUCT = replace(
+    LLAVA_V1_INSTRUCT, mixture="llava_1.5_instruct.yaml", epochs=1, global_batch=128
+)
+LLAVA_NEXT_ALIGN = replace(LLAVA_1_5_ALIGN, resolution="one_crop")
+# Its 760K rows are no file of mixtures/: a run names them.
+LLAVA_NEXT_INSTRUCT = replace(
+    LLAVA_1_5_INSTRUCT,
+    trainable=KNOWLEDGE.trainable,
+    mixture=None,
+    max_tokens=4096,
+    learning_rate=1e-5,
+    vision_learning_rate=2e-6,
+)
+
+# After any curriculum: which of two answers is better (arXiv 2305.18290; the released script
+# dpo_ov7b.sh). Learns from pairs; one rate for all parts.
+DPO = Stage(
+    name="dpo",
+    starts_from=("onevision", "single_image", "instruct"),
+    template=None,
+    global_batch=8,
+    learning_rate=5e-7,
+    vision_learning_rate=5e-7,
+    warmup=0.1,
+)
+
+CURRICULA: Mapping[str, Curriculum] = MappingProxyType(
+    {
+        "tiny": TINY,
+        "0.5b": PUBLISHED,
+        "7b": PUBLISHED,
+        "72b": PUBLISHED_72B,
+        "llava_v1": _curriculum(LLAVA_V1_ALIGN, LLAVA_V1_INSTRUCT),
+        "llava_1.5": _curriculum(LLAVA_1_5_ALIGN, LLAVA_1_5_INSTRUCT),
+        "llava_next": _curriculum(LLAVA_NEXT_ALIGN, LLAVA_NEXT_INSTRUCT),
+    }
+)
+STAGES = CURRICULA["tiny"]
+# What a stage of `tiny` starts from: the outputs of these.
+STARTS_FROM = MappingProxyType({name: stage.starts_from for name, stage in STAGES.items()})
 
 
-def stage_named(name: str) -> Stage:
-    """Return a stage. Raises ConfigError for an unknown name."""
-    if name not in STAGES:
-        raise ConfigError(f"no stage {name!r}; expected one of {', '.join(STAGES)}")
-    return STAGES[name]
+def stage_named(name: str, size: str = "tiny") -> Stage:
+    """Return a stage of the curriculum of `size`. Raises ConfigError for an unknown name."""
+    if size not in CURRICULA:
+        raise ConfigError(f"no curriculum {size!r}; expected one of {', '.join(CURRICULA)}")
+    stages = CURRICULA[size]
+    if name not in stages:
+        raise ConfigError(f"no stage {name!r} of {size}; expected one of {', '.join(stages)}")
+    return stages[name]
 
 
 def stage_config(stage: Stage, target: ModelConfig) -> ModelConfig:
     """Return the architecture that trains in `stage`, on the way to `target`.
 
-    Up to align, a picture is one squashed crop and there is no `image_newline`. The vision stage
-    reads captions off a small decoder that is thrown away.
+    Where a picture is one squashed crop there is no `image_newline`, after videos neither. The
+    vision stage reads captions off a small decoder that is thrown away.
     """
-    if stage.name not in ("vision", "language", "align"):
-        return target
-    crop = target.inputs.image
-    flat = SingleCrop(
-        crop_size=crop.crop_size, patch_size=crop.patch_size, fit="squash", newline=False
+    inputs = replace(
+        target.inputs,
+        image=_image_rule(stage, target.inputs.image),
+        template=stage.template or target.inputs.template,
     )
+    if stage.resolution == "one_crop":
+        video = replace(target.inputs.video, newline="no_token")
+        inputs = replace(inputs, multi_image=inputs.image, video=video)
     config = replace(
         target,
-        image_newline=False,
-        inputs=replace(target.inputs, image=flat, multi_image=flat, template=stage.template),
+        inputs=inputs,
+        image_newline=target.image_newline and stage.resolution != "one_crop",
     )
     if stage.name == "vision":
         return replace(config, language=_caption_decoder(target.language))
     return config
+
+
+def _image_rule(stage: Stage, target: ImageRule) -> ImageRule:
+    """Return the ladder's step: one crop, up to five, or as many as the target's rule allows."""
+    size, patch = target.crop_size, target.patch_size
+    if stage.resolution == "one_crop":
+        return SingleCrop(crop_size=size, patch_size=patch, fit="squash", newline=False)
+    if stage.resolution == "five_crops":
+        return AnyRes(crop_size=size, patch_size=patch, max_crops=None, grids=FIVE_CROP_GRIDS)
+    return target
 
 
 def _caption_decoder(language: LanguageConfig) -> LanguageConfig:

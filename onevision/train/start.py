@@ -1,61 +1,140 @@
-"""Stage -> the network it begins with: fresh, or taken over from earlier stages."""
+"""Stage -> the network it begins with: fresh, from pretrained parts, or from earlier stages."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from onevision.checkpoint.load import inspect, load_network
-from onevision.config import ModelConfig
+from onevision.checkpoint.parts import load_language_model, load_vision_encoder
+from onevision.config import InputConfig, ModelConfig
 from onevision.errors import ConfigError
+from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
-from onevision.train.stages import STARTS_FROM, Stage
+from onevision.train.recipes import PARTS, Stage
 
 INITIAL_STD = 0.02
+SETTINGS = "settings.json"
+# What is taken from the output of a stage that makes a part only.
+PART_MADE_BY = {"vision": "vision_encoder", "language": "language_model"}
 
 
-def start_network(stage: Stage, config: ModelConfig, starts: Sequence[Path]) -> LlavaNetwork:
-    """Build the network of `stage` from the checkpoints in `starts`, in STARTS_FROM's order.
+@dataclass(frozen=True, kw_only=True)
+class Starts:
+    """Where a run begins: outputs of earlier stages in the stage's order, or pretrained parts."""
 
-    What no earlier stage made is initialised at random. Raises ConfigError where the starts do not
-    fit the architecture.
+    previous: tuple[Path, ...] = ()
+    language_model: Path | None = None
+    vision_encoder: Path | None = None
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Every checkpoint that is read."""
+        parts = (self.language_model, self.vision_encoder)
+        return (*self.previous, *(part for part in parts if part is not None))
+
+
+def start_network(stage: Stage, config: ModelConfig, starts: Starts) -> LlavaNetwork:
+    """Build the network of `stage` from its starts; what they lack is initialised at random.
+
+    Raises ConfigError where the starts do not fit the stage or the architecture.
     """
-    expected = STARTS_FROM[stage.name]
-    goes_on = not expected and len(starts) == 1  # from its own output, for longer
-    if len(starts) != len(expected) and not goes_on:
-        raise ConfigError(
-            f"stage {stage.name} starts from {' and '.join(expected) or 'nothing'}; "
-            f"{len(starts)} checkpoints were given"
-        )
+    _check_number(stage, starts)
+    for path in starts.previous:
+        _check_order(stage, path)
+        _check_rules(config.inputs, path)
     network = LlavaNetwork(config)
     network.apply(_initialise)
-    if stage.name == "align":
-        vision, language = (_load(path) for path in starts)
-        _take(network.vision_encoder, vision.vision_encoder, starts[0])
-        _take(network.language_model, language.language_model, starts[1])
-    elif starts:
-        previous = _load(starts[0])
-        for name in ("vision_encoder", "projector", "language_model"):
-            _take(network.get_submodule(name), previous.get_submodule(name), starts[0])
-        # FIDELITY: the align stage has no `image_newline`; it starts as N(0, 1/D) in the next one.
-        if network.image_newline is not None and previous.image_newline is not None:
-            network.image_newline = previous.image_newline
+    if starts.language_model is not None:
+        load_language_model(network, starts.language_model)
+    if starts.vision_encoder is not None:
+        load_vision_encoder(network, starts.vision_encoder)
+    if len(starts.previous) > 1:
+        for made_by, path in zip(stage.starts_from, starts.previous, strict=True):
+            _take(network, _load(path), (PART_MADE_BY[made_by],), path)
+    elif starts.previous:
+        _take_all(network, starts.previous[0])
     return network
+
+
+def check_tokenizer(tokenizer: Tokenizer, starts: Starts) -> None:
+    """Refuse starts that were trained with other ids. Raises ConfigError."""
+    for path in starts.previous:
+        definition = (path / "tokenizer.json").read_text(encoding="utf-8")
+        if json.loads(definition) != json.loads(tokenizer.definition):
+            raise ConfigError(
+                f"{path}: its tokenizer is not {tokenizer.name}; go on with the one it was "
+                "trained with"
+            )
+
+
+def _check_number(stage: Stage, starts: Starts) -> None:
+    parts = starts.language_model is not None or starts.vision_encoder is not None
+    goes_on = len(starts.previous) == 1  # from the stage before, or from its own output for longer
+    fits = len(starts.previous) in (0, len(stage.starts_from)) if parts else False
+    if fits or goes_on or len(starts.previous) == len(stage.starts_from):
+        return
+    raise ConfigError(
+        f"stage {stage.name} starts from {' and '.join(stage.starts_from) or 'nothing'}; "
+        f"{len(starts.previous)} checkpoints were given"
+    )
+
+
+def _check_order(stage: Stage, path: Path) -> None:
+    """A run's output says which stage made it; weights from elsewhere do not, and are taken."""
+    file = path.parent / SETTINGS
+    if not file.is_file():
+        return
+    made_by = json.loads(file.read_text(encoding="utf-8"))["stage"]["name"]
+    if made_by not in (*stage.starts_from, stage.name):
+        raise ConfigError(
+            f"{path}: stage {made_by} made it; {stage.name} starts from "
+            f"{' and '.join(stage.starts_from) or 'nothing'}"
+        )
+
+
+def _check_rules(inputs: InputConfig, path: Path) -> None:
+    """The same cells and the same placeholder; grids may grow from stage to stage."""
+    theirs = inspect(path).config.inputs
+    for name, mine, other in (
+        ("crop_size", inputs.image.crop_size, theirs.image.crop_size),
+        ("patch_size", inputs.image.patch_size, theirs.image.patch_size),
+        ("image_token_id", inputs.image_token_id, theirs.image_token_id),
+        ("image_mean", inputs.image_mean, theirs.image_mean),
+        ("image_std", inputs.image_std, theirs.image_std),
+        ("video pool", inputs.video.pool, theirs.video.pool),
+    ):
+        if mine != other:
+            raise ConfigError(
+                f"{path}: its {name} is {other}, this model's is {mine}; "
+                "start from a stage of the same model"
+            )
+
+
+def _take_all(network: LlavaNetwork, path: Path) -> None:
+    previous = _load(path)
+    _take(network, previous, PARTS, path)
+    # FIDELITY: the align stage has no `image_newline`; it starts as N(0, 1/D) in the next one.
+    if network.image_newline is not None and previous.image_newline is not None:
+        network.image_newline = previous.image_newline
 
 
 def _load(path: Path) -> LlavaNetwork:
     return load_network(inspect(path), dtype=torch.float32)
 
 
-def _take(part: nn.Module, source: nn.Module, path: Path) -> None:
-    try:
-        part.load_state_dict(source.state_dict())
-    except RuntimeError as error:
-        raise ConfigError(
-            f"{path}: its {type(part).__name__} does not fit this model; "
-            "give the checkpoint of the same architecture"
-        ) from error
+def _take(network: LlavaNetwork, source: LlavaNetwork, parts: Sequence[str], path: Path) -> None:
+    for part in parts:
+        try:
+            network.get_submodule(part).load_state_dict(source.get_submodule(part).state_dict())
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{path}: its {part.replace('_', ' ')} does not fit this model; "
+                "give the checkpoint of the same architecture"
+            ) from error
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,153 +1,223 @@
-"""Stage + starting point -> a trained checkpoint, with its metrics beside it."""
+"""The loop: a learner, a feed and an optimiser -> steps, until the stage has seen its samples."""
 
-import json
+import math
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from onevision.batch import TrainingBatch
-from onevision.checkpoint.save import save
-from onevision.config import ModelConfig
-from onevision.inputs.processor import Processor
-from onevision.inputs.tokenizer import IM_END, Tokenizer
-from onevision.train.feed import batches
-from onevision.train.loss import next_token_loss
-from onevision.train.optim import make_optimizer, set_learning_rate
-from onevision.train.replicas import join_replicas
-from onevision.train.stages import Stage, stage_config
-from onevision.train.start import start_network
-
-CHECKPOINT, METRICS = "checkpoint", "metrics.jsonl"
-SAVE_EVERY_SECONDS = 600.0
-LOG_EVERY_STEPS = 20
+from onevision.errors import TrainingError
+from onevision.train.feed import Feed, MicroBatch
+from onevision.train.learner import Learner, empty_batch
+from onevision.train.metrics import StepMetrics, peak_memory_bytes
+from onevision.train.optim import set_learning_rate
+from onevision.train.options import RunOptions
+from onevision.train.parallel import Processes
+from onevision.train.recipes import Stage
 
 
-def train(
-    stage: Stage,
-    target: ModelConfig,
-    *,
-    tokenizer: Tokenizer,
-    starts: Sequence[Path],
-    output: Path,
-    seed: int = 0,
-    report: Callable[[dict[str, object]], object] = str,
-) -> Path:
-    """Run one stage on the way to `target`; returns the checkpoint directory, in `output`.
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run has come; saved with it."""
 
-    `report` receives every line of metrics. Under torchrun the processes share the work and the
-    first one writes. Raises ConfigError where the starts do not fit.
-    """
-    torch.manual_seed(seed)
-    trainer = Trainer(stage, target, tokenizer=tokenizer, starts=starts, output=output)
-    trainer.run(seed=seed, report=report)
-    return output / CHECKPOINT
+    step: int = 0  # steps that are over, skipped ones counted
+    updates: int = 0  # steps that changed the weights
+    samples: int = 0
+    skipped_in_a_row: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTotals:
+    """What all processes together did in a step."""
+
+    losses: Mapping[str, tuple[float, int]]  # of each source: sum over its targets, their number
+    samples: int
+    tokens: int
+
+    @property
+    def targets(self) -> int:
+        """Supervised tokens of the step."""
+        return sum(count for _, count in self.losses.values())
+
+    @property
+    def loss(self) -> float:
+        """Nats a supervised token."""
+        return sum(loss for loss, _ in self.losses.values()) / max(1, self.targets)
 
 
 class Trainer:
-    """One stage, in bf16 autocast with fp32 weights, on one process or several."""
+    """Takes optimiser steps. Everything it needs is given; it reads and writes no file."""
 
     def __init__(
         self,
         stage: Stage,
-        target: ModelConfig,
+        learner: Learner,
+        optimizer: torch.optim.Optimizer,
+        feed: Feed,
         *,
-        tokenizer: Tokenizer,
-        starts: Sequence[Path],
-        output: Path,
+        processes: Processes,
+        options: RunOptions,
+        progress: Progress | None = None,
+        on_skip: Callable[[int, str, Sequence[str]], object] = lambda *_: None,
     ) -> None:
-        self.stage, self.tokenizer, self.output = stage, tokenizer, output
-        self.config = stage_config(stage, target)
-        self.network = start_network(stage, self.config, starts).train()
-        self.optimizer = make_optimizer(self.network, stage)
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.processor = Processor(self.config.inputs, tokenizer)
-        self.replicas = join_replicas()
+        """`on_skip` hears of a skipped step: its number, why, and which samples to look at."""
+        self.stage, self.learner, self.optimizer, self.feed = stage, learner, optimizer, feed
+        self.processes, self.options, self.on_skip = processes, options, on_skip
+        self.progress = progress or Progress()
+        self.parameters: list[nn.Parameter] = [
+            p for group in optimizer.param_groups for p in group["params"]
+        ]
 
-    def run(self, *, seed: int, report: Callable[[dict[str, object]], object]) -> None:
-        """Train until the stage has seen its samples, then save."""
-        metrics = Metrics(self.stage.name, self.output if self.replicas.rank == 0 else None, report)
-        saved = time.monotonic()
-        samples = 0
-        stream = batches(self.stage, self.processor, seed=seed, replicas=self.replicas)
-        for count, batch in stream:
-            progress = samples / self.stage.num_samples
-            loss, total, tokens = self.step(batch, count=count, progress=progress)
-            samples += total
-            done = samples >= self.stage.num_samples
-            metrics.add(loss=loss, samples=total, tokens=tokens, flush=done)
-            if self.replicas.rank == 0 and (done or time.monotonic() - saved > SAVE_EVERY_SECONDS):
-                self.save()
-                saved = time.monotonic()
-            if done:
-                return
+    def steps(self) -> Iterator[StepMetrics]:
+        """Take the steps that are left, one each time the caller asks for more.
 
-    def step(self, batch: TrainingBatch, *, count: int, progress: float) -> tuple[float, int, int]:
-        """Take one optimiser step; returns its loss, samples and tokens over all processes."""
-        set_learning_rate(self.optimizer, progress=progress, warmup=self.stage.warmup)
-        result = self.backward(batch, count=count)
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.stage.max_grad_norm)
-        self.optimizer.step()
+        Raises TrainingError when too many steps in a row had to be skipped.
+        """
+        shares = self.feed.steps(self.progress.step)
+        while self.progress.step < self.feed.num_steps:
+            began = time.monotonic()
+            share = next(shares)
+            waited = time.monotonic() - began
+            yield self._step(share, began=began, waited=waited)
+
+    def _step(self, share: list[MicroBatch], *, began: float, waited: float) -> StepMetrics:
+        done, feed = self.progress, self.feed
+        rates_at = done.step / feed.num_steps
+        set_learning_rate(self.optimizer, progress=rates_at, warmup=self.stage.warmup)
+        totals, suspects = self._gradients(share)
+        norm = self._clip()
+        problem = self._problem(totals, norm)
+        if problem is None:
+            self.optimizer.step()
+            done.updates, done.skipped_in_a_row = done.updates + 1, 0
         self.optimizer.zero_grad()
-        return result
-
-    def backward(self, batch: TrainingBatch, *, count: int) -> tuple[float, int, int]:
-        """Give every parameter its gradient, of the mean loss over all processes' labels."""
-        labels = len(batch.targets)
-        all_labels, samples, tokens = self.replicas.total(labels, count, batch.input_ids.numel())
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = next_token_loss(self.network, batch) * (labels / all_labels)
-        loss.backward()
-        self.replicas.add_gradients(self.parameters)
-        (total_loss,) = self.replicas.total(float(loss.detach()))
-        return total_loss, int(samples), int(tokens)
-
-    def save(self) -> None:
-        """Write the checkpoint in fp32, in place of the last one."""
-        save(
-            self.network,
-            self.config,
-            self.tokenizer,
-            self.output / CHECKPOINT,
-            companions={
-                "generation_config.json": json.dumps({"eos_token_id": self.tokenizer.id_of(IM_END)})
-            },
+        done.step, done.samples = done.step + 1, done.samples + totals.samples
+        if problem is not None:
+            self._skip(problem, suspects)
+        return StepMetrics(
+            step=done.step,
+            num_steps=feed.num_steps,
+            stage=self.stage.name,
+            loss=totals.loss,
+            loss_per_source={n: s / c for n, (s, c) in totals.losses.items() if c},
+            learning_rates={g["name"]: g["lr"] for g in self.optimizer.param_groups},
+            grad_norm=norm,
+            samples=done.samples,
+            tokens=totals.tokens,
+            supervised_tokens=totals.targets,
+            seconds=time.monotonic() - began,
+            data_seconds=waited,
+            memory_bytes=peak_memory_bytes(self.processes.device),
+            flops=0.0,
+            skipped=problem is not None,
         )
 
+    def _gradients(self, share: list[MicroBatch]) -> tuple[StepTotals, list[str]]:
+        """Run the share forwards and backwards; gradients are those of the whole step's mean."""
+        processes = self.processes
+        weights, missing = self._weights(share), self._most(len(share)) - len(share)
+        sums = torch.zeros(len(self.feed.sources), 2, dtype=torch.float64)
+        suspects: list[str] = []
+        for one, weight in zip(share, weights, strict=True):
+            losses = self._run(one, weight)
+            names = torch.tensor(one.sources)[one.owners]
+            sums.index_add_(0, names, torch.stack([losses, torch.ones_like(losses)], 1).double())
+            bad = one.owners[~losses.isfinite()].unique().tolist()
+            suspects += [one.samples[sample] for sample in bad]
+        for _ in range(missing):
+            self._run_empty()
+        for parameter in self.parameters:  # no gradient is a gradient of zero, on any process
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        processes.add_gradients(self.parameters)
+        samples = sum(len(one.samples) for one in share)
+        tokens = sum(one.batch.input_ids.numel() for one in share)
+        *flat, all_samples, all_tokens = processes.total(*sums.flatten().tolist(), samples, tokens)
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        totals = StepTotals(
+            losses={n: (s, int(c)) for n, (s, c) in zip(self.feed.sources, pairs, strict=True)},
+            samples=int(all_samples),
+            tokens=int(all_tokens),
+        )
+        return totals, suspects
 
-class Metrics:
-    """One line of figures every so many steps, in metrics.jsonl; `directory` None writes none."""
+    def _weights(self, share: list[MicroBatch]) -> list[Tensor]:
+        """Return what each target counts: the same in the whole step, or in its micro-batch."""
+        counts = [len(one.owners) for one in share]
+        targets, batches = self.processes.total(sum(counts), sum(map(bool, counts)))
+        # FSDP2 divides gradients by the number of processes.
+        scale = float(self.processes.count) if self.processes.shards else 1.0
+        if self.options.loss_mean == "tokens":
+            return [torch.full((count,), scale / max(1.0, targets)) for count in counts]
+        # FIDELITY: the reference averages each micro-batch by itself, then the micro-batches.
+        return [torch.full((count,), scale / max(1, count * batches)) for count in counts]
 
-    def __init__(
-        self, stage: str, directory: Path | None, report: Callable[[dict[str, object]], object]
-    ) -> None:
-        self.stage, self.report, self.path = stage, report, None
-        if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
-            self.path = directory / METRICS
-            self.path.write_text("")
-        self.began = time.monotonic()
-        self.steps = self.samples = self.tokens = 0
-        self.losses: list[float] = []
+    def _run(self, one: MicroBatch, weights: Tensor) -> Tensor:
+        """Add the gradients of a micro-batch; returns the loss of every target [L] on the CPU."""
+        device = self.processes.device
+        with self._precision():
+            loss, losses = self.learner(one.batch.to(device), weights.to(device))
+        if loss.requires_grad:  # text alone teaches a projector nothing
+            loss.backward()
+        return losses.cpu()
 
-    def add(self, *, loss: float, samples: int, tokens: int, flush: bool) -> None:
-        """Count one step; write a line when one is due."""
-        self.steps, self.samples = self.steps + 1, self.samples + samples
-        self.tokens += tokens
-        self.losses.append(loss)
-        if self.path is None or not (flush or self.steps % LOG_EVERY_STEPS == 0):
-            return
-        seconds = time.monotonic() - self.began
-        line: dict[str, object] = {
-            "stage": self.stage,
-            "step": self.steps,
-            "samples": self.samples,
-            "loss": round(sum(self.losses) / len(self.losses), 4),
-            "seconds": round(seconds, 1),
-            "tokens_per_second": round(self.tokens / seconds),
-        }
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        self.report(line)
-        self.losses.clear()
+    def _run_empty(self) -> None:
+        """Take part where other processes have one micro-batch more."""
+        if self.processes.shards:
+            crop_size = self.learner.network.vision_encoder.crop_size
+            batch = empty_batch(crop_size=crop_size, device=self.processes.device)
+            with self._precision():
+                loss, _ = self.learner(batch, torch.zeros(0, device=self.processes.device))
+            loss.backward()
+
+    def _most(self, count: int) -> int:
+        """Return the largest number of micro-batches that a process has."""
+        if not self.processes.shards:
+            return count
+        ranks = [0.0] * self.processes.count
+        ranks[self.processes.rank] = float(count)
+        return int(max(self.processes.total(*ranks)))
+
+    def _precision(self) -> Any:  # Any: two kinds of context manager
+        if self.options.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.processes.device.type, torch.bfloat16)
+
+    def _clip(self) -> float:
+        """Shorten the gradient to the stage's longest; returns the length it had."""
+        norm = self.processes.gradient_norm(self.parameters)
+        if math.isfinite(norm) and norm > self.stage.max_grad_norm:
+            for parameter in self.parameters:
+                assert parameter.grad is not None
+                parameter.grad.mul_(self.stage.max_grad_norm / (norm + 1e-6))
+        return norm
+
+    def _problem(self, totals: StepTotals, norm: float) -> str | None:
+        """Say why a step must not change the weights; the same on every process."""
+        if not math.isfinite(totals.loss):
+            return f"the loss is {totals.loss}"
+        if not math.isfinite(norm):
+            return f"the gradient's norm is {norm}"
+        spike = self.options.max_spike
+        if spike is not None and norm > spike:
+            return f"the gradient's norm is {norm:.3g}, more than max_spike {spike:.3g}"
+        return None
+
+    def _skip(self, problem: str, suspects: Sequence[str]) -> None:
+        self.progress.skipped_in_a_row += 1
+        self.on_skip(self.progress.step, problem, suspects)
+        if self.progress.skipped_in_a_row >= self.options.max_skipped:
+            raise TrainingError(
+                f"{self.progress.skipped_in_a_row} steps in a row were skipped, the last because "
+                f"{problem}; see skipped.jsonl for their samples, or lower the learning rate"
+            )
+
+
+def take(steps: Iterator[StepMetrics], count: int) -> list[StepMetrics]:
+    """Take some steps and stop."""
+    return list(islice(steps, count))

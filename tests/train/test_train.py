@@ -1,31 +1,54 @@
-import json
+"""The curriculum's stages hand over to one another, and the parts learn that should."""
+
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect, load_network
-from onevision.errors import ConfigError
+from onevision.errors import ConfigError, TrainingError
 from onevision.inputs.processor import Processor
+from onevision.inputs.tokenizer import Tokenizer
 from onevision.known_models import TINY
 from onevision.model.llava import LlavaNetwork
-from onevision.train.feed import batches, row_of
+from onevision.train.feed import DrawnFeed
+from onevision.train.learner import make_learner
 from onevision.train.optim import make_optimizer, set_learning_rate
-from onevision.train.replicas import Replicas
+from onevision.train.options import RunOptions
+from onevision.train.parallel import Processes
+from onevision.train.run import run_stage
+from onevision.train.settings import Settings, read_settings
 from onevision.train.stages import STAGES, STARTS_FROM, stage_config, stage_named
-from onevision.train.start import start_network
-from onevision.train.trainer import train
+from onevision.train.start import Starts, start_network
+from onevision.train.trainer import Trainer, take
+from tests.conftest import randomise
+from tests.train.runs import MICRO, SHORT, lines
 
-SHORT = {"num_samples": 6, "batch_tokens": 1500}
+BRIEF = {"num_samples": 6, "global_batch": 3, "max_tokens": 1500}
+
+
+def trained(stage, target, starts, output, tokenizer):
+    settings = Settings(stage=stage, target=target, options=RunOptions(patience_seconds=200))
+    return run_stage(
+        settings,
+        tokenizer=tokenizer,
+        starts=Starts(previous=tuple(starts)),
+        output=output,
+        make_feed=lambda stage, processor, processes: DrawnFeed(stage, processor, seed=0),
+    )
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, tokenizer):
+def runs(tmp_path_factory):
     """All six stages, a few samples each."""
-    root = tmp_path_factory.mktemp("runs")
+    root, tokenizer = tmp_path_factory.mktemp("runs"), Tokenizer.from_directory(BUNDLED["tiny"])
     for name, stage in STAGES.items():
         starts = [root / start / "checkpoint" for start in STARTS_FROM[name]]
-        train(replace(stage, **SHORT), TINY, tokenizer=tokenizer, starts=starts, output=root / name)
+        outcome = trained(replace(stage, **BRIEF), MICRO, starts, root / name, tokenizer)
+        assert outcome.exit_code == 0
+        assert outcome.checkpoint == root / name / "checkpoint"
     return root
 
 
@@ -34,10 +57,14 @@ def weights(root, name):
 
 
 def test_the_stages_hand_over_to_one_another(runs):
-    final = inspect(runs / "onevision" / "checkpoint")
-    assert final.config == TINY
-    lines = (runs / "onevision" / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1])["samples"] >= 6
+    assert inspect(runs / "onevision" / "checkpoint").config == MICRO
+    assert [(line["step"], line["samples"]) for line in lines(runs / "onevision")] == [
+        (1, 3),
+        (2, 6),
+    ]
+    assert read_settings(runs / "onevision" / "settings.json").stage == replace(
+        STAGES["onevision"], **BRIEF
+    )
 
 
 def test_align_trains_the_projector_alone(runs):
@@ -49,9 +76,10 @@ def test_align_trains_the_projector_alone(runs):
             assert torch.equal(tensor, language[name])
 
 
-def test_the_newline_begins_after_align(runs):
-    assert "image_newline" not in weights(runs, "align")
-    assert weights(runs, "knowledge")["image_newline"].shape == (256,)
+def test_the_newline_begins_where_pictures_are_cut_into_crops(runs):
+    for name, stage in STAGES.items():
+        assert ("image_newline" in weights(runs, name)) == (stage.resolution != "one_crop")
+    assert weights(runs, "onevision")["image_newline"].shape == (32,)
 
 
 def test_later_stages_train_everything(runs):
@@ -60,17 +88,101 @@ def test_later_stages_train_everything(runs):
     assert same == {"vision_encoder.post_norm.weight", "vision_encoder.post_norm.bias"}
 
 
-def test_the_same_seed_gives_the_same_batches(tokenizer):
-    stage = stage_named("onevision")
-    processor = Processor(TINY.inputs, tokenizer)
-    (count, a), (_, b) = (
-        next(batches(stage, processor, seed=1, replicas=Replicas())) for _ in range(2)
-    )
-    assert torch.equal(a.input_ids, b.input_ids)
-    assert torch.equal(a.pixel_values, b.pixel_values)
-    assert a.input_ids.numel() <= stage.batch_tokens or count == 1
-    other = row_of(stage, processor, seed=2, index=0)
-    assert not torch.equal(row_of(stage, processor, seed=1, index=0).input_ids, other.input_ids)
+@pytest.fixture
+def feed(tokenizer):
+    processor = Processor(MICRO.inputs, tokenizer)
+    return lambda **place: DrawnFeed(SHORT, processor, **({"seed": 1} | place))
+
+
+def test_the_same_seed_gives_the_same_batches(feed):
+    for one, other in zip(next(feed().steps(5)), list(feed().steps(4))[1], strict=True):
+        assert torch.equal(one.batch.input_ids, other.batch.input_ids)
+        assert torch.equal(one.batch.pixel_values, other.batch.pixel_values)
+        assert one.samples == other.samples
+        assert one.batch.input_ids.numel() <= SHORT.max_tokens or len(one.samples) == 1
+    others = feed(seed=2).row(0)[1]
+    assert not torch.equal(feed().row(0)[1].input_ids, others.input_ids)
+
+
+def test_a_step_is_dealt_out_to_all_processes(feed):
+    def samples(share):
+        return {name for one in share for name in one.samples}
+
+    whole = samples(next(feed().steps(3)))
+    shares = [samples(next(feed(rank=rank, ranks=3).steps(3))) for rank in range(3)]
+    assert len(whole) == SHORT.global_batch
+    assert sorted(whole) == sorted(name for share in shares for name in share)
+
+
+@pytest.fixture
+def make_trainer(feed):
+    def make(feed=feed, **options):
+        network = randomise(LlavaNetwork(MICRO), std=0.05).train()
+        return Trainer(
+            SHORT,
+            make_learner(network, Processes()),
+            make_optimizer(network, SHORT),
+            feed(),
+            processes=Processes(),
+            options=RunOptions(precision="fp32", **options),
+        )
+
+    return make
+
+
+def mean_losses(trainer, share):
+    """Return the loss of every target, micro-batch by micro-batch, by the plain way."""
+    network, terms = trainer.learner.network, []
+    for batch in (one.batch for one in share):
+        visual = network.encode(batch.pixel_values, batch.layouts)
+        x = network.place(batch.input_ids, batch.visual_mask, visual)
+        hidden = network.run(x, batch.position_ids, mask=batch.mask).flatten(0, 1)
+        logits = network.head(hidden[batch.sources])
+        terms.append(F.cross_entropy(logits, batch.targets, reduction="none"))
+    return terms
+
+
+@pytest.mark.parametrize("loss_mean", ["tokens", "micro_batches"])
+def test_the_gradient_is_that_of_the_mean(make_trainer, feed, loss_mean):
+    """Of all tokens of the step; or, as the reference has it, of the means of its micro-batches."""
+    trainer, share = make_trainer(loss_mean=loss_mean), next(feed().steps(0))
+    terms = mean_losses(trainer, share)
+    assert len({len(one) for one in terms}) > 1  # otherwise both means are one
+    mean = torch.cat(terms).mean()
+    if loss_mean == "micro_batches":
+        mean = torch.stack([one.mean() for one in terms]).mean()
+    parameters = trainer.parameters
+    expected = torch.autograd.grad(mean, parameters, allow_unused=True)
+    totals, suspects = trainer._gradients(share)
+    assert totals.loss == pytest.approx(torch.cat(terms).mean().item(), rel=1e-5)
+    assert suspects == []
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        gradient = torch.zeros_like(parameter) if gradient is None else gradient
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_sources_have_losses_of_their_own(make_trainer):
+    for metrics in take(make_trainer().steps(), 3):
+        assert set(metrics.loss_per_source) <= {"scenes", "texts"}
+        low, high = min(metrics.loss_per_source.values()), max(metrics.loss_per_source.values())
+        assert low <= metrics.loss <= high
+
+
+def test_a_long_gradient_is_shortened(make_trainer):
+    trainer = make_trainer()
+    for parameter in trainer.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.parameters[0].grad += 10
+    norm = trainer._clip()
+    assert norm == pytest.approx(10 * trainer.parameters[0].numel() ** 0.5)
+    assert float(trainer.parameters[0].grad.norm()) == pytest.approx(SHORT.max_grad_norm, rel=1e-4)
+
+
+def test_too_many_skipped_steps_end_the_run(make_trainer):
+    trainer = make_trainer(max_spike=1e-9, max_skipped=2)
+    with pytest.raises(TrainingError, match="2 steps in a row were skipped.*max_spike"):
+        take(trainer.steps(), 3)
+    assert (trainer.progress.step, trainer.progress.updates) == (2, 0)
 
 
 def test_every_part_has_its_rate():
@@ -93,11 +205,16 @@ def test_every_part_has_its_rate():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
 
 
-def test_starts_that_do_not_fit_are_refused(runs, small_config):
+def test_starts_that_do_not_fit_are_refused(runs):
     with pytest.raises(ConfigError, match="stage align starts from vision and language; 0"):
-        start_network(STAGES["align"], stage_config(STAGES["align"], TINY), [])
-    other = stage_config(STAGES["knowledge"], small_config)
+        start_network(STAGES["align"], stage_config(STAGES["align"], MICRO), Starts())
+    other = replace(MICRO, vision=replace(MICRO.vision, hidden_size=32))
+    align = Starts(previous=(runs / "align" / "checkpoint",))
     with pytest.raises(ConfigError, match="does not fit this model"):
-        start_network(STAGES["knowledge"], other, [runs / "align" / "checkpoint"])
+        start_network(STAGES["knowledge"], stage_config(STAGES["knowledge"], other), align)
+    with pytest.raises(
+        ConfigError, match="stage align made it; onevision starts from single_image"
+    ):
+        start_network(STAGES["onevision"], stage_config(STAGES["onevision"], MICRO), align)
     with pytest.raises(ConfigError, match="no stage 'alining'"):
         stage_named("alining")

@@ -1,0 +1,68 @@
+"""Pretrained parts -> a network: a Qwen2 language model, a SigLIP vision encoder, as released."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from onevision.checkpoint.files import TensorFiles, find_tensors
+from onevision.checkpoint.load import TIED_HEAD
+from onevision.checkpoint.names import LMMS_LAB, Names, rename
+from onevision.errors import CheckpointError
+from onevision.model.llava import LlavaNetwork
+
+# Alone, Qwen2 has the names that it has inside of LLaVA, and SigLIP's begin at its vision model.
+ALONE = replace(LMMS_LAB, layout="released alone", vision="vision_model.")
+
+
+def load_language_model(network: LlavaNetwork, directory: Path) -> None:
+    """Fill the language model from a Qwen2 checkpoint. Raises CheckpointError."""
+    _fill(network, "language_model", directory)
+
+
+def load_vision_encoder(network: LlavaNetwork, directory: Path) -> None:
+    """Fill the vision encoder from a SigLIP checkpoint. Raises CheckpointError.
+
+    Blocks beyond the network's are left out: released models use all but the last.
+    """
+    _fill(network, "vision_encoder", directory)
+
+
+def _fill(network: LlavaNetwork, part: str, directory: Path) -> None:
+    files = find_tensors(directory)
+    names = _names(files, part, directory)
+    for name, parameter in network.get_submodule(part).named_parameters():
+        key = rename(f"{part}.{name}", names)
+        if key not in files.shapes and f"{part}.{name}" == TIED_HEAD:
+            key = rename(f"{part}.embedding.weight", names)
+        _copy(files, key, parameter, directory)
+
+
+def _names(files: TensorFiles, part: str, directory: Path) -> Names | None:
+    """Return whose names a checkpoint uses: ours, where a stage of ours made it."""
+    probes = {
+        "language_model": "language_model.norm.weight",
+        "vision_encoder": "vision_encoder.patch_embedding.weight",
+    }
+    for names in (None, ALONE, LMMS_LAB):
+        if rename(probes[part], names) in files.shapes:
+            return names
+    expected = "Qwen2" if part == "language_model" else "SigLIP"
+    raise CheckpointError(
+        f"{directory}: no {part.replace('_', ' ')} in it (for instance "
+        f"{min(files.shapes, default='nothing')}); give a released {expected} checkpoint"
+    )
+
+
+def _copy(files: TensorFiles, key: str, parameter: nn.Parameter, directory: Path) -> None:
+    if key not in files.shapes:
+        raise CheckpointError(f"{directory}: the tensor {key} is missing; fetch it again")
+    found = tuple(files.shapes[key])
+    if found != tuple(parameter.shape):
+        raise CheckpointError(
+            f"{directory}: {key} has shape {found}, this model needs {tuple(parameter.shape)}; "
+            "give the part of the same size"
+        )
+    with torch.no_grad():
+        parameter.copy_(files.read(key))

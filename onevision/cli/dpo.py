@@ -1,0 +1,100 @@
+"""`onevision dpo`: learn from pairs of answers which one is better."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onevision.cli import train_options as options
+
+if TYPE_CHECKING:
+    from onevision.inputs.processor import Processor
+    from onevision.train.feed import Feed
+    from onevision.train.parallel import Processes
+    from onevision.train.recipes import Stage
+
+
+def dpo(
+    preferences: options.PreferencesArgument,
+    start: Annotated[str, typer.Option("--from", help="'tiny', a checkpoint, or a hub id.")],
+    output: options.OutputOption,
+    root: Annotated[
+        Path | None, typer.Option(help="Where media lie; by default beside the preferences.")
+    ] = None,
+    settings: options.SetOption = None,
+    allow_change: options.AllowChangeOption = None,
+    tensorboard: options.TensorBoardOption = False,
+    wandb: options.WandbOption = None,
+) -> None:
+    """Make chosen answers likelier than rejected ones (DPO), or go on where it was stopped."""
+    from onevision.checkpoint.hub import resolve
+    from onevision.checkpoint.load import inspect
+    from onevision.cli.train_run import carry_out
+    from onevision.inputs.tokenizer import Tokenizer
+    from onevision.train.options import RunOptions
+    from onevision.train.preference import PreferenceConfig
+    from onevision.train.preference_run import PreferenceRun
+    from onevision.train.recipes import Stage
+    from onevision.train.settings import Settings, changed, divided
+    from onevision.train.stages import DPO
+    from onevision.train.start import Starts
+
+    kinds = divided(settings or [], Stage, RunOptions, PreferenceConfig)
+    stage = changed(DPO.learning_from(str(preferences)), kinds[0])
+    run_options, preference = (
+        changed(RunOptions(), kinds[1]),
+        changed(PreferenceConfig(), kinds[2]),
+    )
+    checkpoint = resolve(start)
+    target, words = inspect(checkpoint).config, Tokenizer.from_directory(checkpoint)
+
+    carry_out(
+        Settings(
+            stage=stage,
+            target=target,
+            options=run_options,
+            preference=preference,
+            starts=(str(checkpoint),),
+            tokenizer=words.name,
+        ),
+        words,
+        Starts(previous=(checkpoint,)),
+        output,
+        make_feed=partial(
+            _feed,
+            path=preferences,
+            root=root,
+            max_positions=target.language.max_positions,
+            seed=run_options.seed,
+        ),
+        allow_change=allow_change or [],
+        tensorboard=tensorboard,
+        wandb=wandb,
+        kind=PreferenceRun,
+    )
+
+
+def _feed(
+    stage: "Stage",
+    processor: "Processor",
+    processes: "Processes",
+    *,
+    path: Path,
+    root: Path | None,
+    max_positions: int,
+    seed: int,
+) -> "Feed":
+    from onevision.train.preference_data import read_preferences
+    from onevision.train.preference_feed import PreferenceFeed
+
+    return PreferenceFeed(
+        stage,
+        processor,
+        read_preferences(path, root=root, num_frames=stage.num_frames),
+        name=path.name,
+        max_positions=max_positions,
+        seed=seed,
+        rank=processes.rank,
+        ranks=processes.count,
+    )

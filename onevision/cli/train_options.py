@@ -1,0 +1,55 @@
+"""The options of the training commands, with what `--help` says of each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StageArgument = Annotated[
+    str,
+    typer.Argument(
+        help="align, knowledge, single_image or onevision; for tiny, before them: tokenizer, "
+        "vision, language."
+    ),
+]
+PreferencesArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Lines of id, image or video (a path, or a list), prompt, chosen, rejected."
+    ),
+]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The run's directory.")]
+CurriculumOption = Annotated[
+    str, typer.Option("--model", "-m", help="Whose curriculum: tiny, 0.5b, 7b, 72b.")
+]
+FromOption = Annotated[
+    list[Path] | None,
+    typer.Option("--from", help="A checkpoint of an earlier stage; repeatable."),
+]
+LanguageModelOption = Annotated[
+    Path | None, typer.Option(help="A released Qwen2, for the first stage.")
+]
+VisionEncoderOption = Annotated[
+    Path | None, typer.Option(help="A released SigLIP, for the first stage.")
+]
+MixtureOption = Annotated[
+    Path | None, typer.Option(help="What to learn from; by default the stage's own.")
+]
+TokenizerOption = Annotated[
+    Path | None,
+    typer.Option(help="A tokenizer.json; by default that of --from or --language-model."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="key=value of the stage or the run (dpo: beta, sft_weight too)."),
+]
+PlanOption = Annotated[bool, typer.Option("--plan", help="Say what it costs; train nothing.")]
+DevicesOption = Annotated[int, typer.Option(help="For --plan: how many devices.")]
+DeviceKindOption = Annotated[str, typer.Option(help="For --plan: their kind.")]
+PriceOption = Annotated[float | None, typer.Option(help="For --plan: dollars an hour and device.")]
+AllowChangeOption = Annotated[
+    list[str] | None,
+    typer.Option(help="A setting that may differ from the one the run began with."),
+]
+TensorBoardOption = Annotated[bool, typer.Option(help="Write TensorBoard's files too.")]
+WandbOption = Annotated[str | None, typer.Option(help="A project of Weights & Biases.")]

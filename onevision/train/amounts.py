@@ -1,0 +1,247 @@
+"""What a stage reads: of every source, how many samples, crops and tokens.
+
+Exact where the data are there: drawn samples and planned mixtures are counted, a few of each
+source. A published mixture without its data is *simulated*: its file says how many samples, and
+ASSUMED what a sample of each scenario is like.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from onevision.anyres import Layout, VideoLayout, plan, plan_video
+from onevision.config import InputConfig
+from onevision.data.mixture import Dataset, Scenario, num_chosen, read_datasets
+from onevision.data.order import rows_per_epoch
+from onevision.data.packing import Row
+from onevision.data.samples import SampleReader
+from onevision.errors import DataError
+from onevision.inputs.chat import IGNORE, Slot
+from onevision.inputs.processor import Outline, Processor
+from onevision.train.feed import DrawnFeed
+from onevision.train.recipes import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """What one epoch reads of one source; all but `num_samples` are means of one sample."""
+
+    name: str
+    scenario: Scenario
+    # None where nobody published a count: such a source is left out of every total.
+    num_samples: int | None
+    num_crops: float
+    visual_tokens: float
+    text_tokens: float
+    # Text tokens that carry a label.
+    labelled_tokens: float
+    # Pairs of tokens of which one sees the other: half the square of a sample's length.
+    pairs: float
+    # Whether the means are assumed, not counted.
+    simulated: bool = False
+
+    @property
+    def num_tokens(self) -> float:
+        """Mean tokens of a sample."""
+        return self.visual_tokens + self.text_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumption:
+    """What a sample is taken to be like where no data can be looked at."""
+
+    text_tokens: int
+    labelled_tokens: int
+    # How many pictures a sample shows; a video shows the stage's frames.
+    num_images: int
+    reason: str
+
+
+# Widths and heights that pictures are taken to have, with their shares. Photographs of COCO and
+# Visual Genome are 640 pixels wide, web pictures and charts about 1024, pages about A4 at 150 dpi.
+PICTURES = ((640, 480, 0.60), (1024, 768, 0.25), (1240, 1754, 0.15))
+ASSUMED: Mapping[Scenario, Assumption] = MappingProxyType(
+    {
+        "single_image": Assumption(
+            text_tokens=260,
+            labelled_tokens=180,
+            num_images=1,
+            reason="detailed captions of 150 to 200 words, mixed with short answers",
+        ),
+        "multi_image": Assumption(
+            text_tokens=220,
+            labelled_tokens=80,
+            num_images=4,
+            reason="two to six pictures and a few short questions about them",
+        ),
+        "video": Assumption(
+            text_tokens=300,
+            labelled_tokens=240,
+            num_images=0,
+            reason="captions of ShareGPT4Video's length, mixed with short answers",
+        ),
+        "text": Assumption(
+            text_tokens=700,
+            labelled_tokens=550,
+            num_images=0,
+            reason="answers of Evol-Instruct and Magpie: several hundred words",
+        ),
+    }
+)
+# With the plain template a sample is one picture and its caption.
+CAPTION = Assumption(
+    text_tokens=16, labelled_tokens=16, num_images=1, reason="alt texts and BLIP's captions"
+)
+
+
+def published_amounts(path: Path, stage: Stage, config: InputConfig) -> tuple[Amount, ...]:
+    """Simulate the sources of a mixture file without their data.
+
+    `config` is the stage's. Raises DataError for a file that cannot be read or has no scenarios.
+    """
+    return tuple(_published(dataset, stage, config) for dataset in read_datasets(path))
+
+
+def planned_amounts(reader: SampleReader, *, rows_each: int = 32) -> tuple[Amount, ...]:
+    """Count a mixture whose data are here, from the headers of some rows of every source.
+
+    The reader's mixture should hold usable rows alone. Raises DataError, InputError, MediaError.
+    """
+    amounts = []
+    parts = reader.mixture.parts
+    for number, (part, count) in enumerate(zip(parts, rows_per_epoch(reader.mixture), strict=True)):
+        if not count:
+            continue
+        some = np.linspace(0, len(part.rows) - 1, min(rows_each, len(part.rows))).astype(int)
+        outlines = [reader.fitted(number, int(row)).outline for row in part.rows[some]]
+        amounts.append(
+            _mean(
+                [_of_outline(outline) for outline in outlines],
+                name=part.dataset.name,
+                num_samples=count,
+            )
+        )
+    return tuple(amounts)
+
+
+def drawn_amounts(
+    stage: Stage, processor: Processor, *, seed: int = 0, rows_each: int = 16
+) -> tuple[Amount, ...]:
+    """Count a stage of procedural families by drawing a few samples of each."""
+    assert stage.num_samples is not None, "a stage of families says how many it draws"
+    total = sum(stage.families.values())
+    amounts = []
+    for family, weight in stage.families.items():
+        feed = DrawnFeed(replace(stage, families={family: 1.0}), processor, seed=seed)
+        drawn = [_of_row(feed.row(index)[1]) for index in range(rows_each)]
+        count = round(stage.num_samples * weight / total)
+        amounts.append(_mean(drawn, name=family, num_samples=count))
+    return tuple(amounts)
+
+
+def _published(dataset: Dataset, stage: Stage, config: InputConfig) -> Amount:
+    if dataset.scenario is None or dataset.share is not None:
+        raise DataError(
+            f"data set {dataset.name!r} needs a scenario and no share to be planned without its "
+            "data; add `scenario`, say `rows` instead of `share`, or give the data"
+        )
+    told = CAPTION if stage.template == "plain" else ASSUMED[dataset.scenario]
+    drawn = [
+        _sample(layouts, text_tokens=told.text_tokens, labelled_tokens=told.labelled_tokens)
+        for layouts in _assumed_layouts(dataset.scenario, told, stage, config)
+    ]
+    shares = [share for _, _, share in PICTURES] if len(drawn) > 1 else None
+    mean = _mean(drawn, name=dataset.name, num_samples=_published_rows(dataset), shares=shares)
+    return replace(mean, scenario=dataset.scenario, simulated=True)
+
+
+def _published_rows(dataset: Dataset) -> int | None:
+    if dataset.rows is not None:
+        return dataset.rows
+    if dataset.published_rows is None:
+        return None
+    return num_chosen(dataset.sampling_strategy, dataset.published_rows, name=dataset.name)
+
+
+def _assumed_layouts(
+    scenario: Scenario, told: Assumption, stage: Stage, config: InputConfig
+) -> list[tuple[Layout, ...]]:
+    """Return the layouts of a sample of the scenario: for each of PICTURES, or once."""
+    if scenario == "text":
+        return [()]
+    if scenario == "video":
+        return [(plan_video(num_frames=stage.num_frames, rule=config.video),)]
+    rule = config.image if told.num_images == 1 else config.multi_image
+    return [
+        (plan(width=width, height=height, rule=rule),) * told.num_images
+        for width, height, _ in PICTURES
+    ]
+
+
+def _of_outline(outline: Outline) -> Amount:
+    words = [piece for piece in outline.pieces if not isinstance(piece, Slot)]
+    return _sample(
+        outline.layouts,
+        text_tokens=sum(len(piece.ids) for piece in words),
+        labelled_tokens=sum(label != IGNORE for piece in words for label in piece.labels),
+    )
+
+
+def _of_row(row: Row) -> Amount:
+    amount = _sample(
+        row.layouts,
+        text_tokens=int((~row.visual_mask).sum()),
+        labelled_tokens=int((row.labels != IGNORE).sum()),
+    )
+    # A branch sees the shared prefix and itself: as many tokens as its position says.
+    return replace(amount, pairs=float((row.position_ids + 0.5).sum()))
+
+
+def _sample(layouts: Sequence[Layout], *, text_tokens: int, labelled_tokens: int) -> Amount:
+    visual = sum(layout.num_tokens for layout in layouts)
+    return Amount(
+        name="",
+        scenario=_scenario(layouts),
+        num_samples=1,
+        num_crops=sum(layout.num_crops for layout in layouts),
+        visual_tokens=visual,
+        text_tokens=text_tokens,
+        labelled_tokens=labelled_tokens,
+        pairs=(visual + text_tokens) ** 2 / 2,
+    )
+
+
+def _scenario(layouts: Iterable[Layout]) -> Scenario:
+    layouts = list(layouts)
+    if any(isinstance(layout, VideoLayout) for layout in layouts):
+        return "video"
+    names: tuple[Scenario, ...] = ("text", "single_image", "multi_image")
+    return names[min(len(layouts), 2)]
+
+
+def _mean(
+    samples: Sequence[Amount],
+    *,
+    name: str,
+    num_samples: int | None,
+    shares: Sequence[float] | None = None,
+) -> Amount:
+    """Average samples, all alike unless `shares` (which add up to one) weigh them."""
+    weights = shares or [1 / len(samples)] * len(samples)
+
+    def mean(column: str) -> float:
+        return sum(w * vars(s)[column] for w, s in zip(weights, samples, strict=True))
+
+    return Amount(
+        name=name,
+        scenario=samples[0].scenario,
+        num_samples=num_samples,
+        num_crops=mean("num_crops"),
+        visual_tokens=mean("visual_tokens"),
+        text_tokens=mean("text_tokens"),
+        labelled_tokens=mean("labelled_tokens"),
+        pairs=mean("pairs"),
+    )

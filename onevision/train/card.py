@@ -1,0 +1,217 @@
+"""What is known of a trained model -> its model card: Markdown with the hub's front matter.
+
+Nothing is guessed: what is not given is said to be not recorded, and no score stands without the
+command that measured it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import yaml
+
+from onevision import __version__
+from onevision.errors import ConfigError
+
+NOT_RECORDED, NOT_EVALUATED = "not recorded", "not evaluated"
+PIPELINE, LIBRARY = "image-text-to-text", "onevision"
+TAGS = ("llava-onevision", "multimodal", "vision", "video")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One data set that the model learned from."""
+
+    name: str
+    num_rows: int | None = None
+    licence: str | None = None
+    hub_id: str | None = None  # "owner/name", where the hub has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A checkpoint that the training began with."""
+
+    name: str
+    licence: str | None = None
+    hub_id: str | None = None  # "owner/name", where the hub has it
+    revision: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What the training took."""
+
+    hours: float | None = None
+    device: str | None = None
+    num_tokens: int | None = None
+    energy_kwh: float | None = None  # as a meter showed it; never an estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One measured figure, and the command that gives it again."""
+
+    value: str
+    command: str
+
+    def __post_init__(self) -> None:
+        if not self.command.strip():
+            raise ConfigError(f"score {self.value!r} has no command; give what measured it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """All that a card says. Raises ConfigError without a name, or where a hub id is none."""
+
+    name: str
+    # Of each part, as {"vision_encoder": 3_000_000}.
+    num_parameters: Mapping[str, int] = field(default_factory=dict)
+    # Of each stage, in order: its settings, as {"align": {"learning_rate": 1e-3}}.
+    stages: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    sources: Sequence[Source] = ()
+    starts: Sequence[Start] = ()
+    spent: Spent = field(default_factory=Spent)
+    # By what was asked, as {"single image, exact match": Score(...)}.
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    # What it cannot do, as Markdown.
+    limits: str | None = None
+    # As the hub spells it: "apache-2.0".
+    licence: str | None = None
+    # What --model takes: a hub id or a directory. The name, unless given.
+    model: str | None = None
+    version: str = __version__
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ConfigError("the model has no name; give one for the card's title")
+        for one in (*self.sources, *self.starts):
+            if one.hub_id is not None and one.hub_id.count("/") != 1:
+                raise ConfigError(f"hub id {one.hub_id!r} of {one.name} is not OWNER/NAME")
+
+
+def model_card(facts: ModelFacts) -> str:
+    """Write the card, as the text of a README.md."""
+    sections = {
+        "How to use it": _usage(facts),
+        "Architecture": _architecture(facts.num_parameters),
+        "Training": _training(facts.stages),
+        "Starting points": _starts(facts.starts),
+        "Data": _data(facts.sources),
+        "Cost": _cost(facts.spent),
+        "Scores": _scores(facts.scores),
+        "Limits": facts.limits or _sentence(NOT_RECORDED),
+        "Licence": facts.licence or _sentence(NOT_RECORDED),
+    }
+    body = "\n\n".join(f"## {title}\n\n{text.strip()}" for title, text in sections.items())
+    made = f"A LLaVA-OneVision model, trained with onevision {facts.version}."
+    return f"---\n{_front_matter(facts)}---\n\n# {_line(facts.name)}\n\n{made}\n\n{body}\n"
+
+
+def _front_matter(facts: ModelFacts) -> str:
+    values = {
+        "license": facts.licence and facts.licence.lower(),
+        "library_name": LIBRARY,
+        "pipeline_tag": PIPELINE,
+        "base_model": _unique(start.hub_id for start in facts.starts),
+        "datasets": _unique(source.hub_id for source in facts.sources),
+        "tags": list(TAGS),
+    }
+    known = {key: value for key, value in values.items() if value}
+    return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
+
+
+def _usage(facts: ModelFacts) -> str:
+    model = facts.model or facts.name
+    quoted = f'"{model}"' if " " in model else model
+    return (
+        f'```\nonevision ask --model {quoted} "What is this?" --image picture.jpg\n'
+        f'onevision ask --model {quoted} "What happens?" --video clip.mp4\n```'
+    )
+
+
+def _architecture(num_parameters: Mapping[str, int]) -> str:
+    if not num_parameters:
+        return _sentence(NOT_RECORDED)
+    rows = [(_words(part), f"{count:,}") for part, count in num_parameters.items()]
+    return _table(("part", "parameters"), [*rows, ("all", f"{sum(num_parameters.values()):,}")])
+
+
+def _training(stages: Mapping[str, Mapping[str, object]]) -> str:
+    """Write one column a stage and one row a setting."""
+    if not stages:
+        return _sentence(NOT_RECORDED)
+    settings = dict.fromkeys(key for stage in stages.values() for key in stage)
+    rows = [
+        (_words(key), *(_value(stage.get(key)) for stage in stages.values())) for key in settings
+    ]
+    return _table(("setting", *stages), rows)
+
+
+def _starts(starts: Sequence[Start]) -> str:
+    if not starts:
+        return _sentence(NOT_RECORDED)
+    rows = [
+        (start.name, _value(start.hub_id), _value(start.revision), _value(start.licence))
+        for start in starts
+    ]
+    return _table(("checkpoint", "on the hub", "revision", "licence"), rows)
+
+
+def _data(sources: Sequence[Source]) -> str:
+    if not sources:
+        return _sentence(NOT_RECORDED)
+    rows = [(source.name, _value(source.num_rows), _value(source.licence)) for source in sources]
+    return _table(("source", "rows", "licence"), rows)
+
+
+def _cost(spent: Spent) -> str:
+    rows = [
+        ("hours", _value(spent.hours)),
+        ("device", _value(spent.device)),
+        ("tokens", _value(spent.num_tokens)),
+        ("energy (kWh, measured)", _value(spent.energy_kwh)),
+    ]
+    return _table(("", "spent"), rows)
+
+
+def _scores(scores: Mapping[str, Score]) -> str:
+    if not scores:
+        return _sentence(NOT_EVALUATED)
+    rows = [(what, score.value, f"`{score.command}`") for what, score in scores.items()]
+    return _table(("what", "score", "measured by"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_line(cell) for cell in line)} |" for line in lines)
+
+
+def _line(text: str) -> str:
+    """Return text that stays in its cell or title: one line, no column marks."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return NOT_RECORDED
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(one)}" for key, one in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_value(one) for one in value)
+    return str(value)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _sentence(words: str) -> str:
+    return words.capitalize() + "."
+
+
+def _unique(names: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(name for name in names if name is not None))

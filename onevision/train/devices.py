@@ -1,0 +1,60 @@
+"""The kinds of devices that a run can be planned for: speed, memory, price."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from onevision.errors import ConfigError
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceKind:
+    """One kind of device."""
+
+    name: str
+    # Dense bf16 matrix products, operations a second, by the maker's data sheet; of the CPU, as
+    # measured.
+    peak_flops: float
+    # Bytes that a process can have.
+    memory_bytes: int
+    # US dollars for one device and hour. ASSUMPTION: about what clouds asked in 2026; prices
+    # differ by a factor of three between them.
+    price_per_hour: float
+
+    def __post_init__(self) -> None:
+        if not (self.peak_flops > 0 and self.memory_bytes > 0 and self.price_per_hour >= 0):
+            raise ConfigError(
+                f"device {self.name}: speed and memory must be above 0, price 0 or up"
+            )
+
+
+def _kind(name: str, *, tflops: float, gib: float, price: float) -> DeviceKind:
+    return DeviceKind(
+        name=name, peak_flops=tflops * 1e12, memory_bytes=int(gib * GIB), price_per_hour=price
+    )
+
+
+DEVICES: Mapping[str, DeviceKind] = MappingProxyType(
+    {
+        kind.name: kind
+        for kind in (
+            _kind("h200", tflops=989, gib=139, price=3.50),
+            _kind("h100", tflops=989, gib=79, price=2.80),
+            _kind("a100-80gb", tflops=312, gib=79, price=1.80),
+            _kind("a100-40gb", tflops=312, gib=39, price=1.30),
+            _kind("l40s", tflops=362, gib=44, price=1.00),
+            _kind("rtx4090", tflops=165, gib=23.5, price=0.45),
+            _kind("cpu", tflops=0.9, gib=16, price=0.10),  # two cores with avx512_bf16
+        )
+    }
+)
+
+
+def device_named(name: str, *, price_per_hour: float | None = None) -> DeviceKind:
+    """Return a kind of device, at another price if one is given. Raises ConfigError."""
+    if name not in DEVICES:
+        raise ConfigError(f"no device {name!r}; expected one of {', '.join(DEVICES)}")
+    kind = DEVICES[name]
+    return kind if price_per_hour is None else replace(kind, price_per_hour=price_per_hour)

@@ -1,0 +1,120 @@
+"""Crops -> what a frozen vision encoder makes of them, computed once and kept on the disk.
+
+    features/<digest of the encoder's weights>-<type of its arithmetic>/
+        3f/3f9c...safetensors     patch features of one crop, by the digest of its pixels
+
+What is read again is what was computed, to the last bit. A crop's features depend a little, in
+rounding, on the crops that were encoded with it, so a run with kept features equals one without up
+to rounding. One crop of the published models takes 3.4 MB in fp32.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from onevision.errors import ConfigError
+from onevision.train.options import RunOptions
+from onevision.train.recipes import Stage
+
+FEATURES = "features"  # of the one tensor in a file
+
+
+def keep_features(
+    encoder: nn.Module, stage: Stage, options: RunOptions, *, warn: Callable[[str], object]
+) -> None:
+    """Let the encoder compute each crop once, if the options name a directory for it.
+
+    Raises ConfigError where the encoder learns, or is divided among processes.
+    """
+    if options.features is None:
+        return
+    if "vision_encoder" in stage.trainable:
+        raise ConfigError(
+            f"features can be kept of a frozen vision encoder, but stage {stage.name} trains it; "
+            "leave out `features`"
+        )
+    if options.sharing == "shard":
+        raise ConfigError(
+            "features cannot be kept with sharing=shard, where all processes encode together; "
+            "take sharing=replicate, or leave out `features`"
+        )
+    store = FeatureStore(Path(options.features), encoder, warn=warn)
+    compute = encoder.forward
+
+    def forward(pixel_values: Tensor) -> Tensor:
+        with torch.no_grad():
+            return store.encode(pixel_values, compute)
+
+    encoder.forward = forward
+
+
+class FeatureStore:
+    """The features of one encoder. Its weights are read at the first crop, and stay."""
+
+    def __init__(
+        self, directory: Path, encoder: nn.Module, *, warn: Callable[[str], object]
+    ) -> None:
+        self.directory, self.encoder, self.warn = directory, encoder, warn
+        self.digest: str | None = None
+        self.full = False  # whether the disk has refused a file
+
+    def encode(self, pixel_values: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return patch features [N, P, C] of crops [N, 3, H, W]; `compute` makes those missing."""
+        home = self._home(pixel_values.device.type)
+        paths = [home / key[:2] / f"{key}.safetensors" for key in map(_digest, pixel_values.cpu())]
+        found = [_read(path) for path in paths]
+        missing = [number for number, one in enumerate(found) if one is None]
+        if missing:
+            made = compute(pixel_values[missing])  # [M, P, C]
+            for number, features in zip(missing, made, strict=True):
+                found[number] = features
+                self._write(features, paths[number])
+        kept = [one.to(pixel_values.device) for one in found if one is not None]
+        return torch.stack(kept)
+
+    def _home(self, device: str) -> Path:
+        """Return where features of these weights in the arithmetic at hand lie."""
+        if self.digest is None:
+            told = hashlib.blake2b(digest_size=16)
+            for parameter in self.encoder.parameters():
+                told.update(_digest(parameter.detach().cpu()).encode())
+            self.digest = told.hexdigest()
+        low = torch.is_autocast_enabled(device)
+        kind = torch.get_autocast_dtype(device) if low else next(self.encoder.parameters()).dtype
+        return self.directory / f"{self.digest}-{str(kind).removeprefix('torch.')}"
+
+    def _write(self, features: Tensor, path: Path) -> None:
+        """Write a file whole; several processes may write the same."""
+        if self.full:
+            return
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({FEATURES: features.cpu().contiguous()}, partial)
+            partial.replace(path)
+        except (OSError, SafetensorError) as error:
+            self.full = True
+            with suppress(OSError):
+                partial.unlink()
+            self.warn(f"{self.directory}: no more features are kept ({error}); training goes on")
+
+
+def _read(path: Path) -> Tensor | None:
+    """Return what a file holds; None where there is none, or it is damaged."""
+    try:
+        return load_file(path)[FEATURES]
+    except (OSError, SafetensorError, KeyError):
+        return None
+
+
+def _digest(tensor: Tensor) -> str:
+    told = hashlib.blake2b(f"{tensor.dtype} {tuple(tensor.shape)}".encode(), digest_size=16)
+    told.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return told.hexdigest()

@@ -1,0 +1,95 @@
+"""A trainer -> the tensors of a snapshot, and back, on any number of processes."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from onevision.errors import CheckpointError
+from onevision.train.parallel import first_row, own_rows
+from onevision.train.snapshots import (
+    Shard,
+    SnapshotReader,
+    Writer,
+    read_state,
+    write_snapshot,
+)
+
+if TYPE_CHECKING:
+    from onevision.train.trainer import Trainer
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def snapshot(trainer: "Trainer", directory: Path) -> Path:
+    """Write everything a trainer holds; every process calls it. Raises OSError."""
+    shards: dict[str, Shard] = {}
+    for name, tensor in _tensors(trainer).items():
+        shard = own_rows(tensor)
+        if shard is not None:
+            shards[name] = shard
+    processes = trainer.processes
+    shards[f"rng/{processes.rank}"] = Shard(rows=torch.get_rng_state())
+    if processes.device.type == "cuda":
+        shards[f"cuda_rng/{processes.rank}"] = Shard(rows=torch.cuda.get_rng_state())
+    return write_snapshot(
+        directory,
+        trainer.progress.step,
+        shards,
+        {"progress": asdict(trainer.progress)},
+        writer=Writer(rank=processes.rank, ranks=processes.count, all_well=processes.all_well),
+    )
+
+
+def restore(trainer: "Trainer", path: Path) -> None:
+    """Fill a trainer's weights, moments and random streams. Raises CheckpointError."""
+    reader = SnapshotReader(path)
+    tensors = _tensors(trainer)
+    saved = {name for name in reader.names() if not name.split("/")[0].endswith("rng")}
+    if saved != tensors.keys():
+        odd = min(saved ^ tensors.keys())
+        raise CheckpointError(
+            f"{path}: {'it lacks' if odd in tensors else 'this run does not know'} {odd}; "
+            "another model or other trainable parts made it"
+        )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            _fill(tensor, name, reader)
+    updates = read_state(path)["progress"]["updates"]
+    for state in trainer.optimizer.state.values():
+        state["step"].fill_(updates)
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    if f"rng/{rank}" in reader.names():
+        torch.set_rng_state(reader.rows(f"rng/{rank}"))
+    if f"cuda_rng/{rank}" in reader.names() and torch.cuda.is_available():
+        torch.cuda.set_rng_state(reader.rows(f"cuda_rng/{rank}"))
+
+
+def _tensors(trainer: "Trainer") -> dict[str, Tensor]:
+    """Name every weight, bases in int8 too, and the two moments of every weight that learns."""
+    parameters = dict(trainer.learner.network.named_parameters())
+    tensors: dict[str, Tensor] = {f"weight/{name}": p for name, p in parameters.items()}
+    tensors |= {f"buffer/{name}": b for name, b in trainer.learner.network.named_buffers()}
+    for name, parameter in parameters.items():
+        state = trainer.optimizer.state.get(parameter, {})
+        tensors |= {f"{kind}/{name}": state[kind] for kind in MOMENTS if kind in state}
+    return tensors
+
+
+def _fill(tensor: Tensor, name: str, reader: SnapshotReader) -> None:
+    if isinstance(tensor, DTensor):
+        local = tensor.to_local()
+        rows = reader.rows(name, first=first_row(tensor), count=len(local))
+        local.copy_(rows)
+        return
+    rows = reader.rows(name)
+    if rows.shape != tensor.shape:
+        raise CheckpointError(
+            f"{reader.snapshot}: {name} has shape {tuple(rows.shape)}, this run needs "
+            f"{tuple(tensor.shape)}; another model made it"
+        )
+    tensor.copy_(rows)

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# The paper's four stages (arXiv 2408.03326, table 1) for one size; runs/onevision_*.sh call it.
+#
+#     runs/published.sh SIZE OUTPUT [options of `onevision train`...]
+#
+#     LANGUAGE_MODEL, VISION_ENCODER    directories: Qwen2-Instruct and SigLIP-so400m, as released
+#     DATA                              a directory with align.yaml, knowledge.yaml, ... that say
+#                                       where the records lie; mixtures/ has them without
+#     TORCHRUN                          how processes are started, for instance on several machines
+#     PLAN=1                            say what each stage takes, train nothing
+#     ONEVISION_DRY_RUN=1               the same stages of the bundled tiny model, on 16 samples
+set -euo pipefail
+cd "$(dirname "$0")/.."
+size="$1" out="$2" options=("${@:3}")
+
+if [[ "${ONEVISION_DRY_RUN:-0}" == 1 ]]; then
+    size=tiny
+    LANGUAGE_MODEL=onevision/assets/tiny
+    VISION_ENCODER=onevision/assets/tiny
+    TORCHRUN=".venv/bin/torchrun --nproc-per-node 2"
+    options=(--tokenizer onevision/assets/tiny/tokenizer.json)
+    options+=(--set num_samples=16 --set global_batch=8)
+fi
+
+if [[ "${PLAN:-0}" != 1 ]]; then
+    : "${LANGUAGE_MODEL:?name the directory of Qwen2-Instruct}"
+    : "${VISION_ENCODER:?name the directory of SigLIP-so400m}"
+fi
+
+stage() { # NAME, WHERE IT STARTS...
+    local name="$1" where=("${@:2}") launch data=()
+    read -ra launch <<< "${TORCHRUN:-.venv/bin/torchrun --nproc-per-node gpu} -m onevision"
+    if [[ "${PLAN:-0}" == 1 ]]; then
+        launch=(.venv/bin/onevision)
+        where=(--plan)
+    fi
+    if [[ "$size" != tiny ]]; then # which draws its samples
+        data=(--mixture "${DATA:-mixtures}/$name.yaml")
+    fi
+    "${launch[@]}" train "$name" --model "$size" "${data[@]}" --output "$out/$name" \
+        "${where[@]}" "${options[@]}"
+}
+
+stage align \
+    --language-model "${LANGUAGE_MODEL:-}" --vision-encoder "${VISION_ENCODER:-}"
+stage knowledge --from "$out/align/checkpoint"
+stage single_image --from "$out/knowledge/checkpoint"
+stage onevision --from "$out/single_image/checkpoint"

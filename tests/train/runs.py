@@ -1,0 +1,334 @@
+"""Short runs in processes of their own, which may be killed, and what they leave behind.
+
+A process that has imported everything and trained nothing forks every run, so that none pays for
+the imports again.
+"""
+
+import hashlib
+import json
+import multiprocessing as mp
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from onevision.anyres import AnyRes, SingleCrop, VideoRule
+from onevision.checkpoint.hub import BUNDLED
+from onevision.config import InputConfig, LanguageConfig, ModelConfig, VisionConfig
+from onevision.data.mixture import open_mixture
+from onevision.data.plan import make_plan
+from onevision.data.samples import SampleReader
+from onevision.errors import OneVisionError
+from onevision.inputs.tokenizer import Tokenizer
+from onevision.train import finish
+from onevision.train.feed import DrawnFeed, Feed
+from onevision.train.mixture_feed import MixtureFeed
+from onevision.train.options import RunOptions
+from onevision.train.recipes import Stage
+from onevision.train.run import Reports, run_stage
+from onevision.train.settings import Settings
+from onevision.train.snapshots import SnapshotReader, snapshots
+from onevision.train.start import Starts
+
+PATIENCE_SECONDS = 90.0
+CROP = {"crop_size": 56, "patch_size": 14}
+# Crops of 4 x 4 patches and toy widths; some rows do not divide by 2 or 4.
+MICRO = ModelConfig(
+    vision=VisionConfig(
+        hidden_size=16, intermediate_size=30, num_layers=2, num_heads=2, image_size=56
+    ),
+    language=LanguageConfig(
+        vocab_size=4099,
+        hidden_size=32,
+        intermediate_size=50,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        max_positions=2048,
+    ),
+    inputs=InputConfig(
+        image=AnyRes(**CROP), multi_image=SingleCrop(**CROP), video=VideoRule(**CROP),
+        image_token_id=3,
+    ),
+)  # fmt: skip
+# Pictures and text, twelve steps of four samples.
+SHORT = Stage(
+    name="short",
+    resolution="one_crop",
+    families={"scenes": 0.6, "texts": 0.4},
+    num_samples=48,
+    max_questions=1,
+    global_batch=4,
+    max_tokens=400,
+    learning_rate=3e-3,
+    vision_learning_rate=1e-3,
+    warmup=0.1,
+)
+OPTIONS = RunOptions(precision="fp32", save_steps=3, keep=3, patience_seconds=PATIENCE_SECONDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a run is told."""
+
+    output: Path
+    stage: Stage = SHORT
+    options: RunOptions = OPTIONS
+    target: ModelConfig = MICRO
+    allow_change: tuple[str, ...] = ()
+    # What stands between the run and its feed; a function of a module.
+    spoil: Callable[[Feed], Feed] | None = None
+    # What happens in the process before its run.
+    before: Callable[[], object] | None = None
+    # Steps after which it gets SIGTERM.
+    stop_after: int | None = None
+    # What to do in place of training.
+    act: Callable[["Told"], object] | None = None
+
+    def but(self, **changes) -> "Told":
+        """Return it with other fields; those of the options are known by their names."""
+        own = {k: changes.pop(k) for k in list(changes) if k in Told.__dataclass_fields__}
+        return replace(self, **{"options": replace(self.options, **changes)} | own)
+
+
+def run(told: Told) -> int:
+    """Train in this process; returns its exit code."""
+    lines = 0
+
+    def step(line: dict[str, object]) -> None:
+        nonlocal lines
+        lines += 1
+        if lines == told.stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    reports = Reports(step=step, warn=lambda text: _say(f"warning: {text}"))
+    return run_stage(settings_of(told), **arguments(told), reports=reports).exit_code
+
+
+def settings_of(told: Told) -> Settings:
+    """Return the settings of a run."""
+    return Settings(stage=told.stage, target=told.target, options=told.options)
+
+
+def arguments(told: Told) -> dict:
+    """Return what a run needs beside its settings."""
+
+    def make_feed(stage, processor, processes) -> Feed:
+        place = {"seed": told.options.seed, "rank": processes.rank, "ranks": processes.count}
+        if stage.mixture is None:
+            feed = DrawnFeed(stage, processor, **place)
+        else:
+            reader = SampleReader(
+                mixture=open_mixture(Path(stage.mixture), seed=told.options.seed),
+                processor=processor,
+                max_tokens=stage.max_tokens,
+            )
+            plan = make_plan(reader, num_workers=0)
+            place |= {"num_workers": told.options.num_workers, "quarantine": told.output}
+            feed = MixtureFeed(stage, reader, plan, **place)
+        return told.spoil(feed) if told.spoil else feed
+
+    return {
+        "tokenizer": Tokenizer.from_directory(BUNDLED["tiny"]),
+        "starts": Starts(),
+        "output": told.output,
+        "make_feed": make_feed,
+        "allow_change": told.allow_change,
+    }
+
+
+@dataclass
+class Child:
+    """A process of a run."""
+
+    pid: int
+    log: Path
+    nursery: "Nursery"
+    code: int | None = None
+
+    def ended(self) -> bool:
+        """Whether it is over; `code` is its exit code then, or minus the signal's number."""
+        if self.code is None:
+            self.code = self.nursery.ask("poll", self.pid)
+        return self.code is not None
+
+    def wait(self, timeout: float = PATIENCE_SECONDS) -> int:
+        """Return the exit code; a process that does not end is a failure."""
+        end = time.monotonic() + timeout
+        while not self.ended():
+            assert time.monotonic() < end, f"still running:\n{self.said}"
+            time.sleep(0.005)
+        assert self.code is not None
+        return self.code
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, unless it is over."""
+        if not self.ended():
+            os.kill(self.pid, number)
+
+    @property
+    def said(self) -> str:
+        """What it has printed."""
+        return self.log.read_text()
+
+
+@dataclass
+class Nursery:
+    """Forks runs; use it as a context."""
+
+    logs: Path
+    children: list[Child] = field(default_factory=list)
+
+    def __enter__(self) -> "Nursery":
+        context = mp.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, self.logs / "cache"))
+        self.process.start()
+        theirs.close()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.pipe.close()
+        self.process.join()
+
+    def ask(self, *request: object) -> int | None:
+        """Send a request and wait for its answer."""
+        self.pipe.send(request)
+        return self.pipe.recv()
+
+    def start(self, told: Told, ranks: int = 1) -> list[Child]:
+        """Start the processes of a run."""
+        port, started = free_port(), []
+        for rank in range(ranks):
+            log = self.logs / f"{len(self.children)}.log"
+            pid = self.ask("start", told, rank, ranks, port, log)
+            assert pid is not None
+            self.children.append(Child(pid=pid, log=log, nursery=self))
+            started.append(self.children[-1])
+        return started
+
+    def train(self, told: Told, ranks: int = 1, *, code: int = 0) -> str:
+        """Run to the end and return what the first process said; all must end with `code`."""
+        with killed_at_last(self.start(told, ranks)) as children:
+            codes = [child.wait() for child in children]
+            assert codes == [code] * ranks, "\n".join(child.said for child in children)
+        return children[0].said
+
+
+@contextmanager
+def killed_at_last(children: Sequence[Child]):
+    """Let no process outlive a block."""
+    try:
+        yield children
+    finally:
+        for child in children:
+            child.send(signal.SIGKILL)
+            child.wait()
+
+
+def free_port() -> int:
+    """Return a port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def tensors(output: Path, number: int = -1) -> dict[str, str]:
+    """Return the SHA-256 of every weight and moment in a snapshot, put together whole."""
+    reader = SnapshotReader(snapshots(output)[number])
+    return {
+        name: hashlib.sha256(reader.rows(name).numpy().tobytes()).hexdigest()
+        for name in reader.names()
+        if not name.startswith("rng/")
+    }
+
+
+def lines(output: Path) -> list[dict]:
+    """Return the lines of metrics.jsonl."""
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(output: Path) -> list[tuple[int, str]]:
+    """Return number and exact loss of every line of metrics.jsonl."""
+    return [(line["step"], float(line["loss"]).hex()) for line in lines(output)]
+
+
+def loss_values(output: Path) -> list[float]:
+    """Return the losses of metrics.jsonl."""
+    return [line["loss"] for line in lines(output)]
+
+
+def left(output: Path) -> tuple[dict[str, str], list[tuple[int, str]]]:
+    """Return all that two runs must have in common."""
+    return tensors(output), losses(output)
+
+
+def wait_for_line(output: Path, number: int) -> None:
+    """Wait until a run has ended so many steps."""
+    end, path = time.monotonic() + PATIENCE_SECONDS, output / "metrics.jsonl"
+    while not path.is_file() or path.read_bytes().count(b"\n") < number:
+        assert time.monotonic() < end, f"{path} has no line {number}"
+        time.sleep(0.005)
+
+
+def _serve(pipe: Connection, cache: Path) -> None:
+    os.environ["ONEVISION_CACHE"] = str(cache)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    running: dict[int, None] = {}
+    while True:
+        try:
+            kind, *given = pipe.recv()
+        except EOFError:
+            break
+        if kind == "start":
+            pid = os.fork()
+            if pid == 0:
+                pipe.close()
+                _run(*given)
+            running[pid] = None
+            pipe.send(pid)
+        else:
+            pid, status = os.waitpid(given[0], os.WNOHANG)
+            running.pop(pid, None)
+            pipe.send(os.waitstatus_to_exitcode(status) if pid else None)
+    for pid in running:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _run(told: Told, rank: int, ranks: int, port: int, log: Path) -> None:
+    """Train in a fork, and end."""
+    code = 70  # of a bug
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        sys.stdout = sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        torch.set_num_threads(1)
+        finish.write_curves = lambda output: None  # drawn a hundred times for nothing otherwise
+        if told.before is not None:
+            told.before()
+        code = run(told) if told.act is None else told.act(told) or 0
+    except OneVisionError as error:
+        _say(f"error: {error}")
+        code = 1
+    except BaseException:  # noqa: BLE001 a fork must end here, whatever happens
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,188 @@
+"""A run with adapters: what learns, what is kept, and what is written at its end."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from onevision.checkpoint.load import inspect, load_network
+from onevision.checkpoint.save import save
+from onevision.errors import ConfigError
+from onevision.generate.answer import load
+from onevision.model.llava import LlavaNetwork
+from onevision.train.adapter_files import load_adapter
+from onevision.train.feed import DrawnFeed
+from onevision.train.lora import merge
+from onevision.train.optim import freeze_what_stays
+from onevision.train.options import RunOptions
+from onevision.train.recipes import Stage
+from onevision.train.run import Reports, run_stage
+from onevision.train.settings import Settings, changed, difference
+from onevision.train.snapshots import SnapshotReader, snapshots
+from onevision.train.start import Starts
+from tests.conftest import randomise
+
+STAGE = Stage(
+    name="tuned",
+    families={"scenes": 1.0},
+    num_samples=12,
+    max_questions=1,
+    global_batch=3,
+    max_tokens=600,
+    learning_rate=1e-2,
+    vision_learning_rate=1e-2,
+)
+LORA = RunOptions(
+    precision="fp32", save_steps=2, keep=9, lora_rank=2, lora_alpha=4, lora_dropout=0.1
+)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, micro_config, tokenizer):
+    """A checkpoint with random weights."""
+    path = tmp_path_factory.mktemp("start") / "checkpoint"
+    save(randomise(LlavaNetwork(micro_config), std=0.1), micro_config, tokenizer, path)
+    return path
+
+
+@pytest.fixture
+def train(start, micro_config, tokenizer):
+    """Return a function that runs the stage in a directory, and its outcome."""
+
+    def train(output, *, options=LORA, stage=STAGE, starts=None, stop_after=None, warned=None):
+        def step(line):
+            if line["step"] == stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def make_feed(stage, processor, processes):
+            return DrawnFeed(stage, processor, seed=0, rank=processes.rank, ranks=processes.count)
+
+        return run_stage(
+            Settings(stage=stage, target=micro_config, options=options),
+            tokenizer=tokenizer,
+            starts=starts or Starts(previous=(start,)),
+            output=output,
+            make_feed=make_feed,
+            reports=Reports(step=step, warn=[].append if warned is None else warned.append),
+        )
+
+    return train
+
+
+def weights(path):
+    return load_network(inspect(path), dtype=torch.float32).state_dict()
+
+
+def last_tensors(output):
+    reader = SnapshotReader(snapshots(output)[-1])
+    return {name: reader.rows(name) for name in reader.names()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_adapters_learn_and_the_parts_without_any(train, start, tmp_path):
+    train(tmp_path / "run")
+    before, after = weights(start), weights(tmp_path / "run" / "checkpoint")
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    moved = before.keys() - still
+    assert {name.partition(".")[0] for name in moved} == {
+        *("vision_encoder", "projector", "image_newline", "language_model")
+    }
+    below = {name for name in moved if name.startswith("language_model")}
+    assert all(".blocks." in name and name.endswith(".weight") for name in below)
+    assert not any("norm" in name for name in below)
+    assert {"language_model.embedding.weight", "language_model.norm.weight"} <= still
+
+
+def test_a_stage_that_trains_the_adapted_part_alone_moves_nothing_else(train, start, tmp_path):
+    stage = replace(STAGE, trainable=("language_model",), vision_learning_rate=None)
+    train(tmp_path / "run", stage=stage)
+    before, after = weights(start), weights(tmp_path / "run" / "checkpoint")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name.partition(".")[0] for name in moved} == {"language_model", "image_newline"}
+
+
+def test_frozen_bases_have_no_moments(train, tmp_path):
+    train(tmp_path / "run")
+    names = last_tensors(tmp_path / "run")
+    language = [n for n in names if n.startswith("exp_avg/language_model")]
+    assert language and all(n.endswith(("lora_a", "lora_b")) for n in language)
+    assert any(name.startswith("exp_avg/projector.") for name in names)
+
+
+@pytest.mark.parametrize("base", ["full", "int8"])
+def test_a_resumed_run_ends_with_the_same_bits(train, tmp_path, base):
+    options = replace(LORA, lora_base=base)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(whole, options=options)
+    assert train(cut, options=options, stop_after=2).checkpoint is None
+    train(cut, options=options)
+    assert same(last_tensors(whole), last_tensors(cut))
+    assert same(weights(whole / "checkpoint"), weights(cut / "checkpoint"))
+    held = [name for name in last_tensors(cut) if name.startswith("buffer/")]
+    assert bool(held) == (base == "int8")
+
+
+@pytest.mark.parametrize("base", ["full", "int8"])
+def test_the_adapter_on_its_base_is_the_checkpoint(train, start, tmp_path, base):
+    train(tmp_path / "run", options=replace(LORA, lora_base=base))
+    network = load_network(inspect(start), dtype=torch.float32)
+    config = load_adapter(network, tmp_path / "run" / "adapter", base=base)
+    assert (config.rank, config.alpha, config.dropout) == (2, 4, 0.1)
+    merge(network)
+    merged = weights(tmp_path / "run" / "checkpoint")
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, merged[name], atol=1e-6, rtol=1e-6)
+    told = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    assert told["base_model_name_or_path"] == str(start)
+
+
+def test_the_merged_checkpoint_answers(train, tmp_path):
+    outcome = train(tmp_path / "run")
+    assert load(outcome.checkpoint).config.language.num_layers == 2
+
+
+def test_without_adapters_no_adapter_is_written(train, tmp_path):
+    train(tmp_path / "run", options=replace(LORA, lora_rank=0))
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
+def test_adapters_that_do_not_fit_are_refused(train, tmp_path):
+    frozen = replace(STAGE, trainable=("projector", "language_model"), vision_learning_rate=None)
+    both = replace(LORA, lora_parts=("language_model", "vision_encoder"))
+    with pytest.raises(ConfigError, match="lora_parts names vision_encoder, which stage tuned"):
+        train(tmp_path / "run", stage=frozen, options=both)
+    with pytest.raises(ConfigError, match="adapters lie on one checkpoint, but 0 were given"):
+        train(tmp_path / "run", starts=Starts())
+    with pytest.raises(ConfigError, match=r"LoraConfig.alpha is 0"):
+        RunOptions(lora_rank=2, lora_alpha=0)
+    with pytest.raises(ConfigError, match="lora_rank is -1; expected 0 or more"):
+        RunOptions(lora_rank=-1)
+
+
+def test_settings_can_be_written_on_a_command_line(micro_config):
+    options = changed(
+        RunOptions(),
+        ["lora_rank=8", "lora_parts=language_model,vision_encoder", "lora_base=int8"],
+    )
+    assert options.lora is not None
+    assert (options.lora.rank, options.lora.base) == (8, "int8")
+    assert options.lora.parts == ("language_model", "vision_encoder")
+    with pytest.raises(ConfigError, match="lora_base is 'int4'; expected one of full, int8"):
+        changed(RunOptions(), ["lora_base=int4"])
+    old = Settings(stage=STAGE, target=micro_config, options=RunOptions())
+    assert difference(old, replace(old, options=replace(old.options, lora_rank=8))) == [
+        "lora_rank: 0 -> 8"
+    ]
+
+
+def test_parts_learn_as_the_stage_says(micro_config):
+    network = LlavaNetwork(micro_config)
+    freeze_what_stays(network, STAGE)
+    assert network.image_newline is not None and network.image_newline.requires_grad
+    assert not network.vision_encoder.post_norm.weight.requires_grad

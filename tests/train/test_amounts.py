@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from onevision.data.mixture import open_mixture
+from onevision.data.samples import SampleReader
+from onevision.errors import DataError
+from onevision.inputs.processor import Processor
+from onevision.known_models import ONEVISION_7B, TINY
+from onevision.train.amounts import drawn_amounts, planned_amounts, published_amounts
+from onevision.train.cost import plan_training
+from onevision.train.devices import device_named
+from onevision.train.stages import CURRICULA, stage_config, stage_named
+
+MIXTURES = Path(__file__).parents[2] / "mixtures"
+KNOWLEDGE = stage_named("knowledge", "7b")
+
+
+def test_published_mixtures_are_simulated():
+    totals = {}
+    for stage in CURRICULA["7b"].values():
+        config = stage_config(stage, ONEVISION_7B)
+        read = published_amounts(MIXTURES / stage.mixture, stage, config.inputs)
+        plan_ = plan_training(stage, ONEVISION_7B, read, kind=device_named("h100"))
+        totals[stage.name] = (plan_.num_samples, plan_.num_steps, len(plan_.uncounted))
+        assert plan_.simulated
+    assert totals == {
+        "align": (558_000, 1090, 0),
+        "knowledge": (4_071_000, 15903, 0),
+        "single_image": (3_240_291, 12658, 0),
+        "onevision": (1_962_810, 7668, 4),
+    }
+
+
+def test_simulated_samples_climb_the_ladder():
+    def mean(stage, scenario):
+        stage = stage_named(stage, "7b")
+        inputs = stage_config(stage, ONEVISION_7B).inputs
+        read = published_amounts(MIXTURES / stage.mixture, stage, inputs)
+        return next(one for one in read if one.scenario == scenario)
+
+    align = mean("align", "single_image")
+    assert (align.num_crops, align.visual_tokens, align.text_tokens) == (1, 729, 16)
+    knowledge, onevision = (mean(s, "single_image") for s in ("knowledge", "onevision"))
+    assert 729 < knowledge.visual_tokens < onevision.visual_tokens <= 8765
+    # The mean of squares is at least the square of the mean.
+    assert onevision.pairs > onevision.num_tokens**2 / 2
+    video = mean("onevision", "video")
+    assert (video.num_crops, video.visual_tokens) == (32, 32 * 196 + 1)
+    assert mean("onevision", "multi_image").visual_tokens == 4 * 730
+    assert mean("onevision", "text").visual_tokens == 0
+
+
+def test_a_mixture_without_scenarios_cannot_be_simulated(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("datasets:\n  - json_path: mine.json\n")
+    with pytest.raises(DataError, match=r"'mine\.json' needs a scenario and no share"):
+        published_amounts(path, KNOWLEDGE, ONEVISION_7B.inputs)
+
+
+def test_drawn_samples_are_counted(tokenizer):
+    stage = stage_named("onevision")
+    read = drawn_amounts(stage, Processor(TINY.inputs, tokenizer), rows_each=4)
+    assert {one.name: one.num_samples for one in read} == {
+        "scenes": 4800,
+        "pairs": 5600,
+        "clips": 5120,
+        "texts": 480,
+    }
+    scenes, pairs, clips, texts = read
+    assert (scenes.scenario, pairs.scenario, clips.scenario) == (
+        "single_image",
+        "multi_image",
+        "video",
+    )
+    assert texts.num_crops == 0
+    assert scenes.visual_tokens >= 49
+    # Branches share their prefix and do not see each other.
+    assert scenes.pairs < scenes.num_tokens**2 / 2
+    plan_ = plan_training(stage, TINY, read, kind=device_named("cpu"))
+    assert (plan_.num_steps, plan_.simulated, plan_.fits) == (500, False, True)
+
+
+def test_planned_mixtures_are_counted(tmp_path, monkeypatch, picture, micro_config, tokenizer):
+    monkeypatch.setenv("ONEVISION_CACHE", str(tmp_path / "cache"))
+    picture(50, 50).save(tmp_path / "a.png")
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A thing."}]
+    records = [{"id": str(n), "image": "a.png", "conversations": turns} for n in range(7)]
+    (tmp_path / "mine.json").write_text(json.dumps(records))
+    reader = SampleReader(
+        mixture=open_mixture(tmp_path / "mine.json"),
+        processor=Processor(micro_config.inputs, tokenizer),
+        max_tokens=400,
+    )
+    (read,) = planned_amounts(reader, rows_each=3)
+    example = reader.processor.example(reader.fitted(0, 0).outline)
+    assert read.num_samples == 7
+    assert read.num_tokens == pytest.approx(len(example.input_ids))
+    assert read.visual_tokens == pytest.approx(int(example.visual_mask.sum()))
+    assert read.labelled_tokens == pytest.approx(int((example.labels != -100).sum()))
+    assert (read.scenario, read.simulated) == ("single_image", False)

@@ -1,0 +1,179 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from onevision.anyres import plan, plan_video
+from onevision.errors import ConfigError
+from onevision.explain import cost_of
+from onevision.known_models import ARCHITECTURES, ONEVISION_0_5B, ONEVISION_7B, TINY
+from onevision.model.llava import LlavaNetwork
+from onevision.train.amounts import Amount, published_amounts
+from onevision.train.cost import plan_training
+from onevision.train.cost_tables import compact, tables
+from onevision.train.devices import DEVICES, device_named
+from onevision.train.stages import stage_named
+
+MIXTURES = Path(__file__).parents[2] / "mixtures"
+H100 = device_named("h100")
+KNOWLEDGE = stage_named("knowledge", "7b")
+
+
+def amount(**values):
+    one = Amount(
+        name="one",
+        scenario="text",
+        num_samples=1000,
+        num_crops=0,
+        visual_tokens=0,
+        text_tokens=0,
+        labelled_tokens=0,
+        pairs=0,
+    )
+    return replace(one, **values)
+
+
+def planned(stage=KNOWLEDGE, target=ONEVISION_7B, *, amounts=None, **options):
+    amounts = amounts or [amount(text_tokens=1000)]
+    return plan_training(stage, target, amounts, **({"kind": H100} | options))
+
+
+def operations(plan, part):
+    return next(one for one in plan.operations if one.part == part)
+
+
+@pytest.mark.parametrize("size", ["tiny", "7b"])
+def test_one_sample_forwards_costs_what_explain_says(size):
+    config = ARCHITECTURES[size]
+    for layout in (
+        plan(width=1000, height=700, rule=config.inputs.image),
+        plan_video(num_frames=32, rule=config.inputs.video),
+    ):
+        tokens, cost = layout.num_tokens, cost_of(layout, config)
+        read = amount(
+            num_samples=1, num_crops=layout.num_crops, visual_tokens=tokens, pairs=tokens**2 / 2
+        )
+        plan_ = planned(target=config, amounts=[read])
+        assert operations(plan_, "vision_encoder").forward == pytest.approx(cost.vision_flops)
+        assert operations(plan_, "language_model").forward == pytest.approx(cost.prefill_flops)
+
+
+def test_text_costs_six_operations_a_weight_and_token():
+    with torch.device("meta"):
+        network = LlavaNetwork(ONEVISION_0_5B)
+    matrices = sum(p.numel() for p in network.language_model.blocks.parameters() if p.ndim == 2)
+    head = network.language_model.head.weight.numel()
+    read = amount(text_tokens=500, labelled_tokens=100)  # of 1000 samples; no pairs
+    plan_ = planned(target=ONEVISION_0_5B, amounts=[read])
+    assert plan_.total_operations == 6 * (matrices * 500_000 + head * 100_000)
+    assert operations(plan_, "vision_encoder").total == 0
+
+
+def test_what_is_frozen_costs_less():
+    read = [amount(num_crops=1, visual_tokens=729, text_tokens=16, labelled_tokens=16)]
+    align = planned(stage_named("align", "7b"), amounts=read)
+    vision, projector, language, head = align.operations
+    assert vision.backward == 0
+    assert projector.backward == 2 * projector.forward
+    assert language.backward == language.forward  # gradients pass through to the projector
+    assert head.backward == head.forward
+    for part in planned(amounts=read).operations:
+        assert part.backward == 2 * part.forward
+    alone = planned(stage_named("language"), TINY, amounts=read)
+    assert operations(alone, "projector").backward == 0
+
+
+def test_attention_has_both_gradients_even_where_weights_are_frozen():
+    read = [amount(text_tokens=1, pairs=1e9)]
+    language = operations(planned(stage_named("align", "7b"), amounts=read), "language_model")
+    assert language.backward == pytest.approx(2 * language.forward, rel=1e-4)
+
+
+def test_recomputing_repeats_the_blocks_where_a_gradient_flows():
+    read = [amount(num_crops=1, visual_tokens=729, text_tokens=16, labelled_tokens=16)]
+    vision, projector, language, head = planned(amounts=read, recompute=True).operations
+    assert vision.recomputed == vision.forward
+    assert language.recomputed == language.forward
+    assert projector.recomputed == head.recomputed == 0
+    align = planned(stage_named("align", "7b"), amounts=read, recompute=True)
+    assert operations(align, "vision_encoder").recomputed == 0
+
+
+def test_steps_hours_and_dollars_by_hand():
+    read = [amount(num_samples=2560, text_tokens=1000)]
+    plan_ = planned(
+        replace(KNOWLEDGE, max_tokens=32000),
+        amounts=read,
+        num_devices=9,
+        kind=device_named("h100", price_per_hour=2.0),
+        utilisation=0.4,
+    )
+    assert (plan_.num_steps, plan_.num_samples, plan_.num_tokens) == (10, 2560, 2_560_000)
+    # 256 thousand tokens a step, in sequences of 32,000 filled to 99 %.
+    assert plan_.sequences_per_step == 9
+    assert plan_.busy == 1
+    assert plan_.hours == pytest.approx(plan_.total_operations / (9 * 989e12 * 0.4) / 3600)
+    assert plan_.dollars == pytest.approx(plan_.hours * 9 * 2.0)
+    assert replace(plan_, num_devices=18).hours == pytest.approx(plan_.hours)  # half of them wait
+    assert replace(plan_, num_devices=5).busy == 0.9
+
+
+def test_epochs_multiply():
+    one = planned()
+    three = planned(replace(KNOWLEDGE, epochs=3))
+    assert three.num_samples == 3 * one.num_samples
+    assert three.total_operations == pytest.approx(3 * one.total_operations)
+    assert three.num_steps == math.ceil(3000 / 256)
+
+
+def test_a_plan_says_whether_it_fits():
+    read = [amount(num_crops=4, visual_tokens=3000, text_tokens=200, labelled_tokens=100)]
+    assert not planned(amounts=read).fits
+    plan_ = planned(amounts=read, num_devices=8, recompute=True)
+    assert plan_.fits
+    assert not replace(plan_, kind=device_named("rtx4090")).fits
+
+
+def test_devices():
+    assert set(DEVICES) == {"h200", "h100", "a100-80gb", "a100-40gb", "l40s", "rtx4090", "cpu"}
+    assert device_named("h200", price_per_hour=1.5) == replace(DEVICES["h200"], price_per_hour=1.5)
+    with pytest.raises(ConfigError, match="no device 'h300'; expected one of h200"):
+        device_named("h300")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_devices": 6, "shards": 4}, "6 devices in groups of 4; expected a group that div"),
+        ({"utilisation": 0.0}, "utilisation is 0.0"),
+        ({"amounts": [amount(num_samples=None)]}, "no source has a count of samples"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        planned(**options)
+
+
+def test_tables_say_what_is_assumed():
+    stage = stage_named("onevision", "7b")
+    read = published_amounts(MIXTURES / stage.mixture, stage, ONEVISION_7B.inputs)
+    sources, parts, memory, run = tables(planned(stage, amounts=read, num_devices=8))
+    for table in (sources, parts, memory, run):
+        assert {len(row) for row in table.rows} == {len(table.header)}
+    assert [row[:2] for row in sources.rows] == [
+        ("single_image", "1,186,889"),
+        ("text", "209,836"),
+        ("multi_image", "311,085"),
+        ("video", "255,000"),
+    ]
+    assert sources.remarks[0].startswith("simulated")
+    assert "m4_mantis" in sources.remarks[1]
+    assert dict(run.rows)["optimiser steps"] == "7,668"
+    assert "35% of 989 TFLOP/s" in run.remarks[0]
+    assert "GiB of h100" in memory.remarks[0]
+
+
+def test_compact():
+    assert [compact(n) for n in (0, 999, 1234, 12.6e9)] == ["0", "999", "1.23k", "12.6G"]
