@@ -6,8 +6,9 @@ costs two of them a token forwards, and two more for each of its two gradients.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from onevision.batch import Blocks, TrainingBatch
 from onevision.config import LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import ConfigError
 from onevision.train.amounts import Amount
@@ -165,6 +166,31 @@ def language_flops(language: LanguageConfig) -> tuple[float, float]:
     width, kv_width = language.hidden_size, language.num_kv_heads * language.head_size
     block = 2 * width**2 + 2 * width * kv_width + 3 * width * language.intermediate_size
     return 2.0 * language.num_layers * block, 4.0 * language.num_layers * width
+
+
+def batch_flops(stage: Stage, config: ModelConfig, batch: TrainingBatch) -> float:
+    """Return the operations of a batch forwards and backwards, vision included.
+
+    What is computed twice to save memory counts once, padding counts as computed.
+    """
+    if isinstance(batch.mask, Blocks):
+        blocks = zip(batch.mask.lengths, batch.mask.masks, strict=True)
+        pairs = sum(n * (n + 1) / 2 if mask is None else float(mask.sum()) for n, mask in blocks)
+    else:
+        pairs = float(batch.mask.sum())
+    visual = int(batch.visual_mask.sum())
+    amount = Amount(
+        name="a batch",
+        scenario="single_image",
+        num_samples=1,
+        num_crops=len(batch.pixel_values),
+        visual_tokens=visual,
+        text_tokens=batch.input_ids.numel() - visual,
+        labelled_tokens=len(batch.targets),
+        pairs=pairs,
+    )
+    parts = _operations(replace(stage, epochs=1), config, [amount], recompute=False)
+    return sum(part.total for part in parts)
 
 
 def _operations(

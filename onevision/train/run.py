@@ -28,6 +28,7 @@ from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
 from onevision.train.adapt import adapt, check_adapters, gathered
 from onevision.train.contrast import VisionLearner
+from onevision.train.cost import batch_flops
 from onevision.train.evaluation import Examiner
 from onevision.train.features import keep_features
 from onevision.train.feed import Feed
@@ -157,6 +158,8 @@ class Run:
 
     def _make_trainer(self, network: LlavaNetwork, feed: Feed) -> Trainer:
         """Make the trainer of a network that is as its starts have it, or empty."""
+        # Beside adapters, the count would be of what they stand beside.
+        count = None if self.options.lora else partial(batch_flops, self.stage, self.config)
         return Trainer(
             self.stage,
             self._make_learner(network),
@@ -165,6 +168,7 @@ class Run:
             processes=self.processes,
             options=self.options,
             on_skip=self._note_skip,
+            flops_of=count,
         )
 
     def _make_learner(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onevision.batch import TrainingBatch
 from onevision.errors import TrainingError
 from onevision.train.feed import Feed, MicroBatch
 from onevision.train.learner import Learner, empty_batch
@@ -38,6 +39,7 @@ class StepTotals:
     losses: Mapping[str, tuple[float, int]]  # of each source: sum over its targets, their number
     samples: int
     tokens: int
+    flops: float
 
     @property
     def targets(self) -> int:
@@ -64,10 +66,15 @@ class Trainer:
         options: RunOptions,
         progress: Progress | None = None,
         on_skip: Callable[[int, str, Sequence[str]], object] = lambda *_: None,
+        flops_of: Callable[[TrainingBatch], float] | None = None,
     ) -> None:
-        """`on_skip` hears of a skipped step: its number, why, and which samples to look at."""
+        """`on_skip` hears of a skipped step: its number, why, and which samples to look at.
+
+        `flops_of` counts the operations of a batch, for the metrics alone.
+        """
         self.stage, self.learner, self.optimizer, self.feed = stage, learner, optimizer, feed
         self.processes, self.options, self.on_skip = processes, options, on_skip
+        self.flops_of = flops_of
         self.progress = progress or Progress()
         self.parameters: list[nn.Parameter] = [
             p for group in optimizer.param_groups for p in group["params"]
@@ -113,7 +120,7 @@ class Trainer:
             seconds=time.monotonic() - began,
             data_seconds=waited,
             memory_bytes=peak_memory_bytes(self.processes.device),
-            flops=0.0,
+            flops=totals.flops,
             skipped=problem is not None,
         )
 
@@ -137,12 +144,16 @@ class Trainer:
         processes.add_gradients(self.parameters)
         samples = sum(len(one.samples) for one in share)
         tokens = sum(one.batch.input_ids.numel() for one in share)
-        *flat, all_samples, all_tokens = processes.total(*sums.flatten().tolist(), samples, tokens)
+        flops = sum(self.flops_of(one.batch) for one in share) if self.flops_of else 0.0
+        *flat, all_samples, all_tokens, all_flops = processes.total(
+            *sums.flatten().tolist(), samples, tokens, flops
+        )
         pairs = zip(flat[::2], flat[1::2], strict=True)
         totals = StepTotals(
             losses={n: (s, int(c)) for n, (s, c) in zip(self.feed.sources, pairs, strict=True)},
             samples=int(all_samples),
             tokens=int(all_tokens),
+            flops=all_flops,
         )
         return totals, suspects
 

@@ -8,13 +8,15 @@ import torch
 from onevision.anyres import plan, plan_video
 from onevision.errors import ConfigError
 from onevision.explain import cost_of
+from onevision.inputs.processor import Processor
 from onevision.known_models import ARCHITECTURES, ONEVISION_0_5B, ONEVISION_7B, TINY
 from onevision.model.llava import LlavaNetwork
-from onevision.train.amounts import Amount, published_amounts
-from onevision.train.cost import plan_training
+from onevision.train.amounts import Amount, drawn_amounts, published_amounts
+from onevision.train.cost import batch_flops, plan_training
 from onevision.train.cost_tables import compact, tables
 from onevision.train.devices import DEVICES, device_named
-from onevision.train.stages import stage_named
+from onevision.train.feed import DrawnFeed
+from onevision.train.stages import stage_config, stage_named
 
 MIXTURES = Path(__file__).parents[2] / "mixtures"
 H100 = device_named("h100")
@@ -177,3 +179,15 @@ def test_tables_say_what_is_assumed():
 
 def test_compact():
     assert [compact(n) for n in (0, 999, 1234, 12.6e9)] == ["0", "999", "1.23k", "12.6G"]
+
+
+def test_a_batch_costs_what_is_planned_of_its_samples(tokenizer):
+    stage = replace(stage_named("single_image"), num_samples=1, families={"scenes": 1.0})
+    config = stage_config(stage, TINY)
+    feed = DrawnFeed(stage, Processor(config.inputs, tokenizer), seed=0)
+    (one,) = feed.micro_batches([0])
+    amounts = drawn_amounts(stage, feed.processor, rows_each=1)
+    planned = plan_training(stage, TINY, amounts, kind=device_named("cpu")).total_operations
+    assert batch_flops(stage, config, one.batch) == pytest.approx(planned, rel=0.01)
+    frozen = replace(stage, trainable=("language_model",), vision_learning_rate=None)
+    assert batch_flops(frozen, config, one.batch) < batch_flops(stage, config, one.batch)
