@@ -29,6 +29,7 @@ def carry_out(
     from rich.console import Console
 
     from onevision.train.display import ProgressDisplay
+    from onevision.train.parallel import leave_processes
     from onevision.train.run import Reports, run_stage
 
     console = Console(stderr=True)
@@ -48,6 +49,7 @@ def carry_out(
             ),
             kind=kind,
         )
+    leave_processes()
     if int(os.environ.get("RANK", "0")) > 0:
         sys.exit(outcome.exit_code)  # torchrun's first process speaks for all
     if outcome.checkpoint is None:

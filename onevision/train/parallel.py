@@ -105,6 +105,16 @@ def join_processes(
     return Processes(rank=dist.get_rank(), count=count, sharing=sharing, device=place)
 
 
+def leave_processes() -> None:
+    """Part from the other processes, once all have come to their end.
+
+    One that left early would break the connections of the others.
+    """
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def shard_model(
     root: nn.Module, blocks: Iterable[nn.Module], processes: Processes, *, replicas: int = 1
 ) -> None:
