@@ -1,8 +1,8 @@
 """Planned lengths in the order of an epoch -> packs: which samples share a sequence.
 
 Packs are formed for all ranks at once, from the lengths alone. A sample that later fails to decode
-leaves a hole in its pack; nothing moves. Which step and process sees a pack is no matter of packing:
-the loader deals them out one after the other, training evenly to its steps.
+leaves a hole in its pack; nothing moves. Which step and process sees a pack is no matter of
+packing: the loader deals them out one after the other, training evenly to its steps.
 """
 
 from bisect import bisect_left, insort
