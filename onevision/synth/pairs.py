@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from onevision.conversation import Image
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
-from onevision.synth.scenes import describe
+from onevision.synth.scenes import describe, facts
 from onevision.synth.world import (
     COLOURS,
     NUMBERS,
@@ -40,6 +40,9 @@ def make(split: Split, index: int) -> Sample:
         media=tuple(Image(draw(scene)) for scene in scenes),
         caption=" ".join(captions),
         questions=tuple(asked) + tuple(_general(scenes, rng)),
+        aspects=tuple(
+            f"{n.capitalize()}: {facts(s, rng)}" for n, s in zip(ORDINALS, scenes, strict=False)
+        ),
     )
 
 

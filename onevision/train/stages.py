@@ -66,7 +66,7 @@ TINY_VISION = Stage(
     template="plain",
     resolution="one_crop",
     families={"scenes": 1.0},
-    num_samples=130_000,
+    num_samples=110_000,
     max_questions=0,
     aspects=True,
     global_batch=32,
@@ -103,7 +103,7 @@ TINY_KNOWLEDGE = replace(
     template=KNOWLEDGE.template,
     families={"scenes": 0.95, "texts": 0.05},
     num_samples=50_000,
-    max_questions=4,
+    max_questions=5,
     vision_learning_rate=5e-4,
 )
 TINY_SINGLE_IMAGE = replace(
