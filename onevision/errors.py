@@ -8,7 +8,7 @@
     │   ├── ModelNotFoundError   no such model
     │   ├── ConfigError          settings that contradict themselves
     │   └── CheckpointError      files that are missing, broken or of an unknown layout
-    ├── DataError                a training record that cannot be used
+    ├── DataError                a record that cannot be used
     └── TrainingError            a run that cannot go on
 
 A message says what was found, what was expected and what to do. It fits one line.
@@ -48,7 +48,7 @@ class CheckpointError(ModelError):
 
 
 class DataError(OneVisionError):
-    """A training record that cannot be used; the message names source, row and field."""
+    """A record that cannot be used; the message names what is known of source, row and field."""
 
 
 class TrainingError(OneVisionError):

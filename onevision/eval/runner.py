@@ -7,7 +7,7 @@ from itertools import islice
 
 from onevision.conversation import Conversation, Message, Text
 from onevision.eval.heldout import NUM_QUESTIONS, Item, heldout
-from onevision.eval.scoring import exact_match
+from onevision.eval.scoring.text import exact_match
 from onevision.generate.answer import Model
 
 BATCH = 20

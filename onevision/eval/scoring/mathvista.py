@@ -1,0 +1,84 @@
+"""MathVista: an answer -> what it states -> the type the question wants -> equal or not.
+
+Where the answer does not directly state a choice or a number, the original asks GPT what it states;
+`score_extraction` scores what a judge found. Without a judge the whole answer is taken, which is
+what it states when the prompt asks for a letter or a number alone. Lu et al., "MathVista", 2024.
+"""
+
+import re
+from collections.abc import Sequence
+
+from onevision.eval.scoring.choices import LETTERS
+from onevision.eval.scoring.fields import labels, number, text, texts
+from onevision.eval.scoring.scorer import Item, Score, Scorer, group_averages, mean
+from onevision.eval.scoring.text import edit_distance
+
+
+def direct_extraction(answer: str, item: Item) -> str | None:
+    """Return what an answer states without asking a judge, or None where a judge is needed."""
+    answer = answer.strip()
+    if not answer or (_is_choice(item) and answer in texts(item, "choices")):
+        return answer
+    convert = {"integer": int, "float": float}.get(text(item, "answer_type"))
+    if convert is None:
+        return None
+    try:
+        return str(convert(answer))
+    except ValueError:
+        return None
+
+
+def score_extraction(extraction: str, item: Item) -> Score:
+    """Score what an answer states, be it found directly or by a judge."""
+    predicted = _normalised(extraction, item)
+    right = predicted is not None and predicted.strip() == str(item["answer"]).strip()
+    return {
+        "score": float(right),
+        "predicted": predicted,
+        **labels(item, "question_type", "answer_type"),
+    }
+
+
+def _normalised(extraction: str, item: Item) -> str | None:
+    if _is_choice(item):
+        return _choice(extraction.strip(), texts(item, "choices"))
+    kind = text(item, "answer_type")
+    try:
+        if kind == "integer":
+            return str(int(float(extraction)))
+        if kind == "float":
+            return str(round(float(extraction), int(number(item, "precision"))))
+    except (ValueError, OverflowError):
+        return None
+    return extraction
+
+
+def _choice(extraction: str, choices: Sequence[str]) -> str:
+    """Return the choice that "(B) text" or "B" names, else the one nearest by edit distance."""
+    wrapped = re.search(r"\(([a-zA-Z])\)", extraction)
+    named = wrapped.group(1).upper() if wrapped else extraction
+    if len(named) == 1 and named in LETTERS[: len(choices)]:
+        return choices[LETTERS.index(named)]
+    return min(choices, key=lambda choice: edit_distance(named, choice))
+
+
+def _is_choice(item: Item) -> bool:
+    return text(item, "question_type") == "multi_choice"
+
+
+def _score(answer: str, item: Item) -> Score:
+    extraction = direct_extraction(answer, item)
+    stated = answer.strip() if extraction is None else extraction
+    return {**score_extraction(stated, item), "direct": extraction is not None}
+
+
+def _aggregate(scores: Sequence[Score]) -> dict[str, float]:
+    direct = sum(bool(score["direct"]) for score in scores if "direct" in score)
+    return {
+        "accuracy": 100 * mean(scores),
+        "direct": 100 * direct / len(scores),
+        **group_averages(scores, by=("question_type", "answer_type"), scale=100),
+    }
+
+
+MATHVISTA = Scorer(score=_score, aggregate=_aggregate)

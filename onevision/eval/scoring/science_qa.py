@@ -1,0 +1,62 @@
+"""ScienceQA: answer + question -> right or wrong; accuracy by subject, context and grade."""
+
+from collections.abc import Sequence
+
+from onevision.eval.scoring.choices import LETTERS, letter
+from onevision.eval.scoring.fields import index, labels
+from onevision.eval.scoring.scorer import Item, Score, Scorer, group_averages, groups, mean
+
+_LAST_LOWER_GRADE = 6
+
+
+def _score(answer: str, item: Item) -> Score:
+    # FIDELITY: "B. text" is wrong: the answer is lowered before its first letter is asked to be
+    # upper case. Later versions mend this; see SCIENCE_QA_NOW.
+    return {"score": float(answer.strip().lower() == _expected(item)), **_kinds(item)}
+
+
+def _score_now(answer: str, item: Item) -> Score:
+    answer = answer.strip()
+    if answer[:1].isupper() and answer[1:2] == ".":
+        answer = answer[0]
+    return {"score": float(answer.lower() == _expected(item)), **_kinds(item)}
+
+
+def _expected(item: Item) -> str:
+    return letter(index(item, "answer", below=len(LETTERS))).lower()
+
+
+def _kinds(item: Item) -> dict[str, object]:
+    """Return the item's subject, grades and contexts, as far as the row tells them.
+
+    Media are not part of a row; `has_image` says whether there was a picture. "No context" is
+    neither picture nor hint, and a question may have both (Lu et al., "ScienceQA", 2022).
+    """
+    kinds: dict[str, object] = dict(labels(item, "subject"))
+    grade = labels(item, "grade").get("grade", "").removeprefix("grade")
+    if grade.isdecimal():
+        kinds["grade"] = "1-6" if int(grade) <= _LAST_LOWER_GRADE else "7-12"
+    if "hint" in item:
+        kinds["text"] = bool(item["hint"])
+    if "has_image" in item:
+        kinds["image"] = bool(item["has_image"])
+    return kinds
+
+
+def _aggregate(scores: Sequence[Score]) -> dict[str, float]:
+    contexts = {
+        "context/text": groups(scores, "text").get("True", []),
+        "context/image": groups(scores, "image").get("True", []),
+        "context/none": [
+            score for score in groups(scores, "image").get("False", []) if not score.get("text")
+        ],
+    }
+    return {
+        "exact_match": mean(scores),
+        **group_averages(scores, by=("subject", "grade")),
+        **{name: mean(group) for name, group in contexts.items() if group},
+    }
+
+
+SCIENCE_QA = Scorer(score=_score, aggregate=_aggregate)
+SCIENCE_QA_NOW = Scorer(score=_score_now, aggregate=_aggregate)
