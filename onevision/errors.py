@@ -3,12 +3,16 @@
     OneVisionError
     ├── InputError               what was asked cannot be done as asked
     │   ├── MediaError           an image or a video cannot be used
-    │   └── ContextLengthError   the prompt does not fit the model's positions
+    │   ├── ContextLengthError   the prompt does not fit the model's positions
+    │   └── CapacityError        more memory is needed than the engine may use
     ├── ModelError
     │   ├── ModelNotFoundError   no such model
     │   ├── ConfigError          settings that contradict themselves
     │   └── CheckpointError      files that are missing, broken or of an unknown layout
     ├── DataError                a record that cannot be used
+    ├── EngineError              a request that was taken on and cannot be answered
+    │   ├── QueueFullError       too many are waiting; ask again later
+    │   └── DeadlineError        its time is up
     └── TrainingError            a run that cannot go on
 
 A message says what was found, what was expected and what to do. It fits one line.
@@ -29,6 +33,22 @@ class MediaError(InputError):
 
 class ContextLengthError(InputError):
     """A prompt that needs more positions than the model has."""
+
+
+class CapacityError(InputError):
+    """A request that needs more memory than the engine may use for all together."""
+
+
+class EngineError(OneVisionError):
+    """A request that failed for no fault of its own; others go on."""
+
+
+class QueueFullError(EngineError):
+    """A request that was not taken on, since too many wait already."""
+
+
+class DeadlineError(EngineError):
+    """A request whose time was up before its answer was complete."""
 
 
 class ModelError(OneVisionError):

@@ -1,22 +1,28 @@
 """load() and the object it returns: ask, stream, processor, network, config."""
 
+from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Unpack
 
 import torch
 
+from onevision.anyres import CropLayout
 from onevision.batch import ModelInputs
 from onevision.checkpoint.hub import resolve
 from onevision.checkpoint.load import inspect, load_generation, load_network
 from onevision.config import ModelConfig
 from onevision.conversation import Conversation, Reply
 from onevision.errors import CheckpointError, ContextLengthError, InputError
-from onevision.generate.engine import generate
+from onevision.generate.engine import Engine
+from onevision.generate.request import Piece, Request
 from onevision.generate.sampling import Sampling, SamplingOptions
+from onevision.generate.settings import EngineSettings
 from onevision.inputs.processor import Processor, usage
 from onevision.inputs.tokenizer import Tokenizer
+from onevision.model.fuse import fuse
 from onevision.model.llava import LlavaNetwork
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -34,6 +40,7 @@ def load(model: str | Path, *, device: str = "cpu", dtype: str = "auto") -> "Mod
     network = load_network(info, dtype=kind, device=place)
     if kind is None:
         network = _one_dtype(network, on_cpu=place.type == "cpu")
+    fuse(network)
     tokenizer = Tokenizer.from_directory(info.directory)
     if tokenizer.size > info.config.language.vocab_size:
         raise CheckpointError(
@@ -57,81 +64,91 @@ class Model:
     processor: Processor
     config: ModelConfig
     sampling: Sampling
+    settings: EngineSettings = field(default_factory=EngineSettings)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What answers, for all who ask; it keeps what it has read."""
+        return Engine(
+            self.network,
+            self.config.language,
+            self.processor.tokenizer,
+            settings=self.settings,
+        )
 
     def ask(self, conversation: Conversation, **options: Unpack[SamplingOptions]) -> Reply:
         """Answer a conversation that ends with the user's words.
 
-        Raises InputError (MediaError, ContextLengthError) before anything is computed.
+        Raises InputError (MediaError, ContextLengthError, CapacityError) before anything is
+        computed, EngineError where the answer fails.
         """
         return self.ask_all([conversation], **options)[0]
 
     def ask_all(
         self, conversations: Sequence[Conversation], **options: Unpack[SamplingOptions]
     ) -> list[Reply]:
-        """Answer several conversations in one batch; each answer is what it would be alone."""
+        """Answer several conversations together; each answer is what it would be alone."""
         sampling = self.sampling.override(options)
-        prompts = [self._prompt(conversation) for conversation in conversations]
-        inputs = self.processor.join(prompts)
-        rooms = [self._room(prompt) for prompt in prompts]
-        sampling = _at_most(sampling, max(rooms))
-        answers: list[list[int]] = [[] for _ in prompts]
-        for ids in generate(self.network, self.config.language, inputs, sampling):
-            for answer, token_id, room in zip(answers, ids.tolist(), rooms, strict=True):
-                if len(answer) < room and not (answer and answer[-1] in sampling.end_ids):
-                    answer.append(token_id)
-        return [
-            self._reply(prompt, answer, sampling)
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
+        prompts = [self.prompt(conversation) for conversation in conversations]
+        requests = [self.engine.submit(prompt, sampling) for prompt in prompts]
+        self.engine.run(requests)
+        return [reply(request) for request in requests]
 
     def stream(
         self, conversation: Conversation, **options: Unpack[SamplingOptions]
     ) -> Generator[str, None, Reply]:
         """Answer as `ask` does, piece by piece; the generator returns the whole Reply.
 
-        Bad input is refused by the call itself, before the first piece is asked for.
+        Bad input is refused by the call itself, before the first piece is asked for. A generator
+        that is closed early cancels its request.
         """
-        sampling, inputs = self.sampling.override(options), self._prompt(conversation)
-        return self._stream(inputs, _at_most(sampling, self._room(inputs)))
+        pieces: deque[Piece] = deque()
+        sampling = self.sampling.override(options)
+        prompt = self.prompt(conversation)
+        return self._stream(self.engine.submit(prompt, sampling, sink=pieces.append), pieces)
 
-    def _stream(self, inputs: ModelInputs, sampling: Sampling) -> Generator[str, None, Reply]:
-        text = self.processor.tokenizer.stream()
-        answer: list[int] = []
-        for ids in generate(self.network, self.config.language, inputs, sampling):
-            answer.append(int(ids[0]))
-            piece = text.push(answer[-1])
-            if piece:
-                yield piece
-        return self._reply(inputs, answer, sampling)
+    def _stream(self, request: Request, pieces: deque[Piece]) -> Generator[str, None, Reply]:
+        try:
+            while pieces or not request.finished:
+                while pieces:
+                    if text := pieces.popleft().text:
+                        yield text
+                if not request.finished:
+                    self.engine.step()
+        finally:
+            self.engine.cancel(request)
+        return reply(request)
 
-    def _prompt(self, conversation: Conversation) -> ModelInputs:
+    def prompt(self, conversation: Conversation) -> ModelInputs:
+        """Prepare a conversation; its length is checked before a pixel is decoded.
+
+        Raises InputError, MediaError, ContextLengthError.
+        """
         if not conversation.awaits_answer:
             raise InputError("the conversation ends with the assistant; the user speaks last")
-        inputs = self.processor(conversation)
-        if self._room(inputs) < 1:
-            counted, most = usage(inputs), self.config.language.max_positions - 1
+        outline = self.processor.outline(conversation)
+        most = self.config.language.max_positions - 1
+        if outline.num_tokens > most:
+            images = sum(la.num_tokens for la in outline.layouts if isinstance(la, CropLayout))
+            videos = sum(la.num_tokens for la in outline.layouts) - images
             raise ContextLengthError(
-                f"the prompt has {counted.prompt_tokens} tokens ({counted.text_tokens} text, "
-                f"{counted.image_tokens} image, {counted.video_tokens} video); the model reads "
-                f"{most} at most: give fewer or smaller images, or fewer frames"
+                f"the prompt has {outline.num_tokens} tokens "
+                f"({outline.num_tokens - images - videos} text, {images} image, {videos} video); "
+                f"the model reads {most} at most: give fewer or smaller images, or fewer frames"
             )
-        return inputs
-
-    def _room(self, prompt: ModelInputs) -> int:
-        """Return how many tokens an answer may have before positions run out."""
-        return self.config.language.max_positions - prompt.input_ids.shape[1]
-
-    def _reply(self, inputs: ModelInputs, answer: list[int], sampling: Sampling) -> Reply:
-        ended = bool(answer) and answer[-1] in sampling.end_ids
-        return Reply(
-            text=self.processor.tokenizer.decode(answer).strip(),
-            finish_reason="stop" if ended else "length",
-            usage=usage(inputs, completion_tokens=len(answer)),
-        )
+        return self.processor.inputs(self.processor.example(outline))
 
 
-def _at_most(sampling: Sampling, room: int) -> Sampling:
-    return replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
+def reply(request: Request, *, number: int = 0) -> Reply:
+    """Return an answer of a request that has ended. Raises its error."""
+    if request.error is not None:
+        raise request.error
+    answer = request.answers[number]
+    return Reply(
+        text=answer.text.strip(),
+        finish_reason="length" if answer.finish_reason == "length" else "stop",
+        usage=usage(request.prompt, completion_tokens=len(answer.ids)),
+    )
 
 
 def _device(device: str) -> torch.device:

@@ -1,52 +1,93 @@
 """Logits of the next token -> its id."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, Self, TypedDict
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self, TypedDict
 
 import torch
 from torch import Tensor
 
 from onevision.errors import InputError
 
+# The most alternatives told beside each token.
+MAX_TOP_LOGPROBS = 20
+MAX_STOPS, MAX_STOP_CHARACTERS = 16, 256
+MAX_ANSWERS = 128
+
 
 class SamplingOptions(TypedDict, total=False):
     """The fields of Sampling, to override some of them."""
 
     max_new_tokens: int
+    min_new_tokens: int
     end_ids: tuple[int, ...]
+    stop: tuple[str, ...]
     temperature: float
     top_p: float
     top_k: int
+    min_p: float
     repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: Mapping[int, float]
+    logprobs: int | None
+    num_answers: int
     seed: int | None
+    choices: tuple[str, ...]
+    regex: str | None
+    json_schema: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How answers are drawn. The default is greedy."""
+    """How answers are drawn. The default is greedy. Raises InputError for values out of range."""
 
-    # The most tokens of one answer.
+    # The most tokens of one answer, and the fewest before it may end.
     max_new_tokens: int = 512
+    min_new_tokens: int = 0
     # Ids that end an answer.
     end_ids: tuple[int, ...] = ()
+    # Words that end an answer; they are not part of it.
+    stop: tuple[str, ...] = ()
     # 0 takes the likeliest token; above, tokens are drawn, the flatter the higher.
     temperature: float = 0.0
     # Draw among the likeliest tokens that together have this probability; 1 is all.
     top_p: float = 1.0
     # Draw among this many likeliest tokens; 0 is all.
     top_k: int = 0
+    # Draw among tokens at least so many times as likely as the likeliest; 0 is all.
+    min_p: float = 0.0
     # Divides the scores of tokens already in the answer (multiplies negative ones); 1 is off.
     # FIDELITY: the prompt's own tokens are not counted, as in the reference.
     repetition_penalty: float = 1.0
+    # Taken off the scores of tokens already in the answer, once and for each time; 0 is off.
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    # Added to the scores of these ids.
+    logit_bias: Mapping[int, float] = field(default_factory=dict[int, float])
+    # Tell each token's log-probability and those of so many likeliest; None tells none.
+    logprobs: int | None = None
+    # Answers to one prompt, which is read once.
+    num_answers: int = 1
     # Draws are a function of this and the prompt; None takes a new one each time.
     seed: int | None = None
+    # The answer is one of these; or matches this regular expression; or is JSON of this schema.
+    choices: tuple[str, ...] = ()
+    regex: str | None = None
+    json_schema: str | None = None
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("max_new_tokens", 1, math.inf),
+            ("min_new_tokens", 0, self.max_new_tokens),
             ("temperature", 0, 100),
             ("top_k", 0, math.inf),
+            ("min_p", 0, 1),
+            ("presence_penalty", -2, 2),
+            ("frequency_penalty", -2, 2),
+            ("num_answers", 1, MAX_ANSWERS),
         ):
             value = vars(self)[name]
             if not least <= value <= most:
@@ -55,6 +96,32 @@ class Sampling:
             raise InputError(f"top_p is {self.top_p}; expected more than 0, at most 1")
         if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
             raise InputError(f"repetition_penalty is {self.repetition_penalty}; expected above 0")
+        if self.logprobs is not None and not 0 <= self.logprobs <= MAX_TOP_LOGPROBS:
+            raise InputError(f"logprobs is {self.logprobs}; expected 0 to {MAX_TOP_LOGPROBS}")
+        if len(self.stop) > MAX_STOPS or not all(
+            0 < len(words) <= MAX_STOP_CHARACTERS for words in self.stop
+        ):
+            raise InputError(
+                f"stop holds {len(self.stop)} strings; expected at most {MAX_STOPS} of 1 to "
+                f"{MAX_STOP_CHARACTERS} characters"
+            )
+        for token_id, bias in self.logit_bias.items():
+            if not -100 <= bias <= 100:
+                raise InputError(f"logit_bias of {token_id} is {bias}; expected -100 to 100")
+        if sum(bool(c) for c in (self.choices, self.regex, self.json_schema)) > 1:
+            raise InputError("more than one of choices, regex, json_schema is given; expected one")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the next token is the likeliest one, and nothing more is asked for."""
+        return (
+            self.temperature == 0
+            and self.repetition_penalty == 1
+            and not (self.presence_penalty or self.frequency_penalty or self.logit_bias)
+            and self.logprobs is None
+            and not self.min_new_tokens
+            and not (self.choices or self.regex or self.json_schema)
+        )
 
     def override(self, options: SamplingOptions) -> Self:
         """Return these settings with some replaced. Raises InputError for an unknown one."""
@@ -65,28 +132,109 @@ class Sampling:
         return type(self)(**values)
 
 
-def choose(
-    logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.Generator | None
-) -> Tensor:
-    """Choose one id a row from `logits` [B, vocab]; `seen` [B, vocab] marks ids already given."""
-    logits = logits.float()
-    if sampling.repetition_penalty != 1.0:
-        penalty = sampling.repetition_penalty
-        penalised = torch.where(logits > 0, logits / penalty, logits * penalty)
-        logits = torch.where(seen, penalised, logits)
-    if sampling.temperature == 0:
-        return logits.argmax(-1)
-    probabilities = _restrict(logits / sampling.temperature, sampling).softmax(-1)
-    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """One token of an answer; with log-probabilities (of the model alone) where asked for."""
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()  # (id, log-probability), likeliest first
 
 
-def _restrict(logits: Tensor, sampling: Sampling) -> Tensor:
+class Constraint(Protocol):
+    """What an answer must look like; see `constrain.py`."""
+
+    def allowed(self) -> Tensor:
+        """Return which ids [vocab] may come next, True where one may."""
+        ...
+
+    def accept(self, token_id: int) -> None:
+        """Go on after a token."""
+        ...
+
+
+class Drawer:
+    """Draws the tokens of one answer. Its state is the answer's own, whatever else is running."""
+
+    def __init__(
+        self, sampling: Sampling, *, number: int = 0, constraint: Constraint | None = None
+    ) -> None:
+        self.sampling, self.constraint = sampling, constraint
+        self.counts: dict[int, int] = {}  # how often each id stands in the answer
+        self.drawn = 0
+        self.generator: torch.Generator | None = None
+        if sampling.temperature > 0:
+            seed = int.from_bytes(os.urandom(7)) if sampling.seed is None else sampling.seed
+            self.generator = torch.Generator().manual_seed((seed + number) % 2**63)
+
+    def draw(self, logits: Tensor) -> Token:
+        """Choose the next token by `logits` [vocab]."""
+        scores = self.adjust(logits.float().cpu())
+        if self.sampling.temperature == 0:
+            token_id = int(scores.argmax())
+        else:
+            shares = restrict(scores / self.sampling.temperature, self.sampling).softmax(-1)
+            token_id = int(torch.multinomial(shares, 1, generator=self.generator))
+        self.accept(token_id)
+        return self.told(token_id, logits)
+
+    def accept(self, token_id: int) -> None:
+        """Count a token as part of the answer."""
+        self.drawn += 1
+        self.counts[token_id] = self.counts.get(token_id, 0) + 1
+        if self.constraint is not None:
+            self.constraint.accept(token_id)
+
+    def adjust(self, scores: Tensor) -> Tensor:
+        """Return the scores [vocab] after penalties, biases, and what may not come at all."""
+        sampling = self.sampling
+        penalised = sampling.repetition_penalty != 1 or (
+            sampling.presence_penalty or sampling.frequency_penalty
+        )
+        if penalised and self.counts:
+            scores = self._penalise(scores.clone())
+        if sampling.logit_bias:
+            ids = torch.tensor(list(sampling.logit_bias))
+            scores = scores.index_add(
+                0, ids, torch.tensor(list(sampling.logit_bias.values()), dtype=scores.dtype)
+            )
+        if self.constraint is not None:
+            scores = scores.masked_fill(~self.constraint.allowed(), -math.inf)
+        if self.drawn < sampling.min_new_tokens:
+            ends = torch.tensor(sampling.end_ids, dtype=torch.int64)
+            scores = scores.index_fill(0, ends, -math.inf)
+        return scores
+
+    def _penalise(self, scores: Tensor) -> Tensor:
+        ids, counts = torch.tensor(list(self.counts)), torch.tensor(list(self.counts.values()))
+        own, penalty = scores[ids], self.sampling.repetition_penalty
+        own = torch.where(own > 0, own / penalty, own * penalty)
+        own -= self.sampling.presence_penalty + self.sampling.frequency_penalty * counts
+        scores[ids] = own
+        return scores
+
+    def told(self, token_id: int, logits: Tensor) -> Token:
+        """Return a token with as much of its log-probabilities as is asked for."""
+        if self.sampling.logprobs is None:
+            return Token(id=token_id)
+        logprobs = logits.float().log_softmax(-1)
+        best = logprobs.topk(min(self.sampling.logprobs, len(logprobs)))
+        top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+        return Token(id=token_id, logprob=float(logprobs[token_id]), top=top)
+
+
+def restrict(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Return the logits [vocab], minus infinity where top-k, top-p or min-p rule a token out."""
     if sampling.top_k:
-        least = logits.topk(min(sampling.top_k, logits.shape[-1])).values[:, -1:]
+        least = logits.topk(min(sampling.top_k, len(logits))).values[-1]
+        logits = logits.masked_fill(logits < least, -math.inf)
+    if sampling.min_p:
+        least = logits.max() + math.log(sampling.min_p)
         logits = logits.masked_fill(logits < least, -math.inf)
     if sampling.top_p < 1:
         ranked, order = logits.sort(descending=True)
-        before = ranked.softmax(-1).cumsum(-1) - ranked.softmax(-1)
-        drop = (before >= sampling.top_p).scatter(-1, order, before >= sampling.top_p)
+        shares = ranked.softmax(-1)
+        drop = torch.zeros_like(logits, dtype=torch.bool)
+        drop[order] = shares.cumsum(-1) - shares >= sampling.top_p
         logits = logits.masked_fill(drop, -math.inf)
     return logits

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
 
 from onevision.batch import Blocks
 
@@ -14,6 +15,8 @@ from onevision.batch import Blocks
 # scores near this number, in the cache.
 BLOCK_QUERIES = 512
 BLOCK_SCORES = 2**22
+# In inference on a CPU so many queries are compared at a time.
+LAST_QUERIES = 64
 
 
 def attend(
@@ -42,6 +45,31 @@ def attend(
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=q.shape[1] != k.shape[1]
     )
+
+
+def attend_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attend causally with the last positions `q` [Q, S, K] of `k`, `v` [G, T, K] -> [Q, S, K].
+
+    For inference: the queries are the last S of T positions, and Q is a multiple of G.
+    """
+    (_, length, _), total = q.shape, k.shape[1]
+    if q.device.type != "cpu":
+        mask = causal_lower_right(length, total) if length > 1 else None
+        heads = (x[None] for x in (q, k, v))
+        return F.scaled_dot_product_attention(*heads, attn_mask=mask, enable_gqa=True)[0]  # type: ignore
+    out = torch.empty_like(q)
+    by_group = out.unflatten(0, (len(k), -1))  # [G, Q/G, S, K], a view
+    q = (q * q.shape[-1] ** -0.5).unflatten(0, (len(k), -1))
+    for begin in range(0, length, LAST_QUERIES):
+        end = min(begin + LAST_QUERIES, length)
+        first, seen = total - length + begin, total - length + end
+        scores = q[:, :, begin:end].flatten(1, 2) @ k[:, :seen].transpose(1, 2)  # [G, Q/G * s, T]
+        if end - begin > 1:  # only the last keys are unseen by some
+            own = scores.unflatten(1, (-1, end - begin))[..., first:]
+            own += torch.full(own.shape[-2:], -torch.inf, dtype=q.dtype).triu(1)
+        mixed = scores.softmax(-1) @ v[:, :seen]
+        by_group[:, :, begin:end] = mixed.unflatten(1, (-1, end - begin))
+    return out
 
 
 def _attend_plainly(

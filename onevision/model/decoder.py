@@ -1,5 +1,8 @@
 """Language model (Qwen2): embeddings [B, S, D] -> hidden states [B, S, D], logits on request."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,37 +10,15 @@ from torch import Tensor, nn
 from onevision.batch import Blocks
 from onevision.config import LanguageConfig
 from onevision.model.attention import attend
+from onevision.model.fuse import Joined
 
 
-class KVCache:
-    """Keys and values of what was read so far: one preallocated [B, G, T, K] pair a layer.
+class Cache(Protocol):
+    """Keys and values of what was read before, of every layer; attention goes through it."""
 
-    `end` is the number of positions in use by the longest row; a shorter row leaves its tail unread
-    until its own next tokens overwrite it.
-    """
-
-    def __init__(
-        self,
-        config: LanguageConfig,
-        *,
-        batch_size: int,
-        max_positions: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        shape = (config.num_layers, batch_size, config.num_kv_heads, max_positions)
-        self.keys = torch.zeros(*shape, config.head_size, dtype=dtype, device=device)
-        self.values = torch.zeros_like(self.keys)
-        self.end = 0
-
-    def write(
-        self, layer: int, keys: Tensor, values: Tensor, positions: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Store `keys`, `values` [B, G, S, K] at `positions` [B, S]; return all up to `end`."""
-        rows = torch.arange(len(positions), device=positions.device)[:, None]
-        self.keys[layer][rows, :, positions] = keys.transpose(1, 2)
-        self.values[layer][rows, :, positions] = values.transpose(1, 2)
-        return self.keys[layer, :, :, : self.end], self.values[layer, :, :, : self.end]
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Add `k`, `v` [B, G, S, K] to what `layer` holds; let `q` [B, Q, S, K] look at it all."""
+        ...
 
 
 class Decoder(nn.Module):
@@ -59,23 +40,17 @@ class Decoder(nn.Module):
         position_ids: Tensor,
         *,
         mask: Tensor | Blocks | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Run embeddings `x` [B, S, D] at `position_ids` [B, S] -> normed hidden states [B, S, D].
 
         Attention is causal over the row unless `mask` [B, 1, S, T] says what may be seen (True).
-        With a `cache`, the row continues what it holds. Padding to the right needs no mask.
+        With a `cache`, the row continues what it holds, and the cache alone says what is seen.
+        Padding to the right needs no mask.
         """
-        if cache is not None:
-            if cache.end:  # a continuation sees every position up to its own
-                end = cache.end = max(cache.end, int(position_ids.max()) + 1)
-                keys = torch.arange(end, device=x.device)
-                mask = (keys <= position_ids[..., None])[:, None]  # [B, 1, S, T]
-            else:
-                cache.end = x.shape[1]
         rotation = rotary(position_ids, self.head_size, theta=self.rope_theta, dtype=x.dtype)
         for block in self.blocks:
-            x = block(x, rotation, position_ids, mask=mask, cache=cache)
+            x = block(x, rotation, mask=mask, cache=cache)
         return self.norm(x)
 
 
@@ -93,15 +68,12 @@ class DecoderBlock(nn.Module):
         self,
         x: Tensor,
         rotation: tuple[Tensor, Tensor],
-        position_ids: Tensor,
         *,
         mask: Tensor | Blocks | None,
-        cache: KVCache | None,
+        cache: Cache | None,
     ) -> Tensor:
         """Transform `x` [B, S, D] -> [B, S, D]."""
-        x = x + self.attention(
-            self.attention_norm(x), rotation, position_ids, mask=mask, cache=cache
-        )
+        x = x + self.attention(self.attention_norm(x), rotation, mask=mask, cache=cache)
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -116,26 +88,34 @@ class Attention(nn.Module):
         self.key = nn.Linear(width, kv_width)
         self.value = nn.Linear(width, kv_width)
         self.output = nn.Linear(width, width, bias=False)
+        # In inference: query, key and value in one product; see fuse.py.
+        self.joined: Joined | None = None
 
     def forward(
         self,
         x: Tensor,
         rotation: tuple[Tensor, Tensor],
-        position_ids: Tensor,
         *,
         mask: Tensor | Blocks | None,
-        cache: KVCache | None,
+        cache: Cache | None,
     ) -> Tensor:
         """Transform `x` [B, S, D] -> [B, S, D]."""
         q, k, v = (
-            layer(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-            for layer in (self.query, self.key, self.value)
+            projected.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+            for projected in self.project(x)
         )  # [B, Q, S, K], [B, G, S, K] twice
         q, k = rotate(q, rotation), rotate(k, rotation)
         if cache is not None:
-            k, v = cache.write(self.index, k, v, position_ids)
-        x = attend(q, k, v, mask=mask, is_causal=mask is None)
+            x = cache.attend(self.index, q, k, v)
+        else:
+            x = attend(q, k, v, mask=mask, is_causal=mask is None)
         return self.output(x.transpose(1, 2).flatten(2))
+
+    def project(self, x: Tensor) -> Sequence[Tensor]:
+        """Return queries, keys and values [B, S, width] of `x` [B, S, D], heads side by side."""
+        if self.joined is not None:
+            return self.joined(x)
+        return self.query(x), self.key(x), self.value(x)
 
 
 class SwiGLU(nn.Module):
@@ -146,10 +126,12 @@ class SwiGLU(nn.Module):
         self.gate = nn.Linear(width, hidden, bias=False)
         self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
+        self.joined: Joined | None = None  # in inference: gate and up in one product
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [B, S, D] -> [B, S, D]."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        gate, up = (self.gate(x), self.up(x)) if self.joined is None else self.joined(x)
+        return self.down(F.silu(gate) * up)
 
 
 class RMSNorm(nn.Module):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from onevision.anyres import Layout
 from onevision.batch import Blocks, ModelInputs
 from onevision.config import ModelConfig
-from onevision.model.decoder import Decoder, KVCache
+from onevision.model.decoder import Cache, Decoder
 from onevision.model.projector import Projector
 from onevision.model.vision import VisionEncoder
 from onevision.model.visual_tokens import arrange
@@ -65,7 +65,7 @@ class LlavaNetwork(nn.Module):
         position_ids: Tensor | None = None,
         *,
         mask: Tensor | Blocks | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Run the language model on embeddings [B, S, D] -> hidden states [B, S, D].
 

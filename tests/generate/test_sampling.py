@@ -1,62 +1,113 @@
+import math
+from collections import Counter
+
 import pytest
 import torch
 
 from onevision.errors import InputError
-from onevision.generate.sampling import Sampling, choose
+from onevision.generate.sampling import Drawer, Sampling, restrict
 
-LOGITS = torch.tensor([[1.0, 3.0, 2.0, -1.0]])
-NOTHING = torch.zeros(1, 4, dtype=torch.bool)
+LOGITS = torch.tensor([1.0, 3.0, 2.0, -1.0])
 
 
-def draws(sampling, logits=LOGITS, count=400):
-    generator = torch.Generator().manual_seed(0)
-    return {int(choose(logits, NOTHING, sampling, generator)) for _ in range(count)}
+def draws(count=400, logits=LOGITS, **options):
+    """Draw first tokens; drawers differ in their number alone."""
+    sampling = Sampling(**{"seed": 5, **options})
+    return Counter(Drawer(sampling, number=n).draw(logits).id for n in range(count))
+
+
+def drawn(logits, said, **options):
+    drawer = Drawer(Sampling(**options))
+    for token_id in said:
+        drawer.accept(token_id)
+    return drawer.draw(torch.tensor(logits)).id
 
 
 def test_greedy_takes_the_likeliest():
-    assert choose(LOGITS, NOTHING, Sampling(), None).tolist() == [1]
+    assert Drawer(Sampling()).draw(LOGITS).id == 1
 
 
-def test_the_penalty_counts_what_was_said():
+def test_the_repetition_penalty_divides_what_was_said():
     """3 / 2 falls below 2; a negative score is multiplied."""
-    seen = torch.tensor([[False, True, False, True]])
-    assert choose(LOGITS, seen, Sampling(repetition_penalty=2.0), None).tolist() == [2]
-    negative = torch.tensor([[-1.0, -3.0]])
-    said = torch.tensor([[True, False]])
-    assert choose(negative, said, Sampling(repetition_penalty=4.0), None).tolist() == [1]
+    assert drawn([1.0, 3.0, 2.0, -1.0], [1, 3], repetition_penalty=2.0) == 2
+    assert drawn([-1.0, -3.0], [0], repetition_penalty=4.0) == 1
 
 
-def test_top_k_and_top_p_restrict():
-    assert draws(Sampling(temperature=5.0)) == {0, 1, 2, 3}
-    assert draws(Sampling(temperature=5.0, top_k=2)) == {1, 2}
-    assert draws(Sampling(temperature=1.0, top_p=0.5)) == {1}
-    assert draws(Sampling(temperature=1.0, top_p=0.7)) == {1, 2}
+def test_presence_counts_once_and_frequency_each_time():
+    logits = [1.0, 3.0, 2.0]
+    assert drawn(logits, [1], presence_penalty=0.9) == 1
+    assert drawn(logits, [1], presence_penalty=1.1) == 2
+    assert drawn(logits, [1, 1, 1], presence_penalty=0.9) == 1
+    assert drawn(logits, [1, 1, 1], frequency_penalty=0.4) == 2
+    assert drawn(logits, [1, 1], frequency_penalty=0.4) == 1
 
 
-def test_a_seed_repeats():
-    sampling = Sampling(temperature=2.0)
-    first, second = (
-        [
-            int(choose(LOGITS, NOTHING, sampling, generator))
-            for generator in [torch.Generator().manual_seed(7)]
-            for _ in range(20)
-        ]
-        for _ in range(2)
-    )
-    assert first == second
+def test_a_bias_is_added():
+    assert drawn([1.0, 3.0, 2.0], [], logit_bias={0: 2.5}) == 0
+    assert drawn([1.0, 3.0, 2.0], [], logit_bias={1: -100, 2: -100}) == 0
+
+
+def test_an_answer_does_not_end_before_its_least_length():
+    drawer = Drawer(Sampling(end_ids=(1,), min_new_tokens=2))
+    assert [drawer.draw(LOGITS).id for _ in range(3)] == [2, 2, 1]
+
+
+def test_top_k_top_p_and_min_p_restrict():
+    assert set(draws(temperature=5.0)) == {0, 1, 2, 3}
+    assert set(draws(temperature=5.0, top_k=2)) == {1, 2}
+    assert set(draws(temperature=1.0, top_p=0.5)) == {1}
+    assert set(draws(temperature=1.0, top_p=0.7)) == {1, 2}
+    assert set(draws(temperature=1.0, min_p=0.3)) == {1, 2}  # e^-1 = 0.37, e^-2 = 0.14
+    kept = restrict(LOGITS, Sampling(temperature=1.0, min_p=0.3))
+    assert kept.tolist() == [-math.inf, 3.0, 2.0, -math.inf]
+
+
+def test_draws_follow_the_probabilities():
+    shares = LOGITS.softmax(-1)
+    counts = draws(temperature=1.0, count=4000)
+    for token_id, share in enumerate(shares.tolist()):
+        assert abs(counts[token_id] / 4000 - share) < 4 * math.sqrt(share * (1 - share) / 4000)
+
+
+def test_a_seed_repeats_and_numbers_differ():
+    def twenty(number):
+        drawer = Drawer(Sampling(temperature=2.0, seed=7), number=number)
+        return [drawer.draw(LOGITS).id for _ in range(20)]
+
+    assert twenty(0) == twenty(0) != twenty(1)
+
+
+def test_logprobs_are_the_models_own():
+    """Neither temperature nor penalties change what is told."""
+    drawer = Drawer(Sampling(temperature=0.5, seed=1, logprobs=2, presence_penalty=1.0))
+    token = drawer.draw(LOGITS)
+    expected = LOGITS.log_softmax(-1)
+    assert token.logprob == pytest.approx(float(expected[token.id]))
+    assert [token_id for token_id, _ in token.top] == [1, 2]
+    assert token.top[0][1] == pytest.approx(float(expected[1]))
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"max_new_tokens": 0},
+        {"min_new_tokens": 600},
         {"temperature": -1},
         {"temperature": float("nan")},
         {"top_p": 0},
         {"top_p": 1.5},
         {"top_k": -1},
+        {"min_p": 1.1},
+        {"presence_penalty": 2.5},
+        {"frequency_penalty": -3},
         {"repetition_penalty": 0},
         {"repetition_penalty": float("inf")},
+        {"logprobs": 21},
+        {"num_answers": 0},
+        {"logit_bias": {3: 101}},
+        {"stop": ("",)},
+        {"stop": ("x",) * 17},
+        {"regex": "a", "json_schema": "{}"},
     ],
 )
 def test_impossible_values_are_refused(options):

@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from onevision.config import LanguageConfig
+from onevision.generate.cache import Pass, Span
 from onevision.model.attention import attend
-from onevision.model.decoder import Decoder, KVCache
+from onevision.model.decoder import Decoder
+from onevision.model.fuse import fuse
 from tests.conftest import randomise
 
 CONFIG = LanguageConfig(
@@ -20,39 +22,45 @@ def positions(batch, start, stop):
     return torch.arange(start, stop).expand(batch, -1)
 
 
-def make_cache(batch, size):
-    return KVCache(
-        CONFIG,
-        batch_size=batch,
-        max_positions=size,
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-    )
+def make_span(size):
+    return Span(CONFIG, size, dtype=torch.float32, device=torch.device("cpu"))
 
 
 @torch.inference_mode()
-def test_reading_in_pieces_equals_reading_at_once(decoder):
-    x = torch.randn(2, 9, 32)
-    whole = decoder(x, positions(2, 0, 9))
-    cache = make_cache(2, 9)
-    pieces = [
-        decoder(x[:, a:b], positions(2, a, b), cache=cache) for a, b in ((0, 5), (5, 8), (8, 9))
-    ]
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_reading_in_pieces_equals_reading_at_once(decoder, one_by_one):
+    x = torch.randn(1, 200, 32)
+    whole = decoder(x, positions(1, 0, 200))
+    span, pieces = make_span(200), []
+    for a, b in ((0, 130), (130, 140), (140, 199), (199, 200)):
+        cache = Pass([span], [b - a], one_by_one=one_by_one)
+        pieces.append(decoder(x[:, a:b], positions(1, a, b), cache=cache))
+        cache.advance()
     assert torch.allclose(whole, torch.cat(pieces, dim=1), atol=1e-5)
 
 
 @torch.inference_mode()
-def test_rows_of_different_lengths_go_on_from_their_own_ends(decoder):
-    x = torch.randn(2, 6, 32)
-    lengths = torch.tensor([3, 6])
-    cache = make_cache(2, 8)
-    decoder(x, positions(2, 0, 6), cache=cache)
-    following = torch.randn(2, 1, 32)
-    together = decoder(following, lengths[:, None], cache=cache)
-    for row, length in enumerate(lengths.tolist()):
-        alone = torch.cat([x[row : row + 1, :length], following[row : row + 1]], dim=1)
-        expected = decoder(alone, positions(1, 0, length + 1))[:, -1]
-        assert torch.allclose(together[row], expected, atol=1e-5)
+def test_sequences_of_one_pass_do_not_see_one_another(decoder):
+    x = torch.randn(1, 12, 32)
+    lengths = (3, 6, 1)  # and two of padding
+    spans = [make_span(8) for _ in lengths]
+    places = torch.cat([torch.arange(n) for n in (*lengths, 2)])[None]
+    together = decoder(x, places, cache=Pass(spans, lengths))[0]
+    for own, length in zip(x[0, :10].split(lengths), lengths, strict=True):
+        alone = decoder(own[None], positions(1, 0, length))[0]
+        begin = sum(lengths[: lengths.index(length)])
+        assert torch.allclose(together[begin : begin + length], alone, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_joined_layers_give_what_the_single_ones_give(decoder):
+    x = torch.randn(1, 6, 32)
+    expected = decoder(x, positions(1, 0, 6))
+    names = dict(decoder.named_parameters())
+    values = {name: value.clone() for name, value in names.items()}
+    fuse(decoder)
+    assert torch.allclose(decoder(x, positions(1, 0, 6)), expected, atol=1e-5)
+    assert all(torch.equal(names[name], values[name]) for name in names)
 
 
 @torch.inference_mode()

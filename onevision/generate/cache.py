@@ -1,0 +1,87 @@
+"""Keys and values of what was read: one contiguous span a sequence, many sequences a pass.
+
+span  [L, G, capacity, K] twice      positions 0 ... end-1 are in use
+pass  [1, S, D]: the new tokens of several sequences, one after the other, without padding
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from onevision.config import LanguageConfig
+from onevision.model.attention import attend_last
+
+
+class Span:
+    """Keys and values [L, G, capacity, K] of one sequence, preallocated."""
+
+    def __init__(
+        self, config: LanguageConfig, capacity: int, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        shape = (config.num_layers, config.num_kv_heads, capacity, config.head_size)
+        self.keys = torch.empty(shape, dtype=dtype, device=device)
+        self.values = torch.empty_like(self.keys)
+        self.end = 0
+        # Who holds it: the sequence itself, the prefix cache.
+        self.holders = 1
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the whole span."""
+        return 2 * self.keys.numel() * self.keys.element_size()
+
+    def take_from(self, other: "Span", length: int) -> None:
+        """Begin with the first `length` positions of another span."""
+        self.keys[:, :, :length] = other.keys[:, :, :length]
+        self.values[:, :, :length] = other.values[:, :, :length]
+        self.end = length
+
+    def trim(self) -> None:
+        """Give back the positions that are not in use."""
+        if self.end < self.keys.shape[2]:
+            self.keys = self.keys[:, :, : self.end].clone()
+            self.values = self.values[:, :, : self.end].clone()
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Put `keys`, `values` [G, s, K] after those in use; return all of `layer` [G, T, K]."""
+        stop = self.end + keys.shape[1]
+        self.keys[layer, :, self.end : stop] = keys
+        self.values[layer, :, self.end : stop] = values
+        return self.keys[layer, :, :stop], self.values[layer, :, :stop]
+
+
+class Pass:
+    """The cache of one pass: `counts` new tokens for each of `spans`, then padding.
+
+    Sequences do not see one another. With `one_by_one` the queries of a sequence are compared one
+    at a time, so that the bits of each are the same however many come together.
+    """
+
+    def __init__(
+        self, spans: Sequence[Span], counts: Sequence[int], *, one_by_one: bool = False
+    ) -> None:
+        self.spans, self.counts, self.one_by_one = spans, counts, one_by_one
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Write `k`, `v` [1, G, S, K] into the spans; attend with `q` [1, Q, S, K], causally."""
+        out = torch.zeros_like(q) if sum(self.counts) < q.shape[2] else torch.empty_like(q)
+        begin = 0
+        for span, count in zip(self.spans, self.counts, strict=True):
+            own = slice(begin, begin + count)
+            keys, values = span.write(layer, k[0, :, own], v[0, :, own])
+            if self.one_by_one:
+                for i in range(count):
+                    seen = keys.shape[1] - count + i + 1
+                    query = q[0, :, begin + i : begin + i + 1]
+                    mixed = attend_last(query, keys[:, :seen], values[:, :seen])
+                    out[0, :, begin + i : begin + i + 1] = mixed
+            else:
+                out[0, :, own] = attend_last(q[0, :, own], keys, values)
+            begin = own.stop
+        return out
+
+    def advance(self) -> None:
+        """Count the new tokens as read, once every layer has been run."""
+        for span, count in zip(self.spans, self.counts, strict=True):
+            span.end += count

@@ -1,0 +1,108 @@
+"""Answers -> one more token of each, in one pass; or several, where guesses turn out right."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from onevision.errors import EngineError, OneVisionError
+from onevision.generate.cache import Pass
+from onevision.generate.lookup import guess
+from onevision.generate.request import Answer, Request
+from onevision.generate.sampling import Token
+from onevision.generate.settings import EngineSettings
+from onevision.model.llava import LlavaNetwork
+
+# Rows of a pass in the deterministic mode, filled up with nothing: always so many.
+FIXED_ROWS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """An answer's part of a pass: its last token, and guesses of those after it."""
+
+    request: Request
+    answer: Answer
+    ids: list[int]
+
+    @property
+    def position(self) -> int:
+        """Of the first of `ids`."""
+        return self.request.num_tokens + len(self.answer.ids) - 1
+
+
+class Writer:
+    """Goes on with answers."""
+
+    def __init__(self, network: LlavaNetwork, settings: EngineSettings) -> None:
+        self.network, self.settings = network, settings
+
+    def write(self, answers: Sequence[tuple[Request, Answer]]) -> Iterator[tuple[Turn, Tensor]]:
+        """Run one step of every answer; give the logits [n, vocab] after each of its tokens."""
+        turns = [self._turn(request, answer) for request, answer in answers]
+        for together in self._passes(turns):
+            yield from zip(together, self._run(together), strict=True)
+
+    def _turn(self, request: Request, answer: Answer) -> Turn:
+        ids = answer.ids[-1:]
+        if self.settings.draft_tokens and request.sampling.is_plain:
+            most = request.sampling.max_new_tokens - len(answer.ids) - 1
+            known = request.prompt.input_ids[0].tolist() + answer.ids
+            ids = ids + guess(known, min(self.settings.draft_tokens, most))
+        return Turn(request=request, answer=answer, ids=ids)
+
+    def _passes(self, turns: Sequence[Turn]) -> Iterator[Sequence[Turn]]:
+        """Split turns by pass: all in one, or as many as fit the fixed number of rows."""
+        if not self.settings.deterministic:
+            yield turns
+            return
+        together: list[Turn] = []
+        for turn in turns:
+            if sum(len(t.ids) for t in [*together, turn]) > FIXED_ROWS:
+                yield together
+                together = []
+            together.append(turn)
+        yield together
+
+    def _run(self, turns: Sequence[Turn]) -> Sequence[Tensor]:
+        counts = [len(turn.ids) for turn in turns]
+        ids = [token_id for turn in turns for token_id in turn.ids]
+        positions = [turn.position + i for turn in turns for i in range(len(turn.ids))]
+        fill = FIXED_ROWS - len(ids) if self.settings.deterministic else 0
+        embedding = self.network.language_model.embedding
+        device = embedding.weight.device
+        x = embedding(torch.tensor([ids + [0] * fill], device=device))
+        spans = [turn.answer.span for turn in turns if turn.answer.span is not None]
+        cache = Pass(spans, counts, one_by_one=self.settings.deterministic)
+        hidden = self.network.run(
+            x, torch.tensor([positions + [0] * fill], device=device), cache=cache
+        )
+        cache.advance()
+        return self.network.head(hidden[0])[: len(ids)].split(counts)
+
+
+def draw(turn: Turn, logits: Tensor) -> list[Token]:
+    """Draw the tokens of a turn by its `logits` [n, vocab]: one, and one more a right guess.
+
+    Raises EngineError where no token can be drawn.
+    """
+    span, answer = turn.answer.span, turn.answer
+    assert span is not None
+    drawn: list[Token] = []
+    for guessed, row in zip([*turn.ids[1:], None], logits, strict=True):
+        drawn.append(draw_one(answer, row))
+        if drawn[-1].id != guessed or drawn[-1].id in turn.request.sampling.end_ids:
+            break
+    span.end += len(drawn) - len(turn.ids)  # wrong guesses were never read
+    return drawn
+
+
+def draw_one(answer: Answer, logits: Tensor) -> Token:
+    """Draw the next token of an answer by `logits` [vocab]. Raises EngineError, InputError."""
+    try:
+        return answer.drawer.draw(logits)
+    except OneVisionError:
+        raise
+    except RuntimeError as error:
+        raise EngineError(f"no token can be drawn: {error}") from error

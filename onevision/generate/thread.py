@@ -1,0 +1,74 @@
+"""An engine that runs by itself, in a thread of its own: for servers."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from onevision.batch import ModelInputs
+from onevision.generate.engine import Engine
+from onevision.generate.request import Piece, Request
+from onevision.generate.sampling import Sampling
+
+
+class EngineThread:
+    """Takes steps while there is work, and sleeps while there is none."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.last_step = time.monotonic()  # the heartbeat
+        self.failure: BaseException | None = None
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, *, timeout_seconds: float = 10.0) -> None:
+        """Take no further step; wait for the one that is being taken."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(timeout_seconds)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still takes steps."""
+        return self._thread.is_alive() and self.failure is None
+
+    def submit(
+        self,
+        prompt: ModelInputs,
+        sampling: Sampling,
+        *,
+        sink: Callable[[Piece], object],
+        tenant: str = "",
+        timeout_seconds: float | None = None,
+    ) -> Request:
+        """Take on a request; see `Engine.submit`. `sink` is called in the engine's thread.
+
+        The last piece of each answer has a `finish_reason`; where that is "error", the request's
+        `error` says why.
+        """
+        request = self.engine.submit(
+            prompt, sampling, sink=sink, tenant=tenant, timeout_seconds=timeout_seconds
+        )
+        self._wake.set()
+        return request
+
+    def cancel(self, request: Request) -> None:
+        """Stop answering a request."""
+        self.engine.cancel(request)
+        self._wake.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._wake.clear()
+                while self.engine.step() and not self._stopping:
+                    self.last_step = time.monotonic()
+                self.last_step = time.monotonic()
+                self._wake.wait(timeout=1.0)
+        except BaseException as failure:
+            self.failure = failure
+            raise

@@ -1,0 +1,47 @@
+"""Linear layers of the same input, joined: one product in place of several, for inference.
+
+The layers stay and keep their names; their weights become views of the joined one, so nothing is
+held twice.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Joined(nn.Module):
+    """Several linear layers of the same input as one."""
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.widths = [layer.out_features for layer in layers]
+        self.whole = nn.Linear(
+            layers[0].in_features,
+            sum(self.widths),
+            bias=layers[0].bias is not None,
+            device="meta",
+        )
+        for name in [name for name, _ in self.whole.named_parameters()]:
+            own = [getattr(layer, name).data for layer in layers]
+            joined = nn.Parameter(torch.cat(own), requires_grad=False)
+            setattr(self.whole, name, joined)
+            for layer, view in zip(layers, joined.data.split(self.widths), strict=True):
+                getattr(layer, name).data = view
+
+    def forward(self, x: Tensor) -> Sequence[Tensor]:
+        """Return the output of every layer, each [..., its width], for `x` [..., D]."""
+        return self.whole(x).split(self.widths, dim=-1)
+
+
+def fuse(module: nn.Module) -> None:
+    """Join query, key and value, and gate and up, of every block inside `module`.
+
+    For inference alone: weights that are views cannot be trained or sharded.
+    """
+    for part in list(module.modules()):
+        for names in (("query", "key", "value"), ("gate", "up")):
+            layers = [part._modules.get(name) for name in names]
+            linear = [layer for layer in layers if type(layer) is nn.Linear]
+            if hasattr(part, "joined") and len(linear) == len(names):
+                part.joined = Joined(linear)
