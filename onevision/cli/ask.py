@@ -12,6 +12,7 @@ from onevision.cli.options import (
     JsonOption,
     MaxNewTokensOption,
     ModelOption,
+    QuantizeOption,
     SeedOption,
     TemperatureOption,
     load_model,
@@ -33,13 +34,14 @@ def ask(
     seed: SeedOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask one question about any number of images and videos."""
     parts = user_parts(question, images=image or [], videos=video or [], num_frames=num_frames)
     messages = [Message("system", system)] if system else []
     conversation = Conversation([*messages, Message("user", parts)])
-    loaded = load_model(model, device=device, dtype=dtype)
+    loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
     options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     if as_json:
         reply = loaded.ask(conversation, **options)

@@ -9,6 +9,7 @@ from onevision.cli.options import (
     DtypeOption,
     MaxNewTokensOption,
     ModelOption,
+    QuantizeOption,
     describe_usage,
     is_video,
     load_model,
@@ -32,13 +33,14 @@ def chat(
     max_new_tokens: MaxNewTokensOption = 512,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
 ) -> None:
     """Talk with a model in the terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)
     with console.status(f"loading {model}"):
-        loaded = load_model(model, device=device, dtype=dtype)
+        loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
     console.print(f"[bold]onevision chat[/] with [bold]{model}[/]. /help says how.")
     messages: list[Message] = []
     attached: list[Image | Video] = []

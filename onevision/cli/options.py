@@ -19,6 +19,9 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, ...")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+QuantizeOption = Annotated[
+    str | None, typer.Option(help="int8: write answers with 8-bit weights (bfloat16, CPU).")
+]
 MaxNewTokensOption = Annotated[int, typer.Option(help="The most tokens of an answer.")]
 TemperatureOption = Annotated[float, typer.Option(help="0 is greedy; above, answers are drawn.")]
 SeedOption = Annotated[int | None, typer.Option(help="Makes drawn answers repeatable.")]
@@ -27,11 +30,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machine
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".flv", ".ogv")
 
 
-def load_model(name: str, *, device: str, dtype: str) -> "Model":
+def load_model(name: str, *, device: str, dtype: str, quantize: str | None = None) -> "Model":
     """Load a model, importing torch only now."""
     from onevision.generate.answer import load
 
-    return load(name, device=device, dtype=dtype)
+    return load(name, device=device, dtype=dtype, quantize=quantize)
 
 
 def model_config(name: str) -> "ModelConfig":

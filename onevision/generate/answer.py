@@ -22,21 +22,33 @@ from onevision.generate.sampling import Sampling, SamplingOptions
 from onevision.generate.settings import EngineSettings
 from onevision.inputs.processor import Processor, usage
 from onevision.inputs.tokenizer import Tokenizer
+from onevision.model.decoder import Decoder
 from onevision.model.fuse import fuse
 from onevision.model.llava import LlavaNetwork
+from onevision.model.quantize import int8_copy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load(model: str | Path, *, device: str = "cpu", dtype: str = "auto") -> "Model":
+def load(
+    model: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    settings: EngineSettings | None = None,
+) -> "Model":
     """Load a model: "tiny", a checkpoint directory of any layout, or a hub id (`owner/name`).
 
     `dtype` is "float32", "bfloat16", "float16", or "auto": the checkpoint's own, but float32 in
-    place of float16 on CPU, where it is not usable. Raises ModelNotFoundError, CheckpointError,
-    InputError.
+    place of float16 on CPU, where it is not usable. `quantize` "int8" writes answers with 8-bit
+    weights (docs/performance.md says what that costs and brings). Raises ModelNotFoundError,
+    CheckpointError, InputError.
     """
     place, kind = _device(device), _dtype(dtype, device)
     info = inspect(resolve(model))
+    if quantize not in (None, "int8"):
+        raise InputError(f"quantize is {quantize!r}; expected 'int8', or nothing")
     network = load_network(info, dtype=kind, device=place)
     if kind is None:
         network = _one_dtype(network, on_cpu=place.type == "cpu")
@@ -53,6 +65,8 @@ def load(model: str | Path, *, device: str = "cpu", dtype: str = "auto") -> "Mod
         processor=Processor(info.config.inputs, tokenizer),
         config=info.config,
         sampling=Sampling(end_ids=defaults.end_ids, repetition_penalty=defaults.repetition_penalty),
+        settings=settings or EngineSettings(),
+        writer=int8_copy(network.language_model) if quantize else None,
     )
 
 
@@ -65,6 +79,8 @@ class Model:
     config: ModelConfig
     sampling: Sampling
     settings: EngineSettings = field(default_factory=EngineSettings)
+    # Decodes in place of the network's language model, where answers are written quantised.
+    writer: Decoder | None = field(default=None, repr=False)
 
     @cached_property
     def engine(self) -> Engine:
@@ -74,6 +90,7 @@ class Model:
             self.config.language,
             self.processor.tokenizer,
             settings=self.settings,
+            writer=self.writer,
         )
 
     def ask(self, conversation: Conversation, **options: Unpack[SamplingOptions]) -> Reply:

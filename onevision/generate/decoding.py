@@ -12,7 +12,7 @@ from onevision.generate.lookup import guess
 from onevision.generate.request import Answer, Request
 from onevision.generate.sampling import Token
 from onevision.generate.settings import EngineSettings
-from onevision.model.llava import LlavaNetwork
+from onevision.model.decoder import Decoder
 
 # Rows of a pass in the deterministic mode, filled up with nothing: always so many.
 FIXED_ROWS = 8
@@ -33,10 +33,10 @@ class Turn:
 
 
 class Writer:
-    """Goes on with answers."""
+    """Goes on with answers; its decoder may be a quantised copy of the one that reads."""
 
-    def __init__(self, network: LlavaNetwork, settings: EngineSettings) -> None:
-        self.network, self.settings = network, settings
+    def __init__(self, decoder: Decoder, settings: EngineSettings) -> None:
+        self.decoder, self.settings = decoder, settings
 
     def write(self, answers: Sequence[tuple[Request, Answer]]) -> Iterator[tuple[Turn, Tensor]]:
         """Run one step of every answer; give the logits [n, vocab] after each of its tokens."""
@@ -70,16 +70,14 @@ class Writer:
         ids = [token_id for turn in turns for token_id in turn.ids]
         positions = [turn.position + i for turn in turns for i in range(len(turn.ids))]
         fill = FIXED_ROWS - len(ids) if self.settings.deterministic else 0
-        embedding = self.network.language_model.embedding
-        device = embedding.weight.device
-        x = embedding(torch.tensor([ids + [0] * fill], device=device))
+        device = self.decoder.embedding.weight.device
+        x = self.decoder.embedding(torch.tensor([ids + [0] * fill], device=device))
         spans = [turn.answer.span for turn in turns if turn.answer.span is not None]
         cache = Pass(spans, counts, one_by_one=self.settings.deterministic)
-        hidden = self.network.run(
-            x, torch.tensor([positions + [0] * fill], device=device), cache=cache
-        )
+        places = torch.tensor([positions + [0] * fill], device=device)
+        hidden = self.decoder(x, places, cache=cache)
         cache.advance()
-        return self.network.head(hidden[0])[: len(ids)].split(counts)
+        return self.decoder.head(hidden[0])[: len(ids)].split(counts)
 
 
 def draw(turn: Turn, logits: Tensor) -> list[Token]:

@@ -39,6 +39,7 @@ from onevision.generate.request import Answer, EndReason, FairQueue, Piece, Requ
 from onevision.generate.sampling import Drawer, Sampling, Token
 from onevision.generate.settings import EngineSettings
 from onevision.inputs.tokenizer import Tokenizer
+from onevision.model.decoder import Decoder
 from onevision.model.llava import LlavaNetwork
 
 
@@ -68,13 +69,15 @@ class Engine:
         tokenizer: Tokenizer,
         *,
         settings: EngineSettings | None = None,
+        writer: Decoder | None = None,
     ) -> None:
+        """Answer with `network`; `writer` decodes in place of its language model, if given."""
         self.config, self.tokenizer = config, tokenizer
         self.settings = settings or EngineSettings()
         weight = network.language_model.embedding.weight
         self.device, self.dtype = weight.device, weight.dtype
         self.reader = Reader(network, self.settings, self._new_span)
-        self.writer = Writer(network, self.settings)
+        self.writer = Writer(writer or network.language_model, self.settings)
         self.waiting, self.running = FairQueue(), list[Request]()
         self.kv_limit, self.kv_reserved, self.steps = self.settings.kv_limit, 0, 0
         self._lock = threading.RLock()

@@ -16,18 +16,19 @@ class Joined(nn.Module):
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
         self.widths = [layer.out_features for layer in layers]
-        self.whole = nn.Linear(
+        whole = nn.Linear(
             layers[0].in_features,
             sum(self.widths),
             bias=layers[0].bias is not None,
             device="meta",
         )
-        for name in [name for name, _ in self.whole.named_parameters()]:
+        for name in [name for name, _ in whole.named_parameters()]:
             own = [getattr(layer, name).data for layer in layers]
             joined = nn.Parameter(torch.cat(own), requires_grad=False)
-            setattr(self.whole, name, joined)
+            setattr(whole, name, joined)
             for layer, view in zip(layers, joined.data.split(self.widths), strict=True):
                 getattr(layer, name).data = view
+        self.whole: nn.Module = whole  # or what quantize.py makes of it
 
     def forward(self, x: Tensor) -> Sequence[Tensor]:
         """Return the output of every layer, each [..., its width], for `x` [..., D]."""

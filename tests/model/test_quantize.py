@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from onevision import Conversation, Message, load
+from onevision.errors import InputError
+from onevision.model.quantize import Int8Linear
+
+
+def test_an_8_bit_layer_is_near_its_original_and_blind_to_its_neighbours():
+    linear = torch.nn.Linear(64, 32).to(torch.bfloat16)
+    quantized = Int8Linear(linear)
+    x = torch.randn(1, 9, 64, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        expected, found = linear(x), quantized(x)
+        assert (found - expected).abs().max() < 0.05
+        assert not torch.equal(found, expected)
+        for row in range(9):  # the same bits alone
+            assert torch.equal(quantized(x[:, row : row + 1]), found[:, row : row + 1])
+
+
+def test_a_quantised_model_shares_what_it_does_not_change():
+    model = load("tiny", dtype="bfloat16", quantize="int8")
+    whole, writer = model.network.language_model, model.writer
+    assert writer.embedding.weight is whole.embedding.weight
+    assert isinstance(writer.head, Int8Linear)
+    assert isinstance(writer.blocks[0].mlp.joined.whole, Int8Linear)
+    assert type(whole.head) is torch.nn.Linear
+    ids = torch.tensor([[5, 9, 300, 7]])
+    with torch.inference_mode():
+        exact = whole.head(whole(whole.embedding(ids), torch.arange(4)[None])).float()
+        found = writer.head(writer(writer.embedding(ids), torch.arange(4)[None])).float()
+    assert (found - exact).abs().mean() < 0.1 * exact.std()
+    assert model.ask(Conversation([Message("user", "Hi")]), max_new_tokens=4).text
+
+
+def test_what_cannot_be_quantised_is_refused():
+    with pytest.raises(InputError, match="load it with dtype='bfloat16'"):
+        load("tiny", dtype="float32", quantize="int8")
+    with pytest.raises(InputError, match="quantize is 'int3'; expected 'int8'"):
+        load("tiny", quantize="int3")
