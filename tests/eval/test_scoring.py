@@ -2,7 +2,7 @@ import pytest
 
 from onevision.eval.heldout import heldout
 from onevision.eval.runner import Result
-from onevision.eval.scoring import exact_match
+from onevision.eval.scoring.text import exact_match
 
 
 @pytest.mark.parametrize(

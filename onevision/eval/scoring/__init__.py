@@ -1,0 +1,1 @@
+"""Answers -> scores, by the benchmarks' own rules, quirks included. Pure functions."""

@@ -1,0 +1,90 @@
+"""A benchmark's row + a field's name -> its value, or a DataError that names the field."""
+
+import ast
+import math
+from collections.abc import Mapping, Sequence
+
+from onevision.errors import DataError
+
+
+def text(row: Mapping[str, object], name: str) -> str:
+    """Return a text field."""
+    value = _value(row, name)
+    if not isinstance(value, str):
+        raise _refused(name, value, "a text")
+    return value
+
+
+def texts(row: Mapping[str, object], name: str) -> list[str]:
+    """Return a list of texts, given as a list or as the literal of one, as MMMU stores options."""
+    value = _value(row, name)
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise _refused(name, value, "a list of texts") from None
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise _refused(name, value, "a list of texts")
+    if not value:
+        raise _refused(name, value, "at least one text")
+    return [str(entry) for entry in value]
+
+
+def text_or_texts(row: Mapping[str, object], name: str) -> list[str]:
+    """Return the accepted answers of a field that holds one text or a list of them."""
+    value = _value(row, name)
+    return [value] if isinstance(value, str) else texts(row, name)
+
+
+def number(row: Mapping[str, object], name: str) -> float:
+    """Return a number."""
+    value = _value(row, name)
+    if not isinstance(value, int | float):
+        raise _refused(name, value, "a number")
+    return value
+
+
+def identifier(row: Mapping[str, object], name: str) -> str:
+    """Return an item's id, a text or a whole number, as text."""
+    value = _value(row, name)
+    if not isinstance(value, str | int):
+        raise _refused(name, value, "a text or a whole number")
+    return str(value)
+
+
+def whole(row: Mapping[str, object], name: str) -> int:
+    """Return a whole number from 0, given as one or as its digits, as AI2D stores answers."""
+    value = _value(row, name)
+    digits = str(value).strip()
+    if isinstance(value, bool) or not digits.isdecimal():
+        raise _refused(name, value, "a whole number from 0")
+    return int(digits)
+
+
+def index(row: Mapping[str, object], name: str, *, below: int) -> int:
+    """Return the index, from 0, of one of `below` options."""
+    value = whole(row, name)
+    if value >= below:
+        raise _refused(name, value, f"an index below {below}")
+    return value
+
+
+def labels(row: Mapping[str, object], *names: str) -> dict[str, str]:
+    """Return those of the named fields that the row has, as text; None and NaN do not count."""
+    return {name: str(row[name]) for name in names if name in row and not missing(row[name])}
+
+
+def missing(value: object) -> bool:
+    """Whether a table's cell is empty: None, NaN or, as some data sets spell it, "nan"."""
+    return value is None or value == "nan" or (isinstance(value, float) and math.isnan(value))
+
+
+def _value(row: Mapping[str, object], name: str) -> object:
+    if name not in row:
+        found = ", ".join(sorted(row)) or "none"
+        raise DataError(f"the row has no field {name!r}; it has {found}; check the task's fields")
+    return row[name]
+
+
+def _refused(name: str, value: object, expected: str) -> DataError:
+    return DataError(f"field {name!r} is {str(value)[:60]!r}, expected {expected}")
