@@ -25,10 +25,17 @@ MAX_GROUPS_HELD = 4
 
 
 class ParquetSource:
-    """The rows of Parquet files, one file after the other."""
+    """The rows of Parquet files, one file after the other; `columns` None reads all of them."""
 
-    def __init__(self, files: Sequence[Path], *, name: str, root: Path) -> None:
-        self.name, self.root, self.files = name, root, tuple(files)
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        name: str,
+        root: Path,
+        columns: Sequence[str] | None = COLUMNS,
+    ) -> None:
+        self.name, self.root, self.files, self.columns = name, root, tuple(files), columns
         sizes = [
             (number, group, rows)
             for number in range(len(self.files))
@@ -66,7 +73,8 @@ class ParquetSource:
             return self._held[block]
         number, group = self.groups[block]
         file = self._open(number)
-        columns = [name for name in file.schema_arrow.names if name in COLUMNS]
+        names = file.schema_arrow.names
+        columns = [name for name in names if self.columns is None or name in self.columns]
         try:
             rows = file.read_row_group(group, columns=columns).to_pylist()
         except (OSError, ValueError) as error:

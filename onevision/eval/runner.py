@@ -8,6 +8,7 @@ from itertools import islice
 from onevision.conversation import Conversation, Message, Text
 from onevision.eval.heldout import NUM_QUESTIONS, Item, heldout
 from onevision.eval.scoring.text import exact_match
+from onevision.eval.statistics import Interval, mean_interval
 from onevision.generate.answer import Model
 
 BATCH = 20
@@ -36,6 +37,11 @@ class Result:
         """The share of right answers, 0 to 1."""
         return sum(self.right) / len(self.items)
 
+    @property
+    def interval(self) -> Interval:
+        """The accuracy with its interval."""
+        return mean_interval(self.right)
+
     def by_family(self) -> dict[str, tuple[int, int]]:
         """Return (right, asked) of each question family."""
         asked = Counter(item.question.family for item in self.items)
@@ -45,6 +51,13 @@ class Result:
             if is_right
         )
         return {family: (right[family], count) for family, count in asked.items()}
+
+    def intervals_by_family(self) -> dict[str, Interval]:
+        """Return the accuracy of each question family with its interval."""
+        right: dict[str, list[bool]] = {}
+        for item, is_right in zip(self.items, self.right, strict=True):
+            right.setdefault(item.question.family, []).append(is_right)
+        return {family: mean_interval(answers) for family, answers in right.items()}
 
     def records(self) -> Iterator[dict[str, object]]:
         """Give one JSON record an answer."""

@@ -1,0 +1,235 @@
+r"""A task file -> Task: which rows of which data set are asked, in which words, and scored how.
+
+    title: ChartQA                                 # as the paper calls it
+    groups: [single_image]
+    dataset: lmms-lab/ChartQA                      # on the hub; locally, see `rows.py`
+    split: test
+    images: [image]
+    prompt: "{question}\nAnswer the question with a single word."
+    max_new_tokens: 16
+    scorer: chartqa
+    metric: relaxed_overall
+
+Keys are the fields of `Task`. `parts` makes one task of each of its entries, which say what is
+theirs; `now` says what a later evaluator does otherwise (profile "now").
+"""
+
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from onevision.errors import ConfigError
+
+TASKS = Path(__file__).parent / "tasks"
+# Every bundled task is in this group.
+ALL = "all"
+# lmms-eval when the paper was written (August 2024, v0.2.3), and in 2026 (0.7.3).
+Profile = Literal["p24", "now"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A piece of prompt, `{case}`, for the rows whose fields have these values."""
+
+    text: str
+    when: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One benchmark, or one part of it. Fields of rows are called by their names in the data."""
+
+    name: str
+    # As the paper calls it.
+    title: str
+    # Names that stand for this task among others.
+    groups: tuple[str, ...]
+    # "owner/name" on the hub.
+    dataset: str
+    split: str
+    config: str | None = None
+    # A commit or tag of the data set; none is the newest.
+    revision: str | None = None
+    # Patterns of its files, before the usual ones (`rows.py`).
+    files: tuple[str, ...] = ()
+    # Rows are asked only where a field has one of the values.
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    # Fields with images, each one, a list, or empty.
+    images: tuple[str, ...] = ()
+    # Whether only images are shown whose mark, as `<image 2>` for image_2, the prompt spells.
+    images_marked: bool = False
+    # Whether a row may have no image at all.
+    images_optional: bool = False
+    # The split that holds the images: a configuration, its split, our field and theirs.
+    images_from: tuple[str, ...] = ()
+    # Where a row's video may lie below the root: "all_test/v_{video_name}.mp4"; the first is taken.
+    video: tuple[str, ...] = ()
+    num_frames: int = 32
+
+    # What is asked: fields in braces, `{question|strip}` with a filter (`prompts.py`).
+    prompt: str
+    # The first whose values a row has is `{case}`.
+    cases: tuple[Case, ...] = ()
+    # `{name}` becomes the text, or nothing where the field is empty.
+    optional: Mapping[str, str] = field(default_factory=dict)
+    # Phrases taken out of every field.
+    remove: tuple[str, ...] = ()
+    # Options: one field with a list of them, or several fields. `{choices}` is a line of each.
+    choices: tuple[str, ...] = ()
+    choice_form: str = "{letter}. {choice}"
+    # A field with turns as LLaVA writes them, in place of the prompt.
+    turns: str | None = None
+
+    max_new_tokens: int = 1024
+    temperature: float = 0.0
+
+    # Of scoring.registry; none where there is only a judge, or a submission.
+    scorer: str | None = None
+    # The headline among the scorer's metrics; none is the first.
+    metric: str | None = None
+    # The judge's prompt, where a model has to judge the answers.
+    judge: str | None = None
+    # Questions with the same value of this field (or remainder: "index % 1000000") stand or fall
+    # together: they are drawn together where an interval is estimated.
+    unit: str | None = None
+    # Whether the paper's figure is the mean over the parts of the group.
+    averaged: bool = False
+    # Key in a submission file -> field of the row, or "answer".
+    submission: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for wrong, problem in (
+            (bool(self.images) == bool(self.video), "give either `images` or `video`"),
+            (
+                not (self.scorer or self.judge or self.submission),
+                "no `scorer`, no `judge`, no `submission`; say how answers are scored",
+            ),
+            (self.images_from and len(self.images_from) != 4, "`images_from` has four entries"),
+            (self.max_new_tokens < 1, "`max_new_tokens` is below 1"),
+            (self.num_frames < 1, "`num_frames` is below 1"),
+            (self.temperature < 0, "`temperature` is below 0"),
+            ("{case}" in self.prompt and not self.cases, "`prompt` has {case} without `cases`"),
+            ("{choices" in self.prompt and not self.choices, "`prompt` has {choices}, `choices` is "
+             "missing"),
+        ):  # fmt: skip
+            if wrong:
+                raise ConfigError(f"task {self.name!r}: {problem}")
+
+    def plain(self) -> dict[str, Any]:
+        """Return all fields as JSON knows them."""
+        return asdict(self)
+
+
+def read_tasks(path: Path, *, profile: Profile = "p24") -> tuple[Task, ...]:
+    """Read a task file: one task, or one a part. Raises ConfigError."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        said = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: not YAML ({said}); see onevision/eval/task.py") from error
+    content = {"name": path.stem} | _mapping(content, where=str(path))
+    return tuple(_tasks(content, profile=profile, where=str(path)))
+
+
+@cache
+def bundled(profile: Profile = "p24") -> Mapping[str, Task]:
+    """Return the bundled tasks by name."""
+    paths = sorted(TASKS.glob("*.yaml"))
+    return {task.name: task for path in paths for task in read_tasks(path, profile=profile)}
+
+
+@cache
+def groups(profile: Profile = "p24") -> Mapping[str, tuple[str, ...]]:
+    """Return the names of the tasks in each group."""
+    tasks = bundled(profile).values()
+    names = dict.fromkeys(name for task in tasks for name in task.groups)
+    found = {name: tuple(t.name for t in tasks if name in t.groups) for name in names}
+    return {ALL: tuple(t.name for t in tasks)} | found
+
+
+def find_tasks(names: Sequence[str], *, profile: Profile = "p24") -> tuple[Task, ...]:
+    """Return the tasks that names, groups and paths of task files stand for, each once.
+
+    Raises ConfigError for a name of nothing.
+    """
+    found: dict[str, Task] = {}
+    for name in names:
+        if name.endswith((".yaml", ".yml")):
+            found |= {task.name: task for task in read_tasks(Path(name), profile=profile)}
+            continue
+        inside = groups(profile).get(name, (name,))
+        for inner in inside:
+            if inner not in bundled(profile):
+                known = ", ".join([*groups(profile), *bundled(profile)])
+                raise ConfigError(f"no task {name!r}; expected some of {known}, or a .yaml file")
+            found[inner] = bundled(profile)[inner]
+    return tuple(found.values())
+
+
+def _tasks(values: dict[str, Any], *, profile: Profile, where: str) -> Iterator[Task]:
+    """Give the tasks of one file, or of one part of it."""
+    parts = _mapping(values.pop("parts", {}), where=f"{where}: parts")
+    later = _mapping(values.pop("now", {}), where=f"{where}: now")
+    if profile == "now":
+        values |= later
+    elif later:
+        _check_keys(later, where=f"{where}: now")
+    if not parts:
+        yield _typed(Task, values, where=where)
+    for name, own in parts.items():
+        full = f"{values['name']}_{name}"
+        inner = values | _mapping(own, where=f"{where}: parts.{name}")
+        inner["groups"] = [*inner.get("groups", []), values["name"]]
+        yield from (
+            replace(task, name=full)
+            for task in _tasks(inner, profile=profile, where=f"{where}: parts.{name}")
+        )
+
+
+def _mapping(value: Any, *, where: str) -> dict[str, Any]:  # Any: from YAML
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: it is {value!r:.60}; expected keys and values")
+    return dict(value)
+
+
+def _check_keys(values: Mapping[str, object], *, where: str, kind: Any = Task) -> None:
+    known = [f.name for f in fields(kind)]
+    if unknown := [key for key in values if key not in known]:
+        raise ConfigError(f"{where}: no key {unknown[0]!r}; expected some of {', '.join(known)}")
+
+
+def _typed(kind: Any, value: Any, *, where: str) -> Any:  # Any: a type hint, a YAML value
+    """Return a value as its kind. Raises ConfigError where it is of another."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (types.UnionType, Union):
+        return None if value is None else _typed(arguments[0], value, where=where)
+    if kind in (Task, Case):
+        _check_keys(_mapping(value, where=where), where=where, kind=kind)
+        hints = get_type_hints(kind)
+        typed = {k: _typed(hints[k], v, where=f"{where}: {k}") for k, v in value.items()}
+        try:
+            return kind(**typed)
+        except TypeError as error:  # a key that must be there is not
+            raise ConfigError(f"{where}: {str(error).rpartition('() ')[2]}") from error
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where} is {value!r}; expected a list")
+        return tuple(_typed(arguments[0], one, where=where) for one in value)
+    if origin is Mapping:
+        inner = _mapping(value, where=where)
+        return {str(k): _typed(arguments[1], v, where=f"{where}.{k}") for k, v in inner.items()}
+    if kind is str and type(value) in (int, float):
+        value = str(value)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{where} is {value!r}; expected {kind.__name__}")
+    return value
