@@ -82,3 +82,17 @@ def test_frames_are_squashed():
     layout = plan_video(num_frames=1, rule=VideoRule())
     (crop,) = squash_frames([PIL.new("RGB", (31, 400))], layout)
     assert crop.shape == (3, 384, 384)
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 300), (384, 384), (37, 900), (1200, 1000)])
+def test_fast_crops_differ_by_a_level(width, height):
+    rng = np.random.default_rng(0)
+    noise = PIL.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+    picture = noise.resize((width, height), PIL.Resampling.BICUBIC)
+    layout = plan(width=width, height=height, rule=AnyRes())
+    exact, fast = (
+        cut_crops(picture, layout, image_mean=(0.5, 0.5, 0.5), fast=fast) for fast in (False, True)
+    )
+    apart = (exact.int() - fast.int()).abs()
+    assert apart.max() <= 2
+    assert (apart > 1).float().mean() < 1e-4
