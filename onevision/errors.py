@@ -9,7 +9,8 @@
     │   ├── ConfigError          settings that contradict themselves
     │   └── CheckpointError      files that are missing, broken or of an unknown layout
     ├── DataError                a training record that cannot be used
-    └── TrainingError            a run that cannot go on
+    ├── TrainingError            a run that cannot go on
+    └── JudgeError               a judge that cannot be asked
 
 A message says what was found, what was expected and what to do. It fits one line.
 """
@@ -53,3 +54,7 @@ class DataError(OneVisionError):
 
 class TrainingError(OneVisionError):
     """A training run that cannot go on; what it has saved is untouched."""
+
+
+class JudgeError(OneVisionError):
+    """A judging model that cannot be reached or will not serve; what it has said is kept."""
