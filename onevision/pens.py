@@ -11,6 +11,8 @@ from PIL import ImageDraw, ImageFont
 
 SCALE = 2
 DENSITY = 2 * SCALE  # while it is drawn
+DOT = 3.6  # radius
+WASH = 38  # alpha of a wash, of 255
 # On paper and in the dark.
 COLOURS = {
     "s0": ("#1768d6", "#6ea8fe"),
@@ -37,19 +39,35 @@ class SvgPen:
     def __init__(self) -> None:
         self.parts: list[str] = []
 
-    def line(self, points: Sequence[Point], style: str, *, faint: bool = False) -> None:
+    def line(
+        self, points: Sequence[Point], style: str, *, faint: bool = False, thin: bool = False
+    ) -> None:
         """Join points; a single one becomes a dot."""
-        kind = f"{style} faint" if faint else style
+        kind = style + " faint" * faint + " thin" * thin
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         element = f'<polyline class="{kind}" points="{path}"/>'
         if len(points) == 1:
             element = f'<circle class="{kind}" cx="{points[0][0]}" cy="{points[0][1]}" r="2"/>'
         self.parts.append(element)
 
-    def text(self, at: Point, said: str, anchor: Anchor) -> None:
+    def area(self, corners: Sequence[Point], style: str, *, hint: str, wash: bool = False) -> None:
+        """Fill a polygon; a wash lets what is below shine through."""
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+        kind = f"{style} wash" if wash else style
+        title = f"<title>{html.escape(hint)}</title>"
+        self.parts.append(f'<polygon class="{kind}" points="{path}">{title}</polygon>')
+
+    def dot(self, at: Point, style: str, *, hint: str) -> None:
+        """Draw a dot with a rim, so that dots on each other can be told apart."""
+        place = f'cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="{DOT}"'
+        title = f"<title>{html.escape(hint)}</title>"
+        self.parts.append(f'<circle class="{style} dot" {place}>{title}</circle>')
+
+    def text(self, at: Point, said: str, anchor: Anchor, *, loud: bool = False) -> None:
         """Write small words, centred vertically on `at`."""
         place = f'x="{at[0]:.1f}" y="{at[1]:.1f}" dy=".35em" text-anchor="{anchor}"'
-        self.parts.append(f"<text {place}>{html.escape(said)}</text>")
+        kind = ' class="loud"' if loud else ""
+        self.parts.append(f"<text{kind} {place}>{html.escape(said)}</text>")
 
     def mark(self, at: Point, style: str, said: str) -> None:
         """Draw a triangle with its tip at `at`; `said` is its hint."""
@@ -58,24 +76,55 @@ class SvgPen:
 
 
 class PixelPen:
-    """Draws the same in a picture, from the corner (left, top)."""
+    """Draws the same in a picture, from the corner (left, top).
+
+    Washes need an ImageDraw that blends: `ImageDraw.Draw(picture, "RGBA")`.
+    """
 
     def __init__(self, picture: ImageDraw.ImageDraw, *, left: float, top: float) -> None:
         self.picture, self.left, self.top = picture, left, top
 
-    def line(self, points: Sequence[Point], style: str, *, faint: bool = False) -> None:
+    def line(
+        self, points: Sequence[Point], style: str, *, faint: bool = False, thin: bool = False
+    ) -> None:
         """Join points; a single one becomes a dot."""
         colour = _pale(COLOURS[style][0]) if faint else COLOURS[style][0]
-        width = round(DENSITY * (1.0 if faint or style == "grid" else 1.8))
+        width = round(DENSITY * (1.0 if faint or thin or style == "grid" else 1.8))
         placed = [self._place(point) for point in points]
         if len(placed) == 1:
             self.picture.circle(placed[0], 2 * DENSITY, fill=colour)
         self.picture.line(placed, fill=colour, width=width, joint="curve")
 
-    def text(
-        self, at: Point, said: str, anchor: Anchor, *, size: int = 12, colour: str = PALE
+    def area(
+        self,
+        corners: Sequence[Point],
+        style: str,
+        *,
+        hint: str,  # noqa: ARG002 pictures have no hints
+        wash: bool = False,
     ) -> None:
-        """Write words, centred vertically on `at`."""
+        """Fill a polygon; a wash lets what is below shine through."""
+        alpha = WASH if wash else 255
+        self.picture.polygon([*map(self._place, corners)], fill=(*_rgb(style), alpha))
+
+    def dot(self, at: Point, style: str, *, hint: str) -> None:  # noqa: ARG002 as above
+        """Draw a dot with a rim, so that dots on each other can be told apart."""
+        place = self._place(at)
+        self.picture.circle(place, (DOT + 0.8) * DENSITY, fill=PAPER)
+        self.picture.circle(place, DOT * DENSITY, fill=_rgb(style))
+
+    def text(
+        self,
+        at: Point,
+        said: str,
+        anchor: Anchor,
+        *,
+        size: int = 12,
+        colour: str = PALE,
+        loud: bool = False,
+    ) -> None:
+        """Write words, centred vertically on `at`; loud ones are as dark as ink."""
+        colour = INK if loud else colour
         side = {"start": "l", "middle": "m", "end": "r"}[anchor]
         font = ImageFont.load_default(size=size * DENSITY)
         self.picture.text(self._place(at), said, font=font, fill=colour, anchor=f"{side}m")
@@ -88,6 +137,11 @@ class PixelPen:
 
     def _place(self, at: Point) -> Point:
         return (self.left + at[0]) * DENSITY, (self.top + at[1]) * DENSITY
+
+
+def _rgb(style: str) -> tuple[int, int, int]:
+    red, green, blue = (int(COLOURS[style][0][k : k + 2], 16) for k in (1, 3, 5))
+    return red, green, blue
 
 
 def _pale(colour: str) -> tuple[int, ...]:
