@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TypedDict
 
 from onevision.errors import DataError, InputError
@@ -193,6 +194,13 @@ def total(task_name: str, verdicts: Sequence[Verdict]) -> Judged:
         num_judged=len(held),
         num_unreadable=len(held) - len(read),
     )
+
+
+def videochatgpt_mean(general: Judged, temporal: Judged, consistency: Judged) -> float:
+    """Return the mean of Video-ChatGPT's five grades, which is what the paper reports."""
+    names = ("correctness", "detail", "context", "temporal", "consistency")
+    grades = {**general.metrics, **temporal.metrics, **consistency.metrics}
+    return fmean(grades[name] for name in names)
 
 
 def stability(

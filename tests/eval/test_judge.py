@@ -8,7 +8,7 @@ from PIL import Image as PIL
 
 from onevision.errors import DataError, InputError, JudgeError
 from onevision.eval.endpoint import EndpointConfig
-from onevision.eval.judge import Judge, judge_answers, stability, total
+from onevision.eval.judge import Judge, judge_answers, stability, total, videochatgpt_mean
 from onevision.eval.judged import BENCHMARKS
 from tests.eval.judge_server import between, said, serve
 
@@ -180,6 +180,19 @@ _LIVE = {"question": "q", "answer": "t", "criteria": "c", "subtask": "s", "image
 def test_scales(task, item, reply, score):
     result, *_ = judged(task, [item], ["a"], lambda words: reply)
     assert result.metrics[result.headline] == score
+
+
+def test_the_papers_figure_of_videochatgpt_is_the_mean_of_five():
+    item = {"question": "q", "answer": "t"}
+    grades = itertools.count(1)
+    general, *_ = judged("videochatgpt_gen", [item], ["a"], lambda _: str({"score": next(grades)}))
+    temporal, *_ = judged("videochatgpt_temporal", [item], ["a"], lambda _: "{'score': 5}")
+    pair = [
+        {"video_name": "v", "question_1": "q", "question_2": "None", "answer": "t"},
+        {"video_name": "v", "question_1": "None", "question_2": "q", "answer": "t"},
+    ]
+    agreed, *_ = judged("videochatgpt_consistency", pair, ["a", "b"], lambda _: "{'score': 4}")
+    assert videochatgpt_mean(general, temporal, agreed) == (1 + 2 + 3 + 5 + 4) / 5
 
 
 def test_dream_compares_events_both_ways():
