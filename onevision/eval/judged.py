@@ -5,7 +5,7 @@ twice reads like one that asks once; judge.py runs them. Prompts are in judge_pr
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from onevision.errors import DataError
@@ -184,6 +184,19 @@ def _binary(case: Case) -> Asking:
     return {"right": float(one_of(reply, ("0", "1")))}
 
 
+def _two_steps(case: Case) -> Asking:
+    """MathVerse at the time of the paper: extract an answer from the end, then compare."""
+    ((item, answer),) = case
+    end = " ".join(answer.split(" ")[-30:])
+    extracted = yield Query(
+        system="", user=fill("two_steps", "extract", response=end), max_tokens=64
+    )
+    words = {"question": field(item, "question"), "truth": field(item, "answer")}
+    user = fill("two_steps", "agree", prediction=extracted.strip(), **words)
+    reply = yield Query(system="", user=user, max_tokens=8)
+    return {"right": float(one_of(reply, ("0", "1")))}
+
+
 def _dream(case: Case) -> Asking:
     """DREAM-1K (arXiv 2407.00634): the events of each description that the other tells of."""
     ((item, answer),) = case
@@ -245,6 +258,12 @@ _GENERAL = ("correctness", "detail", "context")
 _BESIDE_CAPTION = JudgedBenchmark(
     judge=_against_caption, total=_relative, headline="relative_score", groups=("category",)
 )
+_MATHVERSE = JudgedBenchmark(
+    judge=_binary,
+    total=_mean("right", "accuracy", times=100),
+    headline="accuracy",
+    groups=("problem_version",),
+)
 BENCHMARKS: Mapping[str, JudgedBenchmark] = {
     "llava_in_the_wild": _BESIDE_CAPTION,
     "llava_bench_coco": _BESIDE_CAPTION,
@@ -271,12 +290,8 @@ BENCHMARKS: Mapping[str, JudgedBenchmark] = {
     "live_bench": JudgedBenchmark(
         judge=_live_bench, total=_mean("rating", "score", times=10), groups=("subtask",)
     ),
-    "mathverse": JudgedBenchmark(
-        judge=_binary,
-        total=_mean("right", "accuracy", times=100),
-        headline="accuracy",
-        groups=("problem_version",),
-    ),
+    "mathverse": _MATHVERSE,
+    "mathverse_p24": replace(_MATHVERSE, judge=_two_steps),
     "activitynetqa": JudgedBenchmark(
         judge=_video_qa,
         total=_video_accuracy,

@@ -210,6 +210,21 @@ def test_dream_compares_events_both_ways():
     assert result.metrics == {"precision": 50.0, "recall": 25.0, "f1": pytest.approx(100 / 3)}
 
 
+def test_mathverse_of_the_paper_extracts_from_the_last_30_words():
+    def rule(words):
+        if "Verdict" in words:
+            other = words.rsplit("Other answer: ", 1)[1].split("\n")[0]
+            return "1" if other == "12" else "0"
+        assert "word-19" not in words
+        return words.rsplit("Solution: ", 1)[1].split("\n")[0].split(" ")[-1]
+
+    item = {"question": "How large?", "answer": "12", "problem_version": "Vision Only"}
+    long = " ".join(f"word-{n}" for n in range(49))
+    result, _, server = judged("mathverse_p24", [item] * 2, [f"{long} 12", f"{long} 13"], rule)
+    assert len(server.requests) == 4
+    assert result.metrics == {"accuracy": 50.0, "accuracy/problem_version/Vision Only": 50.0}
+
+
 def test_words_of_an_item_never_become_fields_of_a_prompt():
     item = {"question": "what is $truth and ${x}?", "answer": "$5"}
     _, _, server = judged("activitynetqa", [item], ["$prediction"], matches)
