@@ -22,7 +22,7 @@ def cut_crops(image: PillowImage, layout: CropLayout, *, image_mean: Triple) -> 
     """
     size, cols, rows = layout.crop_size, layout.cols, layout.rows
     crops = np.empty((1 + cols * rows, 3, size, size), np.uint8)
-    source = _pad_to_square(image, image_mean) if layout.fit == "pad" else image
+    source = pad_to_square(image, image_mean) if layout.fit == "pad" else image
     _write(source.resize((size, size), BICUBIC), crops[0])
     if cols:
         width, height = layout.resized_width, layout.resized_height
@@ -63,7 +63,7 @@ def _write(image: PillowImage, planes: NDArray[np.uint8]) -> None:
         plane[:] = np.asarray(band)
 
 
-def _pad_to_square(image: PillowImage, mean: Triple) -> PillowImage:
+def pad_to_square(image: PillowImage, mean: Triple) -> PillowImage:
     """Centre the image on a square of the mean colour."""
     if image.width == image.height:
         return image
