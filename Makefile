@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo env check test test-slow format clean
+.PHONY: demo env check test test-slow lmms format clean
 
 demo: $(VENV)/.runtime  ## ask the embedded model about an image, a pair and a video
 	$(BIN)/onevision demo
@@ -24,12 +24,14 @@ test: $(VENV)/.tests  ## the default tests
 test-slow: $(VENV)/.tests  ## the rest: true 0.5B shape, soak and kill tests
 	$(BIN)/python -m pytest -q -m slow --timeout=1800
 
+lmms: .venv-lmms/.made  ## make .venv-lmms, where lmms-eval can ask our models
+
 format: $(VENV)/.tests
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-lmms build dist *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -43,4 +45,11 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.tests: $(VENV)/.runtime
 	$(PIP_INSTALL) -e '.[test]'
+	@touch $@
+
+.venv-lmms/.made: integrations/lmms_eval/requirements.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-lmms
+	.venv-lmms/bin/python -m pip install --quiet -c constraints.txt -e .
+	.venv-lmms/bin/python -m pip install --quiet --no-deps lmms-eval==0.7.3
+	.venv-lmms/bin/python -m pip install --quiet -r integrations/lmms_eval/requirements.txt
 	@touch $@

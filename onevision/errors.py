@@ -13,7 +13,8 @@
     ├── EngineError              a request that was taken on and cannot be answered
     │   ├── QueueFullError       too many are waiting; ask again later
     │   └── DeadlineError        its time is up
-    └── TrainingError            a run that cannot go on
+    ├── TrainingError            a run that cannot go on
+    └── JudgeError               a judge that cannot be asked
 
 A message says what was found, what was expected and what to do. It fits one line.
 """
@@ -73,3 +74,7 @@ class DataError(OneVisionError):
 
 class TrainingError(OneVisionError):
     """A training run that cannot go on; what it has saved is untouched."""
+
+
+class JudgeError(OneVisionError):
+    """A judging model that cannot be reached or will not serve; what it has said is kept."""

@@ -1,265 +1,215 @@
-"""Answers on the disk -> scores, figures with their intervals, comparisons of two runs."""
+"""Runs of evaluations -> report.md, bars.png, radar.png and report.html, beside the paper.
 
-import time
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+results.json files -> Comparison -> plots, drawn with a PixelPen (picture) and an SvgPen (page)
+"""
+
+import html
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from string import Template
 
-from onevision.errors import DataError
-from onevision.eval.answers import RUN, AnswerFiles, Line, write_json
-from onevision.eval.benchmark import versions
-from onevision.eval.scoring.registry import SCORERS, Scorer
-from onevision.eval.statistics import (
-    Difference,
-    Interval,
-    McNemar,
-    bootstrap_interval,
-    mcnemar,
-    mean_interval,
-    paired_bootstrap,
-    paired_means,
+from PIL import Image as PIL
+from PIL import ImageDraw
+from PIL.Image import Image as PillowImage
+
+from onevision.eval.comparison import BESIDE, Comparison, Row, compare
+from onevision.eval.plots import (
+    MIN_SPOKES,
+    WIDTH,
+    bars_height,
+    draw_bars,
+    draw_radar,
+    radar_height,
+    radar_rows,
+    styles,
 )
+from onevision.pens import COLOURS, DENSITY, INK, PAPER, SCALE, PixelPen, SvgPen
 
-SUBMISSION = "submission.json"
-# An aggregate that is so near the mean of the scores is that mean.
-SAME = 1e-9
-
-Score = Mapping[str, object]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One task in two runs, over the rows that both have answered."""
-
-    task: str
-    metric: str
-    first: float
-    second: float
-    num_items: int
-    difference: Difference
-    # Where every score is 0 or 1.
-    mcnemar: McNemar | None
+PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
+TABLE, BARS, RADAR, REPORT = "report.md", "bars.png", "radar.png", "report.html"
+# The pictures: room above all plots, above each and around each.
+HEADER, CAPTION, MARGIN, KEY = 64, 40, 28, 150
+SOURCE = "Published figures: LLaVA-OneVision, arXiv 2408.03326v3, tables 3 to 5."
+SCALE_NOTE = "Bars and spokes show the share of a figure's scale; 100 % is its end."
+NO_RUNS = "What the paper reports"
 
 
-def score(files: AnswerFiles, *, complete: bool | None = None) -> Line:
-    """Score the answers of a directory and write its results, which are returned.
+def write_report(runs: Sequence[Path], directory: Path, *, beside: Sequence[str] = BESIDE) -> Path:
+    """Write the four files of a report into a directory; returns the page.
 
-    `complete` says whether all rows have an answer; None leaves what was written before.
-    Raises DataError.
+    `runs` are directories of results.json files, `beside` names published models. Raises
+    InputError.
     """
-    settings, answers = files.settings(), files.answers()
-    if not answers:
-        raise DataError(f"{files.directory}: no answers yet; run the task first")
-    task = settings["task"]
-    results: Line = {
-        "task": task["name"],
-        "title": task["title"],
-        "num_answers": len(answers),
-        "complete": _was_complete(files) if complete is None else complete,
-        "headline": None,
-        "metrics": {},
-        "seconds": round(sum(line["seconds"] for line in answers), 3),
-        "answers_cut_off": sum(line["finish_reason"] == "length" for line in answers),
-        "scored": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "versions": versions(),
-    } | {name: settings[name] for name in ("profile", "seed", "model", "data", "task")}
-    results["task"], results["settings"] = task["name"], task
-    if task["scorer"] is not None:
-        scores = _scores(files, _scorer(task), answers)
-        files.write_scores(dict(zip((line["row"] for line in answers), scores, strict=True)))
-        results |= _figures(task, _scorer(task), scores, _units(task, answers))
-    results["needs_judge"] = task["judge"] if not results["metrics"] else None
-    if task["submission"]:
-        _write_submission(files.directory / SUBMISSION, task["submission"], answers)
-        results["submission"] = SUBMISSION
-    files.write_results(results)
-    return results
+    comparison = compare(runs, beside=beside)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / TABLE).write_text(markdown(comparison), encoding="utf-8")
+    draw_sheet(comparison, bars=True).save(directory / BARS)
+    draw_sheet(comparison, bars=False).save(directory / RADAR)
+    (directory / REPORT).write_text(page(comparison), encoding="utf-8")
+    return directory / REPORT
 
 
-def runs_in(directory: Path) -> dict[str, AnswerFiles]:
-    """Return the runs of a directory by task: it is one itself, or holds some. Raises DataError."""
-    places = [directory, *sorted(p for p in directory.glob("*") if p.is_dir())]
-    found = [AnswerFiles(place) for place in places if (place / RUN).is_file()]
-    if not found:
-        raise DataError(f"{directory}: no answers in it; give what was --output of a run")
-    return {files.settings()["task"]["name"]: files for files in found}
+def markdown(comparison: Comparison) -> str:
+    """Return the table in Markdown: runs first, in bold; intervals in brackets."""
+    heads = ["", *(column.title for column in comparison.columns)]
+    lines = [_line(heads), _line(["---", *["---:"] * len(comparison.columns)])]
+    for group, rows in comparison.groups():
+        lines.append(_line([f"*{group}*", *[""] * len(comparison.columns)]))
+        for row in rows:
+            cells = [
+                f"**{row.say(column)}**"
+                if column in comparison.runs and column.name in row.cells
+                else row.say(column)
+                for column in comparison.columns
+            ]
+            lines.append(_line([row.title, *cells]))
+    notes = [f"* {row.title}: {row.note}." for row in comparison.rows if row.note]
+    return "\n".join([*lines, "", SOURCE, "", *notes]).rstrip() + "\n"
 
 
-def compare(first: AnswerFiles, second: AnswerFiles) -> Comparison:
-    """Compare two runs of a task. Raises DataError where they have no row in common."""
-    task = first.settings()["task"]
-    scorer = _scorer(task)
-    if task["scorer"] != second.settings()["task"]["scorer"]:
-        raise DataError(f"{second.directory}: scored otherwise than {first.directory}")
-    lines = {line["row"]: line for line in first.answers()}
-    others = {line["row"]: line for line in second.answers()}
-    shared = [row for row in lines if row in others]
-    if not shared:
-        raise DataError(f"{first.directory} and {second.directory} have no row in common")
-    for row in shared:
-        if lines[row]["item"] != others[row]["item"]:
-            raise DataError(f"row {row} is another question in {second.directory}; compare alike")
-    mine = _scores(first, scorer, [lines[row] for row in shared])
-    theirs = _scores(second, scorer, [others[row] for row in shared])
-    return _comparison(task, scorer, mine, theirs, _units(task, [lines[r] for r in shared]))
+def draw_sheet(comparison: Comparison, *, bars: bool) -> PillowImage:
+    """Draw the bar charts, or the radars, of all groups side by side on one RGB sheet."""
+    plots = [one for one in _plots(comparison) if one.bars == bars]
+    width = max(1, len(plots)) * (WIDTH + MARGIN) + MARGIN
+    keys = -(-len(comparison.columns) // max(1, (width - 2 * MARGIN) // KEY))
+    top = HEADER + 22 * keys
+    height = top + CAPTION + max((one.height for one in plots), default=0) + MARGIN
+    sheet = PIL.new("RGB", (width * DENSITY, round(height * DENSITY)), PAPER)
+    picture = ImageDraw.Draw(sheet, "RGBA")
+    head = PixelPen(picture, left=MARGIN, top=0)
+    head.text((0, 32), _title(comparison), "start", size=22, colour=INK)
+    _draw_keys(comparison, head, width=width - 2 * MARGIN)
+    for number, one in enumerate(plots):
+        left = MARGIN + number * (WIDTH + MARGIN)
+        words = PixelPen(picture, left=left, top=top)
+        words.text((0, 18), one.group.capitalize(), "start", size=16, colour=INK)
+        one.draw(PixelPen(picture, left=left, top=top + CAPTION))
+    return sheet.resize((width * SCALE, round(height * SCALE)), PIL.Resampling.BOX)
 
 
-def _comparison(
-    task: Line,
-    scorer: Scorer,
-    mine: Sequence[Score],
-    theirs: Sequence[Score],
-    units: Sequence[Hashable],
-) -> Comparison:
-    a, b = _numbers(mine), _numbers(theirs)
-    scale = _mean_scale(task, scorer, mine), _mean_scale(task, scorer, theirs)
-    if scale[0] is not None and scale[0] == scale[1]:
-        difference = paired_means([scale[0] * x for x in a], [scale[0] * x for x in b], units=units)
-    else:
-        difference = paired_bootstrap(
-            _grouped(mine, units), _grouped(theirs, units), _Headline(task, scorer)
-        )
-    right = all(x in (0, 1) for x in (*a, *b))
-    return Comparison(
-        task=task["name"],
-        metric=_headline(task, scorer, mine)[0],
-        first=_headline(task, scorer, mine)[1],
-        second=_headline(task, scorer, theirs)[1],
-        num_items=len(a),
-        difference=difference,
-        mcnemar=mcnemar([x == 1 for x in a], [x == 1 for x in b]) if right else None,
+def page(comparison: Comparison) -> str:
+    """Return the self-contained page."""
+    light, dark = (
+        "".join(f"--{style}: {pair[place]}; " for style, pair in COLOURS.items())
+        for place in (0, 1)
+    )
+    notes = [f"{row.title}: {row.note}." for row in comparison.rows if row.note]
+    colours = styles(comparison)
+    return PAGE.substitute(
+        title=html.escape(_title(comparison)),
+        summary=html.escape(_summary(comparison)),
+        light=light,
+        dark=dark,
+        styles=" ".join(f".{style} {{ --colour: var(--{style}); }}" for style in COLOURS),
+        keys="".join(
+            f'<li><i class="{colours[c.name]}{"" if c.is_published else " bar"}"></i>'
+            f"{html.escape(c.title)}"
+            for c in comparison.columns
+        ),
+        groups="\n".join(_section(group, comparison) for group, _ in comparison.groups()),
+        heads="".join(
+            f"<th{'' if c.is_published else ' class=run'}>{html.escape(c.title)}"
+            for c in comparison.columns
+        ),
+        table="\n".join(_table(comparison)),
+        settings="".join(_settings(comparison)),
+        notes="".join(f"<p>{html.escape(note)}</p>" for note in (SCALE_NOTE, SOURCE, *notes)),
     )
 
 
-def _scorer(task: Line) -> Scorer:
-    name = task["scorer"]
-    if name is None:
-        judge = f"a judge scores it ({task['judge']})" if task["judge"] else "it has no local score"
-        raise DataError(f"task {task['name']!r}: {judge}")
-    if name not in SCORERS:
-        raise DataError(
-            f"task {task['name']!r}: no scorer {name!r}; expected one of {', '.join(SCORERS)}"
+class _Plot:
+    """A bar chart or a radar of one group."""
+
+    def __init__(
+        self, group: str, rows: Sequence[Row], comparison: Comparison, *, bars: bool
+    ) -> None:
+        self.group, self.rows, self.comparison, self.bars = group, rows, comparison, bars
+        self.height = bars_height(rows, comparison) if bars else radar_height()
+
+    def draw(self, pen: SvgPen | PixelPen) -> None:
+        how: Callable[[Sequence[Row], Comparison, SvgPen | PixelPen], None]
+        how = draw_bars if self.bars else draw_radar
+        how(self.rows, self.comparison, pen)
+
+    def svg(self) -> str:
+        pen = SvgPen()
+        self.draw(pen)
+        kind = "figures" if self.bars else "figures on spokes"
+        return (
+            f'<figure><svg class="plot" viewBox="0 0 {WIDTH} {self.height:g}" role="img" '
+            f'aria-label="{self.group}, {kind}">{"".join(pen.parts)}</svg></figure>'
         )
-    return SCORERS[name]
 
 
-def _scores(files: AnswerFiles, scorer: Scorer, answers: Sequence[Line]) -> list[Score]:
-    """Score answers. Raises DataError that names the row."""
-    scores: list[Score] = []
-    for line in answers:
-        try:
-            scores.append(scorer.score(line["answer"], line["item"]))
-        except DataError as error:
-            raise DataError(f"{files.directory}, row {line['row']}: {error}") from error
-    return scores
+def _plots(comparison: Comparison) -> Iterator[_Plot]:
+    for group, rows in comparison.groups():
+        yield _Plot(group, rows, comparison, bars=True)
+        spokes = radar_rows(rows)
+        if len(spokes) >= MIN_SPOKES:
+            yield _Plot(group, spokes, comparison, bars=False)
 
 
-def _figures(
-    task: Line, scorer: Scorer, scores: Sequence[Score], units: Sequence[Hashable]
-) -> dict[str, Any]:  # Any: JSON values
-    name, _ = _headline(task, scorer, scores)
-    interval = _interval(task, scorer, scores, units)
-    return {
-        "metrics": scorer.aggregate(scores),
-        "headline": {"metric": name, **asdict(interval)},
-    }
+def _section(group: str, comparison: Comparison) -> str:
+    plots = "".join(one.svg() for one in _plots(comparison) if one.group == group)
+    return f'<h2>{group.capitalize()}</h2>\n<div class="plots">{plots}</div>'
 
 
-def _interval(
-    task: Line, scorer: Scorer, scores: Sequence[Score], units: Sequence[Hashable]
-) -> Interval:
-    scale = _mean_scale(task, scorer, scores)
-    if scale is not None:
-        return mean_interval([scale * value for value in _numbers(scores)], units=units)
-    return bootstrap_interval(_grouped(scores, units), _Headline(task, scorer))
+def _table(comparison: Comparison) -> Iterator[str]:
+    for group, rows in comparison.groups():
+        yield f'<tr class="group"><th>{group}<td colspan="{len(comparison.columns)}">'
+        for row in rows:
+            cells = "".join(
+                f"<td{'' if column.is_published else ' class=run'}>{_html_cell(row.say(column))}"
+                for column in comparison.columns
+            )
+            yield f"<tr><th>{html.escape(row.title)}{cells}"
 
 
-def _headline(task: Line, scorer: Scorer, scores: Sequence[Score]) -> tuple[str, float]:
-    figures = scorer.aggregate(scores)
-    name = task["metric"] or next(iter(figures))
-    if name not in figures:
-        raise DataError(
-            f"task {task['name']!r}: its scorer gives {', '.join(figures)}, but no {name!r}"
+def _html_cell(said: str) -> str:
+    value, bracket, interval = said.partition(" [")
+    return f"{value}<small>[{interval}</small>" if bracket else value
+
+
+def _settings(comparison: Comparison) -> Iterator[str]:
+    """Give what each run was told, once where all its tasks were told the same."""
+    for column in comparison.runs:
+        told: dict[str, list[str]] = {}
+        for task, settings in comparison.settings[column.name].items():
+            told.setdefault(json.dumps(settings, sort_keys=True), []).append(task)
+        rows = "".join(
+            f"<dt>{'all tasks' if len(told) == 1 else html.escape(', '.join(tasks))}"
+            f"<dd><code>{html.escape(said)}</code>"
+            for said, tasks in told.items()
         )
-    return name, figures[name]
+        yield f"<h2>Settings of {html.escape(column.title)}</h2><dl>{rows}</dl>"
 
 
-@dataclass(frozen=True)
-class _Headline:
-    """The headline of units that were drawn; a unit drawn twice is two units."""
-
-    task: Line
-    scorer: Scorer
-
-    def __call__(self, units: Sequence[Sequence[Score]]) -> float:
-        name = self.task["unit"]
-        scores = [
-            {**one, name: f"{number}"} if name in one else one
-            for number, unit in enumerate(units)
-            for one in unit
-        ]
-        return _headline(self.task, self.scorer, scores)[1]
+def _title(comparison: Comparison) -> str:
+    return ", ".join(column.title for column in comparison.runs) or NO_RUNS
 
 
-def _mean_scale(task: Line, scorer: Scorer, scores: Sequence[Score]) -> float | None:
-    """Return what the headline is of the scores' mean, 1 or 100; None where it is no such mean.
-
-    It must hold for all items and for every other one: a chance equality of both is not likely.
-    """
-    for scale in (1.0, 100.0):
-        try:
-            if all(
-                abs(_headline(task, scorer, part)[1] - scale * fmean(_numbers(part))) < SAME
-                for part in (scores, scores[::2])
-            ):
-                return scale
-        except DataError:  # every other item is no whole benchmark: no plain mean
-            return None
-    return None
+def _summary(comparison: Comparison) -> str:
+    beside = [column.title for column in comparison.columns if column.is_published]
+    figures = f"{len(comparison.rows)} figures"
+    if not comparison.runs:
+        return f"{figures} of {len(beside)} models."
+    return f"{figures}, beside {', '.join(beside)}." if beside else f"{figures}."
 
 
-def _numbers(scores: Sequence[Score]) -> list[float]:
-    numbers = []
-    for one in scores:
-        value = one["score"]
-        assert isinstance(value, int | float), "a scorer's `score` is a number"
-        numbers.append(float(value))
-    return numbers
+def _draw_keys(comparison: Comparison, pen: PixelPen, *, width: float) -> None:
+    """Name the columns under the heading, as many in a row as there is room for."""
+    in_a_row, colours = max(1, int(width // KEY)), styles(comparison)
+    for number, column in enumerate(comparison.columns):
+        x, y = (number % in_a_row) * KEY, 62 + 22 * (number // in_a_row)
+        style = colours[column.name]
+        if column.is_published:
+            pen.dot((x + 5, y), style, hint=column.title)
+        else:
+            pen.area([(x, y - 4), (x + 12, y - 4), (x + 12, y + 4), (x, y + 4)], style, hint="")
+        name = column.title if len(column.title) <= 20 else f"{column.title[:18]}..."
+        pen.text((x + 18, y), name, "start", loud=not column.is_published)
 
 
-def _units(task: Line, answers: Sequence[Line]) -> list[Hashable]:
-    """Return the unit of each row: the value of the task's field, or the row itself."""
-    name = task["unit"]
-    if name is None:
-        return [line["row"] for line in answers]
-    name, _, divisor = name.partition(" % ")
-    values = [line["item"].get(name, f"row {line['row']}") for line in answers]
-    return [str(int(value) % int(divisor)) if divisor else str(value) for value in values]
-
-
-def _grouped(scores: Sequence[Score], units: Sequence[Hashable]) -> list[list[Score]]:
-    found: dict[Hashable, list[Score]] = {}
-    for one, unit in zip(scores, units, strict=True):
-        found.setdefault(unit, []).append(one)
-    return list(found.values())
-
-
-def _was_complete(files: AnswerFiles) -> bool:
-    try:
-        return bool(files.results()["complete"])
-    except DataError:
-        return False
-
-
-def _write_submission(path: Path, keys: Mapping[str, str], answers: Sequence[Line]) -> None:
-    """Write answers as the benchmark's server takes them: a list of objects."""
-    entries = [
-        {
-            key: line["answer"] if name == "answer" else line["item"].get(name)
-            for key, name in keys.items()
-        }
-        for line in answers
-    ]
-    write_json(path, entries)
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -28,7 +28,7 @@ def cut_crops(
     resize = _resize_fast if fast else _resize
     size, cols, rows = layout.crop_size, layout.cols, layout.rows
     crops = np.empty((1 + cols * rows, 3, size, size), np.uint8)
-    source = _pad_to_square(image, image_mean) if layout.fit == "pad" else image
+    source = pad_to_square(image, image_mean) if layout.fit == "pad" else image
     resize(source, size, size, crops[0])
     if cols:
         width, height = layout.resized_width, layout.resized_height
@@ -83,7 +83,7 @@ def _write(image: PillowImage, planes: NDArray[np.uint8]) -> None:
         plane[:] = np.asarray(band)
 
 
-def _pad_to_square(image: PillowImage, mean: Triple) -> PillowImage:
+def pad_to_square(image: PillowImage, mean: Triple) -> PillowImage:
     """Centre the image on a square of the mean colour."""
     if image.width == image.height:
         return image

@@ -17,6 +17,7 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.errors import InputError
+from onevision.pens import COLOURS, DENSITY, INK, PAPER, SCALE, PixelPen, SvgPen
 from onevision.train.charts import (
     Chart,
     Run,
@@ -27,19 +28,8 @@ from onevision.train.charts import (
     totals,
     went_wrong,
 )
+from onevision.train.drawing import HEIGHT, WIDTH, draw
 from onevision.train.metrics import METRICS, StepMetrics, read_metrics, replace_file
-from onevision.train.pens import (
-    COLOURS,
-    DENSITY,
-    HEIGHT,
-    INK,
-    PAPER,
-    SCALE,
-    WIDTH,
-    PixelPen,
-    SvgPen,
-    draw,
-)
 
 PAGE = Template((Path(__file__).parent / "curves.html").read_text(encoding="utf-8"))
 PICTURE, REPORT = "curves.png", "report.html"

@@ -1,174 +1,151 @@
-"""Answers on the disk -> figures."""
+import re
 
-import json
-
+import numpy as np
 import pytest
+from PIL import Image as PIL
 
-from onevision.errors import DataError
-from onevision.eval.answers import AnswerFiles
-from onevision.eval.report import compare, runs_in, score
-from onevision.eval.task import bundled
-
-
-def write(place, task, answers, items):
-    """A run as it is on the disk."""
-    files = AnswerFiles(place)
-    settings = {"task": task.plain(), "profile": "p24", "seed": 0, "model": {}, "data": {}}
-    files.begin(settings)
-    rows = zip(range(len(answers)), answers, items, strict=True)
-    base = {"prompt": "?", "finish_reason": "stop", "seconds": 0.5}
-    files.add([base | {"row": r, "answer": a, "item": item} for r, a, item in rows])
-    return files
+from onevision.errors import InputError
+from onevision.eval.comparison import compare, published_models, published_rows, read_results
+from onevision.eval.plots import styles
+from onevision.eval.report import draw_sheet, markdown, page, write_report
+from tests.eval.runs import write_result, write_run
 
 
-def expected(*answers, **more):
-    return [{"answer": answer} | {k: v[n] for k, v in more.items()}
-            for n, answer in enumerate(answers)]  # fmt: skip
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "mine")
 
 
-def test_results_hold_the_figure_its_interval_and_what_was_asked(make_task, tmp_path):
-    files = write(tmp_path, make_task(), ["a", "b", "x", "d"], expected("a", "b", "c", "d"))
-    results = score(files, complete=True)
-    assert results == json.loads((tmp_path / "results.json").read_text())
-    assert results["metrics"] == {"exact_match": 0.75}
-    headline = results["headline"]
-    assert (headline["metric"], headline["value"], headline["level"]) == ("exact_match", 0.75, 0.95)
-    assert headline["low"] < 0.75 < headline["high"] == 1
-    assert (results["num_answers"], results["complete"], results["seconds"]) == (4, True, 2.0)
-    assert {"torch", "onevision"} <= set(results["versions"])
-    assert results["settings"]["prompt"] == "{question}"
-    scores = [line["score"] for line in files.scores().values()]
-    assert scores == [1, 1, 0, 1]
+def cells(table, title):
+    (line,) = [line for line in table.splitlines() if line.startswith(f"| {title} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
-def test_scoring_again_keeps_whether_all_rows_were_asked(make_task, tmp_path):
-    files = write(tmp_path, make_task(), ["a"], expected("a"))
-    assert score(files)["complete"] is False
-    assert score(files, complete=True)["complete"] is True
-    assert score(files)["complete"] is True
+def test_figures_stand_beside_the_papers(run):
+    table = markdown(compare([run], beside=("0.5b", "gpt-4o")))
+    assert table.startswith("|  | mine | LLaVA-OV 0.5B | GPT-4o |\n| --- | ---: | ---: | ---: |\n")
+    assert cells(table, "AI2D") == ["**61.6 [58.5, 64.7]**", "57.1", "94.2"]
+    assert cells(table, "MMMU") == ["**36.1**", "31.4", "69.1"]
+    assert cells(table, "VideoChatGPT") == ["**3.62**", "3.12", "-"]
+    assert "DocVQA" not in table
 
 
-def test_questions_of_a_unit_are_drawn_together(make_task, tmp_path):
-    items = expected(*"aaaaaaaa", image=[n // 4 for n in range(8)])
-    answers = list("aaaaxxxx")
-    apart = score(write(tmp_path / "apart", make_task(), answers, items))["headline"]
-    together = score(write(tmp_path / "unit", make_task(unit="image"), answers, items))["headline"]
-    assert (apart["num_units"], together["num_units"]) == (8, 2)
-    assert (together["low"], together["high"]) == (0, 1)
-    assert apart["low"] > 0
+def test_one_task_may_have_several_figures_and_the_interval_is_the_headlines(run):
+    table = markdown(compare([run], beside=("7b",)))
+    assert cells(table, "MME perception") == ["**1475**", "1580"]
+    assert cells(table, "MME cognition") == ["**225**", "418"]
 
 
-def test_a_unit_may_be_a_remainder(make_task, tmp_path):
-    items = expected(*"abcd", index=[5, 1000005, 7, 2000007])
-    files = write(tmp_path, make_task(unit="index % 1000000"), list("abcd"), items)
-    assert score(files)["headline"]["num_units"] == 2
+def test_tasks_the_paper_lacks_come_last(run):
+    comparison = compare([run])
+    assert [group for group, _ in comparison.groups()] == [
+        "single-image", "multi-image", "video", "other",
+    ]  # fmt: skip
+    assert comparison.rows[-1].title == "rooms"
 
 
-def test_a_judged_task_waits_for_its_judge(make_task, tmp_path):
-    files = write(tmp_path, make_task(scorer=None, judge="mmvet"), ["a"], expected("a"))
-    results = score(files)
-    assert (results["headline"], results["metrics"], results["needs_judge"]) == (None, {}, "mmvet")
+def test_runs_of_one_model_are_told_apart_by_their_directories(tmp_path):
+    for name, score in (("first", 50), ("second", 60)):
+        write_result(tmp_path / name, "ai2d", score, model="tiny")
+    table = markdown(compare([tmp_path / "first", tmp_path / "second"], beside=()))
+    assert table.splitlines()[0] == "|  | tiny (first) | tiny (second) |"
+    assert cells(table, "AI2D") == ["**50.0**", "**60.0**"]
 
 
-def test_a_task_for_a_server_writes_its_submission(make_task, tmp_path):
-    task = make_task(scorer=None, submission={"questionId": "id", "answer": "answer"})
-    score(write(tmp_path, task, ["yes", "no"], [{"id": 7}, {"id": 8}]))
-    assert json.loads((tmp_path / "submission.json").read_text()) == [
-        {"questionId": 7, "answer": "yes"},
-        {"questionId": 8, "answer": "no"},
+def test_without_runs_the_papers_tables_are_shown():
+    comparison = compare([], beside=tuple(published_models()))
+    assert len(comparison.rows) == len(published_rows()) == 52
+    table = markdown(comparison)
+    assert cells(table, "MuirBench") == [
+        "22.7",
+        "25.5",
+        "32.7",
+        "41.8",
+        "33.2",
+        "54.8",
+        "62.3",
+        "-",
     ]
+    assert cells(table, "LLaVA-W")[-1] == "106.1"
+
+
+def test_published_figures_are_within_their_scale_and_of_known_models():
+    for row in published_rows().values():
+        assert row.scores.keys() <= published_models().keys()
+        assert all(0 <= score <= row.most for score in row.scores.values()), row.title
+        assert row.group in ("single-image", "multi-image", "video")
+        assert row.table in (3, 4, 5)
 
 
 @pytest.mark.parametrize(
-    ("changes", "item", "problem"),
+    ("changes", "message"),
     [
-        ({"scorer": "exact"}, {"answer": "a"}, "no scorer 'exact'; expected one of .*exact_match"),
-        ({"metric": "f1"}, {"answer": "a"}, "its scorer gives exact_match, but no 'f1'"),
-        ({}, {"gold": "a"}, "row 0: .*answer"),
+        ({"headline": "other"}, "headline 'other' is none of score"),
+        ({"metrics": {"score": "high"}}, "expected names with finite numbers"),
+        ({"metrics": {"score": float("nan")}}, "expected names with finite numbers"),
+        ({"interval": [3, 2]}, "interval is .*; expected .low, high. or null"),
+        ({"interval": 5}, "interval is 5"),
     ],
 )
-def test_what_cannot_be_scored_is_one_error(make_task, tmp_path, changes, item, problem):
-    files = write(tmp_path, make_task(**changes), ["a"], [item])
-    with pytest.raises(DataError, match=problem):
-        score(files)
+def test_results_that_cannot_be_used_are_named(tmp_path, changes, message):
+    path = write_result(tmp_path, "ai2d", 50, **changes)
+    with pytest.raises(InputError, match=f"{re.escape(str(path))}: .*{message}"):
+        read_results(tmp_path)
 
 
-def test_nothing_to_score_is_an_error(make_task, tmp_path):
-    with pytest.raises(DataError, match=r"run.json: cannot be read .*; run the task first"):
-        score(AnswerFiles(tmp_path))
-    with pytest.raises(DataError, match="no answers yet"):
-        score(write(tmp_path, make_task(), [], []))
+def test_mistakes_about_runs_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"no results\.json there"):
+        read_results(tmp_path)
+    (tmp_path / "results.json").write_text("[]")
+    with pytest.raises(InputError, match="lacks task, metrics"):
+        read_results(tmp_path)
+    (tmp_path / "results.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read as JSON"):
+        read_results(tmp_path)
+    write_result(tmp_path / "two", "ai2d", 1)
+    write_result(tmp_path / "two" / "again", "ai2d", 1)
+    with pytest.raises(InputError, match="task ai2d is in .* too"):
+        read_results(tmp_path / "two")
+    write_result(tmp_path / "mixed", "ai2d", 1, model="a")
+    write_result(tmp_path / "mixed", "mmvet", 1, model="b")
+    with pytest.raises(InputError, match="holds results of a, b; expected one model"):
+        compare([tmp_path / "mixed"])
+    with pytest.raises(InputError, match="'8b' is not published; expected some of 0.5b-si"):
+        compare([], beside=("8b",))
 
 
-def test_two_runs_are_compared_row_by_row(make_task, tmp_path):
-    items = expected(*"abcdefghij")
-    first = write(tmp_path / "a", make_task(), list("abcxxxxxxx"), items)
-    second = write(tmp_path / "b", make_task(), list("xbcdefghij"), items)
-    found = compare(first, second)
-    assert (found.task, found.metric, found.num_items) == ("colours", "exact_match", 10)
-    assert (found.first, found.second) == (0.3, 0.9)
-    assert found.difference.value == pytest.approx(0.6)
-    assert 0 < found.difference.low < found.difference.high <= 1
-    assert (found.mcnemar.only_first, found.mcnemar.only_second) == (1, 7)
-    assert found.mcnemar.p == pytest.approx(2 * (1 + 8) / 256)
+def test_more_models_than_colours_are_refused(tmp_path):
+    runs = [tmp_path / str(number) for number in range(4)]
+    for run in runs:
+        write_result(run, "ai2d", 50)
+    with pytest.raises(InputError, match="9 models in one plot; expected 8 at most"):
+        styles(compare(runs))
 
 
-def test_only_rows_of_both_runs_count(make_task, tmp_path):
-    first = write(tmp_path / "a", make_task(), list("abc"), expected(*"abc"))
-    second = write(tmp_path / "b", make_task(), list("a"), expected(*"a"))
-    found = compare(first, second)
-    assert (found.num_items, found.first, found.second) == (1, 1, 1)
-    assert not (tmp_path / "a" / "scores.jsonl").exists(), "comparing writes nothing"
+def test_bars_are_as_long_as_their_figures(tmp_path):
+    for share in (25, 100):
+        write_result(tmp_path / str(share), "ai2d", share)
+        sheet = draw_sheet(compare([tmp_path / str(share)], beside=()), bars=True)
+        blue = (np.asarray(sheet) == (0x17, 0x68, 0xD6)).all(axis=2)
+        blue[:170] = False  # the key
+        length = np.flatnonzero(blue.any(axis=0))
+        assert np.ptp(length) + 1 == pytest.approx(2 * 254 * share / 100, abs=2)
 
 
-def test_runs_of_other_questions_are_not_compared(make_task, tmp_path):
-    first = write(tmp_path / "a", make_task(), ["a"], expected("a"))
-    second = write(tmp_path / "b", make_task(), ["a"], expected("b"))
-    with pytest.raises(DataError, match="row 0 is another question"):
-        compare(first, second)
-    other = write(tmp_path / "c", make_task(scorer="heldout"), ["a"], expected("a"))
-    with pytest.raises(DataError, match="scored otherwise"):
-        compare(first, other)
+def test_four_files_are_written(run, tmp_path):
+    made = write_report([run], tmp_path / "report")
+    assert sorted(path.name for path in made.parent.iterdir()) == [
+        "bars.png", "radar.png", "report.html", "report.md",
+    ]  # fmt: skip
+    for name in ("bars.png", "radar.png"):
+        with PIL.open(made.parent / name) as picture:
+            assert min(picture.size) > 300
 
 
-def test_runs_are_found_in_their_folder_or_above_it(make_task, tmp_path):
-    write(tmp_path / "all" / "one", make_task(name="one"), ["a"], expected("a"))
-    write(tmp_path / "all" / "two", make_task(name="two"), ["a"], expected("a"))
-    assert list(runs_in(tmp_path / "all")) == ["one", "two"]
-    assert list(runs_in(tmp_path / "all" / "two")) == ["two"]
-    with pytest.raises(DataError, match="no answers in it"):
-        runs_in(tmp_path)
-
-
-def test_mmes_images_are_drawn_whole(tmp_path):
-    items = [
-        {"question_id": f"{image}.png", "category": "count", "answer": answer}
-        for image in range(6)
-        for answer in ("Yes", "No")
-    ]
-    results = score(write(tmp_path, bundled()["mme"], ["Yes", "No", "Yes", "Yes"] * 3, items))
-    headline = results["headline"]
-    # Three images have both right (200), three one of two (50).
-    assert (headline["metric"], headline["value"]) == ("mme_perception_score", 125)
-    assert headline["num_units"] == 6
-    assert 50 <= headline["low"] < 125 < headline["high"] <= 200
-
-
-def test_mmbenchs_rotations_are_drawn_with_their_question(tmp_path):
-    items = [
-        {"index": index + turn * 1_000_000, "answer": letter, "A": "cat", "B": "dog"}
-        for index in range(8)
-        for turn, letter in enumerate("AB")
-    ]
-    answers = ["A", "B"] * 4 + ["A", "A"] * 4
-    headline = score(write(tmp_path, bundled()["mmbench_en_dev"], answers, items))["headline"]
-    assert (headline["metric"], headline["value"], headline["num_units"]) == ("accuracy", 50, 8)
-    assert 0 < headline["low"] < 50 < headline["high"] < 100
-
-
-def test_a_mean_over_categories_is_no_mean_of_items(tmp_path):
-    kinds = ["a"] * 9 + ["b"]
-    items = expected(*("A" * 10), l2_category=kinds)
-    headline = score(write(tmp_path, bundled()["mmstar"], list("A" * 9 + "B"), items))["headline"]
-    assert (headline["metric"], headline["value"]) == ("average", 0.5)
-    assert headline["num_resamples"] == 1000
+def test_words_of_results_are_not_html(tmp_path):
+    write_result(tmp_path / "a", "<script>", 50, model="<b>|", settings={"x": "<i>"})
+    comparison = compare([tmp_path / "a"])
+    made = page(comparison)
+    assert not re.search("<script>|<b>|<i>", made)
+    assert "&lt;script&gt;" in made
+    assert "| <b>\\| |" in markdown(comparison)

@@ -7,7 +7,7 @@ import pytest
 
 from onevision.train.charts import make_charts, percent, short, smooth, totals
 from onevision.train.curves import read_run
-from onevision.train.pens import Scale
+from onevision.train.drawing import Scale
 from tests.train.test_curves import record
 
 

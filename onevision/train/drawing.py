@@ -1,49 +1,24 @@
-"""A chart -> lines, words and marks, drawn by a pen: in an SVG, or in a picture.
+"""A chart of a run -> lines, words and marks, drawn by a pen."""
 
-Lengths are in units of the charts: a page scales them, a picture has SCALE pixels a unit.
-"""
-
-import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageDraw, ImageFont
 
+from onevision.pens import PixelPen, Point, SvgPen
 from onevision.train.charts import Chart, Run, Series, Values, short, went_wrong
 
 WIDTH, HEIGHT = 440, 228  # of a chart, with the words at its axes
 LEFT, RIGHT, TOP, BOTTOM = 46, 422, 10, 196  # of the field in it
-SCALE = 2
-DENSITY = 2 * SCALE  # while it is drawn
-# On paper and in the dark.
-COLOURS = {
-    "s0": ("#1768d6", "#6ea8fe"),
-    "s1": ("#c2410c", "#ff9f45"),
-    "s2": ("#2b7a3d", "#69db7c"),
-    "s3": ("#8a3ab9", "#d99bf5"),
-    "s4": ("#0b7285", "#3bc9db"),
-    "s5": ("#b0295f", "#f783ac"),
-    "s6": ("#7a6200", "#ffd43b"),
-    "s7": ("#495057", "#adb5bd"),
-    "skipped": ("#d6202f", "#ff6b6b"),
-    "odd": ("#b57400", "#ffc14d"),
-    "grid": ("#e2e5ea", "#3a3f47"),
-}
-INK, PALE, PAPER = "#20242c", "#6b7280", "#ffffff"
 # A scale is logarithmic where the largest value is so many times the smallest.
 LOGARITHMIC_FROM = 30.0
 # Lines further apart than so many usual distances are not joined.
 GAP = 3
 
-Point = tuple[float, float]
-Anchor = Literal["start", "middle", "end"]
 
-
-def draw(chart: Chart, run: Run, pen: "SvgPen | PixelPen") -> None:
+def draw(chart: Chart, run: Run, pen: SvgPen | PixelPen) -> None:
     """Draw the field of a chart: its scales, its curves, and marks below what went wrong."""
     across, up = _step_scale(run), _value_scale(chart)
     pen.text((LEFT - 6, BOTTOM + 19), "step", "end")
@@ -64,70 +39,6 @@ def draw(chart: Chart, run: Run, pen: "SvgPen | PixelPen") -> None:
     for style, said, steps in went_wrong(run):
         for x in np.unique(np.round(_x(across, steps))):
             pen.mark((x, BOTTOM + 2), style, said)
-
-
-class SvgPen:
-    """Draws elements of an SVG; the page gives styles their colours."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-
-    def line(self, points: Sequence[Point], style: str, *, faint: bool = False) -> None:
-        """Join points; a single one becomes a dot."""
-        kind = f"{style} faint" if faint else style
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        element = f'<polyline class="{kind}" points="{path}"/>'
-        if len(points) == 1:
-            element = f'<circle class="{kind}" cx="{points[0][0]}" cy="{points[0][1]}" r="2"/>'
-        self.parts.append(element)
-
-    def text(self, at: Point, said: str, anchor: Anchor) -> None:
-        """Write small words, centred vertically on `at`."""
-        place = f'x="{at[0]:.1f}" y="{at[1]:.1f}" dy=".35em" text-anchor="{anchor}"'
-        self.parts.append(f"<text {place}>{html.escape(said)}</text>")
-
-    def mark(self, at: Point, style: str, said: str) -> None:
-        """Draw a triangle with its tip at `at`; `said` is its hint."""
-        path = f"M{at[0]:.1f} {at[1]:.1f}l-4 8h8z"
-        self.parts.append(f'<path class="{style}" d="{path}"><title>{said}</title></path>')
-
-
-class PixelPen:
-    """Draws the same in a picture, from the corner (left, top)."""
-
-    def __init__(self, picture: ImageDraw.ImageDraw, *, left: float, top: float) -> None:
-        self.picture, self.left, self.top = picture, left, top
-
-    def line(self, points: Sequence[Point], style: str, *, faint: bool = False) -> None:
-        """Join points; a single one becomes a dot."""
-        colour = _pale(COLOURS[style][0]) if faint else COLOURS[style][0]
-        width = round(DENSITY * (1.0 if faint or style == "grid" else 1.8))
-        placed = [self._place(point) for point in points]
-        if len(placed) == 1:
-            self.picture.circle(placed[0], 2 * DENSITY, fill=colour)
-        self.picture.line(placed, fill=colour, width=width, joint="curve")
-
-    def text(
-        self, at: Point, said: str, anchor: Anchor, *, size: int = 12, colour: str = PALE
-    ) -> None:
-        """Write words, centred vertically on `at`."""
-        side = {"start": "l", "middle": "m", "end": "r"}[anchor]
-        font = ImageFont.load_default(size=size * DENSITY)
-        self.picture.text(self._place(at), said, font=font, fill=colour, anchor=f"{side}m")
-
-    def mark(self, at: Point, style: str, said: str) -> None:  # noqa: ARG002 pictures have no hints
-        """Draw a triangle with its tip at `at`."""
-        (x, y), side = self._place(at), 4 * DENSITY
-        corners = [(x, y), (x - side, y + 2 * side), (x + side, y + 2 * side)]
-        self.picture.polygon(corners, fill=COLOURS[style][0])
-
-    def _place(self, at: Point) -> Point:
-        return (self.left + at[0]) * DENSITY, (self.top + at[1]) * DENSITY
-
-
-def _pale(colour: str) -> tuple[int, ...]:
-    """Return a colour two thirds of the way to white paper."""
-    return tuple(round(255 - (255 - int(colour[k : k + 2], 16)) / 3) for k in (1, 3, 5))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,27 @@
+"""`onevision report`: results of evaluations beside the paper's, as a table, plots and a page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Directories of results; none: the paper alone.")
+    ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Published models, as 7b, 7b-si or gpt-4o; default 0.5b 7b 72b gpt-4v gpt-4o."
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write to.")] = Path(
+        "report"
+    ),
+) -> None:
+    """Write report.md, bars.png, radar.png and report.html."""
+    from onevision.eval.comparison import BESIDE
+    from onevision.eval.report import write_report
+
+    print(write_report(runs or (), output, beside=tuple(beside or BESIDE)))

@@ -1,0 +1,315 @@
+"""Benchmarks judged by a rule-based judge over HTTP: figures that can be checked by hand."""
+
+import itertools
+import json
+
+import pytest
+from PIL import Image as PIL
+
+from onevision.errors import DataError, InputError, JudgeError
+from onevision.eval.endpoint import EndpointConfig
+from onevision.eval.judge import Judge, judge_answers, stability, total, videochatgpt_mean
+from onevision.eval.judged import BENCHMARKS
+from tests.eval.judge_server import between, said, serve
+
+PICTURE = PIL.new("RGB", (8, 8), (200, 30, 30))
+
+
+def make_judge(server, memory=None, **settings):
+    settings = {"model": "rules", "first_wait_seconds": 0.001, "max_attempts": 3} | settings
+    return Judge(EndpointConfig(base_url=server.url, **settings), memory=memory)
+
+
+def judged(task, items, answers, rule, **settings):
+    with serve(rule) as server:
+        verdicts = judge_answers(task, items, answers, make_judge(server, **settings))
+    return total(task, verdicts), verdicts, server
+
+
+def by_length(words):
+    """Grade both answers by their number of words."""
+    first, second = (
+        len(between(words, f"<assistant-{n}>", f"</assistant-{n}>").split()) for n in (1, 2)
+    )
+    return f"{first} {second}\nby length"
+
+
+WILD = [
+    {"question": "q1", "caption": "a dog", "gpt_answer": "one two three four", "category": "conv"},
+    {
+        "question": "q2",
+        "caption": "a cat",
+        "gpt_answer": "one two three four",
+        "category": "detail",
+    },
+]
+
+
+def test_llava_bench_is_the_ratio_of_mean_grades():
+    result, verdicts, server = judged("llava_in_the_wild", WILD, ["a b", "a b c d e f"], by_length)
+    assert verdicts[0]["scores"] == {"reference": 4, "answer": 2}
+    assert result.headline == "relative_score"
+    assert result.metrics == {
+        "relative_score": 100.0,  # (2 + 6) / (4 + 4)
+        "answer_score": 4.0,
+        "relative_score/category/conv": 50.0,
+        "relative_score/category/detail": 150.0,
+    }
+    words = said(server.requests[0]) + said(server.requests[1])
+    assert "a dog" in words
+    assert "nothing is made up" in words.replace("\n", " ")
+    assert server.requests[0]["temperature"] == 0.2
+
+
+def test_llava_bench_coco_reads_its_reference_elsewhere():
+    item = {**WILD[0], "answer": "one two"}
+    del item["gpt_answer"]
+    result, *_ = judged("llava_bench_coco", [item], ["a"], by_length)
+    assert result.metrics["relative_score"] == 50.0
+
+
+def test_wilder_shows_the_picture():
+    item = {"Question": "q", "Answer": "one two", "image": PICTURE}
+    result, _, server = judged("llava_wilder_small", [item], ["a b c d"], by_length)
+    assert result.metrics["relative_score"] == 200.0
+    content = server.requests[0]["messages"][1]["content"]
+    assert content[0]["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_unreadable_replies_are_counted_and_left_out():
+    replies = iter(["8 4", "I cannot say"])
+    result, verdicts, _ = judged(
+        "llava_wilder_small",
+        [{"Question": "q", "Answer": "r", "image": PICTURE}] * 2,
+        ["a", "b"],
+        lambda words: next(replies),
+        num_parallel=1,
+    )
+    assert (result.num_judged, result.num_unreadable) == (2, 1)
+    assert verdicts[1]["scores"] == {}
+    assert "I cannot say" in verdicts[1]["unreadable"]
+    assert result.metrics["relative_score"] == 50.0
+    # The reference averages (-1, -1) in: (4 - 1) / (8 - 1).
+    assert result.metrics["relative_score_as_reference"] == pytest.approx(300 / 7)
+
+
+def test_where_nothing_can_be_read_there_is_no_figure():
+    result, *_ = judged("live_bench", [_LIVE], ["a"], lambda words: "?")
+    assert result.metrics == {}
+    assert result.num_unreadable == 1
+
+
+def test_mmvet_asks_again_warmer_and_counts_capabilities():
+    replies = iter(["about half", "0.5", "1.0"])
+    items = [
+        {"question": "q", "answer": "a <AND> b", "capability": "ocr,math"},
+        {"question": "q", "answer": "c", "capability": "ocr"},
+    ]
+    result, _, server = judged(
+        "mmvet", items, ["a | x", "c"], lambda words: next(replies), num_parallel=1
+    )
+    assert [sent["temperature"] for sent in server.requests] == [0.0, 0.5, 0.0]
+    assert result.metrics == {
+        "score": 75.0,
+        "score/capability/math": 50.0,
+        "score/capability/ocr": 75.0,
+    }
+
+
+def matches(words):
+    truth = between(words, "Correct answer:", "\n")
+    predicted = between(words, "Predicted answer:", "\n")
+    right = truth in predicted
+    return str({"pred": "yes" if right else "no", "score": 5 if right else 1})
+
+
+def test_activitynet_is_accuracy_and_grade():
+    items = [{"question": "q", "answer": truth} for truth in ("red", "blue", "two")]
+    result, *_ = judged("activitynetqa", items, ["dark red", "blue", "three"], matches)
+    assert result.metrics == {"accuracy": pytest.approx(200 / 3), "score": pytest.approx(11 / 3)}
+
+
+def test_videochatgpt_grades_three_criteria():
+    grades = {"factually correct": 3, "their detail": 4, "grasp of context": 2}
+
+    def rule(words):
+        return str({"score": next(grade for said, grade in grades.items() if said in words)})
+
+    item = {"question": "q", "answer": "truth"}
+    result, *_ = judged("videochatgpt_gen", [item], ["a"], rule)
+    assert result.metrics == {"score": 3.0, "correctness": 3, "detail": 4, "context": 2}
+
+
+def test_consistency_judges_two_items_of_a_video_together():
+    rows = [
+        {"video_name": "v", "question_1": "one?", "question_2": "None", "answer": "t"},
+        {"video_name": "w", "question_1": "three?", "question_2": "None", "answer": "t"},
+        {"video_name": "v", "question_1": "None", "question_2": "two?", "answer": "t"},
+        {"video_name": "w", "question_1": "None", "question_2": "four?", "answer": "t"},
+    ]
+
+    def rule(words):
+        one = between(words, "answer to question 1:", "\n")
+        other = between(words, "answer to question 2:", "\n")
+        return str({"score": 5 if one == other else 1})
+
+    result, verdicts, server = judged(
+        "videochatgpt_consistency", rows, ["same", "same", "same", "not"], rule
+    )
+    assert len(server.requests) == 2
+    assert [one["judged_with"] for one in verdicts] == [None, None, 0, 1]
+    assert result.metrics["score"] == 3.0
+    with pytest.raises(DataError, match="video w has 1 items"):
+        judged("videochatgpt_consistency", rows[1:2], ["same"], rule)
+
+
+_LIVE = {"question": "q", "answer": "t", "criteria": "c", "subtask": "s", "images": [PICTURE]}
+
+
+@pytest.mark.parametrize(
+    ("task", "item", "reply", "score"),
+    [
+        ("dc100_en", {"image": PICTURE}, "So so.\nFinal Score: 62", 62),
+        ("vibe_eval", {"prompt": "q", "reference": "t"}, "Rating: 4", 75),
+        ("live_bench", _LIVE, '{"Rating": 7, "Explanation": "…"}', 70),
+        ("mathverse", {"question": "q", "answer": "t"}, "1", 100),
+        ("video_dc499", {"question": "q", "answer": "t"}, "{'score': 4}", 4),
+        ("videochatgpt_temporal", {"question": "q", "answer": "t"}, "{'score': 2}", 2),
+    ],
+)
+def test_scales(task, item, reply, score):
+    result, *_ = judged(task, [item], ["a"], lambda words: reply)
+    assert result.metrics[result.headline] == score
+
+
+def test_the_papers_figure_of_videochatgpt_is_the_mean_of_five():
+    item = {"question": "q", "answer": "t"}
+    grades = itertools.count(1)
+    general, *_ = judged("videochatgpt_gen", [item], ["a"], lambda _: str({"score": next(grades)}))
+    temporal, *_ = judged("videochatgpt_temporal", [item], ["a"], lambda _: "{'score': 5}")
+    pair = [
+        {"video_name": "v", "question_1": "q", "question_2": "None", "answer": "t"},
+        {"video_name": "v", "question_1": "None", "question_2": "q", "answer": "t"},
+    ]
+    agreed, *_ = judged("videochatgpt_consistency", pair, ["a", "b"], lambda _: "{'score': 4}")
+    assert videochatgpt_mean(general, temporal, agreed) == (1 + 2 + 3 + 5 + 4) / 5
+
+
+def test_dream_compares_events_both_ways():
+    def rule(words):
+        if "List the events" in words:
+            text = between(words, "<description>", "</description>")
+            return json.dumps([event.strip() for event in text.split(".") if event.strip()])
+        text = between(words, "<description>", "</description>")
+        listed = [line.split(". ")[1] for line in words.splitlines() if line[:1].isdigit()]
+        return json.dumps(["entailed" if event in text else "neutral" for event in listed])
+
+    items = [{"description": "A man runs. He falls. He laughs. He leaves."}]
+    result, *_ = judged("dream1k", items, ["A man runs. A dog barks."], rule)
+    # One of two events told is true; one of four true ones is told.
+    assert result.metrics == {"precision": 50.0, "recall": 25.0, "f1": pytest.approx(100 / 3)}
+
+
+def test_mathverse_of_the_paper_extracts_from_the_last_30_words():
+    def rule(words):
+        if "Verdict" in words:
+            other = words.rsplit("Other answer: ", 1)[1].split("\n")[0]
+            return "1" if other == "12" else "0"
+        assert "word-19" not in words
+        return words.rsplit("Solution: ", 1)[1].split("\n")[0].split(" ")[-1]
+
+    item = {"question": "How large?", "answer": "12", "problem_version": "Vision Only"}
+    long = " ".join(f"word-{n}" for n in range(49))
+    result, _, server = judged("mathverse_p24", [item] * 2, [f"{long} 12", f"{long} 13"], rule)
+    assert len(server.requests) == 4
+    assert result.metrics == {"accuracy": 50.0, "accuracy/problem_version/Vision Only": 50.0}
+
+
+def test_words_of_an_item_never_become_fields_of_a_prompt():
+    item = {"question": "what is $truth and ${x}?", "answer": "$5"}
+    _, _, server = judged("activitynetqa", [item], ["$prediction"], matches)
+    assert "what is $truth and ${x}?" in said(server.requests[0])
+
+
+def test_answers_are_remembered_and_spending_is_counted(tmp_path):
+    items = [{"question": f"q{n}", "answer": "t"} for n in range(6)]
+    with serve(matches) as server:
+        first = make_judge(server, tmp_path, price_in=1e6, price_out=2e6)
+        verdicts = judge_answers("activitynetqa", items, ["t"] * 6, first)
+        spent = first.spent
+        words = [len(said(sent).split()) for sent in server.requests]
+        assert spent.num_asked == 6
+        assert spent.prompt_tokens == sum(words)
+        assert spent.completion_tokens == 24  # {'pred': 'yes', 'score': 5} is four words
+        assert spent.cost == sum(words) + 48
+        second = make_judge(server, tmp_path)
+        assert judge_answers("activitynetqa", items, ["t"] * 6, second) == verdicts
+        assert (second.spent.num_asked, second.spent.num_remembered) == (0, 6)
+        other = make_judge(server, tmp_path, model="another")
+        judge_answers("activitynetqa", items[:1], ["t"], other)
+        assert other.spent.num_asked == 1
+
+
+def test_costs_are_unknown_where_tokens_are_not_told():
+    with serve(matches, tells_usage=False) as server:
+        judge = make_judge(server, price_in=1, price_out=1)
+        judge_answers("activitynetqa", [{"question": "q", "answer": "t"}], ["t"], judge)
+    assert judge.spent.num_uncounted == 1
+    assert judge.spent.cost is None
+
+
+def test_a_run_that_broke_goes_on_where_it_was(tmp_path):
+    items = [{"question": f"q{n}", "answer": "t"} for n in range(4)]
+    with serve(matches) as server:
+        judge = make_judge(server, tmp_path, num_parallel=1)
+        judge_answers("activitynetqa", items[:2], ["t"] * 2, judge)
+        server.failures = [(401, {})] * 2
+        with pytest.raises(JudgeError, match="HTTP 401"):
+            judge_answers("activitynetqa", items, ["t"] * 4, judge)
+        server.failures = []
+        again = make_judge(server, tmp_path)
+        judge_answers("activitynetqa", items, ["t"] * 4, again)
+    assert again.spent.num_remembered == 2
+
+
+def test_questions_are_asked_side_by_side():
+    items = [{"question": f"q{n}", "answer": "t"} for n in range(8)]
+    with serve(matches, delay_seconds=0.05) as server:
+        judge_answers("activitynetqa", items, ["t"] * 8, make_judge(server, num_parallel=4))
+    assert 2 <= server.most_at_once <= 4
+
+
+def test_stability_is_the_spread_of_rounds(tmp_path):
+    grades = itertools.cycle([3, 3, 3, 5, 3, 1])  # two items, three rounds
+    items = [{"question": q, "answer": "t"} for q in "ab"]
+    with serve(lambda words: str({"score": next(grades)})) as server:
+        judge = make_judge(server, tmp_path, num_parallel=1)
+        found = stability("video_dc499", items, ["x", "y"], judge)
+        again = stability("video_dc499", items, ["x", "y"], judge)
+    assert found.headlines == (3.0, 4.0, 2.0)
+    assert found.spread == 2.0
+    assert found.share_changed == 0.5
+    assert again == found
+    assert len(server.requests) == 6
+
+
+def test_mistakes_are_named():
+    with serve(matches) as server:
+        judge = make_judge(server)
+        with pytest.raises(InputError, match="'vqav2' has no judge; expected one of llava_in"):
+            judge_answers("vqav2", [], [], judge)
+        with pytest.raises(InputError, match="1 items and 0 answers"):
+            judge_answers("mmvet", [{}], [], judge)
+        with pytest.raises(DataError, match="no field question_for_eval or question"):
+            judge_answers("activitynetqa", [{"answer": "t"}], ["t"], judge)
+        with pytest.raises(DataError, match="which its judge has to see"):
+            judge_answers("dc100_en", [{"question": "q"}], ["t"], judge)
+
+
+def test_every_benchmark_has_a_headline_among_its_figures():
+    scores = {
+        "reference": 1.0, "answer": 1.0, "score": 1.0, "rating": 1.0, "right": 1.0,
+        "precision": 1.0, "recall": 1.0,
+    }  # fmt: skip
+    for benchmark in BENCHMARKS.values():
+        assert benchmark.headline in benchmark.total([scores])
