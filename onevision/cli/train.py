@@ -32,6 +32,7 @@ def train(
     device_kind: given.DeviceKindOption = "h100",
     price: given.PriceOption = None,
     allow_change: given.AllowChangeOption = None,
+    peak_tflops: given.PeakOption = None,
     tensorboard: given.TensorBoardOption = False,
     wandb: given.WandbOption = None,
 ) -> None:
@@ -47,7 +48,9 @@ def train(
     starts = Starts(
         previous=tuple(start or ()), language_model=language_model, vision_encoder=vision_encoder
     )
-    chosen, run_options = _chosen(stage, model, mixture, settings or [])
+    chosen, run_options = _chosen(
+        stage, model, mixture, given.with_options(settings, peak_tflops=peak_tflops)
+    )
     if plan:
         print_plan(
             chosen, model, tokenizer, run_options, devices=devices, kind=device_kind, price=price

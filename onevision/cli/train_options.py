@@ -43,6 +43,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="key=value of the stage or the run (dpo: beta, sft_weight too)."),
 ]
+PeakOption = Annotated[
+    float | None,
+    typer.Option(help="1e12 operations a second of one device, for MFU; known of common GPUs."),
+]
 PlanOption = Annotated[bool, typer.Option("--plan", help="Say what it costs; train nothing.")]
 DevicesOption = Annotated[int, typer.Option(help="For --plan: how many devices.")]
 DeviceKindOption = Annotated[str, typer.Option(help="For --plan: their kind.")]
@@ -53,3 +57,8 @@ AllowChangeOption = Annotated[
 ]
 TensorBoardOption = Annotated[bool, typer.Option(help="Write TensorBoard's files too.")]
 WandbOption = Annotated[str | None, typer.Option(help="A project of Weights & Biases.")]
+
+
+def with_options(settings: list[str] | None, **named: object) -> list[str]:
+    """Return `--set`'s key=value texts with those of options that have a name of their own."""
+    return [*(settings or []), *(f"{k}={v}" for k, v in named.items() if v is not None)]

@@ -52,11 +52,15 @@ class Processes:
         dist.all_reduce(column)
         return column.tolist()
 
+    @property
+    def device_name(self) -> str:
+        """What this process's device is called by its driver: "NVIDIA H200"; else "CPU"."""
+        cuda = self.device.type == "cuda"
+        return torch.cuda.get_device_name(self.device) if cuda else self.device.type.upper()
+
     def describe(self) -> str:
         """Name the devices: "8 x NVIDIA H200"."""
-        cuda = self.device.type == "cuda"
-        kind = torch.cuda.get_device_name(self.device) if cuda else self.device.type.upper()
-        return kind if self.count == 1 else f"{self.count} x {kind}"
+        return self.device_name if self.count == 1 else f"{self.count} x {self.device_name}"
 
     def all_well(self, problem: Exception | None = None) -> bool:
         """Whether no process has a problem; waits for all of them."""

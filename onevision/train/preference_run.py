@@ -133,7 +133,8 @@ class PreferenceRun(Run):
             feed,
             processes=self.processes,
             options=self.options,
-            on_skip=self._note_skip,
+            on_skip=self.journal.skip,
+            flops_of=self._flops_of(),
         )
         trainer.config, trainer.reference = config, reference
         return trainer

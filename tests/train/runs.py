@@ -31,10 +31,11 @@ from onevision.errors import OneVisionError
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.train import finish
 from onevision.train.feed import DrawnFeed, Feed
+from onevision.train.journal import Reports
 from onevision.train.mixture_feed import MixtureFeed
 from onevision.train.options import RunOptions
 from onevision.train.recipes import Stage
-from onevision.train.run import Reports, run_stage
+from onevision.train.run import run_stage
 from onevision.train.settings import Settings
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.start import Starts

@@ -14,7 +14,7 @@ from onevision.model.llava import LlavaNetwork
 from onevision.train.amounts import Amount, drawn_amounts, published_amounts
 from onevision.train.cost import batch_flops, plan_training
 from onevision.train.cost_tables import compact, tables
-from onevision.train.devices import DEVICES, device_named
+from onevision.train.devices import DEVICES, device_named, peak_flops
 from onevision.train.feed import DrawnFeed
 from onevision.train.stages import stage_config, stage_named
 
@@ -143,6 +143,29 @@ def test_devices():
     assert device_named("h200", price_per_hour=1.5) == replace(DEVICES["h200"], price_per_hour=1.5)
     with pytest.raises(ConfigError, match="no device 'h300'; expected one of h200"):
         device_named("h300")
+
+
+@pytest.mark.parametrize(
+    ("driver", "tflops"),
+    [
+        ("NVIDIA H200", 989),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA GeForce RTX 4090", 165),
+        ("NVIDIA H100 PCIe", None),  # slower than the table's
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("CPU", None),
+    ],
+)
+def test_a_peak_is_known_by_the_whole_name_of_a_device(driver, tflops):
+    assert peak_flops(driver) == (None if tflops is None else tflops * 1e12)
+    assert peak_flops(driver, tflops=2.5) == 2.5e12
+
+
+def test_no_two_kinds_of_device_have_one_name():
+    names = [name for kind in DEVICES.values() for name in kind.driver_names]
+    assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ from onevision.checkpoint.save import save
 from onevision.errors import CheckpointError, ConfigError, DataError
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
+from onevision.train.journal import Reports
 from onevision.train.options import RunOptions
 from onevision.train.preference import PreferenceConfig
 from onevision.train.preference_data import read_preferences
 from onevision.train.preference_feed import PreferenceFeed
 from onevision.train.preference_run import PreferenceRun
-from onevision.train.run import Reports, run_stage
+from onevision.train.run import run_stage
 from onevision.train.settings import Settings, difference, read_settings
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.stages import DPO
@@ -124,6 +125,15 @@ def test_the_first_step_stands_at_the_reference(train, tmp_path):
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-7)
     assert (first["margin"], first["accuracy"]) == (0.0, 0.0)
     assert first["supervised_tokens"] > 6  # six answers, each with its end
+
+
+def test_a_run_on_pairs_has_curves_of_its_own(train, tmp_path):
+    train(tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<h2>Pairs whose chosen answer has the higher reward</h2>" in page
+    assert "<h2>Rewards, smoothed</h2>" in page
+    assert (tmp_path / "run" / "curves.png").is_file()
+    assert all(line["flops"] > 0 for line in lines(tmp_path / "run"))
 
 
 def test_pairs_are_learned(train, start, tmp_path):

@@ -60,6 +60,16 @@ def test_gloo_takes_the_mean_of_micro_batches_over_all_ranks(nursery, tmp_path):
     assert loss_values(tmp_path / "two") == pytest.approx(loss_values(tmp_path / "one"), rel=1e-5)
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_gloo_shares_the_peak_of_all_ranks(nursery, tmp_path, ranks):
+    told = Told(output=tmp_path, stage=FOUR_STEPS).but(peak_tflops=0.5)
+    nursery.train(told, ranks)
+    for line in lines(tmp_path):
+        assert line["flops"] > 0
+        mfu = line["flops"] / (line["seconds"] * 0.5e12 * ranks)
+        assert line["mfu"] == pytest.approx(mfu, rel=1e-4)
+
+
 def test_gloo_refuses_replicas_that_do_not_fit(nursery, tmp_path):
     told = Told(output=tmp_path, stage=FOUR_STEPS).but(sharing="shard", replicas=3)
     assert "replicas is 3; expected a divisor of the 2" in nursery.train(told, 2, code=1)

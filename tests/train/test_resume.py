@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from onevision.errors import ConfigError
+from onevision.train.journal import Reports
 from onevision.train.parallel import join_processes
-from onevision.train.run import Reports, Run
+from onevision.train.run import Run
 from onevision.train.snapshots import SnapshotReader, newest_snapshot, snapshots
 from onevision.train.state import snapshot
 from tests.train.runs import (
