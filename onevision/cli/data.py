@@ -51,7 +51,8 @@ def check(
     show: Annotated[int, typer.Option(help="Findings to print of each kind.")] = 5,
 ) -> None:
     """Find what must be mended before training; exit code 1 if there is anything."""
-    from onevision.data.check import findings, summaries, without_leaks, write_manifest
+    from onevision.data.check import findings, summaries, without_leaks
+    from onevision.data.manifest import write_manifest
     from onevision.data.plan import Plan
 
     reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)

@@ -35,6 +35,10 @@ VisionEncoderOption = Annotated[
 MixtureOption = Annotated[
     Path | None, typer.Option(help="What to learn from; by default the stage's own.")
 ]
+ManifestOption = Annotated[
+    Path | None,
+    typer.Option(help="What `data check --manifest` wrote: learn from exactly those samples."),
+]
 TokenizerOption = Annotated[
     Path | None,
     typer.Option(help="A tokenizer.json; by default that of --from or --language-model."),

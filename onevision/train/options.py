@@ -28,6 +28,8 @@ class RunOptions:
     recompute: bool = False
     compiled: bool = False
     num_workers: int = 2
+    # What `onevision data check --manifest` wrote: learn from exactly those samples of the mixture.
+    manifest: str | None = None
     # A directory that keeps what a frozen vision encoder makes of each crop; see `features`.
     features: str | None = None
 

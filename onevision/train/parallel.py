@@ -52,6 +52,18 @@ class Processes:
         dist.all_reduce(column)
         return column.tolist()
 
+    def give(self, content: bytes | None) -> bytes:
+        """Give what the first process has to all of them; the others pass None."""
+        if self.count == 1:
+            assert content is not None
+            return content
+        (length,) = self.total(0.0 if content is None else float(len(content)))
+        held = torch.empty(int(length), dtype=torch.uint8)
+        if content is not None:
+            held.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        dist.broadcast(held, src=0)
+        return held.numpy().tobytes()
+
     @property
     def device_name(self) -> str:
         """What this process's device is called by its driver: "NVIDIA H200"; else "CPU"."""
