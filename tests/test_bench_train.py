@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.train import ONEVISION_MIXED_16, draw, padded, shape_named
+from benchmarks.train_samples import ONEVISION_MIXED_16, draw, shape_named
+from benchmarks.train_ways import padded
 from onevision.anyres import VideoLayout
 
 HALF = (0.5, 0.5, 0.5)
