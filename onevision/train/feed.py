@@ -7,7 +7,7 @@ What stands in a step is a function of the seed and the step's number alone, so 
 anywhere, on any number of processes, and its feed has no state to save.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,6 +56,11 @@ class Feed(Protocol):
         """The names of what samples are drawn from."""
         ...
 
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """What changes when the samples do, by source; of drawn ones nothing can."""
+        ...
+
     def steps(self, first: int) -> Iterator[list[MicroBatch]]:
         """Give this process's share of every step from `first` (0-based) to the last."""
         ...
@@ -72,6 +77,7 @@ class DrawnFeed:
         self.rank, self.ranks = rank, ranks
         self.num_samples = stage.num_samples * stage.epochs
         self.num_steps, self.sources = stage.num_steps(), tuple(stage.families)
+        self.fingerprints: Mapping[str, str] = {}
 
     def steps(self, first: int) -> Iterator[list[MicroBatch]]:
         """Give this process's share of every step from `first` to the last."""

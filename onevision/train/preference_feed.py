@@ -1,13 +1,16 @@
 """Preferences -> the steps of a stage: every epoch all pairs in another order, packed."""
 
+import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
 from onevision.data.packing import Row
+from onevision.data.plan import digest
 from onevision.errors import DataError
 from onevision.inputs.processor import Processor
 from onevision.train.feed import MicroBatch
@@ -58,6 +61,7 @@ class PreferenceFeed:
         self.stage, self.processor, self.preferences = stage, processor, preferences
         self.seed, self.rank, self.ranks = seed, rank, ranks
         self.sources = (name,)
+        self.fingerprints = {name: _fingerprint(preferences)}
         self.num_steps = stage.num_steps(len(preferences))
         self._check_lengths(min(max_positions, stage.max_tokens))
 
@@ -120,6 +124,15 @@ class PreferenceFeed:
     def _length(self, preference: Preference) -> int:
         """Return the tokens of the longer of both conversations."""
         return max(self.processor.outline(c).num_tokens for c in preference.conversations())
+
+
+def _fingerprint(preferences: Sequence[Preference]) -> str:
+    """Return what changes with the words and the media's names of any pair."""
+    told = hashlib.sha256()
+    for preference in preferences:
+        for conversation in preference.conversations():
+            told.update(digest(conversation, directory=Path("/")).to_bytes(8, "little"))
+    return told.hexdigest()[:16]
 
 
 @lru_cache(maxsize=2)

@@ -33,6 +33,7 @@ from onevision.train.reference import (
     write_reference,
 )
 from onevision.train.run import Run
+from onevision.train.snapshots import State, read_state
 from onevision.train.trainer import StepTotals, Trainer
 
 REFERENCE = "reference.jsonl"
@@ -139,14 +140,20 @@ class PreferenceRun(Run):
         trainer.config, trainer.reference = config, reference
         return trainer
 
+    @property
+    def content(self) -> State:
+        assert isinstance(self.trainer, PreferenceTrainer)
+        return {**super().content, "reference": self.trainer.reference.model}
+
     def _reference(self, network: LlavaNetwork, feed: PreferenceFeed) -> Reference:
         """Read the reference, or ask the network, which has learned nothing yet.
 
         Raises CheckpointError where the file is of another model.
         """
         path = self.output / REFERENCE
-        if self.snapshot is not None:  # the run began with it; its network is no more
-            return read_reference(path, model=None)
+        if self.snapshot is not None:  # the network that it is of is no more; its name was saved
+            content = read_state(self.snapshot).get("content", {})
+            return read_reference(path, model=content.get("reference"))
         model = f"{fingerprint(network)}/{self.options.precision}"
         if path.is_file():
             return read_reference(path, model=model)

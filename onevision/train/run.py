@@ -13,6 +13,7 @@
 A run that finds snapshots goes on from the newest whole one as if nothing had happened.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
@@ -31,7 +32,11 @@ from onevision.train.adapt import adapt, check_adapters, gathered
 from onevision.train.contrast import VisionLearner
 from onevision.train.cost import batch_flops
 from onevision.train.devices import peak_flops
-from onevision.train.directory import agree_on_settings, snapshot_to_go_on_from
+from onevision.train.directory import (
+    agree_on_content,
+    agree_on_settings,
+    snapshot_to_go_on_from,
+)
 from onevision.train.evaluation import Examiner
 from onevision.train.features import keep_features
 from onevision.train.feed import Feed
@@ -43,7 +48,7 @@ from onevision.train.optim import freeze_what_stays, make_optimizer
 from onevision.train.parallel import Processes, join_processes
 from onevision.train.recipes import Stage
 from onevision.train.settings import Settings
-from onevision.train.snapshots import prune, read_state
+from onevision.train.snapshots import State, prune, read_state
 from onevision.train.stages import stage_config
 from onevision.train.start import Starts, check_tokenizer, start_network
 from onevision.train.state import restore, snapshot
@@ -145,8 +150,17 @@ class Run:
             warn=reports.warn,
         )
         if self.snapshot is not None:
+            agree_on_content(output, self.snapshot, self.content, allow_change=allow_change)
             restore(self.trainer, self.snapshot)
             self.trainer.progress = Progress(**read_state(self.snapshot)["progress"])
+
+    @property
+    def content(self) -> State:
+        """Fingerprints of what the run learns from: the same names may come to stand for others."""
+        return {
+            "tokenizer": hashlib.sha256(self.tokenizer.definition.encode()).hexdigest()[:16],
+            "data": dict(self.trainer.feed.fingerprints),
+        }
 
     def _make_trainer(self, network: LlavaNetwork, feed: Feed) -> Trainer:
         """Make the trainer of a network that is as its starts have it, or empty."""
@@ -224,7 +238,7 @@ class Run:
 
     def _save(self) -> None:
         try:
-            newest = snapshot(self.trainer, self.output)
+            newest = snapshot(self.trainer, self.output, content=self.content)
         except OSError as error:
             if self.options.save_strict:
                 raise TrainingError(

@@ -111,6 +111,30 @@ def test_quarantine_counts_a_sample_once(tmp_path):
     assert quarantine.count == 1
 
 
+def test_quarantine_goes_on_where_an_earlier_run_stopped(tmp_path):
+    first = Quarantine(directory=tmp_path, num_samples=300)
+    for row in range(3):
+        first.add(BadSample(source="a", row=row, reason="gone"))
+    path = tmp_path / "quarantine.jsonl"
+    with path.open("a") as file:
+        file.write('{"source": "a", "ro')  # killed while it wrote
+    again = Quarantine(directory=tmp_path, num_samples=300)
+    again.add(BadSample(source="a", row=1, reason="gone"))
+    assert (again.count, len(path.read_text().splitlines())) == (3, 3)
+    with pytest.raises(DataError, match=r"4 of 300 samples .* move quarantine\.jsonl away"):
+        again.add(BadSample(source="b", row=1, reason="gone"))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(row["source"], row["row"]) for row in rows] == [("a", 0), ("a", 1), ("a", 2), ("b", 1)]
+
+
+def test_quarantine_is_one_for_all_processes(tmp_path):
+    one, two = (Quarantine(directory=tmp_path, num_samples=1000) for _ in range(2))
+    for quarantine, row in ((one, 1), (two, 2), (one, 2), (two, 1), (two, 3), (one, 3)):
+        quarantine.add(BadSample(source="a", row=row, reason="gone"))
+    assert len((tmp_path / "quarantine.jsonl").read_text().splitlines()) == 3
+    assert (one.count, two.count) == (3, 3)
+
+
 def test_a_killed_worker_is_replaced_and_its_sample_tried_again(reader):
     samples = [(0, row) for row in range(12)]
     expected = [reader.row(part, row).input_ids.tolist() for part, row in samples]

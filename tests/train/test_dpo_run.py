@@ -181,6 +181,27 @@ def test_the_reference_of_another_model_is_refused(train, tmp_path, micro_config
         train(tmp_path / "new", begin=other)
 
 
+def test_a_resumed_run_checks_whose_reference_it_reads(train, tmp_path):
+    train(tmp_path / "run", stop_after=1)
+    path = tmp_path / "run" / "reference.jsonl"
+    head, *rest = path.read_text().splitlines(keepends=True)
+    other = json.loads(head) | {"model": "0" * 32 + "/fp32"}
+    path.write_text(json.dumps(other) + "\n" + "".join(rest))
+    with pytest.raises(CheckpointError, match=r"it is of model 0{32}/fp32 in format 1, expected"):
+        train(tmp_path / "run")
+
+
+def test_a_resumed_run_refuses_other_pairs(train, tmp_path, pairs):
+    train(tmp_path / "run", stop_after=1)
+    before = pairs.read_text()
+    pairs.write_text(before.replace("a ring indeed", "a ring it is"))
+    try:
+        with pytest.raises(ConfigError, match=r"\(data: pairs\.jsonl is another\)"):
+            train(tmp_path / "run")
+    finally:
+        pairs.write_text(before)
+
+
 def test_settings_of_pairs_decide_the_outcome(train, tmp_path):
     train(tmp_path / "run", stop_after=1)
     told = read_settings(tmp_path / "run" / "settings.json")
