@@ -21,6 +21,7 @@ from onevision.data.packing import Row, collate, join, share_prefix
 from onevision.inputs.processor import Processor
 from onevision.synth.families import family_named
 from onevision.synth.sample import Sample, rng_for
+from onevision.train.halving import divided, middle
 from onevision.train.recipes import Stage
 
 DESCRIBE = {
@@ -41,6 +42,37 @@ class MicroBatch:
     owners: Tensor  # [L] int64: to which of `samples` each target belongs
     samples: tuple[str, ...]  # "single_image.json, row 7"
     sources: tuple[int, ...]  # of each sample, an index into the feed's sources
+
+    def halves(self) -> "tuple[MicroBatch, MicroBatch] | None":
+        """Divide it about where half of its tokens end; None where it is one sample."""
+        count = middle(self.batch)
+        if count is None:
+            return None
+        first, second = divided(self.batch, count)
+        scored = len(first.targets)
+        return (
+            MicroBatch(
+                batch=first,
+                owners=self.owners[:scored],
+                samples=self.samples[:count],
+                sources=self.sources[:count],
+            ),
+            MicroBatch(
+                batch=second,
+                owners=self.owners[scored:] - count,
+                samples=self.samples[count:],
+                sources=self.sources[count:],
+            ),
+        )
+
+    def __str__(self) -> str:
+        """Say how large it is."""
+        batch = self.batch
+        samples = self.samples[0] if len(self.samples) == 1 else f"{len(self.samples)} samples"
+        return (
+            f"{samples}: {batch.input_ids.numel():,} tokens, {len(batch.targets):,} of them "
+            f"labelled, {len(batch.pixel_values)} crops"
+        )
 
 
 class Feed(Protocol):

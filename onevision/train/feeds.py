@@ -38,7 +38,13 @@ def make_feed(
     reader = open_reader(stage, processor, seed=options.seed)
     plan = shared_plan(reader, processes, options)
     return MixtureFeed(
-        stage, reader, plan, quarantine=output, num_workers=options.num_workers, **place
+        stage,
+        reader,
+        plan,
+        quarantine=output,
+        num_workers=options.num_workers,
+        decode_seconds=options.decode_seconds,
+        **place,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from onevision.train.display import Line
+from onevision.train.feed import MicroBatch
 from onevision.train.metrics import MetricsLog, StepMetrics
 from onevision.train.notes import SKIPPED, Notes
 
@@ -67,6 +68,13 @@ class Journal:
         self.warn(f"step {step} was skipped: {problem}")
         if self.main or suspects:
             self.skips.add({"step": step, "problem": problem, "samples": list(suspects)})
+
+    def split(self, step: int, one: MicroBatch) -> None:
+        """Say that this process's memory did not hold a micro-batch."""
+        self.reports.warn(
+            f"step {step}: memory ran out ({one}); it is taken in two halves, which costs the time "
+            "of a second try: recompute=true or a smaller max_tokens spares it"
+        )
 
     def __enter__(self) -> Self:
         return self

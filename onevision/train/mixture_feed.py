@@ -10,6 +10,7 @@ from onevision.data.packs import Packs, pack
 from onevision.data.plan import Plan
 from onevision.data.quarantine import Quarantine
 from onevision.data.samples import SampleReader
+from onevision.data.workers import SECONDS_EACH
 from onevision.errors import DataError
 from onevision.train.feed import MicroBatch, packed
 from onevision.train.recipes import Stage
@@ -31,10 +32,11 @@ class MixtureFeed:
         seed: int,
         quarantine: Path | None = None,
         num_workers: int = 2,
+        decode_seconds: float = SECONDS_EACH,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.stage, self.num_workers = stage, num_workers
+        self.stage, self.num_workers, self.decode_seconds = stage, num_workers, decode_seconds
         self.rank, self.ranks = rank, ranks
         self.reader = reader
         self.mixture = plan.restrict(reader.mixture)
@@ -84,6 +86,7 @@ class MixtureFeed:
                     self.packs[epoch],
                     quarantine=self.quarantine,
                     num_workers=self.num_workers,
+                    seconds_each=self.decode_seconds,
                 ).load(numbers)
 
     def _micro_batch(self, loaded: LoadedPack) -> MicroBatch:

@@ -28,6 +28,8 @@ class RunOptions:
     recompute: bool = False
     compiled: bool = False
     num_workers: int = 2
+    # A worker that takes longer over a sample is replaced; a sample that costs two is left out.
+    decode_seconds: float = 120.0
     # What `onevision data check --manifest` wrote: learn from exactly those samples of the mixture.
     manifest: str | None = None
     # A directory that keeps what a frozen vision encoder makes of each crop; see `features`.
@@ -72,7 +74,7 @@ class RunOptions:
         for name in ("num_workers", "eval_steps", "lora_rank"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        for name in ("save_seconds", "patience_seconds", "peak_tflops"):
+        for name in ("save_seconds", "patience_seconds", "decode_seconds", "peak_tflops"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")

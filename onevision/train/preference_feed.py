@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 
+from onevision.batch import TrainingBatch
 from onevision.data.packing import Row
 from onevision.data.plan import digest
 from onevision.errors import DataError
 from onevision.inputs.processor import Processor
 from onevision.train.feed import MicroBatch
+from onevision.train.halving import divided, middle
 from onevision.train.preference_data import (
     Preference,
     PreferenceBatch,
@@ -30,6 +32,24 @@ class PairBatch(MicroBatch):
     """Pairs to learn from at a time; what counts as a target is a pair."""
 
     pairs: PreferenceBatch
+
+    def halves(self) -> "tuple[PairBatch, PairBatch] | None":
+        """Divide it about where half of its tokens end; None where it is one pair."""
+        count = middle(self.batch)
+        if count is None:
+            return None
+        first, second = divided(self.batch, count)
+        return self._of(first, slice(count)), self._of(second, slice(count, None))
+
+    def _of(self, batch: TrainingBatch, some: slice) -> "PairBatch":
+        keys = self.pairs.keys[some]
+        return PairBatch(
+            batch=batch,
+            pairs=PreferenceBatch(batch=batch, num_tokens=self.pairs.num_tokens[some], keys=keys),
+            owners=torch.arange(len(keys)),
+            samples=self.samples[some],
+            sources=self.sources[some],
+        )
 
     @property
     def scored_tokens(self) -> int:

@@ -34,7 +34,7 @@ from onevision.train.reference import (
 )
 from onevision.train.run import Run
 from onevision.train.snapshots import State, read_state
-from onevision.train.trainer import StepTotals, Trainer
+from onevision.train.trainer import StepTotals, Trainer, Work
 
 REFERENCE = "reference.jsonl"
 
@@ -99,8 +99,11 @@ class PreferenceTrainer(Trainer):
             accuracy=right,
         )
 
-    def _gradients(self, share: list[MicroBatch]) -> tuple[StepTotals, list[str]]:
+    def _accumulate(self, work: list[Work]) -> tuple[Tensor, list[str]]:
         self.sums = torch.zeros(6, dtype=torch.float64)  # of the terms, and of scored tokens
+        return super()._accumulate(work)
+
+    def _gradients(self, share: list[MicroBatch]) -> tuple[StepTotals, list[str]]:
         found = super()._gradients(share)
         self.sums = torch.tensor(self.processes.total(*self.sums.tolist()), dtype=torch.float64)
         return found
@@ -135,6 +138,7 @@ class PreferenceRun(Run):
             processes=self.processes,
             options=self.options,
             on_skip=self.journal.skip,
+            on_split=self.journal.split,
             flops_of=self._flops_of(),
         )
         trainer.config, trainer.reference = config, reference

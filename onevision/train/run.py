@@ -172,6 +172,7 @@ class Run:
             processes=self.processes,
             options=self.options,
             on_skip=self.journal.skip,
+            on_split=self.journal.split,
             flops_of=self._flops_of(),
         )
 

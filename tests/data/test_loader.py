@@ -3,7 +3,8 @@
 import json
 import os
 import signal
-from dataclasses import fields
+import time
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from onevision.data.packing import collate
 from onevision.data.packs import batches, pack
 from onevision.data.plan import MODALITIES, make_plan
 from onevision.data.quarantine import BadSample, Quarantine
+from onevision.data.samples import SampleReader
 from onevision.data.slots import Slots
 from onevision.data.workers import Workers
 from onevision.errors import DataError
@@ -159,6 +161,44 @@ def test_what_kills_two_workers_is_reported_and_the_rest_goes_on(reader):
     assert results[0].startswith("2 workers died reading it")
     expected = [reader.row(part, row).input_ids.tolist() for part, row in samples[1:]]
     assert [row.input_ids.tolist() for row in results[1:]] == expected
+
+
+@dataclass(frozen=True, kw_only=True)
+class HangsAt(SampleReader):
+    """Reads samples as ever, but for one row of the first data set, which never comes."""
+
+    never: int
+
+    def row(self, part, row):
+        if (part, row) == (0, self.never):
+            time.sleep(600)
+        return super().row(part, row)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_what_hangs_is_given_up_and_the_rest_goes_on(reader, tmp_path, num_workers):
+    hanging = HangsAt(**vars(reader), never=5)
+    epoch = Epoch(reader)
+    expected = [ids(pack) for pack in epoch.loader()]
+    epoch.reader = hanging
+    loader = epoch.loader(directory=tmp_path / "run", num_workers=num_workers, seconds_each=4)
+    loaded = list(loader)
+    assert sum(pack.num_holes for pack in loaded) == 1
+    (line,) = (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines()
+    reason = "2 workers took longer than 4 s to read it"
+    assert json.loads(line) == {"source": "singles.json", "row": 5, "reason": reason}
+    for one, whole in zip(loaded, expected, strict=True):
+        if not one.num_holes:
+            assert ids(one) == whole
+
+
+def test_a_parent_that_is_busy_for_long_ends_nobody(reader):
+    with Workers(reader, num_workers=1, seconds_each=0.5) as workers:
+        workers.submit([(0, row) for row in range(4)])
+        first = workers._workers[0].process.pid
+        time.sleep(8)  # starting takes most of it
+        assert not any(isinstance(workers.result(), str) for _ in range(4))
+        assert workers._workers[0].process.pid == first
 
 
 def test_text_alone_takes_no_pixels(reader):

@@ -20,7 +20,7 @@ from onevision.train.options import RunOptions
 from onevision.train.preference import PreferenceConfig
 from onevision.train.preference_data import read_preferences
 from onevision.train.preference_feed import PreferenceFeed
-from onevision.train.preference_run import PreferenceRun
+from onevision.train.preference_run import PreferenceLearner, PreferenceRun
 from onevision.train.run import run_stage
 from onevision.train.settings import Settings, difference, read_settings
 from onevision.train.snapshots import SnapshotReader, snapshots
@@ -257,6 +257,23 @@ def test_every_epoch_shows_every_pair_once(pairs, micro_config, tokenizer):
     assert sum(len(samples) for share in shares for samples in share) == 16
     keys = {key for feed in feeds for one in feed.first_epoch() for key in one.pairs.keys}
     assert len(keys) == 8
+
+
+def test_pairs_that_memory_does_not_hold_are_learned_the_same(train, tmp_path, monkeypatch):
+    train(tmp_path / "whole")
+    run = PreferenceLearner.forward
+
+    def little(self, batch, weights, reference=None):
+        if len(weights) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return run(self, batch, weights, reference)
+
+    monkeypatch.setattr(PreferenceLearner, "forward", little)
+    train(tmp_path / "halves")
+    whole, in_halves = lines(tmp_path / "whole"), lines(tmp_path / "halves")
+    for key in ("loss", "grad_norm", "margin", "accuracy", "sft_loss", "supervised_tokens"):
+        expected = [line[key] for line in whole]
+        assert [line[key] for line in in_halves] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 @dataclass(frozen=True)
