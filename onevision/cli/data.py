@@ -153,29 +153,10 @@ def _reader(
 def _plan(
     reader: "SampleReader", *, deep: bool, num_workers: int | None, fresh: bool = False
 ) -> "Plan":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from onevision.cli.planning import plan_and_show
 
-    from onevision.data.plan import make_plan
-
-    columns = (TextColumn("planning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    terminal = Console(stderr=True)
-    quiet = not terminal.is_terminal
-    with Progress(*columns, console=terminal, transient=True, disable=quiet) as progress:
-        task = progress.add_task("planning", total=len(reader.mixture))
-        return make_plan(
-            reader,
-            deep=deep,
-            fresh=fresh,
-            num_workers=(os.cpu_count() or 1) if num_workers is None else num_workers,
-            progress=lambda rows: progress.advance(task, rows),
-        )
+    count = (os.cpu_count() or 1) if num_workers is None else num_workers
+    return plan_and_show(reader, deep=deep, fresh=fresh, num_workers=count)
 
 
 def _print_table(summaries: list["SourceSummary"], found: list["Finding"]) -> None:

@@ -55,7 +55,13 @@ def train(
     )
     if plan:
         print_plan(
-            chosen, model, tokenizer, run_options, devices=devices, kind=device_kind, price=price
+            chosen,
+            model,
+            _tokenizer_at_hand(tokenizer, starts),
+            run_options,
+            devices=devices,
+            kind=device_kind,
+            price=price,
         )
         return
     words = _tokenizer(tokenizer, starts)
@@ -115,13 +121,20 @@ def _target(model: str) -> "ModelConfig":
 def _tokenizer(path: Path | None, starts: "Starts") -> "Tokenizer":
     """Return the given tokenizer, or that of where the run begins."""
     from onevision.errors import InputError
-    from onevision.inputs.tokenizer import Tokenizer
 
-    if path is None:
-        homes = [d for d in (starts.language_model, *starts.previous) if d is not None]
-        path = next((d / "tokenizer.json" for d in homes if (d / "tokenizer.json").is_file()), None)
-    if path is None or not path.is_file():
+    found = _tokenizer_at_hand(path, starts)
+    if found is None:
         raise InputError(
             f"--tokenizer is {path}; give a tokenizer.json, or start from a checkpoint that has one"
         )
-    return Tokenizer(path.read_text(encoding="utf-8"), name=str(path))
+    return found
+
+
+def _tokenizer_at_hand(path: Path | None, starts: "Starts") -> "Tokenizer | None":
+    from onevision.inputs.tokenizer import Tokenizer
+
+    homes = [d / "tokenizer.json" for d in (starts.language_model, *starts.previous) if d]
+    for file in homes if path is None else [path]:
+        if file.is_file():
+            return Tokenizer(file.read_text(encoding="utf-8"), name=str(file))
+    return None

@@ -176,9 +176,8 @@ class Run:
             flops_of=self._flops_of(),
         )
 
-    def _flops_of(self) -> Callable[[TrainingBatch], float] | None:
-        # Beside adapters, the count would be of what they stand beside.
-        return None if self.options.lora else partial(batch_flops, self.stage, self.config)
+    def _flops_of(self) -> Callable[[TrainingBatch], float]:
+        return partial(batch_flops, self.stage, self.config, lora=self.options.lora)
 
     def _make_learner(
         self, network: LlavaNetwork, kind: Callable[..., Learner] = Learner

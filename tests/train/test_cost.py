@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from onevision.anyres import plan, plan_video
 from onevision.errors import ConfigError
@@ -16,6 +17,7 @@ from onevision.train.cost import batch_flops, plan_training
 from onevision.train.cost_tables import compact, tables
 from onevision.train.devices import DEVICES, device_named, peak_flops
 from onevision.train.feed import DrawnFeed
+from onevision.train.lora import LoraConfig
 from onevision.train.stages import stage_config, stage_named
 
 MIXTURES = Path(__file__).parents[2] / "mixtures"
@@ -202,6 +204,21 @@ def test_tables_say_what_is_assumed():
 
 def test_compact():
     assert [compact(n) for n in (0, 999, 1234, 12.6e9)] == ["0", "999", "1.23k", "12.6G"]
+
+
+def test_adapters_cost_two_thirds_of_what_they_stand_beside_and_a_little():
+    read = [amount(text_tokens=1000, labelled_tokens=100)]
+    whole = planned(target=ONEVISION_0_5B, amounts=read)
+    lora = LoraConfig(rank=8)
+    beside = planned(target=ONEVISION_0_5B, amounts=read, lora=lora)
+    with torch.device("meta"):
+        network = LlavaNetwork(ONEVISION_0_5B)
+    linear = [m for m in network.language_model.blocks.modules() if isinstance(m, nn.Linear)]
+    added = sum(8 * (m.in_features + m.out_features) for m in linear)
+    language, all_of_it = (operations(p, "language_model") for p in (beside, whole))
+    assert language.forward == all_of_it.forward + 2 * added * 1e6
+    assert language.backward == all_of_it.forward + 4 * added * 1e6
+    assert operations(beside, "head").backward == operations(whole, "head").forward
 
 
 def test_a_batch_costs_what_is_planned_of_its_samples(tokenizer):
