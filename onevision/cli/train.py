@@ -47,36 +47,25 @@ def train(
     starts = Starts(
         previous=tuple(start or ()), language_model=language_model, vision_encoder=vision_encoder
     )
-    chosen, run_options = _chosen(
-        stage,
-        model,
-        mixture,
-        given.with_options(settings, manifest=manifest, peak_tflops=peak_tflops),
-    )
+    told = given.with_options(settings, manifest=manifest, peak_tflops=peak_tflops)
+    chosen, options = _chosen(stage, model, mixture, told)
     if plan:
-        print_plan(
-            chosen,
-            model,
-            _tokenizer_at_hand(tokenizer, starts),
-            run_options,
-            devices=devices,
-            kind=device_kind,
-            price=price,
-        )
+        words = _tokenizer_at_hand(tokenizer, starts)
+        print_plan(chosen, model, words, options, devices=devices, kind=device_kind, price=price)
         return
     words = _tokenizer(tokenizer, starts)
     carry_out(
         Settings(
             stage=chosen,
             target=_target(model),
-            options=run_options,
+            options=options,
             starts=tuple(map(str, starts.directories)),
             tokenizer=words.name,
         ),
         words,
         starts,
         output,
-        make_feed=partial(make_feed, options=run_options, output=output),
+        make_feed=partial(make_feed, options=options, output=output),
         allow_change=allow_change or [],
         tensorboard=tensorboard,
         wandb=wandb,
