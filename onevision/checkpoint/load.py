@@ -83,11 +83,6 @@ def load_network(
     return network.eval()
 
 
-def load_tokenizer(directory: Path) -> Tokenizer:
-    """Read a checkpoint's tokenizer. Raises CheckpointError."""
-    return Tokenizer.from_directory(directory)
-
-
 def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults:
     """Read generation_config.json; without one, the chat's own end tokens stop the answer."""
     path = directory / "generation_config.json"

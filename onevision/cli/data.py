@@ -51,7 +51,8 @@ def check(
     show: Annotated[int, typer.Option(help="Findings to print of each kind.")] = 5,
 ) -> None:
     """Find what must be mended before training; exit code 1 if there is anything."""
-    from onevision.data.check import findings, summaries, without_leaks, write_manifest
+    from onevision.data.check import findings, summaries, without_leaks
+    from onevision.data.manifest import write_manifest
     from onevision.data.plan import Plan
 
     reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)
@@ -152,29 +153,10 @@ def _reader(
 def _plan(
     reader: "SampleReader", *, deep: bool, num_workers: int | None, fresh: bool = False
 ) -> "Plan":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from onevision.cli.planning import plan_and_show
 
-    from onevision.data.plan import make_plan
-
-    columns = (TextColumn("planning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    terminal = Console(stderr=True)
-    quiet = not terminal.is_terminal
-    with Progress(*columns, console=terminal, transient=True, disable=quiet) as progress:
-        task = progress.add_task("planning", total=len(reader.mixture))
-        return make_plan(
-            reader,
-            deep=deep,
-            fresh=fresh,
-            num_workers=(os.cpu_count() or 1) if num_workers is None else num_workers,
-            progress=lambda rows: progress.advance(task, rows),
-        )
+    count = (os.cpu_count() or 1) if num_workers is None else num_workers
+    return plan_and_show(reader, deep=deep, fresh=fresh, num_workers=count)
 
 
 def _print_table(summaries: list["SourceSummary"], found: list["Finding"]) -> None:

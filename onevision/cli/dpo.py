@@ -24,6 +24,7 @@ def dpo(
     ] = None,
     settings: options.SetOption = None,
     allow_change: options.AllowChangeOption = None,
+    peak_tflops: options.PeakOption = None,
     tensorboard: options.TensorBoardOption = False,
     wandb: options.WandbOption = None,
 ) -> None:
@@ -40,7 +41,8 @@ def dpo(
     from onevision.train.stages import DPO
     from onevision.train.start import Starts
 
-    kinds = divided(settings or [], Stage, RunOptions, PreferenceConfig)
+    told = options.with_options(settings, peak_tflops=peak_tflops)
+    kinds = divided(told, Stage, RunOptions, PreferenceConfig)
     stage = changed(DPO.learning_from(str(preferences)), kinds[0])
     run_options, preference = (
         changed(RunOptions(), kinds[1]),

@@ -8,11 +8,8 @@ from onevision.cli import train_options as given
 
 if TYPE_CHECKING:
     from onevision.config import ModelConfig
-    from onevision.inputs.processor import Processor
     from onevision.inputs.tokenizer import Tokenizer
-    from onevision.train.feed import Feed
     from onevision.train.options import RunOptions
-    from onevision.train.parallel import Processes
     from onevision.train.recipes import Stage
     from onevision.train.start import Starts
 
@@ -25,6 +22,7 @@ def train(
     language_model: given.LanguageModelOption = None,
     vision_encoder: given.VisionEncoderOption = None,
     mixture: given.MixtureOption = None,
+    manifest: given.ManifestOption = None,
     tokenizer: given.TokenizerOption = None,
     settings: given.SetOption = None,
     plan: given.PlanOption = False,
@@ -32,12 +30,14 @@ def train(
     device_kind: given.DeviceKindOption = "h100",
     price: given.PriceOption = None,
     allow_change: given.AllowChangeOption = None,
+    peak_tflops: given.PeakOption = None,
     tensorboard: given.TensorBoardOption = False,
     wandb: given.WandbOption = None,
 ) -> None:
     """Train a stage, or go on with it where it was stopped; see docs/training.md."""
     from onevision.cli.train_plan import print_plan
     from onevision.cli.train_run import carry_out
+    from onevision.train.feeds import make_feed
     from onevision.train.settings import Settings
     from onevision.train.start import Starts
 
@@ -47,25 +47,25 @@ def train(
     starts = Starts(
         previous=tuple(start or ()), language_model=language_model, vision_encoder=vision_encoder
     )
-    chosen, run_options = _chosen(stage, model, mixture, settings or [])
+    told = given.with_options(settings, manifest=manifest, peak_tflops=peak_tflops)
+    chosen, options = _chosen(stage, model, mixture, told)
     if plan:
-        print_plan(
-            chosen, model, tokenizer, run_options, devices=devices, kind=device_kind, price=price
-        )
+        words = _tokenizer_at_hand(tokenizer, starts)
+        print_plan(chosen, model, words, options, devices=devices, kind=device_kind, price=price)
         return
     words = _tokenizer(tokenizer, starts)
     carry_out(
         Settings(
             stage=chosen,
             target=_target(model),
-            options=run_options,
+            options=options,
             starts=tuple(map(str, starts.directories)),
             tokenizer=words.name,
         ),
         words,
         starts,
         output,
-        make_feed=partial(_feed, options=run_options, output=output),
+        make_feed=partial(make_feed, options=options, output=output),
         allow_change=allow_change or [],
         tensorboard=tensorboard,
         wandb=wandb,
@@ -86,42 +86,6 @@ def _chosen(
     if mixture is not None:
         stage = stage.learning_from(str(mixture))
     return changed(stage, for_stage), changed(RunOptions(), for_run)
-
-
-def _feed(
-    stage: "Stage",
-    processor: "Processor",
-    processes: "Processes",
-    *,
-    options: "RunOptions",
-    output: Path,
-) -> "Feed":
-    from onevision.data.mixture import open_mixture
-    from onevision.data.plan import make_plan
-    from onevision.data.samples import SampleReader
-    from onevision.data.styles import read_styles
-    from onevision.errors import InputError
-    from onevision.train.feed import DrawnFeed
-    from onevision.train.mixture_feed import MixtureFeed
-
-    place = {"seed": options.seed, "rank": processes.rank, "ranks": processes.count}
-    if stage.families:
-        return DrawnFeed(stage, processor, **place)
-    if stage.mixture is None:
-        raise InputError(f"stage {stage.name} names no data; give --mixture FILE")
-    path = Path(stage.mixture)
-    reader = SampleReader(
-        mixture=open_mixture(path, seed=options.seed),
-        processor=processor,
-        max_tokens=stage.max_tokens,
-        template=stage.template,
-        num_frames=stage.num_frames,
-        styles=read_styles(path),
-    )
-    plan = make_plan(reader, num_workers=options.num_workers)
-    return MixtureFeed(
-        stage, reader, plan, quarantine=output, num_workers=options.num_workers, **place
-    )
 
 
 def _train_tokenizer(output: Path) -> None:
@@ -146,13 +110,20 @@ def _target(model: str) -> "ModelConfig":
 def _tokenizer(path: Path | None, starts: "Starts") -> "Tokenizer":
     """Return the given tokenizer, or that of where the run begins."""
     from onevision.errors import InputError
-    from onevision.inputs.tokenizer import Tokenizer
 
-    if path is None:
-        homes = [d for d in (starts.language_model, *starts.previous) if d is not None]
-        path = next((d / "tokenizer.json" for d in homes if (d / "tokenizer.json").is_file()), None)
-    if path is None or not path.is_file():
+    found = _tokenizer_at_hand(path, starts)
+    if found is None:
         raise InputError(
             f"--tokenizer is {path}; give a tokenizer.json, or start from a checkpoint that has one"
         )
-    return Tokenizer(path.read_text(encoding="utf-8"), name=str(path))
+    return found
+
+
+def _tokenizer_at_hand(path: Path | None, starts: "Starts") -> "Tokenizer | None":
+    from onevision.inputs.tokenizer import Tokenizer
+
+    homes = [d / "tokenizer.json" for d in (starts.language_model, *starts.previous) if d]
+    for file in homes if path is None else [path]:
+        if file.is_file():
+            return Tokenizer(file.read_text(encoding="utf-8"), name=str(file))
+    return None

@@ -35,6 +35,10 @@ VisionEncoderOption = Annotated[
 MixtureOption = Annotated[
     Path | None, typer.Option(help="What to learn from; by default the stage's own.")
 ]
+ManifestOption = Annotated[
+    Path | None,
+    typer.Option(help="What `data check --manifest` wrote: learn from exactly those samples."),
+]
 TokenizerOption = Annotated[
     Path | None,
     typer.Option(help="A tokenizer.json; by default that of --from or --language-model."),
@@ -42,6 +46,10 @@ TokenizerOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="key=value of the stage or the run (dpo: beta, sft_weight too)."),
+]
+PeakOption = Annotated[
+    float | None,
+    typer.Option(help="1e12 operations a second of one device, for MFU; known of common GPUs."),
 ]
 PlanOption = Annotated[bool, typer.Option("--plan", help="Say what it costs; train nothing.")]
 DevicesOption = Annotated[int, typer.Option(help="For --plan: how many devices.")]
@@ -53,3 +61,8 @@ AllowChangeOption = Annotated[
 ]
 TensorBoardOption = Annotated[bool, typer.Option(help="Write TensorBoard's files too.")]
 WandbOption = Annotated[str | None, typer.Option(help="A project of Weights & Biases.")]
+
+
+def with_options(settings: list[str] | None, **named: object) -> list[str]:
+    """Return `--set`'s key=value texts with those of options that have a name of their own."""
+    return [*(settings or []), *(f"{k}={v}" for k, v in named.items() if v is not None)]

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from onevision.inputs.processor import Processor
+    from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.amounts import Amount
     from onevision.train.options import RunOptions
     from onevision.train.recipes import Stage
@@ -15,7 +17,7 @@ MIXTURES = Path(__file__).parents[2] / "mixtures"
 def print_plan(
     stage: "Stage",
     model: str,
-    tokenizer: Path | None,
+    tokenizer: "Tokenizer | None",
     options: "RunOptions",
     *,
     devices: int,
@@ -31,40 +33,64 @@ def print_plan(
     plan = plan_training(
         stage,
         ARCHITECTURES[model],
-        _amounts(stage, model, tokenizer),
+        _amounts(stage, model, tokenizer, options),
         kind=device_named(kind, price_per_hour=price),
         num_devices=devices,
         recompute=options.recompute,
+        lora=options.lora,
     )
     for table in tables(plan):
         _print(table.title, table.header, table.rows, table.remarks)
-    if options.lora is not None:
-        print(
-            "  Counted as if whole parts learned: with lora_rank, those that have adapters need "
-            "next to no gradients and moments."
-        )
 
 
-def _amounts(stage: "Stage", model: str, tokenizer: Path | None) -> "tuple[Amount, ...]":
+def _amounts(
+    stage: "Stage", model: str, tokenizer: "Tokenizer | None", options: "RunOptions"
+) -> "tuple[Amount, ...]":
+    """Count what the stage reads; simulate a published mixture whose data are not here."""
+    from onevision.checkpoint.hub import BUNDLED
+    from onevision.errors import DataError
+    from onevision.inputs.processor import Processor
+    from onevision.inputs.tokenizer import Tokenizer
     from onevision.known_models import ARCHITECTURES
     from onevision.train.amounts import drawn_amounts, published_amounts
     from onevision.train.stages import stage_config
 
     inputs = stage_config(stage, ARCHITECTURES[model]).inputs
-    if not stage.families:
-        path = Path(stage.mixture or "")
-        return published_amounts(path if path.is_file() else MIXTURES / path, stage, inputs)
-    from onevision.checkpoint.hub import BUNDLED
-    from onevision.inputs.processor import Processor
-    from onevision.inputs.tokenizer import Tokenizer
+    if tokenizer is None and model in BUNDLED:
+        tokenizer = Tokenizer.from_directory(BUNDLED[model])
+    processor = None if tokenizer is None else Processor(inputs, tokenizer)
+    if stage.families:
+        assert processor is not None, "families are drawn for tiny alone, which has a tokenizer"
+        return drawn_amounts(stage, processor)
+    path = Path(stage.mixture or "")
+    published = path if path.is_file() else MIXTURES / path
+    try:
+        return _counted(stage, processor, options)
+    except DataError as absent:
+        if not published.is_file():
+            raise
+        try:
+            return published_amounts(published, stage, inputs)
+        except DataError:
+            raise absent from None
 
-    path = tokenizer if tokenizer is not None and tokenizer.is_file() else None
-    words = (
-        Tokenizer.from_directory(BUNDLED["tiny"])
-        if path is None
-        else Tokenizer(path.read_text(encoding="utf-8"), name=str(path))
-    )
-    return drawn_amounts(stage, Processor(inputs, words))
+
+def _counted(
+    stage: "Stage", processor: "Processor | None", options: "RunOptions"
+) -> "tuple[Amount, ...]":
+    """Plan a mixture, as a run would. Raises DataError where it cannot be."""
+    from onevision.cli.planning import plan_and_show
+    from onevision.errors import DataError
+    from onevision.train.amounts import planned_amounts
+    from onevision.train.feeds import open_reader
+
+    if processor is None:
+        raise DataError(
+            f"{stage.mixture}: its samples cannot be counted without a tokenizer; give --tokenizer "
+            "FILE, or --from or --language-model with one"
+        )
+    reader = open_reader(stage, processor, seed=options.seed)
+    return planned_amounts(reader, plan_and_show(reader, num_workers=options.num_workers))
 
 
 def _print(

@@ -29,8 +29,9 @@ def carry_out(
     from rich.console import Console
 
     from onevision.train.display import ProgressDisplay
+    from onevision.train.journal import Reports
     from onevision.train.parallel import leave_processes
-    from onevision.train.run import Reports, run_stage
+    from onevision.train.run import run_stage
 
     console = Console(stderr=True)
     with ProgressDisplay(console) as display:
@@ -45,7 +46,8 @@ def carry_out(
                 step=display.show,
                 evaluation=display.show_evaluation,
                 warn=lambda text: console.print(f"warning: {text}", soft_wrap=True, markup=False),
-                boards={"tensorboard": tensorboard, "wandb": wandb},
+                tensorboard=tensorboard,
+                wandb=wandb,
             ),
             kind=kind,
         )

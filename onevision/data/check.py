@@ -1,28 +1,22 @@
-"""A mixture -> what must be mended before training, what it costs, and a manifest to train from."""
+"""A mixture and its plan -> what must be mended before training, and its figures."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onevision.data.fingerprints import near_pairs
+from onevision.data.manifest import only
 from onevision.data.mixture import Mixture
 from onevision.data.plan import MODALITIES, REDUCTIONS, PartPlan, Plan
-from onevision.errors import DataError
 
 FindingKind = Literal[
     "record", "media", "too long", "duplicate record", "near-duplicate image", "evaluation leak"
 ]
 # What makes a check fail: the rest is reported, and may be meant.
 MUST_MEND: tuple[FindingKind, ...] = ("record", "media", "too long", "evaluation leak")
-MANIFEST, ROWS = "manifest.json", "rows.npy"
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,79 +68,14 @@ def summaries(mixture: Mixture, plan: Plan) -> list[SourceSummary]:
     ]
 
 
-def write_manifest(mixture: Mixture, plan: Plan, directory: Path) -> None:
-    """Write which rows may be trained on, their lengths and a digest of their content."""
-    directory.mkdir(parents=True, exist_ok=True)
-    sources = []
-    rows = []
-    for number, (part, one) in enumerate(zip(mixture.parts, plan.parts, strict=True)):
-        usable = one.rows[one.usable]
-        rows.append(np.stack([np.full(len(usable), number), usable, one.num_tokens[one.usable]], 1))
-        sources.append(
-            {
-                "name": part.dataset.name,
-                "sampling_strategy": part.dataset.sampling_strategy,
-                "num_rows": len(one.rows),
-                "num_usable": int(one.usable.sum()),
-                "num_tokens": int(one.num_tokens.sum()),
-                "sha256": content_hash(one),
-            }
-        )
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "mixture": mixture.name,
-        "seed": mixture.seed,
-        "sources": sources,
-    }
-    np.save(directory / ROWS, np.concatenate(rows))  # [N, 3]: data set, row, tokens
-    (directory / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-
-
-def pinned(mixture: Mixture, plan: Plan, directory: Path) -> Plan:
-    """Return the plan with exactly the manifest's rows usable. Raises DataError if they changed."""
-    try:
-        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        rows = np.load(directory / ROWS)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{directory / MANIFEST}: cannot be read ({error})") from error
-    recorded = {source["name"]: number for number, source in enumerate(manifest["sources"])}
-    parts = []
-    for part, one in zip(mixture.parts, plan.parts, strict=True):
-        name = part.dataset.name
-        if name not in recorded:
-            raise DataError(f"{directory / MANIFEST}: it does not know the data set {name!r}")
-        source = manifest["sources"][recorded[name]]
-        kept = _only(one, np.isin(one.rows, rows[rows[:, 0] == recorded[name], 1]))
-        if source["sha256"] != content_hash(kept):
-            raise DataError(
-                f"{directory / MANIFEST}: data set {name!r} has changed since "
-                f"({source['num_usable']} usable rows then, {int(kept.usable.sum())} of them now); "
-                "restore it, or write a new manifest with `onevision data check`"
-            )
-        parts.append(kept)
-    return Plan(parts=tuple(parts))
-
-
 def without_leaks(mixture: Mixture, plan: Plan, found: Sequence[Finding]) -> Plan:
     """Return the plan without the samples that evaluation would see again."""
     leaks = {(f.source, f.row) for f in found if f.kind == "evaluation leak"}
     parts = []
     for part, one in zip(mixture.parts, plan.parts, strict=True):
         rows = [row for source, row in leaks if source == part.dataset.name]
-        parts.append(_only(one, ~np.isin(one.rows, rows)))
+        parts.append(only(one, ~np.isin(one.rows, rows)))
     return Plan(parts=tuple(parts))
-
-
-def _only(plan: PartPlan, kept: NDArray[np.bool_]) -> PartPlan:
-    return replace(plan, num_tokens=np.where(kept, plan.num_tokens, 0))
-
-
-def content_hash(plan: PartPlan) -> str:
-    """Hash the usable rows of a data set: their numbers, words, media names and lengths."""
-    told = hashlib.sha256()
-    for column in (plan.rows, plan.num_tokens, plan.digests):
-        told.update(column[plan.usable].tobytes())
-    return told.hexdigest()
 
 
 def _summary(name: str, plan: PartPlan) -> SourceSummary:

@@ -13,7 +13,7 @@ from onevision.data.packing import Row
 from onevision.data.packs import Packs
 from onevision.data.quarantine import BadSample, Quarantine
 from onevision.data.samples import SampleReader
-from onevision.data.workers import Workers
+from onevision.data.workers import SECONDS_EACH, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,14 @@ class Loader:
         quarantine: Quarantine,
         num_workers: int = 2,
         packs_ahead: int = 2,
+        seconds_each: float = SECONDS_EACH,
         rank: int = 0,
         ranks: int = 1,
         next_pack: int = 0,
     ) -> None:
         self.reader, self.order, self.packs = reader, order, packs
         self.quarantine, self.num_workers, self.packs_ahead = quarantine, num_workers, packs_ahead
+        self.seconds_each = seconds_each
         self.rank, self.ranks = rank, ranks
         # The state: save it, and give it to another loader. Every rank's is the same after a step.
         self.next_pack = next_pack
@@ -60,7 +62,9 @@ class Loader:
 
     def load(self, packs: Sequence[int]) -> Iterator[LoadedPack]:
         """Give these packs in this order, decoding ahead."""
-        with Workers(self.reader, num_workers=self.num_workers) as workers:
+        with Workers(
+            self.reader, num_workers=self.num_workers, seconds_each=self.seconds_each
+        ) as workers:
             ahead: deque[int] = deque()
             for number in range(len(packs)):
                 while len(ahead) <= self.packs_ahead and number + len(ahead) < len(packs):

@@ -91,6 +91,8 @@ class Mixture:
     name: str
     parts: tuple[Part, ...]
     seed: int
+    # Where the mixture's file lies.
+    directory: Path = Path()
 
     def __len__(self) -> int:
         return sum(len(part.rows) for part in self.parts)
@@ -132,7 +134,7 @@ def open_mixture(path: Path, *, seed: int = 0) -> Mixture:
         )
         rows = chosen_rows(dataset, len(source), seed=seed)
         parts.append(Part(dataset=dataset, source=source, rows=rows))
-    return Mixture(name=path.stem, parts=tuple(parts), seed=seed)
+    return Mixture(name=path.stem, parts=tuple(parts), seed=seed, directory=path.parent)
 
 
 def chosen_rows(dataset: Dataset, available: int, *, seed: int) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ packing: the loader deals them out one after the other, training evenly to its s
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,19 +93,6 @@ def batches(lengths: Sequence[int] | NDArray[np.int64], *, batch_size: int) -> P
         num_tokens=np.add.reduceat(sizes, begins),
         num_places=int(places.sum()),
     )
-
-
-def packs_of(
-    *, first: int, num_packs: int, micro_batches: int, rank: int, ranks: int
-) -> Iterator[tuple[int, int, int]]:
-    """Give (pack, step, micro-batch) of one rank, from pack `first` on; whole steps only.
-
-    Steps are counted from the start of the epoch when `first` is where a step began.
-    """
-    per_step = micro_batches * ranks
-    for step in range((num_packs - first) // per_step):
-        for micro in range(micro_batches):
-            yield first + step * per_step + micro * ranks + rank, step, micro
 
 
 def _best_fit_decreasing(

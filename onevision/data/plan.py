@@ -6,6 +6,7 @@ so that a stopped check goes on where it was. No pixel is decoded unless `deep`.
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -40,7 +41,7 @@ COLUMNS = (
     *("picture_hashes", "picture_digests", "picture_rows"),
 )
 # Changes whenever the same rows would be planned otherwise than before.
-FORMAT = "2"
+FORMAT = "3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +174,8 @@ def _plan_row(
     kind = given_up = record_digest = 0
     try:
         conversation = reader.conversation(part, row)
-        kind, record_digest = _modality(conversation), digest(conversation)
+        kind = _modality(conversation)
+        record_digest = digest(conversation, directory=reader.mixture.directory)
         fitted = reader.fitted(part, row)
         given_up = sum(1 << REDUCTIONS.index(one) for one in fitted.reductions)
         if decoded is not None:
@@ -192,13 +194,18 @@ def _plan_row(
     return (0, kind, given_up, record_digest), fault
 
 
-def digest(conversation: Conversation) -> int:
-    """Fingerprint a record: its words, and its media by path or bytes. 64 bits."""
+def digest(conversation: Conversation, *, directory: Path) -> int:
+    """Fingerprint a record: its words, and its media by bytes or path. 64 bits.
+
+    Paths count as seen from `directory`, so that they are the same wherever a mixture lies.
+    """
     told = hashlib.blake2b(digest_size=8)
     for message in conversation.messages:
         told.update(f"\0{message.role}".encode())
         for part in message.parts:
             content = part.text if isinstance(part, Text) else part.source
+            if isinstance(content, str) and not isinstance(part, Text):
+                content = os.path.relpath(content, directory)
             told.update(content if isinstance(content, bytes) else f"\1{content}".encode())
     return int.from_bytes(told.digest(), "little")
 

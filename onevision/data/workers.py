@@ -1,10 +1,11 @@
 """Worker processes that decode samples: submit (part, row), take results in the same order.
 
-A worker that dies (killed, out of memory, a crash in a decoder) is replaced, and the sample it had
-is tried once more; what kills two workers is reported as bad.
+A worker that dies (killed, out of memory, a crash in a decoder) or takes too long over a sample is
+replaced, and the sample it had is tried once more; what costs two workers is reported as bad.
 """
 
 import multiprocessing as mp
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from onevision.errors import DataError, InputError
 # A row, or why there is none.
 Result = Row | str
 MAX_TRIES = 2
+# A worker may take so long over a sample. Decoding takes milliseconds, of long videos seconds.
+SECONDS_EACH = 120.0
 # Tasks that a worker holds, so that it never waits for its next; each has a slot for its row.
 SAMPLES_AHEAD = NUM_SLOTS
 
@@ -44,21 +47,45 @@ class _Worker:
     slots: Slots
     tasks: deque[_Task]
     num_answers: int = 0
+    # Whether it has started, and since when it may have been at its oldest task.
+    awake: bool = False
+    since: float = 0.0
 
-    def take(self) -> Result:
-        """Receive the answer to the oldest task. Raises EOFError, OSError where it has died."""
+    @property
+    def at_work(self) -> bool:
+        """Whether it is reading a sample."""
+        return self.awake and bool(self.tasks)
+
+    def give(self, task: _Task) -> None:
+        """Hand it a task. Raises OSError where it has died; the task is its own even so."""
+        if not self.tasks:
+            self.since = time.monotonic()
+        self.tasks.append(task)
+        self.pipe.send((task.part, task.row))
+
+    def take(self) -> None:
+        """Receive the answer to the oldest task, or first of all that it has started.
+
+        Raises EOFError, OSError where it has died.
+        """
         answer = self.pipe.recv()
+        self.since = time.monotonic()
+        if not self.awake:
+            self.awake = True
+            return
         if isinstance(answer, Placed):
             answer = self.slots.read(answer, task=self.num_answers)
         self.num_answers += 1
-        return answer
+        self.tasks.popleft().result = answer
 
 
 class Workers:
-    """A pool that keeps order; with 0 workers, samples are decoded here."""
+    """A pool that keeps order; with 0 workers, samples are decoded here, however long it takes."""
 
-    def __init__(self, reader: SampleReader, *, num_workers: int) -> None:
-        self.reader = reader
+    def __init__(
+        self, reader: SampleReader, *, num_workers: int, seconds_each: float = SECONDS_EACH
+    ) -> None:
+        self.reader, self.seconds_each = reader, seconds_each
         self._waiting: deque[_Task] = deque()  # not yet given to a worker
         self._order: deque[_Task] = deque()  # in the order of their results
         self._workers = [self._start() for _ in range(num_workers)]
@@ -96,41 +123,49 @@ class Workers:
         return task.result
 
     def _advance(self) -> None:
-        """Wait until some worker has answered or died, and note what it says."""
+        """Wait until some worker has answered, died or taken too long, and note what it says."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
-        for pipe in wait(list(by_pipe)):
+        ready = wait(list(by_pipe), timeout=self._seconds_left())
+        for pipe in ready:
             assert isinstance(pipe, Connection)
             worker = by_pipe[pipe]
             try:
-                result = worker.take()
+                worker.take()
             except (EOFError, OSError):
-                self._replace(worker)
-                continue
-            worker.tasks.popleft().result = result
+                worker.process.join()
+                self._replace(worker, f"died reading it (exit code {worker.process.exitcode})")
+        for pipe, worker in by_pipe.items():
+            late = time.monotonic() - worker.since >= self.seconds_each
+            if worker.at_work and late and pipe not in ready:
+                worker.process.kill()
+                worker.process.join()
+                self._replace(worker, f"took longer than {self.seconds_each:g} s to read it")
         self._feed()
+
+    def _seconds_left(self) -> float | None:
+        """Return how long until a worker takes too long; None where none is at work."""
+        since = [worker.since for worker in self._workers if worker.at_work]
+        return max(0.0, min(since) + self.seconds_each - time.monotonic()) if since else None
 
     def _feed(self) -> None:
         for worker in self._workers:
             while self._waiting and len(worker.tasks) < SAMPLES_AHEAD:
-                task = self._waiting.popleft()
-                worker.tasks.append(task)
                 try:
-                    worker.pipe.send((task.part, task.row))
+                    worker.give(self._waiting.popleft())
                 except (BrokenPipeError, OSError):
                     break  # it is dead; `_advance` finds out and gives its tasks to another
 
-    def _replace(self, worker: _Worker) -> None:
-        worker.process.join()
+    def _replace(self, worker: _Worker, problem: str) -> None:
+        """Put another in the place of a worker that is over."""
         worker.pipe.close()
         worker.slots.close()
         self._workers[self._workers.index(worker)] = self._start()
         held = list(worker.tasks)
-        held[0].tries += 1
-        if held[0].tries == MAX_TRIES:
-            held[
-                0
-            ].result = f"{MAX_TRIES} workers died reading it (exit code {worker.process.exitcode})"
-            held = held[1:]
+        if held:
+            held[0].tries += 1
+            if held[0].tries == MAX_TRIES:
+                held[0].result = f"{MAX_TRIES} workers {problem}"
+                held = held[1:]
         self._waiting.extendleft(reversed(held))
 
     def _start(self) -> _Worker:
@@ -164,6 +199,8 @@ def _work(pipe: Connection, slots: Slots, reader: SampleReader) -> None:
     torch.set_num_threads(1)
     for task in count():
         try:
+            if task == 0:
+                pipe.send(None)  # it has started
             part, row = pipe.recv()
         except (EOFError, OSError, KeyboardInterrupt):
             return

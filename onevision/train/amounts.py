@@ -1,8 +1,8 @@
 """What a stage reads: of every source, how many samples, crops and tokens.
 
-Exact where the data are there: drawn samples and planned mixtures are counted, a few of each
-source. A published mixture without its data is *simulated*: its file says how many samples, and
-ASSUMED what a sample of each scenario is like.
+Counted where the data are there: of drawn samples a few of each source, of planned mixtures the
+length of every one. A published mixture without its data is *simulated*: its file says how many
+samples, and ASSUMED what a sample of each scenario is like.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +11,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onevision.anyres import Layout, VideoLayout, plan, plan_video
 from onevision.config import InputConfig
 from onevision.data.mixture import Dataset, Scenario, num_chosen, read_datasets
 from onevision.data.order import rows_per_epoch
 from onevision.data.packing import Row
+from onevision.data.plan import Plan
 from onevision.data.samples import SampleReader
 from onevision.errors import DataError
 from onevision.inputs.chat import IGNORE, Slot
@@ -105,25 +107,28 @@ def published_amounts(path: Path, stage: Stage, config: InputConfig) -> tuple[Am
     return tuple(_published(dataset, stage, config) for dataset in read_datasets(path))
 
 
-def planned_amounts(reader: SampleReader, *, rows_each: int = 32) -> tuple[Amount, ...]:
-    """Count a mixture whose data are here, from the headers of some rows of every source.
+def planned_amounts(reader: SampleReader, plan: Plan, *, rows_each: int = 32) -> tuple[Amount, ...]:
+    """Count a mixture whose data are here, by its plan.
 
-    The reader's mixture should hold usable rows alone. Raises DataError, InputError, MediaError.
+    Lengths are those of all usable rows. How they are made up of crops, visual, text and labelled
+    tokens is taken from the headers of some rows of every source. Raises DataError, InputError,
+    MediaError.
     """
+    mixture = plan.restrict(reader.mixture)
     amounts = []
-    parts = reader.mixture.parts
-    for number, (part, count) in enumerate(zip(parts, rows_per_epoch(reader.mixture), strict=True)):
+    for number, (part, one, count) in enumerate(
+        zip(mixture.parts, plan.parts, rows_per_epoch(mixture), strict=True)
+    ):
         if not count:
             continue
         some = np.linspace(0, len(part.rows) - 1, min(rows_each, len(part.rows))).astype(int)
         outlines = [reader.fitted(number, int(row)).outline for row in part.rows[some]]
-        amounts.append(
-            _mean(
-                [_of_outline(outline) for outline in outlines],
-                name=part.dataset.name,
-                num_samples=count,
-            )
+        seen = _mean(
+            [_of_outline(outline) for outline in outlines],
+            name=part.dataset.name,
+            num_samples=count,
         )
+        amounts.append(_of_lengths(seen, one.num_tokens[one.usable].astype(np.float64)))
     return tuple(amounts)
 
 
@@ -179,6 +184,19 @@ def _assumed_layouts(
         (plan(width=width, height=height, rule=rule),) * told.num_images
         for width, height, _ in PICTURES
     ]
+
+
+def _of_lengths(seen: Amount, lengths: NDArray[np.float64]) -> Amount:
+    """Give a source the mean length of all its rows, made up as in those that were seen."""
+    scale = float(lengths.mean()) / seen.num_tokens
+    return replace(
+        seen,
+        num_crops=scale * seen.num_crops,
+        visual_tokens=scale * seen.visual_tokens,
+        text_tokens=scale * seen.text_tokens,
+        labelled_tokens=scale * seen.labelled_tokens,
+        pairs=float((lengths**2).mean()) / 2,
+    )
 
 
 def _of_outline(outline: Outline) -> Amount:

@@ -1,6 +1,6 @@
 """The lines of a run -> its charts: curves with names, and a scale for their values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,11 @@ class Chart:
     from_zero: bool = False  # else the scale fits the values, and may be logarithmic
     say: Callable[[float], str]
 
+    @property
+    def has_values(self) -> bool:
+        """Whether there is anything to draw."""
+        return any(np.isfinite(one.values).any() for one in self.series)
+
     def last(self, series: Series) -> str:
         """Return the last value of a curve in words; nothing of a faint one."""
         values = series.values[np.isfinite(series.values)]
@@ -70,7 +75,7 @@ class Chart:
 def make_charts(run: Run) -> tuple[Chart, ...]:
     """Return the charts of a run, in reading order."""
     sources = {k: (at, smooth(v)) for k, (at, v) in run.inner("loss_per_source").items()}
-    return (
+    charts = (
         Chart(title="Loss", series=_measured(run, "loss"), say=short),
         Chart(title="Loss by source, smoothed", series=_several(sources), say=short),
         Chart(
@@ -94,6 +99,29 @@ def make_charts(run: Run) -> tuple[Chart, ...]:
             from_zero=True,
             say=percent,
         ),
+    )
+    return charts + tuple(chart for chart in _at_times(run) if chart.has_values)
+
+
+def _at_times(run: Run) -> Iterator[Chart]:
+    """Give the charts of what some runs measure: of known devices, of pairs of answers."""
+    yield Chart(
+        title="Share of the devices' peak (MFU)",
+        series=_measured(run, "mfu"),
+        from_zero=True,
+        say=percent,
+    )
+    yield Chart(
+        title="Pairs whose chosen answer has the higher reward",
+        series=_measured(run, "accuracy"),
+        from_zero=True,
+        say=percent,
+    )
+    rewards = {"chosen": "chosen_reward", "rejected": "rejected_reward", "margin": "margin"}
+    yield Chart(
+        title="Rewards, smoothed",
+        series=_several({k: (run.steps, smooth(run.values(v))) for k, v in rewards.items()}),
+        say=short,
     )
 
 

@@ -28,6 +28,8 @@ class VisionLearner(Learner):
     divided with it; a checkpoint leaves it out.
     """
 
+    divisible = False  # the captions of a batch stand against one another
+
     def __init__(
         self, network: LlavaNetwork, *, with_words: bool, encode_always: bool = False
     ) -> None:

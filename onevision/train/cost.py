@@ -13,7 +13,8 @@ from onevision.config import LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import ConfigError
 from onevision.train.amounts import Amount
 from onevision.train.devices import DeviceKind
-from onevision.train.memory import Crowd, Memory, memory_per_device
+from onevision.train.lora import LoraConfig
+from onevision.train.memory import Crowd, Memory, count_adapters, memory_per_device
 from onevision.train.recipes import Stage
 from onevision.train.stages import stage_config
 
@@ -118,6 +119,7 @@ def plan_training(
     shards: int | None = None,
     recompute: bool = False,
     utilisation: float = UTILISATION,
+    lora: LoraConfig | None = None,
 ) -> TrainingPlan:
     """Plan a stage on the way to `target`; `amounts` says what it reads (train/amounts.py).
 
@@ -143,9 +145,14 @@ def plan_training(
         amounts=tuple(amounts),
         num_steps=steps,
         sequences_per_step=max(1, math.ceil(tokens / (FILL * stage.max_tokens * steps))),
-        operations=_operations(stage, config, counted, recompute=recompute),
+        operations=_operations(stage, config, counted, recompute=recompute, lora=lora),
         memory=memory_per_device(
-            stage, config, _crowd(stage, counted), shards=shards, recompute=recompute
+            stage,
+            config,
+            _crowd(stage, counted),
+            shards=shards,
+            recompute=recompute,
+            lora=lora,
         ),
         kind=kind,
         num_devices=num_devices,
@@ -168,7 +175,9 @@ def language_flops(language: LanguageConfig) -> tuple[float, float]:
     return 2.0 * language.num_layers * block, 4.0 * language.num_layers * width
 
 
-def batch_flops(stage: Stage, config: ModelConfig, batch: TrainingBatch) -> float:
+def batch_flops(
+    stage: Stage, config: ModelConfig, batch: TrainingBatch, *, lora: LoraConfig | None = None
+) -> float:
     """Return the operations of a batch forwards and backwards, vision included.
 
     What is computed twice to save memory counts once, padding counts as computed.
@@ -189,14 +198,24 @@ def batch_flops(stage: Stage, config: ModelConfig, batch: TrainingBatch) -> floa
         labelled_tokens=len(batch.targets),
         pairs=pairs,
     )
-    parts = _operations(replace(stage, epochs=1), config, [amount], recompute=False)
+    parts = _operations(replace(stage, epochs=1), config, [amount], recompute=False, lora=lora)
     return sum(part.total for part in parts)
 
 
 def _operations(
-    stage: Stage, config: ModelConfig, amounts: Sequence[Amount], *, recompute: bool
+    stage: Stage,
+    config: ModelConfig,
+    amounts: Sequence[Amount],
+    *,
+    recompute: bool,
+    lora: LoraConfig | None,
 ) -> tuple[Operations, ...]:
-    """Count a stage. A gradient flows through a part if that part or one before it learns."""
+    """Count a stage. A gradient flows through a part if that part or one before it learns.
+
+    Below adapters a part is frozen, and they are two more matrices a layer, which learn.
+    """
+    adapters = count_adapters(config, lora)
+    added = {part: 2.0 * one.numbers for part, one in adapters.items()}  # of a token or patch
     crops = stage.epochs * _total(amounts, "num_crops")
     patches = crops * config.vision.num_patches
     width = config.language.hidden_size
@@ -204,13 +223,14 @@ def _operations(
     vision_weights, vision_attention = vision_flops(config.vision)
     token, pair = language_flops(config.language)
     projector = config.vision.hidden_size * width + (config.projector.num_layers - 1) * width**2
-    language_learns = "language_model" in stage.trainable
+    language_learns = "language_model" in stage.trainable and "language_model" not in adapters
     return (
         _part(
             "vision_encoder",
             weights=crops * vision_weights,
             attention=crops * vision_attention,
-            learns=learns["vision_encoder"],
+            adapters=patches * added.get("vision_encoder", 0.0),
+            learns=learns["vision_encoder"] and "vision_encoder" not in adapters,
             flows=learns["vision_encoder"],
             recompute=recompute,
         ),
@@ -224,6 +244,9 @@ def _operations(
             "language_model",
             weights=stage.epochs * _total(amounts, "num_tokens") * token,
             attention=stage.epochs * _total(amounts, "pairs") * pair,
+            adapters=stage.epochs
+            * _total(amounts, "num_tokens")
+            * added.get("language_model", 0.0),
             learns=language_learns,
             recompute=recompute,
         ),
@@ -241,16 +264,17 @@ def _part(
     *,
     weights: float,
     attention: float = 0.0,
+    adapters: float = 0.0,
     learns: bool,
     flows: bool = True,
     recompute: bool = False,
 ) -> Operations:
     """Attention multiplies activations, so both its gradients are needed wherever one flows."""
-    forward = weights + attention
+    forward = weights + attention + adapters
     return Operations(
         part=part,
         forward=forward,
-        backward=weights * (flows + learns) + 2 * attention * flows,
+        backward=weights * (flows + learns) + 2 * (attention + adapters) * flows,
         recomputed=forward * (flows and recompute),
     )
 

@@ -22,6 +22,8 @@ class DeviceKind:
     # US dollars for one device and hour. ASSUMPTION: about what clouds asked in 2026; prices
     # differ by a factor of three between them.
     price_per_hour: float
+    # What CUDA calls devices of this speed. Whole names: an "H100 PCIe" is slower than an "H100".
+    driver_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.peak_flops > 0 and self.memory_bytes > 0 and self.price_per_hour >= 0):
@@ -30,26 +32,45 @@ class DeviceKind:
             )
 
 
-def _kind(name: str, *, tflops: float, gib: float, price: float) -> DeviceKind:
+def _kind(name: str, *drivers: str, tflops: float, gib: float, price: float) -> DeviceKind:
     return DeviceKind(
-        name=name, peak_flops=tflops * 1e12, memory_bytes=int(gib * GIB), price_per_hour=price
+        name=name,
+        peak_flops=tflops * 1e12,
+        memory_bytes=int(gib * GIB),
+        price_per_hour=price,
+        driver_names=drivers,
     )
 
 
+H200, H100 = ("NVIDIA H200",), ("NVIDIA H100 80GB HBM3",)
+A100_80 = ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe")
+A100_40 = ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB")
 DEVICES: Mapping[str, DeviceKind] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
-            _kind("h200", tflops=989, gib=139, price=3.50),
-            _kind("h100", tflops=989, gib=79, price=2.80),
-            _kind("a100-80gb", tflops=312, gib=79, price=1.80),
-            _kind("a100-40gb", tflops=312, gib=39, price=1.30),
-            _kind("l40s", tflops=362, gib=44, price=1.00),
-            _kind("rtx4090", tflops=165, gib=23.5, price=0.45),
+            _kind("h200", *H200, tflops=989, gib=139, price=3.50),
+            _kind("h100", *H100, tflops=989, gib=79, price=2.80),
+            _kind("a100-80gb", *A100_80, tflops=312, gib=79, price=1.80),
+            _kind("a100-40gb", *A100_40, tflops=312, gib=39, price=1.30),
+            _kind("l40s", "NVIDIA L40S", tflops=362, gib=44, price=1.00),
+            _kind("rtx4090", "NVIDIA GeForce RTX 4090", tflops=165, gib=23.5, price=0.45),
             _kind("cpu", tflops=0.9, gib=16, price=0.10),  # two cores with avx512_bf16
         )
     }
 )
+PEAKS: Mapping[str, float] = MappingProxyType(
+    {driver: kind.peak_flops for kind in DEVICES.values() for driver in kind.driver_names}
+)
+
+
+def peak_flops(driver_name: str, *, tflops: float | None = None) -> float | None:
+    """Return what one device can do in a second, by what its driver calls it.
+
+    `tflops` (1e12 operations a second) goes first where it is given; None where nobody knows, as of
+    any CPU.
+    """
+    return PEAKS.get(driver_name) if tflops is None else tflops * 1e12
 
 
 def device_named(name: str, *, price_per_hour: float | None = None) -> DeviceKind:

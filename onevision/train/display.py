@@ -89,6 +89,7 @@ class ProgressDisplay:
             f"loss {loss}",
             *([f"accuracy {line['accuracy']:.0%}"] if line.get("accuracy") is not None else []),
             f"{line['tokens_per_second']:,.0f} tok/s",
+            *([f"MFU {line['mfu']:.1%}"] if "mfu" in line else []),
             f"waiting for data {line['data_wait']:.0%}",
             f"left {timedelta(seconds=round(line['eta_seconds']))}",
         ]

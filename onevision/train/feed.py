@@ -7,7 +7,7 @@ What stands in a step is a function of the seed and the step's number alone, so 
 anywhere, on any number of processes, and its feed has no state to save.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from onevision.data.packing import Row, collate, join, share_prefix
 from onevision.inputs.processor import Processor
 from onevision.synth.families import family_named
 from onevision.synth.sample import Sample, rng_for
+from onevision.train.halving import divided, middle
 from onevision.train.recipes import Stage
 
 DESCRIBE = {
@@ -42,6 +43,37 @@ class MicroBatch:
     samples: tuple[str, ...]  # "single_image.json, row 7"
     sources: tuple[int, ...]  # of each sample, an index into the feed's sources
 
+    def halves(self) -> "tuple[MicroBatch, MicroBatch] | None":
+        """Divide it about where half of its tokens end; None where it is one sample."""
+        count = middle(self.batch)
+        if count is None:
+            return None
+        first, second = divided(self.batch, count)
+        scored = len(first.targets)
+        return (
+            MicroBatch(
+                batch=first,
+                owners=self.owners[:scored],
+                samples=self.samples[:count],
+                sources=self.sources[:count],
+            ),
+            MicroBatch(
+                batch=second,
+                owners=self.owners[scored:] - count,
+                samples=self.samples[count:],
+                sources=self.sources[count:],
+            ),
+        )
+
+    def __str__(self) -> str:
+        """Say how large it is."""
+        batch = self.batch
+        samples = self.samples[0] if len(self.samples) == 1 else f"{len(self.samples)} samples"
+        return (
+            f"{samples}: {batch.input_ids.numel():,} tokens, {len(batch.targets):,} of them "
+            f"labelled, {len(batch.pixel_values)} crops"
+        )
+
 
 class Feed(Protocol):
     """The samples of a stage, dealt out to the processes that share a step."""
@@ -54,6 +86,11 @@ class Feed(Protocol):
     @property
     def sources(self) -> tuple[str, ...]:
         """The names of what samples are drawn from."""
+        ...
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """What changes when the samples do, by source; of drawn ones nothing can."""
         ...
 
     def steps(self, first: int) -> Iterator[list[MicroBatch]]:
@@ -72,6 +109,7 @@ class DrawnFeed:
         self.rank, self.ranks = rank, ranks
         self.num_samples = stage.num_samples * stage.epochs
         self.num_steps, self.sources = stage.num_steps(), tuple(stage.families)
+        self.fingerprints: Mapping[str, str] = {}
 
     def steps(self, first: int) -> Iterator[list[MicroBatch]]:
         """Give this process's share of every step from `first` to the last."""

@@ -16,6 +16,9 @@ from onevision.train.parallel import Processes, shard_model
 class Learner(nn.Module):
     """The network and its loss in one forward pass, as sharding asks for."""
 
+    # Whether the parts of a batch, taken one by one, teach what the batch does.
+    divisible = True
+
     def __init__(self, network: LlavaNetwork, *, encode_always: bool = False) -> None:
         super().__init__()
         self.network = network

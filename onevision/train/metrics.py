@@ -52,9 +52,10 @@ class StepMetrics:
 class MetricsLog:
     """The lines of a run, in `directory`/metrics.jsonl; a new log adds to those that are there.
 
-    `peak_flops` is what the devices together can do in a second; with it every line has `mfu`, the
-    share of that which the model used. `wandb` is the name of a project. `warn` hears once of each
-    place that cannot be written. `clock` counts seconds and never goes back.
+    `peak_flops` is what the devices together can do in a second; with it every line whose
+    operations were counted has `mfu`, the share of that peak which the model used (arXiv
+    2204.02311, appendix B): flops / (seconds * peak). `wandb` is the name of a project. `warn`
+    hears once of each place that cannot be written. `clock` counts seconds and never goes back.
     Raises InputError where TensorBoard or W&B is asked for and cannot be had.
     """
 
@@ -122,7 +123,7 @@ class MetricsLog:
             "supervised_tokens_per_second": metrics.supervised_tokens / seconds,
             "data_wait": metrics.data_seconds / seconds,
         }
-        if self.peak_flops is not None:
+        if self.peak_flops is not None and metrics.flops > 0:  # else nobody counted them
             derived["mfu"] = metrics.flops / (seconds * self.peak_flops)
         remaining = max(0, metrics.num_steps - metrics.step)
         derived["eta_seconds"] = remaining * self._pace(metrics, elapsed)

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from onevision.data.loader import LoadedPack, Loader
+from onevision.data.manifest import source_fingerprints
 from onevision.data.order import Order
 from onevision.data.packs import Packs, pack
 from onevision.data.plan import Plan
 from onevision.data.quarantine import Quarantine
 from onevision.data.samples import SampleReader
+from onevision.data.workers import SECONDS_EACH
 from onevision.errors import DataError
 from onevision.train.feed import MicroBatch, packed
 from onevision.train.recipes import Stage
@@ -30,14 +32,16 @@ class MixtureFeed:
         seed: int,
         quarantine: Path | None = None,
         num_workers: int = 2,
+        decode_seconds: float = SECONDS_EACH,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.stage, self.num_workers = stage, num_workers
+        self.stage, self.num_workers, self.decode_seconds = stage, num_workers, decode_seconds
         self.rank, self.ranks = rank, ranks
         self.reader = reader
         self.mixture = plan.restrict(reader.mixture)
         self.sources = tuple(part.dataset.name for part in self.mixture.parts)
+        self.fingerprints = source_fingerprints(reader.mixture, plan)
         self.orders = [Order(self.mixture, seed=seed, epoch=e) for e in range(stage.epochs)]
         self.packs: list[Packs] = [
             pack(plan.lengths(order), max_tokens=stage.max_tokens, seed=seed)
@@ -82,6 +86,7 @@ class MixtureFeed:
                     self.packs[epoch],
                     quarantine=self.quarantine,
                     num_workers=self.num_workers,
+                    seconds_each=self.decode_seconds,
                 ).load(numbers)
 
     def _micro_batch(self, loaded: LoadedPack) -> MicroBatch:

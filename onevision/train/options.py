@@ -28,6 +28,10 @@ class RunOptions:
     recompute: bool = False
     compiled: bool = False
     num_workers: int = 2
+    # A worker that takes longer over a sample is replaced; a sample that costs two is left out.
+    decode_seconds: float = 120.0
+    # What `onevision data check --manifest` wrote: learn from exactly those samples of the mixture.
+    manifest: str | None = None
     # A directory that keeps what a frozen vision encoder makes of each crop; see `features`.
     features: str | None = None
 
@@ -53,6 +57,10 @@ class RunOptions:
     # for so long ends them too.
     patience_seconds: float = 1800.0
 
+    # What one device can do in a second, in units of 1e12 operations, for the share of it that the
+    # model uses (`mfu` in the metrics); None: as `devices.py` knows it, if it does.
+    peak_tflops: float | None = None
+
     # Questions of the held-out set asked every so many steps (0: never).
     eval_steps: int = 0
     eval_questions: int = 60
@@ -66,8 +74,9 @@ class RunOptions:
         for name in ("num_workers", "eval_steps", "lora_rank"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        for name in ("save_seconds", "patience_seconds"):
-            if not getattr(self, name) > 0:
+        for name in ("save_seconds", "patience_seconds", "decode_seconds", "peak_tflops"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
         _ = self.lora  # raises
 

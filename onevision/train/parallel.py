@@ -52,11 +52,27 @@ class Processes:
         dist.all_reduce(column)
         return column.tolist()
 
+    def give(self, content: bytes | None) -> bytes:
+        """Give what the first process has to all of them; the others pass None."""
+        if self.count == 1:
+            assert content is not None
+            return content
+        (length,) = self.total(0.0 if content is None else float(len(content)))
+        held = torch.empty(int(length), dtype=torch.uint8)
+        if content is not None:
+            held.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        dist.broadcast(held, src=0)
+        return held.numpy().tobytes()
+
+    @property
+    def device_name(self) -> str:
+        """What this process's device is called by its driver: "NVIDIA H200"; else "CPU"."""
+        cuda = self.device.type == "cuda"
+        return torch.cuda.get_device_name(self.device) if cuda else self.device.type.upper()
+
     def describe(self) -> str:
         """Name the devices: "8 x NVIDIA H200"."""
-        cuda = self.device.type == "cuda"
-        kind = torch.cuda.get_device_name(self.device) if cuda else self.device.type.upper()
-        return kind if self.count == 1 else f"{self.count} x {kind}"
+        return self.device_name if self.count == 1 else f"{self.count} x {self.device_name}"
 
     def all_well(self, problem: Exception | None = None) -> bool:
         """Whether no process has a problem; waits for all of them."""

@@ -1,16 +1,21 @@
 """Preferences -> the steps of a stage: every epoch all pairs in another order, packed."""
 
+import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
+from onevision.batch import TrainingBatch
 from onevision.data.packing import Row
+from onevision.data.plan import digest
 from onevision.errors import DataError
 from onevision.inputs.processor import Processor
 from onevision.train.feed import MicroBatch
+from onevision.train.halving import divided, middle
 from onevision.train.preference_data import (
     Preference,
     PreferenceBatch,
@@ -27,6 +32,24 @@ class PairBatch(MicroBatch):
     """Pairs to learn from at a time; what counts as a target is a pair."""
 
     pairs: PreferenceBatch
+
+    def halves(self) -> "tuple[PairBatch, PairBatch] | None":
+        """Divide it about where half of its tokens end; None where it is one pair."""
+        count = middle(self.batch)
+        if count is None:
+            return None
+        first, second = divided(self.batch, count)
+        return self._of(first, slice(count)), self._of(second, slice(count, None))
+
+    def _of(self, batch: TrainingBatch, some: slice) -> "PairBatch":
+        keys = self.pairs.keys[some]
+        return PairBatch(
+            batch=batch,
+            pairs=PreferenceBatch(batch=batch, num_tokens=self.pairs.num_tokens[some], keys=keys),
+            owners=torch.arange(len(keys)),
+            samples=self.samples[some],
+            sources=self.sources[some],
+        )
 
     @property
     def scored_tokens(self) -> int:
@@ -58,6 +81,7 @@ class PreferenceFeed:
         self.stage, self.processor, self.preferences = stage, processor, preferences
         self.seed, self.rank, self.ranks = seed, rank, ranks
         self.sources = (name,)
+        self.fingerprints = {name: _fingerprint(preferences)}
         self.num_steps = stage.num_steps(len(preferences))
         self._check_lengths(min(max_positions, stage.max_tokens))
 
@@ -120,6 +144,15 @@ class PreferenceFeed:
     def _length(self, preference: Preference) -> int:
         """Return the tokens of the longer of both conversations."""
         return max(self.processor.outline(c).num_tokens for c in preference.conversations())
+
+
+def _fingerprint(preferences: Sequence[Preference]) -> str:
+    """Return what changes with the words and the media's names of any pair."""
+    told = hashlib.sha256()
+    for preference in preferences:
+        for conversation in preference.conversations():
+            told.update(digest(conversation, directory=Path("/")).to_bytes(8, "little"))
+    return told.hexdigest()[:16]
 
 
 @lru_cache(maxsize=2)

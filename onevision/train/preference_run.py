@@ -33,7 +33,8 @@ from onevision.train.reference import (
     write_reference,
 )
 from onevision.train.run import Run
-from onevision.train.trainer import StepTotals, Trainer
+from onevision.train.snapshots import State, read_state
+from onevision.train.trainer import StepTotals, Trainer, Work
 
 REFERENCE = "reference.jsonl"
 
@@ -98,8 +99,11 @@ class PreferenceTrainer(Trainer):
             accuracy=right,
         )
 
-    def _gradients(self, share: list[MicroBatch]) -> tuple[StepTotals, list[str]]:
+    def _accumulate(self, work: list[Work]) -> tuple[Tensor, list[str]]:
         self.sums = torch.zeros(6, dtype=torch.float64)  # of the terms, and of scored tokens
+        return super()._accumulate(work)
+
+    def _gradients(self, share: list[MicroBatch]) -> tuple[StepTotals, list[str]]:
         found = super()._gradients(share)
         self.sums = torch.tensor(self.processes.total(*self.sums.tolist()), dtype=torch.float64)
         return found
@@ -133,10 +137,17 @@ class PreferenceRun(Run):
             feed,
             processes=self.processes,
             options=self.options,
-            on_skip=self._note_skip,
+            on_skip=self.journal.skip,
+            on_split=self.journal.split,
+            flops_of=self._flops_of(),
         )
         trainer.config, trainer.reference = config, reference
         return trainer
+
+    @property
+    def content(self) -> State:
+        assert isinstance(self.trainer, PreferenceTrainer)
+        return {**super().content, "reference": self.trainer.reference.model}
 
     def _reference(self, network: LlavaNetwork, feed: PreferenceFeed) -> Reference:
         """Read the reference, or ask the network, which has learned nothing yet.
@@ -144,8 +155,9 @@ class PreferenceRun(Run):
         Raises CheckpointError where the file is of another model.
         """
         path = self.output / REFERENCE
-        if self.snapshot is not None:  # the run began with it; its network is no more
-            return read_reference(path, model=None)
+        if self.snapshot is not None:  # the network that it is of is no more; its name was saved
+            content = read_state(self.snapshot).get("content", {})
+            return read_reference(path, model=content.get("reference"))
         model = f"{fingerprint(network)}/{self.options.precision}"
         if path.is_file():
             return read_reference(path, model=model)

@@ -13,52 +13,49 @@
 A run that finds snapshots goes on from the newest whole one as if nothing had happened.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from onevision.errors import CheckpointError, ConfigError, TrainingError
+from onevision.batch import TrainingBatch
+from onevision.errors import TrainingError
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
 from onevision.train.adapt import adapt, check_adapters, gathered
 from onevision.train.contrast import VisionLearner
 from onevision.train.cost import batch_flops
+from onevision.train.devices import peak_flops
+from onevision.train.directory import (
+    agree_on_content,
+    agree_on_settings,
+    snapshot_to_go_on_from,
+)
 from onevision.train.evaluation import Examiner
 from onevision.train.features import keep_features
 from onevision.train.feed import Feed
 from onevision.train.finish import CHECKPOINT, Ending, sources_of, write_result
 from onevision.train.guard import Interruption, Watchdog, goes_on, only_trainer, told_plainly
+from onevision.train.journal import Journal, Reports
 from onevision.train.learner import Learner, make_learner
-from onevision.train.metrics import MetricsLog, StepMetrics
-from onevision.train.notes import SKIPPED, Notes
 from onevision.train.optim import freeze_what_stays, make_optimizer
 from onevision.train.parallel import Processes, join_processes
 from onevision.train.recipes import Stage
-from onevision.train.settings import Settings, difference, read_settings, write_settings
-from onevision.train.snapshots import newest_snapshot, prune, read_state, snapshots
+from onevision.train.settings import Settings
+from onevision.train.snapshots import State, prune, read_state
 from onevision.train.stages import stage_config
-from onevision.train.start import SETTINGS, Starts, check_tokenizer, start_network
+from onevision.train.start import Starts, check_tokenizer, start_network
 from onevision.train.state import restore, snapshot
 from onevision.train.trainer import Progress, Trainer
 
 # Makes the feed of a run: (stage, processor, processes) -> Feed.
 FeedMaker = Callable[[Stage, Processor, Processes], Feed]
-
-
-@dataclass(kw_only=True)
-class Reports:
-    """Who hears of a run: every step's line of metrics, evaluations, and warnings."""
-
-    step: Callable[[dict[str, object]], object] = str
-    evaluation: Callable[[dict[str, object]], object] = str
-    warn: Callable[[str], object] = str
-    boards: dict[str, object] = field(default_factory=dict)  # tensorboard=, wandb= of MetricsLog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,19 +125,19 @@ class Run:
         self.options, self.processes, self.reports = settings.options, processes, reports
         options = settings.options
         self.main = processes.rank == 0
+        self.journal = Journal(output, reports, main=self.main)
         self.config = stage_config(settings.stage, settings.target)
-        self._agree(settings, allow_change)
+        agree_on_settings(output, settings, processes, allow_change=allow_change)
         check_tokenizer(tokenizer, starts)
         check_adapters(options.lora, self.stage, starts)
         torch.manual_seed(options.seed)
-        self.snapshot = self._newest()
+        self.snapshot = snapshot_to_go_on_from(output, warn=self.journal.warn)
         # A snapshot holds every weight: the starts are read by a new run alone.
         network = (
             start_network(self.stage, self.config, starts)
             if self.snapshot is None
             else LlavaNetwork(self.config)
         )
-        self.skips = Notes(output / SKIPPED, warn=reports.warn)
         feed = make_feed(self.stage, Processor(self.config.inputs, tokenizer), processes)
         self.trainer = self._make_trainer(network.to(processes.device), feed)
         self.examiner = Examiner(
@@ -153,13 +150,20 @@ class Run:
             warn=reports.warn,
         )
         if self.snapshot is not None:
+            agree_on_content(output, self.snapshot, self.content, allow_change=allow_change)
             restore(self.trainer, self.snapshot)
             self.trainer.progress = Progress(**read_state(self.snapshot)["progress"])
 
+    @property
+    def content(self) -> State:
+        """Fingerprints of what the run learns from: the same names may come to stand for others."""
+        return {
+            "tokenizer": hashlib.sha256(self.tokenizer.definition.encode()).hexdigest()[:16],
+            "data": dict(self.trainer.feed.fingerprints),
+        }
+
     def _make_trainer(self, network: LlavaNetwork, feed: Feed) -> Trainer:
         """Make the trainer of a network that is as its starts have it, or empty."""
-        # Beside adapters, the count would be of what they stand beside.
-        count = None if self.options.lora else partial(batch_flops, self.stage, self.config)
         return Trainer(
             self.stage,
             self._make_learner(network),
@@ -167,9 +171,13 @@ class Run:
             feed,
             processes=self.processes,
             options=self.options,
-            on_skip=self._note_skip,
-            flops_of=count,
+            on_skip=self.journal.skip,
+            on_split=self.journal.split,
+            flops_of=self._flops_of(),
         )
+
+    def _flops_of(self) -> Callable[[TrainingBatch], float]:
+        return partial(batch_flops, self.stage, self.config, lora=self.options.lora)
 
     def _make_learner(
         self, network: LlavaNetwork, kind: Callable[..., Learner] = Learner
@@ -192,16 +200,17 @@ class Run:
 
     def go_on(self) -> Outcome:
         """Take the steps that are left, save now and then, and write the checkpoint."""
-        trainer, log = self.trainer, self._open_log()
+        trainer = self.trainer
+        journal = self.journal.begin(trainer.progress.step, peak_flops=self._peak_flops())
+        if self.main:
+            self.examiner.notes.rewind(trainer.progress.step)
         last_saved = time.monotonic()
-        with ExitStack() as held:
-            if log is not None:
-                held.enter_context(log)
+        with journal, ExitStack() as held:
             interruption = held.enter_context(Interruption())
             watchdog = held.enter_context(Watchdog(self.options.patience_seconds))
             for metrics in trainer.steps():
                 watchdog.touch()
-                self._tell(log, metrics)
+                journal.tell(metrics)
                 self.examiner.after(metrics, trainer.learner.network, watchdog.touch)
                 stop, due = self._decide(interruption, time.monotonic() - last_saved)
                 if stop or due:
@@ -212,53 +221,10 @@ class Run:
             self._export()
         return Outcome(checkpoint=self.output / CHECKPOINT)
 
-    def _agree(self, settings: Settings, allow_change: Sequence[str]) -> None:
-        """Refuse to go on with other settings than the run began with."""
-        path = self.output / SETTINGS
-        if path.is_file() and snapshots(self.output):
-            changes = difference(read_settings(path), settings)
-            refused = [c for c in changes if c.partition(":")[0] not in allow_change]
-            if refused:
-                raise ConfigError(
-                    f"{self.output} was begun with other settings ({'; '.join(refused)}); use "
-                    "those, give another --output, or allow it: --allow-change "
-                    f"{refused[0].partition(':')[0]}"
-                )
-        self.processes.all_well()  # all have read before one writes
-        if self.main:
-            try:
-                part = path.with_suffix(".part")
-                write_settings(settings, part)
-                part.replace(path)  # so it is whole, whenever the run is killed
-            except OSError as error:
-                raise ConfigError(
-                    f"{self.output}: cannot be written to ({error.strerror}); give another --output"
-                ) from error
-
-    def _newest(self) -> Path | None:
-        """Choose the snapshot to go on from; the same on every process."""
-        found = newest_snapshot(
-            self.output, warn=self.reports.warn if self.main else lambda _: None
-        )
-        if found is None and snapshots(self.output):
-            raise CheckpointError(
-                f"{self.output}: no snapshot is whole; restore one, or move the step-* directories "
-                "away to begin again"
-            )
-        return found
-
-    def _open_log(self) -> MetricsLog | None:
-        if not self.main:
-            return None
-        log = MetricsLog(self.output, warn=self.reports.warn, **self.reports.boards)  # type: ignore
-        log.rewind(self.trainer.progress.step)
-        self.examiner.notes.rewind(self.trainer.progress.step)
-        self.skips.rewind(self.trainer.progress.step)
-        return log
-
-    def _tell(self, log: MetricsLog | None, metrics: StepMetrics) -> None:
-        if log is not None:
-            self.reports.step(log.write(metrics))
+    def _peak_flops(self) -> float | None:
+        """Return what all devices together can do in a second; None where nobody knows."""
+        peak = peak_flops(self.processes.device_name, tflops=self.options.peak_tflops)
+        return None if peak is None else peak * self.processes.count
 
     def _decide(self, interruption: Interruption, seconds: float) -> tuple[bool, bool]:
         """Return whether to stop, and whether to save; the same on every process."""
@@ -272,18 +238,17 @@ class Run:
 
     def _save(self) -> None:
         try:
-            newest = snapshot(self.trainer, self.output)
+            newest = snapshot(self.trainer, self.output, content=self.content)
         except OSError as error:
             if self.options.save_strict:
                 raise TrainingError(
                     f"{self.output}: step {self.trainer.progress.step} could not be saved "
                     f"({error}); make room, then start it again: {goes_on(self.output)}"
                 ) from error
-            if self.main:
-                self.reports.warn(
-                    f"{self.output}: step {self.trainer.progress.step} could not be saved "
-                    f"({error}); training goes on and the next save tries again; make room"
-                )
+            self.journal.warn(
+                f"{self.output}: step {self.trainer.progress.step} could not be saved ({error}); "
+                "training goes on and the next save tries again; make room"
+            )
             return
         if self.main:
             prune(self.output, keep=self.options.keep, newest=newest)
@@ -305,9 +270,3 @@ class Run:
                 warn=self.reports.warn,
             )
             write_result(network, ending)
-
-    def _note_skip(self, step: int, problem: str, suspects: Sequence[str]) -> None:
-        if self.main:
-            self.reports.warn(f"step {step} was skipped: {problem}")
-        if self.main or suspects:
-            self.skips.add({"step": step, "problem": problem, "samples": list(suspects)})

@@ -14,6 +14,7 @@ from onevision.train.parallel import first_row, own_rows
 from onevision.train.snapshots import (
     Shard,
     SnapshotReader,
+    State,
     Writer,
     read_state,
     write_snapshot,
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def snapshot(trainer: "Trainer", directory: Path) -> Path:
-    """Write everything a trainer holds; every process calls it. Raises OSError."""
+def snapshot(trainer: "Trainer", directory: Path, *, content: State) -> Path:
+    """Write everything a trainer holds; every process calls it. Raises OSError.
+
+    `content` is written beside it: fingerprints of what the run learns from.
+    """
     shards: dict[str, Shard] = {}
     for name, tensor in _tensors(trainer).items():
         shard = own_rows(tensor)
@@ -40,7 +44,7 @@ def snapshot(trainer: "Trainer", directory: Path) -> Path:
         directory,
         trainer.progress.step,
         shards,
-        {"progress": asdict(trainer.progress)},
+        {"progress": asdict(trainer.progress), "content": content},
         writer=Writer(rank=processes.rank, ranks=processes.count, all_well=processes.all_well),
     )
 

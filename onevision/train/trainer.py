@@ -21,6 +21,9 @@ from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.recipes import Stage
 
+# A micro-batch, and what each of its targets counts [L].
+Work = tuple[MicroBatch, Tensor]
+
 
 @dataclass(kw_only=True)
 class Progress:
@@ -66,14 +69,17 @@ class Trainer:
         options: RunOptions,
         progress: Progress | None = None,
         on_skip: Callable[[int, str, Sequence[str]], object] = lambda *_: None,
+        on_split: Callable[[int, MicroBatch], object] = lambda *_: None,
         flops_of: Callable[[TrainingBatch], float] | None = None,
     ) -> None:
         """`on_skip` hears of a skipped step: its number, why, and which samples to look at.
 
+        `on_split` hears of a micro-batch that this process's memory did not hold.
         `flops_of` counts the operations of a batch, for the metrics alone.
         """
         self.stage, self.learner, self.optimizer, self.feed = stage, learner, optimizer, feed
         self.processes, self.options, self.on_skip = processes, options, on_skip
+        self.on_split = on_split
         self.flops_of = flops_of
         self.progress = progress or Progress()
         self.parameters: list[nn.Parameter] = [
@@ -127,15 +133,8 @@ class Trainer:
     def _gradients(self, share: list[MicroBatch]) -> tuple[StepTotals, list[str]]:
         """Run the share forwards and backwards; gradients are those of the whole step's mean."""
         processes = self.processes
-        weights, missing = self._weights(share), self._most(len(share)) - len(share)
-        sums = torch.zeros(len(self.feed.sources), 2, dtype=torch.float64)
-        suspects: list[str] = []
-        for one, weight in zip(share, weights, strict=True):
-            losses = self._run(one, weight)
-            names = torch.tensor(one.sources)[one.owners]
-            sums.index_add_(0, names, torch.stack([losses, torch.ones_like(losses)], 1).double())
-            bad = one.owners[~losses.isfinite()].unique().tolist()
-            suspects += [one.samples[sample] for sample in bad]
+        work, missing = self._work(share), self._most(len(share)) - len(share)
+        sums, suspects = self._run_all(work)
         for _ in range(missing):
             self._run_empty()
         for parameter in self.parameters:  # no gradient is a gradient of zero, on any process
@@ -157,16 +156,58 @@ class Trainer:
         )
         return totals, suspects
 
-    def _weights(self, share: list[MicroBatch]) -> list[Tensor]:
-        """Return what each target counts: the same in the whole step, or in its micro-batch."""
+    def _run_all(self, work: list[Work]) -> tuple[Tensor, list[str]]:
+        """Run micro-batches, in halves where memory does not hold them.
+
+        Returns of each source the sum of its losses and their number, and samples without a loss.
+        """
+        while True:
+            try:
+                return self._accumulate(work)
+            except _TooLarge as error:
+                place = error.place
+            # The error is gone by now, and with it what the failed pass has held.
+            self.optimizer.zero_grad()  # some of its gradients may have been added
+            if self.processes.device.type == "cuda":
+                torch.cuda.empty_cache()
+            one, weights = work[place]
+            self.on_split(self.progress.step + 1, one)
+            parts = one.halves()
+            assert parts is not None
+            sizes = [len(part.owners) for part in parts]
+            work[place : place + 1] = zip(parts, weights.split(sizes), strict=True)
+
+    def _accumulate(self, work: list[Work]) -> tuple[Tensor, list[str]]:
+        """Run micro-batches; as `_run_all`. Raises _TooLarge."""
+        sums = torch.zeros(len(self.feed.sources), 2, dtype=torch.float64)
+        suspects: list[str] = []
+        for place, (one, weight) in enumerate(work):
+            try:
+                losses = self._run(one, weight)
+            except torch.OutOfMemoryError as error:
+                # Other processes of a sharded model wait for what this pass would have gathered.
+                if self.processes.shards or not self.learner.divisible or len(one.samples) < 2:
+                    raise torch.OutOfMemoryError(f"{one}; {error}") from error
+                raise _TooLarge(place) from None
+            names = torch.tensor(one.sources)[one.owners]
+            sums.index_add_(0, names, torch.stack([losses, torch.ones_like(losses)], 1).double())
+            bad = one.owners[~losses.isfinite()].unique().tolist()
+            suspects += [one.samples[sample] for sample in bad]
+        return sums, suspects
+
+    def _work(self, share: list[MicroBatch]) -> list[Work]:
+        """Say what each target counts: the same in the whole step, or in its micro-batch."""
         counts = [len(one.owners) for one in share]
         targets, batches = self.processes.total(sum(counts), sum(map(bool, counts)))
         # FSDP2 divides gradients by the number of processes.
         scale = float(self.processes.count) if self.processes.shards else 1.0
-        if self.options.loss_mean == "tokens":
-            return [torch.full((count,), scale / max(1.0, targets)) for count in counts]
         # FIDELITY: the reference averages each micro-batch by itself, then the micro-batches.
-        return [torch.full((count,), scale / max(1, count * batches)) for count in counts]
+        each = [
+            scale / max(1.0, targets if self.options.loss_mean == "tokens" else count * batches)
+            for count in counts
+        ]
+        weights = [torch.full((count,), one) for count, one in zip(counts, each, strict=True)]
+        return list(zip(share, weights, strict=True))
 
     def _run(self, one: MicroBatch, weights: Tensor) -> Tensor:
         """Add the gradients of a micro-batch; returns the loss of every target [L] on the CPU."""
@@ -227,6 +268,14 @@ class Trainer:
                 f"{self.progress.skipped_in_a_row} steps in a row were skipped, the last because "
                 f"{problem}; see skipped.jsonl for their samples, or lower the learning rate"
             )
+
+
+class _TooLarge(Exception):
+    """Memory does not hold a micro-batch that can be divided."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.place = place
 
 
 def take(steps: Iterator[StepMetrics], count: int) -> list[StepMetrics]:

@@ -1,6 +1,7 @@
 """`onevision train`: what it refuses, plans, trains and goes on with."""
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -57,10 +58,68 @@ def test_what_cannot_be_trained_is_said_in_a_line(arguments, said, tmp_path):
     assert "\n" not in str(done.exception)
 
 
-def test_a_plan_trains_nothing(tmp_path):
-    told = ["train", "onevision", "-m", "7b", "--plan", "-o", str(tmp_path / "run")]
-    assert "Counted as if whole parts learned" not in CliRunner().invoke(app, told).stdout
-    done = CliRunner().invoke(app, [*told, "--set", "lora_rank=8"])
-    assert done.exit_code == 0
-    assert "Counted as if whole parts learned" in done.stdout
+def planned(*arguments):
+    done = CliRunner().invoke(app, ["train", *map(str, arguments), "--plan"])
+    assert done.exit_code == 0, done.exception
+    return done.stdout
+
+
+def gib(plan, name):
+    """Return what stands beside a name in the table of memory."""
+    return float(re.search(rf"^ *{name} +([\d.]+)", plan, re.MULTILINE)[1])
+
+
+def test_a_plan_trains_nothing_and_knows_adapters(tmp_path):
+    told = ("onevision", "-m", "7b", "-o", tmp_path / "run")
+    whole = planned(*told)
+    beside = planned(*told, "--set", "lora_rank=8")
+    in_int8 = planned(*told, "--set", "lora_rank=8", "--set", "lora_base=int8")
+    assert "simulated" in whole
+    assert gib(beside, "moments") < gib(whole, "moments") / 10  # the vision encoder's, most of it
+    assert gib(beside, "weights") > gib(whole, "weights") > 2 * gib(in_int8, "weights")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def mixture(tmp_path, monkeypatch):
+    """A file of five questions about text, of which one is broken."""
+    monkeypatch.setenv("ONEVISION_CACHE", str(tmp_path / "cache"))
+    turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A thing."}]
+    records = [{"conversations": turns}] * 4 + [{"conversations": []}]
+    (tmp_path / "mine.json").write_text(json.dumps(records))
+    return tmp_path / "mine.json"
+
+
+def test_a_plan_counts_a_mixture_that_is_here(mixture, tmp_path):
+    said = planned("onevision", "--mixture", mixture, "-o", tmp_path / "run")
+    assert "simulated" not in said
+    assert re.search(r"mine\.json +4 +0 ", said)
+    assert re.search(r"samples +4 *\n", said)
+    tokenizer = BUNDLED["tiny"] / "tokenizer.json"
+    told = ("onevision", "-m", "0.5b", "--mixture", mixture, "-o", tmp_path / "run")
+    assert "simulated" not in planned(*told, "--tokenizer", tokenizer)
+    done = CliRunner().invoke(app, ["train", *map(str, told), "--plan"])
+    assert "cannot be counted without a tokenizer; give --tokenizer" in str(done.exception)
+
+
+def test_a_manifest_of_another_mixture_is_refused(mixture, tmp_path):
+    told = ("data", "check", mixture, "--manifest", tmp_path / "pinned")
+    assert CliRunner().invoke(app, [*map(str, told)]).exit_code == 1  # of one that must be mended
+    other = tmp_path / "other.json"
+    mixture.rename(other)
+    told = (
+        "train",
+        "onevision",
+        "--from",
+        BUNDLED["tiny"],
+        "--mixture",
+        other,
+        "-o",
+        tmp_path / "a",
+    )
+    done = CliRunner().invoke(app, [*map(str, told), "--manifest", str(tmp_path / "pinned")])
+    assert isinstance(done.exception, OneVisionError)
+    assert "the mixture has no data set 'mine.json'" in str(done.exception)
+    assert read_settings(tmp_path / "a" / "settings.json").options.manifest == str(
+        tmp_path / "pinned"
+    )

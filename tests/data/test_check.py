@@ -6,11 +6,12 @@ import pytest
 from PIL import Image as PIL
 
 from onevision.conversation import Conversation, Image, Message, Text, Video
-from onevision.data.check import findings, pinned, summaries, without_leaks, write_manifest
+from onevision.data.check import findings, summaries, without_leaks
 from onevision.data.fingerprints import near_pairs, picture_hash
+from onevision.data.manifest import pinned, write_manifest
 from onevision.data.plan import make_plan
 from onevision.data.planning import fit
-from onevision.errors import ContextLengthError, DataError
+from onevision.errors import ContextLengthError
 from onevision.inputs.processor import Processor
 from onevision.inputs.video import FrameChoice
 from tests.data.conftest import record
@@ -178,23 +179,6 @@ def test_several_processes_plan_what_one_does(reader, tmp_path, monkeypatch):
     for a, b in zip(alone.parts, together.parts, strict=True):
         assert a.num_tokens.tolist() == b.num_tokens.tolist()
         assert a.digests.tolist() == b.digests.tolist()
-
-
-def test_a_manifest_pins_what_is_trained_on(mixture_file, make_reader, tmp_path):
-    reader = make_reader(mixture_file)
-    plan = make_plan(reader, num_workers=0)
-    write_manifest(reader.mixture, plan, tmp_path / "manifest")
-    rows = np.load(tmp_path / "manifest" / "rows.npy")
-    assert rows.shape == (76, 3)
-    pinned(reader.mixture, plan, tmp_path / "manifest")
-
-    def change(records):
-        records[3]["conversations"][1]["value"] = "another answer"
-
-    rewrite(mixture_file, "texts.json", change)
-    reader = make_reader(mixture_file)
-    with pytest.raises(DataError, match=r"'texts\.json' has changed since"):
-        pinned(reader.mixture, make_plan(reader, num_workers=0), tmp_path / "manifest")
 
 
 @pytest.fixture

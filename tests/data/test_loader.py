@@ -3,7 +3,8 @@
 import json
 import os
 import signal
-from dataclasses import fields
+import time
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from onevision.data.packing import collate
 from onevision.data.packs import batches, pack
 from onevision.data.plan import MODALITIES, make_plan
 from onevision.data.quarantine import BadSample, Quarantine
+from onevision.data.samples import SampleReader
 from onevision.data.slots import Slots
 from onevision.data.workers import Workers
 from onevision.errors import DataError
@@ -111,6 +113,30 @@ def test_quarantine_counts_a_sample_once(tmp_path):
     assert quarantine.count == 1
 
 
+def test_quarantine_goes_on_where_an_earlier_run_stopped(tmp_path):
+    first = Quarantine(directory=tmp_path, num_samples=300)
+    for row in range(3):
+        first.add(BadSample(source="a", row=row, reason="gone"))
+    path = tmp_path / "quarantine.jsonl"
+    with path.open("a") as file:
+        file.write('{"source": "a", "ro')  # killed while it wrote
+    again = Quarantine(directory=tmp_path, num_samples=300)
+    again.add(BadSample(source="a", row=1, reason="gone"))
+    assert (again.count, len(path.read_text().splitlines())) == (3, 3)
+    with pytest.raises(DataError, match=r"4 of 300 samples .* move quarantine\.jsonl away"):
+        again.add(BadSample(source="b", row=1, reason="gone"))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(row["source"], row["row"]) for row in rows] == [("a", 0), ("a", 1), ("a", 2), ("b", 1)]
+
+
+def test_quarantine_is_one_for_all_processes(tmp_path):
+    one, two = (Quarantine(directory=tmp_path, num_samples=1000) for _ in range(2))
+    for quarantine, row in ((one, 1), (two, 2), (one, 2), (two, 1), (two, 3), (one, 3)):
+        quarantine.add(BadSample(source="a", row=row, reason="gone"))
+    assert len((tmp_path / "quarantine.jsonl").read_text().splitlines()) == 3
+    assert (one.count, two.count) == (3, 3)
+
+
 def test_a_killed_worker_is_replaced_and_its_sample_tried_again(reader):
     samples = [(0, row) for row in range(12)]
     expected = [reader.row(part, row).input_ids.tolist() for part, row in samples]
@@ -135,6 +161,44 @@ def test_what_kills_two_workers_is_reported_and_the_rest_goes_on(reader):
     assert results[0].startswith("2 workers died reading it")
     expected = [reader.row(part, row).input_ids.tolist() for part, row in samples[1:]]
     assert [row.input_ids.tolist() for row in results[1:]] == expected
+
+
+@dataclass(frozen=True, kw_only=True)
+class HangsAt(SampleReader):
+    """Reads samples as ever, but for one row of the first data set, which never comes."""
+
+    never: int
+
+    def row(self, part, row):
+        if (part, row) == (0, self.never):
+            time.sleep(600)
+        return super().row(part, row)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_what_hangs_is_given_up_and_the_rest_goes_on(reader, tmp_path, num_workers):
+    hanging = HangsAt(**vars(reader), never=5)
+    epoch = Epoch(reader)
+    expected = [ids(pack) for pack in epoch.loader()]
+    epoch.reader = hanging
+    loader = epoch.loader(directory=tmp_path / "run", num_workers=num_workers, seconds_each=4)
+    loaded = list(loader)
+    assert sum(pack.num_holes for pack in loaded) == 1
+    (line,) = (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines()
+    reason = "2 workers took longer than 4 s to read it"
+    assert json.loads(line) == {"source": "singles.json", "row": 5, "reason": reason}
+    for one, whole in zip(loaded, expected, strict=True):
+        if not one.num_holes:
+            assert ids(one) == whole
+
+
+def test_a_parent_that_is_busy_for_long_ends_nobody(reader):
+    with Workers(reader, num_workers=1, seconds_each=0.5) as workers:
+        workers.submit([(0, row) for row in range(4)])
+        first = workers._workers[0].process.pid
+        time.sleep(8)  # starting takes most of it
+        assert not any(isinstance(workers.result(), str) for _ in range(4))
+        assert workers._workers[0].process.pid == first
 
 
 def test_text_alone_takes_no_pixels(reader):

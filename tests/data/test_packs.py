@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from onevision.data.packs import pack, packs_of
+from onevision.data.packs import pack
 from onevision.errors import DataError
 
 
@@ -59,17 +59,3 @@ def test_what_does_not_fit_is_refused():
 
 def test_no_samples_make_no_packs():
     assert len(pack([], max_tokens=10)) == 0
-
-
-@pytest.mark.parametrize(("ranks", "micro_batches"), [(1, 1), (2, 1), (3, 2), (1, 4)])
-def test_ranks_and_micro_batches_divide_the_packs(ranks, micro_batches):
-    seen = {}
-    for rank in range(ranks):
-        for pack_number, step, micro in packs_of(
-            first=5, num_packs=40, micro_batches=micro_batches, rank=rank, ranks=ranks
-        ):
-            seen[pack_number] = (step, micro, rank)
-    whole = 35 // (ranks * micro_batches) * ranks * micro_batches
-    assert sorted(seen) == list(range(5, 5 + whole))
-    order = sorted(seen, key=seen.get)
-    assert order == sorted(seen)  # step by step, micro-batch by micro-batch, rank by rank

@@ -24,17 +24,14 @@ import torch
 from onevision.anyres import AnyRes, SingleCrop, VideoRule
 from onevision.checkpoint.hub import BUNDLED
 from onevision.config import InputConfig, LanguageConfig, ModelConfig, VisionConfig
-from onevision.data.mixture import open_mixture
-from onevision.data.plan import make_plan
-from onevision.data.samples import SampleReader
 from onevision.errors import OneVisionError
 from onevision.inputs.tokenizer import Tokenizer
-from onevision.train import finish
-from onevision.train.feed import DrawnFeed, Feed
-from onevision.train.mixture_feed import MixtureFeed
+from onevision.train import feeds, finish
+from onevision.train.feed import Feed
+from onevision.train.journal import Reports
 from onevision.train.options import RunOptions
 from onevision.train.recipes import Stage
-from onevision.train.run import Reports, run_stage
+from onevision.train.run import run_stage
 from onevision.train.settings import Settings
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.start import Starts
@@ -123,18 +120,9 @@ def arguments(told: Told) -> dict:
     """Return what a run needs beside its settings."""
 
     def make_feed(stage, processor, processes) -> Feed:
-        place = {"seed": told.options.seed, "rank": processes.rank, "ranks": processes.count}
-        if stage.mixture is None:
-            feed = DrawnFeed(stage, processor, **place)
-        else:
-            reader = SampleReader(
-                mixture=open_mixture(Path(stage.mixture), seed=told.options.seed),
-                processor=processor,
-                max_tokens=stage.max_tokens,
-            )
-            plan = make_plan(reader, num_workers=0)
-            place |= {"num_workers": told.options.num_workers, "quarantine": told.output}
-            feed = MixtureFeed(stage, reader, plan, **place)
+        feed = feeds.make_feed(
+            stage, processor, processes, options=told.options, output=told.output
+        )
         return told.spoil(feed) if told.spoil else feed
 
     return {

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from onevision.data.mixture import open_mixture
+from onevision.data.plan import make_plan
 from onevision.data.samples import SampleReader
 from onevision.errors import DataError
 from onevision.inputs.processor import Processor
@@ -93,10 +94,40 @@ def test_planned_mixtures_are_counted(tmp_path, monkeypatch, picture, micro_conf
         processor=Processor(micro_config.inputs, tokenizer),
         max_tokens=400,
     )
-    (read,) = planned_amounts(reader, rows_each=3)
+    (read,) = planned_amounts(reader, make_plan(reader, num_workers=0), rows_each=3)
     example = reader.processor.example(reader.fitted(0, 0).outline)
     assert read.num_samples == 7
     assert read.num_tokens == pytest.approx(len(example.input_ids))
     assert read.visual_tokens == pytest.approx(int(example.visual_mask.sum()))
     assert read.labelled_tokens == pytest.approx(int((example.labels != -100).sum()))
     assert (read.scenario, read.simulated) == ("single_image", False)
+
+
+def test_planned_lengths_are_those_of_every_usable_row(
+    tmp_path, monkeypatch, picture, micro_config, tokenizer
+):
+    """The rows that are looked at are the shortest and the longest of five; two are broken."""
+    monkeypatch.setenv("ONEVISION_CACHE", str(tmp_path / "cache"))
+    picture(50, 50).save(tmp_path / "a.png")
+    records = [
+        {
+            "image": "a.png" if row < 5 else "gone.png",
+            "conversations": [
+                {"from": "human", "value": "<image>\nWhat?" + " Well?" * row**2},
+                {"from": "gpt", "value": "A thing."},
+            ],
+        }
+        for row in range(7)
+    ]
+    (tmp_path / "mine.json").write_text(json.dumps(records))
+    reader = SampleReader(
+        mixture=open_mixture(tmp_path / "mine.json"),
+        processor=Processor(micro_config.inputs, tokenizer),
+        max_tokens=400,
+    )
+    (read,) = planned_amounts(reader, make_plan(reader, num_workers=0), rows_each=2)
+    lengths = [len(reader.row(0, row)) for row in range(5)]
+    assert read.num_samples == 5
+    assert read.num_tokens == pytest.approx(sum(lengths) / 5)
+    assert read.pairs == pytest.approx(sum(n**2 for n in lengths) / 10)
+    assert 0 < read.visual_tokens < read.num_tokens

@@ -68,3 +68,14 @@ def test_smooth_and_raw_losses_are_both_drawn(directory):
     assert raw.faint
     assert raw.values.tolist() == [2.0, 1.0]
     assert smoothed.values.tolist() == [2.0, (0.75 * 2 + 1) / 1.75]
+
+
+def test_what_only_some_runs_measure_has_a_chart_where_it_was_measured(directory, tmp_path):
+    record(directory, {1: {}, 2: {}})
+    plain = [chart.title for chart in make_charts(read_run(directory))]
+    assert len(plain) == 6
+    record(tmp_path / "known", {1: {}, 2: {}}, peak_flops=8e9)
+    *charts, share = make_charts(read_run(tmp_path / "known"))
+    assert [chart.title for chart in charts] == plain
+    assert share.title == "Share of the devices' peak (MFU)"
+    assert share.last(share.series[1]) == "25 %"

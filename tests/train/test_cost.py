@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from onevision.anyres import plan, plan_video
 from onevision.errors import ConfigError
@@ -14,8 +15,9 @@ from onevision.model.llava import LlavaNetwork
 from onevision.train.amounts import Amount, drawn_amounts, published_amounts
 from onevision.train.cost import batch_flops, plan_training
 from onevision.train.cost_tables import compact, tables
-from onevision.train.devices import DEVICES, device_named
+from onevision.train.devices import DEVICES, device_named, peak_flops
 from onevision.train.feed import DrawnFeed
+from onevision.train.lora import LoraConfig
 from onevision.train.stages import stage_config, stage_named
 
 MIXTURES = Path(__file__).parents[2] / "mixtures"
@@ -146,6 +148,29 @@ def test_devices():
 
 
 @pytest.mark.parametrize(
+    ("driver", "tflops"),
+    [
+        ("NVIDIA H200", 989),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA GeForce RTX 4090", 165),
+        ("NVIDIA H100 PCIe", None),  # slower than the table's
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("CPU", None),
+    ],
+)
+def test_a_peak_is_known_by_the_whole_name_of_a_device(driver, tflops):
+    assert peak_flops(driver) == (None if tflops is None else tflops * 1e12)
+    assert peak_flops(driver, tflops=2.5) == 2.5e12
+
+
+def test_no_two_kinds_of_device_have_one_name():
+    names = [name for kind in DEVICES.values() for name in kind.driver_names]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"num_devices": 6, "shards": 4}, "6 devices in groups of 4; expected a group that div"),
@@ -179,6 +204,21 @@ def test_tables_say_what_is_assumed():
 
 def test_compact():
     assert [compact(n) for n in (0, 999, 1234, 12.6e9)] == ["0", "999", "1.23k", "12.6G"]
+
+
+def test_adapters_cost_two_thirds_of_what_they_stand_beside_and_a_little():
+    read = [amount(text_tokens=1000, labelled_tokens=100)]
+    whole = planned(target=ONEVISION_0_5B, amounts=read)
+    lora = LoraConfig(rank=8)
+    beside = planned(target=ONEVISION_0_5B, amounts=read, lora=lora)
+    with torch.device("meta"):
+        network = LlavaNetwork(ONEVISION_0_5B)
+    linear = [m for m in network.language_model.blocks.modules() if isinstance(m, nn.Linear)]
+    added = sum(8 * (m.in_features + m.out_features) for m in linear)
+    language, all_of_it = (operations(p, "language_model") for p in (beside, whole))
+    assert language.forward == all_of_it.forward + 2 * added * 1e6
+    assert language.backward == all_of_it.forward + 4 * added * 1e6
+    assert operations(beside, "head").backward == operations(whole, "head").forward
 
 
 def test_a_batch_costs_what_is_planned_of_its_samples(tokenizer):

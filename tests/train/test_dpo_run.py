@@ -15,12 +15,13 @@ from onevision.checkpoint.save import save
 from onevision.errors import CheckpointError, ConfigError, DataError
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
+from onevision.train.journal import Reports
 from onevision.train.options import RunOptions
 from onevision.train.preference import PreferenceConfig
 from onevision.train.preference_data import read_preferences
 from onevision.train.preference_feed import PreferenceFeed
-from onevision.train.preference_run import PreferenceRun
-from onevision.train.run import Reports, run_stage
+from onevision.train.preference_run import PreferenceLearner, PreferenceRun
+from onevision.train.run import run_stage
 from onevision.train.settings import Settings, difference, read_settings
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.stages import DPO
@@ -126,6 +127,15 @@ def test_the_first_step_stands_at_the_reference(train, tmp_path):
     assert first["supervised_tokens"] > 6  # six answers, each with its end
 
 
+def test_a_run_on_pairs_has_curves_of_its_own(train, tmp_path):
+    train(tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<h2>Pairs whose chosen answer has the higher reward</h2>" in page
+    assert "<h2>Rewards, smoothed</h2>" in page
+    assert (tmp_path / "run" / "curves.png").is_file()
+    assert all(line["flops"] > 0 for line in lines(tmp_path / "run"))
+
+
 def test_pairs_are_learned(train, start, tmp_path):
     outcome = train(tmp_path / "run", stage=replace(STAGE, epochs=8, warmup=0.0))
     told = lines(tmp_path / "run")
@@ -169,6 +179,27 @@ def test_the_reference_of_another_model_is_refused(train, tmp_path, micro_config
     )
     with pytest.raises(CheckpointError, match="precompute it again from the network"):
         train(tmp_path / "new", begin=other)
+
+
+def test_a_resumed_run_checks_whose_reference_it_reads(train, tmp_path):
+    train(tmp_path / "run", stop_after=1)
+    path = tmp_path / "run" / "reference.jsonl"
+    head, *rest = path.read_text().splitlines(keepends=True)
+    other = json.loads(head) | {"model": "0" * 32 + "/fp32"}
+    path.write_text(json.dumps(other) + "\n" + "".join(rest))
+    with pytest.raises(CheckpointError, match=r"it is of model 0{32}/fp32 in format 1, expected"):
+        train(tmp_path / "run")
+
+
+def test_a_resumed_run_refuses_other_pairs(train, tmp_path, pairs):
+    train(tmp_path / "run", stop_after=1)
+    before = pairs.read_text()
+    pairs.write_text(before.replace("a ring indeed", "a ring it is"))
+    try:
+        with pytest.raises(ConfigError, match=r"\(data: pairs\.jsonl is another\)"):
+            train(tmp_path / "run")
+    finally:
+        pairs.write_text(before)
 
 
 def test_settings_of_pairs_decide_the_outcome(train, tmp_path):
@@ -226,6 +257,23 @@ def test_every_epoch_shows_every_pair_once(pairs, micro_config, tokenizer):
     assert sum(len(samples) for share in shares for samples in share) == 16
     keys = {key for feed in feeds for one in feed.first_epoch() for key in one.pairs.keys}
     assert len(keys) == 8
+
+
+def test_pairs_that_memory_does_not_hold_are_learned_the_same(train, tmp_path, monkeypatch):
+    train(tmp_path / "whole")
+    run = PreferenceLearner.forward
+
+    def little(self, batch, weights, reference=None):
+        if len(weights) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return run(self, batch, weights, reference)
+
+    monkeypatch.setattr(PreferenceLearner, "forward", little)
+    train(tmp_path / "halves")
+    whole, in_halves = lines(tmp_path / "whole"), lines(tmp_path / "halves")
+    for key in ("loss", "grad_norm", "margin", "accuracy", "sft_loss", "supervised_tokens"):
+        expected = [line[key] for line in whole]
+        assert [line[key] for line in in_halves] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 @dataclass(frozen=True)

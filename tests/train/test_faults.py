@@ -55,6 +55,10 @@ class Spoilt:
     def sources(self):
         return self.feed.sources
 
+    @property
+    def fingerprints(self):
+        return self.feed.fingerprints
+
     def steps(self, first):
         for number, share in enumerate(self.feed.steps(first), first + 1):
             yield self.change(share, self.feed) if self.step in (None, number) else share

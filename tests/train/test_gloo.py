@@ -1,15 +1,19 @@
 """Several processes train as one."""
 
+import os
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 
 import pytest
 
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect
 from onevision.known_models import TINY
-from tests.train.runs import SHORT, Told, free_port, lines, loss_values
+from onevision.train.parallel import join_processes, leave_processes
+from onevision.train.together import done_once
+from tests.train.runs import SHORT, Told, free_port, killed_at_last, lines, loss_values
 
 pytestmark = pytest.mark.distributed
 FOUR_STEPS = replace(SHORT, num_samples=16)
@@ -60,9 +64,81 @@ def test_gloo_takes_the_mean_of_micro_batches_over_all_ranks(nursery, tmp_path):
     assert loss_values(tmp_path / "two") == pytest.approx(loss_values(tmp_path / "one"), rel=1e-5)
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_gloo_shares_the_peak_of_all_ranks(nursery, tmp_path, ranks):
+    told = Told(output=tmp_path, stage=FOUR_STEPS).but(peak_tflops=0.5)
+    nursery.train(told, ranks)
+    for line in lines(tmp_path):
+        assert line["flops"] > 0
+        mfu = line["flops"] / (line["seconds"] * 0.5e12 * ranks)
+        assert line["mfu"] == pytest.approx(mfu, rel=1e-4)
+
+
 def test_gloo_refuses_replicas_that_do_not_fit(nursery, tmp_path):
     told = Told(output=tmp_path, stage=FOUR_STEPS).but(sharing="shard", replicas=3)
     assert "replicas is 3; expected a divisor of the 2" in nursery.train(told, 2, code=1)
+
+
+def own_cache():
+    os.environ["ONEVISION_CACHE"] += f"-{os.environ['RANK']}"
+
+
+def test_gloo_plans_a_mixture_once(nursery, tmp_path, mixture_file):
+    """Each process has a cache of its own; the second one's stays without a plan."""
+    stage = replace(SHORT.learning_from(str(mixture_file)), resolution="target", global_batch=32)
+    told = Told(output=tmp_path / "one", stage=stage).but(num_workers=0)
+    nursery.train(told)
+    before = set(nursery.logs.glob("cache-*/plans"))
+    nursery.train(told.but(output=tmp_path / "two", before=own_cache), 2)
+    assert {path.parent.name for path in nursery.logs.glob("cache-*/plans")} == {"cache-0"}
+    assert not before
+    assert loss_values(tmp_path / "two") == pytest.approx(loss_values(told.output), rel=1e-5)
+
+
+def test_gloo_tells_all_ranks_of_a_mixture_that_cannot_be_planned(nursery, tmp_path, mixture_file):
+    (mixture_file.parent / "pinned").mkdir()
+    told = Told(output=tmp_path / "run", stage=SHORT.learning_from(str(mixture_file)))
+    told = told.but(manifest=str(mixture_file.parent / "pinned"), num_workers=0)
+    with killed_at_last(nursery.start(told, 2)) as children:
+        assert [child.wait() for child in children] == [1, 1]
+    assert "cannot be read as a manifest" in children[0].said
+    assert "planning the mixture failed in the first process" in children[1].said
+
+
+@dataclass(frozen=True)
+class Works:
+    """The first process works so long, with a sign of life every so often; all print the result."""
+
+    seconds: float
+    every_seconds: float
+
+    def __call__(self, told):
+        patience = told.options.patience_seconds
+        processes = join_processes(timeout_seconds=patience)
+
+        def work(alive):
+            for _ in range(round(self.seconds / self.every_seconds)):
+                time.sleep(self.every_seconds)
+                alive()
+            return b"a plan"
+
+        done = done_once(processes, work, patience_seconds=patience, what="the work")
+        sys.stdout.write(f"{done}\n")
+        leave_processes()
+
+
+def test_gloo_waits_as_long_as_there_are_signs_of_work(nursery, tmp_path):
+    told = Told(output=tmp_path, act=Works(6, 0.1)).but(patience_seconds=2)
+    with killed_at_last(nursery.start(told, 2)) as children:
+        assert [child.wait() for child in children] == [0, 0]
+    assert [child.said for child in children] == ["b'a plan'\n"] * 2
+
+
+def test_gloo_does_not_wait_for_work_that_hangs(nursery, tmp_path):
+    told = Told(output=tmp_path, act=Works(80, 80)).but(patience_seconds=2)
+    with killed_at_last(nursery.start(told, 2)) as children:
+        assert all(child.wait(30) != 0 for child in children)
+    assert "Timeout (0:00:02)!" in children[0].said
 
 
 def test_gloo_by_torchrun_end_to_end(tmp_path):

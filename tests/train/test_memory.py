@@ -7,7 +7,9 @@ from onevision.known_models import ARCHITECTURES, ONEVISION_7B
 from onevision.model.decoder import DecoderBlock, rotary
 from onevision.model.llava import LlavaNetwork
 from onevision.model.vision import VisionBlock
+from onevision.train.lora import LoraConfig, LoraLinear, add_lora
 from onevision.train.memory import Crowd, count_parameters, memory_per_device
+from onevision.train.optim import freeze_what_stays
 from onevision.train.stages import stage_named
 
 KNOWLEDGE = stage_named("knowledge", "7b")
@@ -109,3 +111,81 @@ def test_blocks_keep_what_is_estimated(micro_config):
     pictures = Crowd(num_tokens=0, num_crops=3, labelled_tokens=0)
     estimate = another_block_keeps(config, "vision", pictures)
     assert kept == pytest.approx(estimate, rel=0.05)  # norms keep two numbers a patch beside
+
+
+PARTS = ("language_model", "vision_encoder")
+
+
+@pytest.mark.parametrize("parts", [("language_model",), PARTS])
+@pytest.mark.parametrize("base", ["full", "int8"])
+def test_adapters_are_those_of_the_network(micro_config, parts, base):
+    lora = LoraConfig(rank=3, parts=parts, base=base)
+    network = LlavaNetwork(micro_config)
+    add_lora(network, lora)
+    freeze_what_stays(network, KNOWLEDGE)
+    held = [*network.parameters(), *network.buffers()]
+    learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    memory = memory_per_device(KNOWLEDGE, micro_config, CROWD, lora=lora)
+    assert memory.weights == sum(tensor.nbytes for tensor in held)
+    assert (memory.gradients, memory.moments) == (4 * learning, 8 * learning)
+    whole = memory_per_device(KNOWLEDGE, micro_config, CROWD)
+    assert memory.head < whole.head
+    assert memory.copies < whole.copies + 2 * learning
+    shared = memory_per_device(KNOWLEDGE, micro_config, CROWD, lora=lora, shards=4)
+    assert memory.weights / 4 <= shared.weights < memory.weights
+
+
+def kept_by_adapters(block, lora, x, *args, **options):
+    """Bytes that a frozen block keeps with adapters, beyond what it keeps when all of it learns."""
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        before = kept_activations(block, x, *args, **options)
+        block.requires_grad_(False)
+        for name, layer in list(block.named_modules()):
+            if isinstance(layer, torch.nn.Linear):
+                block.set_submodule(name, LoraLinear(layer, lora))
+        return kept_activations(block, x, *args, **options) - before
+
+
+def kept_activations(block, x, *args, **options):
+    """As `kept_bytes`, without the casts of weights."""
+    weights = {p.numel() for p in block.parameters()}
+    assert x.numel() not in weights
+    kept = {}
+
+    def pack(tensor):
+        square = tensor.shape[-2:] == (x.shape[1], x.shape[1])
+        if tensor.numel() not in weights and not square:
+            kept[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage().nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        block(x, *args, **options)
+    return sum(size for size, _ in kept.values())
+
+
+@pytest.mark.parametrize("lora", [LoraConfig(rank=7), LoraConfig(rank=11, dropout=0.1)])
+def test_adapters_keep_what_is_estimated(micro_config, lora):
+    lora = replace(lora, parts=PARTS)
+    language = replace(micro_config.language, hidden_size=64, intermediate_size=160, num_kv_heads=4)
+    vision = replace(micro_config.vision, hidden_size=24, intermediate_size=50)
+    config = replace(micro_config, language=language, vision=vision)
+
+    def estimated(part, crowd):
+        """What the estimate of one block grows by with adapters."""
+        one = replace(config, **{part: replace(getattr(config, part), num_layers=1)})
+        with_adapters = memory_per_device(KNOWLEDGE, one, crowd, lora=lora)
+        return with_adapters.activations - memory_per_device(KNOWLEDGE, one, crowd).activations
+
+    x = torch.randn(1, 23, 64, requires_grad=True)
+    positions = torch.arange(23)[None]
+    rotation = rotary(positions, language.head_size, theta=1e4, dtype=torch.bfloat16)
+    kept = kept_by_adapters(
+        DecoderBlock(language, 0), lora, x, rotation, positions, mask=None, cache=None
+    )
+    text = Crowd(num_tokens=23, num_crops=0, labelled_tokens=0)
+    assert kept == pytest.approx(estimated("language", text), rel=0.02, abs=8 * 23)
+
+    x = torch.randn(3, vision.num_patches, 24, requires_grad=True)
+    kept = kept_by_adapters(VisionBlock(vision), lora, x)
+    pictures = Crowd(num_tokens=0, num_crops=3, labelled_tokens=0)
+    assert kept == pytest.approx(estimated("vision", pictures), rel=0.02)

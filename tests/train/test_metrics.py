@@ -81,6 +81,10 @@ def test_without_a_known_peak_nothing_is_said_of_its_share(tmp_path):
     assert "mfu" not in MetricsLog(tmp_path).write(measured(1))
 
 
+def test_of_operations_that_nobody_counted_there_is_no_share(tmp_path):
+    assert "mfu" not in MetricsLog(tmp_path, peak_flops=8e9).write(measured(1, flops=0.0))
+
+
 def test_a_step_that_took_no_time_is_written(tmp_path):
     assert MetricsLog(tmp_path).write(measured(1, seconds=0.0, data_seconds=0.0))["data_wait"] == 0
 
@@ -287,7 +291,7 @@ def events(directory):
 
 def test_tensorboard_shows_every_number(tmp_path):
     pytest.importorskip("tensorboard")
-    with MetricsLog(tmp_path, tensorboard=True) as log:
+    with MetricsLog(tmp_path, tensorboard=True, peak_flops=8e9) as log:
         log.write(measured(1))
         log.write(measured(2, loss=math.nan))
         log.write(measured(3, skipped=True))
@@ -297,6 +301,7 @@ def test_tensorboard_shows_every_number(tmp_path):
     assert read["learning_rates/projector"][0] == (1, pytest.approx(1e-3))
     assert read["skipped"] == [(1, 0.0), (2, 0.0), (3, 1.0)]
     assert read["tokens_per_second"][0] == (1, 2000.0)
+    assert read["mfu"] == [(1, 0.25), (2, 0.25), (3, 0.25)]
 
 
 def test_tensorboard_forgets_what_was_rewound(tmp_path):
@@ -404,6 +409,11 @@ def test_a_terminal_gets_a_bar_with_the_figures(lines):
     assert "2,000 tok/s" in last
     assert "skipped 1" in last
     assert "\x1b[?25h" in last  # the cursor is back
+
+
+def test_the_share_of_the_peak_is_shown_where_it_is_known(tmp_path):
+    line = MetricsLog(tmp_path, peak_flops=8e9).write(measured(1, num_steps=1))
+    assert "2,000 tok/s  MFU 25.0%  waiting" in shown([line])
 
 
 def test_a_loss_that_was_never_finite_is_said(tmp_path):

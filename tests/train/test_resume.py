@@ -1,5 +1,7 @@
 """A run that was stopped goes on as if nothing had happened."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -7,9 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from onevision.errors import ConfigError
+from onevision.train.directory import agree_on_content, content_changes
+from onevision.train.journal import Reports
 from onevision.train.parallel import join_processes
-from onevision.train.run import Reports, Run
-from onevision.train.snapshots import SnapshotReader, newest_snapshot, snapshots
+from onevision.train.run import Run
+from onevision.train.snapshots import SnapshotReader, newest_snapshot, read_state, snapshots
 from onevision.train.state import snapshot
 from tests.train.runs import (
     SHORT,
@@ -85,7 +89,7 @@ def save_again(told):
     options = told.options
     processes = join_processes(sharing=options.sharing, timeout_seconds=options.patience_seconds)
     loaded = Run(settings_of(told), processes=processes, reports=Reports(), **arguments(told))
-    snapshot(loaded.trainer, told.output / "again")
+    snapshot(loaded.trainer, told.output / "again", content=loaded.content)
 
 
 @pytest.mark.distributed
@@ -134,6 +138,66 @@ def test_resume_with_other_settings_is_refused(tmp_path, nursery):
     # What decides nothing may change: how often it saves, how many processes there are.
     nursery.train(other.but(save_steps=2, keep=1), 2)
     assert [path.name for path in snapshots(tmp_path)] == ["step-00000005"]
+
+
+@pytest.fixture
+def on_mixture(mixture_file, tmp_path):
+    """A run on the mixture that has ended two of its steps."""
+    stage = replace(SHORT.learning_from(str(mixture_file)), resolution="target", global_batch=16)
+    return Told(output=tmp_path / "run", stage=stage).but(num_workers=0)
+
+
+def test_resume_on_other_words_is_refused(nursery, on_mixture, mixture_file):
+    nursery.train(on_mixture.but(stop_after=2))
+    path = mixture_file.parent / "texts.json"
+    path.write_text(path.read_text().replace("thing 3", "thing 33"))
+    said = nursery.train(on_mixture, code=1)
+    assert "(data: texts.json is another); use those" in said
+    assert "or allow it: --allow-change data" in said
+    nursery.train(on_mixture.but(allow_change=("data",)))
+    assert lines(on_mixture.output)[-1]["step"] == 5
+
+
+def test_resume_with_another_tokenizer_is_refused(nursery, tmp_path):
+    told = Told(output=tmp_path, stage=FIVE_STEPS)
+    nursery.train(told.but(stop_after=2))
+    (path,) = snapshots(tmp_path)
+    content = read_state(path)["content"]
+    assert content["data"] == {}
+    other = content | {"tokenizer": "0" * 16}
+    with pytest.raises(ConfigError, match=r"\(tokenizer: it is another\); use those"):
+        agree_on_content(tmp_path, path, other, allow_change=["data"])
+    agree_on_content(tmp_path, path, other, allow_change=["tokenizer"])
+
+
+def test_what_data_changed_is_named():
+    before = {"data": {"a": "1", "b": "1", "c": "1"}, "tokenizer": "1"}
+    after = {"data": {"a": "2", "c": "1", "d": "1"}, "tokenizer": "1"}
+    assert content_changes(before, after) == [
+        "data: a is another", "data: b is gone", "data: d is new",
+    ]  # fmt: skip
+
+
+def test_resume_neither_counts_nor_writes_a_bad_sample_again(nursery, on_mixture, mixture_file):
+    """76 samples in two epochs may have one bad one; it is met before the stop and after it."""
+    path = mixture_file.parent / "texts.json"
+    records = json.loads(path.read_text())
+    (mixture_file.parent / "own.json").write_text(json.dumps([records[0] | {"image": "own.png"}]))
+    own = json.loads((mixture_file.parent / "own.json").read_text())
+    own[0]["conversations"][0]["value"] = "<image>\nWhat?"
+    (mixture_file.parent / "own.json").write_text(json.dumps(own))
+    shutil.copy(mixture_file.parent / "0.png", mixture_file.parent / "own.png")
+    with mixture_file.open("a") as file:
+        file.write("  - json_path: own.json\n")
+    told = on_mixture.but(stage=replace(on_mixture.stage, epochs=2))
+    nursery.train(told.but(output=told.output / "planned", stop_after=1))  # fills the cache
+    (mixture_file.parent / "own.png").write_bytes(b"")
+    nursery.train(told.but(stop_after=7))
+    nursery.train(told)
+    noted = (told.output / "quarantine.jsonl").read_text().splitlines()
+    assert [(json.loads(line)["source"], json.loads(line)["row"]) for line in noted] == [
+        ("own.json", 0)
+    ]
 
 
 def test_resume_after_the_end_writes_the_checkpoint_again(tmp_path, nursery):

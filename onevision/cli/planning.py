@@ -1,0 +1,36 @@
+"""Planning a mixture with a bar on the terminal while it takes."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onevision.data.plan import Plan
+    from onevision.data.samples import SampleReader
+
+
+def plan_and_show(
+    reader: "SampleReader", *, num_workers: int, deep: bool = False, fresh: bool = False
+) -> "Plan":
+    """Plan every sample of the reader's mixture; the options are those of `make_plan`."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from onevision.data.plan import make_plan
+
+    columns = (TextColumn("planning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    terminal = Console(stderr=True)
+    quiet = not terminal.is_terminal
+    with Progress(*columns, console=terminal, transient=True, disable=quiet) as progress:
+        task = progress.add_task("planning", total=len(reader.mixture))
+        return make_plan(
+            reader,
+            deep=deep,
+            fresh=fresh,
+            num_workers=num_workers,
+            progress=lambda rows: progress.advance(task, rows),
+        )
