@@ -1,0 +1,325 @@
+"""Is answering fast, and does it hold little? Ours against transformers, same weights, same inputs.
+
+    python -m benchmarks.inference                   every phase of the table, 0.5B shape, 2 threads
+    python -m benchmarks.inference --only decode     the phases whose names hold a word
+    python -m benchmarks.inference --concurrent      16 requests at a time (half an hour)
+
+Weights are random, of the released 0.5B shape, in bf16, read from one file by both. In each phase
+outputs are compared first; then the two take turns, and medians are reported with their ratio.
+Peak memory is that of a process of its own. Cores that others use spoil the times: the load average
+stands beside each figure, and with `--threads 1` seconds are those that the processor counted.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.inference_peer import Peer, write_checkpoint
+from onevision import Conversation, Image, Message, Text, load
+from onevision.generate.answer import Model
+from onevision.generate.engine import Engine
+from onevision.generate.request import Request
+from onevision.generate.settings import EngineSettings
+
+RESULTS = Path(__file__).parent / "results"
+WIDTH, HEIGHT = 1024, 899  # 10 crops, 6,551 visual tokens
+Pair = tuple[Callable[[], object], Callable[[], object]]
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image:
+    """Return a picture with some structure at every scale."""
+    import numpy as np
+    from PIL import Image as PIL
+
+    rng = np.random.default_rng(seed)
+    small = PIL.fromarray(rng.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3), np.uint8))
+    return Image(small.resize((width, height), PIL.Resampling.BICUBIC))
+
+
+def question(*parts: Image | Text) -> Conversation:
+    """Return one user message."""
+    return Conversation([Message("user", [*parts])])
+
+
+def engine_of(model: Model, **settings: object) -> Engine:
+    """Return an engine with empty caches."""
+    return Engine(
+        model.network,
+        model.config.language,
+        model.processor.tokenizer,
+        settings=EngineSettings(**settings),  # type: ignore[arg-type]
+        writer=model.writer,
+    )
+
+
+def preprocess(model: Model, peer: Peer, width: int, height: int, *, fast: bool = False) -> Pair:
+    """Pixels of one image, from RGB to normalised crops."""
+    talk = question(picture(width, height), Text("What is this?"))
+    model.processor.fast_images = fast
+    outline = model.processor.outline(talk)
+
+    def ours() -> torch.Tensor:
+        return model.processor.inputs(model.processor.example(outline)).pixel_values
+
+    source = talk.media[0].source
+    apart = (ours() - peer.pixels(source)).abs().max().item()
+    assert apart <= (2.1 * 2 / 255 if fast else 0), f"pixels differ by {apart}"
+    return lambda: peer.pixels(source), ours
+
+
+def vision(model: Model, peer: Peer) -> Pair:
+    """Crops to projected patches."""
+    inputs = model.prompt(question(picture(WIDTH, HEIGHT), Text("What is this?")))
+    network, pixels = model.network, inputs.pixel_values.to(torch.bfloat16)
+
+    def ours() -> torch.Tensor:
+        chunks = pixels.split(1)
+        return torch.cat([network.projector(network.vision_encoder(chunk)) for chunk in chunks])
+
+    close(peer.features(pixels[:1]), network.projector(network.vision_encoder(pixels[:1])))
+    return lambda: peer.features(pixels), ours
+
+
+def prefill(model: Model, peer: Peer) -> Pair:
+    """Embeddings of a whole prompt to the logits after it; visual tokens are given."""
+    inputs = model.prompt(question(picture(WIDTH, HEIGHT), Text("What is this?")))
+    tokens = torch.randn(int(inputs.visual_mask.sum()), 896).to(torch.bfloat16) * 0.02
+    x = model.network.place(inputs.input_ids, inputs.visual_mask, tokens)
+
+    def ours() -> torch.Tensor:
+        engine = engine_of(model, prefix_cache=False)
+        request = engine.submit(inputs, replace(model.sampling, max_new_tokens=1, logprobs=1))
+        request.media[0].tokens = tokens
+        engine.run([request])
+        return request.answers[0].tokens[0].logprob
+
+    expected = peer.prefill(x).float().log_softmax(-1).max()
+    assert abs(float(expected) - ours()) < 0.1, "logits after the prompt differ"
+    return lambda: peer.prefill(x), ours
+
+
+def decode(model: Model, peer: Peer, context: int, steps: int = 16) -> Pair:
+    """`steps` greedy tokens after a context of so many."""
+    ids = torch.randint(10, 4000, (1, context))
+    x = model.network.language_model.embedding(ids)
+    peer.prefill(x)
+    engine = engine_of(model, prefix_cache=False)
+    prompt = replace(
+        model.processor(question(Text("Hi"))),
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids, dtype=torch.bool),
+        visual_mask=torch.zeros_like(ids, dtype=torch.bool),
+    )
+    sampling = replace(model.sampling, end_ids=(), max_new_tokens=steps * 64)
+    request = engine.submit(prompt, sampling)
+    while not request.is_read:
+        engine.step()
+
+    def ours() -> None:
+        for _ in range(steps):
+            engine.step()
+
+    return lambda: peer.decode(steps), ours
+
+
+def second_question(model: Model) -> tuple[float, float]:
+    """Seconds to the first token of a first and of a second question about an image."""
+    engine, seconds = engine_of(model), []
+    image = picture(WIDTH, HEIGHT)
+    for words in ("What is this?", "Where was it taken?"):
+        began = time.perf_counter()
+        prompt = model.prompt(question(image, Text(words)))
+        engine.run([engine.submit(prompt, replace(model.sampling, max_new_tokens=1))])
+        seconds.append(time.perf_counter() - began)
+    return seconds[0], seconds[1]
+
+
+def video() -> Pair:
+    """32 of 900 frames at 720p, against decoding all of them to RGB first."""
+    import av
+    import numpy as np
+
+    from onevision.conversation import Video
+    from onevision.inputs.video import choose_frames
+
+    path = Path(tempfile.mkdtemp()) / "video.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
+        base = np.asarray(picture(1280, 720).source)
+        for number in range(900):
+            frame = av.VideoFrame.from_ndarray(np.roll(base, 4 * number, axis=1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+    def ours() -> list:
+        return [np.asarray(f) for f in choose_frames(Video(path, num_frames=32)).frames()]
+
+    def theirs() -> list:
+        with av.open(str(path)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [frames[i] for i in np.linspace(0, len(frames) - 1, 32, dtype=int)]
+
+    assert all(np.array_equal(a, b) for a, b in zip(ours(), theirs(), strict=True))
+    return theirs, ours
+
+
+def close(expected: torch.Tensor, found: torch.Tensor) -> None:
+    """Refuse to time what does not agree, but for the rounding of bf16."""
+    apart = (expected.float() - found.float()).abs().mean() / expected.float().abs().mean()
+    assert apart < 0.02, f"outputs differ by {float(apart):.1%} on average"
+
+
+def phases(model: Model, quantised: Model, peer: Peer) -> Iterator[tuple[str, Callable[[], Pair]]]:
+    """Give every phase of the table."""
+    yield "preprocess 1920x1080", lambda: preprocess(model, peer, 1920, 1080)
+    yield "preprocess 4032x3024", lambda: preprocess(model, peer, 4032, 3024)
+    yield "preprocess 1920x1080 fast", lambda: preprocess(model, peer, 1920, 1080, fast=True)
+    yield "video 32 of 900", video
+    yield "decode at 16, bf16", lambda: decode(model, peer, 16)
+    yield "decode at 16, int8", lambda: decode(quantised, peer, 16)
+    yield "decode at 6.6k, bf16", lambda: decode(model, peer, 6585)
+    yield "decode at 6.6k, int8", lambda: decode(quantised, peer, 6585)
+    yield "vision, 10 crops", lambda: vision(model, peer)
+    yield "prefill, 6,585 tokens", lambda: prefill(model, peer)
+
+
+@torch.inference_mode()
+def measure(name: str, pair: Pair, *, rounds: int) -> dict[str, object]:
+    """Let the two take turns; report medians and their ratio."""
+    alone = torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for own, run in zip(seconds, pair, strict=True):
+            began = clock()
+            run()
+            own.append(clock() - began)
+    theirs, ours = map(median, seconds)
+    spread = max((max(own) - min(own)) / median(own) for own in seconds)
+    line = {
+        "phase": name,
+        "theirs_seconds": round(theirs, 4),
+        "ours_seconds": round(ours, 4),
+        "ratio": round(theirs / ours, 2),
+        "clock": "processor, 1 thread" if alone else f"wall, {torch.get_num_threads()} threads",
+        "spread": round(spread, 2),
+        "load": round(os.getloadavg()[0], 1),
+    }
+    print(json.dumps(line), flush=True)
+    return line
+
+
+MEMORY = """
+import resource, sys, torch
+torch.set_num_threads(2)
+from benchmarks.inference import WIDTH, HEIGHT, picture, question
+from onevision import Text, load
+if sys.argv[2] == "theirs":
+    from benchmarks.inference_peer import Peer
+    Peer(sys.argv[1]).answer(load("tiny"), picture(WIDTH, HEIGHT), tokens=8)
+else:
+    model = load(sys.argv[1], quantize=None if sys.argv[2] == "bf16" else sys.argv[2])
+    model.ask(question(picture(WIDTH, HEIGHT), Text("What?")), max_new_tokens=8, end_ids=())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+def memory(directory: Path) -> Iterator[dict[str, object]]:
+    """Give the peak memory of one answer about an image, each in a process of its own."""
+    for kind in ("theirs", "bf16", "int8"):
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, str(directory), kind],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        line = {"phase": f"memory of one answer, {kind}", "GiB": round(float(done.stdout), 2)}
+        print(json.dumps(line), flush=True)
+        yield line
+
+
+def concurrent(model: Model, peer: Peer) -> Iterator[dict[str, object]]:
+    """Give the time of 16 requests at once, against transformers one after another.
+
+    A: distinct images of 640 x 480, caches cold, 64 tokens each. B: one image in eight questions of
+    64 tokens, and eight prompts of words alone with 256 tokens.
+    """
+    own = [question(picture(640, 480, seed), Text("Describe it.")) for seed in range(16)]
+    shared = [question(picture(640, 480), Text(f"What is number {n}?")) for n in range(8)]
+    words = [question(Text(f"Tell me about number {n}.")) for n in range(8)]
+    for name, talks in (
+        ("A", [(talk, 64) for talk in own]),
+        ("B", [*((talk, 64) for talk in shared), *((talk, 256) for talk in words)]),
+    ):
+        began = time.perf_counter()
+        engine = engine_of(model)
+        requests: list[Request] = []
+        for talk, tokens in talks:
+            sampling = replace(model.sampling, end_ids=(), max_new_tokens=tokens)
+            requests.append(engine.submit(model.prompt(talk), sampling))
+        engine.run(requests)
+        ours = time.perf_counter() - began
+        began = time.perf_counter()
+        for talk, tokens in talks:
+            peer.answer_talk(model, talk, tokens=tokens)
+        theirs = time.perf_counter() - began
+        line = {
+            "phase": f"16 at once, {name}",
+            "theirs_seconds": round(theirs, 1),
+            "ours_seconds": round(ours, 1),
+            "ratio": round(theirs / ours, 2),
+            "load": round(os.getloadavg()[0], 1),
+        }
+        print(json.dumps(line), flush=True)
+        yield line
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="phases whose names hold this word")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--concurrent", action="store_true")
+    parser.add_argument("--checkpoint", type=Path, help="keep the random weights here")
+    parser.add_argument("--output", type=Path, default=RESULTS / "inference-cpu.json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    directory = options.checkpoint or Path(tempfile.mkdtemp())
+    write_checkpoint(directory)
+    model, quantised = load(directory), load(directory, quantize="int8")
+    peer = Peer(directory)
+    if options.concurrent:
+        lines = list(concurrent(model, peer))
+    else:
+        lines = [
+            measure(name, make(), rounds=options.rounds)
+            for name, make in phases(model, quantised, peer)
+            if options.only in name
+        ]
+        if options.only in "second question":
+            first, second = second_question(model)
+            lines.append({"phase": "second question", "first_seconds": round(first, 2),
+                          "second_seconds": round(second, 3)})  # fmt: skip
+            print(json.dumps(lines[-1]), flush=True)
+        if options.only in "memory":
+            lines += memory(directory)
+    known = json.loads(options.output.read_text()) if options.output.exists() else {}
+    known |= {str(line["phase"]): line for line in lines}
+    options.output.write_text(json.dumps(known, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
