@@ -22,6 +22,7 @@ from onevision.synth import (
     statements,
     tables,
     texts,
+    things,
 )
 from onevision.synth.sample import Sample, Split
 
@@ -30,7 +31,18 @@ Maker = Callable[[Split, int], Sample]
 _MODULES: Mapping[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(scenes, rooms, marks, documents, chinese_documents, charts, tables, geometry, screens),
+        *(
+            scenes,
+            things,
+            rooms,
+            marks,
+            documents,
+            chinese_documents,
+            charts,
+            tables,
+            geometry,
+            screens,
+        ),
         *(pairs, statements, sequences),
         *(clips, pans, pointed, cameras),
         texts,
