@@ -66,12 +66,14 @@ def attend_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     for begin in range(0, length, LAST_QUERIES):
         end = min(begin + LAST_QUERIES, length)
         first, seen = total - length + begin, total - length + end
-        scores = q[:, :, begin:end].flatten(1, 2) @ k[:, :seen].transpose(1, 2)  # [G, Q/G * s, T]
-        if end - begin > 1:  # only the last keys are unseen by some
-            own = scores.unflatten(1, (-1, end - begin))[..., first:]
-            own += torch.full(own.shape[-2:], -torch.inf, dtype=q.dtype).triu(1)
-        mixed = scores.softmax(-1) @ v[:, :seen]
-        by_group[:, :, begin:end] = mixed.unflatten(1, (-1, end - begin))
+        # Group by group: a batched product would copy keys that lie in a longer buffer.
+        for group in range(len(k)):
+            scores = q[group, :, begin:end].flatten(0, 1) @ k[group, :seen].T  # [Q/G * s, T]
+            if end - begin > 1:  # only the last keys are unseen by some
+                own = scores.unflatten(0, (-1, end - begin))[..., first:]
+                own += torch.full(own.shape[-2:], -torch.inf, dtype=q.dtype).triu(1)
+            mixed = scores.softmax(-1) @ v[group, :seen]
+            by_group[group, :, begin:end] = mixed.unflatten(0, (-1, end - begin))
     return out
 
 
