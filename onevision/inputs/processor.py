@@ -21,7 +21,7 @@ from onevision.batch import ModelInputs, stack
 from onevision.config import InputConfig, Template
 from onevision.conversation import Conversation, Image, Usage, Video
 from onevision.inputs.chat import IGNORE, LabelRule, Piece, Slot, render
-from onevision.inputs.image import cut_crops, normalise, squash_frames
+from onevision.inputs.image import cut_crops, cut_frames, normalise
 from onevision.inputs.media import image_size, open_image
 from onevision.inputs.tokenizer import END_OF_TEXT, Tokenizer
 from onevision.inputs.video import FrameChoice, choose_frames
@@ -164,7 +164,7 @@ class Processor:
     def _crops_of(self, view: View) -> Tensor:
         if isinstance(view.source, FrameChoice):
             assert isinstance(view.layout, VideoLayout)
-            return squash_frames(view.source.frames(), view.layout)
+            return cut_frames(view.source.frames(), view.layout, image_mean=self.config.image_mean)
         assert isinstance(view.layout, CropLayout)
         picture = open_image(view.source.source)
         return cut_crops(picture, view.layout, image_mean=self.config.image_mean)

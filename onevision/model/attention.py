@@ -44,6 +44,30 @@ def attend(
     )
 
 
+def within_window(
+    window: int | None, mask: Tensor | Blocks | None, position_ids: Tensor, *, keys: int = 0
+) -> Tensor | Blocks | None:
+    """Let every query see no more than `window` positions back, itself included; None: all.
+
+    `position_ids` [B, S] are the queries'. Keys are the same row, or, where there are `keys` of
+    them, cached positions from 0. Returns `mask` as it came where nothing is out of reach.
+    """
+    if window is None or int(position_ids.max()) < window:
+        return mask
+    if isinstance(mask, Blocks):
+        rows = position_ids[0].split(mask.lengths)
+        masks = (_near(window, m, p, p) for m, p in zip(mask.masks, rows, strict=True))
+        return Blocks(lengths=mask.lengths, masks=tuple(masks))
+    own = torch.arange(keys, device=position_ids.device)[None] if keys else position_ids
+    return _near(window, None if mask is None else mask[:, 0], position_ids, own)[:, None]
+
+
+def _near(window: int, mask: Tensor | None, queries: Tensor, keys: Tensor) -> Tensor:
+    """Return which of `keys` [..., T] are seen from `queries` [..., S]: [..., S, T]."""
+    back = queries[..., :, None] - keys[..., None, :]
+    return (back < window) & ((back >= 0) if mask is None else mask)
+
+
 def _attend_plainly(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, is_causal: bool
 ) -> Tensor:

@@ -1,4 +1,7 @@
-"""Language model (Qwen2): embeddings [B, S, D] -> hidden states [B, S, D], logits on request."""
+"""Language model: embeddings [B, S, D] -> hidden states [B, S, D], logits on request.
+
+Qwen, LLaMA and Mistral are one architecture with other numbers.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +9,7 @@ from torch import Tensor, nn
 
 from onevision.batch import Blocks
 from onevision.config import LanguageConfig
-from onevision.model.attention import attend
+from onevision.model.attention import attend, within_window
 
 
 class KVCache:
@@ -51,7 +54,8 @@ class Decoder(nn.Module):
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
-        self.rope_theta, self.head_size = config.rope_theta, config.head_size
+        self.rope_theta, self.rope_factor = config.rope_theta, config.rope_factor
+        self.head_size, self.window = config.head_size, config.sliding_window
 
     def forward(
         self,
@@ -73,7 +77,16 @@ class Decoder(nn.Module):
                 mask = (keys <= position_ids[..., None])[:, None]  # [B, 1, S, T]
             else:
                 cache.end = x.shape[1]
-        rotation = rotary(position_ids, self.head_size, theta=self.rope_theta, dtype=x.dtype)
+        mask = within_window(
+            self.window, mask, position_ids, keys=0 if cache is None else cache.end
+        )
+        rotation = rotary(
+            position_ids,
+            self.head_size,
+            theta=self.rope_theta,
+            factor=self.rope_factor,
+            dtype=x.dtype,
+        )
         for block in self.blocks:
             x = block(x, rotation, position_ids, mask=mask, cache=cache)
         return self.norm(x)
@@ -106,15 +119,15 @@ class DecoderBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention: Q query heads share G key/value heads; q, k, v have biases."""
+    """Grouped-query attention: Q query heads share G key/value heads; q, k, v may have biases."""
 
     def __init__(self, config: LanguageConfig, index: int) -> None:
         super().__init__()
         self.index, self.head_size = index, config.head_size
         width, kv_width = config.hidden_size, config.num_kv_heads * config.head_size
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, kv_width)
-        self.value = nn.Linear(width, kv_width)
+        self.query = nn.Linear(width, width, bias=config.attention_bias)
+        self.key = nn.Linear(width, kv_width, bias=config.attention_bias)
+        self.value = nn.Linear(width, kv_width, bias=config.attention_bias)
         self.output = nn.Linear(width, width, bias=False)
 
     def forward(
@@ -168,11 +181,12 @@ class RMSNorm(nn.Module):
 
 
 def rotary(
-    position_ids: Tensor, head_size: int, *, theta: float, dtype: torch.dtype
+    position_ids: Tensor, head_size: int, *, theta: float, factor: float = 1.0, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Return the cosine and sine [B, 1, S, K] of every position, computed in fp32."""
+    """Return the cosine and sine [B, 1, S, K] of every position / `factor`, computed in fp32."""
     steps = torch.arange(0, head_size, 2, device=position_ids.device).float()
-    angles = position_ids[..., None].float() * theta ** (-steps / head_size)  # [B, S, K/2]
+    speeds = theta ** (-steps / head_size) / factor
+    angles = position_ids[..., None].float() * speeds  # [B, S, K/2]
     angles = torch.cat([angles, angles], dim=-1)[:, None]
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
