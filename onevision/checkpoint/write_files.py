@@ -7,7 +7,7 @@ from onevision.anyres import AnyRes
 from onevision.checkpoint.write_config import hf_rule, llava_hf_config, lmms_lab_config
 from onevision.config import ModelConfig
 from onevision.errors import CheckpointError
-from onevision.inputs.chat import SYSTEM_LINE
+from onevision.inputs.templates import HELPFUL
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, IM_START, Tokenizer
 
 IMAGE, VIDEO = "<image>", "<video>"
@@ -16,7 +16,7 @@ BICUBIC = 3  # Pillow's number
 # Newlines are expressions, because Jinja drops a bare one after a tag.
 CHAT_TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\\n" + SYSTEM_LINE + "<|im_end|>\\n' }}"
+    "{{ '<|im_start|>system\\n" + HELPFUL + "<|im_end|>\\n' }}"
     "{% endif %}"
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' }}"

@@ -23,6 +23,7 @@ from onevision.conversation import Conversation, Image, Usage, Video
 from onevision.inputs.chat import IGNORE, LabelRule, Piece, Slot, render
 from onevision.inputs.image import cut_crops, cut_frames, normalise
 from onevision.inputs.media import image_size, open_image
+from onevision.inputs.templates import check_served
 from onevision.inputs.tokenizer import END_OF_TEXT, Tokenizer
 from onevision.inputs.video import FrameChoice, choose_frames
 
@@ -66,9 +67,13 @@ class Example:
 
 
 class Processor:
-    """Turns conversations into ModelInputs by the rules of one checkpoint."""
+    """Turns conversations into ModelInputs by the rules of one checkpoint.
+
+    Raises CheckpointError where the tokenizer cannot serve the template.
+    """
 
     def __init__(self, config: InputConfig, tokenizer: Tokenizer) -> None:
+        check_served(config.template, tokenizer)
         self.config, self.tokenizer = config, tokenizer
 
     def __call__(self, conversation: Conversation) -> ModelInputs:
