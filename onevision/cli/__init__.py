@@ -19,6 +19,7 @@ from onevision.cli.explain import explain
 from onevision.cli.models import models
 from onevision.cli.synth import synth
 from onevision.cli.train import train
+from onevision.cli.unpickle import unpickle
 from onevision.errors import OneVisionError
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.command()(ask)
 app.command()(chat)
 app.command()(explain)
 app.command()(convert)
+app.command()(unpickle)
 app.command()(models)
 app.command()(demo)
 app.command()(train)
