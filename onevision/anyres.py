@@ -112,8 +112,15 @@ class VideoRule(CropSize):
 
     fit: Fit = "squash"
     pool: Pool = "bilinear"
+    # Whether patches are pooled before the projector, as LLaVA-NeXT-Video's first release does.
+    pool_first: bool = False
     # Where `image_newline` stands: after the video, after every row, after every frame, nowhere.
     newline: VideoNewline = "one_token"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pool_first and self.pool == "bilinear":
+            raise ConfigError("pool_first with pool 'bilinear'; expected 'average' or 'max'")
 
     @property
     def pooled_side(self) -> int:
@@ -174,6 +181,7 @@ class VideoLayout:
     pool: Pool
     newline: VideoNewline
     fit: Fit = "squash"
+    pool_first: bool = False
 
     @property
     def num_crops(self) -> int:
@@ -222,6 +230,7 @@ def plan_video(*, num_frames: int, rule: VideoRule) -> VideoLayout:
         pool=rule.pool,
         newline=rule.newline,
         fit=rule.fit,
+        pool_first=rule.pool_first,
     )
 
 

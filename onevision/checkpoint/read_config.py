@@ -17,7 +17,6 @@ from onevision.errors import CheckpointError
 FIXED: Mapping[str, Any] = {  # Any: JSON values
     "hidden_act": "silu",
     "mlp_bias": False,
-    "mm_resampler_type": None,
     "mm_use_im_patch_token": False,
     "mm_use_im_start_end": False,
     "multimodal_projector_bias": True,
@@ -35,6 +34,11 @@ def read_config(gathered: Gathered, names: Names) -> ModelConfig:
         for said in (reader.values.get(key, expected), reader.text.get(key, expected)):
             if said != expected:
                 raise CheckpointError(f"{key} is {said!r}; only {expected!r} is supported")
+    if reader.values.get("mm_resampler_type") not in (None, "spatial_pool"):
+        raise CheckpointError(
+            f"mm_resampler_type is {reader.values['mm_resampler_type']!r}; "
+            "supported are None and 'spatial_pool'"
+        )
     vision = read_vision(reader)
     for key, expected in SELECTED.items():
         said = reader.values.get(key, expected)

@@ -9,7 +9,7 @@ import math
 import re
 from ast import literal_eval
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from onevision.anyres import AnyRes, ImageRule, Merge, SingleCrop, VideoRule
@@ -24,6 +24,8 @@ Values = Mapping[str, Any]  # Any: foreign JSON
 
 # Our own key for the chat format, in configs that we write for others.
 TEMPLATE_KEY = "conversation_template"
+# And for videos pooled before the projector.
+POOL_FIRST_KEY = "spatial_pool_first"
 # What in transformers' chat template tells the format; the first that occurs does.
 TEMPLATE_MARKS: tuple[tuple[str, Template], ...] = (
     (HEADER, "llava_llama_3"),
@@ -106,16 +108,15 @@ def _image_rule(reader: Reader, preprocessor: Values, cells: Cells) -> ImageRule
             f"supported are {MODES}"
         )
     grids = _grids(values.get("image_grid_pinpoints"), cells.crop_size, heights_first=foreign)
-    most = max(cols for cols, _ in grids)
-    complete = AnyRes(crop_size=cells.crop_size, patch_size=cells.patch_size, max_grid=most)
-    return AnyRes(
+    rule = AnyRes(
         crop_size=cells.crop_size,
         patch_size=cells.patch_size,
-        max_grid=most,
         max_crops=int(match[1]) if match[1] else None,
-        grids=None if set(grids) == set(complete.all_grids) else grids,
+        grids=grids,
         merge=merge,
     )
+    complete = replace(rule, max_grid=max(cols for cols, _ in grids), grids=None)
+    return complete if set(complete.all_grids) == set(grids) else rule
 
 
 def _mode(reader: Reader, preprocessor: Values) -> tuple[str, Merge]:
@@ -133,9 +134,15 @@ def _mode(reader: Reader, preprocessor: Values) -> tuple[str, Merge]:
 
 
 def _video_rule(reader: Reader, cells: Cells) -> VideoRule:
-    """Read how frames are pooled; transformers' LlavaNextVideo has keys of its own."""
+    """Read how frames are pooled; transformers' LlavaNextVideo has keys of its own.
+
+    It pools before the projector, as the first release did with a "spatial_pool" resampler; the
+    reference's later code pools after it, always.
+    """
     values = reader.values
     ours = values.get("spatial_pool_mode", values.get("mm_spatial_pool_mode", "bilinear"))
+    resampled = values.get("mm_resampler_type") == "spatial_pool"
+    first = resampled or "spatial_pool_mode" in values
     newline = "no_token" if values.get("model_type") in ANYRES_TYPES else "one_token"
     newline = values.get("mm_newline_position", newline) if cells.has_newline else "no_token"
     return VideoRule(
@@ -143,6 +150,7 @@ def _video_rule(reader: Reader, cells: Cells) -> VideoRule:
         patch_size=cells.patch_size,
         fit="crop" if cells.class_token else "squash",
         pool=ours,
+        pool_first=values.get(POOL_FIRST_KEY, first),
         newline=newline,
     )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onevision.anyres import AnyRes, ImageRule, SingleCrop
-from onevision.checkpoint.read_rules import TEMPLATE_KEY
+from onevision.checkpoint.read_rules import POOL_FIRST_KEY, TEMPLATE_KEY
 from onevision.checkpoint.read_sizes import ACTIVATIONS, Kind
 from onevision.config import FORMAT_VERSION, LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import CheckpointError
@@ -83,7 +83,7 @@ def lmms_lab_config(config: ModelConfig) -> dict[str, Any]:
         "mm_patch_merge_type": _merge(rule),
         "mm_newline_position": config.inputs.video.newline,
         "mm_spatial_pool_mode": config.inputs.video.pool,
-        "mm_resampler_type": None,
+        "mm_resampler_type": "spatial_pool" if config.inputs.video.pool_first else None,
         "mm_use_im_patch_token": False,
         "mm_use_im_start_end": False,
         "mm_vision_select_feature": "patch",
@@ -118,7 +118,7 @@ def hf_form(config: ModelConfig) -> Form:
             return LLAVA
         if isinstance(rule, AnyRes) and rule.merge == "spatial_unpad" and newline:
             if rule.max_crops is None:
-                pools = video.pool != "bilinear" and video.newline == "no_token"
+                pools = video.pool_first and video.newline == "no_token"
                 return NEXT_VIDEO if pools else NEXT
             if (video.newline, video.pool) == ("one_token", "bilinear"):
                 return ONEVISION
@@ -159,6 +159,7 @@ def llava_hf_config(
     if form is not ONEVISION:  # keys that transformers does not read, and we do
         values["mm_newline_position"] = config.inputs.video.newline
         values["mm_spatial_pool_mode"] = config.inputs.video.pool
+        values[POOL_FIRST_KEY] = config.inputs.video.pool_first
     key = "vision_aspect_ratio" if form is ONEVISION else "image_aspect_ratio"
     return values | _mode_values(rule, heights_first=True, key=key)
 

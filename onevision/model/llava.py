@@ -9,7 +9,7 @@ from onevision.config import ModelConfig
 from onevision.model.decoder import Decoder, KVCache
 from onevision.model.projector import Projector
 from onevision.model.vision import VisionEncoder
-from onevision.model.visual_tokens import arrange
+from onevision.model.visual_tokens import arrange, pool_first
 
 
 class LlavaNetwork(nn.Module):
@@ -49,8 +49,10 @@ class LlavaNetwork(nn.Module):
         if not layouts:  # text alone takes no pass through the vision encoder
             weight = self.language_model.embedding.weight
             return weight.new_zeros(0, weight.shape[1])
-        chunks = pixel_values.split(crops_at_once or len(pixel_values))
-        patches = torch.cat([self.projector(self.vision_encoder(chunk)) for chunk in chunks])
+        size = crops_at_once or len(pixel_values)
+        features = torch.cat([self.vision_encoder(chunk) for chunk in pixel_values.split(size)])
+        features = pool_first(features, layouts)  # [N, P, C]
+        patches = torch.cat([self.projector(chunk) for chunk in features.split(size)])
         return arrange(patches, layouts, self.image_newline)  # patches: [N, P, D]
 
     def place(self, input_ids: Tensor, visual_mask: Tensor, visual_tokens: Tensor) -> Tensor:

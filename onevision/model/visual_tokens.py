@@ -1,16 +1,22 @@
 """Visual tokens: projected patches [N, P, D] + layouts -> what the language model reads [V, D].
 
 Merging happens after the projector, in language space and in the model's dtype, as the released
-weights were trained. Every number comes from the layout; nothing is decided here.
+weights were trained; only `pool_first` comes before it. Every number comes from the layout; nothing
+is decided here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from onevision.anyres import CropLayout, Layout, VideoLayout
+
+POOLS: Mapping[str, Callable[[Tensor, int], Tensor]] = MappingProxyType(
+    {"average": F.avg_pool2d, "max": F.max_pool2d}
+)
 
 
 def arrange(patches: Tensor, layouts: Sequence[Layout], newline: Tensor | None) -> Tensor:
@@ -22,6 +28,28 @@ def arrange(patches: Tensor, layouts: Sequence[Layout], newline: Tensor | None) 
         return patches.flatten(0, 1)  # [0, D]
     pieces = patches.split([layout.num_crops for layout in layouts])
     return torch.cat([_merge(p, la, newline) for p, la in zip(pieces, layouts, strict=True)])
+
+
+def pool_first(features: Tensor, layouts: Sequence[Layout]) -> Tensor:
+    """Pool what is pooled before the projector; `features` [N, P, C] keep their number.
+
+    Every patch takes the value of its square of two by two. Pooling these again, after a projector
+    that treats patches alike, changes nothing.
+    """
+    if not any(isinstance(layout, VideoLayout) and layout.pool_first for layout in layouts):
+        return features
+    pieces = features.split([layout.num_crops for layout in layouts])
+    return torch.cat([_level(p, la) for p, la in zip(pieces, layouts, strict=True)])
+
+
+def _level(features: Tensor, layout: Layout) -> Tensor:
+    if not (isinstance(layout, VideoLayout) and layout.pool_first):
+        return features
+    frames = features.unflatten(1, (layout.side, layout.side)).clone()  # [F, side, side, C]
+    pooled = _pool(frames, POOLS[layout.pool])
+    whole = 2 * layout.pooled_side  # an odd side's last row and column are never pooled
+    frames[:, :whole, :whole] = pooled.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    return frames.flatten(1, 2)
 
 
 def _merge(patches: Tensor, layout: Layout, newline: Tensor | None) -> Tensor:
@@ -60,7 +88,7 @@ def merge_video(patches: Tensor, layout: VideoLayout, newline: Tensor | None) ->
     if layout.pool == "bilinear":
         frames = _resize(frames, rows=layout.pooled_side, cols=layout.pooled_side)
     else:
-        frames = _pool(frames, F.avg_pool2d if layout.pool == "average" else F.max_pool2d)
+        frames = _pool(frames, POOLS[layout.pool])
     if layout.newline == "no_token" or newline is None:
         return frames.flatten(0, 2)
     if layout.newline == "grid":
