@@ -20,6 +20,9 @@ Template = Literal[
 ]  # fmt: skip
 Activation = Literal["gelu_tanh", "quick_gelu", "gelu"]
 Triple = tuple[float, float, float]
+# What CLIP's pixels are normalised with.
+CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, kw_only=True)

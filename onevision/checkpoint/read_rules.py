@@ -15,7 +15,7 @@ from typing import Any, get_args
 from onevision.anyres import AnyRes, ImageRule, Merge, SingleCrop, VideoRule
 from onevision.checkpoint.gather import Gathered
 from onevision.checkpoint.read_sizes import Reader
-from onevision.config import InputConfig, Template, Triple, VisionConfig
+from onevision.config import CLIP_MEAN, CLIP_STD, InputConfig, Template, Triple, VisionConfig
 from onevision.errors import CheckpointError
 from onevision.inputs.templates import HEADER
 from onevision.inputs.tokenizer import IM_START
@@ -37,8 +37,6 @@ TEMPLATE_MARKS: tuple[tuple[str, Template], ...] = (
 )
 # The id of <image> in the reference and in transformers.
 IMAGE_TOKEN_ID = 151646
-CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
 SIGLIP: Triple = (0.5, 0.5, 0.5)
 MODES = "square, pad, anyres and anyres_max_N"
 # What transformers cuts pictures by; a plain "llava" takes one crop, as its processor makes it.
