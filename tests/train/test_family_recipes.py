@@ -12,6 +12,10 @@ from onevision.checkpoint.load import inspect
 from onevision.data.mixture import open_mixture
 from onevision.data.plan import make_plan
 from onevision.data.samples import SampleReader
+from onevision.known_models import ARCHITECTURES
+from onevision.train.amounts import published_amounts
+from onevision.train.cost import plan_training
+from onevision.train.devices import device_named
 from onevision.train.finish import CHECKPOINT
 from onevision.train.mixture_feed import MixtureFeed
 from onevision.train.run import Reports, run_stage
@@ -22,6 +26,7 @@ from tests.checkpoint.test_family import FAMILY
 from tests.sentencepiece import llama
 from tests.train.runs import OPTIONS
 
+MIXTURES = Path(__file__).parents[2] / "mixtures"
 RECIPES = {
     "llava-v1-7b": FAMILY["v1"],
     "llava-1.5-7b": FAMILY["v1.5"],
@@ -112,3 +117,29 @@ def test_a_recipe_runs_end_to_end(tmp_path, name, mixture, picture):
         assert model.sampling.end_ids == (model.processor.tokenizer.id_of("</s>"),)
         talk = Conversation([Message("user", [Image(picture(90, 60)), Text("What is this?")])])
         assert model.ask(talk, max_new_tokens=2).usage.completion_tokens
+
+
+def planned_hours(size, *, devices=8):
+    """Hours of all stages on A100s of 80 GB, as `--plan` counts them."""
+    hours = {}
+    for stage in CURRICULA[size].values():
+        inputs = stage_config(stage, ARCHITECTURES[size]).inputs
+        amounts = published_amounts(MIXTURES / stage.mixture, stage, inputs)
+        kind = device_named("a100-80gb", price_per_hour=None)
+        plan = plan_training(stage, ARCHITECTURES[size], amounts, kind=kind, num_devices=devices)
+        assert plan.fits
+        hours[stage.name] = plan.hours
+    return hours
+
+
+def test_the_plan_of_1_5_is_of_the_published_size():
+    """About a day on 8 A100s is published for 13B: 5.5 hours and 20; for 7B about half of it."""
+    hours = planned_hours("llava-1.5-13b")
+    assert hours["align"] == pytest.approx(5.5, rel=0.4)
+    assert hours["instruct"] == pytest.approx(20, rel=0.4)
+    assert sum(planned_hours("llava-1.5-7b").values()) < 0.6 * sum(hours.values())
+
+
+@pytest.mark.parametrize("size", ["llava-v1-7b", "llava-1.5-hd-13b", "llava-next-vicuna-7b"])
+def test_every_recipe_can_be_planned(size):
+    assert min(planned_hours(size).values()) > 0
