@@ -86,8 +86,6 @@ def _own_tensors(directory: Path, base: Path | None) -> TensorFiles:
     whole = (directory / SINGLE).is_file() or (directory / INDEX).is_file()
     projector = directory / PROJECTOR
     if whole or not (adapted or projector.is_file()):
-        if not whole and list(directory.glob("mm_projector.bin")):
-            refuse_pickles(directory)
         return find_tensors(directory)
     if base is None:
         kind = "LoRA adapters" if adapted else "a projector"

@@ -74,8 +74,9 @@ class Reader:
     @property
     def kind(self) -> Kind:
         """What kind of language model it is. Raises CheckpointError for one that is not known."""
-        said = self.values.get("text_config", {}).get("model_type")
-        said = said or next(iter(self.values.get("architectures") or ()), None)
+        said = self.text.get("model_type")  # of transformers alone: the reference says "llava"
+        if "text_config" not in self.values:
+            said = next(iter(self.values.get("architectures") or ()), None)
         if said in KINDS:
             return KINDS[said]
         if said is not None:
