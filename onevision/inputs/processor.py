@@ -140,8 +140,9 @@ class Processor:
         """Return the rule for each `detail`: images count over all turns, videos do not."""
         kinds = Counter(type(media) for media in conversation.media)
         single, several = self.config.image, self.config.multi_image
+        fit = single.fit if isinstance(single, SingleCrop) else "squash"
         low = SingleCrop(
-            crop_size=single.crop_size, patch_size=single.patch_size, fit="squash", newline=False
+            crop_size=single.crop_size, patch_size=single.patch_size, fit=fit, newline=False
         )
         return {"auto": single if kinds[Image] <= 1 else several, "high": single, "low": low}
 
