@@ -50,10 +50,12 @@ class LlavaNetwork(nn.Module):
             weight = self.language_model.embedding.weight
             return weight.new_zeros(0, weight.shape[1])
         size = crops_at_once or len(pixel_values)
-        features = torch.cat([self.vision_encoder(chunk) for chunk in pixel_values.split(size)])
-        features = pool_first(features, layouts)  # [N, P, C]
-        patches = torch.cat([self.projector(chunk) for chunk in features.split(size)])
-        return arrange(patches, layouts, self.image_newline)  # patches: [N, P, D]
+        owners = [layout for layout in layouts for _ in range(layout.num_crops)]  # of every crop
+        patches = []
+        for first in range(0, len(owners), size):
+            features = self.vision_encoder(pixel_values[first : first + size])  # [.., P, C]
+            patches.append(self.projector(pool_first(features, owners[first : first + size])))
+        return arrange(torch.cat(patches), layouts, self.image_newline)  # [N, P, D] -> [V, D]
 
     def place(self, input_ids: Tensor, visual_mask: Tensor, visual_tokens: Tensor) -> Tensor:
         """Embed ids [B, S] and put visual tokens [V, D] where the mask is True -> [B, S, D]."""

@@ -33,23 +33,22 @@ def arrange(patches: Tensor, layouts: Sequence[Layout], newline: Tensor | None) 
 def pool_first(features: Tensor, layouts: Sequence[Layout]) -> Tensor:
     """Pool what is pooled before the projector; `features` [N, P, C] keep their number.
 
-    Every patch takes the value of its square of two by two. Pooling these again, after a projector
-    that treats patches alike, changes nothing.
+    `layouts` has that of every crop. Each patch takes the value of its square of two by two;
+    pooling these again, after a projector that treats patches alike, changes nothing.
     """
     if not any(isinstance(layout, VideoLayout) and layout.pool_first for layout in layouts):
         return features
-    pieces = features.split([layout.num_crops for layout in layouts])
-    return torch.cat([_level(p, la) for p, la in zip(pieces, layouts, strict=True)])
+    return torch.stack([_level(crop, la) for crop, la in zip(features, layouts, strict=True)])
 
 
-def _level(features: Tensor, layout: Layout) -> Tensor:
+def _level(crop: Tensor, layout: Layout) -> Tensor:
     if not (isinstance(layout, VideoLayout) and layout.pool_first):
-        return features
-    frames = features.unflatten(1, (layout.side, layout.side)).clone()  # [F, side, side, C]
-    pooled = _pool(frames, POOLS[layout.pool])
+        return crop
+    frame = crop.unflatten(0, (layout.side, layout.side)).clone()  # [side, side, C]
+    pooled = _pool(frame[None], POOLS[layout.pool])[0]
     whole = 2 * layout.pooled_side  # an odd side's last row and column are never pooled
-    frames[:, :whole, :whole] = pooled.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-    return frames.flatten(1, 2)
+    frame[:whole, :whole] = pooled.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
+    return frame.flatten(0, 1)
 
 
 def _merge(patches: Tensor, layout: Layout, newline: Tensor | None) -> Tensor:
