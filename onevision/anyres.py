@@ -22,7 +22,11 @@ from onevision.errors import ConfigError, InputError
 # A mosaic is scaled down only when it exceeds its budget by more than this, per side.
 SHRINK_TOLERANCE = 1.1
 
-Fit = Literal["squash", "pad"]
+# How a picture becomes one square crop: squashed, padded to a square first, or its middle cut out.
+Fit = Literal["squash", "pad", "crop"]
+# How the crops of a grid become one sequence after the base crop: crop after crop; as one map; as
+# one map without its padding and a newline after every row; as one map pooled by two.
+Merge = Literal["flat", "spatial", "spatial_unpad", "spatial_maxpool2x2"]
 Pool = Literal["bilinear", "average", "max"]
 VideoNewline = Literal["one_token", "grid", "frame", "no_token"]
 
@@ -50,7 +54,8 @@ class CropSize:
 class AnyRes(CropSize):
     """Higher AnyRes: a base crop, and a grid of crops chosen to fit the picture.
 
-    With `max_crops=None` and explicit `grids` it is the original AnyRes of LLaVA-NeXT.
+    With `max_crops=None` and explicit `grids` it is the original AnyRes of LLaVA-NeXT, and the
+    high-definition LLaVA-1.5 before it.
     """
 
     # Grids of 1..max_grid columns by 1..max_grid rows, unless `grids` lists them.
@@ -59,6 +64,8 @@ class AnyRes(CropSize):
     max_crops: int | None = 9
     # Explicit grids as (columns, rows), counted in crops. The earlier one wins a tie.
     grids: tuple[tuple[int, int], ...] | None = None
+    # Only "spatial_unpad" ends rows with a newline and keeps to the budget.
+    merge: Merge = "spatial_unpad"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,7 +96,7 @@ class AnyRes(CropSize):
 
 @dataclass(frozen=True, kw_only=True)
 class SingleCrop(CropSize):
-    """One crop shows the whole picture: padded to a square, or squashed into one."""
+    """One crop shows the whole picture, or the middle of it."""
 
     fit: Fit = "pad"
     # Whether one `image_newline` follows the patches.
@@ -101,11 +108,19 @@ ImageRule = AnyRes | SingleCrop
 
 @dataclass(frozen=True, kw_only=True)
 class VideoRule(CropSize):
-    """Every frame is one squashed crop whose patches are pooled by two."""
+    """Every frame is one crop whose patches are pooled by two."""
 
+    fit: Fit = "squash"
     pool: Pool = "bilinear"
+    # Whether patches are pooled before the projector, as LLaVA-NeXT-Video's first release does.
+    pool_first: bool = False
     # Where `image_newline` stands: after the video, after every row, after every frame, nowhere.
     newline: VideoNewline = "one_token"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pool_first and self.pool == "bilinear":
+            raise ConfigError("pool_first with pool 'bilinear'; expected 'average' or 'max'")
 
     @property
     def pooled_side(self) -> int:
@@ -122,7 +137,8 @@ class CropLayout:
     crop_size: int
     side: int  # patches per side of a crop
     fit: Fit  # how the base crop is made
-    newline: bool
+    newline: bool  # one after every row of the mosaic, or after the base where it is all there is
+    merge: Merge = "spatial_unpad"
     cols: int = 0  # crops beside the base; 0 x 0 where the base is all there is
     rows: int = 0
     resized_width: int = 0  # the picture on its canvas of cols x rows crops, in pixels
@@ -133,7 +149,7 @@ class CropLayout:
     first_col: int = 0
     kept_rows: int = 0
     kept_cols: int = 0
-    out_rows: int = 0  # what remains after scaling down to the budget
+    out_rows: int = 0  # what remains after scaling down to the budget, or pooling
     out_cols: int = 0
 
     @property
@@ -164,6 +180,8 @@ class VideoLayout:
     pooled_side: int
     pool: Pool
     newline: VideoNewline
+    fit: Fit = "squash"
+    pool_first: bool = False
 
     @property
     def num_crops(self) -> int:
@@ -211,6 +229,8 @@ def plan_video(*, num_frames: int, rule: VideoRule) -> VideoLayout:
         pooled_side=rule.pooled_side,
         pool=rule.pool,
         newline=rule.newline,
+        fit=rule.fit,
+        pool_first=rule.pool_first,
     )
 
 
@@ -246,15 +266,22 @@ def _plan_grid(width: int, height: int, rule: AnyRes) -> CropLayout:
     else:
         new_width, new_height = min(math.ceil(width * y_scale), canvas_width), canvas_height
 
-    top, kept_rows, left, kept_cols = _unpad(width, height, cols * rule.side, rows * rule.side)
-    out_rows, out_cols = _shrink(kept_rows, kept_cols, rule)
+    unpadded = rule.merge == "spatial_unpad"
+    top, kept_rows, left, kept_cols = 0, rows * rule.side, 0, cols * rule.side
+    out_rows, out_cols = kept_rows, kept_cols
+    if unpadded:
+        top, kept_rows, left, kept_cols = _unpad(width, height, kept_cols, kept_rows)
+        out_rows, out_cols = _shrink(kept_rows, kept_cols, rule)
+    elif rule.merge == "spatial_maxpool2x2":
+        out_rows, out_cols = kept_rows // 2, kept_cols // 2
     return CropLayout(
         width=width,
         height=height,
         crop_size=rule.crop_size,
         side=rule.side,
         fit="squash",
-        newline=True,
+        newline=unpadded,
+        merge=rule.merge,
         cols=cols,
         rows=rows,
         resized_width=new_width,

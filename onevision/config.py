@@ -9,15 +9,25 @@ from onevision.anyres import AnyRes, ImageRule, SingleCrop, VideoRule
 from onevision.errors import ConfigError
 
 # Version of our own config.json and tensor names; raised when old readers would misread them.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Of which the second added the family's fields: to a first they have their defaults.
+READABLE_VERSIONS = (1, 2)
 
-Template = Literal["qwen_1_5", "plain"]
+# Chat formats by the reference's names; what they are is in inputs/templates.py.
+Template = Literal[
+    "plain", "qwen_1_5", "qwen_2_5", "chatml_direct", "vicuna_v1", "llava_v1", "llava_v0",
+    "llava_llama_2", "llava_llama_3", "mistral_instruct",
+]  # fmt: skip
+Activation = Literal["gelu_tanh", "quick_gelu", "gelu"]
 Triple = tuple[float, float, float]
+# What CLIP's pixels are normalised with.
+CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """A SigLIP tower, cut after `num_layers` blocks. The defaults are so400m-patch14-384."""
+    """A SigLIP or CLIP tower, cut after `num_layers` blocks; by default so400m-patch14-384."""
 
     hidden_size: int = 1152
     intermediate_size: int = 4304
@@ -27,9 +37,16 @@ class VisionConfig:
     image_size: int = 384
     patch_size: int = 14
     layer_norm_eps: float = 1e-6
+    activation: Activation = "gelu_tanh"
+    # CLIP's beginning: a class token before the patches (which goes no further than the tower), a
+    # norm before the first block, patches without a bias.
+    class_token: bool = False
+    # Blocks after those that run, which checkpoints carry: one where CLIP's layer -2 is read.
+    num_spare_layers: int = 0
 
     def __post_init__(self) -> None:
-        _positive(self, exclude=("layer_norm_eps",))
+        names = ("layer_norm_eps", "activation", "class_token", "num_spare_layers")
+        _positive(self, exclude=names)
         _divisible(self, "hidden_size", by="num_heads")
 
     @property
@@ -56,7 +73,7 @@ class ProjectorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
-    """A Qwen2 decoder. The defaults are Qwen2-0.5B."""
+    """A decoder of Qwen2's kind: LLaMA, Mistral, Qwen1.5 too. The defaults are Qwen2-0.5B."""
 
     vocab_size: int = 151936
     hidden_size: int = 896
@@ -70,9 +87,18 @@ class LanguageConfig:
     rms_norm_eps: float = 1e-6
     # Whether the output head is the embedding itself.
     tie_embeddings: bool = True
+    # Whether queries, keys and values have biases: Qwen's do, LLaMA's and Mistral's do not.
+    attention_bias: bool = True
+    # Rotary positions are divided by this ("linear" scaling), to reach beyond the trained ones.
+    rope_factor: float = 1.0
+    # So many positions back, itself included, a token sees; None sees all. Mistral's first: 4096.
+    sliding_window: int | None = None
 
     def __post_init__(self) -> None:
-        _positive(self, exclude=("rms_norm_eps", "tie_embeddings"))
+        names = ("rms_norm_eps", "tie_embeddings", "attention_bias", "sliding_window")
+        _positive(self, exclude=names)
+        if self.sliding_window is not None and self.sliding_window < 1:
+            raise ConfigError(f"sliding_window is {self.sliding_window}; expected 1 or more")
         _divisible(self, "hidden_size", by="num_heads")
         _divisible(self, "num_heads", by="num_kv_heads")
 
@@ -140,12 +166,12 @@ class ModelConfig:
         """Read the content of our config.json; unknown and missing keys are errors."""
         values = dict(values)
         version, kind = values.pop("format_version", None), values.pop("model_type", None)
-        if version != FORMAT_VERSION or kind != "onevision":
+        if version not in READABLE_VERSIONS or kind != "onevision":
             raise ConfigError(
                 f"found format_version {version!r} and model_type {kind!r}; "
-                f"this release reads {FORMAT_VERSION} and 'onevision'"
+                f"this release reads {READABLE_VERSIONS} and 'onevision'"
             )
-        return _from_plain(cls, values, where="config")
+        return _from_plain(cls, values, where="config", complete=version == FORMAT_VERSION)
 
 
 def _positive(config: object, exclude: tuple[str, ...] = ()) -> None:
@@ -173,31 +199,33 @@ def _to_plain(config: Any) -> dict[str, Any]:  # Any: a dataclass instance, of a
     return plain
 
 
-def _from_plain(cls: type[Any], values: Any, where: str) -> Any:  # Any: values come from JSON
-    """Build dataclass `cls` from JSON values, strictly."""
+def _from_plain(cls: type[Any], values: Any, where: str, *, complete: bool) -> Any:
+    """Build dataclass `cls` from JSON values (hence Any); only an old version may lack keys."""
     if not isinstance(values, dict):
         raise ConfigError(f"{where} is {values!r}; expected an object")
     names = {f.name for f in fields(cls)}
-    if names != set(values):
-        raise ConfigError(
-            f"{where}: unknown keys {sorted(set(values) - names)}, "
-            f"missing keys {sorted(names - set(values))}"
-        )
+    unknown, missing = sorted(set(values) - names), sorted(names - set(values))
+    if unknown or (missing and complete):
+        raise ConfigError(f"{where}: unknown keys {unknown}, missing keys {missing}")
     hints = get_type_hints(cls)
-    return cls(**{k: _value(hints[k], v, f"{where}.{k}") for k, v in values.items()})
+    return cls(
+        **{k: _value(hints[k], v, f"{where}.{k}", complete=complete) for k, v in values.items()}
+    )
 
 
-def _value(kind: Any, value: Any, where: str) -> Any:  # Any: a type hint and a JSON value
+def _value(kind: Any, value: Any, where: str, *, complete: bool) -> Any:  # Any: hint, JSON value
     if get_origin(kind) is UnionType and isinstance(value, dict):
         value = dict(value)
         rule = value.pop("rule", None)
         classes = {member.__name__: member for member in get_args(kind)}
         if rule not in classes:
             raise ConfigError(f"{where}.rule is {rule!r}; expected one of {sorted(classes)}")
-        return _from_plain(classes[rule], value, where)
+        return _from_plain(classes[rule], value, where, complete=complete)
     if is_dataclass(kind):
         assert isinstance(kind, type)
-        return _from_plain(kind, value, where)
+        return _from_plain(kind, value, where, complete=complete)
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise ConfigError(f"{where} is {value!r}; expected one of {', '.join(get_args(kind))}")
     if kind in (int, float, str, bool) and type(value) not in (
         (int, float) if kind is float else (kind,)
     ):

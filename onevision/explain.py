@@ -21,7 +21,7 @@ from torch import Tensor
 from onevision.anyres import CropLayout, Layout, VideoLayout, plan, plan_video
 from onevision.config import ModelConfig
 from onevision.conversation import Image, Video
-from onevision.inputs.image import cut_crops, squash_frames
+from onevision.inputs.image import cut_crops, cut_frames
 from onevision.inputs.media import open_image
 from onevision.inputs.video import choose_frames
 
@@ -104,7 +104,7 @@ def explain_video(video: Video, config: ModelConfig) -> Explanation:
         layout=layout,
         cost=cost_of(layout, config),
         seconds=choice.seconds,
-        crops=_pictures(squash_frames(choice.frames(), layout)),
+        crops=_pictures(cut_frames(choice.frames(), layout, image_mean=config.inputs.image_mean)),
         picture=None,
     )
 

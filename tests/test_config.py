@@ -72,3 +72,26 @@ def test_tiny_keeps_the_papers_ratios():
     assert (rules.image.side**2, rules.video.pooled_side**2) == (49, 16)
     assert isinstance(rules.multi_image, SingleCrop)
     assert TINY.language.max_positions == 8192
+
+
+def test_a_config_of_version_1_has_the_defaults_it_was_written_under():
+    values = json.loads(TINY.to_json()) | {"format_version": 1}
+    for part, names in (
+        (values["vision"], ("activation", "class_token", "num_spare_layers")),
+        (values["language"], ("attention_bias", "rope_factor", "sliding_window")),
+        (values["inputs"]["image"], ("merge",)),
+        (values["inputs"]["video"], ("fit", "pool_first")),
+    ):
+        for name in names:
+            del part[name]
+    assert ModelConfig.from_dict(values) == TINY
+    with pytest.raises(ConfigError, match=r"missing keys \['merge'\]"):
+        values["format_version"] = 2
+        ModelConfig.from_dict({**json.loads(TINY.to_json()), "inputs": values["inputs"]})
+
+
+def test_an_unknown_choice_is_an_error():
+    values = json.loads(TINY.to_json())
+    values["inputs"]["template"] = "vicuna"
+    with pytest.raises(ConfigError, match=r"template is 'vicuna'; expected one of plain, qwen_1_5"):
+        ModelConfig.from_dict(values)

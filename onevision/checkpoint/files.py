@@ -5,9 +5,9 @@ Safetensors only: pickled weights (.bin, .pt) can run code when opened, and are 
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from onevision.config import FORMAT_VERSION
 from onevision.errors import CheckpointError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth")
 MAX_SHARD_BYTES = 5_000_000_000
 
 
@@ -30,19 +31,52 @@ class TensorFiles:
     homes: Mapping[str, Path]
     shapes: Mapping[str, tuple[int, ...]]
     num_bytes: Mapping[str, int]
+    # The names inside of the files, of tensors that go by another one here.
+    inside: Mapping[str, str] = field(default_factory=dict[str, str])
+    # What is added to a tensor as it is read.
+    added: Mapping[str, Callable[[], Tensor]] = field(
+        default_factory=dict[str, Callable[[], Tensor]]
+    )
 
     def read(self, key: str) -> Tensor:
         """Return one tensor, mapped from its file where possible."""
         with safe_open(self.homes[key], framework="pt") as file:
-            return file.get_tensor(key)
+            tensor = file.get_tensor(self.inside.get(key, key))
+        if key not in self.added:
+            return tensor
+        return (tensor.float() + self.added[key]()).to(tensor.dtype)
+
+    def named(self, names: Mapping[str, str]) -> "TensorFiles":
+        """Return some of the tensors, by other names: new -> old."""
+        return TensorFiles(
+            homes={new: self.homes[old] for new, old in names.items()},
+            shapes={new: self.shapes[old] for new, old in names.items()},
+            num_bytes={new: self.num_bytes[old] for new, old in names.items()},
+            inside={new: self.inside.get(old, old) for new, old in names.items()},
+        )
+
+    def beside(self, other: "TensorFiles") -> "TensorFiles":
+        """Return these tensors and `other`'s, which win."""
+        return TensorFiles(
+            homes={**self.homes, **other.homes},
+            shapes={**self.shapes, **other.shapes},
+            num_bytes={**self.num_bytes, **other.num_bytes},
+            inside={**self.inside, **other.inside},
+            added={**self.added, **other.added},
+        )
 
 
 def find_tensors(directory: Path) -> TensorFiles:
     """List the tensors of a checkpoint from its headers. Raises CheckpointError."""
+    return list_tensors(_weight_files(directory))
+
+
+def list_tensors(paths: Sequence[Path]) -> TensorFiles:
+    """List the tensors of some files from their headers. Raises CheckpointError."""
     homes: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     num_bytes: dict[str, int] = {}
-    for path in _weight_files(directory):
+    for path in paths:
         try:
             with safe_open(path, framework="pt") as file:
                 for key in file.keys():  # noqa: SIM118 not a mapping
@@ -131,13 +165,18 @@ def _weight_files(directory: Path) -> list[Path]:
         return sorted(directory / name for name in names)
     if (directory / SINGLE).is_file():
         return [directory / SINGLE]
-    pickles = sorted([*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.pth")])
+    refuse_pickles(directory)
+    raise CheckpointError(f"{directory}: no weights; expected {SINGLE} or {INDEX}")
+
+
+def refuse_pickles(directory: Path) -> None:
+    """Name a file of pickled weights that lies in `directory`. Raises CheckpointError."""
+    pickles = sorted(path for suffix in PICKLES for path in directory.glob(f"*{suffix}"))
     if pickles:
         raise CheckpointError(
-            f"{pickles[0]}: pickled weights can run code and are not opened; "
-            "expected safetensors: convert them with the tool that wrote them"
+            f"{pickles[0]}: pickled weights can run code and are not opened; expected safetensors: "
+            f"`onevision unpickle {directory} NEW_DIRECTORY` writes them, reading tensors alone"
         )
-    raise CheckpointError(f"{directory}: no weights; expected {SINGLE} or {INDEX}")
 
 
 def _item_size(dtype: str) -> int:

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 
-from onevision.checkpoint.files import TensorFiles, find_tensors, read_json
-from onevision.checkpoint.names import IGNORED_SUFFIXES, Names, detect, rename
+from onevision.checkpoint.files import TensorFiles, read_json
+from onevision.checkpoint.gather import gather
+from onevision.checkpoint.names import Names, detect, rename
 from onevision.checkpoint.read_config import read_config
 from onevision.config import ModelConfig
 from onevision.errors import CheckpointError, ConfigError
+from onevision.inputs.templates import END, TURN_END
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, Tokenizer
 from onevision.model.llava import LlavaNetwork
 
@@ -42,22 +44,25 @@ class CheckpointInfo:
         return "onevision" if self.names is None else self.names.layout
 
 
-def inspect(directory: Path) -> CheckpointInfo:
-    """Read a checkpoint's config and headers, and match every tensor. Raises CheckpointError."""
-    values = read_json(directory / "config.json")
-    files = find_tensors(directory)
-    keys = {k for k in files.homes if not k.endswith(IGNORED_SUFFIXES)}
-    names = detect(keys, where=str(directory))
+def inspect(
+    directory: Path, *, base: Path | None = None, tower: Path | None = None
+) -> CheckpointInfo:
+    """Read a checkpoint's config and headers, and match every tensor. Raises CheckpointError.
+
+    `base` is the language model below a projector or adapters alone, `tower` the vision encoder of
+    a checkpoint without its own.
+    """
+    gathered = gather(directory, base=base, tower=tower)
+    names = detect(gathered.keys, where=str(directory))
     try:
         if names is None:
-            config = ModelConfig.from_dict(values)
+            config = ModelConfig.from_dict(dict(gathered.values))
         else:
-            path = directory / "preprocessor_config.json"
-            preprocessor = read_json(path) if path.is_file() else {}
-            config = read_config(values, preprocessor, files.shapes, names)
+            config = read_config(gathered, names)
     except (ConfigError, CheckpointError, TypeError, ValueError) as error:
         raise CheckpointError(f"{directory}: {error}") from error
-    tensors = _match(config, files, keys, names, where=str(directory))
+    files = gathered.files
+    tensors = _match(config, files, gathered.keys, names, where=str(directory))
     return CheckpointInfo(
         directory=directory, names=names, config=config, files=files, tensors=tensors
     )
@@ -84,15 +89,18 @@ def load_network(
 
 
 def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults:
-    """Read generation_config.json; without one, the chat's own end tokens stop the answer."""
+    """Read generation_config.json; without one, the tokenizer's own end tokens end an answer."""
     path = directory / "generation_config.json"
     values: dict[str, Any] = read_json(path) if path.is_file() else {}  # Any: foreign JSON
     ends = values.get("eos_token_id")
+    added = tokenizer.added_tokens
     if ends is None:
-        added = tokenizer.added_tokens
-        ends = [added[token] for token in (IM_END, END_OF_TEXT) if token in added]
+        ends = [added[token] for token in (IM_END, END_OF_TEXT, END) if token in added]
+    ends = [ends] if isinstance(ends, int) else list(ends)
+    # Llama-3's files end at the end of a text alone; a turn ends with another token.
+    ends += [added[token] for token in (TURN_END,) if token in added and added[token] not in ends]
     return GenerationDefaults(
-        end_ids=tuple([ends] if isinstance(ends, int) else ends),
+        end_ids=tuple(ends),
         repetition_penalty=float(values.get("repetition_penalty") or 1.0),
     )
 

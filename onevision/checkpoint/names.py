@@ -1,11 +1,13 @@
 """Tensor names: ours <-> those of every layout in circulation. Renaming is all there is to it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onevision.errors import CheckpointError
 
 # Suffixes are shared by all foreign layouts; pairs are (ours, theirs), tried in this order.
 VISION_SUFFIXES = (
+    ("begin.token", "embeddings.class_embedding"),
+    ("begin.norm.", "pre_layrnorm."),  # the spelling of every CLIP checkpoint
     ("patch_embedding.", "embeddings.patch_embedding."),
     ("position_embedding.", "embeddings.position_embedding."),
     ("post_norm.", "post_layernorm."),
@@ -42,9 +44,8 @@ class Names:
 
     layout: str
     vision: str
-    # Prefix of the projector's n-th linear layer, with "{}" for what `projector_index` gives.
-    projector: str
-    projector_index: tuple[int, ...]
+    # Of the projector's linear layers, in order.
+    projector: tuple[str, ...]
     newline: str
     language: str
     head: str
@@ -58,28 +59,31 @@ class Names:
             return self.vision + _replace(rest, VISION_SUFFIXES)
         if part == "projector":
             _, index, kind = rest.split(".")
-            return f"{self.projector.format(self.projector_index[int(index)])}.{kind}"
+            return f"{self.projector[int(index)]}.{kind}"
         if rest == "head.weight":
             return self.head
         return self.language + _replace(rest, LANGUAGE_SUFFIXES)
 
 
-# lmms-lab's own; the projector is an nn.Sequential with a GELU at index 1.
+MAX_PROJECTOR_LAYERS = 8
+LINEAR = tuple(f"multi_modal_projector.linear_{n}" for n in range(1, MAX_PROJECTOR_LAYERS + 1))
+# The reference's own, from LLaVA v1 to OneVision; the projector is an nn.Sequential with a GELU at
+# every odd index.
 LMMS_LAB = Names(
     layout="lmms-lab",
     vision="model.vision_tower.vision_tower.vision_model.",
-    projector="model.mm_projector.{}",
-    projector_index=(0, 2, 4),
+    projector=tuple(f"model.mm_projector.{2 * n}" for n in range(MAX_PROJECTOR_LAYERS)),
     newline="model.image_newline",
     language="model.",
     head="lm_head.weight",
 )
+# The same with LLaVA v1's projector, which is a layer alone.
+LMMS_LAB_LINEAR = replace(LMMS_LAB, projector=("model.mm_projector",))
 # llava-hf, as converted in 2024 and as transformers 5.x writes what it loaded.
 LLAVA_HF = Names(
     layout="llava-hf",
     vision="vision_tower.vision_model.",
-    projector="multi_modal_projector.linear_{}",
-    projector_index=(1, 2, 3),
+    projector=LINEAR,
     newline="image_newline",
     language="language_model.model.",
     head="language_model.lm_head.weight",
@@ -88,8 +92,7 @@ LLAVA_HF = Names(
 LLAVA_HF_4_52 = Names(
     layout="llava-hf",
     vision="model.vision_tower.vision_model.",
-    projector="model.multi_modal_projector.linear_{}",
-    projector_index=(1, 2, 3),
+    projector=tuple(f"model.{name}" for name in LINEAR),
     newline="model.image_newline",
     language="model.language_model.",
     head="lm_head.weight",
@@ -98,7 +101,6 @@ LLAVA_HF_5_6 = Names(
     layout="llava-hf",
     vision="model.vision_tower.",
     projector=LLAVA_HF_4_52.projector,
-    projector_index=(1, 2, 3),
     newline=LLAVA_HF_4_52.newline,
     language=LLAVA_HF_4_52.language,
     head=LLAVA_HF_4_52.head,
@@ -108,24 +110,26 @@ LLAVA_HF_BUILT = Names(
     layout="llava-hf",
     vision="vision_tower.",
     projector=LLAVA_HF.projector,
-    projector_index=(1, 2, 3),
     newline=LLAVA_HF.newline,
     language=LLAVA_HF.language,
     head=LLAVA_HF.head,
 )
-FOREIGN = (LMMS_LAB, LLAVA_HF, LLAVA_HF_4_52, LLAVA_HF_5_6, LLAVA_HF_BUILT)
+FOREIGN = (LMMS_LAB_LINEAR, LMMS_LAB, LLAVA_HF, LLAVA_HF_4_52, LLAVA_HF_5_6, LLAVA_HF_BUILT)
 OURS = "onevision"
 LAYOUTS = (OURS, "lmms-lab", "llava-hf")
+# What a checkpoint of the reference has even where its tower lies elsewhere.
+PROJECTOR_PROBES = ("model.mm_projector.weight", "model.mm_projector.0.weight")
 # One tensor that every checkpoint has, by its own name in every layout.
-_PROBE = "vision_encoder.patch_embedding.weight"
+PROBE = "vision_encoder.patch_embedding.weight"
 
 
 def detect(keys: set[str], *, where: str) -> Names | None:
     """Return the names a checkpoint's keys follow, None for our own. Raises CheckpointError."""
-    if _PROBE in keys:
+    if PROBE in keys:
         return None
     for names in FOREIGN:
-        if names.foreign(_PROBE) in keys:
+        linear = names is LMMS_LAB_LINEAR
+        if names.foreign(PROBE) in keys and (not linear or f"{names.projector[0]}.weight" in keys):
             return names
     raise CheckpointError(
         f"{where}: no layout fits its {len(keys)} tensors (for instance {min(keys, default='-')}); "

@@ -1,4 +1,4 @@
-"""Pretrained parts -> a network: a Qwen2 language model, a SigLIP vision encoder, as released."""
+"""Pretrained parts -> a network: a language model, a vision encoder, as released."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +12,20 @@ from onevision.checkpoint.names import LMMS_LAB, Names, rename
 from onevision.errors import CheckpointError
 from onevision.model.llava import LlavaNetwork
 
-# Alone, Qwen2 has the names that it has inside of LLaVA, and SigLIP's begin at its vision model.
+# Alone, a language model has the names that it has inside of LLaVA; a tower's begin at its vision
+# model.
 ALONE = replace(LMMS_LAB, layout="released alone", vision="vision_model.")
 
 
 def load_language_model(network: LlavaNetwork, directory: Path) -> None:
-    """Fill the language model from a Qwen2 checkpoint. Raises CheckpointError."""
+    """Fill the language model from a Qwen, LLaMA or Mistral checkpoint. Raises CheckpointError."""
     _fill(network, "language_model", directory)
 
 
 def load_vision_encoder(network: LlavaNetwork, directory: Path) -> None:
-    """Fill the vision encoder from a SigLIP checkpoint. Raises CheckpointError.
+    """Fill the vision encoder from a SigLIP or CLIP checkpoint. Raises CheckpointError.
 
-    Blocks beyond the network's are left out: released models use all but the last.
+    Blocks beyond the network's are left out: released SigLIPs use all but the last.
     """
     _fill(network, "vision_encoder", directory)
 
@@ -48,7 +49,7 @@ def _names(files: TensorFiles, part: str, directory: Path) -> Names | None:
     for names in (None, ALONE, LMMS_LAB):
         if rename(probes[part], names) in files.shapes:
             return names
-    expected = "Qwen2" if part == "language_model" else "SigLIP"
+    expected = "Qwen, LLaMA or Mistral" if part == "language_model" else "SigLIP or CLIP"
     raise CheckpointError(
         f"{directory}: no {part.replace('_', ' ')} in it (for instance "
         f"{min(files.shapes, default='nothing')}); give a released {expected} checkpoint"

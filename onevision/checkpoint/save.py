@@ -1,10 +1,12 @@
 """Network or checkpoint -> a checkpoint directory in any of the three layouts.
 
-A directory appears whole or not at all. Tensors are renamed, never changed.
+A directory appears whole or not at all. Tensors are renamed, never changed, but that transformers'
+LLaMA has rows appended for the placeholders.
 """
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,36 +14,77 @@ from torch import Tensor
 
 from onevision.checkpoint.files import new_directory, write_shards
 from onevision.checkpoint.load import TIED_HEAD, CheckpointInfo
-from onevision.checkpoint.names import LAYOUTS, LLAVA_HF, LMMS_LAB, OURS, Names, rename
-from onevision.checkpoint.write_files import llava_hf_files, lmms_lab_files
-from onevision.config import ModelConfig
+from onevision.checkpoint.names import (
+    LAYOUTS,
+    LLAVA_HF,
+    LMMS_LAB,
+    LMMS_LAB_LINEAR,
+    OURS,
+    Names,
+    rename,
+)
+from onevision.checkpoint.write_files import hf_vocab_size, llava_hf_files, lmms_lab_files
+from onevision.config import ModelConfig, Template
 from onevision.errors import CheckpointError
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
 
-WRITTEN_NAMES: dict[str, Names | None] = {OURS: None, "lmms-lab": LMMS_LAB, "llava-hf": LLAVA_HF}
+# The tensors that have a row for every token.
+VOCABULARY = ("language_model.embedding.weight", TIED_HEAD)
 # Files beside the weights that mean the same in every layout.
 COMPANIONS = ("generation_config.json", "LICENSE", "README.md")
 
 
-def convert(source: CheckpointInfo, destination: Path, *, layout: str) -> None:
-    """Write a checkpoint again in another layout, shard by shard. Raises CheckpointError."""
+def convert(
+    source: CheckpointInfo,
+    destination: Path,
+    *,
+    layout: str,
+    template: Template | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> None:
+    """Write a checkpoint again in another layout, shard by shard. Raises CheckpointError.
+
+    `template` takes the place of the chat format that was read, `tokenizer` that of the source's.
+    """
     if layout not in LAYOUTS:
         raise CheckpointError(f"no layout {layout!r}; expected one of {', '.join(LAYOUTS)}")
-    names = WRITTEN_NAMES[layout]
-    keys = {rename(ours, names): key for ours, key in source.tensors.items()}
-    tokenizer = Tokenizer.from_directory(source.directory)
-    files = _config_files(source.config, tokenizer, layout=layout)
+    config = source.config
+    if template is not None:
+        config = replace(config, inputs=replace(config.inputs, template=template))
+    names = written_names(layout, config)
+    ours = {rename(name, names): name for name in source.tensors}
+    tokenizer = tokenizer or Tokenizer.from_directory(source.directory)
+    files = _config_files(config, tokenizer, layout=layout)
+    rows = config.language.vocab_size
+    if layout == "llava-hf":
+        rows = hf_vocab_size(config, tokenizer)
+
+    def read(name: str) -> Tensor:
+        tensor = source.files.read(source.tensors[ours[name]])
+        return _with_rows(tensor, rows) if ours[name] in VOCABULARY else tensor
+
     with new_directory(destination) as partial:
-        write_shards(
-            partial,
-            {name: source.files.num_bytes[key] for name, key in keys.items()},
-            lambda name: source.files.read(keys[name]),
-        )
+        sizes = {name: source.files.num_bytes[source.tensors[own]] for name, own in ours.items()}
+        write_shards(partial, sizes, read)
         for name in COMPANIONS:
             if (source.directory / name).is_file():
                 shutil.copyfile(source.directory / name, partial / name)
         _write_texts(partial, files)
+
+
+def written_names(layout: str, config: ModelConfig) -> Names | None:
+    """Return the names under which a model is written in a layout; None are our own."""
+    if layout == OURS:
+        return None
+    if layout == "llava-hf":
+        return LLAVA_HF
+    return LMMS_LAB_LINEAR if config.projector.num_layers == 1 else LMMS_LAB
+
+
+def _with_rows(tensor: Tensor, rows: int) -> Tensor:
+    """Append rows of zeros, which no token has yet."""
+    return torch.cat([tensor, tensor.new_zeros(rows - len(tensor), tensor.shape[1])])
 
 
 def save(

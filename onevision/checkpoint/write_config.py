@@ -1,73 +1,179 @@
 """ModelConfig -> the config.json of another layout."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from onevision.anyres import AnyRes, ImageRule, SingleCrop
+from onevision.checkpoint.read_rules import POOL_FIRST_KEY, TEMPLATE_KEY
+from onevision.checkpoint.read_sizes import ACTIVATIONS, Kind
 from onevision.config import FORMAT_VERSION, LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import CheckpointError
 
+# The reference's classes; and what its tower is called, which is how it recognises one.
+CLASSES: dict[Kind, str] = {
+    "llama": "LlavaLlamaForCausalLM",
+    "mistral": "LlavaMistralForCausalLM",
+    "qwen2": "LlavaQwenForCausalLM",
+}
+CLIP_LARGE = {
+    336: "openai/clip-vit-large-patch14-336",
+    224: "openai/clip-vit-large-patch14",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """One of transformers' models of the family."""
+
+    model_type: str
+    architecture: str
+    processor: str
+    image_processor: str
+    # None where the model takes no videos.
+    video_processor: str | None = None
+
+
+ONEVISION = Form(
+    model_type="llava_onevision",
+    architecture="LlavaOnevisionForConditionalGeneration",
+    processor="LlavaOnevisionProcessor",
+    image_processor="LlavaOnevisionImageProcessor",
+    video_processor="LlavaOnevisionVideoProcessor",
+)
+NEXT = Form(
+    model_type="llava_next",
+    architecture="LlavaNextForConditionalGeneration",
+    processor="LlavaNextProcessor",
+    image_processor="LlavaNextImageProcessor",
+)
+NEXT_VIDEO = Form(
+    model_type="llava_next_video",
+    architecture="LlavaNextVideoForConditionalGeneration",
+    processor="LlavaNextVideoProcessor",
+    image_processor="LlavaNextImageProcessor",
+    video_processor="LlavaNextVideoVideoProcessor",
+)
+LLAVA = Form(
+    model_type="llava",
+    architecture="LlavaForConditionalGeneration",
+    processor="LlavaProcessor",
+    image_processor="LlavaImageProcessor",
+)
+
 
 def lmms_lab_config(config: ModelConfig) -> dict[str, Any]:
-    """Write a config.json as the reference does (its keys, and a `vision_config` of our own)."""
-    language, rule = config.language, config.inputs.image
-    values = _text_values(language) | {
+    """Write a config.json as the reference does (its keys, and two of our own).
+
+    Raises CheckpointError for what the reference cannot express.
+    """
+    language, rule, vision = config.language, config.inputs.image, config.vision
+    if vision.num_spare_layers and not vision.class_token:
+        raise CheckpointError(
+            f"the reference runs every block of a SigLIP, {vision.num_spare_layers} of this one "
+            "are spare; write it as llava-hf or onevision"
+        )
+    num_layers = config.projector.num_layers
+    values = _text_values(language, config.inputs.template) | {
         "format_version": FORMAT_VERSION,
-        "architectures": ["LlavaQwenForCausalLM"],
+        "architectures": [CLASSES[kind_of(config)]],
         "model_type": "llava",
         "image_token_index": config.inputs.image_token_id,
-        "mm_hidden_size": config.vision.hidden_size,
-        "mm_projector_type": f"mlp{config.projector.num_layers}x_gelu",
-        "mm_patch_merge_type": "spatial_unpad" if config.image_newline else "flat",
+        "mm_hidden_size": vision.hidden_size,
+        "mm_projector_type": "linear" if num_layers == 1 else f"mlp{num_layers}x_gelu",
+        "mm_patch_merge_type": _merge(rule),
         "mm_newline_position": config.inputs.video.newline,
         "mm_spatial_pool_mode": config.inputs.video.pool,
-        "mm_resampler_type": None,
+        "mm_resampler_type": "spatial_pool" if config.inputs.video.pool_first else None,
         "mm_use_im_patch_token": False,
         "mm_use_im_start_end": False,
         "mm_vision_select_feature": "patch",
-        "mm_vision_select_layer": -2,
-        "mm_vision_tower": _tower_name(config.vision),
+        "mm_vision_select_layer": -1 - vision.num_spare_layers if vision.class_token else -2,
+        "mm_vision_tower": _tower_name(vision),
         "use_mm_proj": True,
         "image_crop_resolution": None,
         "image_split_resolution": None,
         "tokenizer_model_max_length": language.max_positions,
         "tokenizer_padding_side": "right",
-        "vision_config": _vision_values(config.vision),
+        TEMPLATE_KEY: config.inputs.template,
+        "vision_config": _vision_values(vision),
     }
     return values | _mode_values(rule, heights_first=False, key="image_aspect_ratio")
 
 
-def hf_rule(config: ModelConfig) -> AnyRes:
-    """Return the image rule of a model that transformers can express. Raises CheckpointError."""
-    rule, video = config.inputs.image, config.inputs.video
-    usual = (config.projector.num_layers, video.newline, video.pool, config.image_newline)
-    expected = (2, "one_token", "bilinear", True)
-    if not isinstance(rule, AnyRes) or rule.max_crops is None or usual != expected:
-        raise CheckpointError(
-            "transformers' LlavaOnevision knows AnyRes with a budget, two projector layers, "
-            f"bilinear videos with one newline, and image_newline; this model has {rule}, {usual}; "
-            "write it as lmms-lab or onevision"
-        )
-    return rule
+def kind_of(config: ModelConfig) -> Kind:
+    """Name the kind of language model. Biases are Qwen's; a window, or its format, Mistral's."""
+    if config.language.attention_bias:
+        return "qwen2"
+    windowed = config.language.sliding_window is not None
+    return "mistral" if windowed or config.inputs.template == "mistral_instruct" else "llama"
 
 
-def llava_hf_config(config: ModelConfig, *, image_id: int, video_id: int) -> dict[str, Any]:
-    """Write a config.json as transformers' LlavaOnevisionConfig. Raises CheckpointError."""
-    rule = hf_rule(config)
+def hf_form(config: ModelConfig) -> Form:
+    """Return which of transformers' models this is. Raises CheckpointError where it is none."""
+    rule, video, newline = config.inputs.image, config.inputs.video, config.image_newline
+    two_layers = config.projector.num_layers == 2
+    windowed_qwen = config.language.attention_bias and config.language.sliding_window is not None
+    if two_layers and not windowed_qwen:
+        if isinstance(rule, SingleCrop) and not newline:
+            return LLAVA
+        if isinstance(rule, AnyRes) and rule.merge == "spatial_unpad" and newline:
+            if rule.max_crops is None:
+                pools = video.pool_first and video.newline == "no_token"
+                return NEXT_VIDEO if pools else NEXT
+            if (video.newline, video.pool) == ("one_token", "bilinear"):
+                return ONEVISION
+    raise CheckpointError(
+        "transformers knows two projector layers with: one crop and no image_newline (Llava), "
+        "AnyRes without a budget (LlavaNext), or with one and bilinear videos that end with a "
+        f"newline (LlavaOnevision); this model has {config.projector}, {rule}, {video}, "
+        f"image_newline={newline}; write it as lmms-lab or onevision"
+    )
+
+
+def llava_hf_config(
+    config: ModelConfig, *, image_id: int, video_id: int, vocab_size: int
+) -> dict[str, Any]:
+    """Write a config.json as transformers does. Raises CheckpointError."""
+    form, rule = hf_form(config), config.inputs.image
     values = {
         "format_version": FORMAT_VERSION,
-        "architectures": ["LlavaOnevisionForConditionalGeneration"],
-        "model_type": "llava_onevision",
+        "architectures": [form.architecture],
+        "model_type": form.model_type,
         "image_token_index": image_id,
-        "video_token_index": video_id,
         "multimodal_projector_bias": True,
         "projector_hidden_act": "gelu",
         "tie_word_embeddings": config.language.tie_embeddings,
-        "text_config": _text_values(config.language) | {"model_type": "qwen2"},
+        "text_config": _text_values(config.language, config.inputs.template)
+        | {"model_type": kind_of(config), "vocab_size": vocab_size},
         "vision_config": _vision_values(config.vision),
-        "vision_feature_layer": -1,
-        "vision_feature_select_strategy": "full",
+        "vision_feature_layer": -1 - config.vision.num_spare_layers,
+        "vision_feature_select_strategy": "default" if config.vision.class_token else "full",
+        TEMPLATE_KEY: config.inputs.template,
     }
-    return values | _mode_values(rule, heights_first=True, key="vision_aspect_ratio")
+    if form.video_processor is not None:
+        values["video_token_index"] = video_id
+    if form is NEXT_VIDEO:
+        values |= {"spatial_pool_mode": config.inputs.video.pool, "spatial_pool_stride": 2}
+    if form is LLAVA:
+        values["image_seq_length"] = config.vision.num_patches
+    if form is not ONEVISION:  # keys that transformers does not read, and we do
+        values["mm_newline_position"] = config.inputs.video.newline
+        values["mm_spatial_pool_mode"] = config.inputs.video.pool
+        values[POOL_FIRST_KEY] = config.inputs.video.pool_first
+    key = "vision_aspect_ratio" if form is ONEVISION else "image_aspect_ratio"
+    return values | _mode_values(rule, heights_first=True, key=key)
+
+
+def config_pinpoints(config: ModelConfig) -> list[list[int]]:
+    """Return a model's grids as transformers' processors list them: (height, width) in pixels."""
+    values = _mode_values(config.inputs.image, heights_first=True, key="mode")
+    return values["image_grid_pinpoints"]
+
+
+def _merge(rule: ImageRule) -> str:
+    if isinstance(rule, AnyRes):
+        return rule.merge
+    return "spatial_unpad" if rule.newline else "flat"
 
 
 def _mode_values(rule: ImageRule, *, heights_first: bool, key: str) -> dict[str, Any]:
@@ -81,43 +187,51 @@ def _mode_values(rule: ImageRule, *, heights_first: bool, key: str) -> dict[str,
     return {key: mode, "image_grid_pinpoints": [list(pair) for pair in pairs]}
 
 
-def _text_values(language: LanguageConfig) -> dict[str, Any]:
-    return {
+def _text_values(language: LanguageConfig, template: str) -> dict[str, Any]:
+    scaled = language.rope_factor != 1
+    values: dict[str, Any] = {
         "hidden_size": language.hidden_size,
         "intermediate_size": language.intermediate_size,
         "num_hidden_layers": language.num_layers,
         "num_attention_heads": language.num_heads,
         "num_key_value_heads": language.num_kv_heads,
         "vocab_size": language.vocab_size,
-        "max_position_embeddings": language.max_positions,
+        "max_position_embeddings": round(language.max_positions / language.rope_factor),
         "rope_theta": language.rope_theta,
-        "rope_scaling": None,
+        "rope_scaling": {"type": "linear", "factor": language.rope_factor} if scaled else None,
         "rms_norm_eps": language.rms_norm_eps,
         "tie_word_embeddings": language.tie_embeddings,
         "hidden_act": "silu",
         "attention_dropout": 0.0,
-        "use_sliding_window": False,
         "use_cache": True,
     }
+    if language.attention_bias:
+        return values | {"use_sliding_window": False}
+    mistral = language.sliding_window is not None or template == "mistral_instruct"
+    return values | ({"sliding_window": language.sliding_window} if mistral else {})
 
 
 def _vision_values(vision: VisionConfig) -> dict[str, Any]:
-    return {
-        "model_type": "siglip_vision_model",
+    names = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
+    values: dict[str, Any] = {
+        "model_type": "clip_vision_model" if vision.class_token else "siglip_vision_model",
         "hidden_size": vision.hidden_size,
         "intermediate_size": vision.intermediate_size,
-        "num_hidden_layers": vision.num_layers,
+        "num_hidden_layers": vision.num_layers + vision.num_spare_layers,
         "num_attention_heads": vision.num_heads,
         "image_size": vision.image_size,
         "patch_size": vision.patch_size,
         "layer_norm_eps": vision.layer_norm_eps,
-        "hidden_act": "gelu_pytorch_tanh",
-        "vision_use_head": False,
+        "hidden_act": names[vision.activation],
     }
+    return values if vision.class_token else values | {"vision_use_head": False}
 
 
 def _tower_name(vision: VisionConfig) -> str:
-    """Name the tower as the reference does; it recognises SigLIP by this word."""
+    """Name the tower as the reference does; it recognises CLIP and SigLIP by these words."""
     if vision == VisionConfig():
         return "google/siglip-so400m-patch14-384"
+    if vision.class_token:
+        own = f"openai/clip-{vision.hidden_size}-patch{vision.patch_size}-{vision.image_size}"
+        return CLIP_LARGE.get(vision.image_size, own) if vision.hidden_size == 1024 else own
     return f"siglip-{vision.hidden_size}-patch{vision.patch_size}-{vision.image_size}"

@@ -3,32 +3,23 @@
 import json
 from typing import Any
 
-from onevision.anyres import AnyRes
-from onevision.checkpoint.write_config import hf_rule, llava_hf_config, lmms_lab_config
+from onevision.anyres import AnyRes, SingleCrop
+from onevision.checkpoint.jinja import jinja
+from onevision.checkpoint.write_config import (
+    ONEVISION,
+    Form,
+    config_pinpoints,
+    hf_form,
+    llava_hf_config,
+    lmms_lab_config,
+)
 from onevision.config import ModelConfig
 from onevision.errors import CheckpointError
-from onevision.inputs.chat import SYSTEM_LINE
+from onevision.inputs.templates import TEMPLATES
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, IM_START, Tokenizer
 
-IMAGE, VIDEO = "<image>", "<video>"
+IMAGE, VIDEO, UNKNOWN = "<image>", "<video>", "<unk>"
 BICUBIC = 3  # Pillow's number
-# ChatML as the reference writes it: default system line, media where they stand in the content.
-# Newlines are expressions, because Jinja drops a bare one after a tag.
-CHAT_TEMPLATE = (
-    "{% if messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\\n" + SYSTEM_LINE + "<|im_end|>\\n' }}"
-    "{% endif %}"
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}"
-    "{% if part['type'] == 'text' %}{{ part['text'] }}"
-    "{% else %}{{ '<' + part['type'] + '>' + ('' if loop.last else '\\n') }}{% endif %}"
-    "{% endfor %}{% endif %}"
-    "{{ '<|im_end|>\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 
 
 def lmms_lab_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
@@ -45,20 +36,35 @@ def llava_hf_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
 
     It finds placeholders by id, so its tokenizer needs <image> and <video> as added tokens.
     """
-    rule = hf_rule(config)
-    tokenizer = with_placeholders(tokenizer, vocab_size=config.language.vocab_size)
+    form = hf_form(config)
+    vocab_size = hf_vocab_size(config, tokenizer)
+    tokenizer = with_placeholders(tokenizer, vocab_size=vocab_size)
     image_id, video_id = tokenizer.id_of(IMAGE), tokenizer.id_of(VIDEO)
-    image = _image_processor(config, rule)
-    tokens = _tokenizer_config(config, tokenizer) | {"processor_class": "LlavaOnevisionProcessor"}
-    return {
-        "config.json": _json(llava_hf_config(config, image_id=image_id, video_id=video_id)),
+    values = llava_hf_config(config, image_id=image_id, video_id=video_id, vocab_size=vocab_size)
+    image = _image_processor(config, form)
+    tokens = _tokenizer_config(config, tokenizer) | {"processor_class": form.processor}
+    files = {
+        "config.json": _json(values),
         "tokenizer.json": tokenizer.definition,
         "tokenizer_config.json": _json(tokens),
         "preprocessor_config.json": _json(image),
-        "video_preprocessor_config.json": _json(_video_processor(image)),
-        "processor_config.json": _json(_processor(rule)),
-        "chat_template.json": _json({"chat_template": CHAT_TEMPLATE}),
+        "processor_config.json": _json(_processor(config, form)),
     }
+    if (template := jinja(config.inputs.template)) is not None:
+        files["chat_template.json"] = _json({"chat_template": template})
+    if form.video_processor is not None:
+        files["video_preprocessor_config.json"] = _json(_video_processor(image, form))
+    return files
+
+
+def hf_vocab_size(config: ModelConfig, tokenizer: Tokenizer) -> int:
+    """Return the rows that a transformers checkpoint's embedding needs, a multiple of 64 if more.
+
+    LLaMA's 32,000 rows are all taken: two are appended for <image> and <video>.
+    """
+    rows = config.language.vocab_size
+    needed = tokenizer.size + sum(t not in tokenizer.added_tokens for t in (IMAGE, VIDEO))
+    return rows if needed <= rows else 64 * -(-needed // 64)
 
 
 def with_placeholders(tokenizer: Tokenizer, *, vocab_size: int) -> Tokenizer:
@@ -93,8 +99,24 @@ def with_placeholders(tokenizer: Tokenizer, *, vocab_size: int) -> Tokenizer:
 
 
 def _tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:  # Any: JSON
-    specials = [t for t in (IM_START, IM_END) if t in tokenizer.added_tokens]
-    return {
+    added, template = tokenizer.added_tokens, jinja(config.inputs.template)
+    values: dict[str, Any] = {
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": config.language.max_positions,
+    }
+    if template is not None:
+        values["chat_template"] = template
+    if IM_START not in added or tokenizer.opening:  # LLaMA's kind
+        names = {number: token for token, number in added.items()}
+        chat = TEMPLATES.get(config.inputs.template)
+        return values | {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": names[tokenizer.opening[0]] if tokenizer.opening else None,
+            "eos_token": None if chat is None else chat.end,
+            "unk_token": UNKNOWN if UNKNOWN in added else None,
+            "pad_token": UNKNOWN if UNKNOWN in added else None,
+        }
+    return values | {
         "tokenizer_class": "Qwen2Tokenizer",
         "add_prefix_space": False,
         "bos_token": None,
@@ -102,47 +124,63 @@ def _tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, An
         "pad_token": END_OF_TEXT,
         "unk_token": None,
         "errors": "replace",
-        "clean_up_tokenization_spaces": False,
         "split_special_tokens": False,
-        "additional_special_tokens": specials,
-        "model_max_length": config.language.max_positions,
-        "chat_template": CHAT_TEMPLATE,
+        "additional_special_tokens": [t for t in (IM_START, IM_END) if t in added],
     }
 
 
-def _image_processor(config: ModelConfig, rule: AnyRes) -> dict[str, Any]:
-    return {
-        "image_processor_type": "LlavaOnevisionImageProcessor",
-        "processor_class": "LlavaOnevisionProcessor",
+def _image_processor(config: ModelConfig, form: Form) -> dict[str, Any]:
+    rule = config.inputs.image
+    values: dict[str, Any] = {
+        "image_processor_type": form.image_processor,
+        "processor_class": form.processor,
         "do_convert_rgb": True,
         "do_resize": True,
         "do_rescale": True,
         "do_normalize": True,
-        "do_pad": True,
         "image_mean": list(config.inputs.image_mean),
         "image_std": list(config.inputs.image_std),
-        "image_grid_pinpoints": sorted(
-            [rows * rule.crop_size, cols * rule.crop_size] for cols, rows in rule.all_grids
-        ),
         "resample": BICUBIC,
         "rescale_factor": 1 / 255,
         "size": {"height": rule.crop_size, "width": rule.crop_size},
     }
+    if isinstance(rule, AnyRes):
+        pinpoints = config_pinpoints(config)
+        values |= {"do_pad": True, "image_grid_pinpoints": pinpoints}
+    if form is ONEVISION or (isinstance(rule, SingleCrop) and rule.fit == "squash"):
+        return values
+    # CLIP's own steps; a grid's crops and a padded square pass through them unchanged.
+    cut = {"height": rule.crop_size, "width": rule.crop_size}
+    pads = isinstance(rule, AnyRes) or rule.fit == "pad"
+    return values | {
+        "do_center_crop": True,
+        "crop_size": cut,
+        "do_pad": pads,
+        "size": {"shortest_edge": rule.crop_size},
+    }
 
 
-def _video_processor(image: dict[str, Any]) -> dict[str, Any]:
+def _video_processor(image: dict[str, Any], form: Form) -> dict[str, Any]:
     kept = {k: v for k, v in image.items() if k not in ("image_grid_pinpoints", "do_pad")}
-    return kept | {"video_processor_type": "LlavaOnevisionVideoProcessor"}
+    return kept | {"video_processor_type": form.video_processor}
 
 
-def _processor(rule: AnyRes) -> dict[str, Any]:
-    return {
-        "processor_class": "LlavaOnevisionProcessor",
-        "num_image_tokens": rule.side**2,
-        "vision_feature_select_strategy": "full",
-        "vision_aspect_ratio": f"anyres_max_{rule.max_crops}",
+def _processor(config: ModelConfig, form: Form) -> dict[str, Any]:
+    vision, rule = config.vision, config.inputs.image
+    values: dict[str, Any] = {
+        "processor_class": form.processor,
+        "vision_feature_select_strategy": "default" if vision.class_token else "full",
         "image_token": IMAGE,
-        "video_token": VIDEO,
+    }
+    if form.video_processor is not None:
+        values["video_token"] = VIDEO
+    if form is ONEVISION:
+        assert isinstance(rule, AnyRes)
+        budget = f"anyres_max_{rule.max_crops}"
+        return values | {"num_image_tokens": rule.side**2, "vision_aspect_ratio": budget}
+    return values | {
+        "patch_size": vision.patch_size,
+        "num_additional_image_tokens": int(vision.class_token),
     }
 
 

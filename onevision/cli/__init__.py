@@ -20,6 +20,7 @@ from onevision.cli.models import models
 from onevision.cli.report import report
 from onevision.cli.synth import synth
 from onevision.cli.train import train
+from onevision.cli.unpickle import unpickle
 from onevision.errors import OneVisionError
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.command()(ask)
 app.command()(chat)
 app.command()(explain)
 app.command()(convert)
+app.command()(unpickle)
 app.command()(models)
 app.command()(demo)
 app.command()(train)

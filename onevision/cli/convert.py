@@ -10,12 +10,38 @@ def convert(
     source: Annotated[str, typer.Argument(help="A checkpoint directory or a hub id.")],
     destination: Annotated[Path, typer.Argument(help="The directory to make.")],
     layout: Annotated[str, typer.Option(help="llava-hf, lmms-lab or onevision.")],
+    base: Annotated[
+        str | None, typer.Option(help="The language model below a projector or LoRA alone.")
+    ] = None,
+    vision_tower: Annotated[
+        str | None, typer.Option(help="The vision encoder of a checkpoint without its own.")
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="The chat format, where the one that was read is not right.")
+    ] = None,
 ) -> None:
     """Write a checkpoint again in another project's layout; tensors stay bit-equal."""
+    from typing import get_args
+
     from onevision.checkpoint.hub import resolve
     from onevision.checkpoint.load import inspect
     from onevision.checkpoint.save import convert as write
+    from onevision.config import Template
+    from onevision.errors import InputError
+    from onevision.inputs.tokenizer import Tokenizer
 
-    info = inspect(resolve(source))
-    write(info, destination, layout=layout)
+    known = {str(name): name for name in get_args(Template)}
+    if template is not None and template not in known:
+        raise InputError(f"--template is {template!r}; expected one of {', '.join(known)}")
+    below = None if base is None else resolve(base)
+    tower = None if vision_tower is None else resolve(vision_tower)
+    info = inspect(resolve(source), base=below, tower=tower)
+    lacks_words = below is not None and not (info.directory / "tokenizer.json").is_file()
+    write(
+        info,
+        destination,
+        layout=layout,
+        template=None if template is None else known[template],
+        tokenizer=Tokenizer.from_directory(below) if below and lacks_words else None,
+    )
     print(f"{destination}: {len(info.tensors)} tensors, {info.layout} -> {layout}")

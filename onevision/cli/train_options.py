@@ -9,7 +9,7 @@ StageArgument = Annotated[
     str,
     typer.Argument(
         help="align, knowledge, single_image or onevision; for tiny, before them: tokenizer, "
-        "vision, language."
+        "vision, language; for the family before OneVision: align, instruct."
     ),
 ]
 PreferencesArgument = Annotated[
@@ -20,17 +20,17 @@ PreferencesArgument = Annotated[
 ]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The run's directory.")]
 CurriculumOption = Annotated[
-    str, typer.Option("--model", "-m", help="Whose curriculum: tiny, 0.5b, 7b, 72b.")
+    str, typer.Option("--model", "-m", help="Whose curriculum; `onevision models` lists them.")
 ]
 FromOption = Annotated[
     list[Path] | None,
     typer.Option("--from", help="A checkpoint of an earlier stage; repeatable."),
 ]
 LanguageModelOption = Annotated[
-    Path | None, typer.Option(help="A released Qwen2, for the first stage.")
+    Path | None, typer.Option(help="A released language model, for the first stage.")
 ]
 VisionEncoderOption = Annotated[
-    Path | None, typer.Option(help="A released SigLIP, for the first stage.")
+    Path | None, typer.Option(help="A released CLIP or SigLIP, for the first stage.")
 ]
 MixtureOption = Annotated[
     Path | None, typer.Option(help="What to learn from; by default the stage's own.")

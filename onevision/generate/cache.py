@@ -22,7 +22,7 @@ class Span:
         shape = (config.num_layers, config.num_kv_heads, capacity, config.head_size)
         self.keys = torch.empty(shape, dtype=dtype, device=device)
         self.values = torch.empty_like(self.keys)
-        self.end = 0
+        self.end, self.window = 0, config.sliding_window
         # Who holds it: the sequence itself, the prefix cache.
         self.holders = 1
 
@@ -74,10 +74,10 @@ class Pass:
                 for i in range(count):
                     seen = keys.shape[1] - count + i + 1
                     query = q[0, :, begin + i : begin + i + 1]
-                    mixed = attend_last(query, keys[:, :seen], values[:, :seen])
+                    mixed = attend_last(query, keys[:, :seen], values[:, :seen], window=span.window)
                     out[0, :, begin + i : begin + i + 1] = mixed
             else:
-                out[0, :, own] = attend_last(q[0, :, own], keys, values)
+                out[0, :, own] = attend_last(q[0, :, own], keys, values, window=span.window)
             begin = own.stop
         return out
 

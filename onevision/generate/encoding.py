@@ -91,7 +91,8 @@ class Encoder:
 
     def _encode(self, todo: list[tuple[Medium, Tensor]]) -> None:
         pixels = torch.cat([crops for _, crops in todo]).to(self.device)
-        patches = self.network.projector(self.network.vision_encoder(pixels))
+        owners = [medium.layout for medium, crops in todo for _ in crops]
+        patches = self.network.patches(pixels, owners)
         for (medium, _), own in zip(todo, patches.split([len(c) for _, c in todo]), strict=True):
             medium.patches.append(own)
 

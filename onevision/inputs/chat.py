@@ -1,8 +1,9 @@
 """Conversation -> ids and labels, by template. The only place where a conversation becomes ids.
 
-Control tokens are written as numbers. Words are encoded in the same chunks as the reference's
-rendered prompt (everything between two control tokens or media is one chunk), so ids are equal to
-the reference's, and yet nothing a user types can become a control token.
+A conversation is first spelled out as spans: control tokens, text, media. Control tokens become
+numbers; text is encoded in the same chunks as the reference's rendered prompt (everything between
+two control tokens or media is one chunk), so ids are equal to the reference's, and yet nothing a
+user types can become a control token.
 
 Worked example, qwen_1_5, `<image>⏎Hi` answered by `Hello`; S, E are the control tokens, · is
 unlabelled, and a label stands for its own id:
@@ -11,20 +12,21 @@ unlabelled, and a label stands for its own id:
     labels  S   ·    ⏎  ·  ·  ·  · E ⏎ S  ·   ⏎    ·    ⏎ ·  E ⏎ S assistant ⏎ Hello E ⏎
 
 FIDELITY: labels on the control tokens and lone newlines of every role are the reference's training
-rule (llava/train/train.py, preprocess_qwen). `strict` labels the assistant's words alone.
+rule (llava/train/train.py, preprocess_qwen); other templates have other rules, see templates.py.
+`strict` labels the assistant's words and their end alone, in every template.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from onevision.config import Template
-from onevision.conversation import Conversation, Image, Message, Text, Video
+from onevision.conversation import Conversation, Image, Message, Part, Text, Video
 from onevision.errors import InputError
-from onevision.inputs.tokenizer import IM_END, IM_START, Tokenizer
+from onevision.inputs.templates import TEMPLATES, ChatTemplate, Turn
+from onevision.inputs.tokenizer import Tokenizer
 
 IGNORE = -100
-SYSTEM_LINE = "You are a helpful assistant."
 
 LabelRule = Literal["reference", "strict"]
 
@@ -47,6 +49,15 @@ class Words:
 Piece = Slot | Words
 
 
+@dataclass(frozen=True)
+class Span:
+    """A control token or some text, and whether it is labelled."""
+
+    text: str
+    labelled: bool = False
+    is_control: bool = False
+
+
 def render(
     conversation: Conversation,
     tokenizer: Tokenizer,
@@ -66,21 +77,65 @@ def render(
         )
     if template == "plain":
         return _render_plain(conversation, tokenizer)
-    return _render_chatml(conversation, tokenizer, label_rule)
+    chat, everywhere = TEMPLATES[template], frozenset[int]()
+    if label_rule == "reference" and chat.labelled_text is not None:
+        everywhere = tokenizer.lone_ids(chat.labelled_text)
+    encoder = _Encoder(tokenizer, everywhere, pieces=_opening(tokenizer))
+    for span in _spans(conversation, chat, strict=label_rule == "strict"):
+        encoder.add(span)
+    return encoder.finish()
 
 
-def _render_chatml(
-    conversation: Conversation, tokenizer: Tokenizer, label_rule: LabelRule
-) -> list[Piece]:
-    writer = _Writer(tokenizer, label_rule)
-    if conversation.messages[0].role != "system":
-        writer.turn("system", (Text(SYSTEM_LINE),))
-    for message in conversation.messages:
-        writer.turn(message.role, _separated(message))
+def spell(conversation: Conversation, *, template: Template) -> str:
+    """Return the prompt as the reference renders it, media as <image>; for people, not for ids."""
+    spans = _spans(conversation, TEMPLATES[template], strict=False)
+    return "".join("<image>" if isinstance(span, Slot) else span.text for span in spans)
+
+
+def _spans(
+    conversation: Conversation, chat: ChatTemplate, *, strict: bool
+) -> Iterator[Span | Slot]:
+    messages, system = list(conversation.messages), tuple[Span | Slot, ...]()
+    if messages[0].role == "system":
+        system = tuple(_turn(messages.pop(0), chat, strict=strict))
+    elif chat.system_line:
+        system = tuple(_turn(Message("system", chat.system_line), chat, strict=strict))
+    if not chat.system_inside:
+        yield from system
+    for number, message in enumerate(messages):
+        if number and message.role == "user":
+            yield from _marks(chat.between, chat)
+        inside = system if chat.system_inside and number == 0 else ()
+        yield from _turn(message, chat, inside, strict=strict)
     if conversation.awaits_answer:
-        writer.control(IM_START)
-        writer.text("assistant\n", labelled_from=None)
-    return writer.finish()
+        yield from _marks(chat.assistant.head, chat)
+
+
+def _turn(
+    message: Message, chat: ChatTemplate, inside: Sequence[Span | Slot] = (), *, strict: bool
+) -> Iterator[Span | Slot]:
+    """Spell one turn, with what stands `inside` it between its head and its words."""
+    turns: dict[str, Turn] = {"system": chat.system, "user": chat.user, "assistant": chat.assistant}
+    turn, answer = turns[message.role], message.role == "assistant"
+    labelled = () if strict else chat.labelled_marks
+    whole = answer and chat.whole_answers and not strict
+    yield from _marks(turn.head, chat, labelled=labelled, whole=whole)
+    yield from inside
+    yield Span(turn.lead, labelled=answer and not strict)
+    for part in _separated(_stripped(message) if chat.strips else message):
+        yield Span(part.text, labelled=answer) if isinstance(part, Text) else Slot(part)
+    ended = False
+    for span in _marks(turn.tail, chat, labelled=labelled, whole=answer):
+        yield replace(span, labelled=span.labelled and not (strict and ended))
+        ended = ended or span.text in (*chat.controls, *chat.labelled_marks)
+
+
+def _marks(
+    text: str, chat: ChatTemplate, *, labelled: Sequence[str] = (), whole: bool = False
+) -> Iterator[Span]:
+    """Spell a mark of the format; `labelled` are the parts of it that are, or the `whole`."""
+    for part in chat.divided(text):
+        yield Span(part, labelled=whole or part in labelled, is_control=part in chat.controls)
 
 
 def _render_plain(conversation: Conversation, tokenizer: Tokenizer) -> list[Piece]:
@@ -95,7 +150,7 @@ def _render_plain(conversation: Conversation, tokenizer: Tokenizer) -> list[Piec
             "the plain template takes one user message with an image or a video, "
             "and at most its caption; use a chat template for conversations"
         )
-    pieces: list[Piece] = [Slot(part) for part in media]
+    pieces: list[Piece] = [*_opening(tokenizer), *map(Slot, media)]
     for message in rest:
         caption = "".join(part.text for part in message.parts if isinstance(part, Text))
         ids = tuple(tokenizer.encode(caption + "\n").ids)
@@ -104,63 +159,55 @@ def _render_plain(conversation: Conversation, tokenizer: Tokenizer) -> list[Piec
 
 
 @dataclass
-class _Writer:
-    """Collects control tokens, text and media; joins neighbouring text before encoding it."""
+class _Encoder:
+    """Turns spans into pieces; joins neighbouring text before encoding it."""
 
     tokenizer: Tokenizer
-    label_rule: LabelRule
+    everywhere: frozenset[int]  # ids that are labelled wherever they stand
     pieces: list[Piece] = field(default_factory=list)
     pending: str = ""
-    labelled_from: int | None = None  # first labelled character of the pending text
+    labelled: bytearray = field(default_factory=bytearray)  # of every pending character
+    continues: bool = False  # whether the pending text comes after a control token
 
-    def turn(self, role: str, parts: Iterator[Text | Image | Video] | tuple[Text, ...]) -> None:
-        """Write `<|im_start|>role⏎ … <|im_end|>⏎`."""
-        answer = role == "assistant"
-        strict = self.label_rule == "strict"
-        self.control(IM_START, labelled=not strict)
-        header = f"{role}\n"
-        self.text(header, labelled_from=(len(header) if strict else 0) if answer else None)
-        for part in parts:
-            if isinstance(part, Text):
-                self.text(part.text, labelled_from=0 if answer else None)
-            else:
-                self.slot(part)
-        self.control(IM_END, labelled=answer or not strict)
-        self.text("\n", labelled_from=0 if answer and not strict else None)
-
-    def control(self, token: str, *, labelled: bool = False) -> None:
+    def add(self, span: Span | Slot) -> None:
+        """Take the next span."""
+        if isinstance(span, Span) and not span.is_control:
+            self.pending += span.text
+            self.labelled += bytes([span.labelled]) * len(span.text)
+            return
         self._flush()
-        token_id = self.tokenizer.id_of(token)
-        self.pieces.append(Words((token_id,), (token_id if labelled else IGNORE,)))
-
-    def slot(self, media: Image | Video) -> None:
-        self._flush()
-        self.pieces.append(Slot(media))
-
-    def text(self, text: str, *, labelled_from: int | None) -> None:
-        if self.labelled_from is None and labelled_from is not None:
-            self.labelled_from = len(self.pending) + labelled_from
-        self.pending += text
+        self.continues = isinstance(span, Span)
+        if isinstance(span, Slot):
+            self.pieces.append(span)
+            return
+        token_id = self.tokenizer.id_of(span.text)
+        self.pieces.append(Words((token_id,), (token_id if span.labelled else IGNORE,)))
 
     def finish(self) -> list[Piece]:
+        """Return all pieces."""
         self._flush()
         return self.pieces
 
     def _flush(self) -> None:
         if not self.pending:
             return
-        encoding = self.tokenizer.encode(self.pending)
-        start = len(self.pending) if self.labelled_from is None else self.labelled_from
-        newline = None if self.label_rule == "strict" else self.tokenizer.newline_id
+        encoding = self.tokenizer.encode(self.pending, continues=self.continues)
+        # A token belongs to the span of its last character.
         labels = tuple(
-            token_id if end > start or token_id == newline else IGNORE
+            token_id if (end and self.labelled[end - 1]) or token_id in self.everywhere else IGNORE
             for token_id, (_, end) in zip(encoding.ids, encoding.offsets, strict=True)
         )
         self.pieces.append(Words(tuple(encoding.ids), labels))
-        self.pending, self.labelled_from = "", None
+        self.pending, self.labelled = "", bytearray()
 
 
-def _separated(message: Message) -> Iterator[Text | Image | Video]:
+def _opening(tokenizer: Tokenizer) -> list[Piece]:
+    """Return what the tokenizer puts before every text: LLaMA's `<s>`, nothing of Qwen's."""
+    ids = tokenizer.opening
+    return [Words(ids, (IGNORE,) * len(ids))] if ids else []
+
+
+def _separated(message: Message) -> Iterator[Part]:
     """Give the parts with the separator after media, where the text has no space of its own."""
     parts = [p for p in message.parts if not (isinstance(p, Text) and not p.text)]
     for part, following in zip(parts, [*parts[1:], None], strict=True):
@@ -169,6 +216,16 @@ def _separated(message: Message) -> Iterator[Text | Image | Video]:
             continue
         if not (isinstance(following, Text) and following.text[0].isspace()):
             yield Text(message.media_separator)
+
+
+def _stripped(message: Message) -> Message:
+    """Leave out white space before and after all that is said."""
+    parts = list(message.parts)
+    if parts and isinstance(first := parts[0], Text):
+        parts[0] = Text(first.text.lstrip())
+    if parts and isinstance(last := parts[-1], Text):
+        parts[-1] = Text(last.text.rstrip())
+    return replace(message, content=parts)
 
 
 def _media_to_front(message: Message) -> Message:

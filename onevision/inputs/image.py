@@ -1,6 +1,6 @@
 """RGB image + CropLayout -> crops, bit-equal to the reference's, and their normalisation."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -10,10 +10,12 @@ from PIL import Image
 from PIL.Image import Image as PillowImage
 from torch import Tensor
 
-from onevision.anyres import CropLayout, VideoLayout
+from onevision.anyres import CropLayout, Fit, VideoLayout
 from onevision.config import Triple
 
 BICUBIC = Image.Resampling.BICUBIC
+# Writes an image of so many columns and rows into planes [3, rows, columns].
+Resize = Callable[[PillowImage, int, int, NDArray[np.uint8]], None]
 
 
 def cut_crops(
@@ -28,8 +30,7 @@ def cut_crops(
     resize = _resize_fast if fast else _resize
     size, cols, rows = layout.crop_size, layout.cols, layout.rows
     crops = np.empty((1 + cols * rows, 3, size, size), np.uint8)
-    source = pad_to_square(image, image_mean) if layout.fit == "pad" else image
-    resize(source, size, size, crops[0])
+    _fit(image, layout.fit, size=size, mean=image_mean, resize=resize, planes=crops[0])
     if cols:
         width, height = layout.resized_width, layout.resized_height
         canvas = np.zeros((3, rows * size, cols * size), np.uint8)  # black
@@ -40,12 +41,12 @@ def cut_crops(
     return torch.from_numpy(crops)
 
 
-def squash_frames(frames: Iterable[PillowImage], layout: VideoLayout) -> Tensor:
-    """Resize every RGB frame to one crop, whatever its shape: uint8 [N, 3, H, W]."""
+def cut_frames(frames: Iterable[PillowImage], layout: VideoLayout, *, image_mean: Triple) -> Tensor:
+    """Turn every RGB frame into one crop, as the layout says: uint8 [N, 3, H, W]."""
     size = layout.crop_size
     crops = np.empty((layout.num_frames, 3, size, size), np.uint8)
     for crop, frame in zip(crops, frames, strict=True):
-        _write(frame.resize((size, size), BICUBIC), crop)
+        _fit(frame, layout.fit, size=size, mean=image_mean, resize=_resize, planes=crop)
     return torch.from_numpy(crops)
 
 
@@ -81,6 +82,31 @@ def _write(image: PillowImage, planes: NDArray[np.uint8]) -> None:
     """Copy an RGB image into its planes [3, H, W]."""
     for plane, band in zip(planes, image.split(), strict=True):
         plane[:] = np.asarray(band)
+
+
+def _fit(
+    image: PillowImage,
+    fit: Fit,
+    *,
+    size: int,
+    mean: Triple,
+    resize: Resize,
+    planes: NDArray[np.uint8],
+) -> None:
+    """Turn an image into the `planes` [3, size, size] of one crop."""
+    if fit == "crop":
+        _write(_centre(image, size), planes)
+    else:
+        source = pad_to_square(image, mean) if fit == "pad" else image
+        resize(source, size, size, planes)
+
+
+def _centre(image: PillowImage, size: int) -> PillowImage:
+    """Scale the short edge to `size`, then cut out the middle, as CLIP's own processor does."""
+    short = min(image.size)
+    width, height = int(size * image.width / short), int(size * image.height / short)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.resize((width, height), BICUBIC).crop((left, top, left + size, top + size))
 
 
 def pad_to_square(image: PillowImage, mean: Triple) -> PillowImage:

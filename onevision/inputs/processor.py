@@ -21,8 +21,9 @@ from onevision.batch import ModelInputs, stack
 from onevision.config import InputConfig, Template
 from onevision.conversation import Conversation, Image, Usage, Video
 from onevision.inputs.chat import IGNORE, LabelRule, Piece, Slot, render
-from onevision.inputs.image import cut_crops, normalise, squash_frames
+from onevision.inputs.image import cut_crops, cut_frames, normalise
 from onevision.inputs.media import image_size, open_image
+from onevision.inputs.templates import check_served
 from onevision.inputs.tokenizer import END_OF_TEXT, Tokenizer
 from onevision.inputs.video import FrameChoice, choose_frames
 
@@ -66,12 +67,16 @@ class Example:
 
 
 class Processor:
-    """Turns conversations into ModelInputs by the rules of one checkpoint."""
+    """Turns conversations into ModelInputs by the rules of one checkpoint.
+
+    Raises CheckpointError where the tokenizer cannot serve the template.
+    """
 
     def __init__(
         self, config: InputConfig, tokenizer: Tokenizer, *, fast_images: bool = False
     ) -> None:
         """Follow `config`; `fast_images` resizes pictures faster, with other rounding."""
+        check_served(config.template, tokenizer)
         self.config, self.tokenizer, self.fast_images = config, tokenizer, fast_images
 
     def __call__(self, conversation: Conversation) -> ModelInputs:
@@ -138,8 +143,9 @@ class Processor:
         """Return the rule for each `detail`: images count over all turns, videos do not."""
         kinds = Counter(type(media) for media in conversation.media)
         single, several = self.config.image, self.config.multi_image
+        fit = single.fit if isinstance(single, SingleCrop) else "squash"
         low = SingleCrop(
-            crop_size=single.crop_size, patch_size=single.patch_size, fit="squash", newline=False
+            crop_size=single.crop_size, patch_size=single.patch_size, fit=fit, newline=False
         )
         return {"auto": single if kinds[Image] <= 1 else several, "high": single, "low": low}
 
@@ -167,7 +173,7 @@ class Processor:
     def _crops_of(self, view: View) -> Tensor:
         if isinstance(view.source, FrameChoice):
             assert isinstance(view.layout, VideoLayout)
-            return squash_frames(view.source.frames(), view.layout)
+            return cut_frames(view.source.frames(), view.layout, image_mean=self.config.image_mean)
         assert isinstance(view.layout, CropLayout)
         picture = open_image(view.source.source)
         return cut_crops(

@@ -1,8 +1,11 @@
 """Text <-> ids. Text encodes without added tokens, so it can never become a control token."""
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Encoding
 from tokenizers import Tokenizer as HFTokenizer
@@ -17,7 +20,11 @@ RECURRING_CHARACTERS, RECURRING_TEXTS = 40, 1024
 
 
 class Tokenizer:
-    """A tokenizer.json, read twice: whole for decoding, without its added tokens for encoding."""
+    """A tokenizer.json, read thrice: whole for decoding, without its added tokens for encoding.
+
+    The third encodes what goes on after a control token: to that, LLaMA's newer tokenizers put no
+    space in front ("legacy": false), its older ones do.
+    """
 
     def __init__(self, definition: str, *, name: str = "tokenizer.json") -> None:
         """Read the text of a tokenizer.json. Raises CheckpointError if it is none."""
@@ -27,13 +34,16 @@ class Tokenizer:
             values = json.loads(definition)
             added = values.pop("added_tokens", [])
             self._added = {token["content"]: token["id"] for token in added}
-            self._plain = HFTokenizer.from_str(json.dumps(values | {"added_tokens": []}))
+            plain = _without(values, frozenset(self._added))
+            self._plain = HFTokenizer.from_str(json.dumps(plain))
+            self._going_on = HFTokenizer.from_str(json.dumps(_without_first_space(plain)))
         except Exception as error:  # tokenizers raises bare Exception
             raise CheckpointError(f"{name}: not a tokenizer definition ({error})") from error
-        self._recurring: dict[str, Encoding] = {}
-        # The whole text is seen: no length limit, padding or template of the file applies.
-        self._plain.no_truncation()
-        self._plain.no_padding()
+        self._recurring: dict[tuple[str, bool], Encoding] = {}
+        # The whole text is seen: no length limit or padding of the file applies.
+        for tokenizer in (self._whole, self._plain, self._going_on):
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
 
     @classmethod
     def from_directory(cls, directory: Path) -> "Tokenizer":
@@ -67,25 +77,36 @@ class Tokenizer:
         return dict(self._added)
 
     @cached_property
-    def newline_id(self) -> int | None:
-        """The id of a line break, where it is a token of its own."""
-        ids = self.encode("\n").ids
-        return ids[0] if len(ids) == 1 else None
+    def opening(self) -> tuple[int, ...]:
+        """The ids that stand before every text, by the file's own template: `<s>`, or nothing."""
+        encoding = self._whole.encode("a")
+        marks = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
+        return tuple(token_id for token_id, _ in takewhile(lambda mark: mark[1], marks))
 
-    def encode(self, text: str) -> Encoding:
-        """Encode text, with character offsets; what spells a control token stays text."""
+    def lone_ids(self, text: str) -> frozenset[int]:
+        """Return the id of `text` where it is one token, and nothing where it is not."""
+        ids = self.encode(text, continues=True).ids
+        return frozenset(ids) if len(ids) == 1 else frozenset()
+
+    def encode(self, text: str, *, continues: bool = False) -> Encoding:
+        """Encode text, with character offsets; what spells a control token stays text.
+
+        `continues` where a control token stands before it.
+        """
         if len(text) > RECURRING_CHARACTERS:
-            return self._encode(text)
-        if text not in self._recurring:
+            return self._encode(text, continues=continues)
+        key = text, continues
+        if key not in self._recurring:
             if len(self._recurring) == RECURRING_TEXTS:
                 self._recurring.clear()
-            self._recurring[text] = self._encode(text)
-        return self._recurring[text]
+            self._recurring[key] = self._encode(text, continues=continues)
+        return self._recurring[key]
 
-    def _encode(self, text: str) -> Encoding:
+    def _encode(self, text: str, *, continues: bool) -> Encoding:
         # Lone surrogates, which come from damaged input, cannot be UTF-8.
         text = text.encode("utf-8", errors="replace").decode("utf-8")
-        return self._plain.encode(text, add_special_tokens=False)
+        tokenizer = self._going_on if continues else self._plain
+        return tokenizer.encode(text, add_special_tokens=False)
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of `ids`, control tokens left out."""
@@ -110,3 +131,36 @@ class TextStream:
     def push(self, token_id: int) -> str:
         """Take one more id; return the characters it completes, possibly none."""
         return self._stream.step(self._tokenizer, token_id) or ""
+
+
+def _without(values: Mapping[str, Any], controls: frozenset[str]) -> dict[str, Any]:
+    """Return a tokenizer.json (hence Any) that cannot make a control token of text.
+
+    Of a model whose own vocabulary holds them, as LLaMA's does, merges that would spell one go.
+    """
+    plain = dict(values) | {"added_tokens": []}
+    model = dict(values.get("model", {}))
+    if model.get("type") == "BPE" and controls & model["vocab"].keys():
+        kept = controls - {model.get("unk_token")}
+        model["vocab"] = {t: i for t, i in model["vocab"].items() if t not in kept}
+        model["merges"] = [merge for merge in model["merges"] if not _spells(merge, controls)]
+    return plain | {"model": model}
+
+
+def _spells(merge: str | list[str], controls: frozenset[str]) -> bool:
+    parts = merge.split(" ") if isinstance(merge, str) else merge
+    return not controls.isdisjoint((*parts, "".join(parts)))
+
+
+def _without_first_space(values: Any) -> Any:  # Any: a tokenizer.json or a part of it
+    """Return it with Metaspace's "first" turned into "never", wherever it stands."""
+    if isinstance(values, list):
+        return [_without_first_space(value) for value in values]
+    if not isinstance(values, dict):
+        return values
+    if values.get("type") == "Metaspace" and values.get("prepend_scheme") == "first":
+        return values | {"prepend_scheme": "never"}
+    return {
+        key: value if key == "model" else _without_first_space(value)
+        for key, value in values.items()
+    }

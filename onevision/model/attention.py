@@ -50,31 +50,83 @@ def attend(
     )
 
 
-def attend_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend_last(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -> Tensor:
     """Attend causally with the last positions `q` [Q, S, K] of `k`, `v` [G, T, K] -> [Q, S, K].
 
-    For inference: the queries are the last S of T positions, and Q is a multiple of G.
+    For inference: the queries are the last S of T positions, Q is a multiple of G, and a query sees
+    no more than `window` positions back, itself included.
     """
     (_, length, _), total = q.shape, k.shape[1]
     if q.device.type != "cpu":
-        mask = causal_lower_right(length, total) if length > 1 else None
-        heads = (x[None] for x in (q, k, v))
-        return F.scaled_dot_product_attention(*heads, attn_mask=mask, enable_gqa=True)[0]  # type: ignore
+        return _attend_last_fused(q, k, v, window=window)
     out = torch.empty_like(q)
     by_group = out.unflatten(0, (len(k), -1))  # [G, Q/G, S, K], a view
     q = (q * q.shape[-1] ** -0.5).unflatten(0, (len(k), -1))
     for begin in range(0, length, LAST_QUERIES):
         end = min(begin + LAST_QUERIES, length)
         first, seen = total - length + begin, total - length + end
+        keys = slice(max(0, first + 1 - (window or total)), seen)
+        unseen = _unseen_last(first, keys, window=window, dtype=q.dtype)
         # Group by group: a batched product would copy keys that lie in a longer buffer.
         for group in range(len(k)):
-            scores = q[group, :, begin:end].flatten(0, 1) @ k[group, :seen].T  # [Q/G * s, T]
-            if end - begin > 1:  # only the last keys are unseen by some
-                own = scores.unflatten(0, (-1, end - begin))[..., first:]
-                own += torch.full(own.shape[-2:], -torch.inf, dtype=q.dtype).triu(1)
-            mixed = scores.softmax(-1) @ v[group, :seen]
+            scores = q[group, :, begin:end].flatten(0, 1) @ k[group, keys].T  # [Q/G * s, T]
+            if unseen is not None:
+                scores.unflatten(0, (-1, end - begin))[..., -unseen.shape[1] :] += unseen
+            mixed = scores.softmax(-1) @ v[group, keys]
             by_group[group, :, begin:end] = mixed.unflatten(0, (-1, end - begin))
     return out
+
+
+def _unseen_last(
+    first: int, keys: slice, *, window: int | None, dtype: torch.dtype
+) -> Tensor | None:
+    """Return minus infinity [s, t] where queries from `first` do not see the last t of `keys`.
+
+    None where the only query sees them all.
+    """
+    if keys.stop - first == 1:
+        return None
+    if keys.start == 0 and (window is None or keys.stop <= window):  # the queries' own keys only
+        shape = (keys.stop - first, keys.stop - first)
+        return torch.full(shape, -torch.inf, dtype=dtype).triu(1)
+    places = torch.arange(keys.start, keys.stop)
+    back = torch.arange(first, keys.stop)[:, None] - places
+    return _unseen((back >= 0) & (back < (window or keys.stop)), dtype)
+
+
+def _attend_last_fused(q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
+    length, total = q.shape[1], k.shape[1]
+    mask = causal_lower_right(length, total) if length > 1 else None
+    if window is not None and total > window:
+        back = torch.arange(total - length, total, device=q.device)[:, None]
+        back = back - torch.arange(total, device=q.device)
+        mask = (back >= 0) & (back < window)
+    heads = (x[None] for x in (q, k, v))
+    return F.scaled_dot_product_attention(*heads, attn_mask=mask, enable_gqa=True)[0]  # type: ignore
+
+
+def within_window(
+    window: int | None, mask: Tensor | Blocks | None, position_ids: Tensor
+) -> Tensor | Blocks | None:
+    """Let every query see no more than `window` positions back, itself included; None: all.
+
+    `position_ids` [B, S] are the queries' and the keys'. Returns `mask` as it came where nothing
+    is out of reach.
+    """
+    if window is None or int(position_ids.max()) < window:
+        return mask
+    if isinstance(mask, Blocks):
+        rows = position_ids[0].split(mask.lengths)
+        masks = (_near(window, m, p, p) for m, p in zip(mask.masks, rows, strict=True))
+        return Blocks(lengths=mask.lengths, masks=tuple(masks))
+    own = None if mask is None else mask[:, 0]
+    return _near(window, own, position_ids, position_ids)[:, None]
+
+
+def _near(window: int, mask: Tensor | None, queries: Tensor, keys: Tensor) -> Tensor:
+    """Return which of `keys` [..., T] are seen from `queries` [..., S]: [..., S, T]."""
+    back = queries[..., :, None] - keys[..., None, :]
+    return (back < window) & ((back >= 0) if mask is None else mask)
 
 
 def _attend_plainly(

@@ -1,4 +1,7 @@
-"""Language model (Qwen2): embeddings [B, S, D] -> hidden states [B, S, D], logits on request."""
+"""Language model: embeddings [B, S, D] -> hidden states [B, S, D], logits on request.
+
+Qwen, LLaMA and Mistral are one architecture with other numbers.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 
 from onevision.batch import Blocks
 from onevision.config import LanguageConfig
-from onevision.model.attention import attend
+from onevision.model.attention import attend, within_window
 from onevision.model.fuse import Joined
 
 
@@ -32,7 +35,8 @@ class Decoder(nn.Module):
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
-        self.rope_theta, self.head_size = config.rope_theta, config.head_size
+        self.rope_theta, self.rope_factor = config.rope_theta, config.rope_factor
+        self.head_size, self.window = config.head_size, config.sliding_window
 
     def forward(
         self,
@@ -48,7 +52,15 @@ class Decoder(nn.Module):
         With a `cache`, the row continues what it holds, and the cache alone says what is seen.
         Padding to the right needs no mask.
         """
-        rotation = rotary(position_ids, self.head_size, theta=self.rope_theta, dtype=x.dtype)
+        if cache is None:
+            mask = within_window(self.window, mask, position_ids)
+        rotation = rotary(
+            position_ids,
+            self.head_size,
+            theta=self.rope_theta,
+            factor=self.rope_factor,
+            dtype=x.dtype,
+        )
         for block in self.blocks:
             x = block(x, rotation, mask=mask, cache=cache)
         return self.norm(x)
@@ -78,15 +90,15 @@ class DecoderBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention: Q query heads share G key/value heads; q, k, v have biases."""
+    """Grouped-query attention: Q query heads share G key/value heads; q, k, v may have biases."""
 
     def __init__(self, config: LanguageConfig, index: int) -> None:
         super().__init__()
         self.index, self.head_size = index, config.head_size
         width, kv_width = config.hidden_size, config.num_kv_heads * config.head_size
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, kv_width)
-        self.value = nn.Linear(width, kv_width)
+        self.query = nn.Linear(width, width, bias=config.attention_bias)
+        self.key = nn.Linear(width, kv_width, bias=config.attention_bias)
+        self.value = nn.Linear(width, kv_width, bias=config.attention_bias)
         self.output = nn.Linear(width, width, bias=False)
         # In inference: query, key and value in one product; see fuse.py.
         self.joined: Joined | None = None
@@ -150,11 +162,12 @@ class RMSNorm(nn.Module):
 
 
 def rotary(
-    position_ids: Tensor, head_size: int, *, theta: float, dtype: torch.dtype
+    position_ids: Tensor, head_size: int, *, theta: float, factor: float = 1.0, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Return the cosine and sine [B, 1, S, K] of every position, computed in fp32."""
+    """Return the cosine and sine [B, 1, S, K] of every position / `factor`, computed in fp32."""
     steps = torch.arange(0, head_size, 2, device=position_ids.device).float()
-    angles = position_ids[..., None].float() * theta ** (-steps / head_size)  # [B, S, K/2]
+    speeds = theta ** (-steps / head_size) / factor
+    angles = position_ids[..., None].float() * speeds  # [B, S, K/2]
     angles = torch.cat([angles, angles], dim=-1)[:, None]
     return angles.cos().to(dtype), angles.sin().to(dtype)
 

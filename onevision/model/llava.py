@@ -1,5 +1,7 @@
 """The whole model, in four steps a caller may take one by one: encode, place, run, head."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from onevision.config import ModelConfig
 from onevision.model.decoder import Cache, Decoder
 from onevision.model.projector import Projector
 from onevision.model.vision import VisionEncoder
-from onevision.model.visual_tokens import arrange
+from onevision.model.visual_tokens import arrange, pool_first
 
 
 class LlavaNetwork(nn.Module):
@@ -49,9 +51,17 @@ class LlavaNetwork(nn.Module):
         if not layouts:  # text alone takes no pass through the vision encoder
             weight = self.language_model.embedding.weight
             return weight.new_zeros(0, weight.shape[1])
-        chunks = pixel_values.split(crops_at_once or len(pixel_values))
-        patches = torch.cat([self.projector(self.vision_encoder(chunk)) for chunk in chunks])
-        return arrange(patches, layouts, self.image_newline)  # patches: [N, P, D]
+        size = crops_at_once or len(pixel_values)
+        owners = [layout for layout in layouts for _ in range(layout.num_crops)]  # of every crop
+        patches = [
+            self.patches(pixel_values[first : first + size], owners[first : first + size])
+            for first in range(0, len(owners), size)
+        ]
+        return arrange(torch.cat(patches), layouts, self.image_newline)  # [N, P, D] -> [V, D]
+
+    def patches(self, pixel_values: Tensor, owners: Sequence[Layout]) -> Tensor:
+        """Turn crops [N, 3, H, W] of the media `owners` into projected patches [N, P, D]."""
+        return self.projector(pool_first(self.vision_encoder(pixel_values), owners))
 
     def place(self, input_ids: Tensor, visual_mask: Tensor, visual_tokens: Tensor) -> Tensor:
         """Embed ids [B, S] and put visual tokens [V, D] where the mask is True -> [B, S, D]."""

@@ -1,37 +1,90 @@
-"""Vision encoder (SigLIP): crops [N, 3, H, W] -> patch features [N, P, C]."""
+"""Vision encoder (SigLIP, CLIP): crops [N, 3, H, W] -> patch features [N, P, C]."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import islice
+from types import MappingProxyType
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onevision.config import VisionConfig
+from onevision.config import Activation, VisionConfig
 from onevision.model.attention import attend
 
 
-class VisionEncoder(nn.Module):
-    """A ViT without class token, pooling head or final norm; attention is over one crop.
+def quick_gelu(x: Tensor) -> Tensor:
+    """Return x * sigmoid(1.702 x), CLIP's approximation of GELU."""
+    return x * torch.sigmoid(1.702 * x)
 
-    Features are the output of the last block. FIDELITY: checkpoints also hold a final layer norm,
-    which no released model applies; `post_norm` keeps it so that nothing is lost in conversion.
+
+ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {
+        "gelu_tanh": partial(F.gelu, approximate="tanh"),
+        "quick_gelu": quick_gelu,
+        "gelu": F.gelu,
+    }
+)
+
+
+class VisionEncoder(nn.Module):
+    """A ViT without pooling head or final norm; attention is over one crop.
+
+    Features are the patches' output of the last block that runs. FIDELITY: checkpoints also hold a
+    final layer norm and, of CLIP, one more block, which no released model applies; `post_norm` and
+    the spare `blocks` keep them so that nothing is lost in conversion.
     """
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         width = config.hidden_size
         self.crop_size = config.image_size
-        self.patch_embedding = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size)
-        self.position_embedding = nn.Embedding(config.num_patches, width)
-        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.num_layers))
+        self.num_layers, self.first_patch = config.num_layers, int(config.class_token)
+        num_blocks = config.num_layers + config.num_spare_layers
+        self.patch_embedding = nn.Conv2d(
+            3, width, config.patch_size, stride=config.patch_size, bias=not config.class_token
+        )
+        self.position_embedding = nn.Embedding(self.first_patch + config.num_patches, width)
+        self.begin = ClassToken(config) if config.class_token else Positions()
+        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(num_blocks))
         self.post_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.post_norm.requires_grad_(False)
+        for unused in self.unused():
+            unused.requires_grad_(False)
+
+    def unused(self) -> list[nn.Module]:
+        """Return the modules that are carried and never applied."""
+        return [self.post_norm, *self.blocks[self.num_layers :]]
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encode `pixel_values` [N, 3, H, W], normalised as the checkpoint asks -> [N, P, C]."""
         x = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         x = x.flatten(2).transpose(1, 2)  # [N, C, H/p, W/p] -> [N, P, C], row by row
-        x = x + self.position_embedding.weight
-        for block in self.blocks:
+        x = self.begin(x, self.position_embedding.weight)
+        for block in islice(self.blocks, self.num_layers):
             x = block(x)
-        return x
+        return x[:, self.first_patch :]
+
+
+class Positions(nn.Module):
+    """SigLIP's beginning: every patch learns where it is."""
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Add `positions` [P, C] to `x` [N, P, C]."""
+        return x + positions
+
+
+class ClassToken(nn.Module):
+    """CLIP's beginning: a learned token before the patches, then positions, then a norm."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(config.hidden_size) * config.hidden_size**-0.5)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Turn `x` [N, P, C] and `positions` [1 + P, C] into [N, 1 + P, C]."""
+        token = self.token.to(x.dtype).expand(len(x), 1, -1)
+        return self.norm(torch.cat([token, x], dim=1) + positions)
 
 
 class VisionBlock(nn.Module):
@@ -43,7 +96,9 @@ class VisionBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(width, eps=eps)
         self.attention = VisionAttention(width, num_heads=config.num_heads)
         self.mlp_norm = nn.LayerNorm(width, eps=eps)
-        self.mlp = VisionMLP(width, hidden=config.intermediate_size)
+        self.mlp = VisionMLP(
+            width, hidden=config.intermediate_size, activation=ACTIVATIONS[config.activation]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [N, P, C] -> [N, P, C]."""
@@ -72,13 +127,14 @@ class VisionAttention(nn.Module):
 
 
 class VisionMLP(nn.Module):
-    """Linear, GELU (tanh form), linear."""
+    """Linear, a kind of GELU, linear."""
 
-    def __init__(self, width: int, *, hidden: int) -> None:
+    def __init__(self, width: int, *, hidden: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
+        self.activation = activation
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [N, P, C] -> [N, P, C]."""
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(self.activation(self.up(x)))

@@ -1,16 +1,22 @@
 """Visual tokens: projected patches [N, P, D] + layouts -> what the language model reads [V, D].
 
 Merging happens after the projector, in language space and in the model's dtype, as the released
-weights were trained. Every number comes from the layout; nothing is decided here.
+weights were trained; only `pool_first` comes before it. Every number comes from the layout; nothing
+is decided here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from onevision.anyres import CropLayout, Layout, VideoLayout
+
+POOLS: Mapping[str, Callable[[Tensor, int], Tensor]] = MappingProxyType(
+    {"average": F.avg_pool2d, "max": F.max_pool2d}
+)
 
 
 def arrange(patches: Tensor, layouts: Sequence[Layout], newline: Tensor | None) -> Tensor:
@@ -22,6 +28,27 @@ def arrange(patches: Tensor, layouts: Sequence[Layout], newline: Tensor | None) 
         return patches.flatten(0, 1)  # [0, D]
     pieces = patches.split([layout.num_crops for layout in layouts])
     return torch.cat([_merge(p, la, newline) for p, la in zip(pieces, layouts, strict=True)])
+
+
+def pool_first(features: Tensor, layouts: Sequence[Layout]) -> Tensor:
+    """Pool what is pooled before the projector; `features` [N, P, C] keep their number.
+
+    `layouts` has that of every crop. Each patch takes the value of its square of two by two;
+    pooling these again, after a projector that treats patches alike, changes nothing.
+    """
+    if not any(isinstance(layout, VideoLayout) and layout.pool_first for layout in layouts):
+        return features
+    return torch.stack([_level(crop, la) for crop, la in zip(features, layouts, strict=True)])
+
+
+def _level(crop: Tensor, layout: Layout) -> Tensor:
+    if not (isinstance(layout, VideoLayout) and layout.pool_first):
+        return crop
+    frame = crop.unflatten(0, (layout.side, layout.side)).clone()  # [side, side, C]
+    pooled = _pool(frame[None], POOLS[layout.pool])[0]
+    whole = 2 * layout.pooled_side  # an odd side's last row and column are never pooled
+    frame[:whole, :whole] = pooled.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)
+    return frame.flatten(0, 1)
 
 
 def _merge(patches: Tensor, layout: Layout, newline: Tensor | None) -> Tensor:
@@ -38,12 +65,16 @@ def merge_image(patches: Tensor, layout: CropLayout, newline: Tensor | None) -> 
     base = patches[0]  # [P, D]
     if layout.cols == 0:
         return torch.cat([base, newline[None]]) if layout.newline and newline is not None else base
+    if layout.merge == "flat":
+        return patches.flatten(0, 1)
     side, width = layout.side, patches.shape[-1]
     mosaic = patches[1:].view(layout.rows, layout.cols, side, side, width)
     mosaic = mosaic.transpose(1, 2).reshape(layout.rows * side, layout.cols * side, width)
     mosaic = mosaic.narrow(0, layout.first_row, layout.kept_rows)
     mosaic = mosaic.narrow(1, layout.first_col, layout.kept_cols)  # [kept_rows, kept_cols, D]
-    if layout.shrunk:
+    if layout.merge == "spatial_maxpool2x2":
+        mosaic = _pool(mosaic[None], F.max_pool2d)[0]
+    elif layout.shrunk:
         mosaic = _resize(mosaic[None], rows=layout.out_rows, cols=layout.out_cols)[0]
     if layout.newline and newline is not None:
         mosaic = _end_rows(mosaic, newline)
@@ -56,8 +87,7 @@ def merge_video(patches: Tensor, layout: VideoLayout, newline: Tensor | None) ->
     if layout.pool == "bilinear":
         frames = _resize(frames, rows=layout.pooled_side, cols=layout.pooled_side)
     else:
-        pool = F.avg_pool2d if layout.pool == "average" else F.max_pool2d
-        frames = pool(frames.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+        frames = _pool(frames, POOLS[layout.pool])
     if layout.newline == "no_token" or newline is None:
         return frames.flatten(0, 2)
     if layout.newline == "grid":
@@ -70,6 +100,11 @@ def merge_video(patches: Tensor, layout: VideoLayout, newline: Tensor | None) ->
 def _end_rows(x: Tensor, newline: Tensor) -> Tensor:
     """Append `newline` [D] to every row of `x` [..., cols, D] -> [..., cols + 1, D]."""
     return torch.cat([x, newline.expand(*x.shape[:-2], 1, -1)], dim=-2)
+
+
+def _pool(x: Tensor, pool: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Pool maps `x` [F, H, W, D] by two -> [F, H // 2, W // 2, D]."""
+    return pool(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
 def _resize(x: Tensor, *, rows: int, cols: int) -> Tensor:

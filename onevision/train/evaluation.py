@@ -22,7 +22,8 @@ from onevision.eval.runner import run_heldout
 from onevision.generate.answer import Model
 from onevision.generate.sampling import Sampling
 from onevision.inputs.processor import Processor
-from onevision.inputs.tokenizer import IM_END, Tokenizer
+from onevision.inputs.templates import end_ids
+from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
 from onevision.train.adapt import gathered
 from onevision.train.display import Line
@@ -81,7 +82,7 @@ class Examiner:
             network=network,
             processor=Processor(self.config.inputs, self.tokenizer),
             config=self.config,
-            sampling=Sampling(end_ids=(self.tokenizer.id_of(IM_END),)),
+            sampling=Sampling(end_ids=end_ids(self.config.inputs.template, self.tokenizer)),
         )
         with undisturbed(network):
             for scenario in SCENARIOS:

@@ -16,7 +16,8 @@ from pathlib import Path
 from onevision.checkpoint.save import save
 from onevision.config import ModelConfig
 from onevision.errors import OneVisionError
-from onevision.inputs.tokenizer import IM_END, Tokenizer
+from onevision.inputs.templates import end_ids
+from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
 from onevision.train.adapt import write_adapter
 from onevision.train.card import ModelFacts, Score, Source, Spent, Start, model_card
@@ -62,7 +63,8 @@ def write_result(network: LlavaNetwork, ending: Ending) -> Path:
             base_model=str(ending.starts.previous[0]),
         )
         merge(network)
-    end = json.dumps({"eos_token_id": ending.tokenizer.id_of(IM_END)})
+    ends = end_ids(ending.settings.target.inputs.template, ending.tokenizer)
+    end = json.dumps({"eos_token_id": list(ends)})
     companions = {"generation_config.json": end}
     save(network, ending.config, ending.tokenizer, checkpoint, companions=companions)
     _attempt(lambda: _write_card(network, ending), ending, what="the model card")

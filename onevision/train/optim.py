@@ -15,8 +15,8 @@ def part_parameters(network: LlavaNetwork) -> dict[str, list[nn.Parameter]]:
     parts = {name: list(network.get_submodule(name).parameters()) for name in PARTS}
     if network.image_newline is not None:
         parts["language_model"].append(network.image_newline)
-    # FIDELITY: the unused final norm of the vision encoder never trains.
-    unused = {id(p) for p in network.vision_encoder.post_norm.parameters()}
+    # FIDELITY: the final norm of the vision encoder, and CLIP's last block, never train.
+    unused = {id(p) for module in network.vision_encoder.unused() for p in module.parameters()}
     parts["vision_encoder"] = [p for p in parts["vision_encoder"] if id(p) not in unused]
     return parts
 

@@ -12,12 +12,10 @@ from types import MappingProxyType
 from onevision.anyres import AnyRes, ImageRule, SingleCrop
 from onevision.config import LanguageConfig, ModelConfig
 from onevision.errors import ConfigError
+from onevision.known_models import FIVE_CROP_GRIDS
 from onevision.train.recipes import Stage
 
 Curriculum = Mapping[str, Stage]
-
-# As (columns, rows). With the base crop, 2 x 2 makes five.
-FIVE_CROP_GRIDS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 
 
 def _curriculum(*stages: Stage) -> Curriculum:
@@ -130,7 +128,6 @@ TINY = _curriculum(
 # LLaVA-NeXT). Its pictures and templates are the model's own.
 LLAVA_V1_ALIGN = replace(
     ALIGN,
-    resolution="target",
     mixture="llava_v1_align.yaml",
     global_batch=128,
     max_tokens=2048,
@@ -142,10 +139,15 @@ LLAVA_V1_INSTRUCT = replace(
     starts_from=("align",),
     trainable=("projector", "language_model"),
     template=None,
+    resolution="target",
     mixture="llava_v1_instruct.yaml",
     epochs=3,
     global_batch=32,
     learning_rate=2e-5,
+)
+# Science questions are learned in place of instructions; half of them have no picture.
+LLAVA_V1_SCIENCE = replace(
+    LLAVA_V1_INSTRUCT, name="science_qa", mixture="llava_v1_science_qa.yaml", epochs=12
 )
 LLAVA_1_5_ALIGN = replace(
     LLAVA_V1_ALIGN, mixture="llava_1.5_align.yaml", global_batch=256, learning_rate=1e-3
@@ -153,12 +155,10 @@ LLAVA_1_5_ALIGN = replace(
 LLAVA_1_5_INSTRUCT = replace(
     LLAVA_V1_INSTRUCT, mixture="llava_1.5_instruct.yaml", epochs=1, global_batch=128
 )
-LLAVA_NEXT_ALIGN = replace(LLAVA_1_5_ALIGN, resolution="one_crop")
-# Its 760K rows are no file of mixtures/: a run names them.
 LLAVA_NEXT_INSTRUCT = replace(
     LLAVA_1_5_INSTRUCT,
     trainable=KNOWLEDGE.trainable,
-    mixture=None,
+    mixture="llava_next_instruct.yaml",
     max_tokens=4096,
     learning_rate=1e-5,
     vision_learning_rate=2e-6,
@@ -176,15 +176,28 @@ DPO = Stage(
     warmup=0.1,
 )
 
+LLAVA_V1 = _curriculum(LLAVA_V1_ALIGN, LLAVA_V1_INSTRUCT, LLAVA_V1_SCIENCE)
+# In high definition too: the model's own grids make the difference.
+LLAVA_1_5 = _curriculum(LLAVA_1_5_ALIGN, LLAVA_1_5_INSTRUCT)
+LLAVA_NEXT = _curriculum(LLAVA_1_5_ALIGN, LLAVA_NEXT_INSTRUCT)
+LLAVA_NEXT_QWEN = _curriculum(LLAVA_1_5_ALIGN, replace(LLAVA_NEXT_INSTRUCT, max_tokens=32768))
+
 CURRICULA: Mapping[str, Curriculum] = MappingProxyType(
     {
         "tiny": TINY,
         "0.5b": PUBLISHED,
         "7b": PUBLISHED,
         "72b": PUBLISHED_72B,
-        "llava_v1": _curriculum(LLAVA_V1_ALIGN, LLAVA_V1_INSTRUCT),
-        "llava_1.5": _curriculum(LLAVA_1_5_ALIGN, LLAVA_1_5_INSTRUCT),
-        "llava_next": _curriculum(LLAVA_NEXT_ALIGN, LLAVA_NEXT_INSTRUCT),
+        "llava-v1-7b": LLAVA_V1,
+        "llava-1.5-7b": LLAVA_1_5,
+        "llava-1.5-13b": LLAVA_1_5,
+        "llava-1.5-hd-13b": LLAVA_1_5,
+        "llava-next-vicuna-7b": LLAVA_NEXT,
+        "llava-next-vicuna-13b": LLAVA_NEXT,
+        "llava-next-mistral-7b": LLAVA_NEXT,
+        "llava-next-llama3-8b": LLAVA_NEXT,
+        "llava-next-34b": LLAVA_NEXT,
+        "llava-next-qwen1.5-72b": LLAVA_NEXT_QWEN,
     }
 )
 STAGES = CURRICULA["tiny"]
@@ -205,12 +218,12 @@ def stage_named(name: str, size: str = "tiny") -> Stage:
 def stage_config(stage: Stage, target: ModelConfig) -> ModelConfig:
     """Return the architecture that trains in `stage`, on the way to `target`.
 
-    Where a picture is one squashed crop there is no `image_newline`, after videos neither. The
+    Where a picture is one plain crop there is no `image_newline`, after videos neither. The
     vision stage reads captions off a small decoder that is thrown away.
     """
     inputs = replace(
         target.inputs,
-        image=_image_rule(stage, target.inputs.image),
+        image=_image_rule(stage, target),
         template=stage.template or target.inputs.template,
     )
     if stage.resolution == "one_crop":
@@ -226,11 +239,17 @@ def stage_config(stage: Stage, target: ModelConfig) -> ModelConfig:
     return config
 
 
-def _image_rule(stage: Stage, target: ImageRule) -> ImageRule:
-    """Return the ladder's step: one crop, up to five, or as many as the target's rule allows."""
+def _image_rule(stage: Stage, config: ModelConfig) -> ImageRule:
+    """Return the ladder's step: one crop, up to five, or as many as the target's rule allows.
+
+    FIDELITY: the reference's first stages take a picture as the tower's own processor does, which
+    squashes for SigLIP and cuts out the middle for CLIP.
+    """
+    target = config.inputs.image
     size, patch = target.crop_size, target.patch_size
     if stage.resolution == "one_crop":
-        return SingleCrop(crop_size=size, patch_size=patch, fit="squash", newline=False)
+        fit = "crop" if config.vision.class_token else "squash"
+        return SingleCrop(crop_size=size, patch_size=patch, fit=fit, newline=False)
     if stage.resolution == "five_crops":
         return AnyRes(crop_size=size, patch_size=patch, max_crops=None, grids=FIVE_CROP_GRIDS)
     return target

@@ -3,11 +3,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image as PIL
+from safetensors.torch import load_file
 
 from onevision.cli.chat import split_paths
 from onevision.cli.options import parse_size
 from onevision.errors import InputError
+from tests.checkpoint.test_family import without_tower
 from tests.cli.conftest import run
 
 
@@ -65,10 +68,32 @@ def test_convert_and_ask_again(image, tmp_path):
     assert run(*question, "--model", tmp_path / "hf").stdout == run(*question).stdout
 
 
+def test_parts_and_pickles_become_a_checkpoint(tmp_path):
+    checkpoint, clip = without_tower(tmp_path)
+    done = run("convert", checkpoint, tmp_path / "out", "--layout", "onevision")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "--vision-tower DIR" in done.stderr
+    tensors = load_file(checkpoint / "model.safetensors")
+    (checkpoint / "model.safetensors").unlink()
+    torch.save(tensors, checkpoint / "pytorch_model.bin")
+    done = run("unpickle", checkpoint, tmp_path / "safe")
+    assert f"{len(tensors)} tensors" in done.stdout
+    done = run(
+        "convert", tmp_path / "safe", tmp_path / "out", "--layout", "onevision",
+        "--vision-tower", clip, "--template", "llava_v0",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '"template": "llava_v0"' in (tmp_path / "out" / "config.json").read_text()
+
+
 def test_models():
     done = run("models")
     assert done.returncode == 0
-    for word in ("tiny", "0.5b", "8,765", "lmms-lab/llava-onevision-qwen2-7b-ov"):
+    for word in (
+        *("tiny", "0.5b", "8,765", "lmms-lab/llava-onevision-qwen2-7b-ov"),
+        *("llava-next-34b", "2,928", "Llama 2 Community", "llava-hf/llava-1.5-7b-hf"),
+    ):
         assert word in done.stdout
 
 
@@ -101,6 +126,11 @@ def test_chat_survives_a_bad_file(tmp_path):
         (("explain", "--size", "big"), "not WIDTHxHEIGHT"),
         (("explain", "--size", "0x5"), "0 x 5 pixels is empty"),
         (("convert", "tiny", "out", "--layout", "gguf"), "no layout 'gguf'"),
+        (
+            ("convert", "tiny", "out", "--layout", "onevision", "--template", "v9"),
+            "--template is 'v9'; expected one of plain, qwen_1_5",
+        ),
+        (("unpickle", "missing", "out"), "missing: no pickled weights"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(arguments, message, tmp_path):

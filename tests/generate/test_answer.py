@@ -6,6 +6,7 @@ import torch
 
 from onevision import Conversation, Image, Message, Text, Video, load
 from onevision.checkpoint.save import save
+from onevision.config import FORMAT_VERSION
 from onevision.errors import (
     CheckpointError,
     ContextLengthError,
@@ -152,4 +153,6 @@ def test_the_dtype_is_the_checkpoints_unless_asked_for(
     weight = load(tmp_path / "h").network.image_newline
     assert weight.dtype == torch.float32  # in place of float16, on CPU
     assert load(directory, dtype="bfloat16").network.image_newline.dtype == torch.bfloat16
-    assert json.loads((tmp_path / "h" / "config.json").read_text())["format_version"] == 1
+    assert (
+        json.loads((tmp_path / "h" / "config.json").read_text())["format_version"] == FORMAT_VERSION
+    )

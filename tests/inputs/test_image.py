@@ -6,7 +6,7 @@ import torch
 from PIL import Image as PIL
 
 from onevision.anyres import AnyRes, SingleCrop, VideoRule, plan, plan_video
-from onevision.inputs.image import cut_crops, normalise, squash_frames
+from onevision.inputs.image import cut_crops, cut_frames, normalise
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -80,7 +80,7 @@ def test_padding_has_the_mean_colour_and_is_centred():
 
 def test_frames_are_squashed():
     layout = plan_video(num_frames=1, rule=VideoRule())
-    (crop,) = squash_frames([PIL.new("RGB", (31, 400))], layout)
+    (crop,) = cut_frames([PIL.new("RGB", (31, 400))], layout, image_mean=(0.5, 0.5, 0.5))
     assert crop.shape == (3, 384, 384)
 
 
@@ -96,3 +96,22 @@ def test_fast_crops_differ_by_a_level(width, height):
     apart = (exact.int() - fast.int()).abs()
     assert apart.max() <= 2
     assert (apart > 1).float().mean() < 1e-4
+
+
+def test_clip_cuts_out_the_middle():
+    """A picture of 120 x 40: its middle third is white, the rest black."""
+    image = PIL.new("RGB", (120, 40))
+    image.paste((255, 255, 255), (40, 0, 80, 40))
+    layout = plan(width=120, height=40, rule=SingleCrop(crop_size=40, fit="crop"))
+    (crop,) = cut_crops(image, layout, image_mean=(0.5, 0.5, 0.5))
+    assert (crop == 255).all()
+    video = plan_video(num_frames=1, rule=VideoRule(crop_size=40, fit="crop"))
+    assert (cut_frames([image], video, image_mean=(0.5, 0.5, 0.5)) == 255).all()
+
+
+def test_high_definition_is_a_grid_beside_the_whole_picture():
+    rule = AnyRes(crop_size=224, max_crops=None, grids=((1, 1), (1, 2), (2, 1), (2, 2)))
+    image = PIL.new("RGB", (448, 448), "white")
+    layout = plan(width=448, height=448, rule=rule)
+    assert (layout.cols, layout.rows, layout.num_tokens) == (2, 2, 256 + 32 * 33)
+    assert cut_crops(image, layout, image_mean=(0.5, 0.5, 0.5)).shape == (5, 3, 224, 224)

@@ -4,6 +4,7 @@ import pytest
 
 from onevision.errors import CheckpointError
 from onevision.inputs.tokenizer import Tokenizer
+from tests.sentencepiece import llama
 
 
 def test_what_spells_a_control_token_stays_text(tokenizer):
@@ -49,3 +50,36 @@ def test_qwen2_ids_are_those_of_llama_cpp(real_data):
     vectors = json.loads((real_data / "tokenizer" / "qwen2_test_vectors.json").read_text())
     for vector in vectors["vectors"] if isinstance(vectors, dict) else vectors:
         assert qwen.encode(vector["text"]).ids == vector["ids"]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_sentencepiece_text_survives(legacy):
+    tokenizer = llama(legacy=legacy)
+    for text in ("Hello, it is", "中文 🙂\n\n", "two  spaces ", "</s> <0x0A>", "\x00\ufeff"):
+        ids = tokenizer.encode(text).ids
+        assert not set(ids) & set(tokenizer.added_tokens.values())
+        assert tokenizer.decode(ids) == text
+        stream = tokenizer.stream()
+        said = "".join(stream.push(token_id) for token_id in ids)
+        assert said in (text, text[:-1])  # a stream waits for what may go on
+
+
+def test_bytes_stand_for_what_no_entry_spells():
+    tokenizer = llama()
+    ids = tokenizer.encode("é").ids
+    assert [tokenizer.spell([token_id]) for token_id in ids[1:]] == ["�", "�"]
+    assert tokenizer.decode(ids) == "é"
+
+
+def test_a_space_goes_in_front_and_after_control_only_in_older_files():
+    for legacy, pieces in ((True, " Hello"), (False, "Hello")):
+        tokenizer = llama(legacy=legacy)
+        first, later = (tokenizer.encode("Hello", continues=c) for c in (False, True))
+        assert "".join(first.tokens) == "▁Hello"
+        assert "".join(later.tokens) == pieces.replace(" ", "▁")
+
+
+def test_what_stands_before_every_text_is_read_from_the_file(tokenizer):
+    assert tokenizer.opening == ()
+    assert llama().opening == (llama().id_of("<s>"),)
+    assert llama(bos="").opening == ()

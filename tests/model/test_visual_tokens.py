@@ -95,3 +95,28 @@ def test_a_plan_that_does_not_fit_is_caught():
     )  # fmt: skip
     merged = arrange(torch.zeros(2, 4, 1), (layout,), NEWLINE)
     assert len(merged) == layout.num_tokens == 4 + 2
+
+
+def two_by_two(merge):
+    """Four crops of 4 x 4 patches whose values number the mosaic; the base is all -2."""
+    rule = AnyRes(crop_size=56, max_crops=None, grids=((2, 2),), merge=merge)
+    layout = plan(width=112, height=56, rule=rule)
+    crops = raster(8, 8).view(2, 4, 2, 4).transpose(1, 2).reshape(4, 16, 1)
+    return layout, merge_image(torch.cat([torch.full((1, 16, 1), -2.0), crops]), layout, NEWLINE)
+
+
+@pytest.mark.parametrize(
+    ("merge", "tokens", "first"),
+    [
+        ("flat", 80, [0, 1, 2, 3, 8, 9]),  # crop after crop
+        ("spatial", 80, [0, 1, 2, 3, 4, 5]),  # row after row, padding too
+        ("spatial_maxpool2x2", 32, [9, 11, 13, 15, 25, 27]),
+        ("spatial_unpad", 52, [16, 17, 18, 19, 20, 21]),  # the middle four rows, each ended
+    ],
+)
+def test_merges_by_hand(merge, tokens, first):
+    layout, merged = two_by_two(merge)
+    assert layout.num_tokens == len(merged) == tokens
+    assert (merged[:16] == -2).all()
+    assert merged[16:22, 0].tolist() == first
+    assert (merged == NEWLINE).sum() == (4 if merge == "spatial_unpad" else 0)

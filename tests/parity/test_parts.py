@@ -1,4 +1,4 @@
-"""A released Qwen2 and a released SigLIP, as transformers writes them, become our parts."""
+"""Released language models and towers, as transformers writes them, become our parts."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from onevision.checkpoint.parts import load_language_model, load_vision_encoder
 from onevision.checkpoint.save import save
 from onevision.errors import CheckpointError
 from onevision.model.llava import LlavaNetwork
+from tests.checkpoint.test_family import LLAVA_1_5
 from tests.conftest import randomise
 
 transformers = pytest.importorskip("transformers")
@@ -94,9 +95,53 @@ def test_parts_come_from_our_own_checkpoints_too(micro_config, tokenizer, tmp_pa
 
 def test_the_wrong_directory_is_named(micro_config, small_config, qwen, siglip):
     network = LlavaNetwork(micro_config)
-    with pytest.raises(CheckpointError, match="no vision encoder in it .* a released SigLIP"):
+    with pytest.raises(
+        CheckpointError, match="no vision encoder in it .* a released SigLIP or CLIP"
+    ):
         load_vision_encoder(network, qwen[1])
-    with pytest.raises(CheckpointError, match="no language model in it .* a released Qwen2"):
+    with pytest.raises(
+        CheckpointError, match="no language model in it .* a released Qwen, LLaMA or Mistral"
+    ):
         load_language_model(network, siglip[1])
     with pytest.raises(CheckpointError, match=r"has shape .* this model needs"):
         load_language_model(LlavaNetwork(small_config), qwen[1])
+
+
+def test_a_released_clip_gives_the_patches_before_its_last_block(tmp_path):
+    torch.manual_seed(2)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
+    theirs = transformers.CLIPModel(
+        transformers.CLIPConfig(
+            vision_config=sizes | {"num_hidden_layers": 3, "image_size": 56, "patch_size": 14},
+            text_config=sizes | {"num_hidden_layers": 1, "vocab_size": 64},
+        )
+    ).eval()
+    theirs.save_pretrained(tmp_path / "clip")
+    network = randomise(LlavaNetwork(LLAVA_1_5)).eval()
+    load_vision_encoder(network, tmp_path / "clip")
+    pixels = torch.randn(2, 3, 56, 56)
+    with torch.inference_mode():
+        hidden = theirs.vision_model(pixels, output_hidden_states=True).hidden_states
+        assert torch.allclose(network.vision_encoder(pixels), hidden[-2][:, 1:], atol=1e-5)
+
+
+def test_a_released_llama_gives_the_same_logits(tmp_path):
+    language = LLAVA_1_5.language
+    torch.manual_seed(3)
+    theirs = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=language.vocab_size,
+            hidden_size=language.hidden_size,
+            intermediate_size=language.intermediate_size,
+            num_hidden_layers=language.num_layers,
+            num_attention_heads=language.num_heads,
+            rms_norm_eps=language.rms_norm_eps,
+        )
+    ).eval()
+    theirs.save_pretrained(tmp_path / "llama")
+    network = randomise(LlavaNetwork(LLAVA_1_5)).eval()
+    load_language_model(network, tmp_path / "llama")
+    ids = torch.arange(5, 25)[None]
+    with torch.inference_mode():
+        x = network.language_model.embedding(ids)
+        assert torch.allclose(network.head(network.run(x)), theirs(ids).logits, atol=1e-5)

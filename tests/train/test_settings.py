@@ -69,7 +69,7 @@ def test_settings_apply_together():
         ("vision_learning_rate=", "is ''; expected a number such as 1e-5, or none"),
         ("epochs=1.5", "epochs is '1.5'; expected a whole number"),
         ("aspects=yes", "aspects is 'yes'; expected true or false"),
-        ("template=vicuna", "template is 'vicuna'; expected one of qwen_1_5, plain, or none"),
+        ("template=vicuna", "template is 'vicuna'; expected one of plain, qwen_1_5, qwen_2_5"),
         ("betas=0.9", "betas is [0.9]; expected 2 values with commas between"),
         ("betas=0.9,x", "betas is 'x'; expected a number"),
         ("families=scenes", "families.scenes is ''; expected a number"),
@@ -96,7 +96,7 @@ def test_settings_find_the_dataclass_that_has_them():
         divided(["sed=1"], Stage, RunOptions)
 
 
-@pytest.mark.parametrize("size", ["tiny", "7b", "llava_v1"])
+@pytest.mark.parametrize("size", ["tiny", "7b", "llava-v1-7b"])
 def test_settings_can_be_written_and_read_again(tmp_path, size):
     for number, stage in enumerate(CURRICULA[size].values()):
         settings = Settings(

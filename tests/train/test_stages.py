@@ -50,21 +50,30 @@ def test_the_familys_numbers():
     rates = {
         (size, stage.name): (stage.learning_rate, stage.global_batch, stage.epochs)
         for size, stage in EVERY
-        if size.startswith("llava")
+        if size in ("llava-v1-7b", "llava-1.5-7b", "llava-next-vicuna-7b")
     }
     assert rates == {
-        ("llava_v1", "align"): (2e-3, 128, 1),
-        ("llava_v1", "instruct"): (2e-5, 32, 3),
-        ("llava_1.5", "align"): (1e-3, 256, 1),
-        ("llava_1.5", "instruct"): (2e-5, 128, 1),
-        ("llava_next", "align"): (1e-3, 256, 1),
-        ("llava_next", "instruct"): (1e-5, 128, 1),
+        ("llava-v1-7b", "align"): (2e-3, 128, 1),
+        ("llava-v1-7b", "instruct"): (2e-5, 32, 3),
+        ("llava-v1-7b", "science_qa"): (2e-5, 32, 12),
+        ("llava-1.5-7b", "align"): (1e-3, 256, 1),
+        ("llava-1.5-7b", "instruct"): (2e-5, 128, 1),
+        ("llava-next-vicuna-7b", "align"): (1e-3, 256, 1),
+        ("llava-next-vicuna-7b", "instruct"): (1e-5, 128, 1),
     }
-    frozen = [size for size, stage in EVERY if stage.name == "instruct"][:2]
-    assert frozen == ["llava_v1", "llava_1.5"]
-    for size in frozen:
+    for size in ("llava-v1-7b", "llava-1.5-7b", "llava-1.5-hd-13b"):
         assert "vision_encoder" not in stage_named("instruct", size).trainable
-    assert stage_named("instruct", "llava_next").vision_learning_rate == 2e-6
+    assert stage_named("instruct", "llava-next-34b").vision_learning_rate == 2e-6
+
+
+@pytest.mark.parametrize("size", ARCHITECTURES)
+def test_every_known_model_has_a_curriculum(size):
+    target = ARCHITECTURES[size]
+    *_, last = CURRICULA[size].values()
+    assert stage_config(last, target) == target
+    align = stage_config(stage_named("align", size), target)
+    assert (align.inputs.template, align.image_newline) == ("plain", False)
+    assert align.inputs.image.fit == ("crop" if target.vision.class_token else "squash")
 
 
 def test_derived_stages_differ_only_where_they_should():
@@ -149,7 +158,7 @@ def test_the_vision_stage_reads_captions_off_a_small_decoder():
 
 def test_steps_follow_from_the_data():
     assert stage_named("align", "7b").num_steps(558_000) == math.ceil(558_000 / 512) == 1090
-    assert stage_named("instruct", "llava_v1").num_steps(158_000) == math.ceil(158_000 * 3 / 32)
+    assert stage_named("instruct", "llava-v1-7b").num_steps(158_000) == math.ceil(158_000 * 3 / 32)
     assert STAGES["align"].num_steps() == 188
     with pytest.raises(ConfigError, match=r"its steps follow from the rows of align\.yaml"):
         stage_named("align", "7b").num_steps()

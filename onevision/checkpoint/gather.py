@@ -1,0 +1,202 @@
+"""A checkpoint directory, whole or in parts -> its tensors and what its files say.
+
+The family's checkpoints are not always whole: LLaVA v1 and 1.5 leave out the vision tower, a
+projector's holds nothing else, a LoRA's holds adapters and a projector. What is missing comes from
+a `base` (the language model) and a `tower`, each a directory of its own.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from onevision.checkpoint.files import (
+    INDEX,
+    SINGLE,
+    TensorFiles,
+    find_tensors,
+    list_tensors,
+    read_json,
+    refuse_pickles,
+)
+from onevision.checkpoint.names import IGNORED_SUFFIXES, LMMS_LAB, PROBE, PROJECTOR_PROBES
+from onevision.errors import CheckpointError
+
+Values = Mapping[str, Any]  # Any: foreign JSON
+
+# Where a tower may lie beside the checkpoint it belongs to.
+TOWER = "vision_tower"
+TOWER_PREFIX = "model.vision_tower.vision_tower.vision_model."
+# How a tower's tensors begin in a directory of its own.
+TOWER_ALONE = ("vision_model.", "vision_tower.vision_model.", "")
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER, TRAINED_BESIDE = "adapter_model.safetensors", "non_lora_trainables.safetensors"
+PROJECTOR = "mm_projector.safetensors"
+# What PEFT puts before the names of the model that it adapts.
+PEFT_PREFIX = "base_model.model."
+# Kinds of adapters that are not read: what the config may say of them, and what it must.
+PLAIN_LORA: Values = {"bias": "none", "use_rslora": False, "use_dora": False,
+                      "fan_in_fan_out": False}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """What lies in a checkpoint directory, and in those it needs."""
+
+    files: TensorFiles
+    values: Values  # config.json, with the tower's own under `vision_config`
+    preprocessor: Values
+    controls: frozenset[str]  # the tokenizer's added tokens
+    chat_template: str  # transformers' own, "" where there is none
+
+    @property
+    def keys(self) -> set[str]:
+        """The tensors that mean something."""
+        return {key for key in self.files.homes if not key.endswith(IGNORED_SUFFIXES)}
+
+
+def gather(directory: Path, *, base: Path | None = None, tower: Path | None = None) -> Gathered:
+    """Read headers and texts; no weight is loaded. Raises CheckpointError."""
+    values = dict(read_json(directory / "config.json"))
+    files = _own_tensors(directory, base)
+    places = [directory]
+    lacks_tower = LMMS_LAB.foreign(PROBE) not in files.homes
+    if lacks_tower and any(key in files.homes for key in PROJECTOR_PROBES):
+        place = tower or _find_tower(directory, values)
+        files = files.beside(_tower_tensors(place))
+        described = read_json(place / "config.json")
+        values.setdefault("vision_config", described.get("vision_config", described))
+        places.append(place)
+    return Gathered(
+        files=files,
+        values=values,
+        preprocessor=_first(places, "preprocessor_config.json"),
+        controls=_controls([directory, *([] if base is None else [base])]),
+        chat_template=_chat_template(directory),
+    )
+
+
+def _own_tensors(directory: Path, base: Path | None) -> TensorFiles:
+    """Return a checkpoint's tensors; of a projector or LoRA alone, those of its base too."""
+    adapted = (directory / ADAPTER_CONFIG).is_file()
+    whole = (directory / SINGLE).is_file() or (directory / INDEX).is_file()
+    projector = directory / PROJECTOR
+    if whole or not (adapted or projector.is_file()):
+        return find_tensors(directory)
+    if base is None:
+        kind = "LoRA adapters" if adapted else "a projector"
+        raise CheckpointError(
+            f"{directory}: holds {kind} alone; name the language model it was trained on: "
+            f"`onevision convert {directory} DST --layout onevision --base DIR`"
+        )
+    files = find_tensors(base)
+    if not adapted:
+        return files.beside(_stripped(list_tensors([projector])))
+    for name in (ADAPTER, TRAINED_BESIDE):
+        if not (directory / name).is_file():
+            refuse_pickles(directory)
+            raise CheckpointError(f"{directory / name}: missing; is the LoRA checkpoint whole?")
+    files = files.beside(_stripped(list_tensors([directory / TRAINED_BESIDE])))
+    return files.beside(_adapted(files, directory))
+
+
+def _stripped(files: TensorFiles) -> TensorFiles:
+    """Give tensors the names that they have in the whole model: "model.mm_projector.0.weight"."""
+    names = {old.removeprefix(PEFT_PREFIX): old for old in files.homes}
+    short = {f"model.{new}" if new.startswith("mm_projector") else new: old
+             for new, old in names.items()}  # fmt: skip
+    return files.named(short)
+
+
+def _adapted(files: TensorFiles, directory: Path) -> TensorFiles:
+    """Return the base's tensors that have an adapter, with alpha / rank * B @ A added."""
+    config = read_json(directory / ADAPTER_CONFIG)
+    for key, expected in PLAIN_LORA.items():
+        if config.get(key, expected) not in (expected, None):
+            raise CheckpointError(
+                f"{directory / ADAPTER_CONFIG}: {key} is {config[key]!r}; only {expected!r} is "
+                "supported: merge it with PEFT"
+            )
+    scale = float(config["lora_alpha"]) / float(config["r"])
+    pairs = list_tensors([directory / ADAPTER])
+    targets: dict[str, tuple[str, str]] = {}
+    for key in pairs.homes:
+        name, found, _ = key.removeprefix(PEFT_PREFIX).partition(".lora_A.")
+        if found:
+            target = f"{name}.weight"
+            if target not in files.homes:
+                raise CheckpointError(
+                    f"{directory / ADAPTER}: {key} adapts {target}, which the base lacks; "
+                    "give the language model that it was trained on"
+                )
+            targets[target] = (key, key.replace(".lora_A.", ".lora_B."))
+
+    def delta(names: tuple[str, str]) -> Tensor:
+        a, b = (pairs.read(name).float() for name in names)
+        return scale * (b @ a)
+
+    some = files.named({target: target for target in targets})
+    return TensorFiles(
+        homes=some.homes,
+        shapes=some.shapes,
+        num_bytes=some.num_bytes,
+        inside=some.inside,
+        added={target: partial(delta, names) for target, names in targets.items()},
+    )
+
+
+def _find_tower(directory: Path, values: Values) -> Path:
+    said = values.get("mm_vision_tower") or values.get("mm_vision_tower_name")
+    for place in (directory / TOWER, directory / str(said), Path(str(said))):
+        if said and place.is_dir():
+            return place
+    raise CheckpointError(
+        f"{directory / 'config.json'}: mm_vision_tower is {said!r}, whose weights are neither in "
+        f"the checkpoint nor in a directory of that name; fetch it, then put it at "
+        f"{directory / TOWER} or `onevision convert {directory} DST --layout onevision "
+        "--vision-tower DIR`"
+    )
+
+
+def _tower_tensors(directory: Path) -> TensorFiles:
+    """Return a tower's tensors under the names that they have inside of LLaVA."""
+    files = find_tensors(directory)
+    for prefix in TOWER_ALONE:
+        if f"{prefix}embeddings.patch_embedding.weight" in files.homes:
+            wanted = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")
+            rest = {key.removeprefix(prefix): key for key in files.homes if key.startswith(prefix)}
+            return files.named(
+                {TOWER_PREFIX + new: old for new, old in rest.items() if new.startswith(wanted)}
+            )
+    raise CheckpointError(
+        f"{directory}: no vision tower in it (for instance {min(files.homes, default='nothing')}); "
+        "give a released CLIP or SigLIP checkpoint"
+    )
+
+
+def _first(directories: list[Path], name: str) -> Values:
+    for directory in directories:
+        if (directory / name).is_file():
+            return read_json(directory / name)
+    return {}
+
+
+def _controls(directories: list[Path]) -> frozenset[str]:
+    tokens = _first(directories, "tokenizer.json").get("added_tokens", [])
+    return frozenset(token["content"] for token in tokens)
+
+
+def _chat_template(directory: Path) -> str:
+    """Return the text of transformers' chat template, from whichever file holds it."""
+    jinja = directory / "chat_template.jinja"
+    if jinja.is_file():
+        return jinja.read_text(encoding="utf-8")
+    for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
+        said = _first([directory], name).get("chat_template")
+        if said:
+            return said if isinstance(said, str) else json.dumps(said)
+    return ""

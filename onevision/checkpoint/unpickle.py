@@ -1,0 +1,80 @@
+"""Pickled weights -> safetensors. The only place where a pickle is opened, and for tensors alone.
+
+torch's restricted unpickler builds tensors and plain containers and refuses all else, so a file
+that would run code ends in an error that names it.
+"""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from onevision.checkpoint.files import INDEX, PICKLES, SINGLE, new_directory
+from onevision.errors import CheckpointError
+
+# A whole model, in one part or several; others, such as mm_projector.bin, keep their names.
+WHOLE = "pytorch_model"
+KEPT = ("*.json", "*.model", "*.jinja", "*.txt", "*.md", "LICENSE*")
+
+
+def unpickle(source: Path, destination: Path) -> int:
+    """Write the tensors of a pickled checkpoint, or of one file, to a new directory.
+
+    Returns how many there are. Texts beside them are copied. Raises CheckpointError for a file that
+    holds anything but tensors by name.
+    """
+    paths = [source] if source.is_file() else _pickles(source)
+    if not paths:
+        raise CheckpointError(f"{source}: no pickled weights ({', '.join(PICKLES)}) in it")
+    parts = [path for path in paths if path.name.startswith(WHOLE)]
+    homes: dict[str, str] = {}
+    count = 0
+    with new_directory(destination) as partial:
+        for path in paths:
+            name = _new_name(path, parts)
+            tensors = _read(path)
+            save_file(tensors, partial / name, {"format": "pt"})
+            count += len(tensors)
+            if path in parts:
+                homes |= dict.fromkeys(tensors, name)
+        if len(parts) > 1:
+            index: dict[str, dict[str, str]] = {"metadata": {}, "weight_map": homes}
+            (partial / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        if source.is_dir():
+            _copy_texts(source, partial)
+    return count
+
+
+def _pickles(directory: Path) -> list[Path]:
+    return sorted(p for suffix in PICKLES for p in directory.glob(f"*{suffix}"))
+
+
+def _new_name(path: Path, parts: list[Path]) -> str:
+    if path not in parts:
+        return f"{path.stem}.safetensors"
+    if len(parts) == 1:
+        return SINGLE
+    return f"model-{parts.index(path) + 1:05}-of-{len(parts):05}.safetensors"
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Read one file; every tensor gets memory of its own, as safetensors asks."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no pickle"
+        raise CheckpointError(f"{path}: not weights alone ({reason}); nothing was run") from error
+    if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
+        raise CheckpointError(f"{path}: holds {type(found).__name__}; expected tensors by name")
+    return {str(name): tensor.detach().clone().contiguous() for name, tensor in found.items()}
+
+
+def _copy_texts(source: Path, destination: Path) -> None:
+    for pattern in KEPT:
+        for path in source.glob(pattern):
+            if not path.name.endswith(".bin.index.json"):
+                shutil.copyfile(path, destination / path.name)

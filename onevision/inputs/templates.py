@@ -1,0 +1,181 @@
+"""The chat formats of the family, as values: what stands around the words of each role.
+
+    qwen_1_5        <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎Hello<|im_end|>⏎
+    chatml_direct   <|im_start|>user⏎Hi<|im_end|><|im_start|>assistant⏎Hello<|im_end|>
+    vicuna_v1       USER: Hi ASSISTANT: Hello</s>
+    llava_v0        Human: Hi###Assistant: Hello###
+    mistral_instruct   [INST] Hi [/INST] Hello </s>
+    llava_llama_3   <|start_header_id|>user<|end_header_id|>⏎⏎Hi<|eot_id|>...
+
+Texts are the reference's to the character (llava/conversation.py); tests hold their hashes.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from onevision.config import Template
+from onevision.errors import CheckpointError
+from onevision.inputs.tokenizer import IM_END, IM_START, Tokenizer
+
+BEGIN, END = "<s>", "</s>"
+HEADER, HEADER_END, TURN_END = "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"
+
+HELPFUL = "You are a helpful assistant."
+VISUAL = (
+    "You are a helpful language and vision assistant. You are able to understand the visual "
+    "content that the user provides, and assist the user with a variety of tasks using natural "
+    "language."
+)
+CURIOUS = (
+    "A chat between a curious {who} and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the {who}'s questions."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What stands around the words of one role. Of the assistant, `head` asks for an answer."""
+
+    head: str = ""
+    # Before the words, where there are any.
+    lead: str = ""
+    tail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatTemplate:
+    """A chat format and what is learned of it."""
+
+    user: Turn
+    assistant: Turn
+    system: Turn
+    # What the system says in a conversation that brings no message of its own; "" is nothing.
+    system_line: str = ""
+    # Whether the system's turn stands inside the first turn of the user, behind its head.
+    system_inside: bool = False
+    # Before every turn of the user but the first.
+    between: str = ""
+    # The tokens of the format that are numbers, never spelled by text.
+    controls: tuple[str, ...] = ()
+    # Whether white space around a message is left out.
+    strips: bool = False
+
+    # Labels. Of an answer, its words and what follows are learned, or the whole turn.
+    whole_answers: bool = False
+    # Marks that are learned in every role, and a text that is where it is one token.
+    labelled_marks: tuple[str, ...] = ()
+    labelled_text: str | None = None
+
+    @property
+    def end(self) -> str | None:
+        """The control token that ends an answer; None where a text does ("###")."""
+        return next((token for token in self.controls if token in self.assistant.tail), None)
+
+    def divided(self, text: str) -> list[str]:
+        """Split `text`, a mark of this format, at its control tokens and labelled marks."""
+        marks = {*self.controls, *self.labelled_marks}
+        if not marks:
+            return [text]
+        pattern = "|".join(re.escape(mark) for mark in sorted(marks))
+        return [part for part in re.split(f"({pattern})", text) if part]
+
+
+def _chatml(*, after: str) -> ChatTemplate:
+    def turn(role: str) -> Turn:
+        return Turn(head=f"{IM_START}{role}\n", tail=f"{IM_END}{after}")
+
+    return ChatTemplate(
+        user=turn("user"),
+        assistant=turn("assistant"),
+        system=turn("system"),
+        controls=(IM_START, IM_END),
+    )
+
+
+def _llama_3(role: str) -> Turn:
+    return Turn(head=f"{HEADER}{role}{HEADER_END}\n\n", tail=TURN_END)
+
+
+QWEN_1_5 = replace(
+    _chatml(after="\n"),
+    system_line=HELPFUL,
+    whole_answers=True,
+    labelled_marks=(IM_START, IM_END),
+    labelled_text="\n",
+)
+VICUNA_V1 = ChatTemplate(
+    system=Turn(tail=" "),
+    user=Turn(head="USER: ", tail=" "),
+    assistant=Turn(head="ASSISTANT:", lead=" ", tail=END),
+    system_line=CURIOUS.format(who="user"),
+    controls=(END,),
+)
+LLAVA_V0 = ChatTemplate(
+    system=Turn(tail="###"),
+    user=Turn(head="Human: ", tail="###"),
+    assistant=Turn(head="Assistant:", lead=" ", tail="###"),
+    system_line=CURIOUS.format(who="human"),
+    whole_answers=True,
+    labelled_marks=("###",),
+)
+# FIDELITY: nothing of the system's where it says nothing, not even empty marks.
+MISTRAL = ChatTemplate(
+    system=Turn(head="<<SYS>>\n", tail="\n<</SYS>>\n\n"),
+    user=Turn(head="[INST] ", tail=" [/INST]"),
+    assistant=Turn(lead=" ", tail=f" {END}"),
+    system_inside=True,
+    controls=(BEGIN, END),
+)
+LLAMA_3 = ChatTemplate(
+    system=_llama_3("system"),
+    user=_llama_3("user"),
+    assistant=_llama_3("assistant"),
+    system_line=VISUAL,
+    controls=(HEADER, HEADER_END, TURN_END),
+    strips=True,
+    whole_answers=True,
+    labelled_marks=(HEADER, HEADER_END, TURN_END),
+    labelled_text="\n\n",
+)
+
+# All but "plain", which is no chat: see chat.py.
+TEMPLATES: Mapping[Template, ChatTemplate] = MappingProxyType(
+    {
+        "qwen_1_5": QWEN_1_5,
+        "qwen_2_5": replace(
+            QWEN_1_5, system_line=f"You are Qwen, created by Alibaba Cloud. {HELPFUL}"
+        ),
+        "chatml_direct": replace(_chatml(after=""), system_line="Answer the questions."),
+        "vicuna_v1": VICUNA_V1,
+        "llava_v1": replace(VICUNA_V1, system_line=CURIOUS.format(who="human")),
+        "llava_v0": LLAVA_V0,
+        "llava_llama_2": replace(MISTRAL, system_line=VISUAL, between=BEGIN),
+        "mistral_instruct": MISTRAL,
+        "llava_llama_3": LLAMA_3,
+    }
+)
+
+
+def check_served(template: Template, tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer that lacks a template's control tokens. Raises CheckpointError."""
+    missing = _missing(template, tokenizer)
+    if missing:
+        served = [name for name in TEMPLATES if not _missing(name, tokenizer)]
+        raise CheckpointError(
+            f"{tokenizer.name}: template {template} needs {', '.join(missing)} among its "
+            f"added_tokens; it can serve {', '.join([*served, 'plain'])}: name one with "
+            "`onevision convert --template`, or use the tokenizer that came with the weights"
+        )
+
+
+def end_ids(template: Template, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the ids that end an answer; none where the format ends it by text."""
+    chat = TEMPLATES.get(template)
+    return () if chat is None or chat.end is None else (tokenizer.id_of(chat.end),)
+
+
+def _missing(template: Template, tokenizer: Tokenizer) -> list[str]:
+    chat = TEMPLATES.get(template)
+    return [] if chat is None else [t for t in chat.controls if t not in tokenizer.added_tokens]
