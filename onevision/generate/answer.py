@@ -163,7 +163,7 @@ def reply(request: Request, *, number: int = 0) -> Reply:
         raise request.error
     answer = request.answers[number]
     return Reply(
-        text=answer.text.strip(),
+        text=answer.whole_text.strip(),
         finish_reason="length" if answer.finish_reason == "length" else "stop",
         usage=usage(request.prompt, completion_tokens=len(answer.ids)),
     )

@@ -45,6 +45,16 @@ class Answer:
         self._stream, self._held = stream, ""  # text that may be the beginning of stop words
 
     @property
+    def whole_text(self) -> str:
+        """All its words. They are decoded together, where nothing was cut off at stop words.
+
+        That differs from `text` only where a model gives bytes that are no characters.
+        """
+        if self.stop_words is not None:
+            return self.text
+        return self._stream.decode(self.ids)
+
+    @property
     def is_open(self) -> bool:
         """Whether it goes on."""
         return self.finish_reason is None
@@ -61,6 +71,8 @@ class Answer:
             self._look_for_stops(sampling.stop)
         if self.finish_reason is None and len(self.ids) == sampling.max_new_tokens:
             self.finish_reason = "length"
+        if self.finish_reason is not None and self.stop_words is None:
+            self._held += self._stream.flush()
         return self._piece((token,))
 
     def end(self, reason: EndReason) -> Piece | None:

@@ -9,11 +9,13 @@ from typing import Any
 
 from tokenizers import Encoding
 from tokenizers import Tokenizer as HFTokenizer
-from tokenizers.decoders import DecodeStream
 
 from onevision.errors import CheckpointError
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+
+# What a decoder gives for half a character.
+UNFINISHED = "\ufffd"
 
 # Texts so short come again and again (role names, line breaks, "Yes"); so many are remembered.
 RECURRING_CHARACTERS, RECURRING_TEXTS = 40, 1024
@@ -122,15 +124,39 @@ class Tokenizer:
 
 
 class TextStream:
-    """Turns ids into text as they come; never gives half a character."""
+    """Turns ids into text as they come, in whole characters.
+
+    A new id is decoded together with those before it that gave the last text, so spaces that a
+    decoder takes off the beginning are taken off once. Bytes that are no characters end as U+FFFD.
+    """
 
     def __init__(self, tokenizer: HFTokenizer) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []  # those that gave the last text, and those after them
+        self._shown = 0  # how many of them have given their text
 
     def push(self, token_id: int) -> str:
         """Take one more id; return the characters it completes, possibly none."""
-        return self._stream.step(self._tokenizer, token_id) or ""
+        self._ids.append(token_id)
+        text = self._new()
+        if not text or text.endswith(UNFINISHED):
+            return ""
+        self._ids, self._shown = self._ids[self._shown :], len(self._ids) - self._shown
+        return text
+
+    def flush(self) -> str:
+        """Return what is left at the end: U+FFFD for half a character."""
+        text = self._new()
+        self._shown = len(self._ids)
+        return text
+
+    def _new(self) -> str:
+        return self.decode(self._ids)[len(self.decode(self._ids[: self._shown])) :]
+
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of ids that have nothing to do with the stream."""
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
+
 
 
 def _without(values: Mapping[str, Any], controls: frozenset[str]) -> dict[str, Any]:
