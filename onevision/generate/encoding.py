@@ -80,7 +80,7 @@ class Encoder:
                 continue
             if not room or (todo and self.apart):
                 break
-            if len(medium.crops) == 2 and torch.equal(medium.crops[0], medium.crops[1]):
+            if medium.layout.num_crops == len(medium.crops) == 2 and torch.equal(*medium.crops):
                 medium.crops = medium.crops[:1]  # a small picture is its own only crop
             todo.append((medium, medium.crops[:room]))
             medium.crops = medium.crops[room:]

@@ -158,7 +158,6 @@ class TextStream:
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
 
-
 def _without(values: Mapping[str, Any], controls: frozenset[str]) -> dict[str, Any]:
     """Return a tokenizer.json (hence Any) that cannot make a control token of text.
 

@@ -169,6 +169,23 @@ def test_long_prompts_do_not_hold_answers_up(model, talks, picture):
     engine.run([quick, slow])
 
 
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_media_are_encoded_in_parts_as_they_are_whole(model, picture, size):
+    """Also a picture that is its own only crop, and frames that do not differ."""
+    talk = user(
+        Image(picture(98, 98), detail="high"), Video([picture(98, 98)] * 4), Image(picture(99, 40))
+    )
+    prompt = model.prompt(talk)
+    engine = engine_of(model)
+    engine.reader.encoder.crops_at_once = size
+    kept = engine.reader.encoder._kept
+    request = engine.submit(prompt, replace(model.sampling, max_new_tokens=1))
+    engine.run([request])
+    with torch.inference_mode():
+        expected = model.network.encode(prompt.pixel_values, prompt.layouts)
+    assert torch.allclose(torch.cat(list(kept.values())), expected, atol=1e-4)
+
+
 def test_concurrent_threads_are_answered_like_one(model, talks):
     expected = [model.ask(talk, max_new_tokens=6).text for talk in talks]
     shared = replace(model, settings=EngineSettings(max_running=3))
