@@ -221,7 +221,7 @@ def measure(name: str, pair: Pair, *, rounds: int) -> dict[str, object]:
 
 
 MEMORY = """
-import resource, sys, torch
+import sys, torch
 torch.set_num_threads(2)
 from benchmarks.inference import WIDTH, HEIGHT, picture, question
 from onevision import Text, load
@@ -231,7 +231,8 @@ if sys.argv[2] == "theirs":
 else:
     model = load(sys.argv[1], quantize=None if sys.argv[2] == "bf16" else sys.argv[2])
     model.ask(question(picture(WIDTH, HEIGHT), Text("What?")), max_new_tokens=8, end_ids=())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+status = open('/proc/self/status').read()  # getrusage would tell of the parent too
+print(int(status.split('VmHWM:')[1].split()[0]) / 2**20)
 """
 
 

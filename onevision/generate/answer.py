@@ -25,6 +25,7 @@ from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.decoder import Decoder
 from onevision.model.fuse import fuse
 from onevision.model.llava import LlavaNetwork
+from onevision.model.pack import pack
 from onevision.model.quantize import int8_copy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -54,6 +55,8 @@ def load(
     if kind is None:
         network = _one_dtype(network, on_cpu=place.type == "cpu")
     fuse(network)
+    writer = int8_copy(network.language_model) if quantize else None
+    pack(network)
     tokenizer = Tokenizer.from_directory(info.directory)
     if tokenizer.size > info.config.language.vocab_size:
         raise CheckpointError(
@@ -67,7 +70,7 @@ def load(
         config=info.config,
         sampling=Sampling(end_ids=defaults.end_ids, repetition_penalty=defaults.repetition_penalty),
         settings=settings or EngineSettings(),
-        writer=int8_copy(network.language_model) if quantize else None,
+        writer=writer,
     )
 
 

@@ -7,7 +7,7 @@ listed ones are opened; sizes are checked in the header, before any pixel exists
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -204,10 +204,9 @@ def _check_pixels(width: int, height: int, most: int, name: str) -> None:
 
 
 def _to_rgb(image: PillowImage, name: str) -> PillowImage:
-    try:
-        image = ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 a broken EXIF block must not cost the picture
-        image = image.copy()
+    with suppress(Exception):  # a broken EXIF block must not cost the picture
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _to_8_bit(image, name)
     if image.mode == "LAB":
@@ -219,7 +218,7 @@ def _to_rgb(image: PillowImage, name: str) -> PillowImage:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_8_bit(image: PillowImage, name: str) -> PillowImage:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+JOINED = (("query", "key", "value"), ("gate", "up"))
+
 
 class Joined(nn.Module):
     """Several linear layers of the same input as one."""
@@ -41,8 +43,17 @@ def fuse(module: nn.Module) -> None:
     For inference alone: weights that are views cannot be trained or sharded.
     """
     for part in list(module.modules()):
-        for names in (("query", "key", "value"), ("gate", "up")):
+        for names in JOINED:
             layers = [part._modules.get(name) for name in names]
             linear = [layer for layer in layers if type(layer) is nn.Linear]
             if hasattr(part, "joined") and len(linear) == len(names):
                 part.joined = Joined(linear)
+
+
+def drop_joined(module: nn.Module) -> None:
+    """Give up the single layers inside `module` whose work a joined one does."""
+    for part in list(module.modules()):
+        if isinstance(getattr(part, "joined", None), Joined):
+            for name in (name for names in JOINED for name in names):
+                if name in part._modules:
+                    part._modules[name] = None

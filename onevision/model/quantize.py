@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from onevision.errors import InputError
 from onevision.model.decoder import Decoder
-from onevision.model.fuse import Joined
+from onevision.model.fuse import drop_joined
 
 
 class Int8Linear(nn.Module):
@@ -50,19 +50,9 @@ def int8_copy(decoder: Decoder) -> Decoder:
         )
     shared = {id(p): p for p in decoder.parameters()}
     quantized = copy.deepcopy(decoder, memo=cast("dict[int, object]", shared))
+    drop_joined(quantized)
     for module in list(quantized.modules()):
-        if isinstance(module, Joined):
-            module.whole = Int8Linear(cast("nn.Linear", module.whole))
-        elif not isinstance(module, Int8Linear):
-            for name, child in list(module.named_children()):
-                if type(child) is nn.Linear and not _is_joined(module, name):
-                    setattr(module, name, Int8Linear(child))
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, Int8Linear(child))
     return quantized
-
-
-def _is_joined(module: nn.Module, name: str) -> bool:
-    """Return whether a layer's work is done by a joined one already."""
-    return getattr(module, "joined", None) is not None and name in (
-        *("query", "key", "value"),
-        *("gate", "up"),
-    )
