@@ -19,6 +19,7 @@ from onevision.synth import (
     scenes,
     screens,
     sequences,
+    signs,
     statements,
     tables,
     texts,
@@ -31,6 +32,7 @@ _MODULES: Mapping[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
         *(scenes, rooms, marks, documents, chinese_documents, charts, tables, geometry, screens),
+        signs,
         *(pairs, statements, sequences),
         *(clips, pans, pointed, cameras),
         texts,
