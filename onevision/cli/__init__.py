@@ -18,6 +18,7 @@ from onevision.cli.evaluate import evaluate
 from onevision.cli.explain import explain
 from onevision.cli.models import models
 from onevision.cli.report import report
+from onevision.cli.science import science
 from onevision.cli.synth import synth
 from onevision.cli.train import train
 from onevision.cli.unpickle import unpickle
@@ -42,6 +43,7 @@ app.command()(train)
 app.command()(dpo)
 app.command(name="eval")(evaluate)
 app.command()(report)
+app.command()(science)
 app.add_typer(data, name="data")
 app.add_typer(synth, name="synth")
 

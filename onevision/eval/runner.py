@@ -77,9 +77,14 @@ def run_heldout(
     model: Model, scenario: str, *, count: int = NUM_QUESTIONS, blind: bool = False
 ) -> Result:
     """Ask the first `count` held-out questions of a scenario."""
-    items = tuple(heldout(scenario, count=count, blind=blind))
-    answers = [answer for batch in _batches(items) for answer in _ask(model, batch)]
-    return Result(scenario=scenario, blind=blind, items=items, answers=tuple(answers))
+    return run_items(model, heldout(scenario, count=count, blind=blind), scenario, blind=blind)
+
+
+def run_items(model: Model, items: Iterable[Item], scenario: str, *, blind: bool = False) -> Result:
+    """Ask any questions with one right answer each; `scenario` names them."""
+    asked = tuple(items)
+    answers = [answer for batch in _batches(asked) for answer in _ask(model, batch)]
+    return Result(scenario=scenario, blind=blind, items=asked, answers=tuple(answers))
 
 
 def _ask(model: Model, items: tuple[Item, ...]) -> list[str]:

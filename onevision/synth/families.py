@@ -19,6 +19,7 @@ from onevision.synth import (
     scenes,
     screens,
     sequences,
+    signs,
     statements,
     tables,
     texts,
@@ -31,18 +32,8 @@ Maker = Callable[[Split, int], Sample]
 _MODULES: Mapping[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(
-            scenes,
-            things,
-            rooms,
-            marks,
-            documents,
-            chinese_documents,
-            charts,
-            tables,
-            geometry,
-            screens,
-        ),
+        *(scenes, things, signs, rooms, marks, documents, chinese_documents),
+        *(charts, tables, geometry, screens),
         *(pairs, statements, sequences),
         *(clips, pans, pointed, cameras),
         texts,

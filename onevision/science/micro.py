@@ -1,0 +1,92 @@
+"""The model and the stages of the experiments: those of `tiny`, smaller, as differences.
+
+`micro` has crops of 4 x 4 patches, so 16 visual tokens a crop, 17 for each of several pictures and
+4 a frame; a single picture has a budget of nine crops beside its base. The tokenizer is tiny's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from onevision.anyres import AnyRes, ImageRule, SingleCrop, VideoRule
+from onevision.config import InputConfig, LanguageConfig, ModelConfig, VisionConfig
+from onevision.known_models import TINY
+from onevision.train.recipes import Stage
+from onevision.train.stages import FIVE_CROP_GRIDS, stage_named
+
+SEEDS = (0, 1, 2)
+CROP = 56
+
+MICRO = replace(
+    TINY,
+    vision=VisionConfig(
+        hidden_size=96, intermediate_size=384, num_layers=4, num_heads=3, image_size=CROP
+    ),
+    language=LanguageConfig(
+        vocab_size=4096,
+        hidden_size=128,
+        intermediate_size=352,
+        num_layers=4,
+        num_heads=4,
+        num_kv_heads=2,
+        max_positions=4096,
+        rope_theta=1e4,
+    ),
+    inputs=InputConfig(
+        image=AnyRes(crop_size=CROP),
+        multi_image=SingleCrop(crop_size=CROP),
+        video=VideoRule(crop_size=CROP),
+        image_token_id=3,
+    ),
+)
+
+# What every arm of a seed begins with. Signs are among the pictures, so that letters are known
+# before their size is asked to matter.
+VISION = replace(stage_named("vision"), families={"scenes": 0.7, "signs": 0.3}, num_samples=40_000)
+LANGUAGE = replace(stage_named("language"), num_samples=1_600)
+ALIGN = replace(stage_named("align"), families=VISION.families, num_samples=2_400)
+KNOWLEDGE = replace(
+    stage_named("knowledge"),
+    families={"scenes": 0.7, "signs": 0.25, "texts": 0.05},
+    num_samples=16_000,
+)
+SINGLE_IMAGE = replace(stage_named("single_image"), num_samples=4_000)
+
+# The OneVision stage, and its control: as many operations spent on single pictures.
+ONEVISION = replace(stage_named("onevision"), num_samples=8_000)
+CONTINUED = replace(
+    SINGLE_IMAGE, name="continued", starts_from=("single_image",), num_samples=6_400
+)
+
+# Reading under an image rule: as many operations for every rule, so fewer samples where a picture
+# takes more crops and tokens. `tests/science` holds both comparisons to 3 %.
+READING = replace(
+    SINGLE_IMAGE,
+    name="reading",
+    starts_from=("knowledge",),
+    families={"signs": 1.0},
+    num_samples=4_992,
+    max_questions=2,
+)
+RULES: Mapping[str, ImageRule] = MappingProxyType(
+    {
+        "base": SingleCrop(crop_size=CROP, fit="squash", newline=False),
+        "pad": SingleCrop(crop_size=CROP),
+        "anyres": AnyRes(crop_size=CROP, max_crops=None, grids=FIVE_CROP_GRIDS),
+        "higher_4": AnyRes(crop_size=CROP, max_crops=4),
+        "higher_9": AnyRes(crop_size=CROP),
+    }
+)
+READING_SAMPLES: Mapping[str, int] = MappingProxyType(
+    {"base": 16_064, "pad": 15_968, "anyres": 9_472, "higher_4": 6_528, "higher_9": 4_992}
+)
+
+
+def under(rule: ImageRule) -> ModelConfig:
+    """Return `micro` with another rule for single pictures."""
+    return replace(MICRO, inputs=replace(MICRO.inputs, image=rule))
+
+
+def reading(rule: str) -> Stage:
+    """Return the reading stage of a rule, as long as its operations allow."""
+    return replace(READING, num_samples=READING_SAMPLES[rule])

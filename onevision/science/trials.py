@@ -1,0 +1,96 @@
+"""The table of all trainings, as values: what each claim compares, over every seed.
+
+                                              +- onevision    claim "stages"
+    vision -+                                 |
+            +- align - knowledge - single_image (claim "transfer")
+    language+               |                 |
+                            |                 +- continued    its control
+                            +- base, pad, anyres, higher_4, higher_9    claim "resolution"
+
+A seed's arms share their beginnings, which are trained once.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from onevision.config import ModelConfig
+from onevision.errors import InputError
+from onevision.science.micro import (
+    ALIGN,
+    CONTINUED,
+    KNOWLEDGE,
+    LANGUAGE,
+    MICRO,
+    ONEVISION,
+    RULES,
+    SEEDS,
+    SINGLE_IMAGE,
+    VISION,
+    reading,
+    under,
+)
+from onevision.train.recipes import Stage
+
+BEGINNINGS = (VISION, LANGUAGE, ALIGN, KNOWLEDGE, SINGLE_IMAGE)
+# The arms that each claim asks its questions of.
+CLAIMS = {
+    "stages": ("single_image", "onevision", "continued"),
+    "transfer": ("single_image",),
+    "resolution": tuple(RULES),
+}
+REHEARSED_SAMPLES, REHEARSED_BATCH = 16, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One training: an arm of a seed."""
+
+    arm: str
+    seed: int
+    stage: Stage
+    target: ModelConfig
+    # Arms of the same seed that it begins with.
+    starts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Where it lies in the output: "seed-0/onevision"."""
+        return f"seed-{self.seed}/{self.arm}"
+
+    @property
+    def begins_with(self) -> tuple[str, ...]:
+        """The names of the trials it needs."""
+        return tuple(f"seed-{self.seed}/{arm}" for arm in self.starts)
+
+
+def all_trials(*, rehearsal: bool = False) -> tuple[Trial, ...]:
+    """Return every training in an order in which they can be done, seed after seed.
+
+    A rehearsal trains the same arms on a handful of samples each.
+    """
+    trials = tuple(trial for seed in SEEDS for trial in _of_seed(seed))
+    return tuple(map(_rehearsed, trials)) if rehearsal else trials
+
+
+def needed(trials: Iterable[Trial], claim: str) -> tuple[Trial, ...]:
+    """Return the trials of a claim and all they begin with. Raises InputError."""
+    if claim not in CLAIMS:
+        raise InputError(f"no claim {claim!r}; expected one of {', '.join(CLAIMS)}")
+    every, kept = tuple(trials), set[str]()
+    for trial in reversed(every):  # what a trial begins with stands before it
+        if trial.arm in CLAIMS[claim] or trial.name in kept:
+            kept |= {trial.name, *trial.begins_with}
+    return tuple(trial for trial in every if trial.name in kept)
+
+
+def _of_seed(seed: int) -> Iterator[Trial]:
+    for stage in (*BEGINNINGS, ONEVISION, CONTINUED):
+        yield Trial(arm=stage.name, seed=seed, stage=stage, target=MICRO, starts=stage.starts_from)
+    for name, rule in RULES.items():
+        stage = reading(name)
+        yield Trial(arm=name, seed=seed, stage=stage, target=under(rule), starts=stage.starts_from)
+
+
+def _rehearsed(trial: Trial) -> Trial:
+    stage = replace(trial.stage, num_samples=REHEARSED_SAMPLES, global_batch=REHEARSED_BATCH)
+    return replace(trial, stage=stage)

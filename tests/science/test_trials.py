@@ -1,0 +1,86 @@
+"""The table of trials: what is compared, and that both sides have the same operations."""
+
+from functools import cache
+
+import pytest
+
+from onevision.errors import InputError
+from onevision.science.costs import cost_of_sample
+from onevision.science.micro import MICRO, RULES, SEEDS
+from onevision.science.trials import CLAIMS, all_trials, needed
+
+TRIALS = all_trials()
+ARMS = {trial.arm: trial for trial in TRIALS if trial.seed == SEEDS[0]}
+
+
+@cache
+def operations(arm: str, tokenizer) -> float:
+    trial = ARMS[arm]
+    cost = cost_of_sample(trial.stage, trial.target, tokenizer, num_steps=8)
+    return cost.operations * trial.stage.num_samples
+
+
+def test_every_arm_is_there_for_three_seeds():
+    assert len(SEEDS) >= 3
+    assert len(TRIALS) == len(SEEDS) * len(ARMS) == len({trial.name for trial in TRIALS})
+    assert {arm for arms in CLAIMS.values() for arm in arms} <= set(ARMS)
+
+
+def test_what_a_trial_begins_with_stands_before_it():
+    done = set()
+    for trial in TRIALS:
+        assert done.issuperset(trial.begins_with)
+        done.add(trial.name)
+
+
+def test_the_onevision_stage_and_its_control_cost_the_same(tokenizer):
+    ratio = operations("onevision", tokenizer) / operations("continued", tokenizer)
+    assert ratio == pytest.approx(1, abs=0.03)
+
+
+def test_the_control_begins_where_the_onevision_stage_does_and_sees_other_samples():
+    assert ARMS["onevision"].starts == ARMS["continued"].starts == ("single_image",)
+    # A feed draws by the stage's name, so another name is other samples of the same families.
+    assert ARMS["continued"].stage.name != ARMS["single_image"].stage.name
+    assert ARMS["continued"].stage.families == ARMS["single_image"].stage.families
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "higher_9"])
+def test_every_image_rule_costs_the_same(rule, tokenizer):
+    ratio = operations(rule, tokenizer) / operations("higher_9", tokenizer)
+    assert ratio == pytest.approx(1, abs=0.03)
+
+
+def test_image_rules_differ_in_nothing_but_the_rule_and_the_number_of_samples():
+    for name, rule in RULES.items():
+        trial = ARMS[name]
+        assert trial.target.inputs.image == rule
+        assert (trial.target.vision, trial.target.language) == (MICRO.vision, MICRO.language)
+        assert trial.stage.families == {"signs": 1.0}
+        assert trial.starts == ("knowledge",)
+
+
+def test_a_claim_needs_its_arms_and_their_beginnings_alone():
+    named = {trial.name for trial in needed(TRIALS, "transfer")}
+    assert named == {
+        f"seed-{seed}/{arm}"
+        for seed in SEEDS
+        for arm in ("vision", "language", "align", "knowledge", "single_image")
+    }
+    assert {t.arm for t in needed(TRIALS, "resolution")} >= set(RULES)
+    assert "single_image" not in {t.arm for t in needed(TRIALS, "resolution")}
+
+
+def test_an_unknown_claim_is_refused():
+    with pytest.raises(InputError, match="no claim 'speed'; expected one of stages"):
+        needed(TRIALS, "speed")
+
+
+def test_a_rehearsal_differs_in_the_number_of_samples_alone():
+    for real, rehearsed in zip(TRIALS, all_trials(rehearsal=True), strict=True):
+        assert (real.name, real.target, real.starts) == (
+            rehearsed.name,
+            rehearsed.target,
+            rehearsed.starts,
+        )
+        assert rehearsed.stage.num_samples == 16
