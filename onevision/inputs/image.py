@@ -1,6 +1,7 @@
 """RGB image + CropLayout -> crops, bit-equal to the reference's, and their normalisation."""
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from onevision.anyres import CropLayout, Fit, VideoLayout
 from onevision.config import Triple
 
 BICUBIC = Image.Resampling.BICUBIC
+# In larger pictures the base crop and the grid are cut side by side.
+BESIDE_PIXELS = 3_000_000
 # Writes an image of so many columns and rows into planes [3, rows, columns].
 Resize = Callable[[PillowImage, int, int, NDArray[np.uint8]], None]
 
@@ -30,14 +33,27 @@ def cut_crops(
     resize = _resize_fast if fast else _resize
     size, cols, rows = layout.crop_size, layout.cols, layout.rows
     crops = np.empty((1 + cols * rows, 3, size, size), np.uint8)
-    _fit(image, layout.fit, size=size, mean=image_mean, resize=resize, planes=crops[0])
-    if cols:
+
+    def cut_base() -> None:
+        _fit(image, layout.fit, size=size, mean=image_mean, resize=resize, planes=crops[0])
+
+    def cut_grid() -> None:
         width, height = layout.resized_width, layout.resized_height
         canvas = np.zeros((3, rows * size, cols * size), np.uint8)  # black
         inside = canvas[:, layout.top : layout.top + height, layout.left : layout.left + width]
         resize(image, width, height, inside)
         grid = canvas.reshape(3, rows, size, cols, size).transpose(1, 3, 0, 2, 4)
         crops[1:].reshape(rows, cols, 3, size, size)[:] = grid
+
+    if cols and image.width * image.height > BESIDE_PIXELS:
+        with ThreadPoolExecutor(1) as beside:  # Pillow lets go of the interpreter as it resizes
+            base = beside.submit(cut_base)
+            cut_grid()
+            base.result()
+    else:
+        cut_base()
+        if cols:
+            cut_grid()
     return torch.from_numpy(crops)
 
 
