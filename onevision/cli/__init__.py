@@ -17,6 +17,7 @@ from onevision.cli.dpo import dpo
 from onevision.cli.evaluate import evaluate
 from onevision.cli.explain import explain
 from onevision.cli.models import models
+from onevision.cli.serve import serve
 from onevision.cli.synth import synth
 from onevision.cli.train import train
 from onevision.errors import OneVisionError
@@ -38,6 +39,7 @@ app.command()(demo)
 app.command()(train)
 app.command()(dpo)
 app.command(name="eval")(evaluate)
+app.command()(serve)
 app.add_typer(data, name="data")
 app.add_typer(synth, name="synth")
 
