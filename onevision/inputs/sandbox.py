@@ -86,7 +86,16 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     num_jobs: int = 0
+    is_ready: bool = False
     is_lost: bool = False
+
+    def wait(self) -> bool:
+        """Wait until it is confined; return whether it lives. Its start takes nobody's time."""
+        if not self.is_ready:
+            with suppress(EOFError, OSError):
+                _hear(self.pipe)
+                self.is_ready = True
+        return self.is_ready and self.process.is_alive()
 
     def end(self) -> None:
         self.process.kill()
@@ -203,10 +212,11 @@ class Sandbox:
 
     def _take(self) -> _Worker:
         worker = self._idle.get()
-        if not worker.process.is_alive():
+        if not worker.wait():
             self.num_restarts += 1
             worker.end()
             worker = self._start()
+            worker.wait()
         return worker
 
     def _give_back(self, worker: _Worker) -> None:
@@ -355,6 +365,7 @@ def _work(pipe: Connection, settings: SandboxSettings) -> None:
     """Serve sessions until nobody asks any more."""
     torch.set_num_threads(1)
     confine(settings.memory_bytes)
+    _tell(pipe, {})
     limits = replace(settings.limits, video_timeout_seconds=settings.video_seconds)
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:

@@ -128,6 +128,8 @@ def first_problem(error: ValidationError, value: Any) -> ApiError:  # Any: whate
         form = f"; expected one of {expected}" if expected else ""
         code = "unsupported_content_type" if "content" in path else "invalid_value"
         return ApiError(f"{param}.type is not known{form}", code=code, param=f"{param}.type")
+    if fault["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        return ApiError(f"{param or 'the body'}: expected an object", param=param)
     message = fault["msg"].removeprefix("Value error, ")
     message = message.removeprefix("Input should be ").removeprefix("Field should be ")
     return ApiError(f"{param or 'the body'}: expected {message}", param=param)

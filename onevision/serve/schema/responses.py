@@ -141,8 +141,8 @@ class OutputText(BaseModel):
 
     type: Literal["output_text"] = "output_text"
     text: str = ""
-    annotations: list[str] = []
-    logprobs: list[str] = []
+    annotations: list[str] = Field(default_factory=list)
+    logprobs: list[str] = Field(default_factory=list)
 
 
 class OutputMessage(BaseModel):
@@ -176,17 +176,17 @@ class ResponseOut(Out):
     created_at: int
     model: str
     status: Literal["in_progress", "completed", "incomplete", "failed"] = "in_progress"
-    output: list[OutputMessage] = []
+    output: list[OutputMessage] = Field(default_factory=list)
     error: ResponseFault | None = None
     incomplete_details: IncompleteDetails | None = None
     instructions: str | None = None
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = Field(default_factory=dict)
     temperature: float | None = None
     top_p: float | None = None
     max_output_tokens: int | None = None
     parallel_tool_calls: bool = False
     tool_choice: str = "none"
-    tools: list[str] = []
+    tools: list[str] = Field(default_factory=list)
     store: bool = False
     usage: ResponseUsage | None = None
 
