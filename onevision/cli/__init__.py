@@ -9,6 +9,7 @@ import sys
 import typer
 
 from onevision.cli.ask import ask
+from onevision.cli.batch import batch
 from onevision.cli.chat import chat
 from onevision.cli.convert import convert
 from onevision.cli.data import data
@@ -40,6 +41,7 @@ app.command()(train)
 app.command()(dpo)
 app.command(name="eval")(evaluate)
 app.command()(serve)
+app.command()(batch)
 app.add_typer(data, name="data")
 app.add_typer(synth, name="synth")
 

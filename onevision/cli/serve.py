@@ -54,7 +54,7 @@ def serve(
         raise InputError("the server needs: pip install 'onevision[serve]'") from error
 
     settings = ServerSettings(
-        name=name or Path(model).name if Path(model).exists() else name or model,
+        name=name or (Path(model).name if Path(model).exists() else model),
         host=host,
         port=port,
         keys=_keys(api_key_file),
