@@ -11,74 +11,29 @@ and replaced after a number of jobs. A decoder that crashes costs the one reques
 What a worker says is numbers in JSON and bytes of a known length, never pickles.
 """
 
-import codecs
-import io
-import json
 import multiprocessing as mp
-import os
 import queue
-import resource
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
 import torch
-from PIL import Image as Pillow
 from torch import Tensor
 
-from onevision.anyres import CropLayout, Layout, VideoLayout
+from onevision.anyres import Layout
 from onevision.config import Triple
 from onevision.conversation import Image, Video
 from onevision.errors import MediaError
-from onevision.inputs.image import cut_crops, squash_frames
-from onevision.inputs.media import ImageSize, MediaLimits, image_size, open_image
+from onevision.inputs.confined import Frames, Message, SandboxSettings, hear, tell, work
+from onevision.inputs.media import ImageSize
 from onevision.inputs.processor import MediaFact, NumFrames
-from onevision.inputs.video import FrameChoice, choose_frames
-
-# What is opened for strangers: formats with well-tested decoders alone.
-STRANGERS = MediaLimits(
-    image_formats=("BMP", "GIF", "JPEG", "PNG", "WEBP"),
-    video_formats=frozenset({"avi", "matroska", "mov"}),
-    video_codecs=frozenset({"av1", "h264", "hevc", "mjpeg", "mpeg4", "vp8", "vp9"}),
-    max_image_pixels=40_000_000,
-    max_image_side=16_384,
-    max_frame_pixels=4096 * 2304,
-    max_video_frames=18_000,
-    max_video_seconds=600.0,
-    count_rows=True,
-    decoder_threads=2,
-)
-Message = dict[str, Any]  # Any: JSON, checked where it is read
-
-
-@dataclass(frozen=True)
-class Frames:
-    """A video as a list of encoded images, all of them seen."""
-
-    images: tuple[bytes, ...]
-
 
 # Images and videos whose sources are bytes.
 StrangeMedia = Image | Video | Frames
-
-
-@dataclass(frozen=True, kw_only=True)
-class SandboxSettings:
-    """How many workers there are, and what each may use."""
-
-    num_workers: int = 2
-    limits: MediaLimits = STRANGERS
-    memory_bytes: int = 1536 * 2**20  # on top of what a worker has when it starts
-    image_seconds: float = 10.0  # to decode the images of a request
-    video_seconds: float = 20.0  # to decode each video
-    max_jobs: int = 256  # of a worker, before it is replaced
 
 
 @dataclass(eq=False)
@@ -93,7 +48,7 @@ class _Worker:
         """Wait until it is confined; return whether it lives. Its start takes nobody's time."""
         if not self.is_ready:
             with suppress(EOFError, OSError):
-                _hear(self.pipe)
+                hear(self.pipe)
                 self.is_ready = True
         return self.is_ready and self.process.is_alive()
 
@@ -130,10 +85,10 @@ class Session:
         counts = [la.num_crops for la in layouts]
         crops = np.empty((sum(counts), 3, size, size), np.uint8)
         with self._talking():
-            _tell(self._pipe, {"layouts": [asdict(la) for la in layouts], "mean": image_mean})
+            tell(self._pipe, {"layouts": [asdict(la) for la in layouts], "mean": image_mean})
             begin = 0
             for place, count in enumerate(counts):
-                _check(_hear(self._pipe), place=place)
+                _check(hear(self._pipe), place=place)
                 part = crops[begin : begin + count].data.cast("B")
                 if self._pipe.recv_bytes_into(part) != part.nbytes:
                     raise ValueError("too few bytes")
@@ -223,7 +178,7 @@ class Sandbox:
         worker.num_jobs += 1
         if not (worker.is_lost or self._closed or worker.num_jobs >= self.settings.max_jobs):
             with suppress(OSError):
-                _tell(worker.pipe, {})  # whatever it waits for will not come
+                tell(worker.pipe, {})  # whatever it waits for will not come
             self._idle.put(worker)
             return
         self.num_restarts += worker.is_lost
@@ -234,58 +189,10 @@ class Sandbox:
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         arguments = (theirs, self.settings)
-        process = self._context.Process(target=_work, args=arguments, daemon=True)
+        process = self._context.Process(target=work, args=arguments, daemon=True)
         process.start()
         theirs.close()
         return _Worker(process=process, pipe=ours)
-
-
-def confine(memory_bytes: int) -> None:
-    """Give up, for this process and for good, to open files and sockets, and memory beyond.
-
-    What is already open stays so. Decoders are loaded first, since loading them takes files.
-    """
-    Pillow.init()
-    for name in ("ascii", "latin-1", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "unicode_escape"):
-        codecs.lookup(name)
-    _decode_a_clip()
-    os.environ.clear()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    size = _address_space()
-    if size is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (size + memory_bytes,) * 2)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
-
-
-def _decode_a_clip() -> None:
-    """Make PyAV load what it loads late."""
-    clip = io.BytesIO()
-    with av.open(clip, mode="w", format="avi") as container:
-        stream = container.add_stream("mjpeg", rate=1)
-        stream.width, stream.height, stream.pix_fmt = 16, 16, "yuvj420p"
-        container.mux(stream.encode(av.VideoFrame(16, 16, "yuvj420p")))
-        container.mux(stream.encode())
-    list(choose_frames(Video(clip.getvalue())).frames())
-
-
-def _address_space() -> int | None:
-    """Return the bytes of this process's address space; None where the system does not tell."""
-    table = Path("/proc/self/statm")
-    if not table.exists():
-        return None
-    return int(table.read_text().split()[0]) * resource.getpagesize()
-
-
-def _tell(pipe: Connection, message: Message) -> None:
-    pipe.send_bytes(json.dumps(message).encode())
-
-
-def _hear(pipe: Connection) -> Message:
-    message = json.loads(pipe.recv_bytes())
-    if not isinstance(message, dict):
-        raise TypeError("not a message")
-    return message
 
 
 def _check(answer: Message, *, place: int) -> Message:
@@ -297,24 +204,24 @@ def _check(answer: Message, *, place: int) -> Message:
 
 def _ask(pipe: Connection, media: Sequence[StrangeMedia]) -> tuple[MediaFact, ...]:
     """Hand media over; return what must be known to lay them out."""
-    _tell(pipe, {"count": len(media)})
+    tell(pipe, {"count": len(media)})
     facts = list[MediaFact]()
     for place, medium in enumerate(media):
         match medium:
             case Frames():
-                _tell(pipe, {"kind": "frames", "count": len(medium.images)})
+                tell(pipe, {"kind": "frames", "count": len(medium.images)})
                 sources = medium.images
             case Video():
-                _tell(pipe, {"kind": "video", "num_frames": medium.num_frames, "fps": medium.fps,
+                tell(pipe, {"kind": "video", "num_frames": medium.num_frames, "fps": medium.fps,
                              "start": medium.start, "end": medium.end})  # fmt: skip
                 sources = (medium.source,)
             case Image():
-                _tell(pipe, {"kind": "image"})
+                tell(pipe, {"kind": "image"})
                 sources = (medium.source,)
         for source in sources:
             assert isinstance(source, bytes), "what nobody trusts comes as bytes"
             pipe.send_bytes(source)
-        facts.append(_fact(_check(_hear(pipe), place=place)))
+        facts.append(_fact(_check(hear(pipe), place=place)))
     return tuple(facts)
 
 
@@ -325,99 +232,3 @@ def _fact(answer: Message) -> MediaFact:
     if "frames" in answer:
         return NumFrames(int(answer["frames"]))
     return ImageSize(width=int(answer["width"]), height=int(answer["height"]))
-
-
-# What follows runs in a worker.
-
-
-@dataclass
-class _Held:
-    """A medium whose header has been read."""
-
-    source: bytes | Frames | FrameChoice
-    limits: MediaLimits = field(repr=False)
-
-    @property
-    def fact(self) -> Message:
-        match self.source:
-            case Frames(images=images):
-                for image in images:
-                    image_size(image, limits=self.limits)
-                return {"frames": len(images)}
-            case FrameChoice(indices=indices):
-                return {"frames": len(indices)}
-            case _:
-                return asdict(image_size(self.source, limits=self.limits))
-
-    def crops(self, layout: Message, mean: Triple) -> Tensor:
-        match self.source:
-            case Frames(images=images):
-                frames = (open_image(image, limits=self.limits) for image in images)
-                return squash_frames(frames, VideoLayout(**layout))
-            case FrameChoice():
-                return squash_frames(self.source.frames(), VideoLayout(**layout))
-            case _:
-                picture = open_image(self.source, limits=self.limits)
-                return cut_crops(picture, CropLayout(**layout), image_mean=mean)
-
-
-def _work(pipe: Connection, settings: SandboxSettings) -> None:
-    """Serve sessions until nobody asks any more."""
-    torch.set_num_threads(1)
-    confine(settings.memory_bytes)
-    _tell(pipe, {})
-    limits = replace(settings.limits, video_timeout_seconds=settings.video_seconds)
-    with suppress(EOFError, OSError, KeyboardInterrupt):
-        while True:
-            _serve(pipe, limits)
-
-
-def _serve(pipe: Connection, limits: MediaLimits) -> None:
-    """Read the headers of some media, then cut their crops; end early where either fails."""
-    held = list[_Held]()
-    for _ in range(_hear(pipe).get("count", 0)):
-        order = _hear(pipe)
-        blobs = tuple(pipe.recv_bytes() for _ in range(order.get("count", 1) if order else 0))
-        answer = _answer(lambda o=order, b=blobs: _look(o, b, limits, held))
-        _tell(pipe, answer)
-        if "fault" in answer:
-            _hear(pipe)
-            return
-    order = _hear(pipe) if held else {}
-    for medium, layout in zip(held, order.get("layouts", ()), strict=False):
-        crops = list[Tensor]()
-        answer = _answer(lambda m=medium, la=layout: _cut(m, la, order["mean"], crops))  # noqa: B023
-        _tell(pipe, answer)
-        if "fault" in answer:
-            break
-        pipe.send_bytes(crops[0].numpy().data.cast("B"))
-    if order:
-        _hear(pipe)
-
-
-def _look(
-    order: Message, blobs: tuple[bytes, ...], limits: MediaLimits, held: list[_Held]
-) -> Message:
-    kind = order.pop("kind")
-    if kind == "video":
-        held.append(_Held(choose_frames(Video(blobs[0], **order), limits=limits), limits))
-    else:
-        held.append(_Held(Frames(blobs) if kind == "frames" else blobs[0], limits))
-    return held[-1].fact
-
-
-def _cut(medium: _Held, layout: Message, mean: Triple, crops: list[Tensor]) -> Message:
-    crops.append(medium.crops(layout, mean))
-    return {}
-
-
-def _answer(act: Callable[[], Message]) -> Message:
-    """Return what an act gives, or what is wrong with a medium."""
-    try:
-        return act()
-    except MediaError as error:
-        return {"fault": error.fault, "message": str(error)}
-    except MemoryError:
-        return {"fault": "too_large", "message": "decoding it takes more memory than allowed"}
-    except Exception:  # noqa: BLE001 decoders raise many kinds; none may end the worker
-        return {"fault": "damaged", "message": "the file is damaged"}

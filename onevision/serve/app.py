@@ -1,15 +1,13 @@
 """The routes: bytes of a request -> the service -> bytes of an answer or a stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -17,17 +15,18 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from onevision import __version__
 from onevision.anyres import CropLayout
 from onevision.serve.bodies import Bodies
+from onevision.serve.description import EVENT_STREAM, described, openapi_of, problems
+from onevision.serve.events import chat_events, response_events
 from onevision.serve.guard import Guard, problem_response
 from onevision.serve.page import add_page
 from onevision.serve.schema.chat import ChatRequest
 from onevision.serve.schema.completion import ChatCompletion, ChatWriter, usage_out
 from onevision.serve.schema.models import MediaCount, ModelCard, ModelList, TokenCount
-from onevision.serve.schema.problems import ApiError, ErrorEnvelope
+from onevision.serve.schema.problems import ApiError
 from onevision.serve.schema.responses import ResponseOut, ResponsesRequest, ResponseWriter
-from onevision.serve.service import Answering, Service, new_number
+from onevision.serve.service import Service, new_number
 
 Value = TypeVar("Value")
-EVENT_STREAM = "text/event-stream"
 STREAM_HEADERS = {"x-accel-buffering": "no", "cache-control": "no-cache"}
 CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -43,10 +42,12 @@ def create_app(service: Service) -> Guard:
     app.add_exception_handler(ApiError, _tell)
     app.add_exception_handler(HTTPException, _tell_http)
     _add_chat(app, service, bodies)
+    _add_responses(app, service, bodies)
+    _add_count(app, service, bodies)
     _add_models(app, service)
     _add_health(app, service, guard)
     add_page(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] as FastAPI documents it
+    app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign] as FastAPI documents it
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
@@ -58,7 +59,7 @@ def create_app(service: Service) -> Guard:
 def _add_chat(app: FastAPI, service: Service, bodies: Bodies) -> None:
     limits = service.settings.limits
 
-    @app.post("/v1/chat/completions", **_described(ChatRequest, ChatCompletion, stream=True))
+    @app.post("/v1/chat/completions", **described(ChatRequest, ChatCompletion, stream=True))
     async def chat(request: Request) -> Response:
         """Answer a conversation, at once or as a stream of chunks."""
         async with bodies.body(request) as body:
@@ -71,7 +72,7 @@ def _add_chat(app: FastAPI, service: Service, bodies: Bodies) -> None:
         )  # fmt: skip
         headers = _ignored(question.unknown)
         if asked.stream:
-            events = _chat_events(answering, writer, includes_usage=asked.includes_usage)
+            events = chat_events(answering, writer, includes_usage=asked.includes_usage)
             return StreamingResponse(
                 events, media_type=EVENT_STREAM, headers=headers | STREAM_HEADERS
             )
@@ -79,7 +80,11 @@ def _add_chat(app: FastAPI, service: Service, bodies: Bodies) -> None:
         usage = usage_out(answering.usage, cached_tokens=done.cached_tokens)
         return _json(writer.completion(done, usage), headers)
 
-    @app.post("/v1/responses", **_described(ResponsesRequest, ResponseOut, stream=True))
+
+def _add_responses(app: FastAPI, service: Service, bodies: Bodies) -> None:
+    limits = service.settings.limits
+
+    @app.post("/v1/responses", **described(ResponsesRequest, ResponseOut, stream=True))
     async def responses(request: Request) -> Response:
         """Answer in the manner of the Responses API; nothing is stored."""
         async with bodies.body(request) as body:
@@ -89,7 +94,7 @@ def _add_chat(app: FastAPI, service: Service, bodies: Bodies) -> None:
         writer = ResponseWriter(asked, number=new_number(), created=service.created_now())
         headers = _ignored(question.unknown)
         if asked.stream:
-            events = _response_events(answering, writer)
+            events = response_events(answering, writer)
             return StreamingResponse(
                 events, media_type=EVENT_STREAM, headers=headers | STREAM_HEADERS
             )
@@ -101,7 +106,11 @@ def _add_chat(app: FastAPI, service: Service, bodies: Bodies) -> None:
         )  # fmt: skip
         return _json(whole, headers)
 
-    @app.post("/v1/tokenize", **_described(ChatRequest, TokenCount))
+
+def _add_count(app: FastAPI, service: Service, bodies: Bodies) -> None:
+    limits = service.settings.limits
+
+    @app.post("/v1/tokenize", **described(ChatRequest, TokenCount))
     async def tokenize(request: Request) -> Response:
         """Count the tokens of a chat request before it is run, by kind and by medium."""
         async with bodies.body(request) as body:
@@ -127,49 +136,6 @@ def _add_chat(app: FastAPI, service: Service, bodies: Bodies) -> None:
         return _json(count, _ignored(question.unknown))
 
 
-async def _chat_events(
-    answering: Answering, writer: ChatWriter, *, includes_usage: bool
-) -> AsyncIterator[bytes]:
-    """Write a stream: beginnings, pieces, ends, the cost if asked for, and [DONE]."""
-    request = answering.request
-    assert request is not None, "submitted"
-    for index in range(request.sampling.num_answers):
-        yield _event(writer.begin(index))
-    try:
-        async for piece in answering.pieces():
-            if piece is None:
-                yield b": ping\n\n"
-                continue
-            for chunk in writer.chunks(piece, request):
-                yield _event(chunk)
-    except ApiError as problem:
-        yield _event(problem.envelope)
-        return
-    if includes_usage:
-        cost = usage_out(answering.usage, cached_tokens=request.cached_tokens)
-        yield _event(writer.usage(cost))
-    yield b"data: [DONE]\n\n"
-
-
-async def _response_events(answering: Answering, writer: ResponseWriter) -> AsyncIterator[bytes]:
-    """Write the events of a response, in their order."""
-    for event in writer.begin():
-        yield event
-    reason = None
-    try:
-        async for piece in answering.pieces():
-            for event in (b": ping\n\n",) if piece is None else writer.piece(piece):
-                yield event
-            reason = piece.finish_reason if piece else reason
-    except ApiError as problem:
-        yield writer.failure(problem)
-        return
-    assert answering.request is not None, "submitted"
-    cached = answering.request.cached_tokens
-    for event in writer.end(reason=reason, usage=answering.usage, cached_tokens=cached):
-        yield event
-
-
 def _add_models(app: FastAPI, service: Service) -> None:
     settings, model = service.settings, service.model
     card = ModelCard(
@@ -182,12 +148,12 @@ def _add_models(app: FastAPI, service: Service) -> None:
         fetches=list(settings.media_hosts),
     )
 
-    @app.get("/v1/models", responses=_problems(), response_model=ModelList)
+    @app.get("/v1/models", responses=problems(), response_model=ModelList)
     async def models() -> ModelList:
         """List the model that is served, and what a request may cost."""
         return ModelList(data=[card])
 
-    @app.get("/v1/models/{name:path}", responses=_problems(), response_model=ModelCard)
+    @app.get("/v1/models/{name:path}", responses=problems(), response_model=ModelCard)
     async def model_card(name: str) -> ModelCard:
         """Describe the model."""
         if name != card.id:
@@ -201,7 +167,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
 def _add_health(app: FastAPI, service: Service, guard: Guard) -> None:
     supervisor, limits = service.supervisor, service.settings.limits
 
-    @app.get("/health", responses=_problems())
+    @app.get("/health", responses=problems())
     async def health() -> dict[str, str]:
         """Say whether the engine takes steps; one that broke down is started again."""
         if not supervisor.is_alive:
@@ -209,7 +175,7 @@ def _add_health(app: FastAPI, service: Service, guard: Guard) -> None:
             raise ApiError("the engine does not answer", status=503, code="not_ready")
         return {"status": "ok"}
 
-    @app.get("/ready", responses=_problems())
+    @app.get("/ready", responses=problems())
     async def ready() -> dict[str, str]:
         """Say whether a question would be taken on now."""
         if guard.draining:
@@ -219,12 +185,12 @@ def _add_health(app: FastAPI, service: Service, guard: Guard) -> None:
             raise ApiError("not ready", status=503, code="not_ready", retry_after=5)
         return {"status": "ready"}
 
-    @app.get("/version", responses=_problems())
+    @app.get("/version", responses=problems())
     async def version() -> dict[str, str]:
         """Say which code and weights answer."""
         return {"version": __version__, "system_fingerprint": service.fingerprint}
 
-    @app.get("/metrics", responses=_problems(), response_class=Response)
+    @app.get("/metrics", responses=problems(), response_class=Response)
     async def metrics() -> Response:
         """Tell Prometheus."""
         text = await service.in_thread(service.metrics.text)
@@ -272,10 +238,6 @@ def _key(request: Request) -> str:
     return key
 
 
-def _event(value: BaseModel) -> bytes:
-    return b"data: " + value.model_dump_json().encode() + b"\n\n"
-
-
 def _json(value: BaseModel, headers: dict[str, str]) -> Response:
     return Response(value.model_dump_json(), headers=headers, media_type="application/json")
 
@@ -284,38 +246,3 @@ def _ignored(unknown: tuple[str, ...]) -> dict[str, str]:
     """Name the fields that meant nothing: a mistyped one is the commonest mistake."""
     names = [name[:64] for name in unknown[:16] if name.isascii() and name.isprintable()]
     return {"x-ignored-params": ",".join(names)} if names else {}
-
-
-# OpenAPI. Bodies are read by hand, within limits and with our own words for what is wrong, so
-# their forms are written into the description here.
-_FORMS: dict[str, type[BaseModel]] = {}
-
-
-def _problems() -> dict[int | str, dict[str, Any]]:  # Any: FastAPI's own type
-    form = {"model": ErrorEnvelope, "description": "Refused or failed, and why."}
-    return dict.fromkeys(("4XX", "5XX"), form)
-
-
-def _described(asked: type[BaseModel], told: type[BaseModel], *, stream: bool = False) -> Any:
-    """Return FastAPI's description of a route that reads its body by hand."""
-    _FORMS[asked.__name__] = asked
-    form = {"schema": {"$ref": f"#/components/schemas/{asked.__name__}"}}
-    content: dict[str, Any] = {EVENT_STREAM: {"schema": {"type": "string"}}} if stream else {}
-    return {
-        "response_model": told,
-        "responses": {200: {"content": content}, **_problems()},
-        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": form}}},
-    }
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:  # Any: JSON
-    if app.openapi_schema is None:
-        described = get_openapi(title=app.title, version=app.version, routes=app.routes,
-                                summary=app.summary)  # fmt: skip
-        _, forms = models_json_schema(
-            [(form, "validation") for form in _FORMS.values()],
-            ref_template="#/components/schemas/{model}",
-        )
-        described["components"]["schemas"].update(forms.get("$defs", {}))
-        app.openapi_schema = described
-    return app.openapi_schema

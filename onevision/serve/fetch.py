@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from urllib.parse import urljoin, urlsplit
 
 from onevision.serve.schema.problems import ApiError
@@ -89,14 +90,14 @@ class Fetcher:
                 f"GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: image/*, video/*\r\n"
                 "Accept-Encoding: identity\r\nConnection: close\r\n\r\n".encode("ascii")
             )
-            response = http.client.HTTPResponse(connection)
-            connection.settimeout(max(0.1, deadline - time.monotonic()))
-            response.begin()
-            if response.status in (301, 302, 303, 307, 308):
-                return response.getheader("location") or ""
-            if response.status != 200:
-                raise OSError("the server refuses")
-            return _read(response, connection, most=most, deadline=deadline)
+            with closing(http.client.HTTPResponse(connection)) as response:
+                connection.settimeout(max(0.1, deadline - time.monotonic()))
+                response.begin()
+                if response.status in (301, 302, 303, 307, 308):
+                    return response.getheader("location") or ""
+                if response.status != 200:
+                    raise OSError("the server refuses")
+                return _read(response, connection, most=most, deadline=deadline)
 
     def _checked(self, address: str) -> tuple[str, str]:
         """Return the host and the path of an address that may be fetched."""

@@ -22,8 +22,9 @@ from onevision.generate.answer import Model
 from onevision.generate.request import Piece, Request
 from onevision.generate.sampling import Sampling
 from onevision.generate.settings import EngineSettings
+from onevision.inputs.confined import Frames
 from onevision.inputs.processor import Outline, usage
-from onevision.inputs.sandbox import Frames, Sandbox, StrangeMedia
+from onevision.inputs.sandbox import Sandbox, StrangeMedia
 from onevision.serve.addresses import read_medium
 from onevision.serve.fetch import Fetcher
 from onevision.serve.metrics import Metrics

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Self
 
 from onevision.errors import InputError
-from onevision.inputs.sandbox import STRANGERS, SandboxSettings
+from onevision.inputs.confined import STRANGERS, SandboxSettings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIB = 2**20

@@ -13,8 +13,9 @@ from onevision import Conversation, Image, Message, Text, Video
 from onevision.anyres import SingleCrop, plan
 from onevision.cli.demo import DEMO
 from onevision.errors import MediaError
+from onevision.inputs.confined import Frames, SandboxSettings
 from onevision.inputs.processor import Processor
-from onevision.inputs.sandbox import Frames, Sandbox, SandboxSettings
+from onevision.inputs.sandbox import Sandbox
 
 CLIP = (DEMO / "clip.mp4").read_bytes()
 
@@ -84,7 +85,7 @@ def test_a_worker_that_takes_too_long_is_killed(picture):
 
 CONFINED = """
 import socket
-from onevision.inputs.sandbox import confine
+from onevision.inputs.confined import confine
 confine(512 * 2**20)
 for act in (
     lambda: open("/etc/hostname"),
