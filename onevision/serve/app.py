@@ -1,7 +1,7 @@
 """The routes: bytes of a request -> the service -> bytes of an answer or a stream."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TypeVar
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from onevision import __version__
 from onevision.anyres import CropLayout
@@ -24,7 +25,7 @@ from onevision.serve.schema.completion import ChatCompletion, ChatWriter, usage_
 from onevision.serve.schema.models import MediaCount, ModelCard, ModelList, TokenCount
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.schema.responses import ResponseOut, ResponsesRequest, ResponseWriter
-from onevision.serve.service import Service, new_number
+from onevision.serve.service import Answering, Service, new_number
 
 Value = TypeVar("Value")
 STREAM_HEADERS = {"x-accel-buffering": "no", "cache-control": "no-cache"}
@@ -73,10 +74,11 @@ def _add_chat(app: FastAPI, service: Service, bodies: Bodies) -> None:
         headers = _ignored(question.unknown)
         if asked.stream:
             events = chat_events(answering, writer, includes_usage=asked.includes_usage)
-            return StreamingResponse(
-                events, media_type=EVENT_STREAM, headers=headers | STREAM_HEADERS
-            )
-        done = await unless_gone(request, answering.finish())
+            return EventResponse(answering, events, headers)
+        try:
+            done = await unless_gone(request, answering.finish())
+        finally:
+            answering.leave()
         usage = usage_out(answering.usage, cached_tokens=done.cached_tokens)
         return _json(writer.completion(done, usage), headers)
 
@@ -95,10 +97,11 @@ def _add_responses(app: FastAPI, service: Service, bodies: Bodies) -> None:
         headers = _ignored(question.unknown)
         if asked.stream:
             events = response_events(answering, writer)
-            return StreamingResponse(
-                events, media_type=EVENT_STREAM, headers=headers | STREAM_HEADERS
-            )
-        done = await unless_gone(request, answering.finish())
+            return EventResponse(answering, events, headers)
+        try:
+            done = await unless_gone(request, answering.finish())
+        finally:
+            answering.leave()
         answer = done.answers[0]
         whole = writer.response(
             answer.text, reason=answer.finish_reason, usage=answering.usage,
@@ -195,6 +198,23 @@ def _add_health(app: FastAPI, service: Service, guard: Guard) -> None:
         """Tell Prometheus."""
         text = await service.in_thread(service.metrics.text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+class EventResponse(StreamingResponse):
+    """A stream; whoever leaves, even before it begins, is no longer answered."""
+
+    def __init__(
+        self, answering: Answering, events: AsyncIterator[bytes], headers: dict[str, str]
+    ) -> None:
+        super().__init__(events, media_type=EVENT_STREAM, headers=headers | STREAM_HEADERS)
+        self._answering = answering
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answering.leave()
 
 
 async def unless_gone(request: Request, work: Awaitable[Value]) -> Value:

@@ -7,6 +7,8 @@ from types import FrameType
 
 import h11
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from onevision.serve.app import create_app
@@ -24,8 +26,17 @@ def serve(service: Service) -> None:
     """Answer until a signal comes; then take on nothing, finish what has begun, and return."""
     settings = service.settings
     guard = create_app(service)
+    app: ASGIApp = guard
+    if settings.allowed_origins:  # their browsers want to be told
+        app = CORSMiddleware(
+            guard,
+            allow_origins=settings.allowed_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("authorization", "content-type"),
+            expose_headers=("x-request-id", "x-ignored-params"),
+        )
     config = uvicorn.Config(
-        guard,
+        app,
         host=settings.host,
         port=settings.port,
         http=PatientProtocol,

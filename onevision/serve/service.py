@@ -62,20 +62,35 @@ class Answering:
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self._began = time.monotonic()
+        self._left = False
         self.request: Request | None = None
 
     async def submit(self) -> None:
         """Hand the request to the engine. Raises ApiError."""
         prepared, limits = self._prepared, self._service.settings.limits
-        self.request = await self._service.in_thread(
-            lambda: self._service.supervisor.submit(
+
+        def submit() -> None:
+            self.request = self._service.supervisor.submit(
                 prepared.prompt,
                 prepared.sampling,
                 sink=self._sink,
                 tenant=prepared.tenant,
                 timeout_seconds=limits.request_seconds,
             )
-        )
+            if self._left:
+                self.leave()
+
+        try:
+            await self._service.in_thread(submit)
+        except asyncio.CancelledError:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Stop answering, wherever it stands; harmless once all is said."""
+        self._left = True
+        if self.request is not None:
+            self._service.supervisor.cancel(self.request)
 
     async def pieces(self, *, heartbeat_seconds: float = 15.0) -> AsyncIterator[Piece | None]:
         """Give the pieces as they come, None where nothing came for a while. Raises ApiError.
@@ -99,7 +114,7 @@ class Answering:
                 yield piece
         finally:
             if open_answers:
-                self._service.supervisor.cancel(self.request)
+                self.leave()
             meter.end()
 
     async def finish(self) -> Request:
@@ -143,35 +158,41 @@ class Service:
         self.metrics = Metrics(self.supervisor, self.sandbox)
         self.fingerprint = fingerprint(model)
         self.created = int(time.time())
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="prepare")
+        # Apart from the short acts, which must not queue up behind decoding.
+        self._preparing = ThreadPoolExecutor(8, thread_name_prefix="prepare")
 
     @staticmethod
     def created_now() -> int:
         """Return the time of an answer, in seconds since 1970."""
         return int(time.time())
 
-    async def in_thread(self, act: Callable[[], Value]) -> Value:
+    async def in_thread(
+        self, act: Callable[[], Value], *, threads: ThreadPoolExecutor | None = None
+    ) -> Value:
         """Run what takes time beside the event loop. Raises ApiError for what goes wrong."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, act)
+            return await asyncio.get_running_loop().run_in_executor(threads, act)
         except OneVisionError as error:
             raise problem_of(error) from error
 
     async def ask(self, question: Question, *, key: str = "") -> Answering:
         """Prepare a question and hand it to the engine. Raises ApiError."""
-        answering = Answering(self, await self.in_thread(lambda: self._prepare(question, key)))
+        prepared = await self.in_thread(
+            lambda: self._prepare(question, key), threads=self._preparing
+        )
+        answering = Answering(self, prepared)
         await answering.submit()
         return answering
 
     async def count(self, question: Question) -> Counted:
         """Count the tokens of a question; no pixel is decoded. Raises ApiError."""
-        return await self.in_thread(lambda: self._count(question))
+        return await self.in_thread(lambda: self._count(question), threads=self._preparing)
 
     def close(self) -> None:
         """Answer nothing any more."""
         self.supervisor.stop()
         self.sandbox.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._preparing.shutdown(wait=False, cancel_futures=True)
 
     def _prepare(self, question: Question, key: str) -> Prepared:
         self._check(question)

@@ -1,5 +1,6 @@
 """The engine of a server, started again when it breaks down, a few times."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,7 @@ class Supervisor:
         self._model, self._settings = model, settings
         self._failures: deque[float] = deque()
         self.num_restarts = 0
+        self._lock = threading.Lock()
         self._thread = self._start()
 
     @property
@@ -64,12 +66,13 @@ class Supervisor:
     def check(self) -> None:
         """Start a new engine where the last one broke down, unless that happened too often."""
         now = time.monotonic()
-        while self._failures and now - self._failures[0] > WITHIN_SECONDS:
-            self._failures.popleft()
-        if self._thread.failure is not None and len(self._failures) < MAX_RESTARTS:
-            self._failures.append(now)
-            self.num_restarts += 1
-            self._thread = self._start()
+        with self._lock:
+            while self._failures and now - self._failures[0] > WITHIN_SECONDS:
+                self._failures.popleft()
+            if self._thread.failure is not None and len(self._failures) < MAX_RESTARTS:
+                self._failures.append(now)
+                self.num_restarts += 1
+                self._thread = self._start()
 
     def stop(self) -> None:
         """Take no further step."""

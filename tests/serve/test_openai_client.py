@@ -197,9 +197,9 @@ def test_21_the_sums_of_usage_and_the_count_before(client, server):
 
 def test_22_23_numbers_and_headers(client):
     raw = client.chat.completions.with_raw_response.create(
-        model="tiny", messages=user("Hi"), max_tokens=1, extra_body={"temprature": 1}
+        model="tiny", messages=user("Hi"), max_tokens=1, extra_body={"tempo": 1}
     )
-    assert raw.headers["x-ignored-params"] == "temprature"
+    assert raw.headers["x-ignored-params"] == "tempo"
     assert raw.parse()._request_id == raw.headers["x-request-id"]
     assert int(raw.headers["x-processing-ms"]) >= 0
 
@@ -404,8 +404,8 @@ def test_47_what_would_need_a_memory_is_refused(client, field):
 
 def test_unknown_fields_are_refused_by_a_strict_server(guarded):
     with pytest.raises(openai.BadRequestError) as caught:
-        ask(guarded, user("Hi"), extra_body={"temprature": 1})
-    assert caught.value.param == "temprature"
+        ask(guarded, user("Hi"), extra_body={"tempo": 1})
+    assert caught.value.param == "tempo"
 
 
 def test_every_route_but_health_wants_the_key(narrow):
