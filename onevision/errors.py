@@ -19,6 +19,14 @@
 A message says what was found, what was expected and what to do. It fits one line.
 """
 
+from typing import Literal
+
+# What is wrong with an image or a video.
+MediaFault = Literal[
+    "source", "empty", "format", "codec", "no_stream", "mode", "damaged", "crashed",
+    "too_large", "too_long", "too_slow",
+]  # fmt: skip
+
 
 class OneVisionError(Exception):
     """The root of all errors raised on purpose by this package."""
@@ -29,7 +37,17 @@ class InputError(OneVisionError):
 
 
 class MediaError(InputError):
-    """An image or a video that cannot be read, or is larger than allowed."""
+    """An image or a video that cannot be read, or is larger than allowed.
+
+    `fault` is for programs; `place` is which of the conversation's media it is, where known.
+    """
+
+    def __init__(
+        self, message: str, *, fault: MediaFault = "damaged", place: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.fault: MediaFault = fault
+        self.place = place
 
 
 class ContextLengthError(InputError):

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from onevision.cli.ask import ask
+from onevision.cli.batch import batch
 from onevision.cli.chat import chat
 from onevision.cli.convert import convert
 from onevision.cli.data import data
@@ -19,6 +20,7 @@ from onevision.cli.explain import explain
 from onevision.cli.models import models
 from onevision.cli.report import report
 from onevision.cli.science import science
+from onevision.cli.serve import serve
 from onevision.cli.synth import synth
 from onevision.cli.train import train
 from onevision.cli.unpickle import unpickle
@@ -44,6 +46,8 @@ app.command()(dpo)
 app.command(name="eval")(evaluate)
 app.command()(report)
 app.command()(science)
+app.command()(serve)
+app.command()(batch)
 app.add_typer(data, name="data")
 app.add_typer(synth, name="synth")
 

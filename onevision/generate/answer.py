@@ -20,7 +20,7 @@ from onevision.generate.engine import Engine
 from onevision.generate.request import Piece, Request
 from onevision.generate.sampling import Sampling, SamplingOptions
 from onevision.generate.settings import EngineSettings
-from onevision.inputs.processor import Processor, usage
+from onevision.inputs.processor import Outline, Processor, usage
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.decoder import Decoder
 from onevision.model.fuse import fuse
@@ -148,6 +148,11 @@ class Model:
         if not conversation.awaits_answer:
             raise InputError("the conversation ends with the assistant; the user speaks last")
         outline = self.processor.outline(conversation)
+        self.check_length(outline)
+        return self.processor.inputs(self.processor.example(outline))
+
+    def check_length(self, outline: Outline) -> None:
+        """Raise ContextLengthError where a prompt does not fit the model."""
         most = self.config.language.max_positions - 1
         if outline.num_tokens > most:
             images = sum(la.num_tokens for la in outline.layouts if isinstance(la, CropLayout))
@@ -157,7 +162,6 @@ class Model:
                 f"({outline.num_tokens - images - videos} text, {images} image, {videos} video); "
                 f"the model reads {most} at most: give fewer or smaller images, or fewer frames"
             )
-        return self.processor.inputs(self.processor.example(outline))
 
 
 def reply(request: Request, *, number: int = 0) -> Reply:

@@ -126,6 +126,16 @@ class Engine:
         """Stop answering; the next step takes the request out and gives its memory back."""
         request.cancelled = True
 
+    def abandon(self, error: OneVisionError) -> None:
+        """End all requests with `error`. For an engine that has broken down: take no more steps."""
+        with self._lock:
+            for request in [*self.running, *self.waiting.remove(lambda _: True)]:
+                request.error = error
+                for answer in request.answers:
+                    if answer.is_open:
+                        request.give(answer.end("error"))
+            self.running.clear()
+
     def run(self, requests: Sequence[Request]) -> None:
         """Take steps until all of `requests` have ended. Threads may do so together."""
         while not all(request.finished for request in requests):
@@ -225,6 +235,7 @@ class Engine:
         while self._free_places() and (request := self.waiting.first()) is not None:
             if self.kv_reserved + request.kv_bytes > self.kv_limit:
                 return
+            request.admitted = time.monotonic()
             self.running.append(self.waiting.take())
             self.kv_reserved += request.kv_bytes
             self.reader.prefixes.shrink(self.kv_limit - self.kv_reserved)
@@ -244,6 +255,7 @@ class Engine:
     def _begin_answers(self, request: Request, logits: Tensor) -> None:
         """Give every answer its own copy of the prompt, and its first token."""
         request.is_read, request.media = True, list[Medium]()
+        request.answering = time.monotonic()
         assert request.span is not None
         for answer in request.answers:
             answer.span = request.span

@@ -128,6 +128,8 @@ class Request:
 
     span: Span | None = None  # of the prompt, once it is being read; then of the first answer
     is_read: bool = False
+    admitted: float | None = None  # when its prompt began to be read, and
+    answering: float | None = None  # when its answers began: of time.monotonic()
     cached_tokens: int = 0  # of the prompt, that were not read again
     cancelled: bool = False
     error: OneVisionError | None = None

@@ -1,17 +1,24 @@
 """An engine that runs by itself, in a thread of its own: for servers."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 
 from onevision.batch import ModelInputs
+from onevision.errors import EngineError
 from onevision.generate.engine import Engine
 from onevision.generate.request import Piece, Request
 from onevision.generate.sampling import Sampling
 
+logger = logging.getLogger(__name__)
+
 
 class EngineThread:
-    """Takes steps while there is work, and sleeps while there is none."""
+    """Takes steps while there is work, and sleeps while there is none.
+
+    What it cannot survive ends all its requests with an EngineError, and `is_alive`.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -69,6 +76,7 @@ class EngineThread:
                     self.last_step = time.monotonic()
                 self.last_step = time.monotonic()
                 self._wake.wait(timeout=1.0)
-        except BaseException as failure:
+        except Exception as failure:  # whatever it is, those who wait must be told
             self.failure = failure
-            raise
+            logger.exception("the engine broke down")
+            self.engine.abandon(EngineError("the engine broke down; ask again"))

@@ -18,6 +18,7 @@ rule (llava/train/train.py, preprocess_qwen); other templates have other rules, 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Literal
 
 from onevision.config import Template
@@ -210,7 +211,7 @@ def _opening(tokenizer: Tokenizer) -> list[Piece]:
 def _separated(message: Message) -> Iterator[Part]:
     """Give the parts with the separator after media, where the text has no space of its own."""
     parts = [p for p in message.parts if not (isinstance(p, Text) and not p.text)]
-    for part, following in zip(parts, [*parts[1:], None], strict=True):
+    for part, following in zip_longest(parts, parts[1:]):
         yield part
         if isinstance(part, Text) or following is None:
             continue

@@ -22,10 +22,21 @@ from onevision.config import InputConfig, Template
 from onevision.conversation import Conversation, Image, Usage, Video
 from onevision.inputs.chat import IGNORE, LabelRule, Piece, Slot, render
 from onevision.inputs.image import cut_crops, cut_frames, normalise
-from onevision.inputs.media import image_size, open_image
+from onevision.inputs.media import ImageSize, image_size, open_image
 from onevision.inputs.templates import check_served
 from onevision.inputs.tokenizer import END_OF_TEXT, Tokenizer
 from onevision.inputs.video import FrameChoice, choose_frames
+
+
+@dataclass(frozen=True)
+class NumFrames:
+    """How many frames of a video are seen."""
+
+    count: int
+
+
+# What must be known of an image or a video to lay it out.
+MediaFact = ImageSize | NumFrames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +44,7 @@ class View:
     """How one medium will be seen: its layout, and what to decode."""
 
     layout: Layout
-    source: Image | FrameChoice
+    source: Image | FrameChoice | None  # None where the crops are cut elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +121,13 @@ class Processor:
         template: Template | None = None,
         label_rule: LabelRule = "reference",
         image_first: bool = False,
+        facts: Sequence[MediaFact] | None = None,
     ) -> Outline:
-        """Lay out a conversation without decoding a pixel. Raises InputError, MediaError."""
+        """Lay out a conversation without decoding a pixel. Raises InputError, MediaError.
+
+        `facts` are what is known of its media, in order, where somebody else opens them
+        (`sandbox.py`); crops are then given to `example`.
+        """
         pieces = render(
             conversation,
             self.tokenizer,
@@ -120,13 +136,22 @@ class Processor:
             image_first=image_first,
         )
         rules = self._image_rules(conversation)
-        views = tuple(self._view(media, rules) for media in conversation.media)
+        if facts is None:
+            views = tuple(self._view(media, rules) for media in conversation.media)
+        else:
+            views = tuple(
+                View(layout=self._layout(media, fact, rules), source=None)
+                for media, fact in zip(conversation.media, facts, strict=True)
+            )
         return Outline(pieces=tuple(pieces), views=views)
 
-    def example(self, told: Conversation | Outline) -> Example:
-        """Decode a conversation, with the labels of training. Raises InputError, MediaError."""
+    def example(self, told: Conversation | Outline, *, crops: Tensor | None = None) -> Example:
+        """Decode a conversation, with the labels of training. Raises InputError, MediaError.
+
+        `crops`, uint8 [N, 3, H, W], are those of all media if they have been cut already.
+        """
         outline = told if isinstance(told, Outline) else self.outline(told)
-        return self._assemble(outline, self._crops(outline))
+        return self._assemble(outline, self._crops(outline) if crops is None else crops)
 
     def about_same_media(
         self, conversations: Sequence[Conversation], *, template: Template | None = None
@@ -152,11 +177,15 @@ class Processor:
     def _view(self, media: Image | Video, rules: dict[str, ImageRule]) -> View:
         if isinstance(media, Video):
             choice = choose_frames(media)
-            layout = plan_video(num_frames=len(choice.indices), rule=self.config.video)
-            return View(layout=layout, source=choice)
-        size = image_size(media.source)
-        layout = plan(width=size.width, height=size.height, rule=rules[media.detail])
-        return View(layout=layout, source=media)
+            fact = NumFrames(len(choice.indices))
+            return View(layout=self._layout(media, fact, rules), source=choice)
+        return View(layout=self._layout(media, image_size(media.source), rules), source=media)
+
+    def _layout(self, media: Image | Video, fact: MediaFact, rules: dict[str, ImageRule]) -> Layout:
+        if isinstance(fact, NumFrames):
+            return plan_video(num_frames=fact.count, rule=self.config.video)
+        assert isinstance(media, Image), "a size is of an image"
+        return plan(width=fact.width, height=fact.height, rule=rules[media.detail])
 
     def _crops(self, outline: Outline) -> Tensor:
         """Decode and cut all media: [N, 3, H, W] uint8."""
@@ -174,7 +203,7 @@ class Processor:
         if isinstance(view.source, FrameChoice):
             assert isinstance(view.layout, VideoLayout)
             return cut_frames(view.source.frames(), view.layout, image_mean=self.config.image_mean)
-        assert isinstance(view.layout, CropLayout)
+        assert isinstance(view.layout, CropLayout) and view.source is not None
         picture = open_image(view.source.source)
         return cut_crops(
             picture, view.layout, image_mean=self.config.image_mean, fast=self.fast_images

@@ -21,6 +21,17 @@ UNFINISHED = "\ufffd"
 RECURRING_CHARACTERS, RECURRING_TEXTS = 40, 1024
 
 
+def _byte_table() -> dict[str, int]:
+    """Return the byte of each character that byte-level vocabularies write (gpt-2, encoder.py)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    moved = {chr(256 + number): byte for number, byte in enumerate(others)}
+    return {chr(byte): byte for byte in plain} | moved
+
+
+BYTES = _byte_table()
+
+
 class Tokenizer:
     """A tokenizer.json, read thrice: whole for decoding, without its added tokens for encoding.
 
@@ -117,6 +128,18 @@ class Tokenizer:
     def spell(self, ids: list[int]) -> str:
         """Return the text of `ids`, control tokens spelled out."""
         return self._whole.decode(ids, skip_special_tokens=False)
+
+    def bytes_of(self, token_id: int) -> bytes:
+        """Return the bytes a token stands for, which may be a part of a character.
+
+        Byte-level vocabularies write each byte as a printable character (GPT-2's table).
+        """
+        spelled = self._whole.id_to_token(token_id)
+        if spelled is None:
+            return b""
+        if spelled in self._added or not all(letter in BYTES for letter in spelled):
+            return spelled.encode()
+        return bytes(BYTES[letter] for letter in spelled)
 
     def stream(self) -> "TextStream":
         """Return a decoder that is fed id by id."""

@@ -7,6 +7,7 @@ in one pass that seeks only where a key frame lies between here and there.
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,15 @@ from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
 from onevision.errors import MediaError
-from onevision.inputs.media import decoding, name_of, open_image, open_video
+from onevision.inputs.media import (
+    OWN_FILES,
+    MediaLimits,
+    check_frame,
+    decoding,
+    name_of,
+    open_image,
+    open_video,
+)
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -53,6 +62,7 @@ class FrameChoice:
     table: FrameTable | None  # None for a list of frames
     indices: tuple[int, ...]
     seconds: tuple[float, ...] | None
+    limits: MediaLimits = OWN_FILES
 
     def frames(self) -> Iterator[PillowImage]:
         """Decode the chosen frames as RGB images, holding one at a time. Raises MediaError."""
@@ -61,36 +71,61 @@ class FrameChoice:
             yield from map(open_image, self.video.source)
             return
         name, wanted = name_of(self.video.source), [self.table.marks[i] for i in self.indices]
-        with open_video(self.video.source) as (container, stream), decoding(name):
+        opened = open_video(self.video.source, limits=self.limits)
+        with opened as (container, stream), decoding(name):
             reader = _Reader(container, stream, self.table)
             for mark in wanted:
                 frame = reader.frame_at(mark)
                 if frame is None:
                     raise MediaError(f"{name}: no frame can be decoded; the video is damaged")
+                check_frame(frame, name=name, limits=self.limits)
                 yield _upright(frame)
 
 
-def choose_frames(video: Video) -> FrameChoice:
+def choose_frames(video: Video, *, limits: MediaLimits = OWN_FILES) -> FrameChoice:
     """Decide which frames of `video` are seen. Raises MediaError."""
     if not isinstance(video.source, str | bytes | Path):
         if not video.source:
-            raise MediaError("the video is an empty list of frames; expected at least one frame")
+            raise MediaError(
+                "the video is an empty list of frames; expected at least one frame", fault="empty"
+            )
         indices = tuple(range(len(video.source)))
         return FrameChoice(video=video, table=None, indices=indices, seconds=None)
     name = name_of(video.source)
-    with open_video(video.source) as (container, stream), decoding(name):
-        table = _scan(container, stream)
+    with open_video(video.source, limits=limits) as (container, stream), decoding(name):
+        table = _scan(container, stream, most=limits.max_video_frames)
     if not table.marks:
-        raise MediaError(f"{name}: the video holds no frames")
+        raise MediaError(f"{name}: the video holds no frames", fault="no_stream")
+    _check_length(table, name, limits)
     indices = _choose(table, video, name)
     return FrameChoice(
-        video=video, table=table, indices=indices, seconds=tuple(map(table.seconds, indices))
+        video=video,
+        table=table,
+        indices=indices,
+        seconds=tuple(map(table.seconds, indices)),
+        limits=limits,
     )
 
 
 def evenly(first: int, last: int, count: int) -> tuple[int, ...]:
     """Return `count` whole numbers from `first` to `last`, truncated, as the reference does."""
     return tuple(int(i) for i in np.linspace(first, last, count, dtype=int))
+
+
+def _check_length(table: FrameTable, name: str, limits: MediaLimits) -> None:
+    seconds = table.seconds(len(table.marks) - 1)
+    if len(table.marks) > limits.max_video_frames:
+        raise MediaError(
+            f"{name}: the video has more than the {limits.max_video_frames:,} frames allowed; "
+            "cut it or lower its frame rate",
+            fault="too_long",
+        )
+    if seconds > limits.max_video_seconds:
+        raise MediaError(
+            f"{name}: the video lasts {seconds:,.0f} s, more than the "
+            f"{limits.max_video_seconds:,.0f} s allowed; cut it",
+            fault="too_long",
+        )
 
 
 def _choose(table: FrameTable, video: Video, name: str) -> tuple[int, ...]:
@@ -118,12 +153,14 @@ def _nearest(times: Sequence[float], seconds: float) -> int:
     return before if seconds - times[before] <= times[after] - seconds else after
 
 
-def _scan(container: "InputContainer", stream: "VideoStream") -> FrameTable:
-    packets = [
+def _scan(container: "InputContainer", stream: "VideoStream", *, most: int) -> FrameTable:
+    """List the frames, and stop once there are more than `most`."""
+    whole = (
         (packet.pts, packet.is_keyframe)
         for packet in container.demux(stream)
         if packet.size and not packet.is_discard
-    ]
+    )
+    packets = list(islice(whole, most + 1))
     has_times = container.format.name != "avi" and all(pts is not None for pts, _ in packets)
     if not has_times or stream.time_base is None:
         rate = float(stream.average_rate or 25)

@@ -1,0 +1,37 @@
+"""`onevision batch`: a file of requests, answered; begun again, it goes on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, load_model
+from onevision.errors import InputError
+
+
+def batch(
+    requests: Annotated[Path, typer.Argument(help="Requests in OpenAI's batch format, JSONL.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Answers, JSONL; appended to.")],
+    model: ModelOption = "tiny",
+    name: Annotated[str | None, typer.Option(help="What requests call the model.")] = None,
+    at_a_time: Annotated[int, typer.Option(help="Requests answered together.", min=1)] = 8,
+    limit: Annotated[list[str] | None, typer.Option(help="name=value, as of serve.")] = None,
+    device: DeviceOption = "cpu",
+    dtype: DtypeOption = "auto",
+) -> None:
+    """Answer a file of requests in OpenAI's batch format."""
+    try:
+        from onevision.serve.batch import run_batch
+        from onevision.serve.service import Service
+        from onevision.serve.settings import Limits, ServerSettings
+    except ImportError as error:
+        raise InputError("batches need: pip install 'onevision[serve]'") from error
+
+    called = name or (Path(model).name if Path(model).exists() else model)
+    settings = ServerSettings(name=called, limits=Limits.parse(limit or ()))
+    service = Service(load_model(model, device=device, dtype=dtype), settings)
+    try:
+        counts = run_batch(service, requests, output, num_at_a_time=at_a_time)
+    finally:
+        service.close()
+    print(f"{counts.answered} answered, {counts.refused} refused, {counts.kept} there already")

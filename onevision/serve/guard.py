@@ -1,0 +1,169 @@
+"""Around the routes: who may ask, from where; a request's number; what is logged and counted."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import logging
+import secrets
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from onevision.serve.metrics import Metrics
+from onevision.serve.schema.problems import ApiError
+from onevision.serve.settings import LOOPBACK, ServerSettings
+
+logger = logging.getLogger("onevision.serve")
+
+OPEN_ROUTES = ("/health",)
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+def problem_response(problem: ApiError) -> Response:
+    """Return a problem as OpenAI's envelope."""
+    body = problem.envelope.model_dump_json()
+    return Response(
+        body, status_code=problem.status, headers=problem.headers, media_type="application/json"
+    )
+
+
+class Guard:
+    """An ASGI application that lets through what may pass, and answers the rest itself."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
+        self.app, self.settings, self.metrics = app, settings, metrics
+        self.draining = False
+        self.num_open = 0  # requests that are being answered
+        self._keys = [hashlib.sha256(key.encode()).digest() for key in settings.keys]
+        self._hosts = {*LOOPBACK, settings.host.lower(), *map(str.lower, settings.allowed_hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 0
+        number = f"req_{secrets.token_hex(12)}"
+        scope["request_id"], scope["api_key"] = number, ""
+
+        async def told(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = number
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("x-processing-ms", f"{(time.monotonic() - began) * 1000:.0f}")
+            await send(message)
+
+        self.num_open += 1
+        try:
+            self._let_in(scope)
+            await self.app(scope, receive, told)
+        except ApiError as problem:
+            await self._refuse(problem, scope, receive, told)
+        except Exception:  # a fault of ours: the log gets it all, the client its number
+            logger.exception("%s failed", number)
+            if not status:
+                problem = ApiError(f"internal error; request {number}", status=500, code="internal")
+                await problem_response(problem)(scope, receive, told)
+        finally:
+            self.num_open -= 1
+            self._note(scope, status, time.monotonic() - began)
+
+    async def _refuse(self, problem: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+        response = problem_response(problem)
+        if problem.status == 401:
+            kind = "Bearer" if scope["path"].startswith("/v1/") else 'Basic realm="onevision"'
+            response.headers["www-authenticate"] = kind
+        await response(scope, receive, send)
+
+    def _let_in(self, scope: Scope) -> None:
+        """Raise ApiError for what may not pass."""
+        headers = Headers(scope=scope)
+        self._check_host(headers.get("host", ""))
+        self._check_origin(headers)
+        if scope["path"] not in OPEN_ROUTES:
+            scope["api_key"] = self._check_key(headers.get("authorization", ""))
+            if self.draining and scope["method"] == "POST":
+                raise ApiError(
+                    "the server is shutting down", status=503, code="shutting_down", retry_after=5
+                )
+
+    def _check_host(self, host: str) -> None:
+        """Refuse names that are not ours: a page may point its own name at this machine."""
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+        except ValueError:
+            name = ""
+        if name not in self._hosts and not _is_address(name):
+            raise ApiError(
+                "this server does not go by that name; allow it with --allowed-host",
+                status=403, code="host_not_allowed",
+            )  # fmt: skip
+
+    def _check_origin(self, headers: Headers) -> None:
+        origin = headers.get("origin")
+        if origin is None or origin in self.settings.allowed_origins:
+            return
+        if urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+            raise ApiError(
+                "pages of other origins may not ask; allow them with --allowed-origin",
+                status=403, code="origin_not_allowed",
+            )  # fmt: skip
+
+    def _check_key(self, authorization: str) -> str:
+        """Return which key was given; every key is compared, in constant time."""
+        if not self._keys:
+            return ""
+        given = hashlib.sha256(_key_of(authorization)).digest()
+        matches = [hmac.compare_digest(given, key) for key in self._keys]
+        if not any(matches):
+            raise ApiError(
+                "no valid API key; send Authorization: Bearer <key>",
+                status=401, code="invalid_api_key",
+            )  # fmt: skip
+        return given.hex()[:32]
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = scope.get("route")
+        handler = route.path if route is not None else "other"
+        method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
+        self.metrics.http.labels(handler, method, str(status or 499)).inc()
+        logger.info(
+            "%s %s %s %d %.0f ms key=%s body=%d sha256=%s",
+            scope["request_id"], method, handler, status or 499, seconds * 1000,
+            scope["api_key"][:8] or "-", scope.get("body_bytes", 0), scope.get("body_digest", "-"),
+        )  # fmt: skip
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _key_of(authorization: str) -> bytes:
+    """Return the key of a Bearer header, or the password of a Basic one (browsers ask for it)."""
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip().encode()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).partition(b":")[2]
+        except binascii.Error:
+            return b""
+    return b""

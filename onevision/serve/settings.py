@@ -1,0 +1,120 @@
+"""How a server is run: where, for whom, and what one request may cost."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Self
+
+from onevision.errors import InputError
+from onevision.inputs.confined import STRANGERS, SandboxSettings
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request may cost. All are told by /v1/models. Raises InputError below 0."""
+
+    body_bytes: int = 64 * MIB
+    body_seconds: float = 60.0  # to send it
+    bodies_bytes: int = 512 * MIB  # of all requests that are being prepared
+    images: int = 32
+    image_bytes: int = 20_000_000
+    image_pixels: int = 40_000_000
+    image_side: int = 16_384
+    request_pixels: int = 120_000_000  # of all its images
+    videos: int = 2
+    video_bytes: int = 50_000_000
+    video_seconds: float = 600.0
+    video_frames: int = 18_000  # in the file
+    frame_pixels: int = 4096 * 2304
+    frames: int = 64  # that are seen of a video
+    default_frames: int = 32
+    text_bytes: int = 256 * 1024
+    messages: int = 256
+    answers: int = 8
+    stops: int = 4
+    stop_characters: int = 64
+    logit_biases: int = 1024
+    schema_bytes: int = 64 * 1024
+    schema_depth: int = 32
+    tokens: int = 4096  # of an answer
+    default_tokens: int = 1024
+    running: int = 32
+    queue: int = 64
+    image_decode_seconds: float = 10.0
+    video_decode_seconds: float = 20.0
+    fetch_seconds: float = 15.0
+    request_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"limit {name} is {value}; expected 0 or more")
+
+    @classmethod
+    def parse(cls, changes: Sequence[str]) -> Self:
+        """Read "name=value" each. Raises InputError."""
+        kinds = {name: type(value) for name, value in asdict(cls()).items()}
+        values: dict[str, float] = {}
+        for change in changes:
+            name, _, value = change.partition("=")
+            if name not in kinds:
+                raise InputError(f"limit {name!r} is unknown; expected one of {', '.join(kinds)}")
+            try:
+                values[name] = kinds[name](value)
+            except ValueError as error:
+                raise InputError(f"limit {name} is {value!r}; expected a number") from error
+        return replace(cls(), **values)
+
+    @property
+    def sandbox(self) -> SandboxSettings:
+        """The limits of the workers that decode."""
+        media = replace(
+            STRANGERS,
+            max_image_pixels=self.image_pixels,
+            max_image_side=self.image_side,
+            max_frame_pixels=self.frame_pixels,
+            max_video_frames=self.video_frames,
+            max_video_seconds=self.video_seconds,
+        )
+        return SandboxSettings(
+            limits=media,
+            image_seconds=self.image_decode_seconds,
+            video_seconds=self.video_decode_seconds,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Where a server listens and whom it answers. Raises InputError for what is not safe."""
+
+    name: str  # of the model, as clients ask for it
+    host: str = "127.0.0.1"
+    port: int = 8000
+    # Who may ask; without keys, everybody who reaches the port.
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    # Listen beyond this machine without a key.
+    insecure: bool = False
+    # Names, beside this machine's own, that clients may call the server.
+    allowed_hosts: tuple[str, ...] = ()
+    # Pages of other origins that may ask.
+    allowed_origins: tuple[str, ...] = ()
+    # Hosts whose https addresses are fetched; none: nothing is.
+    media_hosts: tuple[str, ...] = ()
+    # Refuse unknown fields rather than name them in a header.
+    strict: bool = False
+    # Where a request does not say.
+    temperature: float = 0.0
+    drain_seconds: float = 30.0
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.host not in LOOPBACK and not (self.keys or self.insecure):
+            raise InputError(
+                f"host {self.host} can be reached from other machines and there is no API key; "
+                "give one (--api-key-file or $ONEVISION_API_KEY), or --insecure"
+            )
+        if any(len(key) < 8 or not key.isascii() or not key.isprintable() for key in self.keys):
+            raise InputError("an API key has 8 or more printable ASCII characters")

@@ -1,0 +1,110 @@
+"""The page of `onevision serve` in a real browser, against a real server."""
+
+import json
+
+import pytest
+
+from onevision.cli.demo import DEMO
+from tests.serve.conftest import KEY, narrow, server  # noqa: F401 fixtures
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def open_page(browser, server):  # noqa: F811
+    """Open the page; gather what it asks for and complains about."""
+    pages = []
+
+    def open_page(width=390):
+        page = browser.new_page(viewport={"width": width, "height": 844})
+        pages.append(page)
+        page.complaints, page.asked = [], []
+        page.on("console", lambda message: page.complaints.append(message.text))
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.goto(server.url)
+        page.wait_for_selector("#model:not(:empty)")
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+@pytest.mark.parametrize("width", [360, 390, 1440])
+def test_an_example_is_answered_and_nothing_else_is_fetched(open_page, server, width):  # noqa: F811
+    page = open_page(width)
+    page.locator("#examples button").nth(1).click()
+    page.wait_for_selector(".assistant:not(.running) .below .faint:not(:empty)")
+    assert page.locator(".assistant .said").inner_text()
+    assert "100 image tokens in" in page.locator(".below .faint").first.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    own = (server.url, "data:", "blob:")
+    assert [url for url in page.asked if not url.startswith(own)] == []
+    assert page.complaints == []
+
+
+def test_costs_are_told_before_asking_and_media_can_be_moved_and_removed(open_page):
+    page = open_page()
+    page.locator("#files").set_input_files([DEMO / "single.png", DEMO / "clip.mp4"])
+    page.wait_for_selector("#cost:not(:empty)")
+    captions = page.locator("#media .caption")
+    assert captions.all_inner_texts() == ["259 tokens · 5 crops", "129 tokens · 8 frames"]
+    page.get_by_label("Move forward: clip.mp4").click()
+    assert page.locator("#media .thumb").first.evaluate("one => one.tagName") == "VIDEO"
+    page.get_by_label("Remove: clip.mp4").click()
+    assert page.locator("#media li").count() == 1
+
+
+def test_a_broken_file_is_marked_and_the_question_stays(open_page, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    page = open_page()
+    page.locator("#files").set_input_files([DEMO / "single.png", broken])
+    page.fill("#text", "What is this?")
+    page.wait_for_selector("#media li.bad")
+    assert "not an image" in page.locator("#problem").inner_text()
+    assert page.locator("#media li").nth(1).get_attribute("class") == "bad"
+    page.reload()
+    assert page.locator("#text").input_value() == "What is this?"
+
+
+def test_words_of_an_answer_are_words(open_page):
+    """Whatever an answer spells is shown as text and fetches nothing."""
+    evil = '<img src="http://evil.example/x"><script>alert(1)</script>![](http://evil.example/y)'
+    page = open_page()
+    event = json.dumps({"choices": [{"delta": {"content": evil}}]})
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(content_type="text/event-stream", body=f"data: {event}\n\n"),
+    )
+    page.fill("#text", "Hi")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant:not(.running) .below")
+    assert page.locator(".assistant .said").inner_text() == evil
+    assert not [url for url in page.asked if "evil" in url]
+
+
+def test_stop_keeps_what_was_said(open_page, server):  # noqa: F811
+    page = open_page()
+    page.click("#open-settings")
+    page.fill("input[name=max_tokens]", "4000")
+    page.locator("input[name=temperature]").fill("2")
+    page.fill("#text", "Hi")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant.running .said:not(:empty)")
+    page.click("#send")
+    page.wait_for_selector(".assistant:not(.running)")
+    assert page.locator(".assistant .said").inner_text()
+    server.wait_until_idle()
+
+
+def test_with_a_key_the_browser_asks_for_it_once(browser, narrow):  # noqa: F811
+    context = browser.new_context(http_credentials={"username": "", "password": KEY})
+    page = context.new_page()
+    page.goto(narrow.url)
+    page.wait_for_selector("#model:not(:empty)")
+    page.fill("#text", "Hi")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant:not(.running) .below .faint:not(:empty)")
+    context.close()

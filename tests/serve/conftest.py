@@ -1,0 +1,119 @@
+"""Servers as their users start them: `onevision serve` with `tiny`, in a process of its own."""
+
+import base64
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+from PIL import Image as PIL
+
+from onevision.cli.demo import DEMO
+
+KEY = "a-key-of-the-tests"
+CLIP = (DEMO / "clip.mp4").read_bytes()
+
+
+@dataclass
+class Running:
+    """A server process."""
+
+    process: subprocess.Popen
+    log: Path
+    url: str
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        text = httpx2.get(f"{self.url}/metrics", headers=bearer()).text
+        lines = (line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+        return {name: float(value) for name, value in lines}
+
+    def wait_until_idle(self, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while self.metrics["onevision:num_requests_running"]:
+            assert time.monotonic() < deadline, "a request still holds its place"
+            time.sleep(0.05)
+
+
+def bearer(key: str = KEY) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def start(directory: Path, *options: str, key: str | None = None) -> Running:
+    log = directory / "server.log"
+    environment = os.environ | ({"ONEVISION_API_KEY": key} if key else {})
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "onevision", "serve", "--port", "0", *options],
+            stdout=out, stderr=out, env=environment,
+        )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while (found := re.search(r"running on (http://\S+:\d+)", log.read_text())) is None:
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    return Running(process, log, found[1])
+
+
+def stop(running: Running) -> int:
+    running.process.send_signal(signal.SIGTERM)
+    return running.process.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A server as it is by default."""
+    running = start(tmp_path_factory.mktemp("server"))
+    yield running
+    assert stop(running) == 0
+    assert "Traceback" not in running.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """A server with a key, one place, no queue, little time, small bodies, no unknown fields."""
+    limits = ("running=1", "queue=0", "request_seconds=4", "body_bytes=100000", "body_seconds=2")
+    options = [word for limit in limits for word in ("--limit", limit)]
+    running = start(tmp_path_factory.mktemp("narrow"), "--strict", *options, key=KEY)
+    yield running
+    assert stop(running) == 0
+
+
+def encoded(image: PIL.Image, form: str = "PNG", **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def square(colour: str = "red", side: int = 98) -> PIL.Image:
+    image = PIL.new("RGB", (side, side), "black")
+    image.paste(colour, (20, 20, 70, 70))
+    return image
+
+
+def data_url(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def image_part(data: bytes | None = None, kind: str = "image/png", **options) -> dict:
+    url = data_url(encoded(square()) if data is None else data, kind)
+    return {"type": "image_url", "image_url": {"url": url, **options}}
+
+
+def video_part(data: bytes = CLIP, **options) -> dict:
+    return {"type": "video_url", "video_url": {"url": data_url(data, "video/mp4")}, **options}
+
+
+def text_part(text: str = "What is this?") -> dict:
+    return {"type": "text", "text": text}
+
+
+def user(*content) -> list[dict]:
+    only = content[0] if len(content) == 1 and isinstance(content[0], str) else list(content)
+    return [{"role": "user", "content": only}]

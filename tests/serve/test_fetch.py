@@ -1,0 +1,182 @@
+"""Addresses are fetched from allowed hosts on the public internet, and from nowhere else."""
+
+import http.server
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import onevision
+from onevision.errors import InputError
+from onevision.serve.fetch import Fetcher, is_public
+from onevision.serve.schema.problems import ApiError
+from onevision.serve.settings import Limits, ServerSettings
+
+HOST = "media.example"
+PUBLIC = "93.184.216.34"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Tells what its path asks for."""
+
+    def do_GET(self):
+        self.server.asked.append((self.headers["host"], self.path))
+        if self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("location", self.path.removeprefix("/to/"))
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return
+        self.send_response(404 if self.path == "/no" else 200)
+        if self.path != "/endless":
+            self.send_header("content-length", "9" if self.path == "/short" else "4")
+        self.end_headers()
+        if self.path == "/slow":
+            time.sleep(3)
+        self.wfile.write(b"data" if self.path != "/endless" else bytes(10_000_000))
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """An https server that calls itself media.example, and a context that trusts it."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    directory = tmp_path_factory.mktemp("tls")
+    key, certificate = directory / "key.pem", directory / "cert.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj",
+         f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}", "-keyout", key, "-out",
+         certificate], check=True, capture_output=True,
+    )  # fmt: skip
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.asked, server.trusting = [], ssl.create_default_context(cafile=certificate)
+    server.handle_error = lambda *_: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def fetch(site):
+    """fetch(address): `dialled` holds the addresses that were called, names answer `answers`."""
+    site.asked.clear()
+    dialled, answers = [], [[PUBLIC]]
+
+    def dial(address, port, seconds):
+        dialled.append((address, port))
+        return socket.create_connection(site.server_address, timeout=seconds)
+
+    def resolve(host):
+        return answers[0] if len(answers) == 1 else answers.pop(0)
+
+    fetcher = Fetcher([HOST], seconds=1.5, resolve=resolve, dial=dial, context=site.trusting)
+
+    def fetch(address):
+        return fetcher.fetch(address, most=1000, kind="image", param="here")
+
+    fetch.dialled, fetch.answers = dialled, answers
+    return fetch
+
+
+def refused(fetch, address):
+    with pytest.raises(ApiError) as caught:
+        fetch(address)
+    return caught.value.status, caught.value.code
+
+
+def test_an_allowed_host_is_dialled_at_the_address_that_was_checked(fetch, site):
+    assert fetch(f"https://{HOST}/a.png?b=c") == b"data"
+    assert fetch.dialled == [(PUBLIC, 443)]
+    assert site.asked == [(HOST, "/a.png?b=c")]
+    assert fetch(f"https://{HOST}/to/https://{HOST}/b") == b"data"
+
+
+@pytest.mark.parametrize("address", [
+    f"http://{HOST}/", "https://127.0.0.1/", "https://[::1]/", "https://0.0.0.0/",
+    "https://169.254.169.254/", "https://2130706433/", "https://0x7f.1/", "https://localhost./",
+    "https://localtest/", f"https://{HOST}:8443/", f"https://user@{HOST}/", f"https://{HOST}\\@evil/",
+    f"https://evil\\@{HOST}/", f"https://evil.example#@{HOST}", f"https://{HOST}/a\r\nHost: evil",
+    f"https://{HOST}.evil.example/", "https://med\u0131a.example/", f"https://{HOST}%00/",
+])  # fmt: skip
+def test_20_21_23_other_addresses_are_refused_and_nothing_is_dialled(fetch, address):
+    assert refused(fetch, address) == (403, "url_not_allowed")
+    assert fetch.dialled == []
+
+
+@pytest.mark.parametrize("answer", [
+    ["127.0.0.1"], ["10.0.0.1"], ["100.64.0.1"], ["::1"], ["::ffff:127.0.0.1"],
+    ["64:ff9b::7f00:1"], ["2002:7f00:1::"], ["fe80::1%eth0"], ["224.0.0.1"], [PUBLIC, "10.0.0.1"],
+    [],
+])  # fmt: skip
+def test_21_24_names_of_private_addresses_are_refused(fetch, answer):
+    fetch.answers[:] = [answer]
+    assert refused(fetch, f"https://{HOST}/") == (403, "url_not_allowed")
+    assert fetch.dialled == []
+    assert not all(map(is_public, answer)) or not answer
+
+
+def test_22_24_every_redirect_is_checked_anew(fetch):
+    for place in ("https://127.0.0.1/", "https://evil.example/", "file:///etc/passwd",
+                  f"http://{HOST}/"):  # fmt: skip
+        fetch.dialled.clear()
+        assert refused(fetch, f"https://{HOST}/to/{place}") == (403, "url_not_allowed")
+        assert len(fetch.dialled) == 1
+    many = "/to/".join([f"https://{HOST}"] * 6)
+    assert refused(fetch, many)[0] == 400
+    fetch.dialled.clear()
+    fetch.answers[:] = [[PUBLIC], ["127.0.0.1"]]
+    assert refused(fetch, f"https://{HOST}/to/https://{HOST}/b") == (403, "url_not_allowed")
+    assert len(fetch.dialled) == 1
+
+
+@pytest.mark.parametrize(("path", "code"), [
+    ("/endless", "image_file_too_large"), ("/short", "failed_to_download_image"),
+    ("/slow", "failed_to_download_image"), ("/no", "failed_to_download_image"),
+])  # fmt: skip
+def test_25_too_much_too_little_and_too_late(fetch, path, code):
+    began = time.monotonic()
+    assert refused(fetch, f"https://{HOST}{path}") == (400, code)
+    assert time.monotonic() - began < 3
+
+
+def test_without_hosts_nothing_is_fetched():
+    assert refused(lambda a: Fetcher().fetch(a, most=9, kind="image", param="x"),
+                   f"https://{HOST}/") == (403, "url_not_allowed")  # fmt: skip
+
+
+def test_one_file_opens_connections():
+    words = ("import socket", "import http.client", "import urllib.request", "import requests",
+             "import httpx", "from httpx", "import aiohttp", "create_connection(")  # fmt: skip
+    package = Path(onevision.__file__).parent
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py") for word in words if word in path.read_text()
+    }  # fmt: skip
+    allowed = {"serve/fetch.py", "train/guard.py", "train/parallel.py"}  # names of machines
+    assert found - allowed == set()
+    assert "serve/fetch.py" in found
+
+
+def test_a_server_without_a_key_stays_on_this_machine():
+    with pytest.raises(InputError, match="API key"):
+        ServerSettings(name="tiny", host="0.0.0.0")
+    ServerSettings(name="tiny", host="0.0.0.0", keys=("a-long-key",))
+    ServerSettings(name="tiny", host="0.0.0.0", insecure=True)
+    with pytest.raises(InputError, match="8 or more"):
+        ServerSettings(name="tiny", keys=("short",))
+    with pytest.raises(InputError, match="unknown"):
+        Limits.parse(["imagse=3"])
+    assert Limits.parse(["images=3", "body_seconds=0.5"]).images == 3
