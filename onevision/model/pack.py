@@ -33,8 +33,10 @@ def pack(module: nn.Module) -> None:
     if not torch.backends.mkldnn.is_available():
         return
     drop_joined(module)
-    for part in list(module.modules()):
-        for name, child in list(part.named_children()):
+    # No list of the linear layers themselves: each is given up as soon as it is packed.
+    for part in [part for part in module.modules() if not isinstance(part, nn.Linear)]:
+        for name in [name for name, _ in part.named_children()]:
+            child = part.get_submodule(name)
             if type(child) is nn.Linear and _can_be_packed(child):
                 setattr(part, name, PackedLinear(child))
 
