@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 
-@pytest.fixture(scope="session")
+# Closed after each file: playwright keeps an event loop running, beside which no other can start.
+@pytest.fixture(scope="module")
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")

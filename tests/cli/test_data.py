@@ -26,7 +26,7 @@ def test_check_passes_a_good_mixture_and_writes_a_manifest(mixture, tmp_path):
     assert "3 samples, nothing to mend" in result.stdout
     manifest = json.loads((tmp_path / "pin" / "manifest.json").read_text())
     assert manifest["sources"][0]["num_usable"] == 3
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
 
 
 def test_check_fails_where_something_must_be_mended(mixture):

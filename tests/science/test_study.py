@@ -87,6 +87,16 @@ def test_beginnings_are_not_examined(rehearsed):
     assert examine(None, "knowledge", rehearsal=True) == []
 
 
+@pytest.fixture
+def one_thread():
+    """As in the processes of a study: sums of several threads have other last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_stopped_trial_goes_on_to_the_same_weights(rehearsed, tmp_path):
     """The trainer's own tests stop it anywhere; here, that a study picks the snapshot up."""
     whole, _ = rehearsed

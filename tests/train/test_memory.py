@@ -98,7 +98,7 @@ def test_blocks_keep_what_is_estimated(micro_config):
     positions = torch.arange(24)[None]
     rotation = rotary(positions, language.head_size, theta=1e4, dtype=torch.bfloat16)
     block = DecoderBlock(language, 0).bfloat16()
-    kept = kept_bytes(block, x, rotation, positions, mask=None, cache=None)
+    kept = kept_bytes(block, x, rotation, mask=None, cache=None)
     rotations = 2 * rotation[0].numel() * 2  # kept once for all blocks
     text = Crowd(num_tokens=24, num_crops=0, labelled_tokens=0)
     estimate = another_block_keeps(config, "language", text)
@@ -179,9 +179,7 @@ def test_adapters_keep_what_is_estimated(micro_config, lora):
     x = torch.randn(1, 23, 64, requires_grad=True)
     positions = torch.arange(23)[None]
     rotation = rotary(positions, language.head_size, theta=1e4, dtype=torch.bfloat16)
-    kept = kept_by_adapters(
-        DecoderBlock(language, 0), lora, x, rotation, positions, mask=None, cache=None
-    )
+    kept = kept_by_adapters(DecoderBlock(language, 0), lora, x, rotation, mask=None, cache=None)
     text = Crowd(num_tokens=23, num_crops=0, labelled_tokens=0)
     assert kept == pytest.approx(estimated("language", text), rel=0.02, abs=8 * 23)
 
