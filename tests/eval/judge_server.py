@@ -44,11 +44,7 @@ def serve(rule: Rule, **behaviour) -> Iterator[JudgeServer]:
             with state.lock:
                 state.now += 1
                 state.most_at_once = max(state.most_at_once, state.now)
-            try:
-                self.answer()
-            finally:
-                with state.lock:
-                    state.now -= 1
+            self.answer()
 
         def answer(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -66,6 +62,8 @@ def serve(rule: Rule, **behaviour) -> Iterator[JudgeServer]:
             return self.send(200, garbage or json.dumps(completion(body)).encode(), {})
 
         def send(self, code, content, headers):
+            with state.lock:  # before whoever waits can ask again
+                state.now -= 1
             self.send_response(code)
             for name, value in {"Content-Length": str(len(content)), **headers}.items():
                 self.send_header(name, value)
