@@ -295,8 +295,10 @@ def tokenizer_directory() -> Path:
 
 def peak_mib() -> float:
     """Peak memory of this process and the largest of its finished workers."""
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1024
+    from onevision.train.metrics import peak_resident_bytes
+
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return (peak_resident_bytes() + workers) / 2**20
 
 
 def measured(*arguments: str) -> dict[str, float]:

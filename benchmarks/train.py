@@ -22,7 +22,6 @@ batches hold less padding and less memory, so this errs in the plain way's favou
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.train_samples import BASE, ONEVISION_MIXED_16, SEED, draw, shape_named
 from benchmarks.train_ways import Ours, Plain, write_weights
+from onevision.train.metrics import peak_resident_bytes
 
 if TYPE_CHECKING:
     from onevision.config import ModelConfig
@@ -80,7 +80,7 @@ def timed(way: Ours | Plain, options: argparse.Namespace, config: "ModelConfig")
 
 def peak_mib() -> float:
     """Peak memory of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_resident_bytes() / 2**20
 
 
 def measured(options: argparse.Namespace, way: str, precision: str, *more: str) -> dict:

@@ -210,6 +210,18 @@ def peak_memory_bytes(device: "torch.device") -> int:
         import torch  # here, so that reading a log does not wait for it
 
         return torch.cuda.max_memory_allocated(device)
+    return peak_resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """Return the most resident memory this process has had.
+
+    On Linux from `/proc`: the peak that `getrusage` gives begins with that of the process
+    which started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
     import resource  # absent on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

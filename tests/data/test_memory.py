@@ -9,10 +9,11 @@ import pytest
 
 NUM_RECORDS = 1_000_000
 CODE = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from onevision.data.mixture import open_mixture
 from onevision.data.order import Order
+from onevision.train.metrics import peak_resident_bytes
 path = Path(sys.argv[1])
 began = time.perf_counter()
 mixture = open_mixture(path)
@@ -21,7 +22,7 @@ order = Order(mixture, seed=0, epoch=0)
 for position in range(0, len(order), len(order) // 500):
     record = mixture.parts[0].source.read(int(order.rows[position]))
     assert record.fields["id"] == str(order.rows[position])
-print(len(order), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(len(order), seconds, peak_resident_bytes() / 2**20)
 """
 
 

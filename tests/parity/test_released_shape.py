@@ -16,13 +16,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 transformers = pytest.importorskip("transformers")
 
 MEASURE = """
-import resource, sys, torch
+import sys, torch
 from onevision.checkpoint.load import inspect, load_network
+from onevision.train.metrics import peak_resident_bytes
 torch.ones(2, 2) @ torch.ones(2, 2)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_resident_bytes()
 network = load_network(inspect(__import__("pathlib").Path(sys.argv[1])), dtype=torch.bfloat16)
 touched = sum(float(p.detach().flatten()[::512].float().sum()) for p in network.parameters())
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak_resident_bytes() - before)
 """
 
 
