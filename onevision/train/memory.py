@@ -70,7 +70,7 @@ class Memory:
     weights: float  # the fp32 masters; of frozen layers in int8, those
     copies: float  # what runs: bf16 weights, all of them or those of the blocks at work
     gradients: float  # fp32
-    moments: float  # Adam's two, fp32
+    moments: float  # AdamW's two, fp32; Muon has one of some weights, so less
     activations: float
     head: float  # logits of one chunk of labelled positions, and the head's own gradient
 

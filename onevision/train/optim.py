@@ -1,11 +1,16 @@
-"""AdamW with one learning rate a part, and the schedule they share."""
+"""AdamW, or Muon beside it, with one learning rate a part, and the schedule they share."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
+from onevision.train.learner import blocks_of
 from onevision.train.lora import lora_parameters
 from onevision.train.recipes import PARTS, Stage
 
@@ -43,15 +48,59 @@ def freeze_what_stays(network: LlavaNetwork, stage: Stage) -> None:
             parameter.requires_grad_(True)
 
 
-def make_optimizer(network: LlavaNetwork, stage: Stage) -> torch.optim.AdamW:
-    """Return AdamW over what learns, one group a part. Its moments exist from the start."""
-    groups = [
-        {"params": parameters, "lr": rate, "peak_lr": rate, "name": name}
-        for name, parameters in learning_parameters(network, stage).items()
-        for rate in (stage.rate_of(name),)
-    ]
+class MuonWithAdamW:
+    """Muon for some weights, AdamW for the others: two optimizers that step together.
+
+    Muon (https://kellerjordan.github.io/posts/muon) makes the singular values of a matrix's
+    momentum alike before it takes a step, so that directions of small gradients are learned as
+    fast as those of large ones. Its steps are scaled to the size of AdamW's (arXiv 2502.16982), so
+    one learning rate serves both.
+    """
+
+    def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
+        self._both = (muon, adamw)
+        self.param_groups = [*muon.param_groups, *adamw.param_groups]
+        self.state: dict[Tensor, dict[str, Tensor]] = {**muon.state, **adamw.state}
+
+    def step(self) -> None:
+        """Change every weight by its gradient."""
+        for one in self._both:
+            one.step()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for one in self._both:
+            one.zero_grad()
+
+
+AnyOptimizer = torch.optim.AdamW | MuonWithAdamW
+
+
+def make_optimizer(network: LlavaNetwork, stage: Stage) -> AnyOptimizer:
+    """Return the stage's optimizer over what learns, groups by part. Its moments exist at once.
+
+    Raises ConfigError where Muon would see slices of matrices.
+    """
+    learning = learning_parameters(network, stage)
+    if stage.optimizer == "adamw":
+        return _adamw(learning, stage)
+    matrices = {id(p) for block in blocks_of(network) for p in block.parameters() if p.ndim == 2}
+    others = {n: [p for p in ps if id(p) not in matrices] for n, ps in learning.items()}
+    learning = {n: [p for p in ps if id(p) in matrices] for n, ps in learning.items()}
+    if any(isinstance(p, DTensor) for ps in learning.values() for p in ps):
+        raise ConfigError(
+            f"stage {stage.name}: optimizer muon needs whole matrices and this run shards them; "
+            "share by replicate, or set optimizer=adamw"
+        )
+    return MuonWithAdamW(_muon(learning, stage), _adamw(others, stage))
+
+
+def _adamw(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.optim.AdamW:
     optimizer = torch.optim.AdamW(
-        groups, betas=stage.betas, eps=stage.epsilon, weight_decay=stage.weight_decay
+        _groups(parameters, stage),
+        betas=stage.betas,
+        eps=stage.epsilon,
+        weight_decay=stage.weight_decay,
     )
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -63,7 +112,27 @@ def make_optimizer(network: LlavaNetwork, stage: Stage) -> torch.optim.AdamW:
     return optimizer
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, *, progress: float, warmup: float) -> None:
+def _muon(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.optim.Muon:
+    optimizer = torch.optim.Muon(
+        _groups(parameters, stage), weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+    return optimizer
+
+
+def _groups(
+    parameters: Mapping[str, list[nn.Parameter]], stage: Stage
+) -> list[dict[str, Any]]:  # Any: what an optimizer keeps of a group
+    return [
+        {"params": weights, "lr": rate, "peak_lr": rate, "name": name}
+        for name, weights in parameters.items()
+        for rate in (stage.rate_of(name),)
+    ]
+
+
+def set_learning_rate(optimizer: AnyOptimizer, *, progress: float, warmup: float) -> None:
     """Set every group's rate at `progress` (0..1): linear warm-up, then a cosine to zero."""
     if progress < warmup:
         factor = progress / warmup

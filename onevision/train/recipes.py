@@ -14,6 +14,8 @@ PARTS = ("vision_encoder", "projector", "language_model")
 Resolution = Literal["one_crop", "five_crops", "target"]
 # Captions read off by a small decoder, SigLIP's sigmoid loss over image-text pairs, or their sum.
 VisionObjective = Literal["caption", "sigmoid", "both"]
+# AdamW for every weight; or Muon for the matrices of the transformer blocks, AdamW for the others.
+Optimizer = Literal["adamw", "muon"]
 # Fields that are numbers above zero, where they are not None.
 ABOVE_ZERO = (
     *("num_frames", "num_samples", "epochs", "global_batch", "max_tokens"),
@@ -65,7 +67,8 @@ class Stage:
     vision_learning_rate: float | None = 2e-6
     # Share of the steps in which the rates rise from zero; a cosine takes them back to zero.
     warmup: float = 0.03
-    # AdamW's.
+    optimizer: Optimizer = "adamw"
+    # AdamW's; weight decay is Muon's too.
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     weight_decay: float = 0.0

@@ -56,21 +56,23 @@ PUBLISHED_72B = _curriculum(
     ALIGN, *(replace(stage, max_tokens=16384) for stage in (KNOWLEDGE, SINGLE_IMAGE, ONEVISION))
 )
 
-# The bundled model, from nothing: higher rates, small batches, drawn samples. Its knowledge stage
-# stays at one crop: the language model must first read shapes and letters off the features, many
-# pictures a minute (measured: docs/log.md).
+# The bundled model, from nothing: higher rates, small batches, drawn samples, and Muon, without
+# which its encoder is slow to tell shapes. Its knowledge stage stays at one crop: the language
+# model must first read shapes and letters off the features, many pictures a minute (measured:
+# docs/log.md).
 TINY_VISION = Stage(
     name="vision",
     template="plain",
     resolution="one_crop",
     families={"scenes": 1.0},
-    num_samples=110_000,
+    num_samples=96_000,
     max_questions=0,
     aspects=True,
-    global_batch=32,
+    global_batch=64,
     max_tokens=4096,
-    learning_rate=1e-3,
-    vision_learning_rate=1e-3,
+    optimizer="muon",
+    learning_rate=2e-3,
+    vision_learning_rate=2e-3,
     betas=(0.9, 0.98),
 )
 TINY_LANGUAGE = replace(
@@ -82,6 +84,7 @@ TINY_LANGUAGE = replace(
     num_samples=3_000,
     max_questions=4,
     aspects=False,
+    global_batch=32,
     vision_learning_rate=None,
 )
 TINY_ALIGN = replace(
@@ -91,6 +94,7 @@ TINY_ALIGN = replace(
     trainable=ALIGN.trainable,
     num_samples=6_000,
     aspects=False,
+    global_batch=32,
     learning_rate=3e-3,
     vision_learning_rate=None,
 )
@@ -100,9 +104,10 @@ TINY_KNOWLEDGE = replace(
     starts_from=KNOWLEDGE.starts_from,
     template=KNOWLEDGE.template,
     families={"scenes": 0.95, "texts": 0.05},
-    num_samples=50_000,
+    num_samples=40_000,
     max_questions=5,
-    vision_learning_rate=5e-4,
+    global_batch=32,
+    vision_learning_rate=1e-3,
 )
 TINY_SINGLE_IMAGE = replace(
     TINY_KNOWLEDGE,
@@ -112,13 +117,15 @@ TINY_SINGLE_IMAGE = replace(
     families={"scenes": 0.97, "texts": 0.03},
     num_samples=8_000,
     max_questions=8,
+    learning_rate=1e-3,
+    vision_learning_rate=5e-4,
 )
 TINY_ONEVISION = replace(
     TINY_SINGLE_IMAGE,
     name="onevision",
     starts_from=ONEVISION.starts_from,
     families={"scenes": 0.3, "pairs": 0.35, "clips": 0.32, "texts": 0.03},
-    num_samples=16_000,
+    num_samples=20_000,
 )
 TINY = _curriculum(
     TINY_VISION, TINY_LANGUAGE, TINY_ALIGN, TINY_KNOWLEDGE, TINY_SINGLE_IMAGE, TINY_ONEVISION

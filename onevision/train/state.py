@@ -23,7 +23,8 @@ from onevision.train.snapshots import (
 if TYPE_CHECKING:
     from onevision.train.trainer import Trainer
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+# AdamW's two; Muon's one.
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
 
 def snapshot(trainer: "Trainer", directory: Path, *, content: State) -> Path:
@@ -65,7 +66,8 @@ def restore(trainer: "Trainer", path: Path) -> None:
             _fill(tensor, name, reader)
     updates = read_state(path)["progress"]["updates"]
     for state in trainer.optimizer.state.values():
-        state["step"].fill_(updates)
+        if "step" in state:
+            state["step"].fill_(updates)
     rank = dist.get_rank() if dist.is_initialized() else 0
     if f"rng/{rank}" in reader.names():
         torch.set_rng_state(reader.rows(f"rng/{rank}"))
@@ -74,7 +76,7 @@ def restore(trainer: "Trainer", path: Path) -> None:
 
 
 def _tensors(trainer: "Trainer") -> dict[str, Tensor]:
-    """Name every weight, bases in int8 too, and the two moments of every weight that learns."""
+    """Name every weight, bases in int8 too, and the moments of every weight that learns."""
     parameters = dict(trainer.learner.network.named_parameters())
     tensors: dict[str, Tensor] = {f"weight/{name}": p for name, p in parameters.items()}
     tensors |= {f"buffer/{name}": b for name, b in trainer.learner.network.named_buffers()}

@@ -16,7 +16,7 @@ from onevision.errors import TrainingError
 from onevision.train.feed import Feed, MicroBatch
 from onevision.train.learner import Learner, empty_batch
 from onevision.train.metrics import StepMetrics, peak_memory_bytes
-from onevision.train.optim import set_learning_rate
+from onevision.train.optim import AnyOptimizer, set_learning_rate
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.recipes import Stage
@@ -62,7 +62,7 @@ class Trainer:
         self,
         stage: Stage,
         learner: Learner,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AnyOptimizer,
         feed: Feed,
         *,
         processes: Processes,

@@ -55,6 +55,18 @@ def test_resume_is_bit_exact(nursery, tmp_path, precision, ranks, sharing):
     assert len(set(tensors(told.output).values())) > 3 * 40  # weights and both moments of them
 
 
+def test_resume_of_muon_is_bit_exact(nursery, tmp_path):
+    told = Told(output=tmp_path / "whole", stage=replace(FIVE_STEPS, optimizer="muon"))
+    nursery.train(told)
+    parts = told.but(output=tmp_path / "parts")
+    nursery.train(parts.but(stop_after=2))
+    nursery.train(parts)
+    assert checkpoint(parts.output) == checkpoint(told.output)
+    momenta = [name for name in tensors(told.output) if name.startswith("momentum_buffer/")]
+    assert momenta
+    assert all(".blocks." in name for name in momenta)
+
+
 @pytest.mark.distributed
 def test_resume_with_a_mixture_whatever_the_workers(nursery, tmp_path, mixture_file):
     stage = replace(SHORT.learning_from(str(mixture_file)), resolution="target")

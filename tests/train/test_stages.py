@@ -87,6 +87,8 @@ def test_derived_stages_differ_only_where_they_should():
     assert differing(tiny["knowledge"], tiny["single_image"]) == drawn | {
         "resolution",
         "max_questions",
+        "learning_rate",
+        "vision_learning_rate",
     }
     assert differing(tiny["single_image"], tiny["onevision"]) == drawn
 
@@ -98,6 +100,7 @@ def test_tiny_makes_its_parts_first_and_teaches_properties():
     for stage in STAGES.values():
         assert stage.vision_objective == "caption"
         assert stage.betas == (0.9, 0.98)
+        assert stage.optimizer == "muon"
 
 
 @pytest.mark.parametrize(("size", "stage"), EVERY)

@@ -1,0 +1,60 @@
+"""Which weights an optimizer moves, and how fast."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from onevision.model.llava import LlavaNetwork
+from onevision.train.optim import MuonWithAdamW, make_optimizer, set_learning_rate
+from onevision.train.recipes import PARTS
+from tests.conftest import randomise
+from tests.train.runs import MICRO, SHORT, Told
+
+MUON = replace(SHORT, optimizer="muon")
+
+
+def test_muon_takes_the_matrices_of_blocks_and_adamw_all_else():
+    network = randomise(LlavaNetwork(MICRO), std=0.05)
+    optimizer = make_optimizer(network, MUON)
+    names = {p: name for name, p in network.named_parameters()}
+    kinds = {names[p]: set(state) for p, state in optimizer.state.items()}
+    moved = {name for name in names.values() if "vision_encoder.post_norm" not in name}
+    assert kinds.keys() == moved
+    for name, kind in kinds.items():
+        matrix = ".blocks." in name and network.get_parameter(name).ndim == 2
+        assert kind == ({"momentum_buffer"} if matrix else {"step", "exp_avg", "exp_avg_sq"}), name
+
+
+def test_both_follow_one_schedule():
+    optimizer = make_optimizer(LlavaNetwork(MICRO), MUON)
+    set_learning_rate(optimizer, progress=0.5, warmup=0)
+    for group in optimizer.param_groups:
+        assert group["lr"] == pytest.approx(MUON.rate_of(group["name"]) / 2)
+    assert {group["name"] for group in optimizer.param_groups} == set(PARTS)
+
+
+def test_a_step_of_muon_is_as_long_in_every_direction():
+    """Singular values of a step lie close together, though those of the gradient do not."""
+    network = randomise(LlavaNetwork(MICRO), std=0.05)
+    optimizer = make_optimizer(network, MUON)
+    assert isinstance(optimizer, MuonWithAdamW)
+    weight = network.language_model.blocks[0].mlp.up.weight
+    before = weight.detach().clone()
+    left, right = torch.linalg.qr(torch.randn(weight.shape))[0], torch.randn(weight.shape[1])
+    weight.grad = left * torch.logspace(0, -1.5, weight.shape[1]) + 0 * right
+    optimizer.step()
+    values = torch.linalg.svdvals(before - weight.detach())
+    assert values.max() / values.min() < 3  # of the gradient 32
+    rate, longest = MUON.rate_of("language_model"), max(weight.shape)
+    size = (before - weight.detach()).norm() / (0.2 * rate * longest**0.5)
+    assert size == pytest.approx(min(weight.shape) ** 0.5, rel=0.3)  # as long as AdamW's
+    optimizer.zero_grad()
+    assert weight.grad is None
+
+
+@pytest.mark.distributed
+def test_muon_is_refused_where_matrices_are_sharded(nursery, tmp_path):
+    told = Told(output=tmp_path / "run", stage=MUON).but(sharing="shard")
+    said = nursery.train(told, 2, code=1)
+    assert "muon needs whole matrices and this run shards them" in said
