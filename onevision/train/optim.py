@@ -90,7 +90,7 @@ def make_optimizer(network: LlavaNetwork, stage: Stage) -> AnyOptimizer:
     if any(isinstance(p, DTensor) for ps in learning.values() for p in ps):
         raise ConfigError(
             f"stage {stage.name}: optimizer muon needs whole matrices and this run shards them; "
-            "share by replicate, or set optimizer=adamw"
+            "set sharing=replicate or optimizer=adamw"
         )
     return MuonWithAdamW(_muon(learning, stage), _adamw(others, stage))
 
