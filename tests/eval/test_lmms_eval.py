@@ -17,7 +17,7 @@ from tests.eval.lmms_world import write_tasks
 PYTHON = Path(__file__).parents[2] / ".venv-lmms" / "bin" / "python"
 COUNT = 5
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.lmms]
 
 
 @pytest.fixture(scope="module")
