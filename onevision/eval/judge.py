@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TypedDict
 
-from onevision.errors import DataError, InputError
+from onevision.errors import InputError
 from onevision.eval.asking import Item
 from onevision.eval.endpoint import (
     Endpoint,
@@ -28,7 +28,8 @@ from onevision.eval.endpoint import (
     Query,
     RefusedQueryError,
 )
-from onevision.eval.judged import BENCHMARKS, Asking, Case, JudgedBenchmark, Scores
+from onevision.eval.judged import BENCHMARKS
+from onevision.eval.judging import Asking, Case, JudgedBenchmark, Scores
 from onevision.eval.verdicts import UnreadableReplyError
 
 log = logging.getLogger(__name__)
@@ -228,15 +229,13 @@ def stability(
     )
 
 
-def _places(items: Sequence[Item], together: str | None) -> list[list[int]]:
+def _places(items: Sequence[Item], together: Callable[[Item], object] | None) -> list[list[int]]:
     """Return the indices of the items of each case, in order of their first."""
     if together is None:
         return [[index] for index in range(len(items))]
     places: dict[object, list[int]] = {}
     for index, item in enumerate(items):
-        if together not in item:
-            raise DataError(f"item {index} has no field {together}, which says what belongs to it")
-        places.setdefault(item[together], []).append(index)
+        places.setdefault(together(item), []).append(index)
     return list(places.values())
 
 

@@ -1,16 +1,18 @@
 """The benchmarks that a model judges: one answer -> questions for the judge -> scores.
 
-Each is a generator that asks (`reply = yield query`) and returns its scores, so that one that asks
-twice reads like one that asks once; judge.py runs them. Prompts are in judge_prompts.yaml.
+judging.py says what such a benchmark is, stated.py has those that are judged by rules for the most
+part. Prompts are in judge_prompts.yaml.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from onevision.errors import DataError
 from onevision.eval.asking import Item, field, fill, images, prompts
 from onevision.eval.endpoint import Query
+from onevision.eval.judging import Asking, Case, JudgedBenchmark, Scores, mean_of
+from onevision.eval.stated import STATED
 from onevision.eval.verdicts import (
     UnreadableReplyError,
     labelled_number,
@@ -21,27 +23,6 @@ from onevision.eval.verdicts import (
     strings,
     two_scores,
 )
-
-Scores = dict[str, float]
-Case = tuple[tuple[Item, str], ...]  # items that are judged together, with their answers
-Asking = Generator[Query, str, Scores]
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedBenchmark:
-    """How answers are judged, and what their scores come to."""
-
-    judge: Callable[[Case], Asking]
-    # Scores of all cases -> figures, the headline among them.
-    total: Callable[[Sequence[Scores]], dict[str, float]]
-    # The figure that stands for the benchmark.
-    headline: str = "score"
-    # The item's fields whose values, separated by commas, have a figure of their own.
-    groups: tuple[str, ...] = ()
-    # FIDELITY: what the reference counts where it cannot read the judge; None where it drops it.
-    unread: Scores | None = None
-    # The field that items judged together have in common.
-    together: str | None = None
 
 
 def _against_caption(case: Case) -> Asking:
@@ -231,12 +212,6 @@ def _relative(scores: Sequence[Scores]) -> dict[str, float]:
     return {"relative_score": relative, "answer_score": means["answer"]}
 
 
-def _mean(
-    score: str, name: str, *, times: float = 1.0, less: float = 0.0
-) -> Callable[[Sequence[Scores]], dict[str, float]]:
-    return lambda scores: {name: times * (fmean(one[score] for one in scores) - less)}
-
-
 def _mean_of_criteria(scores: Sequence[Scores]) -> dict[str, float]:
     means = {name: fmean(one[name] for one in scores) for name in scores[0]}
     return {"score": fmean(means.values()), **means}
@@ -260,7 +235,7 @@ _BESIDE_CAPTION = JudgedBenchmark(
 )
 _MATHVERSE = JudgedBenchmark(
     judge=_binary,
-    total=_mean("right", "accuracy", times=100),
+    total=mean_of("right", "accuracy", times=100),
     headline="accuracy",
     groups=("problem_version",),
 )
@@ -275,20 +250,20 @@ BENCHMARKS: Mapping[str, JudgedBenchmark] = {
     ),
     "mmvet": JudgedBenchmark(
         judge=_mmvet,
-        total=_mean("score", "score", times=100),
+        total=mean_of("score", "score", times=100),
         groups=("capability",),
     ),
     "dc100_en": JudgedBenchmark(
-        judge=_imagedc, total=_mean("score", "score"), unread={"score": 0.0}
+        judge=_imagedc, total=mean_of("score", "score"), unread={"score": 0.0}
     ),
     "vibe_eval": JudgedBenchmark(
         judge=_vibe_eval,
-        total=_mean("rating", "score", times=25, less=1),
+        total=mean_of("rating", "score", times=25, less=1),
         groups=("category",),
         unread={"rating": 0.0},
     ),
     "live_bench": JudgedBenchmark(
-        judge=_live_bench, total=_mean("rating", "score", times=10), groups=("subtask",)
+        judge=_live_bench, total=mean_of("rating", "score", times=10), groups=("subtask",)
     ),
     "mathverse": _MATHVERSE,
     "mathverse_p24": replace(_MATHVERSE, judge=_two_steps),
@@ -308,10 +283,11 @@ BENCHMARKS: Mapping[str, JudgedBenchmark] = {
         judge=_consistency,
         total=_mean_of_criteria,
         unread={"consistency": 0.0},
-        together="video_name",
+        together=lambda item: field(item, "video_name"),
     ),
     "video_dc499": JudgedBenchmark(
         judge=_video_chat("detail"), total=_mean_of_criteria, unread={"detail": 0.0}
     ),
     "dream1k": JudgedBenchmark(judge=_dream, total=_f1, headline="f1"),
+    **STATED,
 }

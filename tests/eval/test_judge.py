@@ -313,3 +313,69 @@ def test_every_benchmark_has_a_headline_among_its_figures():
     }  # fmt: skip
     for benchmark in BENCHMARKS.values():
         assert benchmark.headline in benchmark.total([scores])
+
+
+MATHS = [
+    {"query": "How many?", "question_type": "free_form", "answer_type": "integer", "answer": "5",
+     "precision": 0.0},
+    {"query": "Which?", "question_type": "multi_choice", "answer_type": "text", "answer": "BCD",
+     "choices": ["ABC", "BCD"]},
+]  # fmt: skip
+
+
+def test_mathvista_asks_only_what_rules_cannot_read():
+    def rule(words):
+        assert words.rstrip().endswith("Final answer:")
+        return " B " if "the second" in words.rsplit("Response:", 1)[1] else "4"
+
+    result, _, server = judged("mathvista", MATHS, ["5", "I take the second one."], rule)
+    assert len(server.requests) == 1
+    assert result.metrics["accuracy"] == 100
+    result, _, server = judged("mathvista", MATHS, ["four of nine are", "BCD"], rule)
+    assert len(server.requests) == 1
+    assert result.metrics == {
+        "accuracy": 50,
+        "accuracy/answer_type/integer": 0,
+        "accuracy/answer_type/text": 100,
+        "accuracy/question_type/free_form": 0,
+        "accuracy/question_type/multi_choice": 100,
+    }
+
+
+def options(index, right, **fields):
+    names = {"A": "apples", "B": "eggs", "C": "bread"}
+    if right == "A":  # the rotated copy
+        names = {"A": "eggs", "B": "bread", "C": "apples"}
+    question = {"question": "What is in it?", "answer": right, "category": "food"}
+    return {"index": index, **question, **names, **fields}
+
+
+CIRCLE = [options(7, "B"), options(1_000_007, "A"), options(8, "B")]
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "accuracy"),
+    [
+        (["B", "A", "B"], 0, 100),
+        (["B", "B", "B"], 0, 50),  # one order wrong
+        (["a dozen", "A", "B"], 1, 100),
+        (["a dozen", "B", "B"], 0, 50),  # a plain wrong letter spares the judge
+        (["a cat", "A", "B"], 1, 50),
+    ],
+)
+def test_mmbench_asks_for_letters_that_rules_cannot_read(answers, asked, accuracy):
+    def rule(words):
+        last = words.rsplit("Question:", 1)[1]
+        assert "D." not in last
+        return "B." if "a dozen" in last else "E"
+
+    result, verdicts, server = judged("mmbench", CIRCLE, answers, rule)
+    assert len(server.requests) == asked
+    assert result.metrics["accuracy"] == accuracy
+    assert [one["judged_with"] for one in verdicts] == [None, 0, None]
+
+
+def test_mmbench_asks_thrice_then_counts_it_unreadable():
+    result, _, server = judged("mmbench", CIRCLE, ["hm", "A", "B"], lambda words: "apples maybe")
+    assert [sent["temperature"] for sent in server.requests] == [0.0, 0.5, 1.0]
+    assert (result.num_unreadable, result.metrics["accuracy"]) == (1, 100)

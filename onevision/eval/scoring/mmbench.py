@@ -1,8 +1,9 @@
 """MMBench, circular: a question counts where it is answered right in every order of its options.
 
 Rows below 10^6 are the questions; index % 10^6 leads from a rotated copy to its question. The rules
-below find the letter; where they find none, the original asks GPT and we take `mcq_letter`, as
-lmms-eval's "static" task does. Liu et al., "MMBench", 2023.
+below find the letter; where they find none, the original asks GPT (as `eval/stated.py` does, given
+a judge) and this scorer takes `mcq_letter`, as lmms-eval's "static" task does. Liu et al.,
+"MMBench", 2023.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,9 @@ from onevision.eval.scoring.choices import mcq_letter
 from onevision.eval.scoring.fields import labels, missing, number, text, whole
 from onevision.eval.scoring.scorer import Item, Score, Scorer, group_averages, mean
 
-_COPY_STEP = 1_000_000
+COPY_STEP = 1_000_000
 _OPTIONS = "ABCD"
-_LETTERS = "ABCDE"
+LETTERS = "ABCDE"
 _MAX_WORDS_WITH_ARTICLE = 3
 _WRAPPERS = (
     "{}.",
@@ -40,11 +41,11 @@ def inferred_letter(answer: str, options: dict[str, str]) -> str:
 def _only_letter(words: Sequence[str]) -> str:
     # An "A" among more than three words may be an article.
     if not ("A" in words and len(words) > _MAX_WORDS_WITH_ARTICLE) and (
-        found := _only([letter for letter in _LETTERS if letter in words])
+        found := _only([letter for letter in LETTERS if letter in words])
     ):
         return found
     wrapped = (
-        _only([letter for letter in _LETTERS if wrapper.format(letter) in words])
+        _only([letter for letter in LETTERS if wrapper.format(letter) in words])
         for wrapper in _WRAPPERS
     )
     return next(filter(None, wrapped), "")
@@ -58,13 +59,18 @@ def _only(letters: Sequence[str]) -> str:
     return letters[0] if len(letters) == 1 else ""
 
 
-def _score(answer: str, item: Item) -> Score:
-    answer = answer.strip()
-    options = {
+def options_of(item: Item) -> dict[str, str]:
+    """Return the options that a row has, by their letters."""
+    return {
         letter: str(item[letter])
         for letter in _OPTIONS
         if letter in item and not missing(item[letter])
     }
+
+
+def _score(answer: str, item: Item) -> Score:
+    answer = answer.strip()
+    options = options_of(item)
     inferred = inferred_letter(answer, options)
     predicted = inferred or mcq_letter(answer, "".join(options))
     return {
@@ -79,12 +85,12 @@ def _score(answer: str, item: Item) -> Score:
 def _aggregate(scores: Sequence[Score]) -> dict[str, float]:
     right: dict[int, bool] = {}
     for score in scores:
-        question = whole(score, "index") % _COPY_STEP
+        question = whole(score, "index") % COPY_STEP
         right[question] = right.get(question, True) and number(score, "score") == 1
     questions = [
         {**score, "score": float(right[whole(score, "index")])}
         for score in scores
-        if whole(score, "index") < _COPY_STEP
+        if whole(score, "index") < COPY_STEP
     ]
     if not questions:
         raise DataError("MMBench has no row with an index below 1000000; score the originals too")
