@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
+from benchmarks.inference_peer import write_checkpoint
 from onevision import Conversation, Image, Message, Text, load
-from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect
 from onevision.checkpoint.save import convert
 from onevision.known_models import ONEVISION_0_5B
@@ -30,36 +30,8 @@ print(peak_resident_bytes() - before)
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     """A llava-hf checkpoint of the released 0.5B shape, bf16, as transformers writes it."""
-    config = transformers.LlavaOnevisionConfig(
-        vision_config={
-            "model_type": "siglip_vision_model",
-            "hidden_size": 1152,
-            "intermediate_size": 4304,
-            "num_hidden_layers": 26,
-            "num_attention_heads": 16,
-            "image_size": 384,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
-        text_config={
-            "model_type": "qwen2",
-            "hidden_size": 896,
-            "intermediate_size": 4864,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 14,
-            "num_key_value_heads": 2,
-            "vocab_size": 152000,
-            "rope_theta": 1e6,
-            "max_position_embeddings": 32768,
-            "tie_word_embeddings": True,
-        },
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
     path = tmp_path_factory.mktemp("released")
-    model = transformers.LlavaOnevisionForConditionalGeneration(config).to(torch.bfloat16)
-    model.save_pretrained(path)
-    (path / "tokenizer.json").write_bytes((BUNDLED["tiny"] / "tokenizer.json").read_bytes())
+    write_checkpoint(path)
     return path
 
 
