@@ -42,7 +42,7 @@ def evaluate(
     ] = None,
     count: Annotated[int, typer.Option(help="Held-out questions a scenario.")] = 600,
     scenario: Annotated[
-        list[str] | None, typer.Option(help="single_image, multi_image, video; default all.")
+        list[str] | None, typer.Option(help="Default the three of the paper; also words, charts.")
     ] = None,
     blind: Annotated[bool, typer.Option(help="Also ask about grey media.")] = True,
     device: DeviceOption = "cpu",

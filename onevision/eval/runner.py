@@ -7,6 +7,7 @@ from itertools import islice
 
 from onevision.conversation import Conversation, Message, Text
 from onevision.eval.heldout import NUM_QUESTIONS, Item, heldout
+from onevision.eval.scoring.numbers import relaxed_match
 from onevision.eval.scoring.text import exact_match
 from onevision.eval.statistics import Interval, mean_interval
 from onevision.generate.answer import Model
@@ -26,9 +27,10 @@ class Result:
 
     @property
     def right(self) -> tuple[bool, ...]:
-        """Whether each answer is the expected one."""
+        """Whether each answer is the expected one; a value of a chart, within 5 % of it."""
+        match = relaxed_match if self.scenario == "charts" else exact_match
         return tuple(
-            exact_match(answer, item.question.answer)
+            match(answer, item.question.answer)
             for item, answer in zip(self.items, self.answers, strict=True)
         )
 

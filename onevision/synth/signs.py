@@ -15,7 +15,7 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Image
 from onevision.synth.lettering import Letters
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
-from onevision.synth.world import GROUNDS, place_name
+from onevision.synth.world import GROUNDS, ink_on, place_name
 
 # All of three letters, so that the length of a word does not give it away; few, so that they can be
 # learned in thousands of samples.
@@ -56,8 +56,7 @@ def draw(rng: random.Random, *, aspect: float, share: float) -> Sign:
     y = rng.uniform(half_height, height - half_height)
     ground = rng.choice(list(GROUNDS))
     picture = PIL.new("RGB", (width, height), GROUNDS[ground])
-    ink = (240, 240, 240) if ground == "black" else (20, 20, 20)
-    letters.write(ImageDraw.Draw(picture), x, y, word, ink=ink, anchor="mm")
+    letters.write(ImageDraw.Draw(picture), x, y, word, ink=ink_on(ground), anchor="mm")
     return Sign(
         word=word,
         width=width,

@@ -41,6 +41,8 @@ WORDS = (
     *("car", "pen", "bag", "egg", "leg", "arm", "ice", "oil", "sea", "sky", "fox", "cow", "pig"),
     *("hen", "ant", "bee"),
 )
+# The size of writing, as a share of the shorter side.
+WRITING_HEIGHT = 0.27
 # Things are drawn this much larger, then averaged down, for smooth edges.
 SUPERSAMPLING = 2
 
@@ -167,20 +169,26 @@ def draw(scene: Scene, *, width: int = 98, height: int = 98) -> PillowImage:
         centre = (thing.x * width * scale, thing.y * height * scale)
         SHAPES[thing.shape](pen, centre, radius, thing.tint, GROUNDS[scene.ground])
     if scene.writing is not None:
-        _write(pen, scene.writing, width * scale, height * scale, dark=scene.ground != "black")
+        ink = ink_on(scene.ground)
+        _write(pen, scene.writing, width * scale, height * scale, ink=ink)
     return image.resize((width, height), Image.Resampling.BOX)
 
 
+def ink_on(ground: str) -> Colour:
+    """Return the colour of writing on a ground."""
+    return (240, 240, 240) if ground == "black" else (20, 20, 20)
+
+
 def _write(
-    pen: ImageDraw.ImageDraw, writing: Writing, width: int, height: int, *, dark: bool
+    pen: ImageDraw.ImageDraw, writing: Writing, width: int, height: int, *, ink: Colour
 ) -> None:
-    font = ImageFont.load_default(size=0.27 * min(width, height))
+    font = ImageFont.load_default(size=WRITING_HEIGHT * min(width, height))
     pen.text(
         (width / 2, height * (writing.row + 0.5) / 3),
         writing.text,
         font=font,
         anchor="mm",
-        fill=(20, 20, 20) if dark else (240, 240, 240),
+        fill=ink,
     )
 
 

@@ -1,7 +1,8 @@
 import pytest
 
 from onevision.conversation import Image, Video
-from onevision.eval.heldout import SCENARIOS, answer_mix, heldout
+from onevision.errors import InputError
+from onevision.eval.heldout import READING, SCENARIOS, answer_mix, heldout
 from onevision.synth import clips, pairs, scenes, texts
 from onevision.synth.world import place_name
 
@@ -42,7 +43,7 @@ def test_every_question_has_one_answer(family):
             assert answers.setdefault(question.question, question.answer) == question.answer
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *READING])
 def test_at_most_a_quarter_of_heldout_answers_are_yes_or_no(scenario):
     mix = answer_mix(scenario)
     assert sum(mix.values()) == 600
@@ -51,12 +52,17 @@ def test_at_most_a_quarter_of_heldout_answers_are_yes_or_no(scenario):
 
 
 def test_blind_media_are_grey_and_of_the_same_size():
-    for scenario in SCENARIOS:
+    for scenario in (*SCENARIOS, *READING):
         seen, grey = (next(heldout(scenario, count=1, blind=b)) for b in (False, True))
         assert seen.question == grey.question
         for a, b in zip(seen.media, grey.media, strict=True):
             assert len(pixels(a)) == len(pixels(b))
             assert set(pixels(b)) == {127}
+
+
+def test_an_unknown_scenario_is_named():
+    with pytest.raises(InputError, match="no scenario 'chart'; expected one of .*words, charts"):
+        next(heldout("chart"))
 
 
 def test_colours_are_where_the_caption_says():
