@@ -25,7 +25,7 @@ from onevision.serve.page import add_page
 from onevision.serve.schema.chat import ChatRequest
 from onevision.serve.schema.completion import ChatCompletion, ChatWriter, usage_out
 from onevision.serve.schema.models import MediaCount, ModelCard, ModelList, TokenCount
-from onevision.serve.schema.problems import ApiError
+from onevision.serve.schema.problems import ApiError, client_gone
 from onevision.serve.schema.responses import ResponseOut, ResponsesRequest, ResponseWriter
 from onevision.serve.service import Service
 from onevision.serve.threads import in_thread
@@ -96,7 +96,10 @@ def _add_responses(app: FastAPI, service: Service, bodies: Bodies) -> None:
             asked = await in_thread(lambda: ResponsesRequest.parse(body))
             question = asked.question(limits)
             answering = await unless_gone(request, service.ask(question, key=_key(request)))
-        writer = ResponseWriter(asked, number=new_number(), created=service.created_now())
+        writer = ResponseWriter(
+            asked, number=new_number(), created=service.created_now(),
+            tokenizer=service.model.processor.tokenizer,
+        )  # fmt: skip
         headers = _ignored(question.unknown)
         if asked.stream:
             events = response_events(answering, writer)
@@ -107,8 +110,8 @@ def _add_responses(app: FastAPI, service: Service, bodies: Bodies) -> None:
             answering.leave()
         answer = done.answers[0]
         whole = writer.response(
-            answer.text, reason=answer.finish_reason, usage=answering.usage,
-            cached_tokens=done.cached_tokens,
+            answer.text, tokens=answer.tokens, reason=answer.finish_reason,
+            usage=answering.usage, cached_tokens=done.cached_tokens,
         )  # fmt: skip
         return _json(whole, headers)
 
@@ -227,7 +230,7 @@ async def unless_gone(request: Request, work: Awaitable[Value]) -> Value:
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ApiError("the client went away", status=499, code="client_gone")
+            raise client_gone()
         return await working
     finally:
         leaving.cancel()
