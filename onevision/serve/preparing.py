@@ -17,13 +17,13 @@ from onevision.generate.answer import Model
 from onevision.generate.sampling import Sampling
 from onevision.inputs.confined import Frames
 from onevision.inputs.processor import Outline
-from onevision.inputs.sandbox import Sandbox, StrangeMedia
+from onevision.inputs.sandbox import Gone, Sandbox, StrangeMedia
 from onevision.serve.addresses import read_medium
 from onevision.serve.admission import check_pixels, check_question, sampling_of
 from onevision.serve.fetch import Fetcher
 from onevision.serve.metrics import Metrics
 from onevision.serve.question import Medium, Question
-from onevision.serve.schema.problems import ApiError, problem_of
+from onevision.serve.schema.problems import ApiError, client_gone, problem_of
 from onevision.serve.settings import ServerSettings
 
 
@@ -60,24 +60,27 @@ class Preparer:
         self.model, self.settings = model, settings
         self.sandbox, self.fetcher, self.metrics = sandbox, fetcher, metrics
 
-    def prepare(self, question: Question, *, key: str) -> Prepared:
-        """Read and decode all media; give the engine's inputs. Raises ApiError."""
+    def prepare(self, question: Question, *, key: str, gone: Gone) -> Prepared:
+        """Read and decode all media; give the engine's inputs. Raises ApiError.
+
+        Decoding ends early where it is said that the client is `gone`.
+        """
         check_question(question, self.settings)
-        with self._telling(question):
+        with self._telling(question, gone):
             conversation, media = self._conversation(question)
-            prompt, room = self._prompt(conversation, media)
+            prompt, room = self._prompt(conversation, media, gone)
         sampling = sampling_of(
             question, room=room, defaults=self.model.sampling, settings=self.settings
         )
         tenant = hashlib.sha256(f"{key}\0{question.salt}".encode()).hexdigest()[:32]
         return Prepared(prompt=prompt, sampling=sampling, tenant=tenant)
 
-    def count(self, question: Question) -> Counted:
+    def count(self, question: Question, *, gone: Gone) -> Counted:
         """Count tokens from headers alone. Raises ApiError."""
         check_question(question, self.settings)
-        with self._telling(question):
+        with self._telling(question, gone):
             conversation, media = self._conversation(question)
-            with self.sandbox.session(media) if media else nullcontext() as session:
+            with self.sandbox.session(media, gone=gone) if media else nullcontext() as session:
                 facts = session.facts if session else ()
             outline = self.model.processor.outline(conversation, facts=facts)
         layouts = outline.layouts
@@ -93,12 +96,14 @@ class Preparer:
         return Counted(usage=cost, layouts=layouts, max_tokens=max(0, room))
 
     @contextmanager
-    def _telling(self, question: Question) -> Iterator[None]:
+    def _telling(self, question: Question, gone: Gone) -> Iterator[None]:
         """Say what is wrong with a question in the words of the wire."""
         media = question.media
         try:
             yield
         except MediaError as error:
+            if gone.is_said:
+                raise client_gone() from error
             place = 0 if error.place is None else error.place
             params = [medium.param for medium in media]
             problem = problem_of(error, params=params, video=media[place].kind == "video")
@@ -142,7 +147,7 @@ class Preparer:
         )
 
     def _prompt(
-        self, conversation: Conversation, media: list[StrangeMedia]
+        self, conversation: Conversation, media: list[StrangeMedia], gone: Gone
     ) -> tuple[ModelInputs, int]:
         """Return what the model reads, and how many tokens it may still say."""
         processor = self.model.processor
@@ -150,7 +155,7 @@ class Preparer:
             prompt = self.model.prompt(conversation)
             return prompt, self._room(prompt.input_ids.shape[1])
         began = time.monotonic()
-        with self.sandbox.session(media) as session:
+        with self.sandbox.session(media, gone=gone) as session:
             outline = processor.outline(conversation, facts=session.facts)
             room = self._checked_room(outline)
             check_pixels(outline, most=self.settings.limits.request_pixels)

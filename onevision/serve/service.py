@@ -3,21 +3,27 @@
 Everything that takes time runs in threads; the event loop only passes pieces on.
 """
 
+import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from onevision.generate.answer import Model
 from onevision.generate.settings import EngineSettings
-from onevision.inputs.sandbox import Sandbox
+from onevision.inputs.sandbox import Gone, Sandbox
 from onevision.serve.answering import Answering
 from onevision.serve.fetch import Fetcher
 from onevision.serve.identity import fingerprint
 from onevision.serve.metrics import Metrics
 from onevision.serve.preparing import Counted, Preparer
 from onevision.serve.question import Question
+from onevision.serve.schema.problems import ApiError
 from onevision.serve.settings import ServerSettings
 from onevision.serve.supervisor import Supervisor
 from onevision.serve.threads import in_thread
+
+Value = TypeVar("Value")
 
 
 class Service:
@@ -28,7 +34,12 @@ class Service:
     ) -> None:
         self.model, self.settings = model, settings
         limits = settings.limits
-        engine = EngineSettings(max_running=limits.running, max_waiting=limits.queue)
+        engine = EngineSettings(
+            max_running=limits.running,
+            max_waiting=limits.queue,
+            kv_bytes=limits.kv_bytes,
+            encoder_bytes=limits.encoder_bytes,
+        )
         self.supervisor = Supervisor(model, engine)
         self.sandbox = Sandbox(limits.sandbox)
         self.metrics = Metrics(self.supervisor, self.sandbox)
@@ -43,6 +54,7 @@ class Service:
         )
         # Apart from the short acts, which must not queue up behind decoding.
         self._preparing = ThreadPoolExecutor(8, thread_name_prefix="prepare")
+        self._num_preparing = 0  # requests in these threads, or waiting for one
 
     @staticmethod
     def created_now() -> int:
@@ -51,8 +63,8 @@ class Service:
 
     async def ask(self, question: Question, *, key: str = "") -> Answering:
         """Prepare a question and hand it to the engine. Raises ApiError."""
-        prepared = await in_thread(
-            lambda: self._preparer.prepare(question, key=key), threads=self._preparing
+        prepared = await self._prepared(
+            lambda gone: self._preparer.prepare(question, key=key, gone=gone)
         )
         answering = Answering(
             prepared,
@@ -65,10 +77,27 @@ class Service:
 
     async def count(self, question: Question) -> Counted:
         """Count the tokens of a question; no pixel is decoded. Raises ApiError."""
-        return await in_thread(lambda: self._preparer.count(question), threads=self._preparing)
+        return await self._prepared(lambda gone: self._preparer.count(question, gone=gone))
 
     def close(self) -> None:
         """Answer nothing any more."""
         self.supervisor.stop()
         self.sandbox.close()
         self._preparing.shutdown(wait=False, cancel_futures=True)
+
+    async def _prepared(self, act: Callable[[Gone], Value]) -> Value:
+        """Let `act` read media in its turn, and end it where the client goes away."""
+        most, gone = self.settings.limits.preparing, Gone()
+        if self._num_preparing >= most:
+            raise ApiError(
+                f"{most} requests are being read; ask again later",
+                status=429, code="queue_full", retry_after=2,
+            )  # fmt: skip
+        self._num_preparing += 1
+        try:
+            return await in_thread(lambda: act(gone), threads=self._preparing)
+        except asyncio.CancelledError:
+            gone.say()
+            raise
+        finally:
+            self._num_preparing -= 1
