@@ -124,5 +124,5 @@ def test_28_a_thousand_requests_of_all_kinds(tmp_path):
         "MiB": [round(held) for held in memory], "MiB_per_minute": round(float(slope), 3),
     }  # fmt: skip
     (tmp_path / "soak.json").write_text(json.dumps(report))
-    # The aim is a slope below 1 MiB a minute; a run of a minute does not reach it (docs/serving.md).
+    # The aim is a slope below 1 MiB a minute; it is not reached yet (docs/serving.md).
     assert memory[-1] < 1.1 * memory[warm], report
