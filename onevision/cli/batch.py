@@ -14,7 +14,7 @@ def batch(
     output: Annotated[Path, typer.Option("--output", "-o", help="Answers, JSONL; appended to.")],
     model: ModelOption = "tiny",
     name: Annotated[str | None, typer.Option(help="What requests call the model.")] = None,
-    at_a_time: Annotated[int, typer.Option(help="Requests answered together.", min=1)] = 8,
+    at_a_time: Annotated[int, typer.Option(help="Requests answered together.", min=1, max=32)] = 8,
     limit: Annotated[list[str] | None, typer.Option(help="name=value, as of serve.")] = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",

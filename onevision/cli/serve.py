@@ -11,6 +11,9 @@ from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, load_m
 from onevision.errors import InputError
 
 KEY_VARIABLE = "ONEVISION_API_KEY"
+# oneDNN, and torch above it, keep a compiled product for each shape they have met: 1,024 of them,
+# by megabytes, and prompts have as many shapes as lengths. Both read these when torch is loaded.
+KERNELS_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 
 
 def serve(
@@ -45,6 +48,8 @@ def serve(
     dtype: DtypeOption = "auto",
 ) -> None:
     """Serve a model with OpenAI's API, and a page to try it."""
+    for variable, number in KERNELS_KEPT.items():
+        os.environ.setdefault(variable, number)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         from onevision.serve.run import serve as run

@@ -128,7 +128,7 @@ def _open_header(
             try:
                 image = Image.open(file, formats=limits.image_formats)
             except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
-                raise _not_an_image(error, name, limits) from error
+                raise _not_an_image(file, error, name, limits) from error
             _check_pixels(image.width, image.height, limits.max_image_pixels, name)
             _check_side(image.width, image.height, limits.max_image_side, name)
             yield image
@@ -163,7 +163,12 @@ def open_video(
                 file,
                 mode="r",
                 format=form,
-                options={"format_whitelist": form, "protocol_whitelist": ""},
+                options={
+                    "format_whitelist": form,
+                    "protocol_whitelist": "",
+                    # What FFmpeg may start to look into streams. What PyAV decodes, we check.
+                    "codec_whitelist": ",".join(map(_decoder, sorted(limits.video_codecs))),
+                },
                 timeout=limits.video_timeout_seconds,
             )
         except (av.FFmpegError, OSError) as error:
@@ -223,14 +228,18 @@ def _open(source: "ImageSource | VideoSource", name: str, *, kind: str) -> Itera
         yield file
 
 
-def _not_an_image(error: Exception, name: str, limits: MediaLimits) -> MediaError:
+def _not_an_image(file: BinaryIO, error: Exception, name: str, limits: MediaLimits) -> MediaError:
     if isinstance(error, Image.DecompressionBombError):
         return MediaError(
             f"{name}: the image is larger than {limits.max_image_pixels:,} pixels; scale it",
             fault="too_large",
         )
+    file.seek(0)
+    head = file.read(16)
+    if any((accepts := Image.OPEN[form][1]) and accepts(head) for form in limits.image_formats):
+        return MediaError(f"{name}: the image's header is damaged or cut off; replace the file")
     return MediaError(
-        f"{name}: not an image, or damaged; expected one of {', '.join(limits.image_formats)}",
+        f"{name}: not an image; expected one of {', '.join(limits.image_formats)}",
         fault="format",
     )
 
@@ -306,6 +315,11 @@ def _video_format(file: BinaryIO, name: str, limits: MediaLimits) -> str:
         f"{name}: not a video; expected a file of {', '.join(sorted(limits.video_formats))}",
         fault="format",
     )
+
+
+def _decoder(codec: str) -> str:
+    """Return the names of the decoders of a codec, as FFmpeg lists them."""
+    return "libdav1d,av1" if codec == "av1" else codec
 
 
 def _video_stream(container: "InputContainer", name: str, limits: MediaLimits) -> "VideoStream":

@@ -58,6 +58,35 @@ class _Worker:
         self.pipe.close()
 
 
+class Gone:
+    """Says, from any thread, that nobody waits any more: a worker at work for them is killed."""
+
+    def __init__(self) -> None:
+        self.is_said = False
+        self._lock = threading.Lock()
+        self._process: BaseProcess | None = None
+
+    def say(self) -> None:
+        """Nobody waits."""
+        with self._lock:
+            self.is_said = True
+            if self._process is not None:
+                self._process.kill()
+
+    @contextmanager
+    def ends(self, process: BaseProcess) -> Iterator[None]:
+        """Kill `process` where it is said before this ends."""
+        with self._lock:
+            self._process = process
+            if self.is_said:
+                process.kill()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._process = None
+
+
 class Session:
     """A worker that reads the headers of some media, and then waits for their layouts."""
 
@@ -148,8 +177,12 @@ class Sandbox:
                 self._idle.get_nowait().end()
 
     @contextmanager
-    def session(self, media: Sequence[StrangeMedia]) -> Iterator[Session]:
+    def session(
+        self, media: Sequence[StrangeMedia], *, gone: Gone | None = None
+    ) -> Iterator[Session]:
         """Lend a worker that has read the headers of `media`, whose sources are bytes.
+
+        Where it is said that those who wait are `gone`, the worker is killed and replaced.
 
         Raises MediaError, with the `place` of the medium that is at fault where it is known.
         """
@@ -157,11 +190,12 @@ class Sandbox:
         videos = sum(not isinstance(medium, Image) for medium in media)
         seconds = self.settings.image_seconds + videos * self.settings.video_seconds
         try:
-            session = Session(worker, media, seconds)
-            try:
-                yield session
-            finally:
-                session.end()
+            with (gone or Gone()).ends(worker.process):
+                session = Session(worker, media, seconds)
+                try:
+                    yield session
+                finally:
+                    session.end()
         finally:
             self._give_back(worker)
 

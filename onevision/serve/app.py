@@ -15,17 +15,20 @@ from starlette.types import Receive, Scope, Send
 
 from onevision import __version__
 from onevision.anyres import CropLayout
+from onevision.serve.answering import Answering
 from onevision.serve.bodies import Bodies
 from onevision.serve.description import EVENT_STREAM, described, openapi_of, problems
 from onevision.serve.events import chat_events, response_events
 from onevision.serve.guard import Guard, problem_response
+from onevision.serve.identity import new_number
 from onevision.serve.page import add_page
 from onevision.serve.schema.chat import ChatRequest
 from onevision.serve.schema.completion import ChatCompletion, ChatWriter, usage_out
 from onevision.serve.schema.models import MediaCount, ModelCard, ModelList, TokenCount
-from onevision.serve.schema.problems import ApiError
+from onevision.serve.schema.problems import ApiError, client_gone
 from onevision.serve.schema.responses import ResponseOut, ResponsesRequest, ResponseWriter
-from onevision.serve.service import Answering, Service, new_number
+from onevision.serve.service import Service
+from onevision.serve.threads import in_thread
 
 Value = TypeVar("Value")
 STREAM_HEADERS = {"x-accel-buffering": "no", "cache-control": "no-cache"}
@@ -64,7 +67,7 @@ def _add_chat(app: FastAPI, service: Service, bodies: Bodies) -> None:
     async def chat(request: Request) -> Response:
         """Answer a conversation, at once or as a stream of chunks."""
         async with bodies.body(request) as body:
-            asked = await service.in_thread(lambda: ChatRequest.parse(body))
+            asked = await in_thread(lambda: ChatRequest.parse(body))
             question = asked.question(limits)
             answering = await unless_gone(request, service.ask(question, key=_key(request)))
         writer = ChatWriter(
@@ -90,10 +93,13 @@ def _add_responses(app: FastAPI, service: Service, bodies: Bodies) -> None:
     async def responses(request: Request) -> Response:
         """Answer in the manner of the Responses API; nothing is stored."""
         async with bodies.body(request) as body:
-            asked = await service.in_thread(lambda: ResponsesRequest.parse(body))
+            asked = await in_thread(lambda: ResponsesRequest.parse(body))
             question = asked.question(limits)
             answering = await unless_gone(request, service.ask(question, key=_key(request)))
-        writer = ResponseWriter(asked, number=new_number(), created=service.created_now())
+        writer = ResponseWriter(
+            asked, number=new_number(), created=service.created_now(),
+            tokenizer=service.model.processor.tokenizer,
+        )  # fmt: skip
         headers = _ignored(question.unknown)
         if asked.stream:
             events = response_events(answering, writer)
@@ -104,8 +110,8 @@ def _add_responses(app: FastAPI, service: Service, bodies: Bodies) -> None:
             answering.leave()
         answer = done.answers[0]
         whole = writer.response(
-            answer.text, reason=answer.finish_reason, usage=answering.usage,
-            cached_tokens=done.cached_tokens,
+            answer.text, tokens=answer.tokens, reason=answer.finish_reason,
+            usage=answering.usage, cached_tokens=done.cached_tokens,
         )  # fmt: skip
         return _json(whole, headers)
 
@@ -117,7 +123,7 @@ def _add_count(app: FastAPI, service: Service, bodies: Bodies) -> None:
     async def tokenize(request: Request) -> Response:
         """Count the tokens of a chat request before it is run, by kind and by medium."""
         async with bodies.body(request) as body:
-            asked = await service.in_thread(lambda: ChatRequest.parse(body))
+            asked = await in_thread(lambda: ChatRequest.parse(body))
             question = asked.question(limits)
             counted = await unless_gone(request, service.count(question))
         media = [
@@ -183,7 +189,7 @@ def _add_health(app: FastAPI, service: Service, guard: Guard) -> None:
         """Say whether a question would be taken on now."""
         if guard.draining:
             raise ApiError("shutting down", status=503, code="shutting_down", retry_after=5)
-        load = await service.in_thread(lambda: supervisor.engine.load)
+        load = await in_thread(lambda: supervisor.engine.load)
         if not supervisor.is_alive or (load.waiting and load.waiting >= limits.queue):
             raise ApiError("not ready", status=503, code="not_ready", retry_after=5)
         return {"status": "ready"}
@@ -196,7 +202,7 @@ def _add_health(app: FastAPI, service: Service, guard: Guard) -> None:
     @app.get("/metrics", responses=problems(), response_class=Response)
     async def metrics() -> Response:
         """Tell Prometheus."""
-        text = await service.in_thread(service.metrics.text)
+        text = await in_thread(service.metrics.text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -224,7 +230,7 @@ async def unless_gone(request: Request, work: Awaitable[Value]) -> Value:
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ApiError("the client went away", status=499, code="client_gone")
+            raise client_gone()
         return await working
     finally:
         leaving.cancel()

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TextIO
 
 from onevision.errors import InputError
+from onevision.serve.identity import new_number
 from onevision.serve.schema.body import Json
 from onevision.serve.schema.chat import ChatRequest
 from onevision.serve.schema.completion import ChatWriter, usage_out
 from onevision.serve.schema.problems import ApiError
-from onevision.serve.service import Service, new_number
+from onevision.serve.service import Service
+from onevision.serve.threads import in_thread
 
 URL = "/v1/chat/completions"
 
@@ -67,7 +69,7 @@ async def _run(service: Service, lines: list[_Line], out: TextIO, num_at_a_time:
 
 async def _answer(service: Service, body: Json) -> tuple[int, Json]:
     try:
-        asked = await service.in_thread(lambda: ChatRequest.parse(json.dumps(body).encode()))
+        asked = await in_thread(lambda: ChatRequest.parse(json.dumps(body).encode()))
         answering = await service.ask(asked.question(service.settings.limits))
         done = await answering.finish()
     except ApiError as problem:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
-from onevision.serve.schema.problems import ApiError
+from onevision.serve.schema.problems import ApiError, client_gone
 from onevision.serve.settings import Limits
 
 
@@ -44,7 +44,7 @@ class Bodies:
                 "the body did not come in time", status=408, code="request_timeout"
             ) from error
         except ClientDisconnect as error:
-            raise ApiError("the client went away", status=499, code="client_gone") from error
+            raise client_gone() from error
         finally:
             self._held -= len(data)
 

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 from pydantic import BaseModel
 
+from onevision.serve.answering import Answering
 from onevision.serve.schema.completion import ChatWriter, usage_out
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.schema.responses import ResponseWriter
-from onevision.serve.service import Answering
 
 
 async def chat_events(

@@ -9,9 +9,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from urllib.parse import urljoin, urlsplit
 
 from onevision.serve.schema.problems import ApiError
@@ -85,7 +86,14 @@ class Fetcher:
         pinned = self._public_address(host)
         left = max(0.1, deadline - time.monotonic())
         raw = self._dial(pinned, 443, min(CONNECT_SECONDS, left))
-        with raw, self._context.wrap_socket(raw, server_hostname=host) as connection:
+        with (
+            raw,
+            self._context.wrap_socket(
+                raw, server_hostname=host, do_handshake_on_connect=False
+            ) as connection,
+            _hanging_up(connection, deadline),
+        ):
+            connection.do_handshake()
             connection.sendall(
                 f"GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: image/*, video/*\r\n"
                 "Accept-Encoding: identity\r\nConnection: close\r\n\r\n".encode("ascii")
@@ -97,6 +105,10 @@ class Fetcher:
                     return response.getheader("location") or ""
                 if response.status != 200:
                     raise OSError("the server refuses")
+                if response.getheader("content-encoding", "identity").lower() != "identity":
+                    raise OSError("packed, though this was not asked for")
+                if (response.length or 0) > most:
+                    raise _TooLargeError
                 return _read(response, connection, most=most, deadline=deadline)
 
     def _checked(self, address: str) -> tuple[str, str]:
@@ -134,6 +146,23 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
+@contextmanager
+def _hanging_up(connection: ssl.SSLSocket, deadline: float) -> Iterator[None]:
+    """Hang up at the deadline: where bytes drip, no time-out of a single read ever comes."""
+
+    def hang_up() -> None:
+        with suppress(OSError):
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.1, deadline - time.monotonic()), hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _read(
     response: http.client.HTTPResponse, connection: ssl.SSLSocket, *, most: int, deadline: float
 ) -> bytes:
@@ -150,7 +179,7 @@ def _read(
         data += piece
         if len(data) > most:
             raise _TooLargeError
-    if response.length:
+    if response.length or time.monotonic() >= deadline:
         raise OSError("cut off")
     return bytes(data)
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+from collections.abc import Sequence
 from types import FrameType
 
 import h11
@@ -26,17 +27,8 @@ def serve(service: Service) -> None:
     """Answer until a signal comes; then take on nothing, finish what has begun, and return."""
     settings = service.settings
     guard = create_app(service)
-    app: ASGIApp = guard
-    if settings.allowed_origins:  # their browsers want to be told
-        app = CORSMiddleware(
-            guard,
-            allow_origins=settings.allowed_origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=("authorization", "content-type"),
-            expose_headers=("x-request-id", "x-ignored-params"),
-        )
     config = uvicorn.Config(
-        app,
+        with_origins(guard, settings.allowed_origins),
         host=settings.host,
         port=settings.port,
         http=PatientProtocol,
@@ -53,6 +45,19 @@ def serve(service: Service) -> None:
         DrainingServer(config, guard, settings.drain_seconds).run()
     finally:
         service.close()
+
+
+def with_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Return `app` as pages of these origins may ask it: their browsers want to be told so."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("*",),  # OpenAI's client sends a dozen of its own
+        expose_headers=("x-request-id", "x-ignored-params", "retry-after"),
+    )
 
 
 class DrainingServer(uvicorn.Server):

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Self
 
 from onevision.errors import InputError
+from onevision.generate.settings import EngineSettings
 from onevision.inputs.confined import STRANGERS, SandboxSettings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -41,8 +42,12 @@ class Limits:
     schema_depth: int = 32
     tokens: int = 4096  # of an answer
     default_tokens: int = 1024
+    preparing: int = 48  # requests whose media are being read, or wait for it
     running: int = 32
     queue: int = 64
+    # Keys and values, of running requests and of what is remembered: a quarter of the machine.
+    kv_bytes: int = field(default_factory=lambda: EngineSettings().kv_limit)
+    encoder_bytes: int = 256 * MIB  # of encoded media that are remembered
     image_decode_seconds: float = 10.0
     video_decode_seconds: float = 20.0
     fetch_seconds: float = 15.0

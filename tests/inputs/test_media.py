@@ -2,12 +2,14 @@ import io
 import struct
 import zlib
 
+import av
 import numpy as np
 import pytest
 from PIL import Image as PIL
 
 from onevision.errors import MediaError
-from onevision.inputs.media import open_image
+from onevision.inputs.media import open_image, open_video
+from tests.serve.media import video
 
 
 def _encoded(image, form, **options):
@@ -147,3 +149,19 @@ def test_other_things_are_refused():
         open_image(3)
     with pytest.raises(MediaError, match="0 bytes"):
         open_image(b"")
+
+
+def test_no_decoder_that_is_not_listed_looks_into_a_stream(monkeypatch):
+    """FFmpeg would run it to learn the format of the pixels."""
+    data, found, opening = video(codec="magicyuv", form="avi"), [], av.open
+
+    def opened(*arguments, **options):
+        container = opening(*arguments, **options)
+        found.append(container.streams.video[0].codec_context.pix_fmt)
+        return container
+
+    opened(io.BytesIO(data)).close()
+    monkeypatch.setattr(av, "open", opened)
+    with pytest.raises(MediaError, match="magicyuv"), open_video(data):
+        pass
+    assert found == ["yuv420p", None]

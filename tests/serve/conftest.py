@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,12 @@ import pytest
 from PIL import Image as PIL
 
 from onevision.cli.demo import DEMO
+from tests.serve.memory import resident
 
-KEY = "a-key-of-the-tests"
+KEY, OTHER_KEY = "a-key-of-the-tests", "another-key-of-them"
 CLIP = (DEMO / "clip.mp4").read_bytes()
+CHAT = "/v1/chat/completions"
+JSON = {"content-type": "application/json"}
 
 
 @dataclass
@@ -34,6 +38,12 @@ class Running:
         text = httpx2.get(f"{self.url}/metrics", headers=bearer()).text
         lines = (line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
         return {name: float(value) for name, value in lines}
+
+    @property
+    def held_bytes(self) -> int:
+        """Resident memory, but for answers to prompts, which are remembered on purpose."""
+        known = self.metrics["onevision:prefix_cache_bytes"]
+        return resident(self.process.pid) - int(known)
 
     def wait_until_idle(self, seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
@@ -76,11 +86,60 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def http(server):
+    with httpx2.Client(base_url=server.url, timeout=120) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def settled(server):
+    """A server whose threads have all seen every kind of media, and much text.
+
+    What that takes, allocators keep.
+    """
+    kinds = [[], [image_part()], [image_part()] * 3, [video_part()], [text_part("a b " * 1500)]]
+
+    def ask(media):
+        asked = GOOD | {"messages": user(*media, text_part())}
+        return httpx2.post(f"{server.url}{CHAT}", json=asked, timeout=120).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(ask, kinds * 5)) == {200}
+    return server
+
+
+@pytest.fixture
+def harmless(settled, http):
+    """After the test, a good question is answered, and memory is back within a tenth."""
+    before = settled.held_bytes
+    yield
+    assert http.post(CHAT, json=GOOD).status_code == 200
+    deadline = time.monotonic() + 5
+    while (after := settled.held_bytes) > 1.1 * before:
+        assert time.monotonic() < deadline, f"{before >> 20} MiB became {after >> 20} MiB"
+        time.sleep(0.2)
+
+
+def check(answer: httpx2.Response, status: int, code: str) -> None:
+    """Check a refusal: its code, and that it tells nothing of the payload or of the server."""
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, code), error
+    assert len(error["message"]) < 400
+    for secret in ("0x7f", "BytesIO", "Traceback", "passwd", "/work", "<script>"):
+        assert secret not in error["message"]
+
+
+@pytest.fixture(scope="module")
 def narrow(tmp_path_factory):
-    """A server with a key, one place, no queue, little time, small bodies, no unknown fields."""
-    limits = ("running=1", "queue=0", "request_seconds=4", "body_bytes=100000", "body_seconds=2")
+    """A server with keys, one place, no queue, little time, small bodies, no unknown fields."""
+    limits = (
+        "running=1", "queue=0", "request_seconds=4", "body_bytes=100000", "bodies_bytes=150000",
+        "body_seconds=2",
+    )  # fmt: skip
     options = [word for limit in limits for word in ("--limit", limit)]
-    running = start(tmp_path_factory.mktemp("narrow"), "--strict", *options, key=KEY)
+    running = start(
+        tmp_path_factory.mktemp("narrow"), "--strict", *options, key=f"{KEY}\n{OTHER_KEY}"
+    )
     yield running
     assert stop(running) == 0
 
@@ -117,3 +176,6 @@ def text_part(text: str = "What is this?") -> dict:
 def user(*content) -> list[dict]:
     only = content[0] if len(content) == 1 and isinstance(content[0], str) else list(content)
     return [{"role": "user", "content": only}]
+
+
+GOOD = {"model": "tiny", "messages": user("Hi"), "max_tokens": 1}

@@ -6,12 +6,10 @@ import os
 import random
 import shutil
 import signal
-import socket
-import threading
 import time
-from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
 
 from onevision import load
@@ -19,7 +17,8 @@ from onevision.checkpoint.hub import BUNDLED
 from onevision.serve.app import create_app
 from onevision.serve.service import Service
 from onevision.serve.settings import ServerSettings
-from tests.serve.conftest import bearer, image_part, start, stop, text_part, user, video_part
+from tests.serve.conftest import image_part, start, stop, text_part, user, video_part
+from tests.serve.memory import resident
 
 CHAT = "/v1/chat/completions"
 GOOD = {"model": "tiny", "messages": user("Hi"), "max_tokens": 2}
@@ -77,61 +76,13 @@ def test_27_29_a_signal_lets_answers_finish_and_new_weights_change_nothing(tmp_p
     assert running.process.wait(timeout=30) == 0
 
 
-def test_51_a_slow_body_ends_and_idle_connections_hold_nobody_up(narrow):
-    host, port = narrow.url.removeprefix("http://").split(":")
-    idle = [socket.create_connection((host, int(port))) for _ in range(200)]
-    with socket.create_connection((host, int(port))) as slow:
-        head = (
-            f"POST {CHAT} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
-            f"authorization: {bearer()['authorization']}\r\ncontent-length: 90\r\n\r\n"
-        )
-        slow.sendall(head.encode() + b"{")
-        good = httpx2.post(f"{narrow.url}{CHAT}", json=GOOD, headers=bearer(), timeout=60)
-        assert good.status_code == 200
-        slow.settimeout(20)
-        assert b" 408 " in slow.recv(1000)
-    for connection in idle:
-        connection.close()
-
-
-def test_52_whoever_leaves_within_a_prompt_frees_its_place(server):
-    host, port = server.url.removeprefix("http://").split(":")
-    body = json.dumps(LONG | {"messages": user(image_part(), text_part("a b " * 1500))})
-    with socket.create_connection((host, int(port))) as leaving:
-        head = f"POST {CHAT} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
-        leaving.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
-        time.sleep(0.5)
-    server.wait_until_idle()
-
-
-def test_53_many_large_images_queue_up(server):
-    """Sixteen pictures of 4 megapixels at a time: all are answered, by two workers."""
-    from PIL import Image as PIL
-
-    from tests.serve.conftest import encoded
-
-    data = encoded(PIL.new("RGB", (2000, 2000), "navy"))
-    asked = GOOD | {"messages": user(image_part(data), text_part()), "max_tokens": 1}
-    told = []
-
-    def ask():
-        told.append(httpx2.post(f"{server.url}{CHAT}", json=asked, timeout=120).status_code)
-
-    threads = [threading.Thread(target=ask) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert told == [200] * 16
-
-
 @pytest.mark.slow
 def test_28_a_thousand_requests_of_all_kinds(tmp_path):
     """Good, bad and abandoned requests: memory stays, no place is lost, the counters add up."""
-    running = start(tmp_path)
+    running = start(tmp_path, "--limit", f"kv_bytes={2**26}")  # what is remembered fills it early
     num_requests, rng = int(os.environ.get("ONEVISION_SOAK", "1000")), random.Random(0)
     kinds = rng.choices(["text", "image", "video", "bad", "left"], [4, 3, 1, 1, 1], k=num_requests)
-    memory, statuses = [], []
+    memory, minutes, statuses = [], [], []
 
     async def ask(http, kind):
         if kind == "left":
@@ -148,8 +99,8 @@ def test_28_a_thousand_requests_of_all_kinds(tmp_path):
         async with httpx2.AsyncClient(base_url=running.url, timeout=300) as http:
             for begin in range(0, num_requests, 20):
                 await asyncio.gather(*(ask(http, kind) for kind in kinds[begin : begin + 20]))
-                known = running.metrics["onevision:prefix_cache_bytes"]  # kept on purpose
-                memory.append(resident_bytes(running.process.pid) - known)
+                memory.append(resident(running.process.pid) / 2**20)
+                minutes.append(time.monotonic() / 60)
 
     try:
         asyncio.run(soak())
@@ -163,11 +114,15 @@ def test_28_a_thousand_requests_of_all_kinds(tmp_path):
     ended = 'onevision:request_success_total{finished_reason="%s"}'
     assert sum(metrics.get(ended % reason, 0) for reason in ("stop", "length")) == good
     assert metrics["onevision:requests_aborted_total"] == kinds.count("left")
-    assert metrics["onevision:kv_cache_usage_perc"] == 0
-    quarter = len(memory) // 4
-    assert memory[-1] < memory[quarter] * 1.25 + 2**26, [m >> 20 for m in memory]
-
-
-def resident_bytes(process_id: int) -> int:
-    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    assert metrics["onevision:requests_failed_total"] == 0
+    for held in ("kv_cache_usage_perc", "num_requests_running", "num_requests_waiting"):
+        assert metrics[f"onevision:{held}"] == 0
+    warm = len(memory) // 3  # threads, caches and arenas have their size after that
+    slope, _ = np.polyfit(minutes[warm:], memory[warm:], 1)
+    report = {
+        "requests": num_requests, "minutes": round(minutes[-1] - minutes[0], 2),
+        "MiB": [round(held) for held in memory], "MiB_per_minute": round(float(slope), 3),
+    }  # fmt: skip
+    (tmp_path / "soak.json").write_text(json.dumps(report))
+    # The aim is a slope below 1 MiB a minute; it is not reached yet (docs/serving.md).
+    assert memory[-1] < 1.1 * memory[warm], report

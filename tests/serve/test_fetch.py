@@ -32,13 +32,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("content-length", "0")
             self.end_headers()
             return
+        if self.path == "/dripping-head":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nx-a: ")
+            self.drip()
+            return
         self.send_response(404 if self.path == "/no" else 200)
-        if self.path != "/endless":
-            self.send_header("content-length", "9" if self.path == "/short" else "4")
+        if self.path == "/packed":
+            self.send_header("content-encoding", "gzip")
+        if self.path not in ("/endless", "/dripping"):
+            lengths = {"/short": 9, "/huge": 10_000_000_000}
+            self.send_header("content-length", str(lengths.get(self.path, 4)))
         self.end_headers()
+        if self.path == "/dripping":
+            self.drip()
         if self.path == "/slow":
             time.sleep(3)
         self.wfile.write(b"data" if self.path != "/endless" else bytes(10_000_000))
+
+    def drip(self):
+        """Send a byte every fifth of a second, which is never long enough to be a time-out."""
+        for _ in range(25):
+            self.wfile.write(b"a")
+            time.sleep(0.2)
 
     def log_message(self, *arguments):
         pass
@@ -145,6 +160,8 @@ def test_22_24_every_redirect_is_checked_anew(fetch):
 @pytest.mark.parametrize(("path", "code"), [
     ("/endless", "image_file_too_large"), ("/short", "failed_to_download_image"),
     ("/slow", "failed_to_download_image"), ("/no", "failed_to_download_image"),
+    ("/huge", "image_file_too_large"), ("/packed", "failed_to_download_image"),
+    ("/dripping", "failed_to_download_image"), ("/dripping-head", "failed_to_download_image"),
 ])  # fmt: skip
 def test_25_too_much_too_little_and_too_late(fetch, path, code):
     began = time.monotonic()

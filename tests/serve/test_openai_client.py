@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from tests.serve.conftest import (
     KEY,
-    bearer,
     data_url,
     encoded,
     image_part,
@@ -393,6 +392,26 @@ def test_45_46_a_streamed_response_has_every_event_in_order(client):
     )
 
 
+def test_log_probabilities_of_a_response_are_those_of_a_chat(client):
+    chat = ask(client, user("Hi"), logprobs=True, top_logprobs=3)
+    asked = {"model": "tiny", "input": "Hi", "max_output_tokens": 6}
+    told = client.responses.create(**asked, top_logprobs=3).output[0].content[0].logprobs
+    expected = chat.choices[0].logprobs.content
+    assert [one.token for one in told] == [one.token for one in expected]
+    for one, other in zip(told, expected, strict=True):
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
+        assert len(one.top_logprobs) == 3
+    with client.responses.stream(**asked, top_logprobs=3) as stream:
+        events = list(stream)
+    pieces = [e.logprobs for e in events if e.type == "response.output_text.delta"]
+    done = next(e for e in events if e.type == "response.output_text.done")
+    assert [one.token for piece in pieces for one in piece] == [one.token for one in told]
+    assert [one.token for one in done.logprobs] == [one.token for one in told]
+    own = client.responses.create(**asked, include=["message.output_text.logprobs"])
+    assert [one.top_logprobs for one in own.output[0].content[0].logprobs] == [[]] * len(told)
+    assert client.responses.create(**asked).output[0].content[0].logprobs == []
+
+
 @pytest.mark.parametrize(
     "field", [{"store": True}, {"previous_response_id": "resp_1"}, {"background": True}]
 )
@@ -406,13 +425,3 @@ def test_unknown_fields_are_refused_by_a_strict_server(guarded):
     with pytest.raises(openai.BadRequestError) as caught:
         ask(guarded, user("Hi"), extra_body={"tempo": 1})
     assert caught.value.param == "tempo"
-
-
-def test_every_route_but_health_wants_the_key(narrow):
-    for path in ("/", "/page.js", "/v1/models", "/metrics", "/version", "/ready", "/openapi.json"):
-        for headers in ({}, bearer("wrong"), {"authorization": "Bearer"}):
-            answer = httpx2.get(f"{narrow.url}{path}?api_key={KEY}", headers=headers)
-            assert answer.status_code == 401, path
-        assert httpx2.get(f"{narrow.url}{path}", headers=bearer()).status_code == 200
-    assert httpx2.get(f"{narrow.url}/", auth=("", KEY)).status_code == 200
-    assert httpx2.get(f"{narrow.url}/health").status_code == 200

@@ -4,10 +4,18 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from onevision.serve.schema.problems import ApiError
 
 MAX_DEPTH = 64
 Json = dict[str, Any]  # Any: whatever JSON holds
+
+
+class Out(BaseModel):
+    """A part of an answer."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 def parse_object(body: bytes) -> Json:

@@ -3,18 +3,12 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from onevision.conversation import Usage
 from onevision.generate.request import Piece, Request
 from onevision.generate.sampling import Token
 from onevision.inputs.tokenizer import Tokenizer
-
-
-class Out(BaseModel):
-    """A part of an answer."""
-
-    model_config = ConfigDict(extra="allow")
+from onevision.serve.schema.body import Out
+from onevision.serve.schema.logprobs import TokenLogprob, logprobs_of
 
 
 class PromptDetails(Out):
@@ -33,20 +27,6 @@ class UsageOut(Out):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails
-
-
-class TopLogprob(Out):
-    """A token that might have stood here."""
-
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class TokenLogprob(TopLogprob):
-    """A token of the answer, and the likeliest in its place."""
-
-    top_logprobs: list[TopLogprob]
 
 
 class Logprobs(Out):
@@ -170,18 +150,7 @@ class ChatWriter:
     def _logprobs(self, request: Request, tokens: Sequence[Token]) -> Logprobs | None:
         if request.sampling.logprobs is None:
             return None
-        return Logprobs(content=[self._token(token) for token in tokens])
-
-    def _token(self, token: Token) -> TokenLogprob:
-        assert token.logprob is not None, "asked for"
-        top = [self._likely(token_id, logprob) for token_id, logprob in token.top]
-        own = self._likely(token.id, token.logprob)
-        return TokenLogprob(token=own.token, logprob=own.logprob, bytes=own.bytes, top_logprobs=top)
-
-    def _likely(self, token_id: int, logprob: float) -> TopLogprob:
-        spelled = self.tokenizer.bytes_of(token_id)
-        text = spelled.decode("utf-8", errors="replace")
-        return TopLogprob(token=text, logprob=max(logprob, -9999.0), bytes=list(spelled))
+        return Logprobs(content=logprobs_of(tokens, self.tokenizer))
 
 
 def usage_out(usage: Usage, *, cached_tokens: int) -> UsageOut:

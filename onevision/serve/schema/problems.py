@@ -92,6 +92,11 @@ class ApiError(Exception):
         return {"x-should-retry": "false"} if self.status >= 500 else {}
 
 
+def client_gone() -> ApiError:
+    """Return what nobody is told any more; it stands in the log and the counters."""
+    return ApiError("the client went away", status=499, code="client_gone")
+
+
 def problem_of(
     error: OneVisionError, *, params: Sequence[str] = (), video: bool = False
 ) -> ApiError:

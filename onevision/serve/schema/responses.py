@@ -1,15 +1,16 @@
 """/v1/responses without memory: a request -> a Question; pieces -> a response or its events."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from onevision.conversation import Usage
 from onevision.generate.request import Piece
-from onevision.generate.sampling import SamplingOptions
+from onevision.generate.sampling import SamplingOptions, Token
+from onevision.inputs.tokenizer import Tokenizer
 from onevision.serve.question import Question, Turn
-from onevision.serve.schema.body import parse_object
+from onevision.serve.schema.body import Out, parse_object
 from onevision.serve.schema.chat import (
     Count,
     JsonFormat,
@@ -22,10 +23,13 @@ from onevision.serve.schema.chat import (
     refuse,
     unknown_of,
 )
-from onevision.serve.schema.completion import Out
 from onevision.serve.schema.content import Message, Wire, turns_of
+from onevision.serve.schema.logprobs import TokenLogprob, logprobs_of
 from onevision.serve.schema.problems import ApiError, first_problem
 from onevision.serve.settings import Limits
+
+# What a request includes where it wants the log-probabilities of the answer's own tokens.
+LOGPROBS = "message.output_text.logprobs"
 
 
 class FlatSchemaFormat(JsonSchema):
@@ -52,6 +56,7 @@ class ResponsesRequest(Wire):
     temperature: Temperature | None = None
     top_p: TopP | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    include: list[str] | None = None
     text: TextOptions | None = None
     stream: bool | None = None
     metadata: dict[str, str] | None = None
@@ -70,12 +75,6 @@ class ResponsesRequest(Wire):
         """Return what is asked. Raises ApiError for what cannot be had."""
         extra = self.model_extra or {}
         refuse(extra)
-        if self.top_logprobs:
-            raise ApiError(
-                "top_logprobs is not supported here; ask /v1/chat/completions",
-                code="unsupported_parameter",
-                param="top_logprobs",
-            )
         if isinstance(self.input, list) and len(self.input) > limits.messages:
             raise ApiError(f"input: more than {limits.messages} messages", param="input")
         options: SamplingOptions = {}
@@ -87,6 +86,9 @@ class ResponsesRequest(Wire):
         if isinstance(form, FlatSchemaFormat):
             form = SchemaFormat(type="json_schema", json_schema=form)
         options.update(form_of(form, None, limits))
+        options["logprobs"] = self.top_logprobs
+        if self.top_logprobs is None and LOGPROBS in (self.include or ()):
+            options["logprobs"] = 0
         return Question(
             model=self.model,
             turns=self._turns(),
@@ -142,7 +144,7 @@ class OutputText(BaseModel):
     type: Literal["output_text"] = "output_text"
     text: str = ""
     annotations: list[str] = Field(default_factory=list)
-    logprobs: list[str] = Field(default_factory=list)
+    logprobs: list[TokenLogprob] = Field(default_factory=list)
 
 
 class OutputMessage(BaseModel):
@@ -183,6 +185,7 @@ class ResponseOut(Out):
     metadata: dict[str, str] = Field(default_factory=dict)
     temperature: float | None = None
     top_p: float | None = None
+    top_logprobs: int | None = None
     max_output_tokens: int | None = None
     parallel_tool_calls: bool = False
     tool_choice: str = "none"
@@ -194,8 +197,11 @@ class ResponseOut(Out):
 class ResponseWriter:
     """Writes one response: whole, or as events in the order that OpenAI's clients need."""
 
-    def __init__(self, asked: ResponsesRequest, *, number: str, created: int) -> None:
+    def __init__(
+        self, asked: ResponsesRequest, *, number: str, created: int, tokenizer: Tokenizer
+    ) -> None:
         self._message_id, self._text, self._sequence = f"msg_{number}", "", 0
+        self._tokenizer, self._tokens = tokenizer, list[Token]()
         self._response = ResponseOut(
             id=f"resp_{number}",
             created_at=created,
@@ -204,11 +210,18 @@ class ResponseWriter:
             metadata=asked.metadata or {},
             temperature=asked.temperature,
             top_p=asked.top_p,
+            top_logprobs=asked.top_logprobs,
             max_output_tokens=asked.max_output_tokens,
         )
 
     def response(
-        self, text: str, *, reason: str | None, usage: Usage, cached_tokens: int
+        self,
+        text: str,
+        *,
+        tokens: Sequence[Token],
+        reason: str | None,
+        usage: Usage,
+        cached_tokens: int,
     ) -> ResponseOut:
         """Write a whole response."""
         cut = reason == "length"
@@ -216,7 +229,7 @@ class ResponseWriter:
         return self._response.model_copy(
             update={
                 "status": status,
-                "output": [self._message(status, text)],
+                "output": [self._message(status, text, tokens)],
                 "incomplete_details": IncompleteDetails() if cut else None,
                 "usage": ResponseUsage(
                     input_tokens=usage.prompt_tokens,
@@ -242,18 +255,27 @@ class ResponseWriter:
 
     def piece(self, piece: Piece) -> Iterator[bytes]:
         """Write what is new."""
-        if piece.text:
-            self._text += piece.text
-            yield self._event(
-                "response.output_text.delta", **self._place, delta=piece.text, logprobs=[]
-            )
+        self._text += piece.text
+        self._tokens += piece.tokens
+        told = self._logprobs(piece.tokens)
+        if piece.text or told:
+            kind = "response.output_text.delta"
+            yield self._event(kind, **self._place, delta=piece.text, logprobs=told)
 
     def end(self, *, reason: str | None, usage: Usage, cached_tokens: int) -> Iterator[bytes]:
         """Write that the response is whole, or was cut at its limit."""
-        whole = self.response(self._text, reason=reason, usage=usage, cached_tokens=cached_tokens)
+        whole = self.response(
+            self._text,
+            tokens=self._tokens,
+            reason=reason,
+            usage=usage,
+            cached_tokens=cached_tokens,
+        )
         message = whole.output[0]
-        yield self._event("response.output_text.done", **self._place, text=self._text, logprobs=[])
-        yield self._event("response.content_part.done", **self._place, part=message.content[0])
+        part = message.content[0]
+        kind = "response.output_text.done"
+        yield self._event(kind, **self._place, text=part.text, logprobs=part.logprobs)
+        yield self._event("response.content_part.done", **self._place, part=part)
         yield self._event("response.output_item.done", output_index=0, item=message)
         yield self._event(f"response.{whole.status}", response=whole)
 
@@ -267,9 +289,16 @@ class ResponseWriter:
     def _place(self) -> dict[str, Any]:  # Any: strings and numbers
         return {"item_id": self._message_id, "output_index": 0, "content_index": 0}
 
-    def _message(self, status: Literal["completed", "incomplete"], text: str) -> OutputMessage:
-        content = [OutputText(text=text)]
+    def _message(
+        self, status: Literal["completed", "incomplete"], text: str, tokens: Sequence[Token]
+    ) -> OutputMessage:
+        content = [OutputText(text=text, logprobs=self._logprobs(tokens))]
         return OutputMessage(id=self._message_id, status=status, content=content)
+
+    def _logprobs(self, tokens: Sequence[Token]) -> list[TokenLogprob]:
+        """Write what was asked to be told of tokens."""
+        asked = [token for token in tokens if token.logprob is not None]
+        return logprobs_of(asked, self._tokenizer)
 
     def _event(self, kind: str, **values: Any) -> bytes:  # Any: parts of an event
         event = EventOut(type=kind, sequence_number=self._sequence, **values)

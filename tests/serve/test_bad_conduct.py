@@ -1,0 +1,206 @@
+"""Clients that misbehave: slow, gone, too many, without a key, or of another's cache.
+
+The numbers are rows of the table of test_bad_input.py.
+"""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import closing
+
+import httpx2
+import pytest
+from PIL import Image as PIL
+
+from onevision.serve.page import FILES
+from tests.serve.conftest import (
+    CHAT,
+    GOOD,
+    KEY,
+    OTHER_KEY,
+    bearer,
+    check,
+    encoded,
+    image_part,
+    square,
+    start,
+    stop,
+    text_part,
+    user,
+)
+from tests.serve.memory import Peak, workers
+
+LONG = GOOD | {"max_tokens": 3000, "min_tokens": 3000, "ignore_eos": True}
+# Within a second on idle cores; tests share theirs.
+FREED_SECONDS = 5
+
+
+def connect(running):
+    host, port = running.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)))
+
+
+def head(*lines, key=None):
+    own = (f"authorization: Bearer {key}",) if key else ()
+    kind = ("host: 127.0.0.1", "content-type: application/json")
+    return "\r\n".join((f"POST {CHAT} HTTP/1.1", *kind, *own, *lines, "", "")).encode()
+
+
+def sent(running, body, **options):
+    """Return a connection over which a whole request has gone."""
+    data, connection = json.dumps(body).encode(), connect(running)
+    connection.sendall(head(f"content-length: {len(data)}", **options) + data)
+    return connection
+
+
+def gone(running, before):
+    """Wait until the server notes one more client that went away."""
+    deadline = time.monotonic() + FREED_SECONDS
+    while running.metrics.get(GONE, 0) <= before:
+        assert time.monotonic() < deadline, "the server still works for nobody"
+        time.sleep(0.05)
+
+
+GONE = f'onevision:http_requests_total{{handler="{CHAT}",method="POST",status="499"}}'
+
+
+def test_51_a_body_without_a_length_ends_at_the_limit(narrow):
+    with closing(connect(narrow)) as connection:
+        connection.sendall(head("transfer-encoding: chunked", key=KEY))
+        piece = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
+        for _ in range(7):  # 112 KiB of the 100,000 bytes allowed, and more to come
+            connection.sendall(piece)
+        assert b" 413 " in connection.recv(1000)
+    assert httpx2.post(f"{narrow.url}{CHAT}", json=GOOD, headers=bearer()).status_code == 200
+
+
+def test_51_a_slow_body_ends_and_idle_connections_hold_nobody_up(narrow):
+    idle = [connect(narrow) for _ in range(200)]
+    with closing(connect(narrow)) as slow:
+        slow.sendall(head("content-length: 90", key=KEY) + b"{")
+        good = httpx2.post(f"{narrow.url}{CHAT}", json=GOOD, headers=bearer(), timeout=60)
+        assert good.status_code == 200
+        slow.settimeout(20)
+        assert b" 408 " in slow.recv(1000)
+    for connection in idle:
+        connection.close()
+
+
+def test_52_whoever_leaves_while_sending_gives_the_memory_back(narrow):
+    """Bodies may hold 150,000 bytes together: 90,000 and 90,000 do not fit, if the first stays."""
+    large = GOOD | {"messages": user("word " * 17_000)}
+    before = narrow.metrics.get(GONE, 0)
+    data = json.dumps(large).encode()
+    with closing(connect(narrow)) as leaving:
+        leaving.sendall(head("content-length: 95000", key=KEY) + data)
+        time.sleep(0.3)
+        held = httpx2.post(f"{narrow.url}{CHAT}", json=large, headers=bearer(), timeout=60)
+        check(held, 429, "queue_full")
+    gone(narrow, before)
+    after = httpx2.post(f"{narrow.url}{CHAT}", json=large, headers=bearer(), timeout=60)
+    check(after, 400, "context_length_exceeded")  # it was read
+
+
+def test_52_whoever_leaves_while_a_picture_is_decoded_gives_the_worker_back(server):
+    """Workers that stand still would hold the picture for 10 seconds; one is killed at once."""
+    still = workers(server.process.pid)
+    before, restarts = server.metrics.get(GONE, 0), "onevision:decode_worker_restarts_total"
+    killed = server.metrics[restarts]
+    for worker in still:
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        asked = GOOD | {"messages": user(image_part(encoded(square("gold"))), text_part())}
+        with closing(sent(server, asked)):
+            time.sleep(0.5)
+        gone(server, before)
+        deadline = time.monotonic() + FREED_SECONDS
+        while server.metrics[restarts] == killed:
+            assert time.monotonic() < deadline, "the worker still decodes for nobody"
+            time.sleep(0.05)
+    finally:
+        for worker in set(still) & set(workers(server.process.pid)):
+            os.kill(worker, signal.SIGCONT)
+    assert httpx2.post(f"{server.url}{CHAT}", json=asked, timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_52_whoever_leaves_within_a_prompt_or_an_answer_frees_its_place(server, stream):
+    running = "onevision:num_requests_running"
+    body = LONG | {"messages": user(image_part(), text_part("a b " * 1500)), "stream": stream}
+    with closing(sent(server, body)) as leaving:
+        deadline = time.monotonic() + 20
+        while not server.metrics[running]:
+            assert time.monotonic() < deadline
+        if stream:
+            leaving.recv(2000)
+    server.wait_until_idle(FREED_SECONDS)
+    assert server.metrics["onevision:kv_cache_usage_perc"] == 0
+
+
+@pytest.mark.slow
+def test_53_many_large_images_queue_up_and_some_are_put_off(tmp_path):
+    """Sixty-four pictures of 40 megapixels at once: read two at a time, none beyond the limit."""
+    running = start(tmp_path, "--limit", "preparing=40", "--limit", "image_decode_seconds=100")
+    data = encoded(PIL.new("RGB", (8000, 5000), "navy"), compress_level=1)
+    asked = GOOD | {"messages": user(image_part(data), text_part())}
+    peak, told = Peak(running.process.pid), []
+
+    def ask():
+        answer = httpx2.post(f"{running.url}{CHAT}", json=asked, timeout=280)
+        told.append(answer.status_code)
+        if answer.status_code == 429:
+            assert int(answer.headers["retry-after"]) > 0
+
+    threads = [threading.Thread(target=ask) for _ in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    try:
+        assert set(told) == {200, 429}
+        assert told.count(200) >= 40
+        assert peak.growth < 2**30
+        assert httpx2.post(f"{running.url}{CHAT}", json=GOOD, timeout=60).status_code == 200
+    finally:
+        assert stop(running) == 0
+
+
+def test_54_every_route_but_health_wants_the_key(narrow):
+    described = httpx2.get(f"{narrow.url}/openapi.json", headers=bearer()).json()["paths"]
+    routes = [(method, path) for path, methods in described.items() for method in methods]
+    routes += [("get", path) for path in (*FILES, "/openapi.json", "/no")]
+    for method, path in routes:
+        for headers in ({}, bearer("wrong"), {"authorization": "Bearer"}, {"x-api-key": KEY}):
+            url = f"{narrow.url}{path.replace('{name}', 'tiny')}?api_key={KEY}"
+            answer = httpx2.request(method, url, headers=headers)
+            if path == "/health":
+                assert answer.status_code == 200
+            else:
+                check(answer, 401, "invalid_api_key")
+    for key in (KEY, OTHER_KEY):
+        assert httpx2.get(f"{narrow.url}/v1/models", headers=bearer(key)).status_code == 200
+    assert httpx2.get(f"{narrow.url}/", auth=("", KEY)).status_code == 200
+
+
+def test_57_what_one_key_asked_is_not_remembered_for_another(narrow):
+    asked = GOOD | {"messages": user(image_part(encoded(square("olive"))), text_part())}
+    names = ("prefix_cache_hits", "encoder_cache_hits")
+
+    def hits(key, **salt):
+        before = narrow.metrics
+        answer = httpx2.post(
+            f"{narrow.url}{CHAT}", json=asked | salt, headers=bearer(key), timeout=60
+        )
+        cached = answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+        after = narrow.metrics
+        found = [after[f"onevision:{name}"] - before[f"onevision:{name}"] for name in names]
+        return bool(cached), any(found)
+
+    assert hits(KEY) == (False, False)
+    assert hits(KEY) == (True, True)
+    assert hits(OTHER_KEY) == (False, False)
+    assert hits(OTHER_KEY) == (True, True)
+    assert hits(KEY, cache_salt="mine") == (False, False)
