@@ -224,7 +224,8 @@ class Round:
     def _command(self, pairs: Path) -> str:
         return (
             f"onevision dpo {pairs} --root {self.told.media_root} --from {self.start} "
-            f"--output {self.run}, with the same --set; then this command again"
+            f"--output {self.run}, with the same --set but for the rounds' own; then this command "
+            "again"
         )
 
 

@@ -340,18 +340,26 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
         run_rounds(told, Hearers())
 
 
-def test_the_command_draws_and_says_how_to_learn(tmp_path):
+def test_the_command_goes_on_where_others_have_learned(tmp_path):
     path, output = write_prompts(tmp_path, range(4)), tmp_path / "out"
     told = ("prefer", path, "--from", "tiny", "-o", output)
     with serve(by_letters) as server:
-        done = command(
-            *(*told, "--critic", "rules", "--critic-url", server.url, "--no-learn"),
-            *("--set", "max_new_tokens=24", "--set", "precision=fp32"),
-        )
-    assert done.returncode == 0, done.stderr
-    assert " pairs from 4 prompts" in done.stdout
-    assert f"onevision dpo {output / 'round-1' / 'pairs.jsonl'} --root {tmp_path}" in done.stdout
-    assert lines(output / "round-1" / "pairs.jsonl")
-    wrong = command(*told)
+        told_more = (*told, "--critic", "rules", "--critic-url", server.url, "--no-learn")
+        own = ("--set", "max_new_tokens=24", "--set", "num_rounds=1")
+        done = command(*told_more, *own, "--set", "precision=fp32")
+        assert done.returncode == 0, done.stderr
+        assert " pairs from 4 prompts" in done.stdout
+        assert lines(output / "round-1" / "pairs.jsonl")
+        said = done.stdout.partition("to learn from them: onevision ")[2].partition(",")[0]
+        learned = command(*said.split(), "--set", "precision=fp32")
+        assert learned.returncode == 0, learned.stderr
+        again = command(*told_more, *own, "--set", "precision=fp32")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.endswith(f"wrote {output / 'round-1' / 'run' / 'checkpoint'}\n")
+
+
+def test_the_command_needs_a_critic(tmp_path):
+    path = write_prompts(tmp_path, range(1))
+    wrong = command("prefer", path, "--from", "tiny", "-o", tmp_path / "out")
     assert wrong.returncode == 1
     assert wrong.stderr == "error: the judge has no model; set ONEVISION_JUDGE_MODEL\n"
