@@ -1,7 +1,6 @@
 """`onevision dpo`: learn from pairs of answers which one is better."""
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,9 +12,7 @@ def dpo(
     preferences: options.PreferencesArgument,
     start: Annotated[str, typer.Option("--from", help="'tiny', a checkpoint, or a hub id.")],
     output: options.OutputOption,
-    root: Annotated[
-        Path | None, typer.Option(help="Where media lie; by default beside the preferences.")
-    ] = None,
+    root: options.RootOption = None,
     settings: options.SetOption = None,
     allow_change: options.AllowChangeOption = None,
     peak_tflops: options.PeakOption = None,

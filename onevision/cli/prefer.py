@@ -3,15 +3,27 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from onevision.cli import train_options as options
 
+if TYPE_CHECKING:
+    from onevision.train.rounds import Rounds
+
 CLEAR = "\r\x1b[K"  # of the terminal's line
 PromptsArgument = Annotated[
     Path, typer.Argument(help="Lines of id, image or video (a path, or a list), prompt.")
+]
+CriticOption = Annotated[
+    str | None, typer.Option(help="The grading model; default: $ONEVISION_JUDGE_MODEL.")
+]
+CriticUrlOption = Annotated[
+    str | None, typer.Option(help="Its OpenAI-compatible address; default: $ONEVISION_JUDGE_URL.")
+]
+LearnOption = Annotated[
+    bool, typer.Option(help="--no-learn stops where a round's pairs are written.")
 ]
 
 
@@ -19,19 +31,10 @@ def prefer(
     prompts: PromptsArgument,
     start: Annotated[str, typer.Option("--from", help="'tiny', a checkpoint, or a hub id.")],
     output: options.OutputOption,
-    critic: Annotated[
-        str | None, typer.Option(help="The grading model; default: $ONEVISION_JUDGE_MODEL.")
-    ] = None,
-    critic_url: Annotated[
-        str | None,
-        typer.Option(help="Its OpenAI-compatible address; default: $ONEVISION_JUDGE_URL."),
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Where media lie; by default beside the prompts.")
-    ] = None,
-    learn: Annotated[
-        bool, typer.Option(help="--no-learn stops where a round's pairs are written.")
-    ] = True,
+    critic: CriticOption = None,
+    critic_url: CriticUrlOption = None,
+    root: options.RootOption = None,
+    learn: LearnOption = True,
     settings: options.SetOption = None,
     allow_change: options.AllowChangeOption = None,
     peak_tflops: options.PeakOption = None,
@@ -42,17 +45,13 @@ def prefer(
     rounds (num_rounds, num_answers, temperature, top_p, max_new_tokens, prompts_at_once), of the
     run, of the stage, and beta and sft_weight.
     """
-    from rich.console import Console
-
     from onevision.checkpoint.hub import resolve
     from onevision.eval.endpoint import EndpointConfig
     from onevision.train.candidates import RoundsConfig
-    from onevision.train.display import ProgressDisplay
-    from onevision.train.journal import Reports
     from onevision.train.options import RunOptions
     from onevision.train.preference import PreferenceConfig
     from onevision.train.recipes import Stage
-    from onevision.train.rounds import Hearers, Rounds, run_rounds
+    from onevision.train.rounds import Rounds
     from onevision.train.settings import changed, divided
     from onevision.train.stages import DPO
 
@@ -74,6 +73,17 @@ def prefer(
         learns=learn,
         allow_change=allow_change or [],
     )
+    _carry_out(rounds)
+
+
+def _carry_out(rounds: "Rounds") -> None:
+    """Take the rounds, shown on the terminal, and end as the command does."""
+    from rich.console import Console
+
+    from onevision.train.display import ProgressDisplay
+    from onevision.train.journal import Reports
+    from onevision.train.rounds import Hearers, run_rounds
+
     console = Console(stderr=True)
     with ProgressDisplay(console) as display:
         reports = Reports(
@@ -84,8 +94,10 @@ def prefer(
         outcome = run_rounds(rounds, hearers)
     if outcome.checkpoint is not None:
         print(f"wrote {outcome.checkpoint}")
-    elif learn:
-        console.print(f"stopped; run the same command again to go on ({output})", markup=False)
+    elif rounds.learns:
+        console.print(
+            f"stopped; run the same command again to go on ({rounds.output})", markup=False
+        )
         sys.exit(outcome.exit_code)
 
 
