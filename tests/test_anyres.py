@@ -14,6 +14,7 @@ from onevision.anyres import (
     plan_video,
 )
 from onevision.errors import ConfigError, InputError
+from onevision.known_models import ARCHITECTURES
 from onevision.model.visual_tokens import merge_image, merge_video
 
 ONEVISION = AnyRes()
@@ -68,6 +69,35 @@ def test_a_full_hd_picture_by_hand():
 )
 def test_original_anyres_with_five_grids(width, height, tokens):
     assert plan(width=width, height=height, rule=NEXT).num_tokens == tokens
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "cols", "rows", "kept"),
+    [
+        (448, 448, 2, 2, (32, 32)),
+        (1000, 1000, 2, 2, (32, 32)),
+        (500, 375, 2, 2, (24, 32)),
+        (400, 200, 2, 1, (16, 32)),
+        (200, 400, 1, 2, (32, 16)),
+        (100, 80, 1, 1, (12, 16)),
+    ],
+)
+def test_high_definition_as_published(width, height, cols, rows, kept):
+    """Crops of 224 up to 448 x 448, each 16 x 16 patches, and the whole picture."""
+    layout = plan(width=width, height=height, rule=ARCHITECTURES["llava-1.5-hd-13b"].inputs.image)
+    assert (layout.cols, layout.rows) == (cols, rows)
+    kept_rows, kept_cols = kept
+    assert (layout.kept_rows, layout.kept_cols) == kept
+    assert layout.num_tokens == 256 + kept_rows * (kept_cols + 1) <= 1312
+
+
+def test_high_definition_with_general_grids():
+    """A grid of 4 x 3 crops of 224: 896 x 672 pixels, 64 x 48 patches."""
+    rule = AnyRes(crop_size=224, max_crops=None, grids=((1, 1), (4, 3), (5, 1)))
+    layout = plan(width=896, height=672, rule=rule)
+    assert (layout.cols, layout.rows, layout.num_crops) == (4, 3, 13)
+    assert layout.num_tokens == 256 + 48 * 65
+    assert plan(width=1200, height=240, rule=rule).cols == 5
 
 
 def test_an_even_side_can_leave_a_thin_picture_its_base_alone():

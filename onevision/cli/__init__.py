@@ -18,6 +18,7 @@ from onevision.cli.dpo import dpo
 from onevision.cli.evaluate import evaluate
 from onevision.cli.explain import explain
 from onevision.cli.models import models
+from onevision.cli.prefer import prefer
 from onevision.cli.report import report
 from onevision.cli.science import science
 from onevision.cli.serve import serve
@@ -43,6 +44,7 @@ app.command()(models)
 app.command()(demo)
 app.command()(train)
 app.command()(dpo)
+app.command()(prefer)
 app.command(name="eval")(evaluate)
 app.command()(report)
 app.command()(science)

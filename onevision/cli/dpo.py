@@ -1,27 +1,18 @@
 """`onevision dpo`: learn from pairs of answers which one is better."""
 
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from onevision.cli import train_options as options
-
-if TYPE_CHECKING:
-    from onevision.inputs.processor import Processor
-    from onevision.train.feed import Feed
-    from onevision.train.parallel import Processes
-    from onevision.train.recipes import Stage
 
 
 def dpo(
     preferences: options.PreferencesArgument,
     start: Annotated[str, typer.Option("--from", help="'tiny', a checkpoint, or a hub id.")],
     output: options.OutputOption,
-    root: Annotated[
-        Path | None, typer.Option(help="Where media lie; by default beside the preferences.")
-    ] = None,
+    root: options.RootOption = None,
     settings: options.SetOption = None,
     allow_change: options.AllowChangeOption = None,
     peak_tflops: options.PeakOption = None,
@@ -35,6 +26,7 @@ def dpo(
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.options import RunOptions
     from onevision.train.preference import PreferenceConfig
+    from onevision.train.preference_feed import open_feed
     from onevision.train.preference_run import PreferenceRun
     from onevision.train.recipes import Stage
     from onevision.train.settings import Settings, changed, divided
@@ -64,7 +56,7 @@ def dpo(
         Starts(previous=(checkpoint,)),
         output,
         make_feed=partial(
-            _feed,
+            open_feed,
             path=preferences,
             root=root,
             max_positions=target.language.max_positions,
@@ -74,29 +66,4 @@ def dpo(
         tensorboard=tensorboard,
         wandb=wandb,
         kind=PreferenceRun,
-    )
-
-
-def _feed(
-    stage: "Stage",
-    processor: "Processor",
-    processes: "Processes",
-    *,
-    path: Path,
-    root: Path | None,
-    max_positions: int,
-    seed: int,
-) -> "Feed":
-    from onevision.train.preference_data import read_preferences
-    from onevision.train.preference_feed import PreferenceFeed
-
-    return PreferenceFeed(
-        stage,
-        processor,
-        read_preferences(path, root=root, num_frames=stage.num_frames),
-        name=path.name,
-        max_positions=max_positions,
-        seed=seed,
-        rank=processes.rank,
-        ranks=processes.count,
     )

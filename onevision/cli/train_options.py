@@ -18,6 +18,9 @@ PreferencesArgument = Annotated[
         help="Lines of id, image or video (a path, or a list), prompt, chosen, rejected."
     ),
 ]
+RootOption = Annotated[
+    Path | None, typer.Option(help="Where media lie; by default beside the file.")
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The run's directory.")]
 CurriculumOption = Annotated[
     str, typer.Option("--model", "-m", help="Whose curriculum; `onevision models` lists them.")

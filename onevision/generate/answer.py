@@ -21,6 +21,7 @@ from onevision.generate.request import Piece, Request
 from onevision.generate.sampling import Sampling, SamplingOptions
 from onevision.generate.settings import EngineSettings
 from onevision.inputs.processor import Outline, Processor, usage
+from onevision.inputs.templates import end_texts
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.decoder import Decoder
 from onevision.model.fuse import fuse
@@ -68,7 +69,11 @@ def load(
         network=network,
         processor=Processor(info.config.inputs, tokenizer, fast_images=fast_images),
         config=info.config,
-        sampling=Sampling(end_ids=defaults.end_ids, repetition_penalty=defaults.repetition_penalty),
+        sampling=Sampling(
+            end_ids=defaults.end_ids,
+            end_texts=end_texts(info.config.inputs.template),
+            repetition_penalty=defaults.repetition_penalty,
+        ),
         settings=settings or EngineSettings(),
         writer=writer,
     )

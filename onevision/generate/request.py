@@ -68,7 +68,7 @@ class Answer:
             self.finish_reason = "stop"
         else:
             self._held += self._stream.push(token.id)
-            self._look_for_stops(sampling.stop)
+            self._look_for_stops(sampling.stops)
         if self.finish_reason is None and len(self.ids) == sampling.max_new_tokens:
             self.finish_reason = "length"
         if self.finish_reason is not None and self.stop_words is None:
@@ -87,7 +87,7 @@ class Answer:
             self._held, self.finish_reason = self._held[:place], "stop"
 
     def _piece(self, tokens: tuple[Token, ...]) -> Piece | None:
-        keep = 0 if self.finish_reason else self._may_begin_stop(self.drawer.sampling.stop)
+        keep = 0 if self.finish_reason else self._may_begin_stop(self.drawer.sampling.stops)
         text, self._held = (
             self._held[: len(self._held) - keep],
             self._held[len(self._held) - keep :],

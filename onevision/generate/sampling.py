@@ -23,6 +23,7 @@ class SamplingOptions(TypedDict, total=False):
     max_new_tokens: int
     min_new_tokens: int
     end_ids: tuple[int, ...]
+    end_texts: tuple[str, ...]
     stop: tuple[str, ...]
     temperature: float
     top_p: float
@@ -49,7 +50,9 @@ class Sampling:
     min_new_tokens: int = 0
     # Ids that end an answer.
     end_ids: tuple[int, ...] = ()
-    # Words that end an answer; they are not part of it.
+    # Texts by which the chat format ends an answer, where it has no id for that ("###").
+    end_texts: tuple[str, ...] = ()
+    # Words that end an answer, beside those; neither are part of it.
     stop: tuple[str, ...] = ()
     # 0 takes the likeliest token; above, tokens are drawn, the flatter the higher.
     temperature: float = 0.0
@@ -110,6 +113,11 @@ class Sampling:
                 raise InputError(f"logit_bias of {token_id} is {bias}; expected -100 to 100")
         if sum(bool(c) for c in (self.choices, self.regex, self.json_schema)) > 1:
             raise InputError("more than one of choices, regex, json_schema is given; expected one")
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """All words that end an answer."""
+        return (*self.end_texts, *self.stop)
 
     @property
     def is_plain(self) -> bool:

@@ -73,6 +73,11 @@ class ChatTemplate:
         """The control token that ends an answer; None where a text does ("###")."""
         return next((token for token in self.controls if token in self.assistant.tail), None)
 
+    @property
+    def end_text(self) -> str | None:
+        """The text that ends an answer; None where a control token does."""
+        return None if self.end else self.assistant.tail
+
     def divided(self, text: str) -> list[str]:
         """Split `text`, a mark of this format, at its control tokens and labelled marks."""
         marks = {*self.controls, *self.labelled_marks}
@@ -174,6 +179,12 @@ def end_ids(template: Template, tokenizer: Tokenizer) -> tuple[int, ...]:
     """Return the ids that end an answer; none where the format ends it by text."""
     chat = TEMPLATES.get(template)
     return () if chat is None or chat.end is None else (tokenizer.id_of(chat.end),)
+
+
+def end_texts(template: Template) -> tuple[str, ...]:
+    """Return the texts that end an answer; none where the format ends it by a token."""
+    chat = TEMPLATES.get(template)
+    return () if chat is None or chat.end_text is None else (chat.end_text,)
 
 
 def _missing(template: Template, tokenizer: Tokenizer) -> list[str]:

@@ -22,7 +22,7 @@ from onevision.eval.runner import run_heldout
 from onevision.generate.answer import Model
 from onevision.generate.sampling import Sampling
 from onevision.inputs.processor import Processor
-from onevision.inputs.templates import end_ids
+from onevision.inputs.templates import end_ids, end_texts
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
 from onevision.train.adapt import gathered
@@ -78,11 +78,14 @@ class Examiner:
         """Return the line of a step."""
         began, count = time.monotonic(), self.options.eval_questions
         accuracy: dict[str, float] = {}
+        template = self.config.inputs.template
         model = Model(
             network=network,
             processor=Processor(self.config.inputs, self.tokenizer),
             config=self.config,
-            sampling=Sampling(end_ids=end_ids(self.config.inputs.template, self.tokenizer)),
+            sampling=Sampling(
+                end_ids=end_ids(template, self.tokenizer), end_texts=end_texts(template)
+            ),
         )
         with undisturbed(network):
             for scenario in SCENARIOS:

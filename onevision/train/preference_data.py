@@ -13,7 +13,7 @@ branches see them and not each other. The reference reads everything twice.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -50,6 +50,15 @@ class Preference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A question that waits for answers, and its record's fields, so that pairs can repeat them."""
+
+    id: str
+    message: Message
+    fields: Mapping[str, object]  # "prompt", and "image" or "video": paths as they were written
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreferenceBatch:
     """P pairs in one row, packed. Scored positions go pair by pair, the chosen answer first."""
 
@@ -74,20 +83,44 @@ def read_preferences(
     return [to_preference(source.read(row), num_frames=num_frames) for row in range(len(source))]
 
 
+def read_prompts(
+    path: Path, *, root: Path | None = None, num_frames: int | None = None
+) -> list[Prompt]:
+    """Read a file of preferences that have no answers yet; else as `read_preferences`.
+
+    Raises DataError, also for two prompts of the same id and for media that are no paths.
+    """
+    source = open_source(path, root=root)
+    prompts = [to_prompt(source.read(row), num_frames=num_frames) for row in range(len(source))]
+    if not prompts:
+        raise DataError(f"{path}: it has no prompt; give a file of prompts")
+    seen: dict[str, int] = {}
+    for row, prompt in enumerate(prompts):
+        if seen.setdefault(prompt.id, row) != row:
+            raise DataError(
+                f"{path}, row {row}, field 'id': {prompt.id!r} is that of row {seen[prompt.id]} "
+                "too; give each prompt its own, or none any"
+            )
+    return prompts
+
+
+def to_prompt(record: RawRecord, *, num_frames: int | None = None) -> Prompt:
+    """Return the prompt a record tells; answers in it are not read. Raises DataError."""
+    name, media = _media(record)
+    if not all(isinstance(medium, str) for medium in media):
+        raise _wrong(record, name, "it holds bytes; pairs are written as text, so give paths")
+    fields = {"prompt": _text(record, "prompt")} | ({name: media} if media else {})
+    return Prompt(id=_id(record), message=_prompt(record, num_frames=num_frames), fields=fields)
+
+
 def to_preference(record: RawRecord, *, num_frames: int | None = None) -> Preference:
     """Return the preference a record tells. Raises DataError."""
     chosen, rejected = _text(record, "chosen"), _text(record, "rejected")
     if chosen.strip() == rejected.strip():
         raise _wrong(record, "rejected", "it equals 'chosen'; there is nothing to prefer")
-    name, media = _media(record)
-    turns = [
-        {"from": "human", "value": _marked(record, name, len(media))},
-        {"from": "gpt", "value": chosen},
-    ]
-    told = replace(record, fields={name: media, "conversations": turns})
     return Preference(
-        id=str(record.fields.get("id", record.where)),
-        prompt=to_conversation(told, num_frames=num_frames).messages[0],
+        id=_id(record),
+        prompt=_prompt(record, num_frames=num_frames),
         chosen=chosen,
         rejected=rejected,
     )
@@ -153,6 +186,21 @@ def _last_words(pieces: Sequence[Piece]) -> tuple[Tensor, Tensor]:
     words = [piece for piece in reversed(list(backwards)) if isinstance(piece, Words)]
     ids = [token for piece in words for token in piece.ids]
     return torch.tensor(ids), torch.tensor([label for piece in words for label in piece.labels])
+
+
+def _id(record: RawRecord) -> str:
+    return str(record.fields.get("id", record.where))
+
+
+def _prompt(record: RawRecord, *, num_frames: int | None) -> Message:
+    """Return what the user says, media in their places."""
+    name, media = _media(record)
+    turns = [
+        {"from": "human", "value": _marked(record, name, len(media))},
+        {"from": "gpt", "value": "-"},  # the conversation of a record ends with an answer
+    ]
+    told = replace(record, fields={name: media, "conversations": turns})
+    return to_conversation(told, num_frames=num_frames).messages[0]
 
 
 def _media(record: RawRecord) -> tuple[str, list[object]]:

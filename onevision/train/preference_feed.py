@@ -16,11 +16,13 @@ from onevision.errors import DataError
 from onevision.inputs.processor import Processor
 from onevision.train.feed import MicroBatch
 from onevision.train.halving import divided, middle
+from onevision.train.parallel import Processes
 from onevision.train.preference_data import (
     Preference,
     PreferenceBatch,
     preference_batch,
     preference_row,
+    read_preferences,
 )
 from onevision.train.recipes import Stage
 
@@ -144,6 +146,32 @@ class PreferenceFeed:
     def _length(self, preference: Preference) -> int:
         """Return the tokens of the longer of both conversations."""
         return max(self.processor.outline(c).num_tokens for c in preference.conversations())
+
+
+def open_feed(
+    stage: Stage,
+    processor: Processor,
+    processes: Processes,
+    *,
+    path: Path,
+    root: Path | None,
+    max_positions: int,
+    seed: int,
+) -> PreferenceFeed:
+    """Return this process's feed of a file of pairs; `root` is as in `read_preferences`.
+
+    Raises DataError.
+    """
+    return PreferenceFeed(
+        stage,
+        processor,
+        read_preferences(path, root=root, num_frames=stage.num_frames),
+        name=path.name,
+        max_positions=max_positions,
+        seed=seed,
+        rank=processes.rank,
+        ranks=processes.count,
+    )
 
 
 def _fingerprint(preferences: Sequence[Preference]) -> str:

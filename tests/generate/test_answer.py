@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from onevision import Conversation, Image, Message, Text, Video, load
-from onevision.checkpoint.save import save
+from onevision.checkpoint.load import inspect
+from onevision.checkpoint.save import convert, save
 from onevision.config import FORMAT_VERSION
 from onevision.errors import (
     CheckpointError,
@@ -100,6 +101,17 @@ def test_without_generation_config_the_chats_own_end_stops(directory, tmp_path, 
     sampling = load(tmp_path).sampling
     assert sampling.end_ids == (tokenizer.id_of("<|im_end|>"), tokenizer.id_of("<|endoftext|>"))
     assert sampling.repetition_penalty == 1.0
+
+
+def test_a_format_without_an_end_token_ends_at_its_text(directory, tmp_path):
+    convert(inspect(directory), tmp_path / "v0", layout="onevision", template="llava_v0")
+    model, talk = load(tmp_path / "v0"), user(Text("Hi"))
+    said = {"choices": ("a ring###Human: Why?",)}
+    reply = model.ask(talk, **said)
+    assert (reply.text, reply.finish_reason) == ("a ring", "stop")
+    assert "".join(model.stream(talk, **said)) == "a ring"
+    assert model.ask(talk, stop=("ring",), **said).text == "a"  # beside the format's own
+    assert model.ask(talk, stop=("Why",), **said).text == "a ring"
 
 
 def test_drawn_answers_repeat_with_a_seed(model):

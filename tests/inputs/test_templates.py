@@ -10,7 +10,7 @@ from onevision.conversation import Conversation, Image, Message, Text
 from onevision.errors import CheckpointError
 from onevision.inputs.chat import IGNORE, Slot, render, spell
 from onevision.inputs.processor import Processor
-from onevision.inputs.templates import TEMPLATES, check_served, end_ids
+from onevision.inputs.templates import TEMPLATES, check_served, end_ids, end_texts
 from tests.sentencepiece import CHATML, LLAMA_3, llama, raw
 
 QUESTION = Message("user", [Image("a.png"), Text("Hi")])
@@ -245,3 +245,6 @@ def test_what_ends_an_answer():
     tokenizer = llama()
     assert end_ids("vicuna_v1", tokenizer) == (tokenizer.id_of("</s>"),)
     assert end_ids("llava_v0", tokenizer) == end_ids("plain", tokenizer) == ()
+    assert end_texts("llava_v0") == ("###",)
+    others = {*TEMPLATES, "plain"} - {"llava_v0"}
+    assert {end_texts(name) for name in others} == {()}

@@ -12,6 +12,7 @@ from onevision.checkpoint.load import inspect
 from onevision.data.mixture import open_mixture
 from onevision.data.plan import make_plan
 from onevision.data.samples import SampleReader
+from onevision.inputs.templates import end_ids
 from onevision.known_models import ARCHITECTURES
 from onevision.train.amounts import published_amounts
 from onevision.train.cost import plan_training
@@ -22,23 +23,24 @@ from onevision.train.run import Reports, run_stage
 from onevision.train.settings import Settings
 from onevision.train.stages import CURRICULA, stage_config
 from onevision.train.start import Starts
-from tests.checkpoint.test_family import FAMILY
-from tests.sentencepiece import llama
+from tests.checkpoint.test_family import FAMILY, with_inputs
+from tests.sentencepiece import CHATML, LLAMA_3, llama
 from tests.train.runs import OPTIONS
 
 MIXTURES = Path(__file__).parents[2] / "mixtures"
+# The grids of high definition, at the toys' crops.
+HD_GRIDS = replace(FAMILY["next"].inputs.image, grids=((1, 1), (1, 2), (2, 1), (2, 2)))
 RECIPES = {
     "llava-v1-7b": FAMILY["v1"],
     "llava-1.5-7b": FAMILY["v1.5"],
-    "llava-1.5-hd-13b": FAMILY["next"],
+    "llava-1.5-hd-13b": with_inputs(FAMILY["next"], image=HD_GRIDS),
+    "llava-next-vicuna-7b": FAMILY["next"],
     "llava-next-mistral-7b": FAMILY["mistral"],
+    "llava-next-llama3-8b": FAMILY["next"],
+    "llava-next-34b": FAMILY["next"],
 }
-TEMPLATES = {
-    "llava-v1-7b": "llava_v1",
-    "llava-1.5-7b": "vicuna_v1",
-    "llava-1.5-hd-13b": "vicuna_v1",
-    "llava-next-mistral-7b": "mistral_instruct",
-}
+# Of the formats that end an answer by another token than "</s>": their tokenizer's controls.
+CONTROLS = {"llava-next-llama3-8b": LLAMA_3, "llava-next-34b": CHATML}
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def mixture(tmp_path, picture):
     return write
 
 
-def train(stage, target, output, *, starts):
+def train(stage, target, output, *, starts, tokenizer):
     """Run a stage as the command does, two samples a step; returns its checkpoint."""
     stage = replace(stage, global_batch=2, max_tokens=600, epochs=1)
 
@@ -79,7 +81,7 @@ def train(stage, target, output, *, starts):
 
     run_stage(
         Settings(stage=stage, target=target, options=replace(OPTIONS, num_workers=0)),
-        tokenizer=llama(),
+        tokenizer=tokenizer,
         starts=starts,
         output=output,
         make_feed=make_feed,
@@ -102,19 +104,22 @@ def changed(before, after):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_runs_end_to_end(tmp_path, name, mixture, picture):
-    target = RECIPES[name]
-    target = replace(target, inputs=replace(target.inputs, template=TEMPLATES[name]))
+    template = ARCHITECTURES[name].inputs.template
+    target = with_inputs(RECIPES[name], template=template)
+    tokenizer = llama(controls=CONTROLS.get(name, ()))
     align, *later = CURRICULA[name].values()
-    first = train(align.learning_from(mixture("rows")), target, tmp_path / "align", starts=Starts())
+    begin = align.learning_from(mixture("rows"))
+    first = train(begin, target, tmp_path / "align", starts=Starts(), tokenizer=tokenizer)
     assert inspect(first).config == stage_config(align, target)
     learned = {part for part in ("vision_encoder", "projector", "language_model")}
     for stage in later:
         told = stage.learning_from(mixture("rows", "words"))
-        result = train(told, target, tmp_path / stage.name, starts=Starts(previous=(first,)))
+        starts = Starts(previous=(first,))
+        result = train(told, target, tmp_path / stage.name, starts=starts, tokenizer=tokenizer)
         assert inspect(result).config == target
         assert changed(first, result) == learned & set(stage.trainable)
         model = load(result, dtype="float32")
-        assert model.sampling.end_ids == (model.processor.tokenizer.id_of("</s>"),)
+        assert model.sampling.end_ids == end_ids(template, tokenizer)
         talk = Conversation([Message("user", [Image(picture(90, 60)), Text("What is this?")])])
         assert model.ask(talk, max_new_tokens=2).usage.completion_tokens
 
@@ -132,12 +137,14 @@ def planned_hours(size, *, devices=8):
     return hours
 
 
-def test_the_plan_of_1_5_is_of_the_published_size():
-    """About a day on 8 A100s is published for 13B: 5.5 hours and 20; for 7B about half of it."""
-    hours = planned_hours("llava-1.5-13b")
-    assert hours["align"] == pytest.approx(5.5, rel=0.4)
-    assert hours["instruct"] == pytest.approx(20, rel=0.4)
-    assert sum(planned_hours("llava-1.5-7b").values()) < 0.6 * sum(hours.values())
+@pytest.mark.parametrize(
+    ("size", "align", "instruct"), [("llava-1.5-7b", 3.5, 10), ("llava-1.5-13b", 5.5, 20)]
+)
+def test_the_plan_of_1_5_is_of_the_published_size(size, align, instruct):
+    """The README of LLaVA gives these hours on 8 A100s; of the paper's "about a day", 13B's sum."""
+    hours = planned_hours(size)
+    assert hours["align"] == pytest.approx(align, rel=0.4)
+    assert hours["instruct"] == pytest.approx(instruct, rel=0.4)
 
 
 @pytest.mark.parametrize("size", ["llava-v1-7b", "llava-1.5-hd-13b", "llava-next-vicuna-7b"])

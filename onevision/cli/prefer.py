@@ -1,0 +1,113 @@
+"""`onevision prefer`: a model answers, a critic grades, the model learns which was better."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onevision.cli import train_options as options
+
+if TYPE_CHECKING:
+    from onevision.train.rounds import Rounds
+
+CLEAR = "\r\x1b[K"  # of the terminal's line
+PromptsArgument = Annotated[
+    Path, typer.Argument(help="Lines of id, image or video (a path, or a list), prompt.")
+]
+CriticOption = Annotated[
+    str | None, typer.Option(help="The grading model; default: $ONEVISION_JUDGE_MODEL.")
+]
+CriticUrlOption = Annotated[
+    str | None, typer.Option(help="Its OpenAI-compatible address; default: $ONEVISION_JUDGE_URL.")
+]
+LearnOption = Annotated[
+    bool, typer.Option(help="--no-learn stops where a round's pairs are written.")
+]
+
+
+def prefer(
+    prompts: PromptsArgument,
+    start: Annotated[str, typer.Option("--from", help="'tiny', a checkpoint, or a hub id.")],
+    output: options.OutputOption,
+    critic: CriticOption = None,
+    critic_url: CriticUrlOption = None,
+    root: options.RootOption = None,
+    learn: LearnOption = True,
+    settings: options.SetOption = None,
+    allow_change: options.AllowChangeOption = None,
+    peak_tflops: options.PeakOption = None,
+) -> None:
+    """Draw answers, have a critic grade them, learn from best and worst (DPO); in three rounds.
+
+    A key for the critic is read from $ONEVISION_JUDGE_KEY or $OPENAI_API_KEY. --set has keys of the
+    rounds (num_rounds, num_answers, temperature, top_p, max_new_tokens, prompts_at_once), of the
+    run, of the stage, and beta and sft_weight.
+    """
+    from onevision.checkpoint.hub import resolve
+    from onevision.eval.endpoint import EndpointConfig
+    from onevision.train.candidates import RoundsConfig
+    from onevision.train.options import RunOptions
+    from onevision.train.preference import PreferenceConfig
+    from onevision.train.recipes import Stage
+    from onevision.train.rounds import Rounds
+    from onevision.train.settings import changed, divided
+    from onevision.train.stages import DPO
+
+    told = options.with_options(settings, peak_tflops=peak_tflops)
+    kinds = divided(told, RoundsConfig, Stage, RunOptions, PreferenceConfig)
+    named = {"ONEVISION_JUDGE_MODEL": critic, "ONEVISION_JUDGE_URL": critic_url}
+    rounds = Rounds(
+        start=resolve(start),
+        prompts=prompts,
+        output=output,
+        critic=EndpointConfig.from_environment(
+            {**os.environ, **{name: value for name, value in named.items() if value}}
+        ),
+        root=root,
+        config=changed(RoundsConfig(), kinds[0]),
+        stage=changed(DPO, kinds[1]),
+        options=changed(RunOptions(), kinds[2]),
+        preference=changed(PreferenceConfig(), kinds[3]),
+        learns=learn,
+        allow_change=allow_change or [],
+    )
+    _carry_out(rounds)
+
+
+def _carry_out(rounds: "Rounds") -> None:
+    """Take the rounds, shown on the terminal, and end as the command does."""
+    from rich.console import Console
+
+    from onevision.train.display import ProgressDisplay
+    from onevision.train.journal import Reports
+    from onevision.train.rounds import Hearers, run_rounds
+
+    console = Console(stderr=True)
+    with ProgressDisplay(console) as display:
+        reports = Reports(
+            step=display.show,
+            warn=lambda text: console.print(f"warning: {text}", soft_wrap=True, markup=False),
+        )
+        hearers = Hearers(say=_say, progress=_show_progress, reports=reports)
+        outcome = run_rounds(rounds, hearers)
+    if outcome.checkpoint is not None:
+        print(f"wrote {outcome.checkpoint}")
+    elif rounds.learns:
+        console.print(
+            f"stopped; run the same command again to go on ({rounds.output})", markup=False
+        )
+        sys.exit(outcome.exit_code)
+
+
+def _say(text: str) -> None:
+    if sys.stderr.isatty():
+        print(CLEAR, end="", file=sys.stderr, flush=True)
+    print(text)
+
+
+def _show_progress(text: str) -> None:
+    """Say how far it is, on a terminal alone."""
+    if sys.stderr.isatty():
+        print(f"{CLEAR}{text}", end="", file=sys.stderr, flush=True)
