@@ -11,7 +11,7 @@ from onevision.known_models import ONEVISION_0_5B
 
 # What cannot be read, and how the refusal says so.
 REFUSED = {
-    "corrupt_broken.png": "not an image",
+    "corrupt_broken.png": "damaged or cut off",
     "corrupt_broken_data_stream.png": "damaged or cut off",
     "corrupt_decompression_bomb.gif": "larger than 120,000,000 pixels",
     "corrupt_truncated_end_chunk.png": "damaged or cut off",

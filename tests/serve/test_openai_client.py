@@ -53,8 +53,9 @@ def test_01_02_text_as_a_string_and_as_a_part(client):
 
 
 def test_03_04_images_of_every_format_are_the_same_picture(client):
+    question = text_part("What colour is the square?")
     answers = {
-        form: ask(client, user(image_part(encoded(square(), form, **options)), text_part()))
+        form: ask(client, user(image_part(encoded(square(), form, **options)), question))
         for form, options in (
             ("PNG", {}), ("BMP", {}), ("GIF", {}), ("WEBP", {"lossless": True}),
             ("JPEG", {"quality": 95}),
@@ -141,9 +142,10 @@ def test_13_several_answers_pay_their_prompt_once(client):
 
 
 def test_14_15_20_seeds_greed_and_top_k_repeat_themselves(client):
-    seeded = [text_of(ask(client, user("Hi"), temperature=1.5, seed=7)) for _ in range(2)]
-    greedy = [text_of(ask(client, user("Hi"), temperature=0)) for _ in range(2)]
-    top = text_of(ask(client, user("Hi"), temperature=1, extra_body={"top_k": 1}))
+    question = user("Make up a description.")
+    seeded = [text_of(ask(client, question, temperature=1.5, seed=7)) for _ in range(2)]
+    greedy = [text_of(ask(client, question, temperature=0)) for _ in range(2)]
+    top = text_of(ask(client, question, temperature=1, extra_body={"top_k": 1}))
     assert seeded[0] == seeded[1] != greedy[0]
     assert greedy[0] == greedy[1] == top
 

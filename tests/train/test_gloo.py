@@ -148,7 +148,7 @@ def test_gloo_by_torchrun_end_to_end(tmp_path):
         *("-m", "onevision", "train", "language", "--output", str(tmp_path / "run")),
         *("--tokenizer", str(BUNDLED["tiny"] / "tokenizer.json")),
         *("--set", "num_samples=8", "--set", "global_batch=4", "--set", "save_steps=1"),
-        *("--set", "sharing=shard", "--set", "max_tokens=1000"),
+        *("--set", "sharing=shard", "--set", "optimizer=adamw", "--set", "max_tokens=1000"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr

@@ -188,7 +188,11 @@ def test_too_many_skipped_steps_end_the_run(make_trainer):
 def test_every_part_has_its_rate():
     network = LlavaNetwork(TINY)
     stage = replace(
-        stage_named("onevision"), learning_rate=1e-3, vision_learning_rate=2e-4, warmup=0.1
+        stage_named("onevision"),
+        optimizer="adamw",
+        learning_rate=1e-3,
+        vision_learning_rate=2e-4,
+        warmup=0.1,
     )
     optimizer = make_optimizer(network, stage)
     set_learning_rate(optimizer, progress=0.1, warmup=0.1)
