@@ -42,7 +42,7 @@ MICRO = replace(
 
 # What every arm of a seed begins with. Signs are among the pictures, so that letters are known
 # before their size is asked to matter.
-VISION = replace(stage_named("vision"), families={"scenes": 0.7, "signs": 0.3}, num_samples=40_000)
+VISION = replace(stage_named("vision"), families={"scenes": 0.7, "signs": 0.3}, num_samples=48_000)
 LANGUAGE = replace(stage_named("language"), num_samples=1_600)
 ALIGN = replace(stage_named("align"), families=VISION.families, num_samples=2_400)
 KNOWLEDGE = replace(

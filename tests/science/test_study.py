@@ -65,7 +65,7 @@ def test_finished_trials_are_skipped(rehearsed):
 def test_what_was_finished_with_other_settings_is_refused(rehearsed):
     study, _ = rehearsed
     trial = replace(WANTED[0], stage=replace(WANTED[0].stage, learning_rate=0.5))
-    with pytest.raises(ConfigError, match=r"learning_rate: 0.001 -> 0.5"):
+    with pytest.raises(ConfigError, match=r"learning_rate: 0.002 -> 0.5"):
         study.finished(trial)
 
 
