@@ -64,10 +64,10 @@ def test_drawn_samples_are_counted(tokenizer):
     stage = stage_named("onevision")
     read = drawn_amounts(stage, Processor(TINY.inputs, tokenizer), rows_each=4)
     assert {one.name: one.num_samples for one in read} == {
-        "scenes": 4800,
-        "pairs": 5600,
-        "clips": 5120,
-        "texts": 480,
+        "scenes": 6000,
+        "pairs": 7000,
+        "clips": 6400,
+        "texts": 600,
     }
     scenes, pairs, clips, texts = read
     assert (scenes.scenario, pairs.scenario, clips.scenario) == (
@@ -80,7 +80,7 @@ def test_drawn_samples_are_counted(tokenizer):
     # Branches share their prefix and do not see each other.
     assert scenes.pairs < scenes.num_tokens**2 / 2
     plan_ = plan_training(stage, TINY, read, kind=device_named("cpu"))
-    assert (plan_.num_steps, plan_.simulated, plan_.fits) == (500, False, True)
+    assert (plan_.num_steps, plan_.simulated, plan_.fits) == (625, False, True)
 
 
 def test_planned_mixtures_are_counted(tmp_path, monkeypatch, picture, micro_config, tokenizer):
