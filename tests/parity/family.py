@@ -98,6 +98,13 @@ MEMBERS = {
         bos="",
         template="chatml_direct",
     ),
+    "llava-next-qwen1.5": Member(
+        model="LlavaNext",
+        text={**QWEN, "num_key_value_heads": 4, "rope_theta": 1e6},
+        controls=CHATML,
+        bos="",
+        template="qwen_1_5",
+    ),
     "llava-next-video": Member(
         model="LlavaNextVideo",
         text={**LLAMA, "rope_scaling": {"rope_type": "linear", "factor": 2.0}},

@@ -80,7 +80,7 @@ def test_what_the_files_say_is_read(pair):
     config, member = ours.config, MEMBERS[name]
     assert config.inputs.template == member.template
     assert config.vision.num_layers + config.vision.num_spare_layers == 3
-    assert config.language.attention_bias == (name == "llava-interleave")
+    assert config.language.attention_bias == (member.template == "qwen_1_5")
     assert config.language.sliding_window == member.text.get("sliding_window")
     rule = config.inputs.image
     if member.model == "Llava":

@@ -38,9 +38,16 @@ RECIPES = {
     "llava-next-mistral-7b": FAMILY["mistral"],
     "llava-next-llama3-8b": FAMILY["next"],
     "llava-next-34b": FAMILY["next"],
+    "llava-next-qwen1.5-72b": replace(
+        FAMILY["next"], language=replace(FAMILY["next"].language, attention_bias=True)
+    ),
 }
 # Of the formats that end an answer by another token than "</s>": their tokenizer's controls.
-CONTROLS = {"llava-next-llama3-8b": LLAMA_3, "llava-next-34b": CHATML}
+CONTROLS = {
+    "llava-next-llama3-8b": LLAMA_3,
+    "llava-next-34b": CHATML,
+    "llava-next-qwen1.5-72b": CHATML,
+}
 
 
 @pytest.fixture
