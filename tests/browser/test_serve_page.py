@@ -56,6 +56,33 @@ def test_costs_are_told_before_asking_and_media_can_be_moved_and_removed(open_pa
     assert page.locator("#media li").count() == 1
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        "new DragEvent('drop', {dataTransfer: held, bubbles: true, cancelable: true})",
+        "new ClipboardEvent('paste', {clipboardData: held, bubbles: true, cancelable: true})",
+    ],
+    ids=["drop", "paste"],
+)
+def test_a_dropped_or_pasted_picture_is_attached_and_asked_about(open_page, event):
+    page = open_page()
+    page.evaluate(
+        f"""(bytes) => {{
+            const held = new DataTransfer();
+            held.items.add(new File([new Uint8Array(bytes)], "a.png", {{type: "image/png"}}));
+            document.body.dispatchEvent({event});
+        }}""",
+        list((DEMO / "single.png").read_bytes()),
+    )
+    page.wait_for_selector("#cost:not(:empty)")
+    assert page.locator("#media .caption").all_inner_texts() == ["259 tokens · 5 crops"]
+    page.fill("#text", "How many objects are there?")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant:not(.running) .below .faint:not(:empty)")
+    assert "259 image tokens in" in page.locator(".below .faint").first.inner_text()
+    assert page.complaints == []
+
+
 def test_a_broken_file_is_marked_and_the_question_stays(open_page, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")

@@ -4,7 +4,7 @@ const $ = (id) => document.getElementById(id);
 const CHAT = "/v1/chat/completions";
 const EXAMPLES = [
   { title: "Describe a picture", files: ["single.png"], text: "Describe the picture." },
-  { title: "Compare two pictures", files: ["pair-1.png", "pair-2.png"], text: "What has changed between the two pictures?" },
+  { title: "Look at two pictures", files: ["pair-1.png", "pair-2.png"], text: "What do the pictures show?" },
   { title: "Watch a clip", files: ["clip.mp4"], text: "What happens in the video?" },
 ];
 
