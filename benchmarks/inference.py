@@ -225,14 +225,14 @@ import sys, torch
 torch.set_num_threads(2)
 from benchmarks.inference import WIDTH, HEIGHT, picture, question
 from onevision import Text, load
+from onevision.train.metrics import peak_resident_bytes
 if sys.argv[2] == "theirs":
     from benchmarks.inference_peer import Peer
     Peer(sys.argv[1]).answer(load("tiny"), picture(WIDTH, HEIGHT), tokens=8)
 else:
     model = load(sys.argv[1], quantize=None if sys.argv[2] == "bf16" else sys.argv[2])
     model.ask(question(picture(WIDTH, HEIGHT), Text("What?")), max_new_tokens=8, end_ids=())
-status = open('/proc/self/status').read()  # getrusage would tell of the parent too
-print(int(status.split('VmHWM:')[1].split()[0]) / 2**20)
+print(peak_resident_bytes() / 2**30)
 """
 
 

@@ -1,6 +1,6 @@
 """The embedded model really sees: its published scores, and a floor under them on fewer questions.
 
-python -m tests.generate.test_tiny      write the scores anew, for other weights (2 minutes)
+python -m tests.generate.test_tiny      write the scores anew, for other weights (50 s)
 """
 
 import json

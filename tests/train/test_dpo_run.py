@@ -123,7 +123,8 @@ def test_the_first_step_stands_at_the_reference(train, tmp_path):
     train(tmp_path / "run")
     first = lines(tmp_path / "run")[0]
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-7)
-    assert first["margin"] == pytest.approx(0, abs=1e-6)
+    assert first["margin"] == pytest.approx(0, abs=1e-7)  # sums of other batches round otherwise
+    assert first["accuracy"] == 0
     assert first["supervised_tokens"] > 6  # six answers, each with its end
 
 
