@@ -40,14 +40,18 @@ MICRO = replace(
     ),
 )
 
-# What every arm of a seed begins with. Signs are among the pictures, so that letters are known
-# before their size is asked to matter.
-VISION = replace(stage_named("vision"), families={"scenes": 0.7, "signs": 0.3}, num_samples=48_000)
+# What every arm of a seed begins with. Plates and signs are among the pictures, so that letters are
+# known before their size is asked to matter.
+VISION = replace(
+    stage_named("vision"),
+    families={"scenes": 0.5, "plates": 0.3, "signs": 0.2},
+    num_samples=56_000,
+)
 LANGUAGE = replace(stage_named("language"), num_samples=1_600)
 ALIGN = replace(stage_named("align"), families=VISION.families, num_samples=2_400)
 KNOWLEDGE = replace(
     stage_named("knowledge"),
-    families={"scenes": 0.7, "signs": 0.25, "texts": 0.05},
+    families={"scenes": 0.55, "plates": 0.2, "signs": 0.2, "texts": 0.05},
     num_samples=16_000,
 )
 SINGLE_IMAGE = replace(stage_named("single_image"), num_samples=4_000)

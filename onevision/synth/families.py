@@ -14,6 +14,7 @@ from onevision.synth import (
     marks,
     pairs,
     pans,
+    plates,
     pointed,
     rooms,
     scenes,
@@ -32,7 +33,7 @@ Maker = Callable[[Split, int], Sample]
 _MODULES: Mapping[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(scenes, things, signs, rooms, marks, documents, chinese_documents),
+        *(scenes, things, signs, plates, rooms, marks, documents, chinese_documents),
         *(charts, tables, geometry, screens),
         *(pairs, statements, sequences),
         *(clips, pans, pointed, cameras),

@@ -27,6 +27,8 @@ ASPECTS = (1.0, 2.0, 4.0)
 # The height of the letters, as shares of SIDE.
 SHARES = (1 / 16, 1 / 10, 1 / 6, 1 / 4)
 MARGIN = 2
+# Ways to ask for the word.
+READ = ("What is written?", "Read the word.", "Which word is shown?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ def sample_of(sign: Sign, rng: random.Random) -> Sample:
 def questions(sign: Sign, rng: random.Random) -> tuple[Question, Question]:
     """Ask what is written, and where."""
     return (
-        ask(rng, "read", ("What is written?", "Read the word.", "Which word is shown?"), sign.word),
+        ask(rng, "read", READ, sign.word),
         ask(rng, "locate", ("Where is the word?", "In which place is the word?"), sign.place),
     )
 

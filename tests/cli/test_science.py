@@ -12,7 +12,7 @@ def test_runs_are_listed_by_claim(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert len(lines) == 3 * 5
-    assert lines[0].split() == ["seed-0/vision", "48,000", "samples", "to", "do"]
+    assert lines[0].split() == ["seed-0/vision", "56,000", "samples", "to", "do"]
 
 
 def test_an_unknown_claim_is_one_line(tmp_path):
