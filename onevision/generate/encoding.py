@@ -4,6 +4,7 @@ What was encoded is kept by content, so the same picture in another question cos
 """
 
 import itertools
+import time
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Medium:
     crops: Tensor  # [N, 3, H, W], those not yet encoded
     patches: list[Tensor] = field(default_factory=list)  # [n, P, D] of those that are
     tokens: Tensor | None = None  # [V, D], once all are
+    seconds: float = 0.0  # its share of what encoding took
 
 
 def media_of(prompt: ModelInputs, digests: Sequence[bytes]) -> list[Medium]:
@@ -92,9 +94,12 @@ class Encoder:
     def _encode(self, todo: list[tuple[Medium, Tensor]]) -> None:
         pixels = torch.cat([crops for _, crops in todo]).to(self.device)
         owners = [medium.layout for medium, crops in todo for _ in crops]
+        began = time.monotonic()
         patches = self.network.patches(pixels, owners)
+        seconds = time.monotonic() - began
         for (medium, _), own in zip(todo, patches.split([len(c) for _, c in todo]), strict=True):
             medium.patches.append(own)
+            medium.seconds += seconds * len(own) / len(pixels)
 
     def _finish(self, waiting: deque[tuple[Medium, bytes]]) -> None:
         """Arrange what is complete and take it off the queue, wherever it stands."""

@@ -254,6 +254,7 @@ class Engine:
 
     def _begin_answers(self, request: Request, logits: Tensor) -> None:
         """Give every answer its own copy of the prompt, and its first token."""
+        request.encode_seconds = sum(medium.seconds for medium in request.media)
         request.is_read, request.media = True, list[Medium]()
         request.answering = time.monotonic()
         assert request.span is not None

@@ -130,6 +130,7 @@ class Request:
     is_read: bool = False
     admitted: float | None = None  # when its prompt began to be read, and
     answering: float | None = None  # when its answers began: of time.monotonic()
+    encode_seconds: float = 0.0  # that its images and videos took in the vision encoder
     cached_tokens: int = 0  # of the prompt, that were not read again
     cancelled: bool = False
     error: OneVisionError | None = None

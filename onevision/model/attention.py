@@ -59,9 +59,12 @@ def attend_last(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -
     (_, length, _), total = q.shape, k.shape[1]
     if q.device.type != "cpu":
         return _attend_last_fused(q, k, v, window=window)
+    if length == 1:
+        return _attend_once(q, k, v, window=window)
     out = torch.empty_like(q)
     by_group = out.unflatten(0, (len(k), -1))  # [G, Q/G, S, K], a view
     q = (q * q.shape[-1] ** -0.5).unflatten(0, (len(k), -1))
+    room = q.new_empty(q.shape[1] * min(length, LAST_QUERIES) * total)
     for begin in range(0, length, LAST_QUERIES):
         end = min(begin + LAST_QUERIES, length)
         first, seen = total - length + begin, total - length + end
@@ -69,23 +72,32 @@ def attend_last(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -
         unseen = _unseen_last(first, keys, window=window, dtype=q.dtype)
         # Group by group: a batched product would copy keys that lie in a longer buffer.
         for group in range(len(k)):
-            scores = q[group, :, begin:end].flatten(0, 1) @ k[group, keys].T  # [Q/G * s, T]
-            if unseen is not None:
-                scores.unflatten(0, (-1, end - begin))[..., -unseen.shape[1] :] += unseen
-            mixed = scores.softmax(-1) @ v[group, keys]
+            own = q[group, :, begin:end].flatten(0, 1)  # [Q/G * s, K]
+            shape = (len(own), keys.stop - keys.start)
+            scores = room[: shape[0] * shape[1]].view(shape)
+            torch.mm(own, k[group, keys].T, out=scores)
+            scores.unflatten(0, (-1, end - begin))[..., -unseen.shape[1] :] += unseen
+            torch.softmax(scores, -1, out=scores)  # in place: more of them stay in the cache
+            mixed = scores @ v[group, keys]
             by_group[group, :, begin:end] = mixed.unflatten(0, (-1, end - begin))
     return out
 
 
+def _attend_once(q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
+    """Attend with one position: the queries that share keys are the fused kernel's rows.
+
+    It is slow for a row a head, since it then reads the keys once for each.
+    """
+    seen = slice(max(0, k.shape[1] - (window or k.shape[1])), None)
+    rows = q.unflatten(0, (len(k), -1))[None, :, :, 0]  # [1, G, Q/G, K]
+    mixed = F.scaled_dot_product_attention(rows, k[None, :, seen], v[None, :, seen])
+    return mixed[0].flatten(0, 1)[:, None]
+
+
 def _unseen_last(
     first: int, keys: slice, *, window: int | None, dtype: torch.dtype
-) -> Tensor | None:
-    """Return minus infinity [s, t] where queries from `first` do not see the last t of `keys`.
-
-    None where the only query sees them all.
-    """
-    if keys.stop - first == 1:
-        return None
+) -> Tensor:
+    """Return minus infinity [s, t] where queries from `first` do not see the last t of `keys`."""
     if keys.start == 0 and (window is None or keys.stop <= window):  # the queries' own keys only
         shape = (keys.stop - first, keys.stop - first)
         return torch.full(shape, -torch.inf, dtype=dtype).triu(1)

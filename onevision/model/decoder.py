@@ -3,7 +3,7 @@
 Qwen, LLaMA and Mistral are one architecture with other numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -95,6 +95,7 @@ class Attention(nn.Module):
     def __init__(self, config: LanguageConfig, index: int) -> None:
         super().__init__()
         self.index, self.head_size = index, config.head_size
+        self.num_heads, self.num_groups = config.num_heads, config.num_kv_heads
         width, kv_width = config.hidden_size, config.num_kv_heads * config.head_size
         self.query = nn.Linear(width, width, bias=config.attention_bias)
         self.key = nn.Linear(width, kv_width, bias=config.attention_bias)
@@ -112,22 +113,20 @@ class Attention(nn.Module):
         cache: Cache | None,
     ) -> Tensor:
         """Transform `x` [B, S, D] -> [B, S, D]."""
-        q, k, v = (
-            projected.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-            for projected in self.project(x)
-        )  # [B, Q, S, K], [B, G, S, K] twice
-        q, k = rotate(q, rotation), rotate(k, rotation)
+        heads = self.project(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        turned, v = heads.tensor_split([self.num_heads + self.num_groups], dim=1)
+        q, k = rotate(turned, rotation).tensor_split([self.num_heads], dim=1)
         if cache is not None:
             x = cache.attend(self.index, q, k, v)
         else:
             x = attend(q, k, v, mask=mask, is_causal=mask is None)
         return self.output(x.transpose(1, 2).flatten(2))
 
-    def project(self, x: Tensor) -> Sequence[Tensor]:
-        """Return queries, keys and values [B, S, width] of `x` [B, S, D], heads side by side."""
+    def project(self, x: Tensor) -> Tensor:
+        """Return the heads of queries, then keys, then values [B, S, (Q + 2 G) K] of `x` [B, S, D]."""
         if self.joined is not None:
             return self.joined(x)
-        return self.query(x), self.key(x), self.value(x)
+        return torch.cat([self.query(x), self.key(x), self.value(x)], dim=-1)
 
 
 class SwiGLU(nn.Module):
@@ -138,12 +137,15 @@ class SwiGLU(nn.Module):
         self.gate = nn.Linear(width, hidden, bias=False)
         self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
+        self.activation: Callable[[Tensor], Tensor] = F.silu
         self.joined: Joined | None = None  # in inference: gate and up in one product
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [B, S, D] -> [B, S, D]."""
-        gate, up = (self.gate(x), self.up(x)) if self.joined is None else self.joined(x)
-        return self.down(F.silu(gate) * up)
+        if self.joined is None:
+            return self.down(self.activation(self.gate(x)) * self.up(x))
+        gate, up = self.joined(x).chunk(2, dim=-1)
+        return self.down(self.activation(gate) * up)
 
 
 class RMSNorm(nn.Module):

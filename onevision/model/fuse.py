@@ -32,9 +32,9 @@ class Joined(nn.Module):
                 getattr(layer, name).data = view
         self.whole: nn.Module = whole  # or what quantize.py makes of it
 
-    def forward(self, x: Tensor) -> Sequence[Tensor]:
-        """Return the output of every layer, each [..., its width], for `x` [..., D]."""
-        return self.whole(x).split(self.widths, dim=-1)
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs of all layers [..., the sum of their widths] for `x` [..., D]."""
+        return self.whole(x)
 
 
 def fuse(module: nn.Module) -> None:

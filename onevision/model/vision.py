@@ -1,7 +1,6 @@
 """Vision encoder (SigLIP, CLIP): crops [N, 3, H, W] -> patch features [N, P, C]."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from itertools import islice
 from types import MappingProxyType
 
@@ -13,6 +12,11 @@ from onevision.config import Activation, VisionConfig
 from onevision.model.attention import attend
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """Return SigLIP's approximation of GELU, by tanh."""
+    return F.gelu(x, approximate="tanh")
+
+
 def quick_gelu(x: Tensor) -> Tensor:
     """Return x * sigmoid(1.702 x), CLIP's approximation of GELU."""
     return x * torch.sigmoid(1.702 * x)
@@ -20,7 +24,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
-        "gelu_tanh": partial(F.gelu, approximate="tanh"),
+        "gelu_tanh": gelu_tanh,
         "quick_gelu": quick_gelu,
         "gelu": F.gelu,
     }

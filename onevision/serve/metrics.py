@@ -32,6 +32,7 @@ class Metrics:
         self.whole = self._histogram("e2e_request_latency_seconds", SECONDS)
         self.queued = self._histogram("request_queue_time_seconds", SECONDS)
         self.prefill = self._histogram("request_prefill_time_seconds", SECONDS)
+        self.encode = self._histogram("vision_encode_seconds", SECONDS)
         self.decode = self._histogram("request_decode_time_seconds", SECONDS)
         self.prompt_lengths = self._histogram("request_prompt_tokens", TOKENS)
         self.answer_lengths = self._histogram("request_generation_tokens", TOKENS)
@@ -118,6 +119,8 @@ class Meter:
         metrics.answer_lengths.observe(self._tokens)
         if request.admitted is not None:
             metrics.queued.observe(request.admitted - request.arrived)
+            if request.encode_seconds:
+                metrics.encode.observe(request.encode_seconds)
             if request.answering is not None:
                 metrics.prefill.observe(request.answering - request.admitted)
                 metrics.decode.observe(now - request.answering)

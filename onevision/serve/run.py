@@ -8,12 +8,14 @@ from types import FrameType
 
 import h11
 import uvicorn
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from onevision.serve.app import create_app
-from onevision.serve.guard import Guard
+from onevision.serve.guard import Guard, problem_response
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.service import Service
 
@@ -51,13 +53,29 @@ def with_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     """Return `app` as pages of these origins may ask it: their browsers want to be told so."""
     if not origins:
         return app
-    return CORSMiddleware(
+    return Origins(
         app,
         allow_origins=origins,
         allow_methods=("GET", "POST"),
         allow_headers=("*",),  # OpenAI's client sends a dozen of its own
         expose_headers=("x-request-id", "x-ignored-params", "retry-after"),
     )
+
+
+class Origins(CORSMiddleware):
+    """Tells browsers what pages of other origins may do, and refuses in our words."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a browser that asks before it sends."""
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        said = bytes(response.body).decode().removeprefix("Disallowed CORS ")
+        problem = ApiError(
+            f"pages of other origins may not ask so ({said}); allow them with --allowed-origin",
+            status=403, code="origin_not_allowed",
+        )  # fmt: skip
+        return problem_response(problem)
 
 
 class DrainingServer(uvicorn.Server):

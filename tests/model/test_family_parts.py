@@ -66,6 +66,7 @@ def test_a_window_hides_what_lies_further_back():
     assert moved.tolist() == [False, False, True, True, True, False]
 
 
+@torch.no_grad()
 def test_a_window_is_the_same_with_a_cache_in_a_pack_and_alone():
     config = replace(LANGUAGE, sliding_window=3)
     decoder = randomise(Decoder(config)).eval()

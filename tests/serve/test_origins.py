@@ -70,7 +70,9 @@ def test_a_known_page_reads_answers_and_refusals(ask):
 @pytest.mark.parametrize("origin", [OTHER, "null", "https://app.example.evil.example",
                                     "https://app.example:8443"])  # fmt: skip
 def test_no_other_page_may_ask_even_with_a_key(ask, origin):
-    assert ALLOWED not in ask("OPTIONS", CHAT, headers=preflight(origin)).headers
+    asked_before = ask("OPTIONS", CHAT, headers=preflight(origin))
+    check(asked_before, 403, "origin_not_allowed")
+    assert ALLOWED not in asked_before.headers
     refused = ask("POST", CHAT, json=GOOD, headers={"origin": origin, **bearer()})
     check(refused, 403, "origin_not_allowed")
     assert ALLOWED not in refused.headers
