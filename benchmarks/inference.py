@@ -2,7 +2,6 @@
 
     python -m benchmarks.inference                   every phase of the table, 0.5B shape, 2 threads
     python -m benchmarks.inference --only decode     the phases whose names hold a word
-    python -m benchmarks.inference --concurrent      16 requests at a time (half an hour)
 
 Weights are random, of the released 0.5B shape, in bf16, read from one file by both. In each phase
 outputs are compared first; then the two take turns, and medians are reported with their ratio.
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -28,7 +27,6 @@ from benchmarks.inference_peer import Peer, write_checkpoint
 from onevision import Conversation, Image, Message, Text, load
 from onevision.generate.answer import Model
 from onevision.generate.engine import Engine
-from onevision.generate.request import Request
 from onevision.generate.settings import EngineSettings
 
 RESULTS = Path(__file__).parent / "results"
@@ -180,16 +178,22 @@ def close(expected: torch.Tensor, found: torch.Tensor) -> None:
     assert apart < 0.02, f"outputs differ by {float(apart):.1%} on average"
 
 
-def phases(model: Model, quantised: Model, peer: Peer) -> Iterator[tuple[str, Callable[[], Pair]]]:
+def phases(model: Model, directory: Path, peer: Peer) -> Iterator[tuple[str, Callable[[], Pair]]]:
     """Give every phase of the table."""
+
+    def of(kind: str) -> Model:
+        return load(directory, quantize=kind)
+
     yield "preprocess 1920x1080", lambda: preprocess(model, peer, 1920, 1080)
     yield "preprocess 4032x3024", lambda: preprocess(model, peer, 4032, 3024)
     yield "preprocess 1920x1080 fast", lambda: preprocess(model, peer, 1920, 1080, fast=True)
     yield "video 32 of 900", video
     yield "decode at 16, bf16", lambda: decode(model, peer, 16)
-    yield "decode at 16, int8", lambda: decode(quantised, peer, 16)
+    yield "decode at 16, int8", lambda: decode(of("int8"), peer, 16)
+    yield "decode at 16, int4", lambda: decode(of("int4"), peer, 16)
     yield "decode at 6.6k, bf16", lambda: decode(model, peer, 6585)
-    yield "decode at 6.6k, int8", lambda: decode(quantised, peer, 6585)
+    yield "decode at 6.6k, int8", lambda: decode(of("int8"), peer, 6585)
+    yield "decode at 6.6k, int4", lambda: decode(of("int4"), peer, 6585)
     yield "vision, 10 crops", lambda: vision(model, peer)
     yield "prefill, 6,585 tokens", lambda: prefill(model, peer)
 
@@ -238,7 +242,7 @@ print(peak_resident_bytes() / 2**30)
 
 def memory(directory: Path) -> Iterator[dict[str, object]]:
     """Give the peak memory of one answer about an image, each in a process of its own."""
-    for kind in ("theirs", "bf16", "int8"):
+    for kind in ("theirs", "bf16", "int8", "int4"):
         done = subprocess.run(
             [sys.executable, "-c", MEMORY, str(directory), kind],
             check=True,
@@ -250,42 +254,6 @@ def memory(directory: Path) -> Iterator[dict[str, object]]:
         yield line
 
 
-def concurrent(model: Model, peer: Peer) -> Iterator[dict[str, object]]:
-    """Give the time of 16 requests at once, against transformers one after another.
-
-    A: distinct images of 640 x 480, caches cold, 64 tokens each. B: one image in eight questions of
-    64 tokens, and eight prompts of words alone with 256 tokens.
-    """
-    own = [question(picture(640, 480, seed), Text("Describe it.")) for seed in range(16)]
-    shared = [question(picture(640, 480), Text(f"What is number {n}?")) for n in range(8)]
-    words = [question(Text(f"Tell me about number {n}.")) for n in range(8)]
-    for name, talks in (
-        ("A", [(talk, 64) for talk in own]),
-        ("B", [*((talk, 64) for talk in shared), *((talk, 256) for talk in words)]),
-    ):
-        began = time.perf_counter()
-        engine = engine_of(model)
-        requests: list[Request] = []
-        for talk, tokens in talks:
-            sampling = replace(model.sampling, end_ids=(), max_new_tokens=tokens)
-            requests.append(engine.submit(model.prompt(talk), sampling))
-        engine.run(requests)
-        ours = time.perf_counter() - began
-        began = time.perf_counter()
-        for talk, tokens in talks:
-            peer.answer_talk(model, talk, tokens=tokens)
-        theirs = time.perf_counter() - began
-        line = {
-            "phase": f"16 at once, {name}",
-            "theirs_seconds": round(theirs, 1),
-            "ours_seconds": round(ours, 1),
-            "ratio": round(theirs / ours, 2),
-            "load": round(os.getloadavg()[0], 1),
-        }
-        print(json.dumps(line), flush=True)
-        yield line
-
-
 @torch.inference_mode()
 def main() -> None:
     """Measure what the command line asks for."""
@@ -293,33 +261,34 @@ def main() -> None:
     parser.add_argument("--only", default="", help="phases whose names hold this word")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--concurrent", action="store_true")
     parser.add_argument("--checkpoint", type=Path, help="keep the random weights here")
     parser.add_argument("--output", type=Path, default=RESULTS / "inference-cpu.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     directory = options.checkpoint or Path(tempfile.mkdtemp())
     write_checkpoint(directory)
-    model, quantised = load(directory), load(directory, quantize="int8")
+    model = load(directory)
     peer = Peer(directory)
-    if options.concurrent:
-        lines = list(concurrent(model, peer))
-    else:
-        lines = [
-            measure(name, make(), rounds=options.rounds)
-            for name, make in phases(model, quantised, peer)
-            if options.only in name
-        ]
-        if options.only in "second question":
-            first, second = second_question(model)
-            lines.append({"phase": "second question", "first_seconds": round(first, 2),
-                          "second_seconds": round(second, 3)})  # fmt: skip
-            print(json.dumps(lines[-1]), flush=True)
-        if options.only in "memory":
-            lines += memory(directory)
-    known = json.loads(options.output.read_text()) if options.output.exists() else {}
+    lines = [
+        measure(name, make(), rounds=options.rounds)
+        for name, make in phases(model, directory, peer)
+        if options.only in name
+    ]
+    if options.only in "second question":
+        first, second = second_question(model)
+        lines.append({"phase": "second question", "first_seconds": round(first, 2),
+                      "second_seconds": round(second, 3)})  # fmt: skip
+        print(json.dumps(lines[-1]), flush=True)
+    if options.only in "memory":
+        lines += memory(directory)
+    record(lines, options.output)
+
+
+def record(lines: Iterable[dict[str, object]], path: Path) -> None:
+    """Add what was measured to a file of results, phase by phase."""
+    known = json.loads(path.read_text()) if path.exists() else {}
     known |= {str(line["phase"]): line for line in lines}
-    options.output.write_text(json.dumps(known, indent=1) + "\n")
+    path.write_text(json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":

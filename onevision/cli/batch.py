@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, load_model
+from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, QuantizeOption, load_model
 from onevision.errors import InputError
 
 
@@ -18,6 +18,7 @@ def batch(
     limit: Annotated[list[str] | None, typer.Option(help="name=value, as of serve.")] = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
 ) -> None:
     """Answer a file of requests in OpenAI's batch format."""
     try:
@@ -29,7 +30,7 @@ def batch(
 
     called = name or (Path(model).name if Path(model).exists() else model)
     settings = ServerSettings(name=called, limits=Limits.parse(limit or ()))
-    service = Service(load_model(model, device=device, dtype=dtype), settings)
+    service = Service(load_model(model, device=device, dtype=dtype, quantize=quantize), settings)
     try:
         counts = run_batch(service, requests, output, num_at_a_time=at_a_time)
     finally:

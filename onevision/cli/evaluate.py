@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, load_model
+from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, QuantizeOption, load_model
 from onevision.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def evaluate(
     blind: Annotated[bool, typer.Option(help="Also ask about grey media.")] = True,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
 ) -> None:
     """Ask the held-out questions and report exact match; with --tasks, run benchmarks."""
     if compare is not None:
@@ -60,7 +61,7 @@ def evaluate(
     elif tasks is None:
         if score_only:
             raise InputError("--score-only scores a benchmark's answers; name it with --tasks")
-        loaded = load_model(model, device=device, dtype=dtype)
+        loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
         ask_heldout(loaded, scenario, count=count, blind=blind, output=output)
     else:
         from onevision.cli.benchmarks import Benchmarks
@@ -71,7 +72,7 @@ def evaluate(
         else:
             asking = chosen.asking(batch_size=batch_size, limit=limit, seed=seed)
             chosen.open(data)  # what is missing is said before a model is loaded
-            loaded = load_model(model, device=device, dtype=dtype)
+            loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
             chosen.run(loaded, asking=asking, name=model)
 
 

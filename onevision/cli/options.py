@@ -20,7 +20,8 @@ ModelOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, ...")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 QuantizeOption = Annotated[
-    str | None, typer.Option(help="int8: write answers with 8-bit weights (bfloat16, CPU).")
+    str | None,
+    typer.Option(help="int8 or int4: write answers with smaller weights (bfloat16, CPU)."),
 ]
 MaxNewTokensOption = Annotated[int, typer.Option(help="The most tokens of an answer.")]
 TemperatureOption = Annotated[float, typer.Option(help="0 is greedy; above, answers are drawn.")]

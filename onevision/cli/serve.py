@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, load_model
+from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, QuantizeOption, load_model
 from onevision.errors import InputError
 
 KEY_VARIABLE = "ONEVISION_API_KEY"
@@ -46,6 +46,7 @@ def serve(
     drain_seconds: Annotated[float, typer.Option(help="To finish answers at the end.")] = 30.0,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
+    quantize: QuantizeOption = None,
 ) -> None:
     """Serve a model with OpenAI's API, and a page to try it."""
     for variable, number in KERNELS_KEPT.items():
@@ -72,7 +73,7 @@ def serve(
         drain_seconds=drain_seconds,
         limits=Limits.parse(limit or ()),
     )
-    run(Service(load_model(model, device=device, dtype=dtype), settings))
+    run(Service(load_model(model, device=device, dtype=dtype, quantize=quantize), settings))
 
 
 def _keys(path: Path | None) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from onevision.eval.rows import Rows, plain
 from onevision.eval.task import Profile, Task
 from onevision.generate.answer import Model
 from onevision.generate.sampling import SamplingOptions
+from onevision.model.pack import named_tensors
 
 LIBRARIES = ("torch", "numpy", "pillow", "av", "tokenizers")
 
@@ -84,9 +85,10 @@ def network_fingerprint(model: Model) -> str:
     """Return what changes when a weight, the tokenizer or a rule of the inputs does."""
     digest = hashlib.sha256(model.config.to_json().encode())
     digest.update(model.processor.tokenizer.definition.encode())
-    for name, tensor in sorted(model.network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for part in filter(None, (model.network, model.writer)):
+        for name, tensor in named_tensors(part):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 

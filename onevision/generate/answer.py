@@ -27,7 +27,7 @@ from onevision.model.decoder import Decoder
 from onevision.model.fuse import fuse
 from onevision.model.llava import LlavaNetwork
 from onevision.model.pack import pack
-from onevision.model.quantize import int8_copy
+from onevision.model.quantize import KINDS, quantized_copy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -44,19 +44,21 @@ def load(
     """Load a model: "tiny", a checkpoint directory of any layout, or a hub id (`owner/name`).
 
     `dtype` is "float32", "bfloat16", "float16", or "auto": the checkpoint's own, but float32 in
-    place of float16 on CPU, where it is not usable. `quantize` "int8" writes answers with 8-bit
-    weights (docs/performance.md says what that costs and brings); `fast_images` resizes pictures
-    faster, with other rounding. Raises ModelNotFoundError, CheckpointError, InputError.
+    place of float16 on CPU, where it is not usable. `quantize` "int8" or "int4" writes answers with
+    smaller weights (docs/performance.md says what that costs and brings); `fast_images` resizes
+    pictures faster, with other rounding. Raises ModelNotFoundError, CheckpointError, InputError.
     """
     place, kind = _device(device), _dtype(dtype, device)
     info = inspect(resolve(model))
-    if quantize not in (None, "int8"):
-        raise InputError(f"quantize is {quantize!r}; expected 'int8', or nothing")
+    if quantize is not None and quantize not in KINDS:
+        raise InputError(
+            f"quantize is {quantize!r}; expected {' or '.join(map(repr, KINDS))}, or nothing"
+        )
     network = load_network(info, dtype=kind, device=place)
     if kind is None:
         network = _one_dtype(network, on_cpu=place.type == "cpu")
     fuse(network)
-    writer = int8_copy(network.language_model) if quantize else None
+    writer = quantized_copy(network.language_model, quantize) if quantize else None
     pack(network)
     tokenizer = Tokenizer.from_directory(info.directory)
     if tokenizer.size > info.config.language.vocab_size:

@@ -94,9 +94,7 @@ def _attend_once(q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tens
     return mixed[0].flatten(0, 1)[:, None]
 
 
-def _unseen_last(
-    first: int, keys: slice, *, window: int | None, dtype: torch.dtype
-) -> Tensor:
+def _unseen_last(first: int, keys: slice, *, window: int | None, dtype: torch.dtype) -> Tensor:
     """Return minus infinity [s, t] where queries from `first` do not see the last t of `keys`."""
     if keys.start == 0 and (window is None or keys.stop <= window):  # the queries' own keys only
         shape = (keys.stop - first, keys.stop - first)

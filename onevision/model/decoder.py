@@ -123,7 +123,7 @@ class Attention(nn.Module):
         return self.output(x.transpose(1, 2).flatten(2))
 
     def project(self, x: Tensor) -> Tensor:
-        """Return the heads of queries, then keys, then values [B, S, (Q + 2 G) K] of `x` [B, S, D]."""
+        """Turn `x` [B, S, D] into heads: queries, then keys, then values [B, S, (Q + 2 G) * K]."""
         if self.joined is not None:
             return self.joined(x)
         return torch.cat([self.query(x), self.key(x), self.value(x)], dim=-1)

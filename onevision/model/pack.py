@@ -2,11 +2,11 @@
 
 oneDNN lays a weight out for its own kernels each time it multiplies, or multiplies slowly for a few
 rows; laid out once, bf16 gives the same bits 2.5 times as fast for one row and a tenth faster for
-hundreds, and fp32 runs twice as fast (docs/performance.md). The plain weights are given up. An MLP's
-activation is computed with its product, before that is rounded.
+hundreds, and fp32 runs twice as fast (docs/performance.md). The plain weights are given up. The
+activation of an MLP is computed with its product, before that is rounded.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -38,9 +38,7 @@ class PackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [..., K] -> [..., N]."""
         kind, algorithm = self.activation
-        return torch.ops.mkldnn._linear_pointwise(
-            x, self.packed[0], self.bias, kind, [], algorithm
-        )
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed[0], self.bias, kind, [], algorithm)
 
 
 def pack(module: nn.Module) -> None:
@@ -59,6 +57,14 @@ def pack(module: nn.Module) -> None:
                 setattr(part, name, PackedLinear(child))
         if isinstance(part, SwiGLU | VisionMLP):
             _join_activation(part)
+
+
+def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Give every tensor inside `module` by name, packed weights too, which `state_dict` lacks."""
+    yield from module.state_dict().items()
+    for name, part in module.named_modules():
+        if isinstance(part, PackedLinear):
+            yield f"{name}.weight", part.packed[0].to_dense()
 
 
 def _join_activation(mlp: SwiGLU | VisionMLP) -> None:

@@ -1,11 +1,17 @@
-"""Weights in 8 bits for decoding: a step there reads every weight once, and half as much is read.
+"""Weights in 8 or 4 bits for decoding: a step there reads every weight once, and less is read.
 
-Symmetric, one scale an output channel: w ~ scale * q with q in -127 ... 127, scale = max |w| / 127.
+int8: symmetric, one scale an output channel: w ~ scale * q, q in -127 ... 127, with
+scale = max |w| / 127.
+int4: a scale and a middle for every 64 inputs of a channel: w ~ scale * (q - 8) + middle, q in
+0 ... 15, from the least of them to the greatest. The head, where errors show at once, has 8 bits.
+
 Prompts are read with the weights as they were: for many rows at once products are bound by
-arithmetic, and 8-bit kernels on a CPU are slower there.
+arithmetic, and these kernels on a CPU are slower there.
 """
 
 import copy
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -14,6 +20,9 @@ from torch import Tensor, nn
 from onevision.errors import InputError
 from onevision.model.decoder import Decoder
 from onevision.model.fuse import drop_joined
+
+# Inputs that share a scale, and what ATen's kernel asks of the number of outputs.
+GROUP, OUTPUTS = 64, 16
 
 
 class Int8Linear(nn.Module):
@@ -37,15 +46,45 @@ class Int8Linear(nn.Module):
         return rows.unflatten(0, x.shape[:-1])
 
 
-def int8_copy(decoder: Decoder) -> Decoder:
-    """Return a decoder of the same weights whose linear layers are in 8 bits.
+class Int4Linear(nn.Module):
+    """A linear layer of 4-bit weights for activations in bf16, through ATen's own kernel."""
 
-    Everything else is shared, not copied. Raises InputError where 8 bits are not to be had.
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        groups = linear.weight.detach().float().unflatten(1, (-1, GROUP))  # [N, K/64, 64]
+        least, greatest = groups.aminmax(dim=-1)
+        scale = ((greatest - least) / 15).clamp(min=1e-8).to(torch.bfloat16)
+        middle = (least + 8 * scale.float()).to(torch.bfloat16)
+        steps = (groups - middle.float()[..., None]) / scale.float()[..., None] + 8
+        numbers = steps.round().clamp(0, 15).to(torch.int32).flatten(1)
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers, 1)
+        self.register_buffer("weight", packed)
+        scales = torch.stack([scale, middle], dim=-1).transpose(0, 1)
+        self.register_buffer("scales", scales.contiguous())  # [K/64, N, 2]
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform `x` [..., K] -> [..., N]."""
+        rows = x.flatten(0, -2)
+        rows = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.weight, GROUP, self.scales)
+        if self.bias is not None:
+            rows = rows + self.bias
+        return rows.unflatten(0, x.shape[:-1])
+
+
+KINDS: Mapping[str, type[nn.Module]] = MappingProxyType({"int8": Int8Linear, "int4": Int4Linear})
+
+
+def quantized_copy(decoder: Decoder, kind: str) -> Decoder:
+    """Return a decoder of the same weights whose linear layers are in fewer bits.
+
+    `kind` is one of `KINDS`. Everything else is shared, not copied. Raises InputError where that is
+    not to be had.
     """
     weight = decoder.embedding.weight
     if weight.device.type != "cpu" or weight.dtype != torch.bfloat16:
         raise InputError(
-            f"quantize='int8' is for bfloat16 on CPU; this model is {weight.dtype} on "
+            f"quantize={kind!r} is for bfloat16 on CPU; this model is {weight.dtype} on "
             f"{weight.device.type}: load it with dtype='bfloat16', device='cpu'"
         )
     shared = {id(p): p for p in decoder.parameters()}
@@ -54,5 +93,11 @@ def int8_copy(decoder: Decoder) -> Decoder:
     for module in list(quantized.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
-                setattr(module, name, Int8Linear(child))
+                own = KINDS[kind] if fits_4_bits(child) and name != "head" else Int8Linear
+                setattr(module, name, own(child))
     return quantized
+
+
+def fits_4_bits(linear: nn.Linear) -> bool:
+    """Whether the kernel for 4 bits takes a layer of this shape."""
+    return not linear.in_features % GROUP and not linear.out_features % OUTPUTS

@@ -5,16 +5,18 @@ import secrets
 
 from onevision import __version__
 from onevision.generate.answer import Model
+from onevision.model.pack import named_tensors
 
 
 def fingerprint(model: Model) -> str:
     """Name what answers: weights (samples of every tensor), code, dtype and device."""
     digest = hashlib.sha256(__version__.encode())
-    for name, tensor in model.network.state_dict().items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.device}".encode())
-        flat = tensor.flatten()
-        step = max(1, flat.numel() // 64)
-        digest.update(flat[::step].float().cpu().numpy().tobytes())
+    for part in filter(None, (model.network, model.writer)):
+        for name, tensor in named_tensors(part):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.device}".encode())
+            flat = tensor.flatten()
+            step = max(1, flat.numel() // 64)
+            digest.update(flat[::step].float().cpu().numpy().tobytes())
     return f"fp_{digest.hexdigest()[:12]}"
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from onevision import load
 from onevision.conversation import Conversation, Image, Message, Text
 from onevision.errors import DataError
 from onevision.eval.answers import AnswerFiles
@@ -179,6 +180,18 @@ def test_answers_without_settings_are_not_added_to(micro, make_task, colours, tm
     (tmp_path / "out" / "run.json").unlink()
     with pytest.raises(DataError, match=r"answers without run.json"):
         answered(micro, make_task(), colours, tmp_path / "out")
+
+
+def test_the_fingerprint_sees_packed_and_quantised_weights():
+    loaded = load("tiny", dtype="bfloat16")
+    before = network_fingerprint(loaded)
+    assert before == network_fingerprint(load("tiny", dtype="bfloat16"))
+    assert before != network_fingerprint(load("tiny", dtype="bfloat16", quantize="int8"))
+    layer = loaded.network.language_model.blocks[0].mlp.down
+    weight = layer.packed[0].to_dense()
+    weight[3, 5] += 1
+    layer.packed = [torch.ops.mkldnn._reorder_linear_weight(weight)]
+    assert network_fingerprint(loaded) != before
 
 
 def test_the_fingerprint_sees_every_weight(micro):

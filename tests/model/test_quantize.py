@@ -3,7 +3,7 @@ import torch
 
 from onevision import Conversation, Message, load
 from onevision.errors import InputError
-from onevision.model.quantize import Int8Linear
+from onevision.model.quantize import GROUP, Int4Linear, Int8Linear
 
 
 def test_an_8_bit_layer_is_near_its_original_and_blind_to_its_neighbours():
@@ -33,8 +33,32 @@ def test_a_quantised_model_shares_what_it_does_not_change():
     assert model.ask(Conversation([Message("user", "Hi")]), max_new_tokens=4).text
 
 
+def test_a_4_bit_layer_says_what_its_numbers_say():
+    linear = torch.nn.Linear(2 * GROUP, 32).to(torch.bfloat16)
+    quantized = Int4Linear(linear)
+    x = torch.randn(9, 2 * GROUP, dtype=torch.bfloat16)
+    groups = linear.weight.detach().float().unflatten(1, (2, GROUP))
+    least, greatest = groups.aminmax(dim=-1, keepdim=True)
+    step = (greatest - least) / 15
+    nearest = ((groups - least) / step).round() * step + least
+    with torch.inference_mode():
+        found = quantized(x)
+        expected = torch.nn.functional.linear(x.float(), nearest.flatten(1), linear.bias.float())
+        apart = (found - expected).abs().mean()  # scales are in bf16
+        assert apart < 0.03 * expected.std()
+        assert apart < 0.5 * (found - linear(x)).abs().mean()
+        assert torch.equal(quantized(x[3:4]), found[3:4])
+
+
+def test_4_bits_leave_the_head_in_8():
+    model = load("tiny", dtype="bfloat16", quantize="int4")
+    assert isinstance(model.writer.head, Int8Linear)
+    assert isinstance(model.writer.blocks[0].mlp.joined.whole, Int4Linear)
+    assert model.ask(Conversation([Message("user", "Hi")]), max_new_tokens=4).text
+
+
 def test_what_cannot_be_quantised_is_refused():
     with pytest.raises(InputError, match="load it with dtype='bfloat16'"):
         load("tiny", dtype="float32", quantize="int8")
-    with pytest.raises(InputError, match="quantize is 'int3'; expected 'int8'"):
+    with pytest.raises(InputError, match="quantize is 'int3'; expected 'int8' or 'int4'"):
         load("tiny", quantize="int3")

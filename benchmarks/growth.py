@@ -1,0 +1,278 @@
+"""How does time grow? With the area of a picture, with pictures, frames, context and company.
+
+    python -m benchmarks.growth                    0.5B shape, bf16, 2 threads (about 6 minutes)
+    python -m benchmarks.growth --only context     one sweep
+
+Weights are random. Each point is the median of `--rounds` turns; beside it stands the floor of
+arithmetic: operations over the fastest product, or bytes over the fastest read, of the same run.
+Lines are fitted by least squares. Writes benchmarks/results/growth-cpu.json and docs/growth.png.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image as PIL
+from PIL import ImageDraw
+
+from benchmarks.inference import RESULTS, engine_of, picture, question
+from benchmarks.inference_peer import write_checkpoint
+from onevision import Conversation, Text, Video, load
+from onevision.batch import ModelInputs
+from onevision.generate.answer import Model
+from onevision.generate.engine import Engine
+from onevision.pens import DENSITY, INK, PAPER, SCALE, PixelPen
+
+PICTURE = Path(__file__).parents[1] / "docs" / "growth.png"
+STEPS = 12  # of decoding, a turn
+PANEL_WIDTH, PANEL_HEIGHT, HEADER, MARGIN, COLUMNS = 270, 220, 56, 24, 3
+LEFT, RIGHT, TOP, BOTTOM = 52, 254, 30, 170
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One measurement: how much of what, the seconds it took, and the least it could have."""
+
+    amount: float
+    seconds: float
+    floor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """How one thing grows: `intercept + slope * amount` seconds, and how well that fits."""
+
+    name: str
+    unit: str
+    points: tuple[Point, ...]
+    intercept: float
+    slope: float
+    r_squared: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What this machine reached at best: operations and bytes a second."""
+
+    operations: float
+    bytes: float
+
+
+def machine_of(model: Model) -> Machine:
+    """Measure the fastest product of many rows, and the fastest of one row."""
+    head = model.network.language_model.head
+    width, vocab = head.in_features, head.out_features
+    many, one = (torch.randn(rows, width, dtype=torch.bfloat16) for rows in (512, 1))
+    most = min(_seconds(lambda: head(many)) for _ in range(5))
+    least = min(_seconds(lambda: head(one)) for _ in range(10))
+    return Machine(operations=2 * 512 * width * vocab / most, bytes=2 * width * vocab / least)
+
+
+def operations(model: Model, prompt: ModelInputs) -> float:
+    """Return the operations of reading a prompt: vision encoder, projector, language model."""
+    vision, language = model.config.vision, model.config.language
+    patches, width = vision.num_patches, vision.hidden_size
+    crops = sum(layout.num_crops for layout in prompt.layouts)
+    block = 2 * patches * (4 * width**2 + 2 * width * vision.intermediate_size)
+    block += 4 * patches**2 * width
+    projector = 2 * patches * (width + language.hidden_size) * language.hidden_size
+    length = prompt.input_ids.shape[1]
+    attention = 2 * length**2 * language.hidden_size * language.num_layers  # causal: half of them
+    read = 2 * _weights(model) * length + attention
+    return crops * (vision.num_layers * block + projector) + read
+
+
+def _weights(model: Model) -> float:
+    """Count the weights that every token meets, but for the head's."""
+    language = model.config.language
+    kv_width = language.num_kv_heads * language.head_size
+    block = 2 * language.hidden_size * (language.hidden_size + kv_width)
+    block += 3 * language.hidden_size * language.intermediate_size
+    return language.num_layers * block
+
+
+def step_bytes(model: Model, contexts: Sequence[int]) -> float:
+    """Return what a decoding step reads: all weights, and the keys and values of all contexts."""
+    language = model.config.language
+    kv = 2 * language.num_layers * language.num_kv_heads * language.head_size
+    return 2 * (_weights(model) + language.hidden_size * language.vocab_size + kv * sum(contexts))
+
+
+def reading(
+    model: Model, machine: Machine, cases: Sequence[tuple[float, Conversation]], rounds: int
+) -> Iterator[Point]:
+    """Measure from a conversation to its first token, caches cold."""
+    for amount, talk in cases:
+        prompt = model.prompt(talk)
+
+        def run(talk: Conversation = talk) -> None:
+            engine = engine_of(model, prefix_cache=False)
+            engine.run(
+                [engine.submit(model.prompt(talk), replace(model.sampling, max_new_tokens=1))]
+            )
+
+        seconds = median(_seconds(run) for _ in range(rounds))
+        floor = operations(model, prompt) / machine.operations
+        yield Point(amount=amount, seconds=seconds, floor=floor)
+
+
+def writing(
+    model: Model, machine: Machine, cases: Sequence[tuple[float, list[int]]], rounds: int
+) -> Iterator[Point]:
+    """Measure a step of decoding for answers after contexts of so many tokens."""
+    for amount, contexts in cases:
+        engine = _decoding(model, contexts)
+
+        def run(engine: Engine = engine) -> None:
+            for _ in range(STEPS):
+                engine.step()
+
+        seconds = median(_seconds(run) for _ in range(rounds)) / STEPS
+        floor = step_bytes(model, contexts) / machine.bytes
+        yield Point(amount=amount, seconds=seconds, floor=floor)
+
+
+def _decoding(model: Model, contexts: Sequence[int]) -> Engine:
+    """Return an engine in which answers after these contexts have begun."""
+    engine = engine_of(model, prefix_cache=False)
+    sampling = replace(model.sampling, end_ids=(), max_new_tokens=1000)
+    words = model.prompt(question(Text("Hi")))
+    requests = []
+    for context in contexts:
+        ids = torch.randint(10, 4000, (1, context))
+        none = torch.zeros_like(ids, dtype=torch.bool)
+        prompt = replace(words, input_ids=ids, attention_mask=~none, visual_mask=none)
+        requests.append(engine.submit(prompt, sampling))
+    while not all(request.is_read for request in requests):
+        engine.step()
+    return engine
+
+
+Cases = Callable[[Model, Machine, int], Iterator[Point]]
+
+
+def sweeps() -> dict[tuple[str, str], Cases]:
+    """Return every sweep by its name and the unit of its amounts."""
+    ask = Text("What is this?")
+    sizes = ((384, 384), (768, 384), (768, 768), (1152, 768), (1152, 1152))
+    areas = [(w * h / 1e6, question(picture(w, h), ask)) for w, h in sizes]
+    images = [
+        (n, question(*(picture(640, 480, seed) for seed in range(n)), ask)) for n in (1, 2, 4, 8)
+    ]
+    frames = [np.asarray(picture(640, 480, seed).source) for seed in range(32)]
+    videos = [(n, _about(frames[:n])) for n in (4, 8, 16, 32)]
+    contexts = [(n, [n]) for n in (16, 1024, 2048, 4096, 8192)]
+    company = [(n, [64] * n) for n in (1, 2, 4, 8, 16)]
+    return {
+        ("area", "megapixels"): lambda m, k, r: reading(m, k, areas, r),
+        ("images", "images"): lambda m, k, r: reading(m, k, images, r),
+        ("frames", "frames"): lambda m, k, r: reading(m, k, videos, r),
+        ("context", "tokens of context"): lambda m, k, r: writing(m, k, contexts, r),
+        ("company", "answers at once"): lambda m, k, r: writing(m, k, company, r),
+    }
+
+
+def _about(frames: Sequence[np.ndarray]) -> Conversation:
+    video = Video([PIL.fromarray(frame) for frame in frames], num_frames=len(frames))
+    return question(video, Text("What happens?"))  # type: ignore[arg-type] a part like the others
+
+
+def fitted(name: str, unit: str, points: Sequence[Point]) -> Sweep:
+    """Fit a line."""
+    x, y = (np.array([getattr(p, field) for p in points]) for field in ("amount", "seconds"))
+    slope, intercept = np.polyfit(x, y, 1)
+    left = ((y - intercept - slope * x) ** 2).sum() / ((y - y.mean()) ** 2).sum()
+    return Sweep(
+        name=name, unit=unit, points=tuple(points),
+        intercept=float(intercept), slope=float(slope), r_squared=float(1 - left),
+    )  # fmt: skip
+
+
+def draw(found: Sequence[Sweep], path: Path) -> None:
+    """Draw a panel a sweep: measured, fitted, and the floor."""
+    rows = -(-len(found) // COLUMNS)
+    size = (COLUMNS * PANEL_WIDTH + 2 * MARGIN, HEADER + rows * PANEL_HEIGHT + MARGIN)
+    sheet = PIL.new("RGB", (size[0] * DENSITY, size[1] * DENSITY), PAPER)
+    canvas = ImageDraw.Draw(sheet, "RGBA")
+    pen = PixelPen(canvas, left=MARGIN, top=0)
+    title = "0.5B shape, bf16, 2 threads: seconds to the first token, milliseconds a step"
+    pen.text((0, 18), title, "start", size=15, colour=INK)
+    for place, (style, said) in enumerate((("s0", "measured, with its fit"), ("s1", "floor"))):
+        pen.dot((4 + 170 * place, 42), style, hint=said)
+        pen.text((14 + 170 * place, 42), said, "start", loud=True)
+    for number, sweep in enumerate(found):
+        left = MARGIN + number % COLUMNS * PANEL_WIDTH
+        top = HEADER + number // COLUMNS * PANEL_HEIGHT
+        _draw_panel(sweep, PixelPen(canvas, left=left, top=top))
+    sheet.reduce(DENSITY // SCALE).save(path, optimize=True)
+
+
+def _draw_panel(sweep: Sweep, pen: PixelPen) -> None:
+    scale = 1e3 if sweep.unit in ("tokens of context", "answers at once") else 1
+    most_x = 1.05 * max(p.amount for p in sweep.points)
+    most_y = 1.15 * scale * max(p.seconds for p in sweep.points)
+
+    def at(amount: float, value: float) -> tuple[float, float]:
+        across = LEFT + amount / most_x * (RIGHT - LEFT)
+        return across, BOTTOM - scale * value / most_y * (BOTTOM - TOP)
+
+    pen.text(((LEFT + RIGHT) / 2, 12), sweep.name, "middle", loud=True)
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        y = BOTTOM - share * (BOTTOM - TOP)
+        pen.line([(LEFT, y), (RIGHT, y)], "grid")
+        pen.text((LEFT - 6, y), f"{share * most_y:.3g}", "end")
+    for point in sweep.points:
+        pen.text((at(point.amount, 0)[0], BOTTOM + 12), f"{point.amount:.3g}", "middle", size=10)
+    pen.text(((LEFT + RIGHT) / 2, BOTTOM + 28), sweep.unit, "middle")
+    ends = (0.0, max(p.amount for p in sweep.points))
+    pen.line([at(x, max(0.0, sweep.intercept + sweep.slope * x)) for x in ends], "s0", faint=True)
+    pen.line([at(p.amount, p.floor) for p in sweep.points], "s1")
+    for point in sweep.points:
+        pen.dot(at(point.amount, point.seconds), "s0", hint=sweep.name)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="sweeps whose names hold this word")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--checkpoint", type=Path, help="keep the random weights here")
+    parser.add_argument("--output", type=Path, default=RESULTS / "growth-cpu.json")
+    parser.add_argument("--picture", type=Path, default=PICTURE)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    directory = options.checkpoint or Path(tempfile.mkdtemp())
+    write_checkpoint(directory)
+    model = load(directory)
+    machine = machine_of(model)
+    found = []
+    for (name, unit), cases in sweeps().items():
+        if options.only in name:
+            found.append(fitted(name, unit, list(cases(model, machine, options.rounds))))
+            print(json.dumps(asdict(found[-1])), flush=True)
+    report = {
+        "machine": asdict(machine), "load": round(os.getloadavg()[0], 1),
+        "sweeps": [asdict(sweep) for sweep in found],
+    }  # fmt: skip
+    options.output.write_text(json.dumps(report, indent=1) + "\n")
+    draw(found, options.picture)
+
+
+if __name__ == "__main__":
+    main()
