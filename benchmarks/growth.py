@@ -10,6 +10,7 @@ Lines are fitted by least squares. Writes benchmarks/results/growth-cpu.json and
 
 import argparse
 import json
+import math
 import os
 import tempfile
 import time
@@ -27,6 +28,7 @@ from benchmarks.inference import RESULTS, engine_of, picture, question
 from benchmarks.inference_peer import write_checkpoint
 from onevision import Conversation, Text, Video, load
 from onevision.batch import ModelInputs
+from onevision.config import ModelConfig
 from onevision.generate.answer import Model
 from onevision.generate.engine import Engine
 from onevision.pens import DENSITY, INK, PAPER, SCALE, PixelPen
@@ -78,16 +80,20 @@ def machine_of(model: Model) -> Machine:
 
 def operations(model: Model, prompt: ModelInputs) -> float:
     """Return the operations of reading a prompt: vision encoder, projector, language model."""
-    vision, language = model.config.vision, model.config.language
-    patches, width = vision.num_patches, vision.hidden_size
+    language, length = model.config.language, prompt.input_ids.shape[1]
     crops = sum(layout.num_crops for layout in prompt.layouts)
-    block = 2 * patches * (4 * width**2 + 2 * width * vision.intermediate_size)
-    block += 4 * patches**2 * width
-    projector = 2 * patches * (width + language.hidden_size) * language.hidden_size
-    length = prompt.input_ids.shape[1]
     attention = 2 * length**2 * language.hidden_size * language.num_layers  # causal: half of them
-    read = 2 * _weights(model) * length + attention
-    return crops * (vision.num_layers * block + projector) + read
+    return vision_operations(model.config, crops) + 2 * _weights(model) * length + attention
+
+
+def vision_operations(config: ModelConfig, crops: int) -> float:
+    """Return the operations of encoding and projecting crops."""
+    vision, width = config.vision, config.vision.hidden_size
+    block = 2 * vision.num_patches * (4 * width**2 + 2 * width * vision.intermediate_size)
+    block += 4 * vision.num_patches**2 * width
+    onto = config.language.hidden_size
+    projector = 2 * vision.num_patches * (width + onto) * onto
+    return crops * (vision.num_layers * block + projector)
 
 
 def _weights(model: Model) -> float:
@@ -129,7 +135,7 @@ def writing(
 ) -> Iterator[Point]:
     """Measure a step of decoding for answers after contexts of so many tokens."""
     for amount, contexts in cases:
-        engine = _decoding(model, contexts)
+        engine = decoding(model, contexts)
 
         def run(engine: Engine = engine) -> None:
             for _ in range(STEPS):
@@ -140,7 +146,7 @@ def writing(
         yield Point(amount=amount, seconds=seconds, floor=floor)
 
 
-def _decoding(model: Model, contexts: Sequence[int]) -> Engine:
+def decoding(model: Model, contexts: Sequence[int]) -> Engine:
     """Return an engine in which answers after these contexts have begun."""
     engine = engine_of(model, prefix_cache=False)
     sampling = replace(model.sampling, end_ids=(), max_new_tokens=1000)
@@ -218,17 +224,20 @@ def draw(found: Sequence[Sweep], path: Path) -> None:
 def _draw_panel(sweep: Sweep, pen: PixelPen) -> None:
     scale = 1e3 if sweep.unit in ("tokens of context", "answers at once") else 1
     most_x = 1.05 * max(p.amount for p in sweep.points)
-    most_y = 1.15 * scale * max(p.seconds for p in sweep.points)
+    highest = scale * max(p.seconds for p in sweep.points)
+    unit = 10.0 ** math.floor(math.log10(highest))
+    step = next(unit * n for n in (0.25, 0.5, 1, 2, 2.5) if highest <= 4 * unit * n)
+    most_y = 4 * step
 
     def at(amount: float, value: float) -> tuple[float, float]:
         across = LEFT + amount / most_x * (RIGHT - LEFT)
         return across, BOTTOM - scale * value / most_y * (BOTTOM - TOP)
 
     pen.text(((LEFT + RIGHT) / 2, 12), sweep.name, "middle", loud=True)
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        y = BOTTOM - share * (BOTTOM - TOP)
+    for tick in range(5):
+        y = BOTTOM - tick / 4 * (BOTTOM - TOP)
         pen.line([(LEFT, y), (RIGHT, y)], "grid")
-        pen.text((LEFT - 6, y), f"{share * most_y:.3g}", "end")
+        pen.text((LEFT - 6, y), f"{tick * step:g}", "end")
     for point in sweep.points:
         pen.text((at(point.amount, 0)[0], BOTTOM + 12), f"{point.amount:.3g}", "middle", size=10)
     pen.text(((LEFT + RIGHT) / 2, BOTTOM + 28), sweep.unit, "middle")

@@ -1,0 +1,183 @@
+"""How near does the engine come to what a GPU can do?
+
+    python -m benchmarks.gpu                            0.5B and 7B shapes, random weights, bf16
+    python -m benchmarks.gpu --device cpu --shapes tiny     does it run?
+
+Peaks are measured in the same run: a square product of bf16, and a copy of a large tensor (bytes
+read and written). Each figure is the median of `--rounds` turns, the device awaited: decoding for 1
+and 32 answers (share of the bandwidth that weights, keys and values take), vision and prefill (share
+of the product's peak), the time from a picture to the first token. No GPU was at hand to run it on.
+Results: benchmarks/results/gpu.json.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.growth import decoding, operations, step_bytes, vision_operations
+from benchmarks.inference import HEIGHT, RESULTS, WIDTH, engine_of, picture, question
+from onevision import Text
+from onevision.checkpoint.hub import BUNDLED
+from onevision.config import ModelConfig
+from onevision.generate.answer import Model
+from onevision.generate.engine import Engine
+from onevision.generate.sampling import Sampling
+from onevision.generate.settings import EngineSettings
+from onevision.inputs.processor import Processor
+from onevision.inputs.tokenizer import Tokenizer
+from onevision.known_models import ARCHITECTURES
+from onevision.model.fuse import fuse
+from onevision.model.llava import LlavaNetwork
+
+STEPS = 32  # of decoding, a turn
+SIDE = 8192  # of the matrices whose product is the peak
+COPIED = 2**30  # bytes of the tensor whose copy is the bandwidth
+
+
+def random_model(config: ModelConfig, *, device: str) -> Model:
+    """Return a model of random bf16 weights, made on the device."""
+    with torch.device("meta"):
+        network = LlavaNetwork(config).to(torch.bfloat16)
+    network = network.to_empty(device=device).eval()
+    for name, parameter in network.named_parameters():
+        if "norm" in name and name.endswith("weight"):
+            torch.nn.init.ones_(parameter)
+        else:
+            torch.nn.init.normal_(parameter, std=0.02)
+    fuse(network)
+    tokenizer = Tokenizer.from_directory(BUNDLED["tiny"])
+    return Model(
+        network=network,
+        processor=Processor(config.inputs, tokenizer),
+        config=config,
+        sampling=Sampling(end_ids=()),
+        settings=EngineSettings(),
+    )
+
+
+class Clock:
+    """Seconds of what a device does."""
+
+    def __init__(self, device: str, rounds: int) -> None:
+        self.device, self.rounds = device, rounds
+
+    def __call__(self, run: Callable[[], object]) -> float:
+        """Return the median of some turns, after one that does not count."""
+        run()
+        seconds = []
+        for _ in range(self.rounds):
+            self._wait()
+            began = time.perf_counter()
+            run()
+            self._wait()
+            seconds.append(time.perf_counter() - began)
+        return median(seconds)
+
+    def _wait(self) -> None:
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize(self.device)
+
+
+def peaks(clock: Clock) -> dict[str, float]:
+    """Measure operations and bytes a second."""
+    small = not clock.device.startswith("cuda")
+    side, copied = (1024, 2**26) if small else (SIDE, COPIED)
+    square = torch.randn(side, side, device=clock.device).to(torch.bfloat16)
+    source = torch.zeros(copied, dtype=torch.uint8, device=clock.device)
+    target = torch.empty_like(source)
+    return {
+        "operations": 2 * side**3 / clock(lambda: square @ square),
+        "bytes": 2 * copied / clock(lambda: target.copy_(source)),
+    }
+
+
+def measure(model: Model, clock: Clock, peak: dict[str, float]) -> Iterator[dict[str, object]]:
+    """Give every figure of a shape."""
+    for answers in (1, 32):
+        contexts = [512] * answers
+        seconds = clock(partial(_steps, decoding(model, contexts))) / STEPS
+        yield {
+            "phase": f"decode, {answers} at once",
+            "tokens_per_second": round(answers / seconds, 1),
+            "share_of_bandwidth": round(step_bytes(model, contexts) / seconds / peak["bytes"], 3),
+        }
+    talk = question(picture(WIDTH, HEIGHT), Text("What is this?"))
+    prompt = model.prompt(talk)
+    pixels = prompt.pixel_values.to(clock.device, torch.bfloat16)
+    network = model.network
+    seconds = clock(lambda: network.projector(network.vision_encoder(pixels)))
+    done = vision_operations(model.config, len(pixels))
+    yield _share("vision", done, seconds, peak) | {"crops": len(pixels)}
+    tokens = torch.randn(
+        int(prompt.visual_mask.sum()), model.config.language.hidden_size, device=clock.device
+    ).to(torch.bfloat16)
+
+    def prefill() -> None:
+        engine = engine_of(model, prefix_cache=False)
+        request = engine.submit(prompt, replace(model.sampling, max_new_tokens=1))
+        request.media[0].tokens = tokens
+        engine.run([request])
+
+    seconds = clock(prefill)
+    done = operations(model, prompt) - done
+    yield _share("prefill", done, seconds, peak) | {"tokens": prompt.input_ids.shape[1]}
+
+    def first() -> None:
+        engine = engine_of(model, prefix_cache=False)
+        asked = replace(model.sampling, max_new_tokens=1)
+        engine.run([engine.submit(model.prompt(talk), asked)])
+
+    yield {"phase": "picture to first token", "seconds": round(clock(first), 4)}
+
+
+def _steps(engine: Engine) -> None:
+    for _ in range(STEPS):
+        engine.step()
+
+
+def _share(phase: str, done: float, seconds: float, peak: dict[str, float]) -> dict[str, object]:
+    return {
+        "phase": phase,
+        "seconds": round(seconds, 4),
+        "tflops_per_second": round(done / seconds / 1e12, 3),
+        "share_of_peak": round(done / seconds / peak["operations"], 3),
+    }
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--shapes", nargs="+", choices=ARCHITECTURES, default=["0.5b", "7b"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=RESULTS / "gpu.json")
+    options = parser.parse_args()
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        raise SystemExit("there is no GPU here; --device cpu --shapes tiny tries the program")
+    clock = Clock(options.device, options.rounds)
+    peak = peaks(clock)
+    on_gpu = options.device.startswith("cuda")
+    device = torch.cuda.get_device_name(options.device) if on_gpu else options.device
+    found: dict[str, object] = {"device": device, "torch": torch.__version__, "peak": peak}
+    print(json.dumps(found), flush=True)
+    for shape in options.shapes:
+        model = random_model(ARCHITECTURES[shape], device=options.device)
+        lines = []
+        for line in measure(model, clock, peak):
+            lines.append(line)
+            print(json.dumps({"shape": shape} | line), flush=True)
+        found[shape] = lines
+        del model
+    options.output.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
