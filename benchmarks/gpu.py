@@ -5,8 +5,8 @@
 
 Peaks are measured in the same run: a square product of bf16, and a copy of a large tensor (bytes
 read and written). Each figure is the median of `--rounds` turns, the device awaited: decoding for 1
-and 32 answers (share of the bandwidth that weights, keys and values take), vision and prefill (share
-of the product's peak), the time from a picture to the first token. No GPU was at hand to run it on.
+and 32 answers (the share of the bandwidth that weights, keys and values take), vision and prefill
+(the share of the product's peak), a picture to its first token. No GPU was at hand to run it on.
 Results: benchmarks/results/gpu.json.
 """
 
