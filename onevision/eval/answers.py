@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from onevision.errors import DataError
+from onevision.nested import leaves
 
 FORMAT_VERSION = 1
 RUN, ANSWERS, SCORES, RESULTS = "run.json", "answers.jsonl", "scores.jsonl", "results.json"
@@ -135,7 +136,7 @@ def _whole_lines(raw: bytes, path: Path) -> Iterator[Line]:
 
 def difference(old: Line, new: Line) -> list[str]:
     """Say what differs of what decides the answers: "task.prompt: 'a' -> 'b'"."""
-    before, after = dict(_leaves(old)), dict(_leaves(json.loads(json.dumps(new))))
+    before, after = dict(leaves(old)), dict(leaves(json.loads(json.dumps(new))))
     keys = dict.fromkeys([*before, *after])
     return [
         f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
@@ -147,14 +148,6 @@ def difference(old: Line, new: Line) -> list[str]:
 def write_json(path: Path, values: Line | list[Line]) -> None:
     """Write a JSON file, whole or not at all."""
     _replace(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _read_json(path: Path) -> Line:

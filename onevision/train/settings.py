@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from onevision.config import ModelConfig
 from onevision.errors import ConfigError
+from onevision.nested import leaves
 from onevision.train.options import RunOptions
 from onevision.train.preference import PreferenceConfig
 from onevision.train.recipes import Stage
@@ -235,18 +236,10 @@ def _expected(kind: Any) -> str:  # Any: a type hint
 def _decisive(settings: Settings) -> Iterator[tuple[str, object]]:
     """Give what decides the outcome, by dotted name; the stage's fields go without prefix."""
     plain = resolved(settings)
-    yield from _leaves(plain["stage"])
-    yield from _leaves({"target": plain["target"]})
-    yield from _leaves({"preference": plain["preference"]})
-    yield from _leaves(decisive_options(settings))
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    yield from leaves(plain["stage"])
+    yield from leaves({"target": plain["target"]})
+    yield from leaves({"preference": plain["preference"]})
+    yield from leaves(decisive_options(settings))
 
 
 def _told(value: object) -> str:
