@@ -1,4 +1,4 @@
-"""Attention of the last positions of a row, as in answering: against the formula, query by query."""
+"""Attention of the last positions of a row, as in answering, against the formula."""
 
 import pytest
 import torch
