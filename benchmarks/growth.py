@@ -81,7 +81,8 @@ def machine_of(model: Model) -> Machine:
 def operations(model: Model, prompt: ModelInputs) -> float:
     """Return the operations of reading a prompt: vision encoder, projector, language model."""
     language, length = model.config.language, prompt.input_ids.shape[1]
-    crops = sum(layout.num_crops for layout in prompt.layouts)
+    # A picture of one crop is its own base, and encoded once.
+    crops = sum(layout.num_crops - (layout.num_crops == 2) for layout in prompt.layouts)
     attention = 2 * length**2 * language.hidden_size * language.num_layers  # causal: half of them
     return vision_operations(model.config, crops) + 2 * _weights(model) * length + attention
 
@@ -171,7 +172,8 @@ def sweeps() -> dict[tuple[str, str], Cases]:
     sizes = ((384, 384), (768, 384), (768, 768), (1152, 768), (1152, 1152))
     areas = [(w * h / 1e6, question(picture(w, h), ask)) for w, h in sizes]
     images = [
-        (n, question(*(picture(640, 480, seed) for seed in range(n)), ask)) for n in (1, 2, 4, 8)
+        (n, question(*(picture(640, 480, seed) for seed in range(n)), ask))
+        for n in (2, 4, 8)  # one alone is cut into crops
     ]
     frames = [np.asarray(picture(640, 480, seed).source) for seed in range(32)]
     videos = [(n, _about(frames[:n])) for n in (4, 8, 16, 32)]
