@@ -3,7 +3,7 @@
 Qwen, LLaMA and Mistral are one architecture with other numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -113,20 +113,27 @@ class Attention(nn.Module):
         cache: Cache | None,
     ) -> Tensor:
         """Transform `x` [B, S, D] -> [B, S, D]."""
-        heads = self.project(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-        turned, v = heads.tensor_split([self.num_heads + self.num_groups], dim=1)
-        q, k = rotate(turned, rotation).tensor_split([self.num_heads], dim=1)
+        q, k, v = self.heads(x, rotation)
         if cache is not None:
             x = cache.attend(self.index, q, k, v)
         else:
             x = attend(q, k, v, mask=mask, is_causal=mask is None)
         return self.output(x.transpose(1, 2).flatten(2))
 
-    def project(self, x: Tensor) -> Tensor:
-        """Turn `x` [B, S, D] into heads: queries, then keys, then values [B, S, (Q + 2 G) * K]."""
-        if self.joined is not None:
-            return self.joined(x)
-        return torch.cat([self.query(x), self.key(x), self.value(x)], dim=-1)
+    def heads(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> Sequence[Tensor]:
+        """Return queries [B, Q, S, K], keys and values [B, G, S, K] of `x` [B, S, D], turned.
+
+        In training each is a tensor of its own, so that values do not keep queries in memory.
+        """
+        if self.joined is None:
+            q, k, v = (
+                layer(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+                for layer in (self.query, self.key, self.value)
+            )
+            return rotate(q, rotation), rotate(k, rotation), v
+        heads = self.joined(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        turned, v = heads.tensor_split([self.num_heads + self.num_groups], dim=1)
+        return *rotate(turned, rotation).tensor_split([self.num_heads], dim=1), v
 
 
 class SwiGLU(nn.Module):
