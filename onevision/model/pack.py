@@ -3,7 +3,8 @@
 oneDNN lays a weight out for its own kernels each time it multiplies, or multiplies slowly for a few
 rows; laid out once, bf16 gives the same bits 2.5 times as fast for one row and a tenth faster for
 hundreds, and fp32 runs twice as fast (docs/performance.md). The plain weights are given up. The
-activation of an MLP is computed with its product, before that is rounded.
+activation of an MLP is computed with its product, before that is rounded. A processor that does not
+multiply bf16 (without AVX-512 or AVX-NE-CONVERT) keeps bf16 weights plain.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,6 @@ ACTIVATIONS: Mapping[Callable[..., Tensor], tuple[str, str]] = {
     F.gelu: ("gelu", "none"),
     gelu_tanh: ("gelu", "tanh"),
 }
-DTYPES = (torch.bfloat16, torch.float32)
 
 
 class PackedLinear(nn.Module):
@@ -75,4 +75,8 @@ def _join_activation(mlp: SwiGLU | VisionMLP) -> None:
 
 
 def _can_be_packed(linear: nn.Linear) -> bool:
-    return linear.weight.device.type == "cpu" and linear.weight.dtype in DTYPES
+    if linear.weight.device.type != "cpu":
+        return False
+    if linear.weight.dtype == torch.bfloat16:  # refused by processors without its instructions
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return linear.weight.dtype == torch.float32

@@ -18,8 +18,10 @@ def test_a_packed_network_computes_what_it_did(micro_config, dtype):
     fuse(network)
     pack(network)
     after = network.head(network.run(x)), network.vision_encoder(crops)
-    assert isinstance(network.language_model.head, PackedLinear)
-    assert isinstance(network.language_model.blocks[0].attention.joined.whole, PackedLinear)
+    is_packed = dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    joined = network.language_model.blocks[0].attention.joined.whole
+    assert isinstance(network.language_model.head, PackedLinear) == is_packed
+    assert isinstance(joined, PackedLinear) == is_packed
     assert network.language_model.blocks[0].attention.query is None
     for old, new in zip(before, after, strict=True):
         scale = old.float().abs().max()
