@@ -12,8 +12,10 @@ answers to one request of each kind are compared first. The workloads were fixed
     A     a distinct image each, caches cold, 32 tokens
     B     in turn: a new question about one shared image, 32 tokens; text with 128 tokens
 
-A level ends after --seconds; what is not answered by then is an error ("late"). Times are those of
-the client: to the first words, between pieces of words, and all.
+A level ends after --seconds, so that all of it is bounded. What is answered by then counts, and is
+divided by the time; an answer that is cut off then counts for its first words alone, and is told
+apart from errors. Times are those of the client: to the first words, between pieces of words, and
+all. The table is printed at the end (serving_table.py prints it again).
 """
 
 import argparse
@@ -38,6 +40,7 @@ import httpx2
 import numpy as np
 
 from benchmarks.inference import RESULTS, picture
+from benchmarks.serving_table import table
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect
 from onevision.checkpoint.save import convert
@@ -45,6 +48,8 @@ from onevision.cli.demo import DEMO
 
 CHAT = "/v1/chat/completions"
 SHAPES = {"tiny": "float32", "0.5b": "bfloat16"}
+# Bounds of a level where none is given: all levels together take a dozen minutes at most.
+SECONDS = {"tiny": 20.0, "0.5b": 140.0}
 CLIP = (DEMO / "clip.mp4").read_bytes()
 Part = dict[str, Any]  # Any: JSON of a request
 Body = dict[str, Any]
@@ -128,23 +133,24 @@ class Told:
     tokens: int = 0
     times: list[float] = field(default_factory=list)
     error: str | None = None
+    is_cut_off: bool = False
 
 
-async def ask(http: httpx2.AsyncClient, body: Body) -> Told:
+async def ask(http: httpx2.AsyncClient, body: Body, told: Told) -> None:
     """Ask, and note when words come."""
-    told, began = Told(), time.perf_counter()
+    began = time.perf_counter()
     try:
         async with http.stream("POST", CHAT, json=body) as stream:
             if stream.status_code != 200:
                 told.error = str(stream.status_code)
-                return told
+                return
             async for line in stream.aiter_lines():
                 if not line.startswith("data: {"):
                     continue
                 chunk = json.loads(line[6:])
                 if "error" in chunk:
                     told.error = chunk["error"]["code"]
-                    return told
+                    return
                 words = "".join(c["delta"].get("content") or "" for c in chunk["choices"])
                 if words:
                     told.words += words
@@ -152,7 +158,6 @@ async def ask(http: httpx2.AsyncClient, body: Body) -> Told:
                 told.tokens = (chunk.get("usage") or {}).get("completion_tokens", told.tokens)
     except httpx2.HTTPError as error:
         told.error = type(error).__name__
-    return told
 
 
 async def ask_all(url: str, bodies: Sequence[Body], *, clients: int, seconds: float) -> list[Told]:
@@ -161,12 +166,17 @@ async def ask_all(url: str, bodies: Sequence[Body], *, clients: int, seconds: fl
     deadline = asyncio.get_running_loop().time() + seconds
 
     async def client(http: httpx2.AsyncClient) -> None:
-        for body in waiting:
+        while asyncio.get_running_loop().time() < deadline:
+            body = next(waiting, None)
+            if body is None:
+                return
+            one = Told()
+            told.append(one)
             try:
                 async with asyncio.timeout_at(deadline):
-                    told.append(await ask(http, body))
+                    await ask(http, body, one)
             except TimeoutError:
-                told.append(Told(error="late"))
+                one.is_cut_off = True
 
     limits = httpx2.Limits(max_connections=clients)
     async with httpx2.AsyncClient(base_url=url, timeout=seconds + 60, limits=limits) as http:
@@ -179,12 +189,14 @@ def measure(url: str, bodies: Sequence[Body], *, clients: int, seconds: float) -
     began = time.perf_counter()
     told = asyncio.run(ask_all(url, bodies, clients=clients, seconds=seconds))
     took = time.perf_counter() - began
-    good = [one for one in told if one.error is None]
-    first = [one.times[0] for one in good if one.times]
-    between = [gap for one in good for gap in np.diff(one.times)]
+    good = [one for one in told if one.error is None and not one.is_cut_off]
+    first = [one.times[0] for one in told if one.times]
+    between = [gap for one in told for gap in np.diff(one.times)]
     tokens = sum(one.tokens for one in good)
     return {
-        "requests": len(told),
+        "requests": len(bodies),
+        "finished": len(good),
+        "cut_off": sum(one.is_cut_off for one in told),
         "errors": dict(Counter(one.error for one in told if one.error is not None)),
         "seconds": round(took, 2),
         "requests_per_second": round(len(good) / took, 3),
@@ -213,7 +225,7 @@ def compare(servers: Servers) -> Iterator[dict[str, object]]:
     for name, command in servers.items():
         with serving(command) as url:
             told = asyncio.run(ask_all(url, bodies, clients=1, seconds=600))
-        errors = [one.error for one in told if one.error is not None]
+        errors = [one.error or "no answer in time" for one in told if one.error or one.is_cut_off]
         if errors:
             raise SystemExit(f"{name}: fails with {errors[0]}")
         answers[name] = [one.words for one in told]
@@ -276,10 +288,11 @@ def main() -> None:
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=[*WORKLOADS])
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--each", type=int, default=4, help="requests of each client")
-    parser.add_argument("--seconds", type=float, default=300, help="bound of a level")
+    parser.add_argument("--seconds", type=float, help=f"bound of a level, of {SECONDS}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS / "serving-cpu.json")
     options = parser.parse_args()
+    options.seconds = options.seconds or SECONDS[options.shape]
     directory = Path(tempfile.mkdtemp())
     dtype = SHAPES[options.shape]
     source, converted = checkpoints(options.shape, directory)
@@ -297,10 +310,12 @@ def main() -> None:
     if options.shape == "tiny" and not all(line["equal"] for line in answers):
         raise SystemExit("answers differ; nothing is timed")
     found = {
-        "shape": options.shape, "dtype": dtype, "threads": options.threads, "answers": answers,
+        "shape": options.shape, "dtype": dtype, "threads": options.threads,
+        "seconds": options.seconds, "answers": answers,
         "levels": [told(line) for line in levels(servers, options)],
     }  # fmt: skip
     options.output.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found["levels"]))
 
 
 def told(line: dict[str, object]) -> dict[str, object]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from onevision.config import LanguageConfig
+from onevision.model.attend_rows import attend_rows
 from onevision.model.attention import attend_last
 
 
@@ -62,9 +63,15 @@ class Pass:
         self, spans: Sequence[Span], counts: Sequence[int], *, one_by_one: bool = False
     ) -> None:
         self.spans, self.counts, self.one_by_one = spans, counts, one_by_one
+        self._rows: Rows | None = None
+        on_cpu = spans[0].keys.device.type == "cpu"
+        if on_cpu and not one_by_one and all(count == 1 for count in counts):
+            self._rows = Rows(spans)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Write `k`, `v` [1, G, S, K] into the spans; attend with `q` [1, Q, S, K], causally."""
+        if self._rows is not None:
+            return self._rows.attend(layer, q, k, v)
         out = torch.zeros_like(q) if sum(self.counts) < q.shape[2] else torch.empty_like(q)
         begin = 0
         for span, count in zip(self.spans, self.counts, strict=True):
@@ -85,3 +92,28 @@ class Pass:
         """Count the new tokens as read, once every layer has been run."""
         for span, count in zip(self.spans, self.counts, strict=True):
             span.end += count
+
+
+class Rows:
+    """A token of each of many sequences: every place that a pass touches, looked up once."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.window = spans[0].window
+        stored = [*(span.keys for span in spans), *(span.values for span in spans)]
+        ends = [span.end for span in spans] * 2
+        # By layer: the place of the new token in every span [G, 1, K], and what it sees [G, T, K].
+        self.places = _by_layer(stored, [slice(end, end + 1) for end in ends])
+        self.seen = _by_layer(stored, [slice(0, end + 1) for end in ends])
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Put `k`, `v` [1, G, n, K] in their places; attend with `q` [1, Q, n, K]."""
+        new = [*k[0].split(1, dim=1), *v[0].split(1, dim=1)]
+        torch._foreach_copy_(self.places[layer], new)
+        seen, n = self.seen[layer], q.shape[2]
+        return attend_rows(q[0], seen[:n], seen[n:], window=self.window)[None]
+
+
+def _by_layer(stored: Sequence[Tensor], parts: Sequence[slice]) -> list[tuple[Tensor, ...]]:
+    """Return a part of the positions of each [L, G, capacity, K]: by layer, views [G, t, K]."""
+    views = (x[:, :, part].unbind() for x, part in zip(stored, parts, strict=True))
+    return list(zip(*views, strict=True))

@@ -80,7 +80,10 @@ class Engine:
         self.writer = Writer(writer or network.language_model, self.settings)
         self.waiting, self.running = FairQueue(), list[Request]()
         self.kv_limit, self.kv_reserved, self.steps = self.settings.kv_limit, 0, 0
+        # Held while a step is taken: by whoever runs an engine, again at once after each step, so
+        # that others may wait for it for many steps.
         self._lock = threading.RLock()
+        self._door = threading.Lock()  # of the queue alone, held for moments
 
     def submit(
         self,
@@ -114,7 +117,7 @@ class Engine:
             keys=block_keys(content, salt=tenant.encode()),
             media=media_of(prompt, digests),
         )
-        with self._lock:
+        with self._door:
             if len(self.waiting) >= self.settings.max_waiting + self._free_places():
                 raise QueueFullError(
                     f"{len(self.waiting)} requests are waiting already; ask again later"
@@ -129,7 +132,9 @@ class Engine:
     def abandon(self, error: OneVisionError) -> None:
         """End all requests with `error`. For an engine that has broken down: take no more steps."""
         with self._lock:
-            for request in [*self.running, *self.waiting.remove(lambda _: True)]:
+            with self._door:
+                waiting = self.waiting.remove(lambda _: True)
+            for request in [*self.running, *waiting]:
                 request.error = error
                 for answer in request.answers:
                     if answer.is_open:
@@ -156,21 +161,22 @@ class Engine:
 
     @property
     def load(self) -> Load:
-        """How busy it is."""
-        with self._lock:
-            prefixes, encoder = self.reader.prefixes, self.reader.encoder
-            return Load(
-                running=len(self.running),
-                waiting=len(self.waiting),
-                kv_bytes=self.kv_reserved,
-                remembered_bytes=prefixes.idle_bytes,
-                prefix_hits=prefixes.hits,
-                prefix_misses=prefixes.misses,
-                prefix_tokens=prefixes.tokens_saved,
-                encoder_hits=encoder.hits,
-                encoder_misses=encoder.misses,
-                steps=self.steps,
-            )
+        """How busy it is, at a moment within a step perhaps: nobody waits for its end."""
+        prefixes, encoder = self.reader.prefixes, self.reader.encoder
+        with self._door:
+            waiting = len(self.waiting)
+        return Load(
+            running=len(self.running),
+            waiting=waiting,
+            kv_bytes=self.kv_reserved,
+            remembered_bytes=prefixes.idle_bytes,
+            prefix_hits=prefixes.hits,
+            prefix_misses=prefixes.misses,
+            prefix_tokens=prefixes.tokens_saved,
+            encoder_hits=encoder.hits,
+            encoder_misses=encoder.misses,
+            steps=self.steps,
+        )
 
     def _fitting(self, prompt: ModelInputs, sampling: Sampling) -> Sampling:
         length, most = prompt.input_ids.shape[1], self.config.max_positions - 1
@@ -223,7 +229,9 @@ class Engine:
         def is_over(request: Request) -> bool:
             return request.cancelled or (request.deadline is not None and now > request.deadline)
 
-        for request in [*filter(is_over, self.running), *self.waiting.remove(is_over)]:
+        with self._door:
+            waiting = self.waiting.remove(is_over)
+        for request in [*filter(is_over, self.running), *waiting]:
             if request.cancelled:
                 self._end(request, "cancelled")
             else:
@@ -232,13 +240,19 @@ class Engine:
 
     def _admit(self) -> None:
         """Let requests in while there is a place, and memory for all they may come to need."""
-        while self._free_places() and (request := self.waiting.first()) is not None:
-            if self.kv_reserved + request.kv_bytes > self.kv_limit:
-                return
+        while self._free_places() and (request := self._next()) is not None:
             request.admitted = time.monotonic()
-            self.running.append(self.waiting.take())
+            self.running.append(request)
             self.kv_reserved += request.kv_bytes
             self.reader.prefixes.shrink(self.kv_limit - self.kv_reserved)
+
+    def _next(self) -> Request | None:
+        """Take whose turn it is, if there is memory for it."""
+        with self._door:
+            first = self.waiting.first()
+            if first is None or self.kv_reserved + first.kv_bytes > self.kv_limit:
+                return None
+            return self.waiting.take()
 
     def _read(self) -> None:
         prompts = [request for request in self.running if not request.is_read]

@@ -29,8 +29,8 @@ class PrefixCache:
 
     @property
     def idle_bytes(self) -> int:
-        """Memory of the spans that only this cache holds."""
-        return sum(span.num_bytes for span in self._spans if span.holders == 1)
+        """Memory of the spans that only this cache holds. Any thread may ask."""
+        return sum(span.num_bytes for span in list(self._spans) if span.holders == 1)
 
     def longest(self, keys: Sequence[bytes], *, limit: int, multiple: int) -> tuple[Span, int]:
         """Return the span that begins with the most of `keys`, and how many tokens of it.

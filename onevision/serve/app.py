@@ -14,7 +14,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from onevision import __version__
-from onevision.anyres import CropLayout
 from onevision.serve.answering import Answering
 from onevision.serve.bodies import Bodies
 from onevision.serve.description import EVENT_STREAM, described, openapi_of, problems
@@ -126,21 +125,13 @@ def _add_count(app: FastAPI, service: Service, bodies: Bodies) -> None:
             asked = await in_thread(lambda: ChatRequest.parse(body))
             question = asked.question(limits)
             counted = await unless_gone(request, service.count(question))
-        media = [
-            MediaCount(
-                kind="image" if isinstance(la, CropLayout) else "video",
-                tokens=la.num_tokens,
-                crops=la.num_crops,
-            )
-            for la in counted.layouts
-        ]
         count = TokenCount(
             prompt_tokens=counted.usage.prompt_tokens,
             text_tokens=counted.usage.text_tokens,
             image_tokens=counted.usage.image_tokens,
             video_tokens=counted.usage.video_tokens,
             max_tokens=counted.max_tokens,
-            media=media,
+            media=[MediaCount.of(layout) for layout in counted.layouts],
         )
         return _json(count, _ignored(question.unknown))
 
@@ -253,7 +244,14 @@ def _tell(_: Request, problem: Exception) -> Response:
 def _tell_http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = CODES.get(error.status_code, "invalid_request")
-    problem = ApiError(str(error.detail), status=error.status_code, code=code)
+    words = str(error.detail)
+    if code == "not_found":
+        words = "there is no such route; /openapi.json lists all"
+    elif code == "method_not_allowed":
+        words = (
+            f"this route is asked otherwise; expected {(error.headers or {}).get('allow', 'POST')}"
+        )
+    problem = ApiError(words, status=error.status_code, code=code)
     response = problem_response(problem)
     response.headers.update(error.headers or {})
     return response

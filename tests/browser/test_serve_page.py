@@ -50,6 +50,11 @@ def test_costs_are_told_before_asking_and_media_can_be_moved_and_removed(open_pa
     page.wait_for_selector("#cost:not(:empty)")
     captions = page.locator("#media .caption")
     assert captions.all_inner_texts() == ["259 tokens · 5 crops", "129 tokens · 8 frames"]
+    page.get_by_label("Look closer: single.png").press("Enter")
+    assert page.locator("#looked i").count() == 2  # two by two crops beside the whole
+    assert page.locator("#looked-caption").inner_text().startswith("single.png: 259 tokens")
+    page.keyboard.press("Escape")
+    assert not page.locator("#look").is_visible()
     page.get_by_label("Move forward: clip.mp4").click()
     assert page.locator("#media .thumb").first.evaluate("one => one.tagName") == "VIDEO"
     page.get_by_label("Remove: clip.mp4").click()

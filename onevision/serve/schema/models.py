@@ -1,8 +1,10 @@
 """What a server tells of its model, and of the cost of a question."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel
+
+from onevision.anyres import CropLayout, Layout
 
 
 class ModelCard(BaseModel):
@@ -32,6 +34,29 @@ class MediaCount(BaseModel):
     kind: Literal["image", "video"]
     tokens: int
     crops: int  # or frames
+    # Where crops beside the base meet, as shares of the picture's width and height.
+    cuts_across: list[float] = []
+    cuts_down: list[float] = []
+
+    @classmethod
+    def of(cls, layout: Layout) -> Self:
+        """Tell what a layout costs."""
+        if not isinstance(layout, CropLayout):
+            return cls(kind="video", tokens=layout.num_tokens, crops=layout.num_crops)
+        size = layout.crop_size
+        return cls(
+            kind="image",
+            tokens=layout.num_tokens,
+            crops=layout.num_crops,
+            cuts_across=[
+                round((size * i - layout.left) / layout.resized_width, 4)
+                for i in range(1, layout.cols)
+            ],
+            cuts_down=[
+                round((size * i - layout.top) / layout.resized_height, 4)
+                for i in range(1, layout.rows)
+            ],
+        )
 
 
 class TokenCount(BaseModel):

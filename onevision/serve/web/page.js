@@ -95,7 +95,7 @@ function drawMedia() {
   $("media").replaceChildren(...media.map((medium, place) => {
     const button = (label, text, act) => element("button", { type: "button", title: label, ariaLabel: `${label}: ${medium.name}`, textContent: text, onclick: act });
     const item = element("li", { draggable: true, className: medium.problem ? "bad" : "" },
-      picture(medium, "thumb"),
+      element("button", { type: "button", className: "look", title: "Look closer", ariaLabel: `Look closer: ${medium.name}`, onclick: () => look(medium) }, picture(medium, "thumb")),
       element("div", { className: "tools" },
         ...(place ? [button("Move forward", "‹", () => move(place, place - 1))] : []),
         button("Remove", "×", () => { media.splice(place, 1); drawMedia(); })),
@@ -110,6 +110,21 @@ function drawMedia() {
     return item;
   }));
   countSoon();
+}
+
+// Show a medium large: a video plays, a picture is drawn with the crops that are cut beside the whole.
+function look(medium) {
+  const line = (side, share) => {
+    const made = element("i", { className: side });
+    made.style[side] = `${100 * share}%`;
+    return made;
+  };
+  $("looked").replaceChildren(picture(medium),
+    ...(medium.across ?? []).map((share) => line("left", share)),
+    ...(medium.down ?? []).map((share) => line("top", share)));
+  const crops = medium.across?.length || medium.down?.length ? " (one of the whole, and those between the lines)" : "";
+  $("looked-caption").textContent = medium.problem ?? [medium.name, medium.cost && medium.cost + crops].filter(Boolean).join(": ");
+  $("look").showModal();
 }
 
 function move(from, to) {
@@ -131,6 +146,7 @@ async function count() {
     const own = told.media.slice(told.media.length - asked.length);
     asked.forEach((medium, place) => {
       medium.problem = undefined;
+      [medium.across, medium.down] = [own[place].cuts_across, own[place].cuts_down];
       const unit = medium.kind === "image" ? "crop" : "frame";
       medium.cost = `${own[place].tokens} tokens · ${own[place].crops} ${unit}${own[place].crops > 1 ? "s" : ""}`;
     });
@@ -376,6 +392,7 @@ $("settings").onsubmit = (event) => event.preventDefault();
 $("copy-curl").onclick = () => copy($("copy-curl"), asCurl());
 $("copy-python").onclick = () => copy($("copy-python"), asPython());
 $("download").onclick = download;
+$("close-look").onclick = () => $("look").close();
 document.onpaste = (event) => { if (event.clipboardData.files.length) { event.preventDefault(); add(event.clipboardData.files); } };
 document.ondragover = (event) => { event.preventDefault(); document.body.classList.toggle("dropping", event.dataTransfer.types.includes("Files")); };
 document.ondragleave = (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); };

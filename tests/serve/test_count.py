@@ -1,0 +1,13 @@
+from onevision.anyres import CropLayout
+from onevision.serve.schema.models import MediaCount
+
+
+def test_where_crops_meet_is_told_in_shares_of_the_picture():
+    # 200 x 100 pixels in the middle of a canvas of 2 x 2 crops of 100: they meet in its middle.
+    layout = CropLayout(
+        width=200, height=100, crop_size=100, side=7, fit="squash", newline=True,
+        cols=2, rows=2, resized_width=200, resized_height=100, top=50,
+    )  # fmt: skip
+    told = MediaCount.of(layout)
+    assert (told.kind, told.crops) == ("image", 5)
+    assert (told.cuts_across, told.cuts_down) == ([0.5], [0.5])
