@@ -26,7 +26,7 @@ from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.decoder import Decoder
 from onevision.model.fuse import fuse
 from onevision.model.llava import LlavaNetwork
-from onevision.model.pack import pack
+from onevision.model.pack import can_multiply, pack
 from onevision.model.quantize import KINDS, quantized_copy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -43,8 +43,8 @@ def load(
 ) -> "Model":
     """Load a model: "tiny", a checkpoint directory of any layout, or a hub id (`owner/name`).
 
-    `dtype` is "float32", "bfloat16", "float16", or "auto": the checkpoint's own, but float32 in
-    place of float16 on CPU, where it is not usable. `quantize` "int8" or "int4" writes answers with
+    `dtype` is "float32", "bfloat16", "float16", or "auto": the checkpoint's own, but on CPU float32
+    in place of float16, and of bfloat16 where the processor does not multiply in it. `quantize` "int8" or "int4" writes answers with
     smaller weights (docs/performance.md says what that costs and brings); `fast_images` resizes
     pictures faster, with other rounding. Raises ModelNotFoundError, CheckpointError, InputError.
     """
@@ -56,7 +56,7 @@ def load(
         )
     network = load_network(info, dtype=kind, device=place)
     if kind is None:
-        network = _one_dtype(network, on_cpu=place.type == "cpu")
+        network = _one_dtype(network, quantize=quantize)
     fuse(network)
     writer = quantized_copy(network.language_model, quantize) if quantize else None
     pack(network)
@@ -202,6 +202,10 @@ def _dtype(dtype: str, device: str) -> torch.dtype | None:
     return DTYPES[dtype]
 
 
-def _one_dtype(network: LlavaNetwork, *, on_cpu: bool) -> LlavaNetwork:
-    dtype = network.language_model.embedding.weight.dtype
-    return network.to(torch.float32 if on_cpu and dtype == torch.float16 else dtype)
+def _one_dtype(network: LlavaNetwork, *, quantize: str | None) -> LlavaNetwork:
+    """Bring all weights to one type, that of the embedding, or one that the device can use."""
+    weight = network.language_model.embedding.weight
+    is_usable = weight.device.type != "cpu" or can_multiply(weight.dtype)
+    if quantize and weight.dtype == torch.bfloat16:
+        is_usable = True  # smaller weights are for bf16 alone
+    return network.to(weight.dtype if is_usable else torch.float32)

@@ -22,7 +22,6 @@ ACTIVATIONS: Mapping[Callable[..., Tensor], tuple[str, str]] = {
     F.gelu: ("gelu", "none"),
     gelu_tanh: ("gelu", "tanh"),
 }
-DTYPES = (torch.bfloat16, torch.float32)
 
 
 class PackedLinear(nn.Module):
@@ -59,6 +58,13 @@ def pack(module: nn.Module) -> None:
             _join_activation(part)
 
 
+def can_multiply(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies in `dtype` on this processor: bf16 takes AVX-512 or the like."""
+    if dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype == torch.float32
+
+
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Give every tensor inside `module` by name, packed weights too, which `state_dict` lacks."""
     yield from module.state_dict().items()
@@ -75,4 +81,4 @@ def _join_activation(mlp: SwiGLU | VisionMLP) -> None:
 
 
 def _can_be_packed(linear: nn.Linear) -> bool:
-    return linear.weight.device.type == "cpu" and linear.weight.dtype in DTYPES
+    return linear.weight.device.type == "cpu" and can_multiply(linear.weight.dtype)
