@@ -147,9 +147,9 @@ def writing(
         yield Point(amount=amount, seconds=seconds, floor=floor)
 
 
-def decoding(model: Model, contexts: Sequence[int]) -> Engine:
+def decoding(model: Model, contexts: Sequence[int], *, cuda_graphs: bool = True) -> Engine:
     """Return an engine in which answers after these contexts have begun."""
-    engine = engine_of(model, prefix_cache=False)
+    engine = engine_of(model, prefix_cache=False, cuda_graphs=cuda_graphs)
     sampling = replace(model.sampling, end_ids=(), max_new_tokens=1000)
     words = model.prompt(question(Text("Hi")))
     requests = []

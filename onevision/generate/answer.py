@@ -44,9 +44,10 @@ def load(
     """Load a model: "tiny", a checkpoint directory of any layout, or a hub id (`owner/name`).
 
     `dtype` is "float32", "bfloat16", "float16", or "auto": the checkpoint's own, but on CPU float32
-    in place of float16, and of bfloat16 where the processor does not multiply in it. `quantize` "int8" or "int4" writes answers with
-    smaller weights (docs/performance.md says what that costs and brings); `fast_images` resizes
-    pictures faster, with other rounding. Raises ModelNotFoundError, CheckpointError, InputError.
+    in place of float16, and of bfloat16 where the processor does not multiply in it. `quantize`
+    "int8" or "int4" writes answers with smaller weights (docs/performance.md says what that costs
+    and brings); `fast_images` resizes pictures faster, with other rounding. Raises
+    ModelNotFoundError, CheckpointError, InputError.
     """
     place, kind = _device(device), _dtype(dtype, device)
     info = inspect(resolve(model))

@@ -28,6 +28,8 @@ class EngineSettings:
     prefix_cache: bool = True
     # Guess so many tokens of a greedy answer from what stands in the prompt; 0 is off.
     draft_tokens: int = 0
+    # On a GPU, replay a step of decoding as one CUDA graph.
+    cuda_graphs: bool = True
     # The same bits for a request alone and among others.
     deterministic: bool = False
 

@@ -10,6 +10,7 @@ from PIL import Image as PIL
 from onevision.conversation import Video
 from onevision.errors import MediaError
 from onevision.inputs import video as video_module
+from onevision.inputs.media import MediaLimits
 from onevision.inputs.video import choose_frames, evenly
 
 
@@ -98,6 +99,71 @@ def test_it_seeks_only_where_a_key_frame_lies_between(clip, monkeypatch):
     near = choose_frames(Video(clip, num_frames=5, end=2.0))
     _assert_frames(near, (0, 5, 10, 15, 20))
     assert len(decoded) <= 21  # one pass, no frame twice
+
+
+ENCODINGS = {
+    "plain": {},
+    "many B-frames": {"bf": "8", "b-pyramid": "normal"},
+    "strict pyramid": {"bf": "5", "b-pyramid": "strict", "weightb": "1"},
+    "no B-frames": {"bf": "0"},
+    "open GOP": {"x264-params": "open-gop=1:keyint=15:bframes=4"},
+    "one GOP": {"g": "1000"},
+    "intra refresh": {"x264-params": "intra-refresh=1:keyint=20"},
+    "interlaced": {"x264-params": "tff=1:bframes=3:keyint=20"},
+    "many references": {"x264-params": "ref=8:bframes=6:keyint=40"},
+}
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "flv"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_leaving_frames_out_changes_no_pixel(tmp_path, encoding, suffix):
+    path = tmp_path / f"clip.{suffix}"
+    write_moving(path, count=70, options=ENCODINGS[encoding])
+    with av.open(str(path)) as container:
+        every = [np.asarray(frame.to_image()) for frame in container.decode(video=0)]
+    for count in (1, 2, 7, 31):
+        choice = choose_frames(Video(path, num_frames=count))
+        for index, frame in zip(choice.indices, choice.frames(), strict=True):
+            assert np.array_equal(np.asarray(frame), every[index]), index
+
+
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.8])
+def test_a_damaged_video_shows_what_decoding_everything_shows(tmp_path, place, monkeypatch):
+    path = tmp_path / "clip.mkv"
+    write_moving(path, count=70, options={"g": "1000", "threads": "1"})
+    data = bytearray(path.read_bytes())
+    begin = int(len(data) * place)
+    data[begin : begin + 40] = bytes(range(40))
+    path.write_bytes(data)
+
+    # One thread: with several, what FFmpeg mends damage with is a race.
+    limits = MediaLimits(decoder_threads=1)
+
+    def shown():
+        frames, choice = [], choose_frames(Video(path, num_frames=9), limits=limits)
+        try:
+            frames += [np.asarray(frame) for frame in choice.frames()]
+        except MediaError:
+            frames.append(None)
+        return frames
+
+    sparsely = shown()
+    monkeypatch.setattr(video_module, "MARKED_CODECS", frozenset())
+    for left, right in zip(sparsely, shown(), strict=True):
+        assert np.array_equal(left, right)
+
+
+def write_moving(path, *, count, options):
+    """A pattern that moves and flickers, so that no two frames are alike."""
+    rng = np.random.default_rng(0)
+    base = np.kron(rng.integers(0, 256, (12, 16, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "24", "bf": "3"} | options)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for k in range(count):
+            pixels = np.roll(base, 3 * k, axis=1) // 2 + np.uint8(k)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
 
 
 def test_a_list_of_frames_is_used_whole():
