@@ -122,7 +122,7 @@ def main() -> None:
     if options.only != "at-once":
         record(modes(model), options.output)
     if options.only != "mode":
-        record(concurrent(model, Peer(directory)), options.output)
+        record(concurrent(model, Peer(directory, model.engine.dtype)), options.output)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     python -m benchmarks.inference                   every phase of the table, 0.5B shape, 2 threads
     python -m benchmarks.inference --only decode     the phases whose names hold a word
 
-Weights are random, of the released 0.5B shape, in bf16, read from one file by both. In each phase
-outputs are compared first; then the two take turns, and medians are reported with their ratio.
-Peak memory is that of a process of its own. Cores that others use spoil the times: the load average
-stands beside each figure, and with `--threads 1` seconds are those that the processor counted.
+Weights are random, of the released 0.5B shape, read from one file by both: in bf16, or in fp32
+where the processor does not multiply in bf16 (`--dtype` asks for one). In each phase outputs are
+compared first; then the two take turns, and medians are reported with their ratio. Peak memory is
+that of a process of its own. Cores that others use spoil the times: the load average stands beside
+each figure, and with `--threads 1` seconds are those that the processor counted.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from onevision.generate.engine import Engine
 from onevision.generate.settings import EngineSettings
 
 RESULTS = Path(__file__).parent / "results"
+NAMES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 WIDTH, HEIGHT = 1024, 899  # 10 crops, 6,551 visual tokens
 Pair = tuple[Callable[[], object], Callable[[], object]]
 
@@ -78,7 +80,7 @@ def preprocess(model: Model, peer: Peer, width: int, height: int, *, fast: bool 
 def vision(model: Model, peer: Peer) -> Pair:
     """Crops to projected patches."""
     inputs = model.prompt(question(picture(WIDTH, HEIGHT), Text("What is this?")))
-    network, pixels = model.network, inputs.pixel_values.to(torch.bfloat16)
+    network, pixels = model.network, inputs.pixel_values.to(peer.dtype)
 
     def ours() -> torch.Tensor:
         chunks = pixels.split(1)
@@ -91,7 +93,7 @@ def vision(model: Model, peer: Peer) -> Pair:
 def prefill(model: Model, peer: Peer) -> Pair:
     """Embeddings of a whole prompt to the logits after it; visual tokens are given."""
     inputs = model.prompt(question(picture(WIDTH, HEIGHT), Text("What is this?")))
-    tokens = torch.randn(int(inputs.visual_mask.sum()), 896).to(torch.bfloat16) * 0.02
+    tokens = torch.randn(int(inputs.visual_mask.sum()), 896).to(peer.dtype) * 0.02
     x = model.network.place(inputs.input_ids, inputs.visual_mask, tokens)
 
     def ours() -> torch.Tensor:
@@ -180,18 +182,19 @@ def close(expected: torch.Tensor, found: torch.Tensor) -> None:
 
 def phases(model: Model, directory: Path, peer: Peer) -> Iterator[tuple[str, Callable[[], Pair]]]:
     """Give every phase of the table."""
+    plain, dtype = NAMES[peer.dtype], str(peer.dtype).removeprefix("torch.")
 
     def of(kind: str) -> Model:
-        return load(directory, quantize=kind)
+        return load(directory, dtype=dtype, quantize=kind)
 
     yield "preprocess 1920x1080", lambda: preprocess(model, peer, 1920, 1080)
     yield "preprocess 4032x3024", lambda: preprocess(model, peer, 4032, 3024)
     yield "preprocess 1920x1080 fast", lambda: preprocess(model, peer, 1920, 1080, fast=True)
     yield "video 32 of 900", video
-    yield "decode at 16, bf16", lambda: decode(model, peer, 16)
+    yield f"decode at 16, {plain}", lambda: decode(model, peer, 16)
     yield "decode at 16, int8", lambda: decode(of("int8"), peer, 16)
     yield "decode at 16, int4", lambda: decode(of("int4"), peer, 16)
-    yield "decode at 6.6k, bf16", lambda: decode(model, peer, 6585)
+    yield f"decode at 6.6k, {plain}", lambda: decode(model, peer, 6585)
     yield "decode at 6.6k, int8", lambda: decode(of("int8"), peer, 6585)
     yield "decode at 6.6k, int4", lambda: decode(of("int4"), peer, 6585)
     yield "vision, 10 crops", lambda: vision(model, peer)
@@ -232,24 +235,27 @@ from onevision import Text, load
 from onevision.train.metrics import peak_resident_bytes
 if sys.argv[2] == "theirs":
     from benchmarks.inference_peer import Peer
-    Peer(sys.argv[1]).answer(load("tiny"), picture(WIDTH, HEIGHT), tokens=8)
+    peer = Peer(sys.argv[1], getattr(torch, sys.argv[3]))
+    peer.answer(load("tiny"), picture(WIDTH, HEIGHT), tokens=8)
 else:
-    model = load(sys.argv[1], quantize=None if sys.argv[2] == "bf16" else sys.argv[2])
+    kind = None if sys.argv[2] == "plain" else sys.argv[2]
+    model = load(sys.argv[1], dtype=sys.argv[3], quantize=kind)
     model.ask(question(picture(WIDTH, HEIGHT), Text("What?")), max_new_tokens=8, end_ids=())
 print(peak_resident_bytes() / 2**30)
 """
 
 
-def memory(directory: Path) -> Iterator[dict[str, object]]:
+def memory(directory: Path, dtype: torch.dtype) -> Iterator[dict[str, object]]:
     """Give the peak memory of one answer about an image, each in a process of its own."""
-    for kind in ("theirs", "bf16", "int8", "int4"):
+    for kind in ("theirs", "plain", "int8", "int4"):
         done = subprocess.run(
-            [sys.executable, "-c", MEMORY, str(directory), kind],
+            [sys.executable, "-c", MEMORY, str(directory), kind, str(dtype).removeprefix("torch.")],
             check=True,
             capture_output=True,
             text=True,
         )
-        line = {"phase": f"memory of one answer, {kind}", "GiB": round(float(done.stdout), 2)}
+        named = NAMES[dtype] if kind == "plain" else kind
+        line = {"phase": f"memory of one answer, {named}", "GiB": round(float(done.stdout), 2)}
         print(json.dumps(line), flush=True)
         yield line
 
@@ -261,14 +267,15 @@ def main() -> None:
     parser.add_argument("--only", default="", help="phases whose names hold this word")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float32"))
     parser.add_argument("--checkpoint", type=Path, help="keep the random weights here")
     parser.add_argument("--output", type=Path, default=RESULTS / "inference-cpu.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     directory = options.checkpoint or Path(tempfile.mkdtemp())
     write_checkpoint(directory)
-    model = load(directory)
-    peer = Peer(directory)
+    model = load(directory, dtype=options.dtype)
+    peer = Peer(directory, model.engine.dtype)
     lines = [
         measure(name, make(), rounds=options.rounds)
         for name, make in phases(model, directory, peer)
@@ -280,7 +287,7 @@ def main() -> None:
                       "second_seconds": round(second, 3)})  # fmt: skip
         print(json.dumps(lines[-1]), flush=True)
     if options.only in "memory":
-        lines += memory(directory)
+        lines += memory(directory, model.engine.dtype)
     record(lines, options.output)
 
 

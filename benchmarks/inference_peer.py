@@ -55,16 +55,17 @@ def write_checkpoint(directory: Path) -> None:
 
 
 class Peer:
-    """The model of a checkpoint in transformers, with its sdpa attention."""
+    """The model of a checkpoint in transformers, with its sdpa attention, in our type."""
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, dtype: torch.dtype) -> None:
         import transformers
         from transformers.models.llava_onevision import (
             image_processing_pil_llava_onevision as images,
         )
 
+        self.dtype = dtype
         self.model = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(
-            directory, dtype=torch.bfloat16, attn_implementation="sdpa"
+            directory, dtype=dtype, attn_implementation="sdpa"
         ).eval()
         self.processor = images.LlavaOnevisionImageProcessorPil(
             image_mean=[0.5] * 3, image_std=[0.5] * 3
@@ -109,7 +110,7 @@ class Peer:
             source = talk.media[0].source
             ready = self.processor(source, return_tensors="pt")
             arguments = {
-                "pixel_values": ready["pixel_values"].to(torch.bfloat16),
+                "pixel_values": ready["pixel_values"].to(self.dtype),
                 "image_sizes": ready["image_sizes"],
                 "batch_num_images": torch.tensor([1]),
             }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The bundled model, from nothing: tokenizer, two stages that make pretrained parts, then the
-# paper's four. Output: $1/onevision/checkpoint. See docs/log.md for times and accuracies.
+# The bundled model, from nothing: tokenizer, two stages that make pretrained parts, the paper's four,
+# and more of the last. Output: $1/onevision_clips/checkpoint. See docs/log.md for times and accuracies.
 #
 #     runs/tiny.sh OUTPUT
 #     PLAN=1 runs/tiny.sh OUTPUT                  say what each stage takes, train nothing
@@ -35,7 +35,9 @@ stage align vision language
 stage knowledge align
 stage single_image knowledge
 stage onevision single_image
+stage onevision_more onevision
+stage onevision_clips onevision_more
 
 if [[ "${PLAN:-0}${ONEVISION_DRY_RUN:-0}" == 00 ]]; then
-    .venv/bin/onevision eval --model "$out/onevision/checkpoint"
+    .venv/bin/onevision eval --model "$out/onevision_clips/checkpoint"
 fi

@@ -57,7 +57,7 @@ def load(
         )
     network = load_network(info, dtype=kind, device=place)
     if kind is None:
-        network = _one_dtype(network, quantize=quantize)
+        network = _one_dtype(network)
     fuse(network)
     writer = quantized_copy(network.language_model, quantize) if quantize else None
     pack(network)
@@ -203,10 +203,8 @@ def _dtype(dtype: str, device: str) -> torch.dtype | None:
     return DTYPES[dtype]
 
 
-def _one_dtype(network: LlavaNetwork, *, quantize: str | None) -> LlavaNetwork:
+def _one_dtype(network: LlavaNetwork) -> LlavaNetwork:
     """Bring all weights to one type, that of the embedding, or one that the device can use."""
     weight = network.language_model.embedding.weight
     is_usable = weight.device.type != "cpu" or can_multiply(weight.dtype)
-    if quantize and weight.dtype == torch.bfloat16:
-        is_usable = True  # smaller weights are for bf16 alone
     return network.to(weight.dtype if is_usable else torch.float32)

@@ -2,8 +2,8 @@
 
 A packet scan (no decoding) lists every frame's time; frames are chosen from the list, then decoded
 in one pass that seeks only where a key frame lies between here and there. Frames on the way that
-no other refers to are not decoded, where the codec marks them. No shortcut changes a pixel: where
-a stream does not keep what it says (a seek lands elsewhere, a frame is damaged), all is decoded.
+no other refers to are not decoded, where the codec marks them. No shortcut changes a pixel of a
+whole stream: where a seek lands elsewhere or a frame is missing or damaged, all is decoded.
 """
 
 from bisect import bisect_right

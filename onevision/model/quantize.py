@@ -6,7 +6,8 @@ int4: a scale and a middle for every 64 inputs of a channel: w ~ scale * (q - 8)
 0 ... 15, from the least of them to the greatest. The head, where errors show at once, has 8 bits.
 
 Prompts are read with the weights as they were: for many rows at once products are bound by
-arithmetic, and these kernels on a CPU are slower there.
+arithmetic, and these kernels on a CPU are slower there. The kernels take rows in bf16; a model in
+fp32, for a processor that does not multiply in bf16, has its rows rounded to it.
 """
 
 import copy
@@ -23,10 +24,11 @@ from onevision.model.fuse import drop_joined
 
 # Inputs that share a scale, and what ATen's kernel asks of the number of outputs.
 GROUP, OUTPUTS = 64, 16
+DTYPES = (torch.bfloat16, torch.float32)
 
 
 class Int8Linear(nn.Module):
-    """A linear layer of 8-bit weights [N, K] for activations in bf16, through ATen's own kernel."""
+    """A linear layer of 8-bit weights [N, K], through ATen's own kernel."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -39,15 +41,15 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [..., K] -> [..., N]."""
-        rows = x.flatten(0, -2)
-        rows = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scale)
+        rows = x.flatten(0, -2).to(torch.bfloat16)
+        rows = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scale).to(x.dtype)
         if self.bias is not None:
             rows = rows + self.bias
         return rows.unflatten(0, x.shape[:-1])
 
 
 class Int4Linear(nn.Module):
-    """A linear layer of 4-bit weights for activations in bf16, through ATen's own kernel."""
+    """A linear layer of 4-bit weights, through ATen's own kernel."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -65,8 +67,10 @@ class Int4Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [..., K] -> [..., N]."""
-        rows = x.flatten(0, -2)
-        rows = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.weight, GROUP, self.scales)
+        rows = x.flatten(0, -2).to(torch.bfloat16)
+        rows = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.weight, GROUP, self.scales).to(
+            x.dtype
+        )
         if self.bias is not None:
             rows = rows + self.bias
         return rows.unflatten(0, x.shape[:-1])
@@ -82,10 +86,10 @@ def quantized_copy(decoder: Decoder, kind: str) -> Decoder:
     not to be had.
     """
     weight = decoder.embedding.weight
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16:
+    if weight.device.type != "cpu" or weight.dtype not in DTYPES:
         raise InputError(
-            f"quantize={kind!r} is for bfloat16 on CPU; this model is {weight.dtype} on "
-            f"{weight.device.type}: load it with dtype='bfloat16', device='cpu'"
+            f"quantize={kind!r} is for bfloat16 or float32 on CPU; this model is {weight.dtype} on "
+            f"{weight.device.type}: load it with dtype='auto', device='cpu'"
         )
     shared = {id(p): p for p in decoder.parameters()}
     quantized = copy.deepcopy(decoder, memo=cast("dict[int, object]", shared))

@@ -127,8 +127,30 @@ TINY_ONEVISION = replace(
     families={"scenes": 0.3, "pairs": 0.35, "clips": 0.32, "texts": 0.03},
     num_samples=20_000,
 )
+# More of the last stage, with more and more clips: what it was still learning when it ended.
+TINY_ONEVISION_MORE = replace(
+    TINY_ONEVISION,
+    name="onevision_more",
+    starts_from=("onevision",),
+    families={"scenes": 0.2, "pairs": 0.35, "clips": 0.42, "texts": 0.03},
+    num_samples=16_000,
+)
+TINY_ONEVISION_CLIPS = replace(
+    TINY_ONEVISION_MORE,
+    name="onevision_clips",
+    starts_from=("onevision_more",),
+    families={"scenes": 0.12, "pairs": 0.25, "clips": 0.6, "texts": 0.03},
+    num_samples=8_000,
+)
 TINY = _curriculum(
-    TINY_VISION, TINY_LANGUAGE, TINY_ALIGN, TINY_KNOWLEDGE, TINY_SINGLE_IMAGE, TINY_ONEVISION
+    TINY_VISION,
+    TINY_LANGUAGE,
+    TINY_ALIGN,
+    TINY_KNOWLEDGE,
+    TINY_SINGLE_IMAGE,
+    TINY_ONEVISION,
+    TINY_ONEVISION_MORE,
+    TINY_ONEVISION_CLIPS,
 )
 
 # The family (arXiv 2304.08485 §4.2 and appendix; 2310.03744 table 9; the archived scripts of
@@ -175,7 +197,7 @@ LLAVA_NEXT_INSTRUCT = replace(
 # dpo_ov7b.sh). Learns from pairs; one rate for all parts.
 DPO = Stage(
     name="dpo",
-    starts_from=("onevision", "single_image", "instruct"),
+    starts_from=("onevision_clips", "onevision", "single_image", "instruct"),
     template=None,
     global_batch=8,
     learning_rate=5e-7,

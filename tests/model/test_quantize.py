@@ -3,7 +3,8 @@ import torch
 
 from onevision import Conversation, Message, load
 from onevision.errors import InputError
-from onevision.model.quantize import GROUP, Int4Linear, Int8Linear
+from onevision.model.llava import LlavaNetwork
+from onevision.model.quantize import GROUP, Int4Linear, Int8Linear, quantized_copy
 
 
 def test_an_8_bit_layer_is_near_its_original_and_blind_to_its_neighbours():
@@ -18,8 +19,20 @@ def test_an_8_bit_layer_is_near_its_original_and_blind_to_its_neighbours():
             assert torch.equal(quantized(x[:, row : row + 1]), found[:, row : row + 1])
 
 
-def test_a_quantised_model_shares_what_it_does_not_change():
-    model = load("tiny", dtype="bfloat16", quantize="int8")
+@pytest.mark.parametrize("kind", [Int8Linear, Int4Linear])
+def test_rows_in_fp32_are_rounded_to_bf16(kind):
+    linear = torch.nn.Linear(GROUP, 32).to(torch.bfloat16)
+    rows = torch.randn(9, GROUP)
+    with torch.inference_mode():
+        expected = kind(linear)(rows.bfloat16()) - linear.bias
+        found = kind(linear.float())(rows) - linear.bias
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 0.02  # the bias alone is added in fp32
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_quantised_model_shares_what_it_does_not_change(dtype):
+    model = load("tiny", dtype=dtype, quantize="int8")
     whole, writer = model.network.language_model, model.writer
     assert writer.embedding.weight is whole.embedding.weight
     assert isinstance(writer.head, Int8Linear)
@@ -51,14 +64,15 @@ def test_a_4_bit_layer_says_what_its_numbers_say():
 
 
 def test_4_bits_leave_the_head_in_8():
-    model = load("tiny", dtype="bfloat16", quantize="int4")
+    model = load("tiny", quantize="int4")
     assert isinstance(model.writer.head, Int8Linear)
     assert isinstance(model.writer.blocks[0].mlp.joined.whole, Int4Linear)
     assert model.ask(Conversation([Message("user", "Hi")]), max_new_tokens=4).text
 
 
-def test_what_cannot_be_quantised_is_refused():
-    with pytest.raises(InputError, match="load it with dtype='bfloat16'"):
-        load("tiny", dtype="float32", quantize="int8")
+def test_what_cannot_be_quantised_is_refused(micro_config):
+    decoder = LlavaNetwork(micro_config).language_model.double()
+    with pytest.raises(InputError, match=r"torch.float64 on cpu: load it with dtype='auto'"):
+        quantized_copy(decoder, "int8")
     with pytest.raises(InputError, match="quantize is 'int3'; expected 'int8' or 'int4'"):
         load("tiny", quantize="int3")

@@ -35,7 +35,10 @@ from tests.data.conftest import write_clip
 from tests.eval.judge_server import between, said, serve
 
 START = Path(BUNDLED["tiny"])
-STAGE = replace(DPO, global_batch=2, learning_rate=4e-5, vision_learning_rate=4e-5)
+STAGE = replace(DPO, global_batch=2, learning_rate=1.2e-4, vision_learning_rate=1.2e-4)
+# Warmer than the recipe: the embedded model is sure of its answers, and equal ones make no pair.
+DRAWN = RoundsConfig(max_new_tokens=24, temperature=1.3, top_p=1.0)
+NUM_PROMPTS = 20
 
 
 def by_letters(words):
@@ -67,7 +70,7 @@ def rounds(prompts, output, server, **changes):
             base_url=server.url, model="rules", first_wait_seconds=0.001, max_attempts=2
         ),
         "stage": STAGE,
-        "config": RoundsConfig(max_new_tokens=24),
+        "config": DRAWN,
         "options": RunOptions(precision="fp32"),
     }
     return Rounds(**told | changes)
@@ -79,7 +82,7 @@ def lines(path):
 
 @dataclass
 class World:
-    """A directory with 14 prompts that were learned from and 16 that were not."""
+    """A directory with 20 prompts that were learned from and 16 that were not."""
 
     directory: Path
     server: object
@@ -97,7 +100,7 @@ def world(tmp_path_factory):
     with serve(by_letters) as server:
         others = write_prompts(directory, range(500, 516))
         run_rounds(rounds(others, directory / "held", server, learns=False), Hearers())
-        told = rounds(write_prompts(directory, range(14)), directory / "out", server)
+        told = rounds(write_prompts(directory, range(NUM_PROMPTS)), directory / "out", server)
         pairs = directory / "held" / "round-1" / "pairs.jsonl"
         world = World(directory=directory, server=server, told=told, held_out=pairs)
         outcome = run_rounds(told, Hearers(say=world.said.append))
@@ -117,7 +120,7 @@ def margins(checkpoint, pairs, root):
 
 
 def test_preference_accuracy_rises(world):
-    """Measured on pairs of prompts that were never learned from: 20 % before, 50 % after."""
+    """Measured on pairs of prompts that were never learned from: 36 % before, 57 % after."""
     before, after = (
         margins(path, world.held_out, world.directory)
         for path in (START, world.round(3) / "run" / "checkpoint")
@@ -140,8 +143,10 @@ def test_a_round_begins_with_the_last_ones_model(world):
 def test_a_pair_is_the_best_and_the_worst_of_five(world):
     answers, pairs = lines(world.round(1) / "answers.jsonl"), lines(world.round(1) / "pairs.jsonl")
     assert {len(line["answers"]) for line in answers} == {5}
-    drawn = {
-        line["id"]: [a["text"] for a in line["answers"] if a["finish_reason"] == "stop"]
+    drawn = {  # an answer that was cut off or says nothing is no candidate
+        line["id"]: [
+            a["text"] for a in line["answers"] if a["finish_reason"] == "stop" and a["text"]
+        ]
         for line in answers
     }
     for pair in pairs:
@@ -150,9 +155,9 @@ def test_a_pair_is_the_best_and_the_worst_of_five(world):
         assert {pair["chosen"], pair["rejected"]} <= set(drawn[pair["id"]])
     figures = json.loads((world.round(1) / "results.json").read_text())
     assert figures["pairs"] == len(pairs)
-    assert figures["pairs"] + sum(figures["left_out"].values()) == figures["prompts"] == 14
+    assert figures["pairs"] + sum(figures["left_out"].values()) == figures["prompts"] == NUM_PROMPTS
     assert 0 <= figures["accuracy"] <= 1
-    assert world.said[0].startswith(f"round 1: {len(pairs)} pairs from 14 prompts")
+    assert world.said[0].startswith(f"round 1: {len(pairs)} pairs from {NUM_PROMPTS} prompts")
 
 
 def test_what_is_there_is_not_done_again(world):
@@ -166,7 +171,7 @@ def test_what_is_there_is_not_done_again(world):
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"config": RoundsConfig(max_new_tokens=24, temperature=0.9)}, "temperature: 0.7 -> 0.9"),
+        ({"config": replace(DRAWN, temperature=0.9)}, "temperature: 1.3 -> 0.9"),
         ({"options": RunOptions(precision="fp32", seed=3)}, "seed: 0 -> 3"),
         ({"critic": EndpointConfig(model="other")}, "critic.model: 'rules' -> 'other'"),
     ],
@@ -183,7 +188,7 @@ def test_changed_prompts_models_and_lessons_are_refused(world, tmp_path):
     with pytest.raises(DataError, match=r"model\.fingerprint: "):
         start = world.round(1) / "run" / "checkpoint"
         run_rounds(replace(world.told, start=start), Hearers())
-    with pytest.raises(ConfigError, match=r"round-1/run was begun with .*learning_rate: 4e-05"):
+    with pytest.raises(ConfigError, match=r"round-1/run was begun with .*learning_rate: 0.00012"):
         run_rounds(replace(world.told, stage=replace(STAGE, learning_rate=1e-3)), Hearers())
 
 

@@ -24,6 +24,9 @@ EVERY = [(size, stage) for size, stages in CURRICULA.items() for stage in stages
 # Pictures of every shape, from a pixel to far beyond the largest canvas.
 SIZES = [(w, h) for w in (1, 300, 384, 770, 1200, 4000, 9000) for h in (1, 384, 777, 2304, 9000)]
 
+# Of tiny alone: its last stage goes on.
+MORE = ("onevision_more", "onevision_clips")
+
 
 def differing(old: Stage, new: Stage) -> set[str]:
     return {f.name for f in fields(Stage) if vars(old)[f.name] != vars(new)[f.name]}
@@ -91,10 +94,13 @@ def test_derived_stages_differ_only_where_they_should():
         "vision_learning_rate",
     }
     assert differing(tiny["single_image"], tiny["onevision"]) == drawn
+    for name in MORE:
+        longer = {"name", "starts_from", "families", "num_samples"}
+        assert differing(tiny["onevision"], tiny[name]) == longer
 
 
 def test_tiny_makes_its_parts_first_and_teaches_properties():
-    assert list(STAGES) == ["vision", "language", *CURRICULA["0.5b"]]
+    assert list(STAGES) == ["vision", "language", *CURRICULA["0.5b"], *MORE]
     assert STARTS_FROM["align"] == ("vision", "language")
     assert [s.name for s in STAGES.values() if not s.aspects] == ["language", "align"]
     for stage in STAGES.values():

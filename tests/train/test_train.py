@@ -42,7 +42,7 @@ def trained(stage, target, starts, output, tokenizer):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """All six stages, a few samples each."""
+    """All stages, a few samples each."""
     root, tokenizer = tmp_path_factory.mktemp("runs"), Tokenizer.from_directory(BUNDLED["tiny"])
     for name, stage in STAGES.items():
         starts = [root / start / "checkpoint" for start in STARTS_FROM[name]]
