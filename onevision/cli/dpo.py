@@ -29,7 +29,7 @@ def dpo(
     from onevision.train.preference_feed import open_feed
     from onevision.train.preference_run import PreferenceRun
     from onevision.train.recipes import Stage
-    from onevision.train.settings import Settings, changed, divided
+    from onevision.train.settings import Settings, changed, divided, run_options
     from onevision.train.stages import DPO
     from onevision.train.start import Starts
 
@@ -37,7 +37,7 @@ def dpo(
     kinds = divided(told, Stage, RunOptions, PreferenceConfig)
     stage = changed(DPO.learning_from(str(preferences)), kinds[0])
     run_options, preference = (
-        changed(RunOptions(), kinds[1]),
+        run_options(kinds[1]),
         changed(PreferenceConfig(), kinds[2]),
     )
     checkpoint = resolve(start)

@@ -52,7 +52,7 @@ def prefer(
     from onevision.train.preference import PreferenceConfig
     from onevision.train.recipes import Stage
     from onevision.train.rounds import Rounds
-    from onevision.train.settings import changed, divided
+    from onevision.train.settings import changed, divided, run_options
     from onevision.train.stages import DPO
 
     told = options.with_options(settings, peak_tflops=peak_tflops)
@@ -68,7 +68,7 @@ def prefer(
         root=root,
         config=changed(RoundsConfig(), kinds[0]),
         stage=changed(DPO, kinds[1]),
-        options=changed(RunOptions(), kinds[2]),
+        options=run_options(kinds[2]),
         preference=changed(PreferenceConfig(), kinds[3]),
         learns=learn,
         allow_change=allow_change or [],

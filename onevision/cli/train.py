@@ -78,14 +78,14 @@ def _chosen(
     """Return the stage and the run's options with what `--mixture` and `--set` change."""
     from onevision.train.options import RunOptions
     from onevision.train.recipes import Stage
-    from onevision.train.settings import changed, divided
+    from onevision.train.settings import changed, divided, run_options
     from onevision.train.stages import stage_named
 
     for_stage, for_run = divided(settings, Stage, RunOptions)
     stage = stage_named(name, model)
     if mixture is not None:
         stage = stage.learning_from(str(mixture))
-    return changed(stage, for_stage), changed(RunOptions(), for_run)
+    return changed(stage, for_stage), run_options(for_run)
 
 
 def _train_tokenizer(output: Path) -> None:

@@ -15,8 +15,11 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import torch
+
 from onevision.config import ModelConfig
 from onevision.errors import ConfigError
+from onevision.model.pack import can_multiply
 from onevision.nested import leaves
 from onevision.train.options import RunOptions
 from onevision.train.preference import PreferenceConfig
@@ -75,6 +78,18 @@ def changed(config: Config, settings: Sequence[str]) -> Config:
             raise ConfigError(f"--set {key} is given twice; give it once")
         values[key] = _typed(hints[key], _from_text(hints[key], text), where=key)
     return replace(config, **values)  # type: ignore  # a dataclass, by contract
+
+
+def run_options(settings: Sequence[str]) -> RunOptions:
+    """Return the options of a run with "key=value" texts applied. Raises ConfigError.
+
+    Where nothing is said of the precision and the processor only emulates bf16, it is fp32.
+    """
+    options = changed(RunOptions(), settings)
+    is_said = any(_key(setting) == "precision" for setting in settings)
+    if is_said or options.device != "cpu" or can_multiply(torch.bfloat16):
+        return options
+    return replace(options, precision="fp32")
 
 
 def resolved(settings: Settings) -> dict[str, Any]:

@@ -2,9 +2,11 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from onevision.errors import ConfigError
 from onevision.known_models import ONEVISION_7B, TINY
+from onevision.model.pack import can_multiply
 from onevision.train.options import RunOptions
 from onevision.train.settings import (
     Settings,
@@ -13,6 +15,7 @@ from onevision.train.settings import (
     divided,
     read_settings,
     resolved,
+    run_options,
     write_settings,
 )
 from onevision.train.stages import CURRICULA, Stage, stage_named
@@ -173,3 +176,9 @@ def test_a_difference_names_what_is_on_one_side_only():
     ]
     bigger = difference(old, replace(old, target=ONEVISION_7B))
     assert "target.vision.num_layers: 6 -> 26" in bigger
+
+
+def test_arithmetic_is_bf16_where_the_processor_has_it_or_when_asked_for():
+    assert run_options([]).precision == ("bf16" if can_multiply(torch.bfloat16) else "fp32")
+    assert run_options(["device=cuda"]).precision == "bf16"
+    assert [run_options([f"precision={p}"]).precision for p in ("bf16", "fp32")] == ["bf16", "fp32"]
