@@ -22,15 +22,15 @@ LEAST_POSITIONS = 256
 class Slab:
     """Keys and values of up to `rows` answers of `positions`, and what the next step is given."""
 
-    def __init__(self, decoder: Decoder, *, rows: int, positions: int) -> None:
-        attention, weight = decoder.blocks[0].attention, decoder.embedding.weight
-        shape = (len(decoder.blocks), rows, attention.num_groups, positions, attention.head_size)
+    def __init__(self, like: Span, *, rows: int, positions: int) -> None:
+        num_layers, num_groups, _, head_size = like.keys.shape
+        shape, device = (num_layers, rows, num_groups, positions, head_size), like.keys.device
         # Zeros: what lies beyond an answer has no weight, but 0 times NaN would be NaN.
-        self.keys = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        self.keys = torch.zeros(shape, dtype=like.keys.dtype, device=device)
         self.values = torch.zeros_like(self.keys)
-        self.ids = torch.zeros(1, rows, dtype=torch.long, device=weight.device)
+        self.ids = torch.zeros(1, rows, dtype=torch.long, device=device)
         self.places = torch.zeros_like(self.ids)
-        self.numbers = torch.arange(rows, device=weight.device)
+        self.numbers = torch.arange(rows, device=device)
 
 
 class SlabPass:
@@ -107,7 +107,7 @@ class Replayer:
             self._slots.clear()
             self._graphs.clear()
             self.slab = None  # given back before the larger one is taken
-            self.slab = Slab(self.decoder, rows=rows, positions=positions)
+            self.slab = Slab(spans[0], rows=rows, positions=positions)
         for gone in set(self._slots) - set(spans):
             del self._slots[gone]
         free = sorted(set(range(rows)) - set(self._slots.values()), reverse=True)

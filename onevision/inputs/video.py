@@ -257,7 +257,7 @@ class _Reader:
 
     def _begin(self, sought: int | None) -> None:
         self._frames = _marked(self._container, self._stream, self._table, self._wanted)
-        self._sought = sought
+        self._sought: int | None = sought
         self._shown: tuple[int, VideoFrame] | None = None
         self._ahead: tuple[int, VideoFrame] | None = None
 
