@@ -12,7 +12,7 @@ from onevision.generate.lookup import guess
 from onevision.generate.replay import Replayer
 from onevision.generate.request import Answer, Request
 from onevision.generate.sampling import Token
-from onevision.generate.settings import EngineSettings
+from onevision.generate.settings import MEMORY_SHARE, EngineSettings
 from onevision.model.decoder import Decoder
 
 # Rows of a pass in the deterministic mode, filled up with nothing: always so many.
@@ -40,7 +40,9 @@ class Writer:
         self.decoder, self.settings = decoder, settings
         self.replayer: Replayer | None = None
         if decoder.embedding.weight.is_cuda and settings.cuda_graphs and not settings.deterministic:
-            self.replayer = Replayer(decoder, max_bytes=settings.kv_limit)
+            memory = torch.cuda.get_device_properties(decoder.embedding.weight.device).total_memory
+            most = min(settings.kv_limit, int(memory * MEMORY_SHARE))
+            self.replayer = Replayer(decoder, max_bytes=most)
 
     def write(self, answers: Sequence[tuple[Request, Answer]]) -> Iterator[tuple[Turn, Tensor]]:
         """Run one step of every answer; give the logits [n, vocab] after each of its tokens."""

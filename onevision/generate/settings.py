@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from onevision.errors import InputError
 from onevision.generate.prefix import BLOCK
 
-# Share of the machine's memory for keys and values where nothing is said.
+# Share of the machine's memory for keys and values where nothing is said, and of a GPU's for the
+# copies that CUDA graphs work on.
 MEMORY_SHARE = 0.25
 
 
