@@ -5,7 +5,8 @@
 
 `questions`: the embedded tiny answers `--count` held-out questions a scenario with each kind of
 weights: accuracy in percent, and how many answers are word for word those of whole weights. Prompts
-are read with whole weights, as always, and so is the first token of an answer.
+are read with whole weights, as always, which give the first token of an answer too; and, `reads`,
+with the smaller ones, as nobody does, since the tiny's answers are hardly longer than a token.
 `logits`: of a random model of the 0.5B shape, whose language model reads random ids with each kind:
 how often the likeliest token is the same, and how far probabilities move (Kullback-Leibler, nats).
 Random weights tell tokens apart by less than trained ones do.
@@ -13,6 +14,7 @@ Writes benchmarks/results/quantized-cpu.json.
 """
 
 import argparse
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -33,14 +35,16 @@ def questions(count: int) -> list[Line]:
     """Ask the embedded tiny; give a line a kind of weights and scenario."""
     lines: list[Line] = []
     whole: dict[str, tuple[str, ...]] = {}
-    for kind in (None, *KINDS):
+    for kind, reads in ((None, False), *itertools.product(KINDS, (False, True))):
         model = load("tiny", quantize=kind)
+        if reads and model.writer is not None:
+            model.network.language_model = model.writer
         name = kind or NAMES[model.engine.dtype]
         for scenario in SCENARIOS:
             result = run_heldout(model, scenario, count=count)
             same = map(str.__eq__, result.answers, whole.setdefault(scenario, result.answers))
             lines.append({
-                "weights": name, "scenario": scenario, "questions": count,
+                "weights": name, "reads": reads, "scenario": scenario, "questions": count,
                 "accuracy": round(100 * result.accuracy, 1), "same_answers": sum(same),
             })  # fmt: skip
             print(json.dumps(lines[-1]), flush=True)

@@ -68,9 +68,7 @@ class Replayer:
 
     def fits(self, spans: Sequence[Span]) -> bool:
         """Whether there is room for answers with these spans."""
-        rows, positions = self._size(spans)
-        bytes_a_token = spans[0].num_bytes // spans[0].keys.shape[2]
-        return rows * positions * bytes_a_token <= self.max_bytes
+        return self._num_bytes(self._size(spans), spans) <= self.max_bytes
 
     def run(self, spans: Sequence[Span], ids: Sequence[int]) -> Tensor:
         """Go on with answers by their last tokens `ids`; return logits [n, vocab]."""
@@ -92,13 +90,17 @@ class Replayer:
         return logits
 
     def _size(self, spans: Sequence[Span]) -> tuple[int, int]:
-        """Return rows and positions of a slab for these and whatever it was made for."""
-        shape = (0, 0) if self.slab is None else (self.slab.keys.shape[1], self.slab.keys.shape[3])
+        """Return rows and positions of a slab for these, and for what it was made for if it can."""
         most = max(span.keys.shape[2] for span in spans)
-        return (
-            max(shape[0], _power_of_two(len(spans))),
-            max(shape[1], _power_of_two(most, least=LEAST_POSITIONS)),
-        )
+        own = _power_of_two(len(spans)), _power_of_two(most, least=LEAST_POSITIONS)
+        if self.slab is None:
+            return own
+        _, rows, _, positions, _ = self.slab.keys.shape
+        both = max(own[0], rows), max(own[1], positions)
+        return both if self._num_bytes(both, spans) <= self.max_bytes else own
+
+    def _num_bytes(self, size: tuple[int, int], spans: Sequence[Span]) -> int:
+        return size[0] * size[1] * spans[0].num_bytes // spans[0].keys.shape[2]
 
     def _prepare(self, spans: Sequence[Span]) -> Slab:
         """Give every span a slot that holds what it holds."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from onevision import load
+from onevision.generate.cache import Span
 from onevision.generate.engine import Engine
 from onevision.generate.replay import Replayer
 from onevision.generate.settings import EngineSettings
@@ -111,3 +112,28 @@ def test_a_window_hides_what_is_too_far_back(model, talks):
         logits.append(recorder.rows[request.number])
     for a, b in zip(*logits, strict=True):
         assert (a - b).abs().max() < 1e-4
+
+
+@torch.inference_mode()
+def test_a_slab_that_has_grown_both_ways_makes_room_for_what_fits_alone(model):
+    """Many short answers, then a long one: room for both together is more than there is."""
+    decoder, config = model.network.language_model, model.config.language
+
+    def spans(count, capacity):
+        made = [
+            Span(config, capacity, dtype=torch.float32, device=torch.device("cpu"))
+            for _ in range(count)
+        ]
+        for span in made:
+            span.keys.zero_()
+            span.values.zero_()
+            span.end = 3
+        return made
+
+    many, long = spans(8, 256), spans(1, 2048)
+    replayer = Replayer(decoder, max_bytes=long[0].num_bytes)
+    for some, size in ((many, (8, 256)), (long, (1, 2048)), (many, (8, 256))):
+        assert replayer.fits(some)
+        replayer.run(some, [5] * len(some))
+        assert (replayer.slab.keys.shape[1], replayer.slab.keys.shape[3]) == size
+    assert not replayer.fits(spans(2, 2048))
