@@ -5,12 +5,14 @@
 
 Peaks are measured in the same run: a square product of bf16, and a copy of a large tensor (bytes
 read and written). Each figure is the median of `--rounds` turns, the device awaited: decoding for 1
-and 32 answers (the share of the bandwidth that weights, keys and values take), vision and prefill
-(the share of the product's peak), a picture to its first token. No GPU was at hand to run it on.
+and 32 answers, replayed as a CUDA graph and not (the share of the bandwidth that weights, keys and
+values take; before that, that both say the same), vision and prefill (the share of the product's
+peak), a picture to its first token.
 Results: benchmarks/results/gpu.json.
 """
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -100,11 +102,12 @@ def peaks(clock: Clock) -> dict[str, float]:
 
 def measure(model: Model, clock: Clock, peak: dict[str, float]) -> Iterator[dict[str, object]]:
     """Give every figure of a shape."""
-    for answers in (1, 32):
+    yield {"phase": "logits, replayed or not", "apart": replay_error(model)}
+    for answers, graphs in itertools.product((1, 32), (True, False)):
         contexts = [512] * answers
-        seconds = clock(partial(_steps, decoding(model, contexts))) / STEPS
+        seconds = clock(partial(_steps, decoding(model, contexts, cuda_graphs=graphs))) / STEPS
         yield {
-            "phase": f"decode, {answers} at once",
+            "phase": f"decode, {answers} at once" + ("" if graphs else ", no CUDA graph"),
             "tokens_per_second": round(answers / seconds, 1),
             "share_of_bandwidth": round(step_bytes(model, contexts) / seconds / peak["bytes"], 3),
         }
@@ -135,6 +138,24 @@ def measure(model: Model, clock: Clock, peak: dict[str, float]) -> Iterator[dict
         engine.run([engine.submit(model.prompt(talk), asked)])
 
     yield {"phase": "picture to first token", "seconds": round(clock(first), 4)}
+
+
+def replay_error(model: Model) -> float:
+    """Return how far apart, at most, logits of a step are that is replayed and one that is not.
+
+    As a share of the largest; the same three answers take twelve steps both ways.
+    """
+    rows: list[list[torch.Tensor]] = []
+    for graphs in (True, False):
+        torch.manual_seed(0)  # of the contexts
+        engine = decoding(model, (40, 300, 130), cuda_graphs=graphs)
+        rows.append([])
+        for number in range(12):
+            answers = [(request, request.answers[0]) for request in engine.running]
+            for turn, logits in engine.writer.write(answers):
+                turn.answer.ids.append(1000 + number)  # whatever was said, both go on alike
+                rows[-1].append(logits.float().clone())
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*rows, strict=True))
 
 
 def _steps(engine: Engine) -> None:

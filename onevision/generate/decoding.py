@@ -9,9 +9,10 @@ from torch import Tensor
 from onevision.errors import EngineError, OneVisionError
 from onevision.generate.cache import Pass
 from onevision.generate.lookup import guess
+from onevision.generate.replay import Replayer
 from onevision.generate.request import Answer, Request
 from onevision.generate.sampling import Token
-from onevision.generate.settings import EngineSettings
+from onevision.generate.settings import MEMORY_SHARE, EngineSettings
 from onevision.model.decoder import Decoder
 
 # Rows of a pass in the deterministic mode, filled up with nothing: always so many.
@@ -37,6 +38,11 @@ class Writer:
 
     def __init__(self, decoder: Decoder, settings: EngineSettings) -> None:
         self.decoder, self.settings = decoder, settings
+        self.replayer: Replayer | None = None
+        if decoder.embedding.weight.is_cuda and settings.cuda_graphs and not settings.deterministic:
+            memory = torch.cuda.get_device_properties(decoder.embedding.weight.device).total_memory
+            most = min(settings.kv_limit, int(memory * MEMORY_SHARE))
+            self.replayer = Replayer(decoder, max_bytes=most)
 
     def write(self, answers: Sequence[tuple[Request, Answer]]) -> Iterator[tuple[Turn, Tensor]]:
         """Run one step of every answer; give the logits [n, vocab] after each of its tokens."""
@@ -67,12 +73,14 @@ class Writer:
 
     def _run(self, turns: Sequence[Turn]) -> Sequence[Tensor]:
         counts = [len(turn.ids) for turn in turns]
+        spans = [turn.answer.span for turn in turns if turn.answer.span is not None]
+        if self.replayer is not None and max(counts) == 1 and self.replayer.fits(spans):
+            return self.replayer.run(spans, [turn.ids[0] for turn in turns]).split(1)
         ids = [token_id for turn in turns for token_id in turn.ids]
         positions = [turn.position + i for turn in turns for i in range(len(turn.ids))]
         fill = FIXED_ROWS - len(ids) if self.settings.deterministic else 0
         device = self.decoder.embedding.weight.device
         x = self.decoder.embedding(torch.tensor([ids + [0] * fill], device=device))
-        spans = [turn.answer.span for turn in turns if turn.answer.span is not None]
         cache = Pass(spans, counts, one_by_one=self.settings.deterministic)
         places = torch.tensor([positions + [0] * fill], device=device)
         hidden = self.decoder(x, places, cache=cache)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from onevision.errors import InputError
 from onevision.generate.prefix import BLOCK
 
-# Share of the machine's memory for keys and values where nothing is said.
+# Share of the machine's memory for keys and values where nothing is said, and of a GPU's for the
+# copies that CUDA graphs work on.
 MEMORY_SHARE = 0.25
 
 
@@ -28,6 +29,8 @@ class EngineSettings:
     prefix_cache: bool = True
     # Guess so many tokens of a greedy answer from what stands in the prompt; 0 is off.
     draft_tokens: int = 0
+    # On a GPU, replay a step of decoding as one CUDA graph.
+    cuda_graphs: bool = True
     # The same bits for a request alone and among others.
     deterministic: bool = False
 

@@ -1,10 +1,13 @@
 """Which frames of a video are seen, and decoding exactly those, one at a time.
 
 A packet scan (no decoding) lists every frame's time; frames are chosen from the list, then decoded
-in one pass that seeks only where a key frame lies between here and there.
+in one pass that seeks only where a key frame lies between here and there. Frames on the way that
+no other refers to are not decoded, where the codec marks them. No shortcut changes a pixel of a
+whole stream: where a seek lands elsewhere or a frame is missing or damaged, all is decoded.
 """
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+# Codecs whose frames say for certain whether another refers to them, so that leaving those out
+# changes no pixel of the rest.
+MARKED_CODECS = frozenset({"h264"})
 # Two frame times are the same if they differ by less than this.
 EPSILON_SECONDS = 1e-6
 
@@ -70,15 +76,34 @@ class FrameChoice:
             assert not isinstance(self.video.source, str | bytes | Path)
             yield from map(open_image, self.video.source)
             return
-        name, wanted = name_of(self.video.source), [self.table.marks[i] for i in self.indices]
+        marks = deque(self.table.marks[i] for i in self.indices)
+        yield from self._decoded(marks, self.table, sparsely=True)
+        yield from self._decoded(marks, self.table, sparsely=False)
+
+    def _decoded(
+        self, marks: deque[int], table: FrameTable, *, sparsely: bool
+    ) -> Iterator[PillowImage]:
+        """Decode the frames at `marks` and take them off.
+
+        `sparsely` takes shortcuts, and stops at the first doubt.
+        """
+        if not marks:
+            return
+        assert isinstance(self.video.source, str | bytes | Path)
+        name = name_of(self.video.source)
         opened = open_video(self.video.source, limits=self.limits)
         with opened as (container, stream), decoding(name):
-            reader = _Reader(container, stream, self.table)
-            for mark in wanted:
-                frame = reader.frame_at(mark)
+            stream.thread_type = "AUTO"
+            wanted = frozenset(marks) if sparsely else None
+            reader = _Reader(container, stream, table, wanted)
+            while marks:
+                frame = reader.frame_at(marks[0])
+                if frame is None and sparsely:
+                    return
                 if frame is None:
                     raise MediaError(f"{name}: no frame can be decoded; the video is damaged")
                 check_frame(frame, name=name, limits=self.limits)
+                marks.popleft()
                 yield _upright(frame)
 
 
@@ -177,47 +202,89 @@ def _scan(container: "InputContainer", stream: "VideoStream", *, most: int) -> F
 
 
 class _Reader:
-    """Walks forward through a stream; knows the frame that is on screen at a mark."""
+    """Walks forward through a stream; knows the frame that is on screen at a mark.
+
+    Told what is `wanted`, it leaves out what it can, and gives None where that may show.
+    """
 
     def __init__(
-        self, container: "InputContainer", stream: "VideoStream", table: FrameTable
+        self,
+        container: "InputContainer",
+        stream: "VideoStream",
+        table: FrameTable,
+        wanted: frozenset[int] | None,
     ) -> None:
-        stream.thread_type = "AUTO"
         self._container, self._stream, self._table = container, stream, table
-        self._begin()
+        self._seeks = wanted is not None
+        is_marked = table.has_times and stream.codec.canonical_name in MARKED_CODECS
+        self._wanted = wanted if is_marked else None
+        self._leaves_out = self._wanted is not None
+        self._begin(None)
 
     def frame_at(self, mark: int) -> "VideoFrame | None":
         """Return the last frame at or before `mark`; marks may only grow. None if all failed."""
-        key = bisect_right(self._table.key_marks, mark) - 1
-        if key > 0 and self._shown is not None and self._table.key_marks[key] > self._shown[0]:
-            self._container.seek(self._table.key_marks[key], stream=self._stream)
-            self._begin()
+        keys = self._table.key_marks[: bisect_right(self._table.key_marks, mark)][-1:]
+        if self._seeks and self._shown is not None and keys and (key := keys[0]) > self._shown[0]:
+            self._container.seek(key, stream=self._stream)
+            self._leaves_out = True
+            self._begin(key)
         while self._shown is None or self._shown[0] < mark:
             following = self._ahead or next(self._frames, None)
             self._ahead = None
             if following is None:
                 break
+            if self._sought is not None and following[0] < self._sought:
+                continue  # it refers to what lies before the key frame
+            if self._is_doubtful(*following):
+                return None
+            self._sought = None
             if following[0] > mark and self._shown is not None:
                 self._ahead = following
                 break
             self._shown = following
-        return None if self._shown is None else self._shown[1]
+        if self._shown is None or (self._leaves_out and self._shown[0] != mark):
+            return None
+        return self._shown[1]
 
-    def _begin(self) -> None:
-        self._frames = _marked(self._container, self._stream, self._table)
+    def _is_doubtful(self, mark: int, frame: "VideoFrame") -> bool:
+        """Whether decoding everything might show something else.
+
+        Damage is mended with what was decoded before. A seek may land elsewhere (MPEG-TS), and what
+        the container calls a key frame may lean on others (intra refresh).
+        """
+        is_elsewhere = self._sought is not None and (mark != self._sought or not frame.key_frame)
+        return is_elsewhere or (self._leaves_out and frame.is_corrupt)
+
+    def _begin(self, sought: int | None) -> None:
+        self._frames = _marked(self._container, self._stream, self._table, self._wanted)
+        self._sought: int | None = sought
         self._shown: tuple[int, VideoFrame] | None = None
         self._ahead: tuple[int, VideoFrame] | None = None
 
 
 def _marked(
-    container: "InputContainer", stream: "VideoStream", table: FrameTable
+    container: "InputContainer",
+    stream: "VideoStream",
+    table: FrameTable,
+    wanted: frozenset[int] | None,
 ) -> Iterator[tuple[int, "VideoFrame"]]:
     """Decode from here on; give every frame with its mark."""
-    for number, frame in enumerate(container.decode(stream)):
+    for number, frame in enumerate(_frames(container, stream, wanted)):
         if not table.has_times:
             yield number, frame
         elif frame.pts is not None:
             yield frame.pts, frame
+
+
+def _frames(
+    container: "InputContainer", stream: "VideoStream", wanted: frozenset[int] | None
+) -> Iterator["VideoFrame"]:
+    """Decode from here on; frames that no other refers to only if `wanted`, or if that is None."""
+    for packet in container.demux(stream):
+        if wanted is not None:  # the decoder's threads note it packet by packet
+            is_wanted = packet.pts is None or packet.pts in wanted
+            stream.codec_context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
+        yield from packet.decode()
 
 
 def _upright(frame: "VideoFrame") -> PillowImage:

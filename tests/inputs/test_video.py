@@ -100,6 +100,71 @@ def test_it_seeks_only_where_a_key_frame_lies_between(clip, monkeypatch):
     assert len(decoded) <= 21  # one pass, no frame twice
 
 
+ENCODINGS = {
+    "plain": {},
+    "many B-frames": {"bf": "8", "b-pyramid": "normal"},
+    "strict pyramid": {"bf": "5", "b-pyramid": "strict", "weightb": "1"},
+    "no B-frames": {"bf": "0"},
+    "open GOP": {"x264-params": "open-gop=1:keyint=15:bframes=4"},
+    "one GOP": {"g": "1000"},
+    "intra refresh": {"x264-params": "intra-refresh=1:keyint=20"},
+    "interlaced": {"x264-params": "tff=1:bframes=3:keyint=20"},
+    "many references": {"x264-params": "ref=8:bframes=6:keyint=40"},
+}
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "flv"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_leaving_frames_out_changes_no_pixel(tmp_path, encoding, suffix):
+    path = tmp_path / f"clip.{suffix}"
+    write_moving(path, count=70, options=ENCODINGS[encoding])
+    with av.open(str(path)) as container:
+        every = [np.asarray(frame.to_image()) for frame in container.decode(video=0)]
+    for count in (1, 2, 7, 31):
+        choice = choose_frames(Video(path, num_frames=count))
+        for index, frame in zip(choice.indices, choice.frames(), strict=True):
+            assert np.array_equal(np.asarray(frame), every[index]), index
+
+
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.8])
+def test_a_damaged_video_goes_as_far_as_when_all_is_decoded(tmp_path, place, monkeypatch):
+    """What is mended may differ by a shortcut, as it does by the number of FFmpeg's threads."""
+    path = tmp_path / "clip.mkv"
+    write_moving(path, count=70, options={"g": "1000", "threads": "1"})
+    data = bytearray(path.read_bytes())
+    begin = int(len(data) * place)
+    data[begin : begin + 40] = bytes(range(40))
+    path.write_bytes(data)
+
+    def shown():
+        frames, choice = [], choose_frames(Video(path, num_frames=9))
+        try:
+            for frame in choice.frames():
+                frames.append(np.asarray(frame))
+        except MediaError:
+            return frames
+        return [*frames, np.zeros(0)]
+
+    sparsely = shown()
+    monkeypatch.setattr(video_module, "MARKED_CODECS", frozenset())
+    whole = shown()
+    assert len(sparsely) == len(whole)
+    assert all(map(np.array_equal, sparsely[:2], whole[:2]))  # before the damage
+
+
+def write_moving(path, *, count, options):
+    """A pattern that moves and flickers, so that no two frames are alike."""
+    rng = np.random.default_rng(0)
+    base = np.kron(rng.integers(0, 256, (12, 16, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "24", "bf": "3"} | options)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for k in range(count):
+            pixels = np.roll(base, 3 * k, axis=1) // 2 + np.uint8(k)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
 def test_a_list_of_frames_is_used_whole():
     frames = [PIL.new("RGB", (4, 4), (k, k, k)) for k in range(40)]
     choice = choose_frames(Video(frames, num_frames=8))

@@ -1,0 +1,161 @@
+"""A step of decoding in fixed shapes, so that a GPU replays it whole: a CUDA graph in one launch.
+
+The keys and values of all answers stand in one slab [L, rows, G, positions, K], a slot an answer;
+how much of it a pass looks at, rows and positions, goes by powers of two, a graph for each. Spans
+stay what they are: a slot begins as a copy of one, and what a step adds is copied back.
+"""
+
+from collections.abc import Callable, Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from onevision.generate.cache import Span
+from onevision.model.decoder import Decoder
+
+# The fewest positions a pass looks at.
+LEAST_POSITIONS = 256
+
+
+class Slab:
+    """Keys and values of up to `rows` answers of `positions`, and what the next step is given."""
+
+    def __init__(self, like: Span, *, rows: int, positions: int) -> None:
+        num_layers, num_groups, _, head_size = like.keys.shape
+        shape, device = (num_layers, rows, num_groups, positions, head_size), like.keys.device
+        # Zeros: what lies beyond an answer has no weight, but 0 times NaN would be NaN.
+        self.keys = torch.zeros(shape, dtype=like.keys.dtype, device=device)
+        self.values = torch.zeros_like(self.keys)
+        self.ids = torch.zeros(1, rows, dtype=torch.long, device=device)
+        self.places = torch.zeros_like(self.ids)
+        self.numbers = torch.arange(rows, device=device)
+
+
+class SlabPass:
+    """The cache of one pass: a new token [1, 1] for each of the first `rows` slots."""
+
+    def __init__(self, slab: Slab, *, rows: int, positions: int, window: int | None) -> None:
+        self.slab, self.positions = slab, positions
+        self.numbers, self.places = slab.numbers[:rows], slab.places[0, :rows]
+        back = self.places[:, None] - torch.arange(positions, device=self.places.device)
+        seen = (back >= 0) & (back < (window or positions))
+        self.seen = seen[:, None, None]  # [rows, 1, 1, positions]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Write `k`, `v` [1, G, rows, K] into the slots; attend with `q` [1, Q, rows, K]."""
+        keys, values = (x[layer, : len(self.numbers)] for x in (self.slab.keys, self.slab.values))
+        keys[self.numbers, :, self.places] = k[0].transpose(0, 1)
+        values[self.numbers, :, self.places] = v[0].transpose(0, 1)
+        keys, values = keys[:, :, : self.positions], values[:, :, : self.positions]
+        # The queries that share keys are rows of one head: [rows, G, Q/G, K].
+        queries = q[0].transpose(0, 1).unflatten(1, (keys.shape[1], -1))
+        mask = self.seen.expand(-1, keys.shape[1], queries.shape[2], -1)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        return mixed.flatten(1, 2).transpose(0, 1)[None]
+
+
+class Replayer:
+    """Decodes a token of each of several answers; holds up to `max_bytes` of their keys."""
+
+    def __init__(self, decoder: Decoder, *, max_bytes: int) -> None:
+        self.decoder, self.max_bytes = decoder, max_bytes
+        self.slab: Slab | None = None
+        self._slots: WeakKeyDictionary[Span, int] = WeakKeyDictionary()
+        self._read: dict[int, int] = {}  # slot -> positions of its span that it holds
+        self._graphs: dict[tuple[int, int], Callable[[], Tensor]] = {}
+
+    def fits(self, spans: Sequence[Span]) -> bool:
+        """Whether there is room for answers with these spans."""
+        return self._num_bytes(self._size(spans), spans) <= self.max_bytes
+
+    def run(self, spans: Sequence[Span], ids: Sequence[int]) -> Tensor:
+        """Go on with answers by their last tokens `ids`; return logits [n, vocab]."""
+        slab = self._prepare(spans)
+        slots = [self._slots[span] for span in spans]
+        rows = _power_of_two(max(slots) + 1)
+        positions = _power_of_two(max(span.end for span in spans) + 1, least=LEAST_POSITIONS)
+        given, places = [0] * rows, [0] * rows
+        for slot, span, token_id in zip(slots, spans, ids, strict=True):
+            given[slot], places[slot] = token_id, span.end
+        slab.ids[0, :rows] = torch.tensor(given)
+        slab.places[0, :rows] = torch.tensor(places)
+        logits = self._step(slab, rows, min(positions, slab.keys.shape[3]))[slots]
+        for slot, span in zip(slots, spans, strict=True):
+            span.keys[:, :, span.end] = slab.keys[:, slot, :, span.end]
+            span.values[:, :, span.end] = slab.values[:, slot, :, span.end]
+            span.end += 1
+            self._read[slot] = span.end
+        return logits
+
+    def _size(self, spans: Sequence[Span]) -> tuple[int, int]:
+        """Return rows and positions of a slab for these, and for what it was made for if it can."""
+        most = max(span.keys.shape[2] for span in spans)
+        own = _power_of_two(len(spans)), _power_of_two(most, least=LEAST_POSITIONS)
+        if self.slab is None:
+            return own
+        _, rows, _, positions, _ = self.slab.keys.shape
+        both = max(own[0], rows), max(own[1], positions)
+        return both if self._num_bytes(both, spans) <= self.max_bytes else own
+
+    def _num_bytes(self, size: tuple[int, int], spans: Sequence[Span]) -> int:
+        return size[0] * size[1] * spans[0].num_bytes // spans[0].keys.shape[2]
+
+    def _prepare(self, spans: Sequence[Span]) -> Slab:
+        """Give every span a slot that holds what it holds."""
+        rows, positions = self._size(spans)
+        if self.slab is None or self.slab.keys.shape[1:4:2] != (rows, positions):
+            self._slots.clear()
+            self._graphs.clear()
+            self.slab = None  # given back before the larger one is taken
+            self.slab = Slab(spans[0], rows=rows, positions=positions)
+        for gone in set(self._slots) - set(spans):
+            del self._slots[gone]
+        free = sorted(set(range(rows)) - set(self._slots.values()), reverse=True)
+        for span in spans:
+            if span not in self._slots:
+                self._slots[span] = free.pop()
+                self._read[self._slots[span]] = 0
+            slot = self._slots[span]
+            if self._read[slot] != span.end:  # new, or something else has written since
+                self.slab.keys[:, slot, :, : span.end] = span.keys[:, :, : span.end]
+                self.slab.values[:, slot, :, : span.end] = span.values[:, :, : span.end]
+        return self.slab
+
+    def _step(self, slab: Slab, rows: int, positions: int) -> Tensor:
+        def run() -> Tensor:
+            window = self.decoder.window
+            cache = SlabPass(slab, rows=rows, positions=positions, window=window)
+            x = self.decoder.embedding(slab.ids[:, :rows])
+            hidden = self.decoder(x, slab.places[:, :rows], cache=cache)
+            return self.decoder.head(hidden[0])  # [rows, vocab]
+
+        if not slab.ids.is_cuda:
+            return run()
+        if (rows, positions) not in self._graphs:
+            self._graphs[rows, positions] = captured(run)
+        return self._graphs[rows, positions]()
+
+
+def captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """Record what `run` does on the GPU; return what does it again and gives the same tensor."""
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):  # libraries take their workspaces before anything is recorded
+        run()
+        run()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = run()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
+
+
+def _power_of_two(number: int, *, least: int = 1) -> int:
+    return max(least, 1 << (number - 1).bit_length())

@@ -1,0 +1,139 @@
+"""A step in fixed shapes, as a GPU replays it, computes what an ordinary step does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from onevision import load
+from onevision.generate.cache import Span
+from onevision.generate.engine import Engine
+from onevision.generate.replay import Replayer
+from onevision.generate.settings import EngineSettings
+from tests.generate.test_engine import Recorder, answer_together, engine_of, ids_of, talks, user
+
+__all__ = ["talks"]  # a fixture
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load("tiny", dtype="float32")
+
+
+def replaying(model, *, max_bytes=2**30, **settings):
+    engine = engine_of(model, **settings)
+    engine.writer.replayer = Replayer(model.network.language_model, max_bytes=max_bytes)
+    return engine
+
+
+def answers(model, talks, engine):
+    """Answers of many lengths, so that slots are left and taken again; three places in all."""
+    options = [{"max_new_tokens": 3 + 5 * (n % 4), "end_ids": ()} for n in range(len(talks))]
+    return answer_together(model, talks, options, engine=engine)
+
+
+def test_logits_and_greedy_answers_are_those_of_an_ordinary_step(model, talks):
+    ordinary, expected = answers(model, talks, engine_of(model, max_running=3))
+    engine = replaying(model, max_running=3)
+    replayed, found = answers(model, talks, engine)
+    assert engine.writer.replayer.slab is not None
+    for one, other, left, right in zip(ordinary, replayed, expected, found, strict=True):
+        assert ids_of(one) == ids_of(other)
+        assert len(left) == len(right)
+        for a, b in zip(left, right, strict=True):
+            assert (a - b).abs().max() < 1e-4
+
+
+def test_what_a_replayed_answer_read_is_found_again(model, talks):
+    """The next turn begins with the answer's own keys and values, which were copied back."""
+    engine = replaying(model)
+    (first,), _ = answer_together(
+        model, talks[:1], [{"max_new_tokens": 40, "end_ids": ()}], engine=engine
+    )
+    ids = torch.cat([first.prompt.input_ids, torch.tensor([first.answers[0].ids[:-1]])], dim=1)
+    visual = torch.zeros_like(ids, dtype=torch.bool)
+    visual[:, : first.num_tokens] = first.prompt.visual_mask
+    following = replace(
+        first.prompt, input_ids=ids, visual_mask=visual, attention_mask=torch.ones_like(visual)
+    )
+    asked = replace(model.sampling, end_ids=(), max_new_tokens=1)
+    rows = []
+    for own in (engine, engine_of(model)):
+        recorder = Recorder(own)
+        request = own.submit(following, asked)
+        own.run([request])
+        rows += recorder.rows[request.number]
+    assert engine.reader.prefixes.tokens_saved > first.num_tokens
+    assert (rows[0] - rows[1]).abs().max() < 1e-4
+
+
+def test_guessed_steps_in_between_are_noticed(model, talks):
+    """Guesses take an ordinary step; the slot then holds less than the span, and is filled."""
+    options = [{"max_new_tokens": 60, "end_ids": ()}] * 2
+    several = [user(*talk.messages[0].parts) for talk in talks[-3:-1]]
+    plain, _ = answer_together(model, several, options, engine=engine_of(model))
+    engine = replaying(model, draft_tokens=3)
+    guessed, _ = answer_together(model, several, options, engine=engine)
+    assert engine.writer.replayer.slab is not None
+    assert [ids_of(r) for r in plain] == [ids_of(r) for r in guessed]
+
+
+def test_answers_that_do_not_fit_take_ordinary_steps(model, talks):
+    engine = replaying(model, max_bytes=1000)
+    _, found = answers(model, talks[:2], engine)
+    assert engine.writer.replayer.slab is None
+    assert all(found)
+
+
+def test_a_processor_replays_nothing(model):
+    settings = EngineSettings()
+    engine = Engine(
+        model.network, model.config.language, model.processor.tokenizer, settings=settings
+    )
+    assert engine.writer.replayer is None
+
+
+@torch.inference_mode()
+def test_a_window_hides_what_is_too_far_back(model, talks):
+    decoder = model.network.language_model
+    assert decoder.window is None
+    engines = engine_of(model), replaying(model)
+    logits = []
+    for engine in engines:
+        request = engine.submit(
+            model.prompt(talks[-2]), replace(model.sampling, end_ids=(), max_new_tokens=6)
+        )
+        while not request.is_read:
+            engine.step()
+        request.answers[0].span.window = decoder.window = 16
+        recorder = Recorder(engine)
+        engine.run([request])
+        decoder.window = None
+        logits.append(recorder.rows[request.number])
+    for a, b in zip(*logits, strict=True):
+        assert (a - b).abs().max() < 1e-4
+
+
+@torch.inference_mode()
+def test_a_slab_that_has_grown_both_ways_makes_room_for_what_fits_alone(model):
+    """Many short answers, then a long one: room for both together is more than there is."""
+    decoder, config = model.network.language_model, model.config.language
+
+    def spans(count, capacity):
+        made = [
+            Span(config, capacity, dtype=torch.float32, device=torch.device("cpu"))
+            for _ in range(count)
+        ]
+        for span in made:
+            span.keys.zero_()
+            span.values.zero_()
+            span.end = 3
+        return made
+
+    many, long = spans(8, 256), spans(1, 2048)
+    replayer = Replayer(decoder, max_bytes=long[0].num_bytes)
+    for some, size in ((many, (8, 256)), (long, (1, 2048)), (many, (8, 256))):
+        assert replayer.fits(some)
+        replayer.run(some, [5] * len(some))
+        assert (replayer.slab.keys.shape[1], replayer.slab.keys.shape[3]) == size
+    assert not replayer.fits(spans(2, 2048))
