@@ -46,6 +46,12 @@ def read_records(docs: Path) -> list[Record]:
         ) from error
 
 
+def renewed(before: Sequence[Record], now: Sequence[Record]) -> list[Record]:
+    """Return records with newer ones of the same trials in their place: claims may run apart."""
+    newer = {(record.arm, record.seed) for record in now}
+    return [record for record in before if (record.arm, record.seed) not in newer] + list(now)
+
+
 def write_page(docs: Path) -> Path:
     """Write results and pictures from the raw numbers in `docs`; returns the page."""
     page, records = docs / PAGE, read_records(docs)
@@ -179,13 +185,12 @@ def _resolution(claims: Claims, folder: Path) -> Iterator[str]:
                 f"{claims.tokens(rule, read):.0f}",
                 *(_share(claims.accuracy(rule, of(family="read", share=s))) for s in SHARES),
                 _share(claims.accuracy(rule, read)),
-                _share(claims.accuracy(rule, of(family="locate"))),
                 "" if gap is None else _points(gap),
                 "" if gap is None else gap.verdict,
             ]
         )
     sizes = [f"letters 1/{1 / s:.0f}" for s in SHARES]
-    heads = ["", "tokens", *sizes, "read, all", "locate", f"{best} - it", f"{best} is better"]
+    heads = ["", "tokens", *sizes, "all", f"{best} - it", f"{best} is better"]
     yield _table(heads, rows)
     yield _table(
         ["read, by aspect", *(f"{a:g} : 1" for a in ASPECTS)],
@@ -198,11 +203,11 @@ def _resolution(claims: Claims, folder: Path) -> Iterator[str]:
     by_size = [(f"letters 1/{1 / s:.0f} of the side", of(family="read", share=s)) for s in SHARES]
     by_aspect = [(f"aspect {a:g} : 1", of(family="read", aspect=a)) for a in ASPECTS]
     for name, said, panels in (
-        ("sizes", "text size", by_size),
+        ("sizes", "letter size", by_size),
         ("aspects", "aspect ratio", by_aspect),
     ):
         draw_panels(
-            f"Words read, by {said}; every rule trained with the same operations",
+            f"Letters read, by {said}; every rule trained with the same operations",
             _series(rules),
             [
                 Panel(
@@ -215,7 +220,7 @@ def _resolution(claims: Claims, folder: Path) -> Iterator[str]:
             ],
             folder / f"{name}.png",
         )
-        yield f"![Words read over visual tokens, by {said}](science/{name}.png)"
+        yield f"![Letters read over visual tokens, by {said}](science/{name}.png)"
 
 
 def _costs(claims: Claims, arms: Sequence[str]) -> str:
