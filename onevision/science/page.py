@@ -15,6 +15,7 @@ from onevision.science.micro import RULES
 from onevision.science.plots import Panel, PlotRow, Series, draw_panels, draw_rows
 from onevision.science.study import Record
 from onevision.science.trials import CLAIMS
+from onevision.synth.capitals import CAPITALS
 from onevision.synth.signs import ASPECTS, SHARES
 
 PAGE, FOLDER, RAW = "science.md", "science", "trials.json"
@@ -175,7 +176,10 @@ def _resolution(claims: Claims, folder: Path) -> Iterator[str]:
     best = "higher_9"
     gaps = {rule: claims.difference(best, rule, read) for rule in rules if rule != best}
     said = "; ".join(f"{rule}: {gap.verdict}" for rule, gap in gaps.items())
-    yield f"**At the same operations, `{best}` reads more than {said}.**"
+    yield (
+        f"**At the same operations, `{best}` reads more than {said}.** One letter in "
+        f"{len(CAPITALS)} is right by chance ({100 / len(CAPITALS):.1f} %)."
+    )
     rows = []
     for rule in rules:
         gap = gaps.get(rule)
@@ -219,6 +223,7 @@ def _resolution(claims: Claims, folder: Path) -> Iterator[str]:
                 for title, chosen in panels
             ],
             folder / f"{name}.png",
+            chance=1 / len(CAPITALS),
         )
         yield f"![Letters read over visual tokens, by {said}](science/{name}.png)"
 

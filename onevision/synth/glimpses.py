@@ -1,10 +1,10 @@
 """Glimpses: a part of a sheet of `capitals`, cut anywhere about its letter, as crops show it.
 
 +-----------------+
-|      +-----+    |    Whatever rule cuts a picture into crops, the letter is seen whole or in part,
-|      |     | K  |    small or large, squeezed or not. An encoder that has seen glimpses has met all
-|      +-----|----|    of these, and favours no rule.
-+------------+----+
+|      +-----+    |    Whatever rule cuts a picture into crops, a letter is seen whole or in part,
+|      |   K |    |    small or large, squeezed or not. An encoder that has seen glimpses has met
+|      +-----+    |    all of these, and favours no rule.
++-----------------+
 """
 
 import math

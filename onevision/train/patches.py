@@ -22,6 +22,7 @@ from onevision.batch import TrainingBatch
 from onevision.conversation import Image
 from onevision.errors import ConfigError
 from onevision.inputs.image import cut_crops, normalise
+from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
 from onevision.synth.families import COVERS, family_named
 from onevision.synth.sample import Region, Sample, rng_for
@@ -76,38 +77,41 @@ class PatchFeed(DrawnFeed):
     In its batches a position is a patch: `sources` are all of them, `targets` what covers them.
     """
 
+    def __init__(
+        self, stage: Stage, processor: Processor, *, seed: int, rank: int = 0, ranks: int = 1
+    ) -> None:
+        super().__init__(stage, processor, seed=seed, rank=rank, ranks=ranks)
+        self.names = names_of(stage)
+
     def micro_batches(self, indices: Sequence[int]) -> list[MicroBatch]:
         """Draw samples; all are of one size."""
         if not indices:
             return []
         drawn = [self._sample(index) for index in indices]
-        inputs, names = self.processor.config, names_of(self.stage)
-        rule = inputs.image
-        assert isinstance(rule, SingleCrop), "patches are learned at one crop"
-        crops, labels = [], []
-        for _, sample in drawn:
-            picture = _picture(sample)
-            layout = plan(width=picture.width, height=picture.height, rule=rule)
-            crops.append(cut_crops(picture, layout, image_mean=inputs.image_mean))
-            labels.append(
-                label_patches(
-                    sample.regions,
-                    names,
-                    width=picture.width,
-                    height=picture.height,
-                    side=rule.side,
-                )
-            )
-        pixels = normalise(torch.cat(crops), mean=inputs.image_mean, std=inputs.image_std)
-        targets = torch.stack(labels)  # [N, P]
+        crops, labels = zip(*(self._taught(sample) for _, sample in drawn), strict=True)
+        config, targets = self.processor.config, torch.stack(labels)  # [N, P]
+        pixels = normalise(torch.cat(crops), mean=config.image_mean, std=config.image_std)
+        families = [family for family, _ in drawn]
         return [
             MicroBatch(
                 batch=patch_batch(pixels, targets),
                 owners=torch.arange(len(drawn)).repeat_interleave(targets.shape[1]),
-                samples=tuple(f"{family} {n}" for n, (family, _) in zip(indices, drawn)),
-                sources=tuple(self.sources.index(family) for family, _ in drawn),
+                samples=tuple(f"{f} {n}" for f, n in zip(families, indices, strict=True)),
+                sources=tuple(map(self.sources.index, families)),
             )
         ]
+
+    def _taught(self, sample: Sample) -> tuple[Tensor, Tensor]:
+        """Return the crop of a picture, uint8 [1, 3, H, W], and what covers its patches [P]."""
+        picture, inputs = _picture(sample), self.processor.config
+        width, height, rule = picture.width, picture.height, inputs.image
+        assert isinstance(rule, SingleCrop), "patches are learned at one crop"
+        crop = cut_crops(
+            picture, plan(width=width, height=height, rule=rule), image_mean=inputs.image_mean
+        )
+        return crop, label_patches(
+            sample.regions, self.names, width=width, height=height, side=rule.side
+        )
 
     def _sample(self, index: int) -> tuple[str, Sample]:
         """Return family and sample of an index: a function of stage, seed and index."""
