@@ -211,7 +211,7 @@ def _resolution(claims: Claims, folder: Path) -> Iterator[str]:
         ("aspects", "aspect ratio", by_aspect),
     ):
         draw_panels(
-            f"Letters read, by {said}; every rule trained with the same operations",
+            f"Letters read, by {said}; the same operations for every rule; dark line: chance",
             _series(rules),
             [
                 Panel(

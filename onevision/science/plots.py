@@ -83,7 +83,6 @@ def draw_panels(
         _draw_axes(panel.title, (left, top), most=most, step=step, pen=pen)
         level = top + _up(chance)
         pen.line([(left + LEFT, level), (left + RIGHT, level)], "s7", thin=True)
-        pen.text((left + RIGHT, level + 8), "chance", "end", size=10)
         for one, (tokens, value) in zip(series, panel.points, strict=True):
             x = left + LEFT + tokens / most * (RIGHT - LEFT)
             low, high = (top + _up(v) for v in _bounded(value))
