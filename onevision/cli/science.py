@@ -33,7 +33,7 @@ def science(
     jobs: Annotated[int, typer.Option(help="Runs at a time, one thread each.", min=1)] = 2,
 ) -> None:
     """Train and ask what the claims need, skip what is finished, and write the page."""
-    from onevision.science.page import write_page, write_records
+    from onevision.science.page import read_records, renewed, write_page, write_records
     from onevision.science.study import Study, carry_out_all
     from onevision.science.trials import all_trials, needed
 
@@ -47,7 +47,8 @@ def science(
         if not carry_out_all(study, trials, jobs=jobs, tell=_tell):
             print(f"stopped; run the same command again to go on ({output})")
             raise typer.Exit(130)
-        write_records([study.record(t) for t in every if study.finished(t)], place)
+        done = [study.record(trial) for trial in every if study.finished(trial)]
+        write_records(renewed(read_records(place), done), place)
     print(f"wrote {write_page(place)}")
 
 

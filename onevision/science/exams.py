@@ -1,13 +1,15 @@
 """A trained arm -> how many questions of each kind it answers, as rows of plain values.
 
 Stages and transfer ask the held-out questions of `onevision eval`, with media and with grey ones.
-Resolution asks of signs whose size and aspect are set, cell by cell.
+Resolution asks of letters whose size and aspect are set, cell by cell.
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from PIL.Image import Image as PillowImage
 
 from onevision.anyres import plan
 from onevision.config import ModelConfig
@@ -17,11 +19,11 @@ from onevision.eval.runner import Result, run_heldout, run_items
 from onevision.generate.answer import Model
 from onevision.science.micro import RULES
 from onevision.science.trials import CLAIMS
-from onevision.synth import signs
+from onevision.synth import capitals, signs
 from onevision.synth.sample import rng_for
 
-SIGNS_A_CELL = 40
-REHEARSED_QUESTIONS, REHEARSED_SIGNS = 4, 1
+LETTERS_A_CELL = 40
+REHEARSED_QUESTIONS, REHEARSED_LETTERS = 4, 1
 
 Row = dict[str, Any]  # Any: a JSON value
 
@@ -39,10 +41,10 @@ class HeldoutRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SignRow:
-    """Questions about signs of one size and aspect."""
+class LetterRow:
+    """Questions about sheets with a letter of one size and aspect."""
 
-    family: str  # "read", "locate"
+    family: str  # "read"
     aspect: float
     share: float
     tokens: float  # visual ones of a picture, on average
@@ -53,8 +55,8 @@ class SignRow:
 def examine(model: Model, arm: str, *, rehearsal: bool = False) -> list[Row]:
     """Ask an arm what its claims need; nothing of the others."""
     if arm in RULES:
-        per_cell = REHEARSED_SIGNS if rehearsal else SIGNS_A_CELL
-        return [asdict(row) for row in ask_signs(model, per_cell=per_cell)]
+        per_cell = REHEARSED_LETTERS if rehearsal else LETTERS_A_CELL
+        return [asdict(row) for row in ask_letters(model, per_cell=per_cell)]
     if any(arm in arms for arms in CLAIMS.values()):
         count = REHEARSED_QUESTIONS if rehearsal else NUM_QUESTIONS
         return [asdict(row) for row in ask_heldout(model, count=count)]
@@ -89,15 +91,15 @@ def best_constants(result: Result) -> dict[str, int]:
     return {family: counts.most_common(1)[0][1] for family, counts in answers.items()}
 
 
-def ask_signs(model: Model, *, per_cell: int) -> Iterator[SignRow]:
-    """Ask to read and to locate `per_cell` held-out signs of every size and aspect."""
+def ask_letters(model: Model, *, per_cell: int) -> Iterator[LetterRow]:
+    """Ask to read `per_cell` held-out letters of every size and aspect."""
     for aspect in signs.ASPECTS:
         for share in signs.SHARES:
             items = list(_items(aspect, share, per_cell))
             tokens = _tokens(model.config, items)
-            result = run_items(model, items, "signs")
+            result = run_items(model, items, "capitals")
             for family, (right, asked) in sorted(result.by_family().items()):
-                yield SignRow(
+                yield LetterRow(
                     family=family,
                     aspect=aspect,
                     share=share,
@@ -109,10 +111,9 @@ def ask_signs(model: Model, *, per_cell: int) -> Iterator[SignRow]:
 
 def _items(aspect: float, share: float, per_cell: int) -> Iterator[Item]:
     for index in range(per_cell):
-        rng = rng_for("heldout", f"science/signs/{aspect:g}/{share:.4f}", index)
-        sign = signs.draw(rng, aspect=aspect, share=share)
-        for question in signs.questions(sign, rng):
-            yield Item(media=(Image(sign.picture),), question=question)
+        rng = rng_for("heldout", f"science/capitals/{aspect:g}/{share:.4f}", index)
+        sheet = capitals.draw(rng, aspect=aspect, share=share)
+        yield Item(media=(Image(sheet.picture),), question=capitals.question(sheet, rng))
 
 
 def _tokens(config: ModelConfig, items: list[Item]) -> float:
@@ -120,7 +121,7 @@ def _tokens(config: ModelConfig, items: list[Item]) -> float:
     counts = []
     for item in items:
         picture = item.media[0].source
-        assert isinstance(picture, signs.PillowImage)
+        assert isinstance(picture, PillowImage)
         layout = plan(width=picture.width, height=picture.height, rule=config.inputs.image)
         counts.append(layout.num_tokens)
     return sum(counts) / len(counts)

@@ -62,15 +62,46 @@ CONTINUED = replace(
     SINGLE_IMAGE, name="continued", starts_from=("single_image",), num_samples=6_400
 )
 
+# What every arm of reading begins with, apart from the others: an encoder that is told what covers
+# each patch of a glimpse, since captions do not teach it letters, then a language model that reads
+# glimpses off it. Glimpses look like crops of any grid, so that none of them has an advantage. The
+# encoder stays as it is from then on: a language model that knows nothing yet leads it astray.
+LETTERS = replace(
+    stage_named("vision"),
+    name="letters",
+    trainable=("vision_encoder",),
+    families={"glimpses": 1.0},
+    num_samples=80_000,
+    vision_objective="patches",
+    vision_learning_rate=3e-3,
+)
+READER = replace(
+    stage_named("knowledge"),
+    name="reader",
+    starts_from=("letters",),
+    trainable=("projector", "language_model"),
+    families={"glimpses": 1.0},
+    num_samples=1_600,
+    max_questions=1,
+    aspects=False,
+    global_batch=16,
+    learning_rate=4e-3,
+    vision_learning_rate=None,
+)
 # Reading under an image rule: as many operations for every rule, so fewer samples where a picture
 # takes more crops and tokens. `tests/science` holds both comparisons to 3 %.
 READING = replace(
     SINGLE_IMAGE,
     name="reading",
-    starts_from=("knowledge",),
-    families={"signs": 1.0},
-    num_samples=4_992,
-    max_questions=2,
+    starts_from=("reader",),
+    trainable=READER.trainable,
+    families={"capitals": 1.0},
+    num_samples=480,
+    max_questions=1,
+    aspects=False,
+    global_batch=16,
+    learning_rate=3e-3,
+    vision_learning_rate=None,
 )
 RULES: Mapping[str, ImageRule] = MappingProxyType(
     {
@@ -82,7 +113,7 @@ RULES: Mapping[str, ImageRule] = MappingProxyType(
     }
 )
 READING_SAMPLES: Mapping[str, int] = MappingProxyType(
-    {"base": 16_064, "pad": 15_968, "anyres": 9_472, "higher_4": 6_528, "higher_9": 4_992}
+    {"base": 1_808, "pad": 1_792, "anyres": 880, "higher_4": 720, "higher_9": 480}
 )
 
 

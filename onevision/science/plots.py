@@ -67,8 +67,13 @@ def draw_rows(title: str, series: Sequence[Series], rows: Sequence[PlotRow], pat
     _save(sheet, path)
 
 
-def draw_panels(title: str, series: Sequence[Series], panels: Sequence[Panel], path: Path) -> None:
-    """Draw panels side by side with one scale of tokens, and save the picture as PNG."""
+def draw_panels(
+    title: str, series: Sequence[Series], panels: Sequence[Panel], path: Path, *, chance: float
+) -> None:
+    """Draw panels side by side with one scale of tokens, and save the picture as PNG.
+
+    A thin line marks the share that is right by chance.
+    """
     width = len(panels) * PANEL_WIDTH + 2 * MARGIN
     pen, sheet = _sheet(title, series, width, HEADER + KEY + PANEL_HEIGHT + MARGIN)
     most = 1.05 * max(tokens for panel in panels for tokens, _ in panel.points)
@@ -76,6 +81,8 @@ def draw_panels(title: str, series: Sequence[Series], panels: Sequence[Panel], p
     for number, panel in enumerate(panels):
         left, top = number * PANEL_WIDTH, HEADER + KEY
         _draw_axes(panel.title, (left, top), most=most, step=step, pen=pen)
+        level = top + _up(chance)
+        pen.line([(left + LEFT, level), (left + RIGHT, level)], "s7", thin=True)
         for one, (tokens, value) in zip(series, panel.points, strict=True):
             x = left + LEFT + tokens / most * (RIGHT - LEFT)
             low, high = (top + _up(v) for v in _bounded(value))

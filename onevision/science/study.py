@@ -81,7 +81,7 @@ class Study:
         return Settings(
             stage=trial.stage,
             target=trial.target,
-            options=RunOptions(seed=trial.seed, keep=1),
+            options=RunOptions(seed=trial.seed, precision=trial.precision, keep=1),
             starts=tuple(map(str, starts.directories)),
             tokenizer=str(BUNDLED["tiny"] / "tokenizer.json"),
         )

@@ -6,11 +6,13 @@ from types import ModuleType
 from onevision.errors import InputError
 from onevision.synth import (
     cameras,
+    capitals,
     charts,
     chinese_documents,
     clips,
     documents,
     geometry,
+    glimpses,
     marks,
     pairs,
     pans,
@@ -33,7 +35,8 @@ Maker = Callable[[Split, int], Sample]
 _MODULES: Mapping[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(scenes, things, signs, plates, rooms, marks, documents, chinese_documents),
+        *(scenes, things, signs, plates, capitals, glimpses),
+        *(rooms, marks, documents, chinese_documents),
         *(charts, tables, geometry, screens),
         *(pairs, statements, sequences),
         *(clips, pans, pointed, cameras),
@@ -41,6 +44,11 @@ _MODULES: Mapping[str, ModuleType] = {
     )
 }
 FAMILIES: Mapping[str, Maker] = {name: module.make for name, module in _MODULES.items()}
+# Families whose samples say what covers their picture, and what that can be.
+COVERS: Mapping[str, tuple[str, ...]] = {
+    "capitals": capitals.CAPITALS,
+    "glimpses": capitals.CAPITALS,
+}
 
 
 def family_named(name: str) -> Maker:

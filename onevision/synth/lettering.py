@@ -45,6 +45,11 @@ class Letters:
         """The distance between two baselines."""
         return round(1.3 * self.size)
 
+    @property
+    def capital(self) -> int:
+        """The height of a capital, in pixels."""
+        return _heights(self.face, self.size)[1]
+
     def width(self, text: str) -> int:
         """Return how many pixels wide a text is."""
         return round(sum(_glyph(c, self.face, self.size, self.bold).advance for c in text))

@@ -22,6 +22,27 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Region:
+    """What covers a rectangle of a picture, in its pixels from the top left; it may reach out."""
+
+    name: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def moved(self, right: float, down: float) -> "Region":
+        """Return the region in a picture whose corner lies elsewhere."""
+        return Region(
+            name=self.name,
+            left=self.left + right,
+            top=self.top + down,
+            right=self.right + right,
+            bottom=self.bottom + down,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """Media, with everything there is to say about them."""
 
@@ -32,6 +53,8 @@ class Sample:
     aspects: tuple[str, ...] = ()
     # Everything there is to say, where the caption does not say it already.
     detail: str | None = None
+    # What covers its one picture, where a family says so.
+    regions: tuple[Region, ...] = ()
 
     @property
     def description(self) -> str:

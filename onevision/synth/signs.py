@@ -51,7 +51,7 @@ def make(split: Split, index: int) -> Sample:
 
 def draw(rng: random.Random, *, aspect: float, share: float) -> Sign:
     """Draw a word of a size on a ground of an aspect, lying or standing."""
-    width, height = _size(aspect, standing=rng.random() < 0.5)
+    width, height = size_of(aspect, standing=rng.random() < 0.5)
     word, letters = rng.choice(SIGN_WORDS), Letters(size=round(share * SIDE), bold=True)
     half_width, half_height = letters.width(word) / 2 + MARGIN, letters.size / 2 + MARGIN
     x = rng.uniform(half_width, width - half_width)
@@ -87,6 +87,7 @@ def questions(sign: Sign, rng: random.Random) -> tuple[Question, Question]:
     )
 
 
-def _size(aspect: float, *, standing: bool) -> tuple[int, int]:
+def size_of(aspect: float, *, standing: bool) -> tuple[int, int]:
+    """Return width and height of a picture of an aspect."""
     long, short = round(SIDE * aspect**0.5), round(SIDE / aspect**0.5)
     return (short, long) if standing else (long, short)

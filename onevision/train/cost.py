@@ -182,6 +182,8 @@ def batch_flops(
 
     What is computed twice to save memory counts once, padding counts as computed.
     """
+    if stage.vision_objective == "patches":  # nothing but the encoder runs
+        return 3.0 * len(batch.pixel_values) * sum(vision_flops(config.vision))
     if isinstance(batch.mask, Blocks):
         blocks = zip(batch.mask.lengths, batch.mask.masks, strict=True)
         pairs = sum(n * (n + 1) / 2 if mask is None else float(mask.sum()) for n, mask in blocks)

@@ -15,6 +15,7 @@ from onevision.train.feed import DrawnFeed, Feed
 from onevision.train.mixture_feed import MixtureFeed
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
+from onevision.train.patches import PatchFeed
 from onevision.train.recipes import Stage
 from onevision.train.together import done_once
 
@@ -34,7 +35,8 @@ def make_feed(
                 f"stage {stage.name} draws its samples, so there is nothing to pin; leave out "
                 "--manifest, or give --mixture FILE"
             )
-        return DrawnFeed(stage, processor, **place)
+        kind = PatchFeed if stage.vision_objective == "patches" else DrawnFeed
+        return kind(stage, processor, **place)
     reader = open_reader(stage, processor, seed=options.seed)
     plan = shared_plan(reader, processes, options)
     return MixtureFeed(

@@ -12,6 +12,8 @@ from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.learner import blocks_of
 from onevision.train.lora import lora_parameters
+from onevision.train.muon import WholeMuon
+from onevision.train.options import Precision
 from onevision.train.recipes import PARTS, Stage
 
 
@@ -76,8 +78,12 @@ class MuonWithAdamW:
 AnyOptimizer = torch.optim.AdamW | MuonWithAdamW
 
 
-def make_optimizer(network: LlavaNetwork, stage: Stage) -> AnyOptimizer:
+def make_optimizer(
+    network: LlavaNetwork, stage: Stage, *, precision: Precision = "bf16"
+) -> AnyOptimizer:
     """Return the stage's optimizer over what learns, groups by part. Its moments exist at once.
+
+    Muon multiplies matrices; `precision` is that of its arithmetic, too.
 
     Raises ConfigError where Muon would see slices of matrices.
     """
@@ -92,7 +98,7 @@ def make_optimizer(network: LlavaNetwork, stage: Stage) -> AnyOptimizer:
             f"stage {stage.name}: optimizer muon needs whole matrices and this run shards them; "
             "set sharing=replicate or optimizer=adamw"
         )
-    return MuonWithAdamW(_muon(learning, stage), _adamw(others, stage))
+    return MuonWithAdamW(_muon(learning, stage, precision), _adamw(others, stage))
 
 
 def _adamw(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.optim.AdamW:
@@ -112,8 +118,11 @@ def _adamw(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.
     return optimizer
 
 
-def _muon(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.optim.Muon:
-    optimizer = torch.optim.Muon(
+def _muon(
+    parameters: Mapping[str, list[nn.Parameter]], stage: Stage, precision: Precision
+) -> torch.optim.Muon:
+    kind = WholeMuon if precision == "fp32" else torch.optim.Muon
+    optimizer = kind(
         _groups(parameters, stage), weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
     for group in optimizer.param_groups:

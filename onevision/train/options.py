@@ -9,6 +9,7 @@ from onevision.train.parallel import Sharing
 
 # Every target of a step counts the same; or, as in the reference, every micro-batch does.
 LossMean = Literal["tokens", "micro_batches"]
+Precision = Literal["bf16", "fp32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class RunOptions:
     seed: int = 0
     device: str = "cpu"
     # Of the arithmetic; weights, moments and sums of gradients are fp32 in either.
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Precision = "bf16"
     loss_mean: LossMean = "tokens"
     # Several processes hold the whole model each, or a slice each (FSDP2); with `replicas` slices
     # are held that many times (HSDP).

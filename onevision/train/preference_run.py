@@ -133,7 +133,7 @@ class PreferenceRun(Run):
         trainer = PreferenceTrainer(
             self.stage,
             self._make_learner(network, partial(PreferenceLearner, config=config)),
-            make_optimizer(network, self.stage),
+            make_optimizer(network, self.stage, precision=self.options.precision),
             feed,
             processes=self.processes,
             options=self.options,

@@ -12,8 +12,9 @@ PARTS = ("vision_encoder", "projector", "language_model")
 
 # How large a picture may become; see `stages.stage_config`.
 Resolution = Literal["one_crop", "five_crops", "target"]
-# Captions read off by a small decoder, SigLIP's sigmoid loss over image-text pairs, or their sum.
-VisionObjective = Literal["caption", "sigmoid", "both"]
+# Captions read off by a small decoder, SigLIP's sigmoid loss over image-text pairs, or their sum;
+# or what covers each patch, named by a linear layer.
+VisionObjective = Literal["caption", "sigmoid", "both", "patches"]
 # AdamW for every weight; or Muon for the matrices of the transformer blocks, AdamW for the others.
 Optimizer = Literal["adamw", "muon"]
 # Fields that are numbers above zero, where they are not None.

@@ -46,6 +46,7 @@ from onevision.train.journal import Journal, Reports
 from onevision.train.learner import Learner, make_learner
 from onevision.train.optim import freeze_what_stays, make_optimizer
 from onevision.train.parallel import Processes, join_processes
+from onevision.train.patches import PatchLearner, names_of
 from onevision.train.recipes import Stage
 from onevision.train.settings import Settings
 from onevision.train.snapshots import State, prune, read_state
@@ -167,7 +168,7 @@ class Run:
         return Trainer(
             self.stage,
             self._make_learner(network),
-            make_optimizer(network, self.stage),
+            make_optimizer(network, self.stage, precision=self.options.precision),
             feed,
             processes=self.processes,
             options=self.options,
@@ -184,7 +185,9 @@ class Run:
     ) -> Learner:
         """Add adapters, freeze what stays, and wrap the network for these processes."""
         options = self.options
-        if self.stage.name == "vision" and self.stage.vision_objective != "caption":
+        if self.stage.vision_objective == "patches":
+            kind = partial(PatchLearner, names=names_of(self.stage))
+        elif self.stage.name == "vision" and self.stage.vision_objective != "caption":
             kind = partial(VisionLearner, with_words=self.stage.vision_objective == "both")
         adapt(network, options.lora, seed=options.seed)
         freeze_what_stays(network, self.stage)

@@ -6,11 +6,11 @@ from onevision.science.study import Study, carry_out_all
 from onevision.science.trials import all_trials
 
 ARMS = ("vision", "language", "align", "knowledge", "single_image", "onevision")
-SIGNS = ("base", "higher_9")
+READING = ("letters", "reader", "base", "higher_9")
 WANTED = tuple(
     trial
     for trial in all_trials(rehearsal=True)
-    if trial.seed == 0 and trial.arm in (*ARMS, *SIGNS)
+    if trial.seed == 0 and trial.arm in (*ARMS, *READING)
 )
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from onevision.model.llava import LlavaNetwork
+from onevision.train.muon import WholeMuon
 from onevision.train.optim import MuonWithAdamW, make_optimizer, set_learning_rate
 from onevision.train.recipes import PARTS
 from tests.conftest import randomise
@@ -51,6 +52,35 @@ def test_a_step_of_muon_is_as_long_in_every_direction():
     assert size == pytest.approx(min(weight.shape) ** 0.5, rel=0.3)  # as long as AdamW's
     optimizer.zero_grad()
     assert weight.grad is None
+
+
+def test_muon_in_single_precision_takes_the_steps_of_torchs_own():
+    """Three steps each, of a tall and a wide matrix; they differ by the rounding of bf16."""
+    torch.manual_seed(0)
+    starts = [torch.randn(6, 4), torch.randn(4, 6)]
+    gradients = [[torch.randn_like(w) for w in starts] for _ in range(3)]
+    ends = []
+    for kind in (torch.optim.Muon, WholeMuon):
+        weights = [torch.nn.Parameter(w.clone()) for w in starts]
+        optimizer = kind(weights, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        for weight in weights:
+            optimizer.state[weight] = {"momentum_buffer": torch.zeros_like(weight)}
+        for step in gradients:
+            for weight, gradient in zip(weights, step, strict=True):
+                weight.grad = gradient.clone()
+            optimizer.step()
+        ends.append(weights)
+    for torchs, own, start in zip(*ends, starts, strict=True):
+        assert (torchs - start).norm() > 0.1
+        assert (torchs - own).norm() < 0.02 * (torchs - start).norm()
+
+
+def test_precision_says_which_muon_there_is():
+    kinds = [
+        make_optimizer(LlavaNetwork(MICRO), MUON, precision=precision)._both[0]
+        for precision in ("bf16", "fp32")
+    ]
+    assert [type(one) for one in kinds] == [torch.optim.Muon, WholeMuon]
 
 
 @pytest.mark.distributed
