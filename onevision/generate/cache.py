@@ -115,6 +115,9 @@ class Pass:
         """Write `k`, `v` [1, G, S, K] into the spans; attend with `q` [1, Q, S, K], causally."""
         if self._rows is not None:
             return self._rows.attend(layer, q, k, v)
+        if len(self.spans) == 1 and self.counts[0] == q.shape[2] and not self.one_by_one:
+            keys, values = self.spans[0].write(layer, k[0], v[0])
+            return attend_last(q[0], keys, values, window=self.spans[0].window)[None]
         out = torch.zeros_like(q) if sum(self.counts) < q.shape[2] else torch.empty_like(q)
         begin = 0
         for span, count in zip(self.spans, self.counts, strict=True):

@@ -42,7 +42,7 @@ class Writer:
     def __init__(self, decoder: Decoder, settings: EngineSettings) -> None:
         self.decoder, self.settings = decoder, settings
         self.replayer: Replayer | None = None
-        if decoder.embedding.weight.is_cuda and settings.cuda_graphs and not settings.deterministic:
+        if decoder.embedding.weight.is_cuda and settings.replays:
             memory = torch.cuda.get_device_properties(decoder.embedding.weight.device).total_memory
             most = min(settings.kv_limit, int(memory * MEMORY_SHARE))
             self.replayer = Replayer(decoder, max_bytes=most)

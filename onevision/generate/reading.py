@@ -29,7 +29,10 @@ class Reader:
     ) -> None:
         self.network, self.settings, self.new_span = network, settings, new_span
         self.encoder = Encoder(
-            network, max_bytes=settings.encoder_bytes, apart=settings.deterministic
+            network,
+            max_bytes=settings.encoder_bytes,
+            apart=settings.deterministic,
+            cuda_graphs=settings.replays,
         )
         self.chunk_tokens = settings.chunk_on(network.language_model.embedding.weight.device.type)
         self.prefixes = PrefixCache()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from onevision.generate.cache import Span
 from onevision.model.decoder import Decoder
+from onevision.model.vision import VisionEncoder
 
 # The fewest positions a pass looks at.
 LEAST_POSITIONS = 256
@@ -147,8 +148,38 @@ class Replayer:
         return self._graphs[rows, positions]()
 
 
-def captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Record what `run` does on the GPU; return what does it again and gives the same tensor."""
+class Eye:
+    """A vision encoder on a GPU: replayed for a number of crops from its second time on."""
+
+    def __init__(self, encoder: VisionEncoder) -> None:
+        self.encoder = encoder
+        self._met: set[int] = set()  # numbers of crops
+        # By number of crops: what gives the features of the pixels [N, 3, H, W] beside it.
+        self._graphs: dict[int, tuple[Callable[[], Tensor], Tensor]] = {}
+        self._pool: tuple[int, int] | None = None  # memory that all graphs share, taking turns
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Turn crops [N, 3, H, W] into features [N, P, C], which are good until the next call."""
+        number = len(pixels)
+        if number not in self._met:  # a graph is worth its recording if this comes again
+            self._met.add(number)
+            return self.encoder(pixels)
+        if number not in self._graphs:
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            own = pixels.clone()
+            self._graphs[number] = captured(lambda: self.encoder(own), pool=self._pool), own
+        features, given = self._graphs[number]
+        given.copy_(pixels)
+        return features()
+
+
+def captured(
+    run: Callable[[], Tensor], *, pool: tuple[int, int] | None = None
+) -> Callable[[], Tensor]:
+    """Record what `run` does on the GPU; return what does it again and gives the same tensor.
+
+    Graphs of one `pool` overwrite what another has given.
+    """
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):  # libraries take their workspaces before anything is recorded
@@ -156,7 +187,7 @@ def captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
         run()
     torch.cuda.current_stream().wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool):  # type: ignore
         result = run()
 
     def replay() -> Tensor:

@@ -31,7 +31,7 @@ class EngineSettings:
     prefix_cache: bool = True
     # Guess so many tokens of a greedy answer from what stands in the prompt; 0 is off.
     draft_tokens: int = 0
-    # On a GPU, replay a step of decoding as one CUDA graph.
+    # On a GPU, replay a step of decoding, and the vision encoder, as one CUDA graph.
     cuda_graphs: bool = True
     # The same bits for a request alone and among others.
     deterministic: bool = False
@@ -56,6 +56,11 @@ class EngineSettings:
             return self.chunk_tokens
         # Deterministic, what is computed is a function of the prompt alone, on any device alike.
         return CPU_CHUNK if device_type == "cpu" or self.deterministic else GPU_CHUNK
+
+    @property
+    def replays(self) -> bool:
+        """Whether CUDA graphs may be used, on a GPU."""
+        return self.cuda_graphs and not self.deterministic
 
     @property
     def kv_limit(self) -> int:
