@@ -421,6 +421,13 @@ def test_answers_of_a_given_form(model, picture):
             model.ask(talk, **bad)
 
 
+def test_chunks_suit_the_device_but_where_bits_must_not_depend_on_it():
+    plain, fixed = EngineSettings(), EngineSettings(deterministic=True)
+    assert [plain.chunk_on(device) for device in ("cpu", "cuda")] == [512, 4096]
+    assert fixed.chunk_on("cuda") == 512
+    assert EngineSettings(chunk_tokens=64).chunk_on("cuda") == 64
+
+
 def test_plain_answers_are_drawn_as_one_by_one(model):
     """Of equal logits the first is taken, in bf16 too; what asks for more gets its own logits."""
     logits = torch.zeros(4, 50, dtype=torch.bfloat16)
