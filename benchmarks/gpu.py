@@ -5,19 +5,18 @@
 
 Peaks are measured in the same run: a square product of bf16, and a copy of a large tensor (bytes
 read and written). Each figure is the median of `--rounds` turns, the device awaited: decoding for 1
-and 32 answers, replayed as a CUDA graph and not (the share of the bandwidth that weights, keys and
-values take; before that, that both say the same), vision and prefill (the share of the product's
-peak), a picture to its first token.
-Results: benchmarks/results/gpu.json.
+and 32 answers replayed as a CUDA graph (the share of the bandwidth that weights, keys and values
+take), vision and prefill (the share of the product's peak), a picture to its first token; then that
+steps replayed and not say the same, and decoding without graphs, fewer steps, since it is slow.
+Results: benchmarks/results/gpu.json, written anew after every line, so that a run cut short keeps
+what it has.
 """
 
 import argparse
-import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -29,7 +28,6 @@ from onevision import Text
 from onevision.checkpoint.hub import BUNDLED
 from onevision.config import ModelConfig
 from onevision.generate.answer import Model
-from onevision.generate.engine import Engine
 from onevision.generate.sampling import Sampling
 from onevision.generate.settings import EngineSettings
 from onevision.inputs.processor import Processor
@@ -38,7 +36,7 @@ from onevision.known_models import ARCHITECTURES
 from onevision.model.fuse import fuse
 from onevision.model.llava import LlavaNetwork
 
-STEPS = 32  # of decoding, a turn
+STEPS, PLAIN_STEPS = 32, 8  # of decoding, a turn: replayed, and not
 SIDE = 8192  # of the matrices whose product is the peak
 COPIED = 2**30  # bytes of the tensor whose copy is the bandwidth
 
@@ -102,28 +100,25 @@ def peaks(clock: Clock) -> dict[str, float]:
 
 def measure(model: Model, clock: Clock, peak: dict[str, float]) -> Iterator[dict[str, object]]:
     """Give every figure of a shape."""
-    yield {"phase": "logits, replayed or not", "apart": replay_error(model)}
-    for answers, graphs in itertools.product((1, 32), (True, False)):
-        contexts = [512] * answers
-        seconds = clock(partial(_steps, decoding(model, contexts, cuda_graphs=graphs))) / STEPS
-        yield {
-            "phase": f"decode, {answers} at once" + ("" if graphs else ", no CUDA graph"),
-            "tokens_per_second": round(answers / seconds, 1),
-            "share_of_bandwidth": round(step_bytes(model, contexts) / seconds / peak["bytes"], 3),
-        }
+    for answers in (1, 32):
+        yield _decode(model, clock, peak, answers=answers, graphs=True)
     talk = question(picture(WIDTH, HEIGHT), Text("What is this?"))
     prompt = model.prompt(talk)
     pixels = prompt.pixel_values.to(clock.device, torch.bfloat16)
-    network = model.network
-    seconds = clock(lambda: network.projector(network.vision_encoder(pixels)))
+    encoder = engine_of(model).reader.encoder
+    owners = [layout for layout in prompt.layouts for _ in range(layout.num_crops)]
+    encoder.patches(pixels, owners)  # the next is recorded
+    seconds = clock(lambda: encoder.patches(pixels, owners))
     done = vision_operations(model.config, len(pixels))
     yield _share("vision", done, seconds, peak) | {"crops": len(pixels)}
     tokens = torch.randn(
         int(prompt.visual_mask.sum()), model.config.language.hidden_size, device=clock.device
     ).to(torch.bfloat16)
 
+    # Nothing is remembered but what was recorded.
+    engine = engine_of(model, prefix_cache=False, encoder_bytes=0)
+
     def prefill() -> None:
-        engine = engine_of(model, prefix_cache=False)
         request = engine.submit(prompt, replace(model.sampling, max_new_tokens=1))
         request.media[0].tokens = tokens
         engine.run([request])
@@ -133,11 +128,33 @@ def measure(model: Model, clock: Clock, peak: dict[str, float]) -> Iterator[dict
     yield _share("prefill", done, seconds, peak) | {"tokens": prompt.input_ids.shape[1]}
 
     def first() -> None:
-        engine = engine_of(model, prefix_cache=False)
         asked = replace(model.sampling, max_new_tokens=1)
         engine.run([engine.submit(model.prompt(talk), asked)])
 
+    first()  # the next is recorded
     yield {"phase": "picture to first token", "seconds": round(clock(first), 4)}
+    yield {"phase": "logits, replayed or not", "apart": replay_error(model)}
+    for answers in (1, 32):
+        yield _decode(model, clock, peak, answers=answers, graphs=False)
+
+
+def _decode(
+    model: Model, clock: Clock, peak: dict[str, float], *, answers: int, graphs: bool
+) -> dict[str, object]:
+    contexts, steps = [512] * answers, STEPS if graphs else PLAIN_STEPS
+    engine = decoding(model, contexts, cuda_graphs=graphs)
+
+    def run() -> None:
+        for _ in range(steps):
+            engine.step()
+
+    seconds = clock(run) / steps
+    return {
+        "phase": f"decode, {answers} at once" + ("" if graphs else ", no CUDA graph"),
+        "milliseconds_per_step": round(1000 * seconds, 3),
+        "tokens_per_second": round(answers / seconds, 1),
+        "share_of_bandwidth": round(step_bytes(model, contexts) / seconds / peak["bytes"], 3),
+    }
 
 
 def replay_error(model: Model) -> float:
@@ -158,11 +175,6 @@ def replay_error(model: Model) -> float:
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*rows, strict=True))
 
 
-def _steps(engine: Engine) -> None:
-    for _ in range(STEPS):
-        engine.step()
-
-
 def _share(phase: str, done: float, seconds: float, peak: dict[str, float]) -> dict[str, object]:
     return {
         "phase": phase,
@@ -178,11 +190,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--shapes", nargs="+", choices=ARCHITECTURES, default=["0.5b", "7b"])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS / "gpu.json")
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         raise SystemExit("there is no GPU here; --device cpu --shapes tiny tries the program")
+    began = time.perf_counter()
     clock = Clock(options.device, options.rounds)
     peak = peaks(clock)
     on_gpu = options.device.startswith("cuda")
@@ -191,13 +204,12 @@ def main() -> None:
     print(json.dumps(found), flush=True)
     for shape in options.shapes:
         model = random_model(ARCHITECTURES[shape], device=options.device)
-        lines = []
+        found[shape] = lines = list[dict[str, object]]()
         for line in measure(model, clock, peak):
-            lines.append(line)
-            print(json.dumps({"shape": shape} | line), flush=True)
-        found[shape] = lines
+            lines.append(line | {"after_seconds": round(time.perf_counter() - began, 1)})
+            print(json.dumps({"shape": shape} | lines[-1]), flush=True)
+            options.output.write_text(json.dumps(found, indent=1) + "\n")
         del model
-    options.output.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

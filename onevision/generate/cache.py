@@ -15,22 +15,63 @@ from onevision.model.attention import attend_last
 
 
 class Span:
-    """Keys and values [L, G, capacity, K] of one sequence, preallocated."""
+    """Keys and values [L, G, capacity, K] of one sequence, preallocated.
+
+    The last of them may stand elsewhere for a while (replay.py); whoever asks for `keys` or
+    `values` has them here.
+    """
 
     def __init__(
         self, config: LanguageConfig, capacity: int, *, dtype: torch.dtype, device: torch.device
     ) -> None:
         shape = (config.num_layers, config.num_kv_heads, capacity, config.head_size)
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty_like(self.keys)
+        self._keys = torch.empty(shape, dtype=dtype, device=device)
+        self._values = torch.empty_like(self._keys)
+        # Where positions from a number on stand, if not here: [L, G, positions, K] twice.
+        self._elsewhere: tuple[Tensor, Tensor, int] | None = None
         self.end, self.window = 0, config.sliding_window
         # Who holds it: the sequence itself, the prefix cache.
         self.holders = 1
 
     @property
+    def keys(self) -> Tensor:
+        """Keys [L, G, capacity, K]."""
+        self.settle()
+        return self._keys
+
+    @property
+    def values(self) -> Tensor:
+        """Values [L, G, capacity, K]."""
+        self.settle()
+        return self._values
+
+    @property
+    def capacity(self) -> int:
+        """Positions there is room for."""
+        return self._keys.shape[2]
+
+    @property
     def num_bytes(self) -> int:
-        """Memory of the whole span."""
-        return 2 * self.keys.numel() * self.keys.element_size()
+        """Memory of the whole span. Any thread may ask."""
+        return 2 * self._keys.numel() * self._keys.element_size()
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether some of them stand elsewhere."""
+        return self._elsewhere is not None
+
+    def lend(self, keys: Tensor, values: Tensor) -> None:
+        """Let positions from `end` on stand in these [L, G, positions, K] for a while."""
+        assert self._elsewhere is None
+        self._elsewhere = keys, values, self.end
+
+    def settle(self) -> None:
+        """Copy back what stands elsewhere."""
+        if self._elsewhere is not None:
+            keys, values, begin = self._elsewhere
+            self._elsewhere = None
+            self._keys[:, :, begin : self.end] = keys[:, :, begin : self.end]
+            self._values[:, :, begin : self.end] = values[:, :, begin : self.end]
 
     def take_from(self, other: "Span", length: int) -> None:
         """Begin with the first `length` positions of another span."""
@@ -40,16 +81,18 @@ class Span:
 
     def trim(self) -> None:
         """Give back the positions that are not in use."""
-        if self.end < self.keys.shape[2]:
-            self.keys = self.keys[:, :, : self.end].clone()
-            self.values = self.values[:, :, : self.end].clone()
+        if self.end < self.capacity:
+            self._keys, self._values = (
+                x[:, :, : self.end].clone() for x in (self.keys, self.values)
+            )
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put `keys`, `values` [G, s, K] after those in use; return all of `layer` [G, T, K]."""
+        own_keys, own_values = self.keys[layer], self.values[layer]
         stop = self.end + keys.shape[1]
-        self.keys[layer, :, self.end : stop] = keys
-        self.values[layer, :, self.end : stop] = values
-        return self.keys[layer, :, :stop], self.values[layer, :, :stop]
+        own_keys[:, self.end : stop] = keys
+        own_values[:, self.end : stop] = values
+        return own_keys[:, :stop], own_values[:, :stop]
 
 
 class Pass:
@@ -72,6 +115,9 @@ class Pass:
         """Write `k`, `v` [1, G, S, K] into the spans; attend with `q` [1, Q, S, K], causally."""
         if self._rows is not None:
             return self._rows.attend(layer, q, k, v)
+        if len(self.spans) == 1 and self.counts[0] == q.shape[2] and not self.one_by_one:
+            keys, values = self.spans[0].write(layer, k[0], v[0])
+            return attend_last(q[0], keys, values, window=self.spans[0].window)[None]
         out = torch.zeros_like(q) if sum(self.counts) < q.shape[2] else torch.empty_like(q)
         begin = 0
         for span, count in zip(self.spans, self.counts, strict=True):

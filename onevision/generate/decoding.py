@@ -1,7 +1,8 @@
 """Answers -> one more token of each, in one pass; or several, where guesses turn out right."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -19,13 +20,15 @@ from onevision.model.decoder import Decoder
 FIXED_ROWS = 8
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Turn:
     """An answer's part of a pass: its last token, and guesses of those after it."""
 
     request: Request
     answer: Answer
     ids: list[int]
+    # The likeliest id after each of `ids`, where the answer asks for nothing else.
+    likeliest: list[int] = field(default_factory=list[int])
 
     @property
     def position(self) -> int:
@@ -39,16 +42,19 @@ class Writer:
     def __init__(self, decoder: Decoder, settings: EngineSettings) -> None:
         self.decoder, self.settings = decoder, settings
         self.replayer: Replayer | None = None
-        if decoder.embedding.weight.is_cuda and settings.cuda_graphs and not settings.deterministic:
+        if decoder.embedding.weight.is_cuda and settings.replays:
             memory = torch.cuda.get_device_properties(decoder.embedding.weight.device).total_memory
             most = min(settings.kv_limit, int(memory * MEMORY_SHARE))
             self.replayer = Replayer(decoder, max_bytes=most)
 
     def write(self, answers: Sequence[tuple[Request, Answer]]) -> Iterator[tuple[Turn, Tensor]]:
-        """Run one step of every answer; give the logits [n, vocab] after each of its tokens."""
+        """Run one step of every answer; give the logits [n, vocab] after each of its tokens.
+
+        They are good until the next step.
+        """
         turns = [self._turn(request, answer) for request, answer in answers]
         for together in self._passes(turns):
-            yield from zip(together, self._run(together), strict=True)
+            yield from zip(together, fetched(together, *self._run(together)), strict=True)
 
     def _turn(self, request: Request, answer: Answer) -> Turn:
         ids = answer.ids[-1:]
@@ -71,11 +77,12 @@ class Writer:
             together.append(turn)
         yield together
 
-    def _run(self, turns: Sequence[Turn]) -> Sequence[Tensor]:
+    def _run(self, turns: Sequence[Turn]) -> tuple[Tensor, list[int]]:
+        """Return logits [rows, vocab], and the row after the first token of each turn."""
         counts = [len(turn.ids) for turn in turns]
         spans = [turn.answer.span for turn in turns if turn.answer.span is not None]
         if self.replayer is not None and max(counts) == 1 and self.replayer.fits(spans):
-            return self.replayer.run(spans, [turn.ids[0] for turn in turns]).split(1)
+            return self.replayer.run(spans, [turn.ids[0] for turn in turns])
         ids = [token_id for turn in turns for token_id in turn.ids]
         positions = [turn.position + i for turn in turns for i in range(len(turn.ids))]
         fill = FIXED_ROWS - len(ids) if self.settings.deterministic else 0
@@ -85,7 +92,27 @@ class Writer:
         places = torch.tensor([positions + [0] * fill], device=device)
         hidden = self.decoder(x, places, cache=cache)
         cache.advance()
-        return self.decoder.head(hidden[0])[: len(ids)].split(counts)
+        firsts = list(accumulate(counts, initial=0))[:-1]
+        return self.decoder.head(hidden[0])[: len(ids)], firsts
+
+
+def fetched(turns: Sequence[Turn], logits: Tensor, firsts: Sequence[int]) -> list[Tensor]:
+    """Return the rows of `logits` [rows, vocab] of every turn, which begin at `firsts`.
+
+    What the host looks at comes to it in one transfer for all turns: the likeliest ids, where that
+    is all an answer needs, and from a GPU the logits of the others.
+    """
+    own = [logits[first : first + len(t.ids)] for t, first in zip(turns, firsts, strict=True)]
+    plain = [turn.answer.drawer.is_plain for turn in turns]
+    if any(plain):
+        likeliest = logits.argmax(-1).tolist()
+        for turn, first, is_plain in zip(turns, firsts, plain, strict=True):
+            turn.likeliest = likeliest[first : first + len(turn.ids)] if is_plain else []
+    if logits.device.type == "cpu" or all(plain):
+        return own
+    asked = [rows for rows, is_plain in zip(own, plain, strict=True) if not is_plain]
+    near = iter(torch.cat(asked).float().cpu().split([len(rows) for rows in asked]))
+    return [rows if is_plain else next(near) for rows, is_plain in zip(own, plain, strict=True)]
 
 
 def draw(turn: Turn, logits: Tensor) -> list[Token]:
@@ -96,8 +123,11 @@ def draw(turn: Turn, logits: Tensor) -> list[Token]:
     span, answer = turn.answer.span, turn.answer
     assert span is not None
     drawn: list[Token] = []
-    for guessed, row in zip([*turn.ids[1:], None], logits, strict=True):
-        drawn.append(draw_one(answer, row))
+    for i, guessed in enumerate([*turn.ids[1:], None]):
+        if turn.likeliest:
+            drawn.append(answer.drawer.take(turn.likeliest[i]))
+        else:
+            drawn.append(draw_one(answer, logits[i]))
         if drawn[-1].id != guessed or drawn[-1].id in turn.request.sampling.end_ids:
             break
     span.end += len(drawn) - len(turn.ids)  # wrong guesses were never read

@@ -6,7 +6,7 @@ What was encoded is kept by content, so the same picture in another question cos
 import itertools
 import time
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from onevision.anyres import Layout
 from onevision.batch import ModelInputs
+from onevision.generate.replay import Eye
 from onevision.model.llava import LlavaNetwork
 from onevision.model.visual_tokens import arrange
 
@@ -54,13 +55,27 @@ class Encoder:
     function of the medium alone.
     """
 
-    def __init__(self, network: LlavaNetwork, *, max_bytes: int, apart: bool = False) -> None:
+    def __init__(
+        self,
+        network: LlavaNetwork,
+        *,
+        max_bytes: int,
+        apart: bool = False,
+        cuda_graphs: bool = False,
+    ) -> None:
         self.network, self.max_bytes, self.apart = network, max_bytes, apart
         self.device = network.language_model.embedding.weight.device
         patches = network.vision_encoder.position_embedding.num_embeddings
         self.crops_at_once = max(1, PATCHES_AT_ONCE[self.device.type] // patches)
+        self._see: Callable[[Tensor], Tensor] = network.vision_encoder
+        if cuda_graphs and self.device.type == "cuda":
+            self._see = Eye(network.vision_encoder)
         self.hits = self.misses = self.num_bytes = 0
         self._kept: OrderedDict[tuple[bytes, bytes], Tensor] = OrderedDict()
+
+    def patches(self, pixels: Tensor, owners: Sequence[Layout]) -> Tensor:
+        """Turn crops [N, 3, H, W] of the media `owners` into projected patches [N, P, D]."""
+        return self.network.project(self._see(pixels), owners)
 
     def recall(self, medium: Medium, salt: bytes) -> bool:
         """Take the visual tokens from what is kept for the same tenant, if they are there."""
@@ -95,7 +110,7 @@ class Encoder:
         pixels = torch.cat([crops for _, crops in todo]).to(self.device)
         owners = [medium.layout for medium, crops in todo for _ in crops]
         began = time.monotonic()
-        patches = self.network.patches(pixels, owners)
+        patches = self.patches(pixels, owners)
         seconds = time.monotonic() - began
         for (medium, _), own in zip(todo, patches.split([len(c) for _, c in todo]), strict=True):
             medium.patches.append(own)

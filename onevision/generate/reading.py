@@ -29,8 +29,12 @@ class Reader:
     ) -> None:
         self.network, self.settings, self.new_span = network, settings, new_span
         self.encoder = Encoder(
-            network, max_bytes=settings.encoder_bytes, apart=settings.deterministic
+            network,
+            max_bytes=settings.encoder_bytes,
+            apart=settings.deterministic,
+            cuda_graphs=settings.replays,
         )
+        self.chunk_tokens = settings.chunk_on(network.language_model.embedding.weight.device.type)
         self.prefixes = PrefixCache()
 
     def read(self, prompts: Sequence[Request]) -> list[tuple[Request, Tensor]]:
@@ -53,7 +57,7 @@ class Reader:
     def _recall(self, request: Request) -> None:
         """Begin a prompt with what is remembered, where that is more than what has been read."""
         assert request.span is not None
-        multiple = self.settings.chunk_tokens if self.settings.deterministic else 1
+        multiple = self.chunk_tokens if self.settings.deterministic else 1
         limit = request.num_tokens - 1  # the last token gives the logits
         try:
             known, tokens = self.prefixes.longest(request.keys, limit=limit, multiple=multiple)
@@ -65,7 +69,7 @@ class Reader:
             request.span.take_from(known, tokens)
 
     def _prefill(self, prompts: Sequence[Request]) -> list[tuple[Request, Tensor]]:
-        chunk, room = list[tuple[Request, slice]](), self.settings.chunk_tokens
+        chunk, room = list[tuple[Request, slice]](), self.chunk_tokens
         for request in prompts:
             self._recall(request)
             assert request.span is not None
@@ -73,7 +77,7 @@ class Reader:
                 break
             begin = request.span.end
             if self.settings.deterministic:
-                room = self.settings.chunk_tokens - begin % self.settings.chunk_tokens
+                room = self.chunk_tokens - begin % self.chunk_tokens
             part = slice(begin, min(begin + room, request.num_tokens))
             chunk.append((request, part))
             room -= part.stop - part.start

@@ -1,8 +1,9 @@
 """A step of decoding in fixed shapes, so that a GPU replays it whole: a CUDA graph in one launch.
 
 The keys and values of all answers stand in one slab [L, rows, G, positions, K], a slot an answer;
-how much of it a pass looks at, rows and positions, goes by powers of two, a graph for each. Spans
-stay what they are: a slot begins as a copy of one, and what a step adds is copied back.
+how much of it a pass looks at, rows and positions, goes by powers of two, a graph for each. A slot
+begins as a copy of a span; what steps add stays in the slot until the span is asked for it or
+leaves, and is copied back then, all at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from onevision.generate.cache import Span
 from onevision.model.decoder import Decoder
+from onevision.model.vision import VisionEncoder
 
 # The fewest positions a pass looks at.
 LEAST_POSITIONS = 256
@@ -28,8 +30,7 @@ class Slab:
         # Zeros: what lies beyond an answer has no weight, but 0 times NaN would be NaN.
         self.keys = torch.zeros(shape, dtype=like.keys.dtype, device=device)
         self.values = torch.zeros_like(self.keys)
-        self.ids = torch.zeros(1, rows, dtype=torch.long, device=device)
-        self.places = torch.zeros_like(self.ids)
+        self.given = torch.zeros(rows, 2, dtype=torch.long, device=device)  # ids, their places
         self.numbers = torch.arange(rows, device=device)
 
 
@@ -38,10 +39,12 @@ class SlabPass:
 
     def __init__(self, slab: Slab, *, rows: int, positions: int, window: int | None) -> None:
         self.slab, self.positions = slab, positions
-        self.numbers, self.places = slab.numbers[:rows], slab.places[0, :rows]
+        self.numbers, self.places = slab.numbers[:rows], slab.given[:rows, 1]
         back = self.places[:, None] - torch.arange(positions, device=self.places.device)
-        seen = (back >= 0) & (back < (window or positions))
-        self.seen = seen[:, None, None]  # [rows, 1, 1, positions]
+        unseen = (back < 0) | (back >= (window or positions))
+        # Added to the scores of every layer, and so made once: [rows, 1, 1, positions].
+        zeros = torch.zeros(unseen.shape, dtype=slab.keys.dtype, device=slab.keys.device)
+        self.bias = zeros.masked_fill(unseen, -torch.inf)[:, None, None]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Write `k`, `v` [1, G, rows, K] into the slots; attend with `q` [1, Q, rows, K]."""
@@ -51,7 +54,7 @@ class SlabPass:
         keys, values = keys[:, :, : self.positions], values[:, :, : self.positions]
         # The queries that share keys are rows of one head: [rows, G, Q/G, K].
         queries = q[0].transpose(0, 1).unflatten(1, (keys.shape[1], -1))
-        mask = self.seen.expand(-1, keys.shape[1], queries.shape[2], -1)
+        mask = self.bias.expand(-1, keys.shape[1], queries.shape[2], -1)
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         return mixed.flatten(1, 2).transpose(0, 1)[None]
 
@@ -62,6 +65,7 @@ class Replayer:
     def __init__(self, decoder: Decoder, *, max_bytes: int) -> None:
         self.decoder, self.max_bytes = decoder, max_bytes
         self.slab: Slab | None = None
+        # Spans whose keys and values stand in a slot. No other has anything there.
         self._slots: WeakKeyDictionary[Span, int] = WeakKeyDictionary()
         self._read: dict[int, int] = {}  # slot -> positions of its span that it holds
         self._graphs: dict[tuple[int, int], Callable[[], Tensor]] = {}
@@ -70,28 +74,30 @@ class Replayer:
         """Whether there is room for answers with these spans."""
         return self._num_bytes(self._size(spans), spans) <= self.max_bytes
 
-    def run(self, spans: Sequence[Span], ids: Sequence[int]) -> Tensor:
-        """Go on with answers by their last tokens `ids`; return logits [n, vocab]."""
+    def run(self, spans: Sequence[Span], ids: Sequence[int]) -> tuple[Tensor, list[int]]:
+        """Go on with answers by their last tokens `ids`.
+
+        Returns logits [rows, vocab], good until the next call, and the row of each answer.
+        """
         slab = self._prepare(spans)
         slots = [self._slots[span] for span in spans]
         rows = _power_of_two(max(slots) + 1)
         positions = _power_of_two(max(span.end for span in spans) + 1, least=LEAST_POSITIONS)
-        given, places = [0] * rows, [0] * rows
+        given = [(0, 0)] * rows
         for slot, span, token_id in zip(slots, spans, ids, strict=True):
-            given[slot], places[slot] = token_id, span.end
-        slab.ids[0, :rows] = torch.tensor(given)
-        slab.places[0, :rows] = torch.tensor(places)
-        logits = self._step(slab, rows, min(positions, slab.keys.shape[3]))[slots]
+            given[slot] = token_id, span.end
+        slab.given[:rows] = torch.tensor(given)
+        logits = self._step(slab, rows, min(positions, slab.keys.shape[3]))
         for slot, span in zip(slots, spans, strict=True):
-            span.keys[:, :, span.end] = slab.keys[:, slot, :, span.end]
-            span.values[:, :, span.end] = slab.values[:, slot, :, span.end]
+            if not span.is_lent:
+                span.lend(slab.keys[:, slot], slab.values[:, slot])
             span.end += 1
             self._read[slot] = span.end
-        return logits
+        return logits, slots
 
     def _size(self, spans: Sequence[Span]) -> tuple[int, int]:
         """Return rows and positions of a slab for these, and for what it was made for if it can."""
-        most = max(span.keys.shape[2] for span in spans)
+        most = max(span.capacity for span in spans)
         own = _power_of_two(len(spans)), _power_of_two(most, least=LEAST_POSITIONS)
         if self.slab is None:
             return own
@@ -100,18 +106,17 @@ class Replayer:
         return both if self._num_bytes(both, spans) <= self.max_bytes else own
 
     def _num_bytes(self, size: tuple[int, int], spans: Sequence[Span]) -> int:
-        return size[0] * size[1] * spans[0].num_bytes // spans[0].keys.shape[2]
+        return size[0] * size[1] * spans[0].num_bytes // spans[0].capacity
 
     def _prepare(self, spans: Sequence[Span]) -> Slab:
         """Give every span a slot that holds what it holds."""
         rows, positions = self._size(spans)
         if self.slab is None or self.slab.keys.shape[1:4:2] != (rows, positions):
-            self._slots.clear()
+            self._leave(set(self._slots))
             self._graphs.clear()
             self.slab = None  # given back before the larger one is taken
             self.slab = Slab(spans[0], rows=rows, positions=positions)
-        for gone in set(self._slots) - set(spans):
-            del self._slots[gone]
+        self._leave(set(self._slots) - set(spans))
         free = sorted(set(range(rows)) - set(self._slots.values()), reverse=True)
         for span in spans:
             if span not in self._slots:
@@ -123,23 +128,58 @@ class Replayer:
                 self.slab.values[:, slot, :, : span.end] = span.values[:, :, : span.end]
         return self.slab
 
+    def _leave(self, spans: set[Span]) -> None:
+        for span in spans:
+            span.settle()
+            del self._slots[span]
+
     def _step(self, slab: Slab, rows: int, positions: int) -> Tensor:
         def run() -> Tensor:
             window = self.decoder.window
             cache = SlabPass(slab, rows=rows, positions=positions, window=window)
-            x = self.decoder.embedding(slab.ids[:, :rows])
-            hidden = self.decoder(x, slab.places[:, :rows], cache=cache)
+            ids, places = slab.given[:rows].T[:, None]  # [1, rows] each
+            hidden = self.decoder(self.decoder.embedding(ids), places, cache=cache)
             return self.decoder.head(hidden[0])  # [rows, vocab]
 
-        if not slab.ids.is_cuda:
+        if not slab.keys.is_cuda:
             return run()
         if (rows, positions) not in self._graphs:
             self._graphs[rows, positions] = captured(run)
         return self._graphs[rows, positions]()
 
 
-def captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Record what `run` does on the GPU; return what does it again and gives the same tensor."""
+class Eye:
+    """A vision encoder on a GPU: replayed for a number of crops from its second time on."""
+
+    def __init__(self, encoder: VisionEncoder) -> None:
+        self.encoder = encoder
+        self._met: set[int] = set()  # numbers of crops
+        # By number of crops: what gives the features of the pixels [N, 3, H, W] beside it.
+        self._graphs: dict[int, tuple[Callable[[], Tensor], Tensor]] = {}
+        self._pool: tuple[int, int] | None = None  # memory that all graphs share, taking turns
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Turn crops [N, 3, H, W] into features [N, P, C], which are good until the next call."""
+        number = len(pixels)
+        if number not in self._met:  # a graph is worth its recording if this comes again
+            self._met.add(number)
+            return self.encoder(pixels)
+        if number not in self._graphs:
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            own = pixels.clone()
+            self._graphs[number] = captured(lambda: self.encoder(own), pool=self._pool), own
+        features, given = self._graphs[number]
+        given.copy_(pixels)
+        return features()
+
+
+def captured(
+    run: Callable[[], Tensor], *, pool: tuple[int, int] | None = None
+) -> Callable[[], Tensor]:
+    """Record what `run` does on the GPU; return what does it again and gives the same tensor.
+
+    Graphs of one `pool` overwrite what another has given.
+    """
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):  # libraries take their workspaces before anything is recorded
@@ -147,7 +187,7 @@ def captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
         run()
     torch.cuda.current_stream().wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool):  # type: ignore
         result = run()
 
     def replay() -> Tensor:

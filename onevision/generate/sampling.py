@@ -168,6 +168,7 @@ class Drawer:
         self, sampling: Sampling, *, number: int = 0, constraint: Constraint | None = None
     ) -> None:
         self.sampling, self.constraint = sampling, constraint
+        self.is_plain = sampling.is_plain
         self.counts: dict[int, int] = {}  # how often each id stands in the answer
         self.drawn = 0
         self.generator: torch.Generator | None = None
@@ -177,6 +178,8 @@ class Drawer:
 
     def draw(self, logits: Tensor) -> Token:
         """Choose the next token by `logits` [vocab]."""
+        if self.is_plain:
+            return self.take(int(logits.argmax()))
         scores = self.adjust(logits.float().cpu())
         if self.sampling.temperature == 0:
             token_id = int(scores.argmax())
@@ -185,6 +188,11 @@ class Drawer:
             token_id = int(torch.multinomial(shares, 1, generator=self.generator))
         self.accept(token_id)
         return self.told(token_id, logits)
+
+    def take(self, token_id: int) -> Token:
+        """Go on with a token of which nothing more is to be told."""
+        self.accept(token_id)
+        return Token(id=token_id)
 
     def accept(self, token_id: int) -> None:
         """Count a token as part of the answer."""

@@ -13,8 +13,6 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import av
-import av.logging
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.Image import Image as PillowImage
 
@@ -154,6 +152,8 @@ def open_video(
 
     Raises MediaError where the bytes are no video of a listed format and codec.
     """
+    import av.logging  # here, since pictures do not need it
+
     name = name_of(source)
     av.logging.set_level(None)
     with _open(source, name, kind="video") as file:
@@ -182,6 +182,8 @@ def open_video(
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
     """Turn a decoder's failure into a MediaError about `name`."""
+    import av  # here, since pictures do not need it
+
     try:
         yield
     except av.FFmpegError as error:

@@ -58,7 +58,7 @@ def attend_last(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -
     """
     (_, length, _), total = q.shape, k.shape[1]
     if q.device.type != "cpu":
-        return _attend_last_fused(q, k, v, window=window)
+        return attend_last_fused(q, k, v, window=window)
     if length == 1:
         return _attend_once(q, k, v, window=window)
     out = torch.empty_like(q)
@@ -104,15 +104,27 @@ def _unseen_last(first: int, keys: slice, *, window: int | None, dtype: torch.dt
     return _unseen((back >= 0) & (back < (window or keys.stop)), dtype)
 
 
-def _attend_last_fused(q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
+def attend_last_fused(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -> Tensor:
+    """Attend as `attend_last` does, in one kernel that never holds all scores.
+
+    Flash attention shares keys between heads, but knows no mask and no fp32; what does has a key
+    for each head.
+    """
     length, total = q.shape[1], k.shape[1]
-    mask = causal_lower_right(length, total) if length > 1 else None
-    if window is not None and total > window:
+    mask = causal_lower_right(length, total) if 1 < length < total else None
+    is_masked = window is not None and total > window
+    if is_masked:
         back = torch.arange(total - length, total, device=q.device)[:, None]
         back = back - torch.arange(total, device=q.device)
         mask = (back >= 0) & (back < window)
-    heads = (x[None] for x in (q, k, v))
-    return F.scaled_dot_product_attention(*heads, attn_mask=mask, enable_gqa=True)[0]  # type: ignore
+    if is_masked or q.dtype == torch.float32:
+        k, v = (x.repeat_interleave(len(q) // len(x), dim=0) for x in (k, v))
+    return F.scaled_dot_product_attention(
+        *(x[None] for x in (q, k, v)),
+        attn_mask=mask,  # type: ignore
+        is_causal=mask is None and length > 1,
+        enable_gqa=len(k) != len(q),
+    )[0]
 
 
 def within_window(

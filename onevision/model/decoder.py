@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from onevision.batch import Blocks
 from onevision.config import LanguageConfig
+from onevision.model import few_kernels
 from onevision.model.attention import attend, within_window
 from onevision.model.fuse import Joined
 
@@ -165,6 +166,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis of `x` [..., D] -> [..., D]."""
+        if few_kernels.launches_are_dear(x) and x.dtype == self.weight.dtype:
+            return few_kernels.rms_norm(x, self.weight, self.eps)
         x32 = x.float()
         x32 = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps)
         return self.weight * x32.to(x.dtype)
@@ -184,5 +187,7 @@ def rotary(
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate `x` [B, heads, S, K] by position; pairs are (i, i + K/2)."""
     cos, sin = rotation
+    if few_kernels.launches_are_dear(x):
+        return few_kernels.rotate(x, cos, sin)
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin

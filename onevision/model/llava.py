@@ -61,7 +61,11 @@ class LlavaNetwork(nn.Module):
 
     def patches(self, pixel_values: Tensor, owners: Sequence[Layout]) -> Tensor:
         """Turn crops [N, 3, H, W] of the media `owners` into projected patches [N, P, D]."""
-        return self.projector(pool_first(self.vision_encoder(pixel_values), owners))
+        return self.project(self.vision_encoder(pixel_values), owners)
+
+    def project(self, features: Tensor, owners: Sequence[Layout]) -> Tensor:
+        """Turn features [N, P, C] of crops of the media `owners` into projected patches."""
+        return self.projector(pool_first(features, owners))
 
     def place(self, input_ids: Tensor, visual_mask: Tensor, visual_tokens: Tensor) -> Tensor:
         """Embed ids [B, S] and put visual tokens [V, D] where the mask is True -> [B, S, D]."""

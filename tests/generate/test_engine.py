@@ -18,7 +18,10 @@ from onevision.errors import (
     InputError,
     QueueFullError,
 )
+from onevision.generate.decoding import Turn, fetched
 from onevision.generate.engine import Engine
+from onevision.generate.request import Answer
+from onevision.generate.sampling import Drawer
 from onevision.generate.settings import EngineSettings
 
 
@@ -416,3 +419,26 @@ def test_answers_of_a_given_form(model, picture):
     for bad in ({"regex": "(("}, {"json_schema": '{"type": "wat"}'}, {"json_schema": "{"}):
         with pytest.raises(InputError, match=f"{next(iter(bad))} cannot be compiled"):
             model.ask(talk, **bad)
+
+
+def test_chunks_suit_the_device_but_where_bits_must_not_depend_on_it():
+    plain, fixed = EngineSettings(), EngineSettings(deterministic=True)
+    assert [plain.chunk_on(device) for device in ("cpu", "cuda")] == [512, 4096]
+    assert fixed.chunk_on("cuda") == 512
+    assert EngineSettings(chunk_tokens=64).chunk_on("cuda") == 64
+
+
+def test_plain_answers_are_drawn_as_one_by_one(model):
+    """Of equal logits the first is taken, in bf16 too; what asks for more gets its own logits."""
+    logits = torch.zeros(4, 50, dtype=torch.bfloat16)
+    logits[0, [7, 9]], logits[1, 30], logits[3, [2, 3]] = 2.0, 1.0, 5.0
+    turns = []
+    for options, ids in (({}, [1, 7]), ({"logprobs": 2}, [1]), ({}, [1])):
+        sampling = replace(model.sampling, repetition_penalty=1.0, **options)
+        answer = Answer(0, Drawer(sampling), model.processor.tokenizer.stream())
+        turns.append(Turn(request=None, answer=answer, ids=ids))
+    rows = fetched(turns, logits, [0, 2, 3])
+    assert [turn.likeliest for turn in turns] == [[7, 30], [], [2]]
+    for turn, own in zip(turns, rows, strict=True):
+        alone = [Drawer(turn.answer.drawer.sampling).draw(row).id for row in own]
+        assert alone == (turn.likeliest or [0])

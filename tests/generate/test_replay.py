@@ -93,6 +93,102 @@ def test_a_processor_replays_nothing(model):
     assert engine.writer.replayer is None
 
 
+def greedy(length):
+    return {"max_new_tokens": length, "end_ids": ()}
+
+
+def submitted(model, engine, talk, **options):
+    return engine.submit(model.prompt(talk), replace(model.sampling, **options))
+
+
+def in_both_ways(model, scene, **settings):
+    """Let `scene` ask things of an ordinary and a replaying engine; compare the answers' ids."""
+    engines = engine_of(model, **settings), replaying(model, **settings)
+    ordinary, replayed = ([ids_of(request) for request in scene(own)] for own in engines)
+    assert engines[1].writer.replayer.slab is not None
+    assert ordinary == replayed
+    return engines[1]
+
+
+@torch.inference_mode()
+def test_keys_stay_in_the_slab_until_they_are_asked_for(model, talks):
+    spans = []
+    for engine in (engine_of(model), replaying(model)):
+        request = submitted(model, engine, talks[-2], **greedy(20))
+        while len(request.answers[0].ids) < 9:
+            engine.step()
+        spans.append(request.answers[0].span)
+    ordinary, replayed = spans
+    assert replayed.is_lent
+    assert replayed.end == ordinary.end
+    for stored in ("keys", "values"):
+        known, found = (getattr(span, stored)[:, :, : span.end] for span in spans)
+        assert (known - found).abs().max() < 1e-4
+    assert not replayed.is_lent
+
+
+def test_several_answers_to_a_prompt_are_replayed_apart(model, talks):
+    def scene(engine):
+        drawn = {**greedy(12), "num_answers": 3, "temperature": 0.9, "seed": 3}
+        requests = [submitted(model, engine, talk, **drawn) for talk in talks[-3:]]
+        engine.run(requests)
+        return requests
+
+    in_both_ways(model, scene, max_running=2)
+
+
+def test_a_prompt_that_is_being_answered_is_found_again(model, talks):
+    def scene(engine):
+        first = submitted(model, engine, talks[-2], **greedy(12))
+        while len(first.answers[0].ids) < 5:
+            engine.step()
+        requests = [first, submitted(model, engine, talks[-2], **greedy(12))]
+        engine.run(requests)
+        return requests
+
+    assert in_both_ways(model, scene).reader.prefixes.tokens_saved > 0
+
+
+def test_a_cancelled_answer_leaves_its_slot_to_another(model, talks):
+    def scene(engine):
+        leaving, staying = (submitted(model, engine, t, **greedy(30)) for t in talks[-3:-1])
+        while len(staying.answers[0].ids) < 5:
+            engine.step()
+        engine.cancel(leaving)
+        coming = submitted(model, engine, talks[-1], **greedy(12))
+        engine.run([staying, coming])
+        return [staying, coming]
+
+    in_both_ways(model, scene)
+
+
+def test_where_there_is_no_longer_room_ordinary_steps_go_on(model, talks):
+    """Two short answers are replayed, then a long one comes for a while, and they are again."""
+
+    def scene(engine, spans):
+        requests = [
+            submitted(model, engine, t, **greedy(n))
+            for t, n in zip(talks[-3:-1], (40, 30), strict=True)
+        ]
+        while len(requests[1].answers[0].ids) < 5:
+            engine.step()
+        spans += [request.answers[0].span for request in requests]
+        requests.append(submitted(model, engine, talks[-1], end_ids=(), max_new_tokens=1000))
+        while len(requests[2].answers[0].ids) < 8:
+            engine.step()
+        engine.cancel(requests[2])
+        engine.run(requests[:2])
+        return requests[:2]
+
+    spans = []
+    ordinary = engine_of(model)
+    expected = [ids_of(request) for request in scene(ordinary, spans)]
+    each = spans[0].num_bytes // spans[0].capacity
+    engine = replaying(model, max_bytes=2 * 256 * each)
+    assert [ids_of(request) for request in scene(engine, spans)] == expected
+    assert engine.writer.replayer.slab.keys.shape[1:4:2] == (2, 256)
+
+
 @torch.inference_mode()
 def test_a_window_hides_what_is_too_far_back(model, talks):
     decoder = model.network.language_model
