@@ -254,7 +254,8 @@ def _draw_panel(sweep: Sweep, pen: PixelPen) -> None:
         pen.line([(LEFT, y), (RIGHT, y)], "grid")
         pen.text((LEFT - 6, y), f"{tick * step:g}", "end")
     for point in sweep.points:
-        pen.text((at(point.amount, 0)[0], BOTTOM + 12), f"{point.amount:.3g}", "middle", size=10)
+        amount = f"{point.amount:,.0f}" if point.amount >= 100 else f"{point.amount:.3g}"
+        pen.text((at(point.amount, 0)[0], BOTTOM + 12), amount, "middle", size=10)
     pen.text(((LEFT + RIGHT) / 2, BOTTOM + 28), sweep.unit, "middle")
     ends = (0.0, max(p.amount for p in sweep.points))
     pen.line([at(x, max(0.0, sweep.intercept + sweep.slope * x)) for x in ends], "s0", faint=True)
