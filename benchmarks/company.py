@@ -1,7 +1,7 @@
 """What does company cost? 16 requests at once against one after another; and the modes' price.
 
     python -m benchmarks.company --only at-once --workload A     against transformers
-    python -m benchmarks.company --only at-once --whole     A and B, theirs whole (half an hour)
+    python -m benchmarks.company --only at-once --whole     A and B, theirs whole
     python -m benchmarks.company --only mode     the deterministic mode, guesses (3 minutes)
 
 The model and its results' file are those of `benchmarks.inference`. Workloads were fixed before

@@ -1,6 +1,6 @@
 """How does time grow? With the area of a picture, with pictures, frames, context and company.
 
-    python -m benchmarks.growth                    0.5B shape, 2 threads (about 9 minutes)
+    python -m benchmarks.growth                    0.5B shape, 2 threads (12 minutes in fp32)
     python -m benchmarks.growth --only context     one sweep
 
 Weights are random, in bf16, or in fp32 where the processor does not multiply in bf16. A point of
@@ -74,18 +74,13 @@ def machine_of(model: Model) -> Machine:
     """Measure the fastest product of many rows, and the fastest of one row."""
     head = model.network.language_model.head
     width, vocab = head.in_features, head.out_features
-    dtype = dtype_of(model)
+    dtype = model.engine.dtype
     many, one = (torch.randn(rows, width, dtype=dtype) for rows in (512, 1))
     most = min(_seconds(lambda: head(many)) for _ in range(5))
     least = min(_seconds(lambda: head(one)) for _ in range(10))
     return Machine(
         operations=2 * 512 * width * vocab / most, bytes=dtype.itemsize * width * vocab / least
     )
-
-
-def dtype_of(model: Model) -> torch.dtype:
-    """Return what a model computes in."""
-    return model.network.language_model.embedding.weight.dtype
 
 
 def operations(model: Model, prompt: ModelInputs) -> float:
@@ -121,7 +116,7 @@ def step_bytes(model: Model, contexts: Sequence[int]) -> float:
     language = model.config.language
     kv = 2 * language.num_layers * language.num_kv_heads * language.head_size
     numbers = _weights(model) + language.hidden_size * language.vocab_size + kv * sum(contexts)
-    return dtype_of(model).itemsize * numbers
+    return model.engine.dtype.itemsize * numbers
 
 
 def reading(
@@ -292,12 +287,12 @@ def main() -> None:
             found.append(fitted(name, unit, list(cases(model, machine, options.rounds))))
             print(json.dumps(asdict(found[-1])), flush=True)
     report = {
-        "dtype": NAMES[dtype_of(model)], "threads": options.threads,
+        "dtype": NAMES[model.engine.dtype], "threads": options.threads,
         "machine": asdict(machine), "load": round(os.getloadavg()[0], 1),
         "sweeps": [asdict(sweep) for sweep in found],
     }  # fmt: skip
     options.output.write_text(json.dumps(report, indent=1) + "\n")
-    kind = f"{NAMES[dtype_of(model)]}, {options.threads} threads"
+    kind = f"{NAMES[model.engine.dtype]}, {options.threads} threads"
     draw(found, options.picture, kind=kind)
 
 

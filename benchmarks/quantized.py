@@ -1,6 +1,6 @@
 """What do smaller weights cost in accuracy? int8 and int4 against the same model as it was.
 
-    python -m benchmarks.quantized                      both (10 minutes)
+    python -m benchmarks.quantized                      both
     python -m benchmarks.quantized --only questions     the embedded tiny alone
 
 `questions`: the embedded tiny answers `--count` held-out questions a scenario with each kind of

@@ -64,8 +64,9 @@ CONTINUED = replace(
 
 # What every arm of reading begins with, apart from the others: an encoder that is told what covers
 # each patch of a glimpse, since captions do not teach it letters, then a language model that reads
-# glimpses off it. Glimpses look like crops of any grid, so that none of them has an advantage. The
-# encoder stays as it is from then on: a language model that knows nothing yet leads it astray.
+# glimpses off it. Glimpses look like crops of any grid, so that none of them has an advantage; the
+# bars of `pad` they do not have. The encoder stays as it is from then on: a language model that
+# knows nothing yet leads it astray.
 LETTERS = replace(
     stage_named("vision"),
     name="letters",

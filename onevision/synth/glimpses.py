@@ -3,7 +3,7 @@
 +-----------------+
 |      +-----+    |    Whatever rule cuts a picture into crops, a letter is seen whole or in part,
 |      |   K |    |    small or large, squeezed or not. An encoder that has seen glimpses has met
-|      +-----+    |    all of these, and favours no rule.
+|      +-----+    |    all of these, but not the bars of a padded picture.
 +-----------------+
 """
 

@@ -7,6 +7,7 @@ What stands in a step is a function of the seed and the step's number alone, so 
 anywhere, on any number of processes, and its feed has no state to save.
 """
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -141,8 +142,7 @@ class DrawnFeed:
         """Return family and row of a sample: a function of stage, seed and index."""
         stage = self.stage
         rng = rng_for("train", f"rows/{stage.name}/{self.seed}", index)
-        family = rng.choices(list(stage.families), weights=list(stage.families.values()))[0]
-        sample = family_named(family)("train", rng.randrange(10**9))
+        family, sample = draw(stage, rng)
         asked = rng.sample(sample.questions, min(stage.max_questions, len(sample.questions)))
         turns = [(q.question, q.answer) for q in asked]
         if not stage.aspects or not sample.aspects or rng.random() < CAPTIONED:
@@ -154,6 +154,12 @@ class DrawnFeed:
             for q, a in turns
         ]
         return family, share_prefix(self.processor.about_same_media(talks, template=stage.template))
+
+
+def draw(stage: Stage, rng: random.Random) -> tuple[str, Sample]:
+    """Draw a family by its share, and a sample of it."""
+    family = rng.choices(list(stage.families), weights=list(stage.families.values()))[0]
+    return family, family_named(family)("train", rng.randrange(10**9))
 
 
 def micro_batch(

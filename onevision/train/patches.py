@@ -24,9 +24,9 @@ from onevision.errors import ConfigError
 from onevision.inputs.image import cut_crops, normalise
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
-from onevision.synth.families import COVERS, family_named
+from onevision.synth.families import COVERS
 from onevision.synth.sample import Region, Sample, rng_for
-from onevision.train.feed import DrawnFeed, MicroBatch
+from onevision.train.feed import DrawnFeed, MicroBatch, draw
 from onevision.train.learner import Learner
 from onevision.train.recipes import Stage
 
@@ -115,10 +115,8 @@ class PatchFeed(DrawnFeed):
 
     def _sample(self, index: int) -> tuple[str, Sample]:
         """Return family and sample of an index: a function of stage, seed and index."""
-        stage = self.stage
-        rng = rng_for("train", f"patches/{stage.name}/{self.seed}", index)
-        family = rng.choices(list(stage.families), weights=list(stage.families.values()))[0]
-        return family, family_named(family)("train", rng.randrange(10**9))
+        rng = rng_for("train", f"patches/{self.stage.name}/{self.seed}", index)
+        return draw(self.stage, rng)
 
 
 def _picture(sample: Sample) -> PillowImage:
