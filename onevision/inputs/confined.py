@@ -147,8 +147,8 @@ class _Held:
                 for image in images:
                     image_size(image, limits=self.limits)
                 return {"frames": len(images)}
-            case FrameChoice(indices=indices):
-                return {"frames": len(indices)}
+            case FrameChoice(indices=indices, seconds=seconds):
+                return {"frames": len(indices), "seconds": seconds}
             case _:
                 return asdict(image_size(self.source, limits=self.limits))
 

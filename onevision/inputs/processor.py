@@ -30,9 +30,10 @@ from onevision.inputs.video import FrameChoice, choose_frames
 
 @dataclass(frozen=True)
 class NumFrames:
-    """How many frames of a video are seen."""
+    """How many frames of a video are seen, and when each is shown, if they have times."""
 
     count: int
+    seconds: tuple[float, ...] | None = None  # counted from the first frame of the video
 
 
 # What must be known of an image or a video to lay it out.

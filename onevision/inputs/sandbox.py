@@ -260,9 +260,18 @@ def _ask(pipe: Connection, media: Sequence[StrangeMedia]) -> tuple[MediaFact, ..
 
 
 def _fact(answer: Message) -> MediaFact:
-    numbers = [int(value) for value in answer.values()]
-    if min(numbers) < 1:
-        raise ValueError("a size below 1")
     if "frames" in answer:
-        return NumFrames(int(answer["frames"]))
-    return ImageSize(width=int(answer["width"]), height=int(answer["height"]))
+        seconds = answer.get("seconds")
+        count = _size(answer["frames"])
+        if seconds is None:
+            return NumFrames(count)
+        if len(seconds) != count:
+            raise ValueError("a time for every frame, or for none")
+        return NumFrames(count, tuple(map(float, seconds)))
+    return ImageSize(width=_size(answer["width"]), height=_size(answer["height"]))
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError("no size")
+    return value

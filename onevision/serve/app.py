@@ -131,7 +131,7 @@ def _add_count(app: FastAPI, service: Service, bodies: Bodies) -> None:
             image_tokens=counted.usage.image_tokens,
             video_tokens=counted.usage.video_tokens,
             max_tokens=counted.max_tokens,
-            media=[MediaCount.of(layout) for layout in counted.layouts],
+            media=list(map(MediaCount.of, counted.layouts, counted.facts)),
         )
         return _json(count, _ignored(question.unknown))
 

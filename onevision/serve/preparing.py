@@ -16,7 +16,7 @@ from onevision.errors import MediaError, OneVisionError
 from onevision.generate.answer import Model
 from onevision.generate.sampling import Sampling
 from onevision.inputs.confined import Frames
-from onevision.inputs.processor import Outline
+from onevision.inputs.processor import MediaFact, Outline
 from onevision.inputs.sandbox import Gone, Sandbox, StrangeMedia
 from onevision.serve.addresses import read_medium
 from onevision.serve.admission import check_pixels, check_question, sampling_of
@@ -42,6 +42,7 @@ class Counted:
 
     usage: Usage
     layouts: tuple[Layout, ...]
+    facts: tuple[MediaFact, ...]
     max_tokens: int  # that its answer may have
 
 
@@ -93,7 +94,7 @@ class Preparer:
             completion_tokens=0,
         )
         room = self._room(outline.num_tokens)
-        return Counted(usage=cost, layouts=layouts, max_tokens=max(0, room))
+        return Counted(usage=cost, layouts=layouts, facts=facts, max_tokens=max(0, room))
 
     @contextmanager
     def _telling(self, question: Question, gone: Gone) -> Iterator[None]:

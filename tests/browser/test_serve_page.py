@@ -55,6 +55,15 @@ def test_costs_are_told_before_asking_and_media_can_be_moved_and_removed(open_pa
     assert page.locator("#looked-caption").inner_text().startswith("single.png: 259 tokens")
     page.keyboard.press("Escape")
     assert not page.locator("#look").is_visible()
+    page.get_by_label("Look closer: clip.mp4").click()
+    assert page.locator("#looked i").count() == 0
+    times = page.locator("#frames span").all_inner_texts()
+    assert (times[0], len(times)) == ("0.00 s", 8)
+    # Every frame is drawn, and they are not all the same one.
+    page.locator("#frames canvas:not([width='0'])").nth(7).wait_for()
+    drawn = page.locator("#frames canvas").evaluate_all("all => all.map((c) => c.toDataURL())")
+    assert len(set(drawn)) > 1
+    page.keyboard.press("Escape")
     page.get_by_label("Move forward: clip.mp4").click()
     assert page.locator("#media .thumb").first.evaluate("one => one.tagName") == "VIDEO"
     page.get_by_label("Remove: clip.mp4").click()

@@ -7,6 +7,7 @@ import itertools
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -198,6 +199,23 @@ VIDEO_CODES = {
     "invalid_video", "video_decode_failed", "no_video_stream", "video_too_large", "video_too_long",
     "unsupported_video_codec", "unsupported_video_format",
 }  # fmt: skip
+
+NAMES = ("x.m3u8", "a/../../b.mp4", "n" * 4096, "a\0.mp4", "\u202e4pm.exe")
+
+
+@pytest.mark.parametrize("name", NAMES, ids=["list", "path", "long", "nul", "reversed"])
+def test_28_names_that_come_with_media_are_ignored(http, name):
+    """Nothing is uploaded by a name; one that stands beside the bytes decides nothing."""
+    plain = ask(http, video_part(num_frames=2))
+    beside = video_part(num_frames=2, filename=name)
+    beside["video_url"]["name"] = name
+    assert ask(http, beside).json()["choices"] == plain.json()["choices"]
+    inside = video_part(num_frames=2)
+    url = inside["video_url"]["url"].replace(";base64", f";name={quote(name[:60])};base64")
+    inside["video_url"]["url"] = url
+    assert ask(http, inside).json()["choices"] == plain.json()["choices"]
+    upload = http.post("/v1/files", files={"file": (name.replace("\0", ""), CLIP, "video/mp4")})
+    check(upload, 404, "not_found")
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -1,4 +1,6 @@
-from onevision.anyres import CropLayout
+from onevision.anyres import CropLayout, VideoRule, plan_video
+from onevision.inputs.media import ImageSize
+from onevision.inputs.processor import NumFrames
 from onevision.serve.schema.models import MediaCount
 
 
@@ -8,6 +10,12 @@ def test_where_crops_meet_is_told_in_shares_of_the_picture():
         width=200, height=100, crop_size=100, side=7, fit="squash", newline=True,
         cols=2, rows=2, resized_width=200, resized_height=100, top=50,
     )  # fmt: skip
-    told = MediaCount.of(layout)
+    told = MediaCount.of(layout, ImageSize(width=200, height=100))
     assert (told.kind, told.crops) == ("image", 5)
     assert (told.cuts_across, told.cuts_down) == ([0.5], [0.5])
+
+
+def test_the_times_of_the_frames_that_are_seen_are_told():
+    layout = plan_video(num_frames=2, rule=VideoRule(crop_size=98))
+    assert MediaCount.of(layout, NumFrames(2, (0.0, 1.23456))).seconds == [0, 1.235]
+    assert MediaCount.of(layout, NumFrames(2)).seconds == []

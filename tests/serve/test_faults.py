@@ -76,6 +76,10 @@ def test_27_29_a_signal_lets_answers_finish_and_new_weights_change_nothing(tmp_p
     assert running.process.wait(timeout=30) == 0
 
 
+# Requests after which threads, caches and arenas have their size.
+WARM = 4_000
+
+
 @pytest.mark.slow
 def test_28_a_thousand_requests_of_all_kinds(tmp_path):
     """Good, bad and abandoned requests: memory stays, no place is lost, the counters add up."""
@@ -117,12 +121,14 @@ def test_28_a_thousand_requests_of_all_kinds(tmp_path):
     assert metrics["onevision:requests_failed_total"] == 0
     for held in ("kv_cache_usage_perc", "num_requests_running", "num_requests_waiting"):
         assert metrics[f"onevision:{held}"] == 0
-    warm = len(memory) // 3  # threads, caches and arenas have their size after that
+    is_long = num_requests >= 3 * WARM
+    warm = WARM // 20 if is_long else len(memory) // 3
     slope, _ = np.polyfit(minutes[warm:], memory[warm:], 1)
     report = {
         "requests": num_requests, "minutes": round(minutes[-1] - minutes[0], 2),
         "MiB": [round(held) for held in memory], "MiB_per_minute": round(float(slope), 3),
     }  # fmt: skip
     (tmp_path / "soak.json").write_text(json.dumps(report))
-    # The aim is a slope below 1 MiB a minute; it is not reached yet (docs/serving.md).
     assert memory[-1] < 1.1 * memory[warm], report
+    if is_long:
+        assert slope < 1, report

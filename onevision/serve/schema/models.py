@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel
 
 from onevision.anyres import CropLayout, Layout
+from onevision.inputs.processor import MediaFact, NumFrames
 
 
 class ModelCard(BaseModel):
@@ -37,12 +38,20 @@ class MediaCount(BaseModel):
     # Where crops beside the base meet, as shares of the picture's width and height.
     cuts_across: list[float] = []
     cuts_down: list[float] = []
+    # When each frame that is seen is shown, in seconds from the first; none of a list of frames.
+    seconds: list[float] = []
 
     @classmethod
-    def of(cls, layout: Layout) -> Self:
-        """Tell what a layout costs."""
+    def of(cls, layout: Layout, fact: MediaFact) -> Self:
+        """Tell what a layout costs, and which parts or frames of its medium are seen."""
         if not isinstance(layout, CropLayout):
-            return cls(kind="video", tokens=layout.num_tokens, crops=layout.num_crops)
+            times = fact.seconds if isinstance(fact, NumFrames) else None
+            return cls(
+                kind="video",
+                tokens=layout.num_tokens,
+                crops=layout.num_crops,
+                seconds=[round(time, 3) for time in times or ()],
+            )
         size = layout.crop_size
         return cls(
             kind="image",

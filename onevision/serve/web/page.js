@@ -112,7 +112,8 @@ function drawMedia() {
   countSoon();
 }
 
-// Show a medium large: a video plays, a picture is drawn with the crops that are cut beside the whole.
+// Show a medium large: a video plays above the frames that are seen of it, a picture is drawn with the crops that are
+// cut beside the whole.
 function look(medium) {
   const line = (side, share) => {
     const made = element("i", { className: side });
@@ -125,6 +126,34 @@ function look(medium) {
   const crops = medium.across?.length || medium.down?.length ? " (one of the whole, and those between the lines)" : "";
   $("looked-caption").textContent = medium.problem ?? [medium.name, medium.cost && medium.cost + crops].filter(Boolean).join(": ");
   $("look").showModal();
+  showFrames(medium);
+}
+
+// Draw the frames of a video that the model sees, one after another; where the browser cannot, say their times alone.
+async function showFrames({ url, seconds = [] }) {
+  const frames = seconds.map((time) => {
+    const told = `${time.toFixed(2)} s`;
+    return element("li", {}, element("canvas", { width: 0, height: 0, role: "img", ariaLabel: `Frame at ${told}` }), element("span", { textContent: told }));
+  });
+  $("frames").replaceChildren(...frames);
+  $("frames").hidden = !frames.length;
+  const video = element("video", { muted: true, preload: "auto" });
+  const heard = (name) => new Promise((resolve, reject) => {
+    video.addEventListener(name, resolve, { once: true });
+    video.addEventListener("error", () => reject(video.error), { once: true });
+  });
+  try {
+    for (const [place, item] of frames.entries()) {
+      const sought = heard("seeked");
+      if (!place) { const begun = heard("loadeddata"); video.src = url; await begun; }
+      video.currentTime = seconds[place] + 0.001;
+      await sought;
+      if (!item.isConnected) return; // another medium is looked at
+      const canvas = item.firstChild;
+      [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+      canvas.getContext("2d").drawImage(video, 0, 0);
+    }
+  } catch { /* a format that the browser does not play: the times stay */ }
 }
 
 function move(from, to) {
@@ -146,7 +175,7 @@ async function count() {
     const own = told.media.slice(told.media.length - asked.length);
     asked.forEach((medium, place) => {
       medium.problem = undefined;
-      [medium.across, medium.down] = [own[place].cuts_across, own[place].cuts_down];
+      [medium.across, medium.down, medium.seconds] = [own[place].cuts_across, own[place].cuts_down, own[place].seconds];
       const unit = medium.kind === "image" ? "crop" : "frame";
       medium.cost = `${own[place].tokens} tokens · ${own[place].crops} ${unit}${own[place].crops > 1 ? "s" : ""}`;
     });
