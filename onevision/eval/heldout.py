@@ -9,9 +9,10 @@ Reading has two sets of its own: `words` in a face that no training picture has,
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Literal
 
 from PIL import Image as PIL
 from PIL.Image import Image as PillowImage
@@ -19,10 +20,12 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Image, Video
 from onevision.errors import InputError
 from onevision.synth import charts, clips, pairs, scenes, words
+from onevision.synth.families import Maker
 from onevision.synth.sample import Question, Sample, Split, rng_for
 
+Scenario = Literal["single_image", "multi_image", "video", "words", "charts"]
 NUM_QUESTIONS = 600
-SCENARIOS = MappingProxyType(
+SCENARIOS: Mapping[Scenario, Maker] = MappingProxyType(
     {"single_image": scenes.make, "multi_image": pairs.make, "video": clips.make}
 )
 CHART_VALUES = ("chart_value", "chart_extreme_value", "series_value", "series_extreme_value",
@@ -66,7 +69,7 @@ def _chart(split: Split, index: int) -> Sample:
     raise AssertionError(f"none of {CHARTS_EACH} charts has a value to read")
 
 
-READING = MappingProxyType({"words": words.make, "charts": _chart})
+READING: Mapping[Scenario, Maker] = MappingProxyType({"words": words.make, "charts": _chart})
 
 
 def _grey(media: Image | Video) -> Image | Video:

@@ -39,10 +39,15 @@ def picture_sample(
     caption: str,
     detail: str,
     asked: Iterable[Question],
+    aspects: tuple[str, ...] = (),
 ) -> Sample:
     """Return the sample of one picture, with some of the questions it answers."""
     return Sample(
-        media=(Image(picture),), caption=caption, detail=detail, questions=choose(rng, asked)
+        media=(Image(picture),),
+        caption=caption,
+        detail=detail,
+        questions=choose(rng, asked),
+        aspects=aspects,
     )
 
 

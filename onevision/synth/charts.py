@@ -10,6 +10,7 @@ Values are written on their marks, or lie on a labelled line of the grid or half
 """
 
 import random
+from collections.abc import Iterator
 
 from onevision.synth.asking import listed, picture_sample
 from onevision.synth.charting import (
@@ -44,6 +45,7 @@ def _bars(rng: random.Random) -> Sample:
         caption=_caption(chart.kind, data),
         detail=f"{_caption(chart.kind, data)} {bars.describe_colours(chart)} {_describe(data)}",
         asked=asked,
+        aspects=tuple(_values(data)),
     )
 
 
@@ -58,6 +60,7 @@ def _lines(rng: random.Random) -> Sample:
         caption=_caption(chart.kind, data),
         detail=f"{_caption(chart.kind, data)} {lines.describe_colours(chart)} {_describe(data)}",
         asked=asked,
+        aspects=tuple(_values(data)),
     )
 
 
@@ -71,6 +74,7 @@ def _pie(rng: random.Random) -> Sample:
         caption=f"{caption} {names}",
         detail=f"{caption} {pies.describe(chart)} {names}",
         asked=pies.questions(chart, rng),
+        aspects=(f"Shares: {pies.shares(chart)}.",) if chart.labelled else (),
     )
 
 
@@ -84,6 +88,7 @@ def _scatter(rng: random.Random) -> Sample:
         caption=f"{caption} {axes}",
         detail=f"{caption} {axes} {scatters.describe(chart)}",
         asked=scatters.questions(chart, rng),
+        aspects=(f"Points: {scatters.places(chart)}.",) if chart.named else (),
     )
 
 
@@ -114,6 +119,14 @@ def _caption(kind: str, data: Data) -> str:
     if len(data.series) == 1:
         return named
     return f"{named} It compares {listed(series.name for series in data.series)}."
+
+
+def _values(data: Data) -> Iterator[str]:
+    """Tell the values of one series at a time: "Values of Lyon: Mon 4, Tue 12."."""
+    for series in data.series:
+        pairs = zip(data.categories, series.values, strict=True)
+        values = ", ".join(f"{name} {value}" for name, value in pairs)
+        yield f"Values{f' of {series.name}' if series.name else ''}: {values}."
 
 
 def _describe(data: Data) -> str:

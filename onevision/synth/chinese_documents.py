@@ -5,7 +5,7 @@
     饼干   ¥3.50     合计是多少？          ¥6.00
     合计   ¥6.00     第二行商品是什么？    饼干
 
-They need a font with Chinese, which is an optional dependency (see `lettering`).
+They need a font with Chinese, which is an optional dependency (see `faces`).
 """
 
 # ruff: noqa: RUF002 -- Chinese punctuation is meant.

@@ -13,6 +13,7 @@ from onevision.synth import (
     documents,
     geometry,
     glimpses,
+    lettered,
     marks,
     pairs,
     pans,
@@ -35,7 +36,7 @@ Maker = Callable[[Split, int], Sample]
 _MODULES: Mapping[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
-        *(scenes, things, signs, plates, capitals, glimpses),
+        *(scenes, things, signs, plates, capitals, glimpses, lettered),
         *(rooms, marks, documents, chinese_documents),
         *(charts, tables, geometry, screens),
         *(pairs, statements, sequences),
@@ -48,6 +49,7 @@ FAMILIES: Mapping[str, Maker] = {name: module.make for name, module in _MODULES.
 COVERS: Mapping[str, tuple[str, ...]] = {
     "capitals": capitals.CAPITALS,
     "glimpses": capitals.CAPITALS,
+    "lettered": lettered.COVERS,
 }
 
 

@@ -17,7 +17,6 @@ import torch
 
 from onevision.config import ModelConfig
 from onevision.errors import OneVisionError
-from onevision.eval.heldout import SCENARIOS
 from onevision.eval.runner import run_heldout
 from onevision.generate.answer import Model
 from onevision.generate.sampling import Sampling
@@ -35,7 +34,7 @@ from onevision.train.parallel import Processes
 
 @dataclass(frozen=True, kw_only=True)
 class Examiner:
-    """Asks the network of a run the first held-out questions of every scenario, now and then.
+    """Asks the network of a run the first held-out questions of each scenario, now and then.
 
     The first process asks, the others wait. A sharded network is copied whole for it: there must be
     room for one beside the training.
@@ -88,7 +87,7 @@ class Examiner:
             ),
         )
         with undisturbed(network):
-            for scenario in SCENARIOS:
+            for scenario in self.options.eval_scenarios:
                 accuracy[scenario] = run_heldout(model, scenario, count=count).accuracy
                 alive()
         seconds = round(time.monotonic() - began, 3)

@@ -2,16 +2,16 @@ import pytest
 
 from onevision.conversation import Video
 from onevision.errors import InputError
+from onevision.synth.faces import LEARNED, has_face
 from onevision.synth.families import FAMILIES, family_named, summary
-from onevision.synth.lettering import chinese_font_file
 
-NEEDS_A_FONT = {"chinese_documents"}
+NEEDS_FACES = {"chinese_documents": ("chinese",), "lettered": LEARNED}
 
 
 @pytest.fixture(params=sorted(FAMILIES))
 def family(request):
-    if request.param in NEEDS_A_FONT and chinese_font_file() is None:
-        pytest.skip("no Chinese font; install onevision[synth]")
+    if not all(map(has_face, NEEDS_FACES.get(request.param, ()))):
+        pytest.skip("a font is missing; install onevision[synth]")
     return FAMILIES[request.param]
 
 

@@ -10,7 +10,8 @@ from onevision.synth.charting import axes, bars, lines, pies, scatters
 from onevision.synth.charting.topics import INKS
 from onevision.synth.diagrams import clocks, coordinates, fractions, triangles
 from onevision.synth.diagrams.figure import opening, towards
-from onevision.synth.lettering import CJK_FONT_VARIABLE, Letters, chinese_font_file
+from onevision.synth.faces import CJK_FONT_VARIABLE, chinese_font_file
+from onevision.synth.lettering import Letters
 from onevision.synth.paperwork import boards
 from onevision.synth.paperwork.english import ENGLISH
 from onevision.synth.tabling import grid, matrices, records

@@ -217,12 +217,20 @@ def describe(pie: Pie) -> str:
     colours = listed(
         f"{name} is {colour}" for name, colour in zip(pie.names, pie.colours, strict=True)
     )
-    ranked = sorted(zip(pie.percents, pie.names, strict=True), reverse=True)
     if not pie.labelled:
-        order = listed(name for _, name in ranked)
+        order = listed(name for _, name in _ranked(pie))
         return f"{colours}. From the largest to the smallest slice: {order}."
-    shares = listed(f"{name} {percent}%" for percent, name in ranked)
+    shares = listed(f"{name} {percent}%" for percent, name in _ranked(pie))
     return f"{colours}. The shares are {shares}."
+
+
+def shares(pie: Pie) -> str:
+    """Say the shares alone, the largest first."""
+    return ", ".join(f"{name} {percent}%" for percent, name in _ranked(pie))
+
+
+def _ranked(pie: Pie) -> list[tuple[int, str]]:
+    return sorted(zip(pie.percents, pie.names, strict=True), reverse=True)
 
 
 def questions(pie: Pie, rng: random.Random) -> Iterator[Question]:

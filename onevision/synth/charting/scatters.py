@@ -159,14 +159,19 @@ def draw(chart: Scatter) -> PillowImage:
 def describe(chart: Scatter) -> str:
     """Say everything a scatter chart shows."""
     if chart.named:
-        places = listed(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
-        return f"All points are {chart.dots[0].colour}. The points are {places}."
+        told = listed(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
+        return f"All points are {chart.dots[0].colour}. The points are {told}."
     counts = [f"{plural(len(dots), f'{colour} point')}" for colour, dots in chart.groups().items()]
-    places = "; ".join(
+    told = "; ".join(
         f"{colour} {', '.join(f'({d.x}, {d.y})' for d in dots)}"
         for colour, dots in chart.groups().items()
     )
-    return f"There are {listed(counts)}. They lie at {places}."
+    return f"There are {listed(counts)}. They lie at {told}."
+
+
+def places(chart: Scatter) -> str:
+    """Say of each named point where it lies."""
+    return ", ".join(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
 
 
 def questions(chart: Scatter, rng: random.Random) -> Iterator[Question]:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onevision.synth.lettering import Face
+from onevision.synth.faces import Face
 
 Templates = tuple[str, ...]
 

@@ -16,7 +16,8 @@ from PIL import Image
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.canvas import Canvas
-from onevision.synth.lettering import Anchor, Face, Letters
+from onevision.synth.faces import Face
+from onevision.synth.lettering import Anchor, Letters
 from onevision.synth.world import Colour
 
 PAPERS: tuple[Colour, ...] = (

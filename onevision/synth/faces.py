@@ -1,0 +1,140 @@
+"""Typefaces: a name and a size in pixels -> a font.
+
+    font_of("serif", 20)      the regular cut of Caladea, from the package that brings it
+
+Pillow's own font is always there. Others come in packages of the extra `synth`. One Latin, that of
+Noto Sans CJK, is held out: words in it are asked and never learned from.
+"""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from PIL import ImageFont
+
+from onevision.errors import InputError
+
+Face = Literal[
+    "latin", "chinese",
+    "grotesque", "grotesque light", "grotesque bold", "grotesque italic",
+    "geometric", "geometric light", "geometric bold",
+    "serif", "serif bold", "serif italic", "serif bold italic",
+]  # fmt: skip
+
+CJK_FONT_VARIABLE = "ONEVISION_CJK_FONT"
+MAX_FACES_IN_FILE = 10
+
+
+@dataclass(frozen=True)
+class _Package:
+    """What brings a face: a package to install, its module, and the file beside or below it."""
+
+    name: str
+    module: str
+    file: str
+
+
+_NOTO = _Package("noto-cjk-sans-otc", "noto_cjk_sans_otc", "NotoSansCJK-Regular.ttc")
+
+
+def _hanken(cut: str) -> _Package:
+    return _Package("font-hanken-grotesk", "font_hanken_grotesk", f"files/HankenGrotesk-{cut}.otf")
+
+
+def _manrope(cut: str) -> _Package:
+    return _Package("font-manrope", "font_manrope", f"files/Manrope-{cut}.ttf")
+
+
+def _caladea(cut: str) -> _Package:
+    return _Package("font-caladea", "font_caladea", f"files/Caladea-{cut}.ttf")
+
+
+_PACKAGES: Mapping[str, _Package] = {
+    "grotesque": _hanken("Regular"),
+    "grotesque light": _hanken("Light"),
+    "grotesque bold": _hanken("Bold"),
+    "grotesque italic": _hanken("Italic"),
+    "geometric": _manrope("Regular"),
+    "geometric light": _manrope("Light"),
+    "geometric bold": _manrope("Bold"),
+    "serif": _caladea("Regular"),
+    "serif bold": _caladea("Bold"),
+    "serif italic": _caladea("Italic"),
+    "serif bold italic": _caladea("BoldItalic"),
+}
+# Faces that may be learned from: Pillow's own, and every cut of the three packages.
+LEARNED: tuple[Face, ...] = (
+    "latin",
+    *("grotesque", "grotesque light", "grotesque bold", "grotesque italic"),
+    *("geometric", "geometric light", "geometric bold"),
+    *("serif", "serif bold", "serif italic", "serif bold italic"),
+)
+
+
+@lru_cache(maxsize=1024)
+def font_of(face: Face, size: int) -> ImageFont.FreeTypeFont:
+    """Open a face at a size in pixels. Raises InputError where its package is missing."""
+    if face == "chinese":
+        return _simplified(_chinese_font_file(), size)
+    if face == "latin":
+        font = ImageFont.load_default(size=size)
+        assert isinstance(font, ImageFont.FreeTypeFont)
+        return font
+    package = _PACKAGES[face]
+    path = _file_of(package)
+    if path is None or not path.is_file():
+        raise InputError(
+            f"found no font for the face {face!r} ({path or 'no package'}): install it with "
+            f"`pip install {package.name}`, or all of them with `pip install 'onevision[synth]'`"
+        )
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def has_face(face: Face) -> bool:
+    """Whether a face can be opened here."""
+    if face == "chinese":
+        return chinese_font_file() is not None
+    return face == "latin" or _file_of(_PACKAGES[face]) is not None
+
+
+def chinese_font_file() -> Path | None:
+    """Find a font with Chinese: the file the environment names, else the package's; else None."""
+    named = os.environ.get(CJK_FONT_VARIABLE)
+    return Path(named) if named else _file_of(_NOTO)
+
+
+def _chinese_font_file() -> Path:
+    path = chinese_font_file()
+    if path is None or not path.is_file():
+        raise InputError(
+            f"found no font with Chinese ({path or 'no package'}): install one with "
+            f"`pip install {_NOTO.name}` or name a font file in {CJK_FONT_VARIABLE}"
+        )
+    return path
+
+
+def _file_of(package: _Package) -> Path | None:
+    found = importlib.util.find_spec(package.module)
+    return (
+        None if found is None or found.origin is None else Path(found.origin).parent / package.file
+    )
+
+
+def _simplified(path: Path, size: int) -> ImageFont.FreeTypeFont:
+    """Open a font file, and of a collection the face for simplified Chinese."""
+    layout = ImageFont.Layout.BASIC
+    font = ImageFont.truetype(path, size, layout_engine=layout)
+    if path.suffix.lower() != ".ttc":
+        return font
+    for index in range(MAX_FACES_IN_FILE):
+        try:
+            other = ImageFont.truetype(path, size, index=index, layout_engine=layout)
+        except OSError:  # past the last face: the file has none of that name
+            break
+        if (other.getname()[0] or "").endswith(" SC"):
+            return other
+    return font
