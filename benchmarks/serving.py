@@ -38,6 +38,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import torch
 
 from benchmarks.inference import RESULTS, picture
 from benchmarks.serving_table import table
@@ -45,8 +46,10 @@ from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect
 from onevision.checkpoint.save import convert
 from onevision.cli.demo import DEMO
+from onevision.model.pack import can_multiply
 
 CHAT = "/v1/chat/completions"
+# What each shape computes in; where the processor only emulates bf16, float32.
 SHAPES = {"tiny": "float32", "0.5b": "bfloat16"}
 # Bounds of a level where none is given: all levels together take a dozen minutes at most.
 SECONDS = {"tiny": 20.0, "0.5b": 140.0}
@@ -294,7 +297,7 @@ def main() -> None:
     options = parser.parse_args()
     options.seconds = options.seconds or SECONDS[options.shape]
     directory = Path(tempfile.mkdtemp())
-    dtype = SHAPES[options.shape]
+    dtype = SHAPES[options.shape] if can_multiply(torch.bfloat16) else "float32"
     source, converted = checkpoints(options.shape, directory)
     servers = {
         "ours": Command(
