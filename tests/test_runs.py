@@ -44,3 +44,9 @@ def test_every_stage_runs_at_tiny_shape(script, tmp_path):
     for stage in ("align", "knowledge", "single_image", "onevision"):
         assert (tmp_path / stage / "checkpoint" / "model.safetensors").is_file()
         assert (tmp_path / stage / "report.html").is_file()
+
+
+def test_reading_goes_on_from_the_bundled_model(tmp_path):
+    run("tiny_reading.sh", tmp_path, ONEVISION_DRY_RUN="1")
+    for stage in ("letters", "onevision_reading"):
+        assert (tmp_path / stage / "checkpoint" / "model.safetensors").is_file()

@@ -142,6 +142,28 @@ TINY_ONEVISION_CLIPS = replace(
     families={"scenes": 0.12, "pairs": 0.25, "clips": 0.6, "texts": 0.03},
     num_samples=8_000,
 )
+# Reading, tried after the bundled model (docs/log.md): letters in a dozen typefaces, named patch by
+# patch beside the things that the encoder knows; then everything again in their light, with charts.
+TINY_LETTERS = replace(
+    TINY_VISION,
+    name="letters",
+    starts_from=("onevision_clips",),
+    trainable=("vision_encoder",),
+    families={"lettered": 1.0},
+    vision_objective="patches",
+    num_samples=60_000,
+    vision_learning_rate=1.5e-3,
+)
+TINY_ONEVISION_READING = replace(
+    TINY_ONEVISION_CLIPS,
+    name="onevision_reading",
+    starts_from=("letters",),
+    families={
+        **{"scenes": 0.1, "lettered": 0.48, "charts": 0.1},
+        **{"pairs": 0.12, "clips": 0.17, "texts": 0.03},
+    },
+    num_samples=9_600,
+)
 TINY = _curriculum(
     TINY_VISION,
     TINY_LANGUAGE,
@@ -151,6 +173,8 @@ TINY = _curriculum(
     TINY_ONEVISION,
     TINY_ONEVISION_MORE,
     TINY_ONEVISION_CLIPS,
+    TINY_LETTERS,
+    TINY_ONEVISION_READING,
 )
 
 # The family (arXiv 2304.08485 §4.2 and appendix; 2310.03744 table 9; the archived scripts of
@@ -197,7 +221,10 @@ LLAVA_NEXT_INSTRUCT = replace(
 # dpo_ov7b.sh). Learns from pairs; one rate for all parts.
 DPO = Stage(
     name="dpo",
-    starts_from=("onevision_clips", "onevision", "single_image", "instruct"),
+    starts_from=(
+        *("onevision_clips", "onevision_reading"),
+        *("onevision", "single_image", "instruct"),
+    ),
     template=None,
     global_batch=8,
     learning_rate=5e-7,
@@ -247,9 +274,11 @@ def stage_named(name: str, size: str = "tiny") -> Stage:
 def stage_config(stage: Stage, target: ModelConfig) -> ModelConfig:
     """Return the architecture that trains in `stage`, on the way to `target`.
 
-    Where a picture is one plain crop there is no `image_newline`, after videos neither. The
-    vision stage reads captions off a small decoder that is thrown away.
+    Where a picture is one plain crop there is no `image_newline`, after videos neither; but an
+    encoder that learns alone leaves what its start has beside it. The vision stage reads captions
+    off a small decoder that is thrown away.
     """
+    leaves_rest = stage.vision_objective == "patches" and bool(stage.starts_from)
     inputs = replace(
         target.inputs,
         image=_image_rule(stage, target),
@@ -261,7 +290,7 @@ def stage_config(stage: Stage, target: ModelConfig) -> ModelConfig:
     config = replace(
         target,
         inputs=inputs,
-        image_newline=target.image_newline and stage.resolution != "one_crop",
+        image_newline=target.image_newline and (leaves_rest or stage.resolution != "one_crop"),
     )
     if stage.name == "vision":
         return replace(config, language=_caption_decoder(target.language))

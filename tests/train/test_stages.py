@@ -24,8 +24,9 @@ EVERY = [(size, stage) for size, stages in CURRICULA.items() for stage in stages
 # Pictures of every shape, from a pixel to far beyond the largest canvas.
 SIZES = [(w, h) for w in (1, 300, 384, 770, 1200, 4000, 9000) for h in (1, 384, 777, 2304, 9000)]
 
-# Of tiny alone: its last stage goes on.
+# Of tiny alone: its last stage goes on, and then it learns to read.
 MORE = ("onevision_more", "onevision_clips")
+READING = ("letters", "onevision_reading")
 
 
 def differing(old: Stage, new: Stage) -> set[str]:
@@ -94,17 +95,17 @@ def test_derived_stages_differ_only_where_they_should():
         "vision_learning_rate",
     }
     assert differing(tiny["single_image"], tiny["onevision"]) == drawn
-    for name in MORE:
+    for name in (*MORE, "onevision_reading"):
         longer = {"name", "starts_from", "families", "num_samples"}
         assert differing(tiny["onevision"], tiny[name]) == longer
 
 
 def test_tiny_makes_its_parts_first_and_teaches_properties():
-    assert list(STAGES) == ["vision", "language", *CURRICULA["0.5b"], *MORE]
+    assert list(STAGES) == ["vision", "language", *CURRICULA["0.5b"], *MORE, *READING]
     assert STARTS_FROM["align"] == ("vision", "language")
     assert [s.name for s in STAGES.values() if not s.aspects] == ["language", "align"]
     for stage in STAGES.values():
-        assert stage.vision_objective == "caption"
+        assert (stage.vision_objective == "patches") == (stage.name == "letters")
         assert stage.betas == (0.9, 0.98)
         assert stage.optimizer == "muon"
 
@@ -203,3 +204,11 @@ def test_unknown_names():
         stage_named("vision", "7b")
     with pytest.raises(ConfigError, match="no curriculum '8b'; expected one of tiny, 0.5b"):
         stage_named("align", "8b")
+
+
+def test_an_encoder_taught_alone_keeps_the_newline_of_its_start():
+    tiny = ARCHITECTURES["tiny"]
+    assert stage_config(stage_named("letters"), tiny).image_newline
+    assert not stage_config(stage_named("vision"), tiny).image_newline
+    alone = replace(stage_named("letters"), starts_from=())
+    assert not stage_config(alone, tiny).image_newline
