@@ -18,7 +18,7 @@ LAYOUT = ROOT / "docs" / "layout.png"
 SINGLE, PAIR, CLIP, ROOM = 17, 10, 9, 3  # indices of the split "heldout"
 # Of each, questions of families that the model answers well (docs/log.md has all).
 ASKED = (
-    ("background", "count", "colour"),
+    ("background", "count", "what_at"),
     ("nth_count", "nth_colour", "total"),
     ("count", "direction", "how_many_move"),
 )
