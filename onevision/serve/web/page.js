@@ -143,9 +143,11 @@ async function showFrames({ url, seconds = [] }) {
     video.addEventListener("error", () => reject(video.error), { once: true });
   });
   try {
+    const begun = heard("loadeddata");
+    if (frames.length) video.src = url;
     for (const [place, item] of frames.entries()) {
+      await begun;
       const sought = heard("seeked");
-      if (!place) { const begun = heard("loadeddata"); video.src = url; await begun; }
       video.currentTime = seconds[place] + 0.001;
       await sought;
       if (!item.isConnected) return; // another medium is looked at
