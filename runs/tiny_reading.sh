@@ -3,7 +3,7 @@
 # held-out questions on the way (eval.jsonl): words in a face it never saw, values of charts. Output:
 # $1/onevision_reading/checkpoint. See docs/log.md for times and accuracies.
 #
-#     runs/tiny_reading.sh OUTPUT [CHECKPOINT]       80 minutes on 2 cores without bf16
+#     runs/tiny_reading.sh OUTPUT [CHECKPOINT]       75 minutes on 2 cores without bf16, beside other work
 #     ONEVISION_DRY_RUN=1 runs/tiny_reading.sh OUTPUT
 set -euo pipefail
 cd "$(dirname "$0")/.."

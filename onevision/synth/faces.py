@@ -79,7 +79,7 @@ LEARNED: tuple[Face, ...] = (
 def font_of(face: Face, size: int) -> ImageFont.FreeTypeFont:
     """Open a face at a size in pixels. Raises InputError where its package is missing."""
     if face == "chinese":
-        return _simplified(_chinese_font_file(), size)
+        return _simplified(_font_with_chinese(), size)
     if face == "latin":
         font = ImageFont.load_default(size=size)
         assert isinstance(font, ImageFont.FreeTypeFont)
@@ -107,7 +107,7 @@ def chinese_font_file() -> Path | None:
     return Path(named) if named else _file_of(_NOTO)
 
 
-def _chinese_font_file() -> Path:
+def _font_with_chinese() -> Path:
     path = chinese_font_file()
     if path is None or not path.is_file():
         raise InputError(
