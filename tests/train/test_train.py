@@ -1,6 +1,7 @@
 """The curriculum's stages hand over to one another, and the parts learn that should."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from onevision.inputs.tokenizer import Tokenizer
 from onevision.known_models import TINY
 from onevision.model.llava import LlavaNetwork
 from onevision.train.feed import DrawnFeed
+from onevision.train.feeds import make_feed
 from onevision.train.learner import make_learner
 from onevision.train.optim import make_optimizer, set_learning_rate
 from onevision.train.options import RunOptions
@@ -30,13 +32,13 @@ BRIEF = {"num_samples": 6, "global_batch": 3, "max_tokens": 1500}
 
 
 def trained(stage, target, starts, output, tokenizer):
-    settings = Settings(stage=stage, target=target, options=RunOptions(patience_seconds=200))
+    options = RunOptions(patience_seconds=200)
     return run_stage(
-        settings,
+        Settings(stage=stage, target=target, options=options),
         tokenizer=tokenizer,
         starts=Starts(previous=tuple(starts)),
         output=output,
-        make_feed=lambda stage, processor, processes: DrawnFeed(stage, processor, seed=0),
+        make_feed=partial(make_feed, options=options, output=output),
     )
 
 
@@ -77,9 +79,16 @@ def test_align_trains_the_projector_alone(runs):
 
 
 def test_the_newline_begins_where_pictures_are_cut_into_crops(runs):
-    for name, stage in STAGES.items():
-        assert ("image_newline" in weights(runs, name)) == (stage.resolution != "one_crop")
+    have = {name for name in STAGES if "image_newline" in weights(runs, name)}
+    cut = {name for name, stage in STAGES.items() if stage.resolution != "one_crop"}
+    assert have == cut | {"letters"}  # which leaves what its start has
     assert weights(runs, "onevision")["image_newline"].shape == (32,)
+
+
+def test_letters_train_the_vision_encoder_alone(runs):
+    before, after = weights(runs, "onevision_clips"), weights(runs, "letters")
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed and all(name.startswith("vision_encoder.") for name in changed)
 
 
 def test_later_stages_train_everything(runs):
