@@ -12,7 +12,7 @@ of a sum; `EngineSettings.deterministic` fixes the shapes too.
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,14 +21,12 @@ from torch import Tensor
 from onevision.batch import ModelInputs
 from onevision.config import LanguageConfig
 from onevision.errors import (
-    CapacityError,
-    ContextLengthError,
     DeadlineError,
     EngineError,
-    InputError,
     OneVisionError,
     QueueFullError,
 )
+from onevision.generate.admission import fitted, kv_bytes_of, num_positions
 from onevision.generate.cache import Span
 from onevision.generate.constrain import constraint_of
 from onevision.generate.decoding import Turn, Writer, draw, draw_one
@@ -101,8 +99,8 @@ class Engine:
         QueueFullError; nothing has been computed then.
         """
         assert len(prompt.input_ids) == 1, "a request is one row"
-        sampling = self._fitting(prompt, sampling)
-        kv_bytes = self._kv_bytes(prompt, sampling)
+        sampling = fitted(prompt, sampling, self.config)
+        kv_bytes = kv_bytes_of(prompt, sampling, self.config, dtype=self.dtype, limit=self.kv_limit)
         digests = media_digests(prompt)
         content = content_row(prompt, digests)
         request = Request(
@@ -178,45 +176,13 @@ class Engine:
             steps=self.steps,
         )
 
-    def _fitting(self, prompt: ModelInputs, sampling: Sampling) -> Sampling:
-        length, most = prompt.input_ids.shape[1], self.config.max_positions - 1
-        if length > most:
-            raise ContextLengthError(
-                f"the prompt has {length} tokens; the model reads {most} at most"
-            )
-        beyond = [i for i in sampling.logit_bias if not 0 <= i < self.config.vocab_size]
-        if beyond:
-            raise InputError(
-                f"logit_bias names token {beyond[0]}; expected 0 to {self.config.vocab_size - 1}"
-            )
-        most = min(sampling.max_new_tokens, most + 1 - length)
-        least = min(sampling.min_new_tokens, most)
-        return replace(sampling, max_new_tokens=most, min_new_tokens=least)
-
-    def _kv_bytes(self, prompt: ModelInputs, sampling: Sampling) -> int:
-        per_token = 2 * self.config.num_layers * self.config.num_kv_heads * self.config.head_size
-        capacity = self._capacity(prompt, sampling)
-        needed = sampling.num_answers * capacity * per_token * self.dtype.itemsize
-        if needed > self.kv_limit:
-            raise CapacityError(
-                f"the request needs {needed / 2**20:,.0f} MiB for the keys and values of "
-                f"{sampling.num_answers} x {capacity:,} tokens; the engine has "
-                f"{self.kv_limit / 2**20:,.0f} MiB: give fewer or smaller images or frames, or "
-                "ask for fewer tokens or answers"
-            )
-        return needed
-
-    def _capacity(self, prompt: ModelInputs, sampling: Sampling) -> int:
-        """Return the positions of one answer."""
-        return prompt.input_ids.shape[1] + sampling.max_new_tokens
-
     def _answer(self, sampling: Sampling, number: int) -> Answer:
         constraint = constraint_of(sampling, self.tokenizer, vocab_size=self.config.vocab_size)
         drawer = Drawer(sampling, number=number, constraint=constraint)
         return Answer(number, drawer, self.tokenizer.stream())
 
     def _new_span(self, request: Request) -> Span:
-        capacity = self._capacity(request.prompt, request.sampling)
+        capacity = num_positions(request.prompt, request.sampling)
         return Span(self.config, capacity, dtype=self.dtype, device=self.device)
 
     def _free_places(self) -> int:

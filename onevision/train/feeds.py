@@ -11,11 +11,11 @@ from onevision.data.samples import SampleReader
 from onevision.data.styles import read_styles
 from onevision.errors import InputError
 from onevision.inputs.processor import Processor
-from onevision.train.feed import DrawnFeed, Feed
+from onevision.train.feed import Feed
 from onevision.train.mixture_feed import MixtureFeed
+from onevision.train.objectives import drawn_feed_of
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
-from onevision.train.patches import PatchFeed
 from onevision.train.recipes import Stage
 from onevision.train.together import done_once
 
@@ -35,8 +35,7 @@ def make_feed(
                 f"stage {stage.name} draws its samples, so there is nothing to pin; leave out "
                 "--manifest, or give --mixture FILE"
             )
-        kind = PatchFeed if stage.vision_objective == "patches" else DrawnFeed
-        return kind(stage, processor, **place)
+        return drawn_feed_of(stage)(stage, processor, **place)
     reader = open_reader(stage, processor, seed=options.seed)
     plan = shared_plan(reader, processes, options)
     return MixtureFeed(

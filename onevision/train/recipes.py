@@ -52,7 +52,7 @@ class Stage:
     max_questions: int = 6
     # Learn single properties of everything in view too: what is small is learned late otherwise.
     aspects: bool = False
-    # What the vision encoder learns by where it is made from nothing.
+    # What the vision encoder learns by where it is made from nothing; objectives.py.
     vision_objective: VisionObjective = "caption"
     epochs: int = 1
 
@@ -84,6 +84,8 @@ class Stage:
         for name in ("max_questions", "weight_decay"):
             if vars(self)[name] < 0:
                 raise self._fault(name, "0 or more")
+        if self.vision_objective in ("sigmoid", "both") and self.name != "vision":
+            raise self._fault("vision_objective", "caption: stage vision alone learns by contrast")
         if not 0 <= self.warmup < 1:
             raise self._fault("warmup", "a share of the steps, from 0 to below 1")
         if not all(0 <= beta < 1 for beta in self.betas):

@@ -29,7 +29,6 @@ from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
 from onevision.train.adapt import adapt, check_adapters, gathered
-from onevision.train.contrast import VisionLearner
 from onevision.train.cost import batch_flops
 from onevision.train.devices import peak_flops
 from onevision.train.directory import (
@@ -44,9 +43,9 @@ from onevision.train.finish import CHECKPOINT, Ending, sources_of, write_result
 from onevision.train.guard import Interruption, Watchdog, goes_on, only_trainer, told_plainly
 from onevision.train.journal import Journal, Reports
 from onevision.train.learner import Learner, make_learner
+from onevision.train.objectives import learner_of
 from onevision.train.optim import freeze_what_stays, make_optimizer
 from onevision.train.parallel import Processes, join_processes
-from onevision.train.patches import PatchLearner, names_of
 from onevision.train.recipes import Stage
 from onevision.train.settings import Settings
 from onevision.train.snapshots import State, prune, read_state
@@ -181,14 +180,10 @@ class Run:
         return partial(batch_flops, self.stage, self.config, lora=self.options.lora)
 
     def _make_learner(
-        self, network: LlavaNetwork, kind: Callable[..., Learner] = Learner
+        self, network: LlavaNetwork, kind: Callable[..., Learner] | None = None
     ) -> Learner:
         """Add adapters, freeze what stays, and wrap the network for these processes."""
         options = self.options
-        if self.stage.vision_objective == "patches":
-            kind = partial(PatchLearner, names=names_of(self.stage))
-        elif self.stage.name == "vision" and self.stage.vision_objective != "caption":
-            kind = partial(VisionLearner, with_words=self.stage.vision_objective == "both")
         adapt(network, options.lora, seed=options.seed)
         freeze_what_stays(network, self.stage)
         keep_features(network.vision_encoder, self.stage, options, warn=self.reports.warn)
@@ -198,7 +193,7 @@ class Run:
             recompute=options.recompute,
             compiled=options.compiled,
             replicas=options.replicas,
-            kind=kind,
+            kind=kind or learner_of(self.stage),
         ).train()
 
     def go_on(self) -> Outcome:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from onevision.checkpoint.load import inspect, load_network
+from onevision.errors import ConfigError
 from onevision.inputs.processor import Processor
 from onevision.known_models import TINY
 from onevision.model.decoder import Decoder
@@ -87,3 +88,8 @@ def test_a_vision_stage_may_learn_by_contrast_and_leaves_no_head(objective, toke
     (snapshot,) = snapshots(tmp_path / "run")[-1:]
     names = SnapshotReader(snapshot).names()
     assert "exp_avg/vision_encoder.contrast.log_scale" in names
+
+
+def test_a_later_stage_does_not_learn_by_contrast():
+    with pytest.raises(ConfigError, match="vision_objective is 'both'; expected caption"):
+        replace(stage_named("knowledge"), vision_objective="both")
