@@ -19,7 +19,7 @@ check: $(VENV)/.tests  ## format, lint, types, import layers, spelling
 	$(BIN)/codespell onevision tests docs README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md
 
 test: $(VENV)/.tests  ## the default tests
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=8 --dist=loadfile
 
 test-slow: $(VENV)/.tests  ## the rest: true 0.5B shape, soak and kill tests
 	$(BIN)/python -m pytest -q -m slow --timeout=1800

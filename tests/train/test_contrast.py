@@ -17,6 +17,7 @@ from onevision.train.settings import Settings
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.stages import stage_config, stage_named
 from onevision.train.start import Starts
+from tests.train.runs import MICRO
 
 
 def test_the_loss_by_hand():
@@ -77,7 +78,7 @@ def test_a_vision_stage_may_learn_by_contrast_and_leaves_no_head(objective, toke
         stage_named("vision"), num_samples=24, global_batch=8, vision_objective=objective
     )
     outcome = run_stage(
-        Settings(stage=stage, target=TINY, options=RunOptions(save_steps=2)),
+        Settings(stage=stage, target=MICRO, options=RunOptions(save_steps=2, precision="fp32")),
         tokenizer=tokenizer,
         starts=Starts(),
         output=tmp_path / "run",

@@ -32,7 +32,7 @@ BRIEF = {"num_samples": 6, "global_batch": 3, "max_tokens": 1500}
 
 
 def trained(stage, target, starts, output, tokenizer):
-    options = RunOptions(patience_seconds=200)
+    options = RunOptions(patience_seconds=200, precision="fp32")
     return run_stage(
         Settings(stage=stage, target=target, options=options),
         tokenizer=tokenizer,
