@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -168,3 +169,28 @@ def test_the_dtype_is_the_checkpoints_unless_asked_for(
     assert (
         json.loads((tmp_path / "h" / "config.json").read_text())["format_version"] == FORMAT_VERSION
     )
+
+
+def bytes_in_memory(path):
+    """How much of a mapped file is in this process's memory, by the kernel's book."""
+    total, mine = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if not line.split()[0].endswith(":"):  # begins a mapping
+            mine = line.endswith(str(path))
+        elif mine and line.startswith("Rss:"):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the kernel keeps no such book")
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_of_a_tied_embedding_only_rows_that_are_asked_for_are_held(
+    tmp_path, micro_config, tokenizer, quantize
+):
+    language = replace(micro_config.language, vocab_size=200_000)
+    config = replace(micro_config, language=language)
+    size = 4 * language.vocab_size * language.hidden_size
+    save(randomise(LlavaNetwork(config)), config, tokenizer, tmp_path / "wide")
+    loaded = load(tmp_path / "wide", dtype="float32", quantize=quantize)
+    assert loaded.ask(user(Text("What?")), max_new_tokens=2, end_ids=()).usage.completion_tokens
+    assert bytes_in_memory(tmp_path / "wide" / "model.safetensors") < size / 4
