@@ -17,6 +17,7 @@ from onevision.errors import CheckpointError, ConfigError
 from onevision.inputs.templates import END, TURN_END
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, Tokenizer
 from onevision.model.llava import LlavaNetwork
+from onevision.model.stored import StoredEmbedding
 
 EMBEDDING, TIED_HEAD = "language_model.embedding.weight", "language_model.head.weight"
 
@@ -89,19 +90,20 @@ def load_network(
     return network.eval()
 
 
-def map_head_apart(network: LlavaNetwork, info: CheckpointInfo) -> None:
-    """Map a tied head from its file once more, so that using it leaves the embedding unread.
+def keep_embedding_in_file(network: LlavaNetwork, info: CheckpointInfo) -> None:
+    """Leave the embedding where it lies, in the type of its file. For inference on a CPU.
 
-    A tensor in the type of its file lies there, and stays in memory as far as it was touched: of
-    the embedding, a quarter of a GiB of 0.5B, only rows that are looked up. For inference alone,
-    since the two no longer learn as one. What is no such tensor is left as it is.
+    A tensor mapped from a file stays in memory as far as it was touched; of an embedding, half a
+    GiB of 0.5B in fp32, that is the rows that are looked up. A tied head has a weight of its own
+    then, and the two no longer learn as one. An embedding that adapters change is left as it is.
     """
-    head, key = network.language_model.head, info.tensors[EMBEDDING]
-    if not info.config.language.tie_embeddings or key in info.files.added:
+    decoder, key = network.language_model, info.tensors[EMBEDDING]
+    if decoder.device.type != "cpu" or key in info.files.added:
         return
-    weight = info.files.read(key)
-    if (weight.dtype, weight.device) == (head.weight.dtype, head.weight.device):
-        head.weight = nn.Parameter(weight, requires_grad=False)
+    stored = info.files.read(key)
+    if info.config.language.tie_embeddings and stored.dtype == decoder.dtype:
+        decoder.head.weight = nn.Parameter(info.files.read(key), requires_grad=False)
+    decoder.add_module("embedding", StoredEmbedding(stored, dtype=decoder.dtype))
 
 
 def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults:

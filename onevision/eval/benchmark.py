@@ -56,13 +56,13 @@ def run_task(
     `name`, `place` are what model and data are called; `fingerprint` is the model's. `tell` hears
     how many rows are done. Raises DataError for a row that cannot be asked: its file, row, field.
     """
-    parameter = model.network.language_model.embedding.weight
+    dtype = model.network.language_model.dtype
     files.begin(
         {
             "task": rows.task.plain(),
             "profile": asking.profile,
             "seed": asking.seed,
-            "model": {"name": name, "fingerprint": fingerprint, "dtype": str(parameter.dtype)},
+            "model": {"name": name, "fingerprint": fingerprint, "dtype": str(dtype)},
             "data": {
                 "place": place,
                 "files": [str(path.relative_to(rows.root)) for path in rows.files],

@@ -12,7 +12,7 @@ import torch
 from onevision.anyres import CropLayout
 from onevision.batch import ModelInputs
 from onevision.checkpoint.hub import resolve
-from onevision.checkpoint.load import inspect, load_generation, load_network, map_head_apart
+from onevision.checkpoint.load import inspect, keep_embedding_in_file, load_generation, load_network
 from onevision.config import ModelConfig
 from onevision.conversation import Conversation, Reply
 from onevision.errors import CheckpointError, ContextLengthError, InputError
@@ -58,7 +58,7 @@ def load(
     network = load_network(info, dtype=kind, device=place)
     if kind is None:
         network = _one_dtype(network)
-    map_head_apart(network, info)
+    keep_embedding_in_file(network, info)
     fuse(network)
     writer = quantized_copy(network.language_model, quantize) if quantize else None
     pack(network)

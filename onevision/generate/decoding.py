@@ -42,8 +42,8 @@ class Writer:
     def __init__(self, decoder: Decoder, settings: EngineSettings) -> None:
         self.decoder, self.settings = decoder, settings
         self.replayer: Replayer | None = None
-        if decoder.embedding.weight.is_cuda and settings.replays:
-            memory = torch.cuda.get_device_properties(decoder.embedding.weight.device).total_memory
+        if decoder.device.type == "cuda" and settings.replays:
+            memory = torch.cuda.get_device_properties(decoder.device).total_memory
             most = min(settings.kv_limit, int(memory * MEMORY_SHARE))
             self.replayer = Replayer(decoder, max_bytes=most)
 
@@ -86,7 +86,7 @@ class Writer:
         ids = [token_id for turn in turns for token_id in turn.ids]
         positions = [turn.position + i for turn in turns for i in range(len(turn.ids))]
         fill = FIXED_ROWS - len(ids) if self.settings.deterministic else 0
-        device = self.decoder.embedding.weight.device
+        device = self.decoder.device
         x = self.decoder.embedding(torch.tensor([ids + [0] * fill], device=device))
         cache = Pass(spans, counts, one_by_one=self.settings.deterministic)
         places = torch.tensor([positions + [0] * fill], device=device)

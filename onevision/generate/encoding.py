@@ -64,7 +64,7 @@ class Encoder:
         cuda_graphs: bool = False,
     ) -> None:
         self.network, self.max_bytes, self.apart = network, max_bytes, apart
-        self.device = network.language_model.embedding.weight.device
+        self.device = network.language_model.device
         patches = network.vision_encoder.position_embedding.num_embeddings
         self.crops_at_once = max(1, PATCHES_AT_ONCE[self.device.type] // patches)
         self._see: Callable[[Tensor], Tensor] = network.vision_encoder

@@ -72,8 +72,7 @@ class Engine:
         """Answer with `network`; `writer` decodes in place of its language model, if given."""
         self.config, self.tokenizer = config, tokenizer
         self.settings = settings or EngineSettings()
-        weight = network.language_model.embedding.weight
-        self.device, self.dtype = weight.device, weight.dtype
+        self.device, self.dtype = network.language_model.device, network.language_model.dtype
         self.reader = Reader(network, self.settings, self._new_span)
         self.writer = Writer(writer or network.language_model, self.settings)
         self.waiting, self.running = FairQueue(), list[Request]()

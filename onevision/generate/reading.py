@@ -34,7 +34,7 @@ class Reader:
             apart=settings.deterministic,
             cuda_graphs=settings.replays,
         )
-        self.chunk_tokens = settings.chunk_on(network.language_model.embedding.weight.device.type)
+        self.chunk_tokens = settings.chunk_on(network.language_model.device.type)
         self.prefixes = PrefixCache()
 
     def read(self, prompts: Sequence[Request]) -> list[tuple[Request, Tensor]]:
@@ -86,12 +86,12 @@ class Reader:
     def _run(self, chunk: Sequence[tuple[Request, slice]]) -> list[tuple[Request, Tensor]]:
         """Run parts of prompts in one pass; return those that end with it."""
         network = self.network
-        weight = network.language_model.embedding.weight
-        device = weight.device
+        norm = network.language_model.norm.weight
+        device = norm.device
         ids = torch.cat([r.prompt.input_ids[:, part] for r, part in chunk], dim=1)
         visual = torch.cat([r.prompt.visual_mask[:, part] for r, part in chunk], dim=1)
         positions = torch.cat([torch.arange(part.start, part.stop) for _, part in chunk])
-        tokens = [weight.new_zeros(0, weight.shape[1])]
+        tokens = [norm.new_zeros(0, len(norm))]
         tokens += [piece for r, part in chunk for piece in visual_tokens(r, part)]
         x = network.place(ids.to(device), visual.to(device), torch.cat(tokens))
         spans = [r.span for r, _ in chunk if r.span is not None]

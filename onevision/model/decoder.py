@@ -39,6 +39,16 @@ class Decoder(nn.Module):
         self.rope_theta, self.rope_factor = config.rope_theta, config.rope_factor
         self.head_size, self.window = config.head_size, config.sliding_window
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self.norm.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.norm.weight.device
+
     def forward(
         self,
         x: Tensor,

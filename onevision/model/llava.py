@@ -49,8 +49,8 @@ class LlavaNetwork(nn.Module):
         `crops_at_once` bounds the memory of the vision encoder; None encodes all together.
         """
         if not layouts:  # text alone takes no pass through the vision encoder
-            weight = self.language_model.embedding.weight
-            return weight.new_zeros(0, weight.shape[1])
+            norm = self.language_model.norm.weight
+            return norm.new_zeros(0, len(norm))
         size = crops_at_once or len(pixel_values)
         owners = [layout for layout in layouts for _ in range(layout.num_crops)]  # of every crop
         patches = [

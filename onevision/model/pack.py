@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from onevision.model.decoder import SwiGLU
 from onevision.model.fuse import drop_joined
+from onevision.model.stored import StoredEmbedding
 from onevision.model.vision import VisionMLP, gelu_tanh
 
 # What oneDNN calls the activations that it computes with a product, and by which algorithm.
@@ -66,11 +67,13 @@ def can_multiply(dtype: torch.dtype) -> bool:
 
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Give every tensor inside `module` by name, packed weights too, which `state_dict` lacks."""
+    """Give every tensor inside `module` by name; `state_dict` lacks packed and stored ones."""
     yield from module.state_dict().items()
     for name, part in module.named_modules():
         if isinstance(part, PackedLinear):
             yield f"{name}.weight", part.packed[0].to_dense()
+        elif isinstance(part, StoredEmbedding):
+            yield f"{name}.weight", part.rows[0]
 
 
 def _join_activation(mlp: SwiGLU | VisionMLP) -> None:

@@ -85,11 +85,10 @@ def quantized_copy(decoder: Decoder, kind: str) -> Decoder:
     `kind` is one of `KINDS`. Everything else is shared, not copied. Raises InputError where that is
     not to be had.
     """
-    weight = decoder.embedding.weight
-    if weight.device.type != "cpu" or weight.dtype not in DTYPES:
+    if decoder.device.type != "cpu" or decoder.dtype not in DTYPES:
         raise InputError(
-            f"quantize={kind!r} is for bfloat16 or float32 on CPU; this model is {weight.dtype} on "
-            f"{weight.device.type}: load it with dtype='auto', device='cpu'"
+            f"quantize={kind!r} is for bfloat16 or float32 on CPU; this model is {decoder.dtype} "
+            f"on {decoder.device.type}: load it with dtype='auto', device='cpu'"
         )
     shared = {id(p): p for p in decoder.parameters()}
     quantized = copy.deepcopy(decoder, memo=cast("dict[int, object]", shared))

@@ -98,7 +98,7 @@ class Examiner:
 def undisturbed(network: LlavaNetwork) -> Iterator[None]:
     """Have the network in evaluation mode; afterwards modes and random streams are as before."""
     modes = [(module, module.training) for module in network.modules()]
-    place = network.language_model.embedding.weight.device
+    place = network.language_model.device
     network.eval()
     try:
         with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):

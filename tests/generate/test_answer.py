@@ -183,14 +183,19 @@ def bytes_in_memory(path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the kernel keeps no such book")
+@pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("quantize", [None, "int8"])
-def test_of_a_tied_embedding_only_rows_that_are_asked_for_are_held(
-    tmp_path, micro_config, tokenizer, quantize
+@pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16])
+def test_of_an_embedding_only_rows_that_are_looked_up_are_held(
+    tmp_path, micro_config, tokenizer, tied, quantize, kept
 ):
-    language = replace(micro_config.language, vocab_size=200_000)
+    language = replace(micro_config.language, vocab_size=200_000, tie_embeddings=tied)
     config = replace(micro_config, language=language)
-    size = 4 * language.vocab_size * language.hidden_size
-    save(randomise(LlavaNetwork(config)), config, tokenizer, tmp_path / "wide")
+    size = kept.itemsize * language.vocab_size * language.hidden_size
+    network = randomise(LlavaNetwork(config)).to(kept)
+    save(network, config, tokenizer, tmp_path / "wide")
     loaded = load(tmp_path / "wide", dtype="float32", quantize=quantize)
+    decoder, ids = loaded.network.language_model, torch.tensor([[7, 199_999]])
+    assert torch.equal(decoder.embedding(ids), network.language_model.embedding(ids).float())
     assert loaded.ask(user(Text("What?")), max_new_tokens=2, end_ids=()).usage.completion_tokens
     assert bytes_in_memory(tmp_path / "wide" / "model.safetensors") < size / 4
