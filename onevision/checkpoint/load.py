@@ -75,33 +75,40 @@ def load_network(
     *,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    in_memory: bool = False,
 ) -> LlavaNetwork:
     """Build the network and fill it tensor by tensor; no second copy of the weights is held.
 
-    `dtype` None keeps the type of each tensor.
+    `dtype` None keeps the type of each tensor. What is in the type and on the device asked for lies
+    in its file, unless all is to be `in_memory`.
     """
     with torch.device("meta"):
         network = LlavaNetwork(info.config)
     for ours, key in info.tensors.items():
-        tensor = info.files.read(key).to(device=device, dtype=dtype)
+        tensor = info.files.read(key).to(device=device, dtype=dtype, copy=in_memory)
         network.load_state_dict({ours: tensor}, strict=False, assign=True)
     if info.config.language.tie_embeddings:
         network.language_model.head.weight = network.language_model.embedding.weight
     return network.eval()
 
 
-def keep_embedding_in_file(network: LlavaNetwork, info: CheckpointInfo) -> None:
-    """Leave the embedding where it lies, in the type of its file. For inference on a CPU.
+def look_up_as_stored(
+    network: LlavaNetwork, info: CheckpointInfo, *, in_memory: bool = False
+) -> None:
+    """Leave the embedding in the type of its file, and in it. For inference on a CPU.
 
     A tensor mapped from a file stays in memory as far as it was touched; of an embedding, half a
-    GiB of 0.5B in fp32, that is the rows that are looked up. A tied head has a weight of its own
-    then, and the two no longer learn as one. An embedding that adapters change is left as it is.
+    GiB of 0.5B in fp32, that is the rows that are looked up. `in_memory` it depends on no file. A
+    tied head has a weight of its own then, and the two no longer learn as one. An embedding that
+    adapters change is left as it is.
     """
     decoder, key = network.language_model, info.tensors[EMBEDDING]
     if decoder.device.type != "cpu" or key in info.files.added:
         return
     stored = info.files.read(key)
-    if info.config.language.tie_embeddings and stored.dtype == decoder.dtype:
+    if in_memory:
+        stored = stored.clone()
+    elif info.config.language.tie_embeddings and stored.dtype == decoder.dtype:
         decoder.head.weight = nn.Parameter(info.files.read(key), requires_grad=False)
     decoder.add_module("embedding", StoredEmbedding(stored, dtype=decoder.dtype))
 

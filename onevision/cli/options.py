@@ -31,11 +31,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machine
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".flv", ".ogv")
 
 
-def load_model(name: str, *, device: str, dtype: str, quantize: str | None = None) -> "Model":
+def load_model(
+    name: str, *, device: str, dtype: str, quantize: str | None = None, in_memory: bool = False
+) -> "Model":
     """Load a model, importing torch only now."""
     from onevision.generate.answer import load
 
-    return load(name, device=device, dtype=dtype, quantize=quantize)
+    return load(name, device=device, dtype=dtype, quantize=quantize, in_memory=in_memory)
 
 
 def model_config(name: str) -> "ModelConfig":

@@ -73,7 +73,9 @@ def serve(
         drain_seconds=drain_seconds,
         limits=Limits.parse(limit or ()),
     )
-    run(Service(load_model(model, device=device, dtype=dtype, quantize=quantize), settings))
+    # Whoever puts other files there while it runs does not change its answers.
+    loaded = load_model(model, device=device, dtype=dtype, quantize=quantize, in_memory=True)
+    run(Service(loaded, settings))
 
 
 def _keys(path: Path | None) -> tuple[str, ...]:

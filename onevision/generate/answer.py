@@ -12,7 +12,7 @@ import torch
 from onevision.anyres import CropLayout
 from onevision.batch import ModelInputs
 from onevision.checkpoint.hub import resolve
-from onevision.checkpoint.load import inspect, keep_embedding_in_file, load_generation, load_network
+from onevision.checkpoint.load import inspect, load_generation, load_network, look_up_as_stored
 from onevision.config import ModelConfig
 from onevision.conversation import Conversation, Reply
 from onevision.errors import CheckpointError, ContextLengthError, InputError
@@ -39,6 +39,7 @@ def load(
     dtype: str = "auto",
     quantize: str | None = None,
     fast_images: bool = False,
+    in_memory: bool = False,
     settings: EngineSettings | None = None,
 ) -> "Model":
     """Load a model: "tiny", a checkpoint directory of any layout, or a hub id (`owner/name`).
@@ -46,8 +47,9 @@ def load(
     `dtype` is "float32", "bfloat16", "float16", or "auto": the checkpoint's own, but on CPU float32
     in place of float16, and of bfloat16 where the processor does not multiply in it. `quantize`
     "int8" or "int4" writes answers with smaller weights (docs/performance.md says what that costs
-    and brings); `fast_images` resizes pictures faster, with other rounding. Raises
-    ModelNotFoundError, CheckpointError, InputError.
+    and brings); `fast_images` resizes pictures faster, with other rounding. Weights are read from
+    their files as they are needed; `in_memory` reads all at once, so that the files may change.
+    Raises ModelNotFoundError, CheckpointError, InputError.
     """
     place, kind = _device(device), _dtype(dtype, device)
     info = inspect(resolve(model))
@@ -55,10 +57,10 @@ def load(
         raise InputError(
             f"quantize is {quantize!r}; expected {' or '.join(map(repr, KINDS))}, or nothing"
         )
-    network = load_network(info, dtype=kind, device=place)
+    network = load_network(info, dtype=kind, device=place, in_memory=in_memory)
     if kind is None:
         network = _one_dtype(network)
-    keep_embedding_in_file(network, info)
+    look_up_as_stored(network, info, in_memory=in_memory)
     fuse(network)
     writer = quantized_copy(network.language_model, quantize) if quantize else None
     pack(network)

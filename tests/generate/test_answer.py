@@ -171,6 +171,9 @@ def test_the_dtype_is_the_checkpoints_unless_asked_for(
     )
 
 
+linux = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads /proc")
+
+
 def bytes_in_memory(path):
     """How much of a mapped file is in this process's memory, by the kernel's book."""
     total, mine = 0, False
@@ -182,7 +185,7 @@ def bytes_in_memory(path):
     return total
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the kernel keeps no such book")
+@linux
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("quantize", [None, "int8"])
 @pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16])
@@ -199,3 +202,18 @@ def test_of_an_embedding_only_rows_that_are_looked_up_are_held(
     assert torch.equal(decoder.embedding(ids), network.language_model.embedding(ids).float())
     assert loaded.ask(user(Text("What?")), max_new_tokens=2, end_ids=()).usage.completion_tokens
     assert bytes_in_memory(tmp_path / "wide" / "model.safetensors") < size / 4
+
+
+@linux
+@pytest.mark.parametrize("quantize", [None, "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_in_memory_holds_on_to_no_file(
+    tmp_path, micro_config, tokenizer, picture, quantize, dtype
+):
+    network = randomise(LlavaNetwork(micro_config)).to(getattr(torch, dtype))
+    save(network, micro_config, tokenizer, tmp_path / "model")
+    loaded = load(tmp_path / "model", dtype=dtype, quantize=quantize, in_memory=True)
+    assert str(tmp_path / "model") not in Path("/proc/self/maps").read_text()
+    talk = user(Image(picture(60, 40)), Text("What?"))
+    expected = load(tmp_path / "model", dtype=dtype, quantize=quantize).ask(talk, max_new_tokens=5)
+    assert loaded.ask(talk, max_new_tokens=5) == expected
