@@ -107,7 +107,8 @@ def look_up_as_stored(
         return
     stored = info.files.read(key)
     if in_memory:
-        stored = stored.clone()
+        narrower = min(stored.dtype, decoder.dtype, key=lambda dtype: dtype.itemsize)
+        stored = stored.to(narrower, copy=True)
     elif info.config.language.tie_embeddings and stored.dtype == decoder.dtype:
         decoder.head.weight = nn.Parameter(info.files.read(key), requires_grad=False)
     decoder.add_module("embedding", StoredEmbedding(stored, dtype=decoder.dtype))
