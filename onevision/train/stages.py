@@ -222,8 +222,11 @@ LLAVA_NEXT_INSTRUCT = replace(
 DPO = Stage(
     name="dpo",
     starts_from=(
-        *("onevision_clips", "onevision_reading"),
-        *("onevision", "single_image", "instruct"),
+        "onevision_clips",
+        "onevision_reading",
+        "onevision",
+        "single_image",
+        "instruct",
     ),
     template=None,
     global_batch=8,
