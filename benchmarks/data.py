@@ -29,7 +29,7 @@ WIDTHS = (224, 320, 336, 448)
 
 def write_mixture(directory: Path, count: int) -> Path:
     """Write `count` LLaVA records about 500 drawn pictures; returns the JSON's path."""
-    from onevision.synth import scenes
+    from onevision.synth.worlds.shapes import scenes
 
     rng = random.Random(0)
     pictures = []
@@ -295,7 +295,7 @@ def tokenizer_directory() -> Path:
 
 def peak_mib() -> float:
     """Peak memory of this process and the largest of its finished workers."""
-    from onevision.train.metrics import peak_resident_bytes
+    from onevision.train.report.metrics import peak_resident_bytes
 
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return (peak_resident_bytes() + workers) / 2**20

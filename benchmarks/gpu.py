@@ -25,15 +25,15 @@ import torch
 from benchmarks.growth import decoding, operations, step_bytes, vision_operations
 from benchmarks.inference import HEIGHT, RESULTS, WIDTH, engine_of, picture, question
 from onevision import Text
+from onevision.accelerate.fused import fuse
 from onevision.checkpoint.hub import BUNDLED
 from onevision.config import ModelConfig
 from onevision.generate.answer import Model
-from onevision.generate.sampling import Sampling
+from onevision.generate.sampler import Sampling
 from onevision.generate.settings import EngineSettings
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.known_models import ARCHITECTURES
-from onevision.model.fuse import fuse
 from onevision.model.llava import LlavaNetwork
 
 STEPS, PLAIN_STEPS = 32, 8  # of decoding, a turn: replayed, and not

@@ -232,7 +232,7 @@ import sys, torch
 torch.set_num_threads(2)
 from benchmarks.inference import WIDTH, HEIGHT, picture, question
 from onevision import Text, load
-from onevision.train.metrics import peak_resident_bytes
+from onevision.train.report.metrics import peak_resident_bytes
 if sys.argv[2] == "theirs":
     from benchmarks.inference_peer import Peer
     peer = Peer(sys.argv[1], getattr(torch, sys.argv[3]))

@@ -24,9 +24,9 @@ import torch
 from benchmarks.inference import NAMES, RESULTS
 from benchmarks.inference_peer import write_checkpoint
 from onevision import load
+from onevision.accelerate.quantized import KINDS
 from onevision.eval.heldout import NUM_QUESTIONS, SCENARIOS
 from onevision.eval.runner import run_heldout
-from onevision.model.quantize import KINDS
 
 Line = dict[str, object]
 

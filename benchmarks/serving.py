@@ -42,11 +42,11 @@ import torch
 
 from benchmarks.inference import RESULTS, picture
 from benchmarks.serving_table import table
+from onevision.accelerate.packed import can_multiply
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect
 from onevision.checkpoint.save import convert
 from onevision.cli.demo import DEMO
-from onevision.model.pack import can_multiply
 
 CHAT = "/v1/chat/completions"
 # What each shape computes in; where the processor only emulates bf16, float32.

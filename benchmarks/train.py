@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.train_samples import BASE, ONEVISION_MIXED_16, SEED, draw, shape_named
 from benchmarks.train_ways import Ours, Plain, write_weights
-from onevision.train.metrics import peak_resident_bytes
+from onevision.train.report.metrics import peak_resident_bytes
 
 if TYPE_CHECKING:
     from onevision.config import ModelConfig
@@ -196,7 +196,7 @@ def on_accelerator(options: argparse.Namespace) -> dict:
     import torch
 
     from onevision.model.llava import LlavaNetwork
-    from onevision.train.devices import device_named
+    from onevision.train.cost.devices import device_named
 
     config = shape_named(options.shape)
     torch.manual_seed(SEED)
@@ -222,7 +222,7 @@ def on_accelerator(options: argparse.Namespace) -> dict:
 
 def model_operations(config: "ModelConfig") -> float:
     """Return the operations of a step that every way must take: forwards, and twice backwards."""
-    from onevision.train.cost import language_flops, vision_flops
+    from onevision.train.cost.plan import language_flops, vision_flops
 
     token, pair = language_flops(config.language)
     head = 2.0 * config.language.hidden_size * config.language.vocab_size

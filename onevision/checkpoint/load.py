@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from onevision.accelerate.stored_embedding import StoredEmbedding
 from onevision.checkpoint.files import TensorFiles, read_json
 from onevision.checkpoint.gather import gather
 from onevision.checkpoint.names import Names, detect, rename
@@ -17,7 +18,6 @@ from onevision.errors import CheckpointError, ConfigError
 from onevision.inputs.templates import END, TURN_END
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, Tokenizer
 from onevision.model.llava import LlavaNetwork
-from onevision.model.stored import StoredEmbedding
 
 EMBEDDING, TIED_HEAD = "language_model.embedding.weight", "language_model.head.weight"
 

@@ -25,9 +25,9 @@ def dpo(
     from onevision.cli.train_run import carry_out
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.options import RunOptions
-    from onevision.train.preference import PreferenceConfig
-    from onevision.train.preference_feed import open_feed
-    from onevision.train.preference_run import PreferenceRun
+    from onevision.train.preference.feed import open_feed
+    from onevision.train.preference.loss import PreferenceConfig
+    from onevision.train.preference.run import PreferenceRun
     from onevision.train.recipes import Stage
     from onevision.train.settings import Settings, changed, divided, run_options
     from onevision.train.stages import DPO

@@ -10,7 +10,7 @@ import typer
 from onevision.cli import train_options as options
 
 if TYPE_CHECKING:
-    from onevision.train.rounds import Rounds
+    from onevision.train.preference.rounds import Rounds
 
 CLEAR = "\r\x1b[K"  # of the terminal's line
 PromptsArgument = Annotated[
@@ -46,12 +46,12 @@ def prefer(
     run, of the stage, and beta and sft_weight.
     """
     from onevision.checkpoint.hub import resolve
-    from onevision.eval.endpoint import EndpointConfig
-    from onevision.train.candidates import RoundsConfig
+    from onevision.eval.judging.endpoint import EndpointConfig
     from onevision.train.options import RunOptions
-    from onevision.train.preference import PreferenceConfig
+    from onevision.train.preference.candidates import RoundsConfig
+    from onevision.train.preference.loss import PreferenceConfig
+    from onevision.train.preference.rounds import Rounds
     from onevision.train.recipes import Stage
-    from onevision.train.rounds import Rounds
     from onevision.train.settings import changed, divided, run_options
     from onevision.train.stages import DPO
 
@@ -80,9 +80,9 @@ def _carry_out(rounds: "Rounds") -> None:
     """Take the rounds, shown on the terminal, and end as the command does."""
     from rich.console import Console
 
-    from onevision.train.display import ProgressDisplay
-    from onevision.train.journal import Reports
-    from onevision.train.rounds import Hearers, run_rounds
+    from onevision.train.preference.rounds import Hearers, run_rounds
+    from onevision.train.report.display import ProgressDisplay
+    from onevision.train.report.journal import Reports
 
     console = Console(stderr=True)
     with ProgressDisplay(console) as display:

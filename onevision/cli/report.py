@@ -21,7 +21,7 @@ def report(
     ),
 ) -> None:
     """Write report.md, bars.png, radar.png and report.html."""
-    from onevision.eval.comparison import BESIDE
-    from onevision.eval.report import write_report
+    from onevision.eval.report.comparison import BESIDE
+    from onevision.eval.report.page import write_report
 
     print(write_report(runs or (), output, beside=tuple(beside or BESIDE)))

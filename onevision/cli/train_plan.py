@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onevision.inputs.processor import Processor
     from onevision.inputs.tokenizer import Tokenizer
-    from onevision.train.amounts import Amount
+    from onevision.train.cost.amounts import Amount
     from onevision.train.options import RunOptions
     from onevision.train.recipes import Stage
 
@@ -26,9 +26,9 @@ def print_plan(
 ) -> None:
     """Print the plan of a stage on a number of devices; no weights are needed."""
     from onevision.known_models import ARCHITECTURES
-    from onevision.train.cost import plan_training
-    from onevision.train.cost_tables import tables
-    from onevision.train.devices import device_named
+    from onevision.train.cost.devices import device_named
+    from onevision.train.cost.plan import plan_training
+    from onevision.train.cost.tables import tables
 
     plan = plan_training(
         stage,
@@ -52,7 +52,7 @@ def _amounts(
     from onevision.inputs.processor import Processor
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.known_models import ARCHITECTURES
-    from onevision.train.amounts import drawn_amounts, published_amounts
+    from onevision.train.cost.amounts import drawn_amounts, published_amounts
     from onevision.train.stages import stage_config
 
     inputs = stage_config(stage, ARCHITECTURES[model]).inputs
@@ -81,7 +81,7 @@ def _counted(
     """Plan a mixture, as a run would. Raises DataError where it cannot be."""
     from onevision.cli.planning import plan_and_show
     from onevision.errors import DataError
-    from onevision.train.amounts import planned_amounts
+    from onevision.train.cost.amounts import planned_amounts
     from onevision.train.feeds import open_reader
 
     if processor is None:

@@ -28,9 +28,9 @@ def carry_out(
     """Run to the end, or until somebody stops it; `kind` is as in `run_stage`."""
     from rich.console import Console
 
-    from onevision.train.display import ProgressDisplay
-    from onevision.train.journal import Reports
     from onevision.train.parallel import leave_processes
+    from onevision.train.report.display import ProgressDisplay
+    from onevision.train.report.journal import Reports
     from onevision.train.run import run_stage
 
     console = Console(stderr=True)

@@ -15,6 +15,7 @@ from itertools import islice
 import torch
 
 from onevision import __version__
+from onevision.accelerate.packed import named_tensors
 from onevision.conversation import Reply
 from onevision.errors import DataError, OneVisionError
 from onevision.eval.answers import AnswerFiles, Line
@@ -22,8 +23,7 @@ from onevision.eval.assemble import Question, question
 from onevision.eval.rows import Rows, plain
 from onevision.eval.task import Profile, Task
 from onevision.generate.answer import Model
-from onevision.generate.sampling import SamplingOptions
-from onevision.model.pack import named_tensors
+from onevision.generate.sampler import SamplingOptions
 
 LIBRARIES = ("torch", "numpy", "pillow", "av", "tokenizers")
 

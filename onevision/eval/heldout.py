@@ -19,9 +19,12 @@ from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image, Video
 from onevision.errors import InputError
-from onevision.synth import charts, clips, pairs, scenes, words
 from onevision.synth.families import Maker
 from onevision.synth.sample import Question, Sample, Split, rng_for
+from onevision.synth.worlds.charts import charts
+from onevision.synth.worlds.clips import clips
+from onevision.synth.worlds.sets import pairs
+from onevision.synth.worlds.shapes import scenes, words
 
 Scenario = Literal["single_image", "multi_image", "video", "words", "charts"]
 NUM_QUESTIONS = 600

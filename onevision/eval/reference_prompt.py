@@ -14,7 +14,7 @@ from PIL.Image import Image as PillowImage
 from onevision.config import Triple
 from onevision.conversation import Conversation, Image, Message, Part, Role, Text, Video
 from onevision.errors import InputError
-from onevision.generate.sampling import SamplingOptions
+from onevision.generate.sampler import SamplingOptions
 from onevision.inputs.image import pad_to_square
 from onevision.inputs.media import open_image
 from onevision.inputs.video import choose_frames, evenly

@@ -7,7 +7,7 @@ import torch
 from onevision.batch import ModelInputs
 from onevision.config import LanguageConfig
 from onevision.errors import CapacityError, ContextLengthError, InputError
-from onevision.generate.sampling import Sampling
+from onevision.generate.sampler import Sampling
 
 
 def fitted(prompt: ModelInputs, sampling: Sampling, config: LanguageConfig) -> Sampling:

@@ -9,6 +9,9 @@ from typing import Unpack
 
 import torch
 
+from onevision.accelerate.fused import fuse
+from onevision.accelerate.packed import can_multiply, pack
+from onevision.accelerate.quantized import KINDS, quantized_copy
 from onevision.anyres import CropLayout
 from onevision.batch import ModelInputs
 from onevision.checkpoint.hub import resolve
@@ -18,16 +21,13 @@ from onevision.conversation import Conversation, Reply
 from onevision.errors import CheckpointError, ContextLengthError, InputError
 from onevision.generate.engine import Engine
 from onevision.generate.request import Piece, Request
-from onevision.generate.sampling import Sampling, SamplingOptions
+from onevision.generate.sampler import Sampling, SamplingOptions
 from onevision.generate.settings import EngineSettings
 from onevision.inputs.processor import Outline, Processor, usage
 from onevision.inputs.templates import end_texts
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.decoder import Decoder
-from onevision.model.fuse import fuse
 from onevision.model.llava import LlavaNetwork
-from onevision.model.pack import can_multiply, pack
-from onevision.model.quantize import KINDS, quantized_copy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from onevision.errors import InputError
-from onevision.generate.sampling import Sampling
+from onevision.generate.sampler import Sampling
 from onevision.inputs.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

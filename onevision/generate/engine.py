@@ -27,15 +27,15 @@ from onevision.errors import (
     QueueFullError,
 )
 from onevision.generate.admission import fitted, kv_bytes_of, num_positions
-from onevision.generate.cache import Span
 from onevision.generate.constrain import constraint_of
-from onevision.generate.decoding import Turn, Writer, draw, draw_one
-from onevision.generate.encoding import Medium, media_of
-from onevision.generate.prefix import block_keys, content_row, media_digests
-from onevision.generate.reading import Reader
+from onevision.generate.decode import Turn, Writer, draw, draw_one
+from onevision.generate.kv_cache import Span
+from onevision.generate.prefill import Reader
+from onevision.generate.prefix_cache import block_keys, content_row, media_digests
 from onevision.generate.request import Answer, EndReason, FairQueue, Piece, Request
-from onevision.generate.sampling import Drawer, Sampling, Token
+from onevision.generate.sampler import Drawer, Sampling, Token
 from onevision.generate.settings import EngineSettings
+from onevision.generate.vision_cache import Medium, media_of
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.decoder import Decoder
 from onevision.model.llava import LlavaNetwork

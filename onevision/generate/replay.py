@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from onevision.generate.cache import Span
+from onevision.generate.kv_cache import Span
 from onevision.model.decoder import Decoder
 from onevision.model.vision import VisionEncoder
 

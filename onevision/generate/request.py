@@ -11,9 +11,9 @@ import numpy as np
 
 from onevision.batch import ModelInputs
 from onevision.errors import OneVisionError
-from onevision.generate.cache import Span
-from onevision.generate.encoding import Medium
-from onevision.generate.sampling import Drawer, Sampling, Token
+from onevision.generate.kv_cache import Span
+from onevision.generate.sampler import Drawer, Sampling, Token
+from onevision.generate.vision_cache import Medium
 from onevision.inputs.tokenizer import TextStream
 
 # "cancelled" where whoever asked went away; "error" where `Request.error` says why.

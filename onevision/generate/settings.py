@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from onevision.errors import InputError
-from onevision.generate.prefix import BLOCK
+from onevision.generate.prefix_cache import BLOCK
 
 # Share of the machine's memory for keys and values where nothing is said, and of a GPU's for the
 # copies that CUDA graphs work on.

@@ -9,7 +9,7 @@ from onevision.batch import ModelInputs
 from onevision.errors import EngineError
 from onevision.generate.engine import Engine
 from onevision.generate.request import Piece, Request
-from onevision.generate.sampling import Sampling
+from onevision.generate.sampler import Sampling
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onevision.accelerate.fused import Joined
 from onevision.batch import Blocks
 from onevision.config import LanguageConfig
 from onevision.model import few_kernels
 from onevision.model.attention import attend, within_window
-from onevision.model.fuse import Joined
 
 
 class Cache(Protocol):

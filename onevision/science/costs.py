@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from onevision.config import ModelConfig
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
-from onevision.train.cost import batch_flops
+from onevision.train.cost.plan import batch_flops
 from onevision.train.feed import DrawnFeed
 from onevision.train.recipes import Stage
 from onevision.train.stages import stage_config

@@ -19,8 +19,8 @@ from onevision.eval.runner import Result, run_heldout, run_items
 from onevision.generate.answer import Model
 from onevision.science.micro import RULES
 from onevision.science.trials import CLAIMS
-from onevision.synth import capitals, signs
 from onevision.synth.sample import rng_for
+from onevision.synth.worlds.shapes import capitals, signs
 
 LETTERS_A_CELL = 40
 REHEARSED_QUESTIONS, REHEARSED_LETTERS = 4, 1

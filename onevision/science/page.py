@@ -15,8 +15,8 @@ from onevision.science.micro import RULES
 from onevision.science.plots import Panel, PlotRow, Series, draw_panels, draw_rows
 from onevision.science.study import Record
 from onevision.science.trials import CLAIMS
-from onevision.synth.capitals import CAPITALS
-from onevision.synth.signs import ASPECTS, SHARES
+from onevision.synth.worlds.shapes.capitals import CAPITALS
+from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES
 
 PAGE, FOLDER, RAW = "science.md", "science", "trials.json"
 BEGIN, END = "<!-- results: written by `onevision science --report` -->", "<!-- end of results -->"

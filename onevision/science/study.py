@@ -25,9 +25,9 @@ from onevision.science.trials import Trial
 from onevision.train.directory import refuse_changes
 from onevision.train.feeds import make_feed
 from onevision.train.finish import CHECKPOINT
-from onevision.train.journal import Reports
-from onevision.train.metrics import METRICS, read_metrics, replace_file
 from onevision.train.options import RunOptions
+from onevision.train.report.journal import Reports
+from onevision.train.report.metrics import METRICS, read_metrics, replace_file
 from onevision.train.run import run_stage
 from onevision.train.settings import Settings, difference, read_settings
 from onevision.train.start import SETTINGS, Starts

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from onevision.anyres import CropLayout
-from onevision.generate.sampling import Sampling
+from onevision.generate.sampler import Sampling
 from onevision.inputs.processor import Outline
 from onevision.serve.question import Question
 from onevision.serve.schema.problems import ApiError

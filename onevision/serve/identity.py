@@ -4,8 +4,8 @@ import hashlib
 import secrets
 
 from onevision import __version__
+from onevision.accelerate.packed import named_tensors
 from onevision.generate.answer import Model
-from onevision.model.pack import named_tensors
 
 
 def fingerprint(model: Model) -> str:

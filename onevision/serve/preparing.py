@@ -14,7 +14,7 @@ from onevision.batch import ModelInputs
 from onevision.conversation import Conversation, Image, Message, Part, Text, Usage, Video
 from onevision.errors import MediaError, OneVisionError
 from onevision.generate.answer import Model
-from onevision.generate.sampling import Sampling
+from onevision.generate.sampler import Sampling
 from onevision.inputs.confined import Frames
 from onevision.inputs.processor import MediaFact, Outline
 from onevision.inputs.sandbox import Gone, Sandbox, StrangeMedia

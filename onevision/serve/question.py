@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onevision.conversation import Detail, Role
-from onevision.generate.sampling import SamplingOptions
+from onevision.generate.sampler import SamplingOptions
 
 Kind = Literal["image", "video", "frames"]
 

@@ -9,7 +9,7 @@ from onevision.batch import ModelInputs
 from onevision.generate.answer import Model
 from onevision.generate.engine import Engine
 from onevision.generate.request import Piece, Request
-from onevision.generate.sampling import Sampling
+from onevision.generate.sampler import Sampling
 from onevision.generate.settings import EngineSettings
 from onevision.generate.thread import EngineThread
 from onevision.serve.schema.problems import ApiError

@@ -4,32 +4,26 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 
 from onevision.errors import InputError
-from onevision.synth import (
-    cameras,
+from onevision.synth.sample import Sample, Split
+from onevision.synth.worlds.charts import charts
+from onevision.synth.worlds.clips import cameras, clips, pans, pointed
+from onevision.synth.worlds.diagrams import geometry
+from onevision.synth.worlds.pages import chinese_documents, documents
+from onevision.synth.worlds.screens import screens
+from onevision.synth.worlds.sets import pairs, sequences, statements
+from onevision.synth.worlds.shapes import (
     capitals,
-    charts,
-    chinese_documents,
-    clips,
-    documents,
-    geometry,
     glimpses,
     lettered,
     marks,
-    pairs,
-    pans,
     plates,
-    pointed,
     rooms,
     scenes,
-    screens,
-    sequences,
     signs,
-    statements,
-    tables,
     texts,
     things,
 )
-from onevision.synth.sample import Sample, Split
+from onevision.synth.worlds.tables import tables
 
 Maker = Callable[[Split, int], Sample]
 

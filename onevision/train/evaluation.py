@@ -19,17 +19,17 @@ from onevision.config import ModelConfig
 from onevision.errors import OneVisionError
 from onevision.eval.runner import run_heldout
 from onevision.generate.answer import Model
-from onevision.generate.sampling import Sampling
+from onevision.generate.sampler import Sampling
 from onevision.inputs.processor import Processor
 from onevision.inputs.templates import end_ids, end_texts
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
-from onevision.train.adapt import gathered
-from onevision.train.display import Line
-from onevision.train.metrics import StepMetrics
-from onevision.train.notes import EVALUATIONS, Notes
+from onevision.train.lora.adapt import gathered
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
+from onevision.train.report.display import Line
+from onevision.train.report.metrics import StepMetrics
+from onevision.train.report.notes import EVALUATIONS, Notes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,15 +19,15 @@ from onevision.errors import OneVisionError
 from onevision.inputs.templates import end_ids
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
-from onevision.train.adapt import write_adapter
-from onevision.train.card import ModelFacts, Score, Source, Spent, Start, model_card
-from onevision.train.curves import write_curves
 from onevision.train.feed import Feed
-from onevision.train.lora import merge
-from onevision.train.metrics import METRICS, read_metrics, replace_file
+from onevision.train.lora.adapt import write_adapter
+from onevision.train.lora.layers import merge
 from onevision.train.mixture_feed import MixtureFeed
-from onevision.train.notes import EVALUATIONS, read_notes
 from onevision.train.recipes import PARTS
+from onevision.train.report.card import ModelFacts, Score, Source, Spent, Start, model_card
+from onevision.train.report.curves import write_curves
+from onevision.train.report.metrics import METRICS, read_metrics, replace_file
+from onevision.train.report.notes import EVALUATIONS, read_notes
 from onevision.train.settings import Settings, decisive_options
 from onevision.train.start import Starts
 

@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.learner import blocks_of
-from onevision.train.lora import lora_parameters
+from onevision.train.lora.layers import lora_parameters
 from onevision.train.muon import WholeMuon
 from onevision.train.options import Precision
 from onevision.train.recipes import PARTS, Stage

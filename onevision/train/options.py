@@ -5,7 +5,7 @@ from typing import Literal
 
 from onevision.errors import ConfigError
 from onevision.eval.heldout import Scenario
-from onevision.train.lora import Base, LoraConfig, Part
+from onevision.train.lora.layers import Base, LoraConfig, Part
 from onevision.train.parallel import Sharing
 
 # Every target of a step counts the same; or, as in the reference, every micro-batch does.

@@ -28,9 +28,8 @@ from onevision.errors import TrainingError
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
-from onevision.train.adapt import adapt, check_adapters, gathered
-from onevision.train.cost import batch_flops
-from onevision.train.devices import peak_flops
+from onevision.train.cost.devices import peak_flops
+from onevision.train.cost.plan import batch_flops
 from onevision.train.directory import (
     agree_on_content,
     agree_on_settings,
@@ -41,12 +40,13 @@ from onevision.train.features import keep_features
 from onevision.train.feed import Feed
 from onevision.train.finish import CHECKPOINT, Ending, sources_of, write_result
 from onevision.train.guard import Interruption, Watchdog, goes_on, only_trainer, told_plainly
-from onevision.train.journal import Journal, Reports
 from onevision.train.learner import Learner, make_learner
+from onevision.train.lora.adapt import adapt, check_adapters, gathered
 from onevision.train.objectives import learner_of
 from onevision.train.optim import freeze_what_stays, make_optimizer
 from onevision.train.parallel import Processes, join_processes
 from onevision.train.recipes import Stage
+from onevision.train.report.journal import Journal, Reports
 from onevision.train.settings import Settings
 from onevision.train.snapshots import State, prune, read_state
 from onevision.train.stages import stage_config

@@ -17,12 +17,12 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import torch
 
+from onevision.accelerate.packed import can_multiply
 from onevision.config import ModelConfig
 from onevision.errors import ConfigError
-from onevision.model.pack import can_multiply
 from onevision.nested import leaves
 from onevision.train.options import RunOptions
-from onevision.train.preference import PreferenceConfig
+from onevision.train.preference.loss import PreferenceConfig
 from onevision.train.recipes import Stage
 
 # Raised when settings written before would be read otherwise.

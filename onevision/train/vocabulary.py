@@ -11,8 +11,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from tokenizers.normalizers import NFC
 
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, IM_START
-from onevision.synth import clips, pairs, scenes
-from onevision.synth.world import NUMBERS, WORDS
+from onevision.synth.kit.world import NUMBERS, WORDS
+from onevision.synth.worlds.clips import clips
+from onevision.synth.worlds.sets import pairs
+from onevision.synth.worlds.shapes import scenes
 
 CONTROL_TOKENS = (END_OF_TEXT, IM_START, IM_END, "<image>", "<video>")
 # How Qwen2 cuts text into words before merging: contractions, words, single digits, marks, space.

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from onevision.train.curves import write_curves
-from onevision.train.metrics import MetricsLog
+from onevision.train.report.curves import write_curves
+from onevision.train.report.metrics import MetricsLog
 from tests.train.test_metrics import measured
 
 pytestmark = pytest.mark.browser

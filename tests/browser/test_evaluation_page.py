@@ -2,7 +2,7 @@
 
 import pytest
 
-from onevision.eval.report import write_report
+from onevision.eval.report.page import write_report
 from tests.eval.runs import write_run
 
 pytestmark = pytest.mark.browser

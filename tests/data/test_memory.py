@@ -13,7 +13,7 @@ import sys, time
 from pathlib import Path
 from onevision.data.mixture import open_mixture
 from onevision.data.order import Order
-from onevision.train.metrics import peak_resident_bytes
+from onevision.train.report.metrics import peak_resident_bytes
 path = Path(sys.argv[1])
 began = time.perf_counter()
 mixture = open_mixture(path)

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image as PIL
 
 from onevision.errors import InputError
-from onevision.eval.comparison import compare, published_models, published_rows, read_results
-from onevision.eval.plots import styles
-from onevision.eval.report import draw_sheet, markdown, page, write_report
+from onevision.eval.report.comparison import compare, published_models, published_rows, read_results
+from onevision.eval.report.page import draw_sheet, markdown, page, write_report
+from onevision.eval.report.plots import styles
 from tests.eval.runs import write_result, write_run
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from onevision.eval.verdicts import (
+from onevision.eval.judging.verdicts import (
     UnreadableReplyError,
     labelled_number,
     one_of,

@@ -18,10 +18,10 @@ from onevision.errors import (
     InputError,
     QueueFullError,
 )
-from onevision.generate.decoding import Turn, fetched
+from onevision.generate.decode import Turn, fetched
 from onevision.generate.engine import Engine
 from onevision.generate.request import Answer
-from onevision.generate.sampling import Drawer
+from onevision.generate.sampler import Drawer
 from onevision.generate.settings import EngineSettings
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from onevision import load
-from onevision.generate.cache import Span
 from onevision.generate.engine import Engine
+from onevision.generate.kv_cache import Span
 from onevision.generate.replay import Replayer
 from onevision.generate.settings import EngineSettings
 from tests.generate.test_engine import Recorder, answer_together, engine_of, ids_of, talks, user

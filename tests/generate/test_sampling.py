@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from onevision.errors import InputError
-from onevision.generate.sampling import Drawer, Sampling, restrict
+from onevision.generate.sampler import Drawer, Sampling, restrict
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, -1.0])
 

@@ -219,7 +219,7 @@ def test_decoding_a_long_video_holds_no_more_than_a_short_one(tmp_path):
     code = (
         "import sys; from onevision.conversation import Video\n"
         "from onevision.inputs.video import choose_frames\n"
-        "from onevision.train.metrics import peak_resident_bytes\n"
+        "from onevision.train.report.metrics import peak_resident_bytes\n"
         "choice = choose_frames(Video(sys.argv[1], num_frames=16))\n"
         "assert sum(1 for _ in choice.frames()) == 16\n"
         "print(peak_resident_bytes() // 2**20)"

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
+from onevision.accelerate.fused import fuse
 from onevision.config import LanguageConfig
-from onevision.generate.cache import Pass, Span
+from onevision.generate.kv_cache import Pass, Span
 from onevision.model.attention import attend
 from onevision.model.decoder import Decoder
-from onevision.model.fuse import fuse
 from tests.conftest import randomise
 
 CONFIG = LanguageConfig(

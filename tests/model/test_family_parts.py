@@ -7,7 +7,7 @@ import torch
 
 from onevision.batch import Blocks
 from onevision.config import LanguageConfig, VisionConfig
-from onevision.generate.cache import Pass, Span
+from onevision.generate.kv_cache import Pass, Span
 from onevision.model.attention import within_window
 from onevision.model.decoder import Decoder
 from onevision.model.vision import VisionEncoder

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from onevision.model.fuse import fuse
+from onevision.accelerate.fused import fuse
+from onevision.accelerate.packed import PackedLinear, can_multiply, pack
 from onevision.model.llava import LlavaNetwork
-from onevision.model.pack import PackedLinear, can_multiply, pack
 from tests.conftest import randomise
 
 

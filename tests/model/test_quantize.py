@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from onevision import Conversation, Message, load
+from onevision.accelerate.quantized import GROUP, Int4Linear, Int8Linear, quantized_copy
 from onevision.errors import InputError
 from onevision.model.llava import LlavaNetwork
-from onevision.model.quantize import GROUP, Int4Linear, Int8Linear, quantized_copy
 
 
 def test_an_8_bit_layer_is_near_its_original_and_blind_to_its_neighbours():

@@ -18,7 +18,7 @@ transformers = pytest.importorskip("transformers")
 MEASURE = """
 import sys, torch
 from onevision.checkpoint.load import inspect, load_network
-from onevision.train.metrics import peak_resident_bytes
+from onevision.train.report.metrics import peak_resident_bytes
 torch.ones(2, 2) @ torch.ones(2, 2)
 before = peak_resident_bytes()
 network = load_network(inspect(__import__("pathlib").Path(sys.argv[1])), dtype=torch.bfloat16)

@@ -9,7 +9,7 @@ from onevision.errors import InputError
 from onevision.science.exams import LetterRow
 from onevision.science.micro import RULES
 from onevision.science.page import BEGIN, END, read_records, renewed, write_page, write_records
-from onevision.synth.signs import ASPECTS, SHARES
+from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES
 from tests.science.test_claims import record, row
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -14,8 +14,8 @@ from onevision.eval.runner import Result
 from onevision.science.exams import best_constants, examine
 from onevision.science.study import Study, carry_out_all
 from onevision.synth.sample import Question
-from onevision.train.journal import Reports
-from onevision.train.metrics import read_metrics
+from onevision.train.report.journal import Reports
+from onevision.train.report.metrics import read_metrics
 from tests.science.conftest import WANTED, told
 
 

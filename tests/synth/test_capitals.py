@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from onevision.synth import capitals, glimpses
 from onevision.synth.families import COVERS, FAMILIES
 from onevision.synth.sample import Region, rng_for
-from onevision.synth.signs import ASPECTS, SHARES, SIDE
+from onevision.synth.worlds.shapes import capitals, glimpses
+from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES, SIDE
 
 
 def ink(picture):

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from onevision.synth import pairs, scenes
-from onevision.synth.world import COLOURS, SHAPES, place_name, random_scene
+from onevision.synth.kit.world import COLOURS, SHAPES, place_name, random_scene
+from onevision.synth.worlds.sets import pairs
+from onevision.synth.worlds.shapes import scenes
 
 PLACES = {place_name(col, row) for col in range(3) for row in range(3)}
 KINDS = {

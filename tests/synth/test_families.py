@@ -2,8 +2,8 @@ import pytest
 
 from onevision.conversation import Video
 from onevision.errors import InputError
-from onevision.synth.faces import LEARNED, has_face
 from onevision.synth.families import FAMILIES, family_named, summary
+from onevision.synth.kit.faces import LEARNED, has_face
 
 NEEDS_FACES = {"chinese_documents": ("chinese",), "lettered": LEARNED}
 

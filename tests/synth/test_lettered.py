@@ -6,10 +6,11 @@ from PIL import Image as Pillow
 from PIL import ImageDraw
 
 from onevision.errors import InputError
-from onevision.synth import faces, lettered
-from onevision.synth.faces import LEARNED, font_of, has_face
-from onevision.synth.lettering import Letters
-from onevision.synth.world import COLOURS, SHAPES
+from onevision.synth.kit import faces
+from onevision.synth.kit.faces import LEARNED, font_of, has_face
+from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.world import COLOURS, SHAPES
+from onevision.synth.worlds.shapes import lettered
 
 pytestmark = pytest.mark.skipif(
     not all(map(has_face, LEARNED)), reason="a typeface is missing; install onevision[synth]"

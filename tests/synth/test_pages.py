@@ -5,17 +5,16 @@ from functools import cache
 import pytest
 
 from onevision.errors import InputError
-from onevision.synth import charts, chinese_documents, documents, geometry, tables
-from onevision.synth.charting import axes, bars, lines, pies, scatters
-from onevision.synth.charting.topics import INKS
-from onevision.synth.diagrams import clocks, coordinates, fractions, triangles
-from onevision.synth.diagrams.figure import opening, towards
-from onevision.synth.faces import CJK_FONT_VARIABLE, chinese_font_file
-from onevision.synth.lettering import Letters
-from onevision.synth.paperwork import boards
-from onevision.synth.paperwork.english import ENGLISH
-from onevision.synth.tabling import grid, matrices, records
-from onevision.synth.world import COLOURS
+from onevision.synth.kit.faces import CJK_FONT_VARIABLE, chinese_font_file
+from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.world import COLOURS
+from onevision.synth.worlds.charts import axes, bars, charts, lines, pies, scatters
+from onevision.synth.worlds.charts.topics import INKS
+from onevision.synth.worlds.diagrams import clocks, coordinates, fractions, geometry, triangles
+from onevision.synth.worlds.diagrams.figure import opening, towards
+from onevision.synth.worlds.pages import boards, chinese_documents, documents
+from onevision.synth.worlds.pages.english import ENGLISH
+from onevision.synth.worlds.tables import grid, matrices, records, tables
 
 NEEDS_CHINESE = pytest.mark.skipif(chinese_font_file() is None, reason="no font with Chinese")
 FAMILIES = (

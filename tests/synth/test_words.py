@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from onevision.eval.heldout import heldout
-from onevision.synth import words
+from onevision.synth.kit.world import NUMBERS, WORDS, draw, random_scene
 from onevision.synth.sample import rng_for
-from onevision.synth.scenes import random_size
-from onevision.synth.world import NUMBERS, WORDS, draw, random_scene
+from onevision.synth.worlds.shapes import words
+from onevision.synth.worlds.shapes.scenes import random_size
 
 
 def test_a_number_is_called_one_and_a_word_a_word():

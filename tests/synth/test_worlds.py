@@ -3,8 +3,10 @@ import pytest
 from onevision.conversation import Image, Video
 from onevision.errors import InputError
 from onevision.eval.heldout import READING, SCENARIOS, answer_mix, heldout
-from onevision.synth import clips, pairs, scenes, texts
-from onevision.synth.world import place_name
+from onevision.synth.kit.world import place_name
+from onevision.synth.worlds.clips import clips
+from onevision.synth.worlds.sets import pairs
+from onevision.synth.worlds.shapes import scenes, texts
 
 FAMILIES = (scenes, pairs, clips, texts)
 

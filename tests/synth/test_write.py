@@ -7,8 +7,10 @@ from onevision.data.mixture import open_mixture
 from onevision.data.records import to_conversation
 from onevision.inputs.media import image_size, open_image
 from onevision.inputs.video import choose_frames
-from onevision.synth import clips, pairs, scenes
 from onevision.synth.preview import contact_sheet
+from onevision.synth.worlds.clips import clips
+from onevision.synth.worlds.sets import pairs
+from onevision.synth.worlds.shapes import scenes
 from onevision.synth.write import write_set
 
 

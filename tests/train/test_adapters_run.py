@@ -13,13 +13,13 @@ from onevision.checkpoint.save import save
 from onevision.errors import ConfigError
 from onevision.generate.answer import load
 from onevision.model.llava import LlavaNetwork
-from onevision.train.adapter_files import load_adapter
 from onevision.train.feed import DrawnFeed
-from onevision.train.journal import Reports
-from onevision.train.lora import merge
+from onevision.train.lora.files import load_adapter
+from onevision.train.lora.layers import merge
 from onevision.train.optim import freeze_what_stays
 from onevision.train.options import RunOptions
 from onevision.train.recipes import Stage
+from onevision.train.report.journal import Reports
 from onevision.train.run import run_stage
 from onevision.train.settings import Settings, changed, difference
 from onevision.train.snapshots import SnapshotReader, snapshots

@@ -9,9 +9,9 @@ from onevision.data.samples import SampleReader
 from onevision.errors import DataError
 from onevision.inputs.processor import Processor
 from onevision.known_models import ONEVISION_7B, TINY
-from onevision.train.amounts import drawn_amounts, planned_amounts, published_amounts
-from onevision.train.cost import plan_training
-from onevision.train.devices import device_named
+from onevision.train.cost.amounts import drawn_amounts, planned_amounts, published_amounts
+from onevision.train.cost.devices import device_named
+from onevision.train.cost.plan import plan_training
 from onevision.train.stages import CURRICULA, stage_config, stage_named
 
 MIXTURES = Path(__file__).parents[2] / "mixtures"

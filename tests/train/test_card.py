@@ -6,7 +6,7 @@ from huggingface_hub import ModelCard
 
 from onevision import __version__
 from onevision.errors import ConfigError
-from onevision.train.card import ModelFacts, Score, Source, Spent, Start, model_card
+from onevision.train.report.card import ModelFacts, Score, Source, Spent, Start, model_card
 
 FULL = ModelFacts(
     name="small-onevision",

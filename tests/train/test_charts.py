@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from onevision.train.charts import make_charts, percent, short, smooth, totals
-from onevision.train.curves import read_run
-from onevision.train.drawing import Scale
+from onevision.train.report.charts import make_charts, percent, short, smooth, totals
+from onevision.train.report.curves import read_run
+from onevision.train.report.drawing import Scale
 from tests.train.test_curves import record
 
 

@@ -12,12 +12,12 @@ from onevision.explain import cost_of
 from onevision.inputs.processor import Processor
 from onevision.known_models import ARCHITECTURES, ONEVISION_0_5B, ONEVISION_7B, TINY
 from onevision.model.llava import LlavaNetwork
-from onevision.train.amounts import Amount, drawn_amounts, published_amounts
-from onevision.train.cost import batch_flops, plan_training
-from onevision.train.cost_tables import compact, tables
-from onevision.train.devices import DEVICES, device_named, peak_flops
+from onevision.train.cost.amounts import Amount, drawn_amounts, published_amounts
+from onevision.train.cost.devices import DEVICES, device_named, peak_flops
+from onevision.train.cost.plan import batch_flops, plan_training
+from onevision.train.cost.tables import compact, tables
 from onevision.train.feed import DrawnFeed
-from onevision.train.lora import LoraConfig
+from onevision.train.lora.layers import LoraConfig
 from onevision.train.stages import stage_config, stage_named
 
 MIXTURES = Path(__file__).parents[2] / "mixtures"

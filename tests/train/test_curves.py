@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from onevision.errors import InputError
-from onevision.train.curves import write_curves as write
-from onevision.train.metrics import MetricsLog
+from onevision.train.report.curves import write_curves as write
+from onevision.train.report.metrics import MetricsLog
 from tests.train.test_metrics import measured
 
 

@@ -15,12 +15,12 @@ from onevision.checkpoint.save import save
 from onevision.errors import CheckpointError, ConfigError, DataError
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
-from onevision.train.journal import Reports
 from onevision.train.options import RunOptions
-from onevision.train.preference import PreferenceConfig
-from onevision.train.preference_data import read_preferences
-from onevision.train.preference_feed import PreferenceFeed
-from onevision.train.preference_run import PreferenceLearner, PreferenceRun
+from onevision.train.preference.data import read_preferences
+from onevision.train.preference.feed import PreferenceFeed
+from onevision.train.preference.loss import PreferenceConfig
+from onevision.train.preference.run import PreferenceLearner, PreferenceRun
+from onevision.train.report.journal import Reports
 from onevision.train.run import run_stage
 from onevision.train.settings import Settings, difference, read_settings
 from onevision.train.snapshots import SnapshotReader, snapshots

@@ -10,7 +10,7 @@ import torch
 
 from onevision.model.llava import LlavaNetwork
 from onevision.train.evaluation import undisturbed
-from onevision.train.notes import read_notes
+from onevision.train.report.notes import read_notes
 from tests.train.runs import MICRO, OPTIONS, SHORT, Told, left, run
 
 STAGE = replace(SHORT, num_samples=16, resolution="target")

@@ -14,9 +14,9 @@ from onevision.data.plan import make_plan
 from onevision.data.samples import SampleReader
 from onevision.inputs.templates import end_ids
 from onevision.known_models import ARCHITECTURES
-from onevision.train.amounts import published_amounts
-from onevision.train.cost import plan_training
-from onevision.train.devices import device_named
+from onevision.train.cost.amounts import published_amounts
+from onevision.train.cost.devices import device_named
+from onevision.train.cost.plan import plan_training
 from onevision.train.finish import CHECKPOINT
 from onevision.train.mixture_feed import MixtureFeed
 from onevision.train.run import Reports, run_stage

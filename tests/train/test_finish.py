@@ -7,9 +7,9 @@ import pytest
 
 from onevision.data.mixture import open_mixture
 from onevision.train import finish
-from onevision.train.card import Source
 from onevision.train.finish import sources_of
 from onevision.train.mixture_feed import MixtureFeed
+from onevision.train.report.card import Source
 from tests.train.runs import MICRO, OPTIONS, SHORT, Told, arguments, run, settings_of
 
 STAGE = replace(SHORT, num_samples=8, resolution="target")

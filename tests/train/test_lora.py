@@ -12,9 +12,9 @@ from onevision.data.packing import collate, share_prefix
 from onevision.errors import CheckpointError, ConfigError
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
-from onevision.train.adapter_files import load_adapter, save_adapter
-from onevision.train.int8 import Int8Linear, quantise
-from onevision.train.lora import (
+from onevision.train.lora.files import load_adapter, save_adapter
+from onevision.train.lora.int8 import Int8Linear, quantise
+from onevision.train.lora.layers import (
     LoraConfig,
     LoraLinear,
     add_lora,

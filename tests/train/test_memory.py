@@ -7,8 +7,8 @@ from onevision.known_models import ARCHITECTURES, ONEVISION_7B
 from onevision.model.decoder import DecoderBlock, rotary
 from onevision.model.llava import LlavaNetwork
 from onevision.model.vision import VisionBlock
-from onevision.train.lora import LoraConfig, LoraLinear, add_lora
-from onevision.train.memory import Crowd, count_parameters, memory_per_device
+from onevision.train.cost.memory import Crowd, count_parameters, memory_per_device
+from onevision.train.lora.layers import LoraConfig, LoraLinear, add_lora
 from onevision.train.optim import freeze_what_stays
 from onevision.train.stages import stage_named
 

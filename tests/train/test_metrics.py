@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 
 from onevision.errors import InputError
-from onevision.train.display import ProgressDisplay
-from onevision.train.metrics import MetricsLog, StepMetrics, peak_memory_bytes, read_metrics
+from onevision.train.report.display import ProgressDisplay
+from onevision.train.report.metrics import MetricsLog, StepMetrics, peak_memory_bytes, read_metrics
 
 
 def measured(step, **changes):

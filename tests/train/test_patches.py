@@ -12,8 +12,7 @@ from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
 from onevision.science.micro import LETTERS
 from onevision.synth.sample import Region
-from onevision.train.cost import vision_flops
-from onevision.train.metrics import read_metrics
+from onevision.train.cost.plan import vision_flops
 from onevision.train.patches import (
     PatchFeed,
     PatchLearner,
@@ -21,6 +20,7 @@ from onevision.train.patches import (
     names_of,
     patch_batch,
 )
+from onevision.train.report.metrics import read_metrics
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.stages import stage_config, stage_named
 from tests.conftest import randomise

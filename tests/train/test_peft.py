@@ -8,8 +8,8 @@ from onevision.checkpoint.load import inspect, load_network
 from onevision.conversation import Image, Text, Video
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
-from onevision.train.adapter_files import load_adapter, save_adapter
-from onevision.train.lora import LoraConfig, adapted_layers, add_lora
+from onevision.train.lora.files import load_adapter, save_adapter
+from onevision.train.lora.layers import LoraConfig, adapted_layers, add_lora
 from tests.parity.test_transformers import build_theirs, their_arguments, user
 from tests.train.test_lora import shake, train_projector
 

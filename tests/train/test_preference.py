@@ -12,20 +12,20 @@ from onevision.errors import CheckpointError, ConfigError, DataError
 from onevision.inputs.chat import IGNORE
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
-from onevision.train.lora import LoraConfig, add_lora, lora_parameters, merge
-from onevision.train.preference import (
-    PreferenceConfig,
-    dpo_loss,
-    preference_loss,
-    sequence_log_probabilities,
-)
-from onevision.train.preference_data import (
+from onevision.train.lora.layers import LoraConfig, add_lora, lora_parameters, merge
+from onevision.train.preference.data import (
     Preference,
     preference_batch,
     preference_row,
     read_preferences,
 )
-from onevision.train.reference import (
+from onevision.train.preference.loss import (
+    PreferenceConfig,
+    dpo_loss,
+    preference_loss,
+    sequence_log_probabilities,
+)
+from onevision.train.preference.reference import (
     adapter_off_reference,
     fingerprint,
     precompute_reference,
@@ -182,7 +182,7 @@ def test_an_answer_in_a_row_is_as_likely_as_alone(network, toy, processor, batch
 def test_log_probabilities_do_not_depend_on_how_logits_are_cut(network, batch, monkeypatch):
     whole = sequence_log_probabilities(network, batch)
     gradient = torch.autograd.grad(whole.sum(), network.projector.layers[0].weight)[0]
-    monkeypatch.setattr("onevision.train.preference.CHUNK_POSITIONS", 3)
+    monkeypatch.setattr("onevision.train.preference.loss.CHUNK_POSITIONS", 3)
     cut = sequence_log_probabilities(network, batch)
     assert torch.allclose(cut, whole, atol=1e-4)
     again = torch.autograd.grad(cut.sum(), network.projector.layers[0].weight)[0]

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from onevision.errors import ConfigError
 from onevision.train.directory import agree_on_content, content_changes
-from onevision.train.journal import Reports
 from onevision.train.parallel import join_processes
+from onevision.train.report.journal import Reports
 from onevision.train.run import Run
 from onevision.train.snapshots import SnapshotReader, newest_snapshot, read_state, snapshots
 from onevision.train.state import snapshot

@@ -11,23 +11,23 @@ import torch
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect, load_network
 from onevision.errors import ConfigError, DataError, JudgeError
-from onevision.eval.endpoint import EndpointConfig
-from onevision.eval.judge import Judge
+from onevision.eval.judging.endpoint import EndpointConfig
+from onevision.eval.judging.judge import Judge
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
-from onevision.synth import scenes
-from onevision.train.candidates import RoundsConfig
-from onevision.train.critic import MAX_FRAMES, score_answers
+from onevision.synth.worlds.shapes import scenes
 from onevision.train.options import RunOptions
-from onevision.train.pairing import ALL_ALIKE, ALL_EQUAL, NOT_ASKED, NOT_SCORED, pair_up
-from onevision.train.preference import sequence_log_probabilities
-from onevision.train.preference_data import (
+from onevision.train.preference.candidates import RoundsConfig
+from onevision.train.preference.critic import MAX_FRAMES, score_answers
+from onevision.train.preference.data import (
     preference_batch,
     preference_row,
     read_preferences,
     read_prompts,
 )
-from onevision.train.rounds import Hearers, Rounds, run_rounds
+from onevision.train.preference.loss import sequence_log_probabilities
+from onevision.train.preference.pairing import ALL_ALIKE, ALL_EQUAL, NOT_ASKED, NOT_SCORED, pair_up
+from onevision.train.preference.rounds import Hearers, Rounds, run_rounds
 from onevision.train.settings import read_settings
 from onevision.train.stages import DPO
 from tests.cli.conftest import run as command

@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from onevision.accelerate.packed import can_multiply
 from onevision.errors import ConfigError
 from onevision.known_models import ONEVISION_7B, TINY
-from onevision.model.pack import can_multiply
 from onevision.train.options import RunOptions
 from onevision.train.settings import (
     Settings,

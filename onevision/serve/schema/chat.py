@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from onevision.generate.sampling import SamplingOptions
+from onevision.generate.sampler import SamplingOptions
 from onevision.serve.question import Question
 from onevision.serve.schema.body import Json, depth_of, parse_object
 from onevision.serve.schema.content import Message, Wire, turns_of

@@ -5,7 +5,7 @@ from typing import Literal
 
 from onevision.conversation import Usage
 from onevision.generate.request import Piece, Request
-from onevision.generate.sampling import Token
+from onevision.generate.sampler import Token
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.serve.schema.body import Out
 from onevision.serve.schema.logprobs import TokenLogprob, logprobs_of

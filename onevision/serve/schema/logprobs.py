@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from onevision.generate.sampling import Token
+from onevision.generate.sampler import Token
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.serve.schema.body import Out
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from onevision.conversation import Usage
 from onevision.generate.request import Piece
-from onevision.generate.sampling import SamplingOptions, Token
+from onevision.generate.sampler import SamplingOptions, Token
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.serve.question import Question, Turn
 from onevision.serve.schema.body import Out, parse_object

@@ -1,0 +1,1 @@
+"""A built network -> the same network, faster."""

@@ -1,0 +1,1 @@
+"""Benchmarks scored by a judging model."""

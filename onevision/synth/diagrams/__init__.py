@@ -1,1 +1,0 @@
-"""The parts of the geometry family: one file for each kind of diagram, each with `make(rng)`."""

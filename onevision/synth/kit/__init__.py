@@ -1,0 +1,1 @@
+"""The toolkit of all worlds: canvas, type, words, questions."""

@@ -1,1 +1,0 @@
-"""The parts of the table family: the drawn grid, and one file for each kind of table."""

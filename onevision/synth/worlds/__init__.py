@@ -1,0 +1,1 @@
+"""Procedural worlds, grouped by what they draw."""

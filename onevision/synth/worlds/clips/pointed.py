@@ -1,0 +1,301 @@
+"""Pointed things: clips in which an arrow, a circle or a box is drawn around one thing.
+
+frame 1     frame 4     frame 8      What is the thing in the box?         red star
++---------+ +---------+ +---------+  Where is the thing in the box last?   center
+|[*]      | |   [*]   | |   [*]   |  What does the thing in the box do?
+|      o  | |   o     | | o       |                      it moves right and stops halfway
++---------+ +---------+ +---------+  Is the box there until the end?       yes
+"""
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from PIL import Image as PIL
+from PIL import ImageDraw
+from PIL.Image import Image as PillowImage
+
+from onevision.conversation import Video
+from onevision.synth.kit.questionnaire import choose
+from onevision.synth.kit.sprites import Figure
+from onevision.synth.kit.wording import article, counted, yes_or_no
+from onevision.synth.kit.world import COLOURS, GROUNDS, SHAPES, Colour
+from onevision.synth.sample import Question, Sample, Split, ask, rng_for
+
+FRAME_COUNTS = (8, 8, 10, 12)
+# What a thing may do, and how that is said; moving things do it along their lane.
+DEEDS = {
+    "stays": "it stays where it is",
+    "moves": "it moves {}",
+    "stops": "it moves {} and stops halfway",
+    "returns": "it moves {} and comes back",
+    "turns": "it becomes {}",
+    "vanishes": "it disappears",
+}
+MOVING = ("moves", "stops", "returns")
+# The colours of marks; one that no thing has is taken.
+MARKS: dict[str, Colour] = {
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+    "red": (235, 20, 20),
+    "yellow": (255, 225, 0),
+    "blue": (20, 70, 255),
+    "green": (0, 170, 50),
+}
+# The marks that do not stand out from a ground.
+UNSEEN_ON = {"white": {"white", "yellow"}, "grey": set[str](), "black": {"black"}}
+# How the pointed thing is spoken of, for each kind of mark.
+SPOKEN = {
+    "arrow": "the thing marked by the arrow",
+    "circle": "the thing in the drawn circle",
+    "box": "the thing in the box",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """A thing on a lane of its own: what it looks like, where it begins, what it does."""
+
+    figure: Figure
+    lane: float
+    start: float
+    deed: str
+    # Where its way ends, if it moves; what it turns into, if it turns.
+    end: float
+    later: Figure
+
+    def at(self, share: float) -> float:
+        """Return its place along its lane when `share` of the time has passed."""
+        if self.deed == "stops":
+            share = min(1.0, 2 * share)
+        elif self.deed == "returns":
+            share = 1 - abs(1 - 2 * share)
+        return self.start + (self.end - self.start) * share
+
+    def look(self, share: float) -> Figure | None:
+        """Return what it looks like then, nothing once it is gone."""
+        if share < 0.5:
+            return self.figure
+        return None if self.deed == "vanishes" else self.later
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Things, which of them is pointed at, how and in which frames."""
+
+    actors: tuple[Actor, ...]
+    target: Actor
+    mark: str
+    mark_colour: str
+    marked_frames: range
+    num_frames: int
+    ground: str
+    # Lanes run from left to right, or from top to bottom.
+    is_wide: bool
+
+    @property
+    def spoken(self) -> str:
+        """How the pointed thing is called."""
+        return SPOKEN[self.mark]
+
+    def heading(self, actor: Actor) -> str:
+        """The direction in which a moving thing sets out."""
+        if self.is_wide:
+            return "right" if actor.end > actor.start else "left"
+        return "down" if actor.end > actor.start else "up"
+
+    def deed(self, actor: Actor) -> str:
+        """What a thing does, in words."""
+        filling = self.heading(actor) if actor.deed in MOVING else actor.later.colour
+        return DEEDS[actor.deed].format(filling)
+
+
+def make(split: Split, index: int) -> Sample:
+    """Make the `index`-th clip with a pointed thing of a split."""
+    rng = rng_for(split, "pointed", index)
+    scenario = _scenario(rng)
+    side = rng.randint(110, 160)
+    frames = [_frame(scenario, frame, side=side) for frame in range(scenario.num_frames)]
+    target = scenario.target
+    mark = f"{scenario.mark_colour} {scenario.mark}"
+    caption = (
+        f"A clip with {counted(len(scenario.actors), 'thing')}; "
+        f"{article(mark)} points out the {target.figure.name}."
+    )
+    return Sample(
+        media=(Video(frames),),
+        caption=caption,
+        detail=_detail(scenario, caption),
+        questions=choose(rng, _questions(scenario, rng)),
+    )
+
+
+def _scenario(rng: random.Random) -> Scenario:
+    """Put things on lanes and choose one of them; its name need not be its own."""
+    num_frames, count = rng.choice(FRAME_COUNTS), rng.randint(3, 4)
+    colours, shapes = rng.sample(list(COLOURS), 4), rng.sample(list(SHAPES), 3)
+    actors = tuple(_actor(rng, colours, shapes, lane=(n + 0.5) / count) for n in range(count))
+    ground = rng.choice(list(GROUNDS))
+    seen = {c for a in actors for c in (a.figure.colour, a.later.colour)} | UNSEEN_ON[ground]
+    looks = {a.figure.shape for a in actors}
+    kinds = [k for k in SPOKEN if k != "circle" or not looks & {"ring", "circle"}]
+    first = rng.choice((0, 0, 0, 1))
+    last = rng.choice((num_frames, num_frames, num_frames // 2, 3))
+    return Scenario(
+        actors=actors,
+        target=rng.choice(actors),
+        mark=rng.choice([k for k in kinds if k != "box" or "square" not in looks]),
+        mark_colour=rng.choice([c for c in MARKS if c not in seen]),
+        marked_frames=range(first, last),
+        num_frames=num_frames,
+        ground=ground,
+        is_wide=rng.random() < 0.6,
+    )
+
+
+def _actor(rng: random.Random, colours: list[str], shapes: list[str], *, lane: float) -> Actor:
+    """Choose a look and a deed."""
+    figure = Figure(colour=rng.choice(colours), shape=rng.choice(shapes))
+    deed = rng.choice(list(DEEDS))
+    start, end = (
+        rng.sample((0.15, 0.85), 2) if deed in MOVING else (rng.choice((0.2, 0.5, 0.8)),) * 2
+    )
+    if deed == "stops":
+        end = 0.5
+    other = rng.choice([colour for colour in colours if colour != figure.colour])
+    later = Figure(colour=other, shape=figure.shape) if deed == "turns" else figure
+    return Actor(figure=figure, lane=lane, start=start, end=end, deed=deed, later=later)
+
+
+def _frame(scenario: Scenario, frame: int, *, side: int) -> PillowImage:
+    """Draw one frame, with the mark if it is there."""
+    picture = PIL.new("RGB", (side, side), GROUNDS[scenario.ground])
+    share = frame / (scenario.num_frames - 1)
+    radius = 0.36 * side / len(scenario.actors)
+    for actor in scenario.actors:
+        x, y = actor.at(share) * side, actor.lane * side
+        if not scenario.is_wide:
+            x, y = y, x
+        look = actor.look(share)
+        if look is not None:
+            look.stamp(picture, x=x, y=y, radius=radius)
+        if actor is scenario.target and frame in scenario.marked_frames:
+            _mark(picture, scenario, x, y, radius)
+    return picture
+
+
+def _mark(picture: PillowImage, scenario: Scenario, x: float, y: float, radius: float) -> None:
+    """Draw a circle or a box around a place, or an arrow to it from the middle of its lane."""
+    pen, tint = ImageDraw.Draw(picture), MARKS[scenario.mark_colour]
+    reach = 1.38 * radius
+    box = (x - reach, y - reach, x + reach, y + reach)
+    if scenario.mark == "circle":
+        pen.ellipse(box, outline=tint, width=3)
+    elif scenario.mark == "box":
+        pen.rectangle(box, outline=tint, width=3)
+    else:
+        along = x if scenario.is_wide else y
+        sign = 1 if along < picture.width / 2 else -1
+        dx, dy = (sign, 0) if scenario.is_wide else (0, sign)
+        _arrow(pen, (x + dx * reach, y + dy * reach), dx, dy, picture.width, tint)
+
+
+def _arrow(
+    pen: ImageDraw.ImageDraw, tip: tuple[float, float], dx: int, dy: int, side: int, tint: Colour
+) -> None:
+    """Draw an arrow that ends at `tip`, coming from the direction `dx`, `dy`."""
+    (x, y), length, head = tip, 0.22 * side, 0.075 * side
+    pen.line((x + dx * head, y + dy * head, x + dx * length, y + dy * length), fill=tint, width=4)
+    angle = math.atan2(dy, dx)
+    corners = [tip]
+    for turn in (-0.5, 0.5):
+        corners.append(
+            (x + 1.3 * head * math.cos(angle + turn), y + 1.3 * head * math.sin(angle + turn))
+        )
+    pen.polygon(corners, fill=tint)
+
+
+def _detail(scenario: Scenario, caption: str) -> str:
+    """Say what every thing does, in the order of the lanes."""
+    order = "From top to bottom" if scenario.is_wide else "From left to right"
+    deeds = [f"{article(a.figure.name)}: {scenario.deed(a)}" for a in scenario.actors]
+    until = "to the end" if scenario.marked_frames.stop == scenario.num_frames else "at first only"
+    parts = (
+        caption,
+        f"{order}: {'; '.join(deeds)}.",
+        f"The {scenario.mark} is on the {scenario.target.figure.name} {until}:",
+        f"{scenario.deed(scenario.target)}.",
+    )
+    return " ".join(parts)
+
+
+def _questions(scenario: Scenario, rng: random.Random) -> Iterator[Question]:
+    """Ask what the pointed thing is, what it does and what is around it."""
+    target, spoken = scenario.target, scenario.spoken
+    words = (f"What is {spoken}?", f"Name {spoken}, as it is at the beginning.")
+    yield ask(rng, "what", words, target.figure.name)
+    words = (f"What shape is {spoken}?", f"Which shape has {spoken}?")
+    yield ask(rng, "shape", words, target.figure.shape)
+    words = (f"What colour is {spoken} at the beginning?",)
+    yield ask(rng, "colour", words, target.figure.colour)
+    words = (f"What does {spoken} do?", f"What happens to {spoken}?")
+    yield ask(rng, "deed", words, scenario.deed(target))
+    if target.deed in MOVING:
+        words = (f"In which direction does {spoken} set out?", f"Which way does {spoken} go first?")
+        yield ask(rng, "direction", words, scenario.heading(target))
+    if target.deed != "vanishes":
+        words = (
+            f"Where is {spoken} at the end?",
+            f"In which part of the picture is {spoken} last?",
+        )
+        yield ask(rng, "end", words, _place(scenario, target))
+        words = (f"What colour is {spoken} at the end?",)
+        yield ask(rng, "colour_at_end", words, target.later.colour)
+    words = (f"What colour is the {scenario.mark} that was drawn?",)
+    yield ask(rng, "mark_colour", words, scenario.mark_colour)
+    words = ("What has been drawn to point out one thing: an arrow, a circle or a box?",)
+    yield ask(rng, "mark", words, article(scenario.mark))
+    until_end = scenario.marked_frames.stop == scenario.num_frames
+    words = (f"Is the {scenario.mark} there until the end?",)
+    yield ask(rng, "until_end", words, yes_or_no(until_end))
+    words = (f"Does {spoken} change its place?", f"Does {spoken} move?")
+    yield ask(rng, "moves", words, yes_or_no(target.deed in MOVING))
+    yield from _around(scenario, rng)
+
+
+def _place(scenario: Scenario, actor: Actor) -> str:
+    """Name the third of its lane in which a thing ends."""
+    thirds = ("left", "center", "right") if scenario.is_wide else ("top", "center", "bottom")
+    return thirds[min(2, int(3 * actor.at(1)))]
+
+
+def _around(scenario: Scenario, rng: random.Random) -> Iterator[Question]:
+    """Ask about the other things, as seen from the pointed one."""
+    target, spoken = scenario.target, scenario.spoken
+    others = [a for a in scenario.actors if a is not target]
+    for what in ("colour", "shape"):
+        alike = [
+            a for a in others
+            if (a.figure.colour == target.figure.colour if what == "colour"
+                else a.figure.shape == target.figure.shape)
+        ]  # fmt: skip
+        words = (f"At the beginning, how many other things have the {what} of {spoken}?",)
+        yield ask(rng, f"same_{what}", words, str(len(alike)))
+    place = scenario.actors.index(target)
+    before, after = (
+        ("directly above", "directly below")
+        if scenario.is_wide
+        else ("directly left of", "directly right of")
+    )
+    for side, n in ((before, place - 1), (after, place + 1)):
+        if 0 <= n < len(scenario.actors):
+            lane = "row" if scenario.is_wide else "column"
+            words = (
+                f"Which thing is in the {lane} next to {spoken}, {side} it, at the beginning?",
+            )
+            yield ask(rng, "neighbour", words, scenario.actors[n].figure.name)
+    words = ("How many things are there at the beginning?",)
+    yield ask(rng, "count", words, str(len(scenario.actors)))
+    words = ("How many things move?", "How many things change their place?")
+    yield ask(rng, "movers", words, str(sum(a.deed in MOVING for a in scenario.actors)))

@@ -1,0 +1,1 @@
+"""Diagrams of geometry and arithmetic."""

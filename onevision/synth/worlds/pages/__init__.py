@@ -1,0 +1,1 @@
+"""Documents, in English and Chinese."""

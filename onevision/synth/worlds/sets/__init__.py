@@ -1,0 +1,1 @@
+"""Several pictures: pairs, differences, sequences."""

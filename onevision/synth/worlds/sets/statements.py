@@ -1,0 +1,281 @@
+"""Two pictures and statements about them, true or false; or a picture and its changed copy.
+
++-----------+  +-----------+   True or false: both pictures show a star.            true
+| ●       ★ |  |     ★     |   True or false: the first has more red objects.       false
+|      ■    |  | ●       ● |   How many circles are there in both pictures?         3
++-----------+  +-----------+   Which colour is in both pictures?                    red
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from PIL import Image as PIL
+from PIL.Image import Image as PillowImage
+
+from onevision.conversation import Image
+from onevision.synth.kit.questionnaire import choose
+from onevision.synth.kit.wording import article, counted, listing, plural, yes_or_no
+from onevision.synth.kit.world import COLOURS, GROUNDS, SHAPES, Scene, draw, random_thing
+from onevision.synth.sample import Question, Sample, Split, ask, rng_for
+from onevision.synth.worlds.sets import differences
+from onevision.synth.worlds.shapes.scenes import describe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two scenes, what each is called, and the colours and shapes they are made of."""
+
+    scenes: tuple[Scene, Scene]
+    names: tuple[str, str]
+    colours: tuple[str, ...]
+    shapes: tuple[str, ...]
+
+    def counts(self, kind: "Kind") -> tuple[int, int]:
+        """Count the things of a kind in each scene."""
+        first, second = (len(s.having(colour=kind.colour, shape=kind.shape)) for s in self.scenes)
+        return first, second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What things have in common: a colour, a shape, both or nothing."""
+
+    colour: str | None
+    shape: str | None
+
+    @property
+    def one(self) -> str:
+        """One thing of the kind: "red star", "red object"."""
+        return f"{self.colour or ''} {self.shape or 'object'}".strip()
+
+    @property
+    def many(self) -> str:
+        """Several: "red stars"."""
+        return plural(self.one)
+
+
+# What is claimed, and whether it is so.
+Claim = tuple[str, bool]
+
+
+def make(split: Split, index: int) -> Sample:
+    """Make the `index`-th pair with statements of a split."""
+    rng = rng_for(split, "statements", index)
+    joined = rng.random() < 0.3
+    names = ("left", "right") if joined else ("first", "second")
+    candidates: list[Question] = []
+    if rng.random() < 0.35:
+        edited = differences.edited_pair(rng)
+        pair = _pair((edited.first, edited.second), names)
+        candidates += differences.questions(edited, names, rng)
+        candidates += rng.sample(list(_open(pair, rng)), 3)
+        ending = f" {differences.told(edited)}"
+    else:
+        pair, ending = _random_pair(rng, names), ""
+        candidates += _open(pair, rng)
+    counts = [counted(len(scene.things), "object") for scene in pair.scenes]
+    told = [f"The {n} picture: {describe(s)}" for n, s in zip(names, pair.scenes, strict=True)]
+    width, height = rng.randint(110, 200), rng.randint(110, 200)
+    pictures = [draw(scene, width=width, height=height) for scene in pair.scenes]
+    return Sample(
+        media=(Image(_side_by_side(pictures)),) if joined else tuple(map(Image, pictures)),
+        caption=f"Two pictures, the {names[0]} with {counts[0]}, the {names[1]} with {counts[1]}.",
+        detail=f"{told[0]} {told[1]}{ending}",
+        questions=choose(rng, [*candidates, *_statements(pair, rng)], max_closed_share=0.45),
+    )
+
+
+def _side_by_side(pictures: list[PillowImage]) -> PillowImage:
+    """Put both pictures into one, with a gap between them."""
+    (first, second), gap = pictures, 12
+    canvas = PIL.new("RGB", (2 * first.width + gap, first.height), (90, 120, 130))
+    canvas.paste(first, (0, 0))
+    canvas.paste(second, (first.width + gap, 0))
+    return canvas
+
+
+def _pair(scenes: tuple[Scene, Scene], names: tuple[str, str]) -> Pair:
+    """Collect the colours and shapes of two scenes."""
+    things = [t for scene in scenes for t in scene.things]
+    colours = tuple(c for c in COLOURS if any(t.colour == c for t in things))
+    shapes = tuple(s for s in SHAPES if any(t.shape == s for t in things))
+    return Pair(scenes=scenes, names=names, colours=colours, shapes=shapes)
+
+
+def _random_pair(rng: random.Random, names: tuple[str, str]) -> Pair:
+    """Make both scenes of the same few colours and shapes, so that counts are worth comparing."""
+    colours = rng.sample(list(COLOURS), rng.randint(2, 4))
+    shapes = rng.sample(list(SHAPES), rng.randint(2, 4))
+    first, second = (_scene(rng, colours, shapes) for _ in range(2))
+    return _pair((first, second), names)
+
+
+def _scene(rng: random.Random, colours: list[str], shapes: list[str]) -> Scene:
+    """Draw a scene of some colours and shapes by lot."""
+    cells = rng.sample([(row, col) for row in range(3) for col in range(3)], rng.randint(2, 7))
+    things = tuple(
+        random_thing(rng, colour=rng.choice(colours), shape=rng.choice(shapes), col=col, row=row)
+        for row, col in sorted(cells)
+    )
+    return Scene(ground=rng.choice(list(GROUNDS)), things=things)
+
+
+def _kind(pair: Pair, rng: random.Random) -> Kind:
+    """Choose a kind of things that is in one of the pictures, more or less closely named."""
+    thing = rng.choice([t for scene in pair.scenes for t in scene.things])
+    by_colour, by_shape = rng.choice(((True, True), (True, False), (False, True)))
+    return Kind(colour=thing.colour if by_colour else None, shape=thing.shape if by_shape else None)
+
+
+def _statements(pair: Pair, rng: random.Random) -> Iterator[Question]:
+    """Claim things, as often true as false."""
+    for family in CLAIMS:
+        wanted = rng.random() < 0.5
+        for _ in range(12):
+            claim, truth = family(pair, rng)
+            if truth is wanted:
+                break
+        else:
+            continue
+        if rng.random() < 0.3:
+            words = (f"Is this right? {claim}", f"{claim} Is that so?")
+            yield ask(rng, "statement", words, yes_or_no(truth))
+            continue
+        words = (
+            f"True or false? {claim}",
+            f"{claim} True or false?",
+            f"Is this statement true or false? {claim}",
+        )
+        yield ask(rng, "statement", words, "true" if truth else "false")
+
+
+def _exact(pair: Pair, rng: random.Random) -> Claim:
+    """Claim how many things of a kind one picture has."""
+    kind, n = _kind(pair, rng), rng.randrange(2)
+    count, said = pair.counts(kind)[n], rng.randint(1, 4)
+    how, truth = rng.choice(
+        (("exactly", count == said), ("at least", count >= said), ("at most", count <= said))
+    )
+    noun = kind.one if said == 1 else kind.many
+    verb = "is" if said == 1 else "are"
+    return f"There {verb} {how} {said} {noun} in the {pair.names[n]} picture.", truth
+
+
+def _compared(pair: Pair, rng: random.Random) -> Claim:
+    """Claim which picture has more things of a kind."""
+    kind, n = _kind(pair, rng), rng.randrange(2)
+    counts = pair.counts(kind)
+    how, truth = rng.choice(
+        (
+            ("more", counts[n] > counts[1 - n]),
+            ("fewer", counts[n] < counts[1 - n]),
+            ("as many", counts[n] == counts[1 - n]),
+        )
+    )
+    than = "as" if how == "as many" else "than"
+    one, other = pair.names[n], pair.names[1 - n]
+    return f"The {one} picture has {how} {kind.many} {than} the {other} picture.", truth
+
+
+def _both(pair: Pair, rng: random.Random) -> Claim:
+    """Claim that both pictures or only one shows a kind of thing."""
+    kind = _kind(pair, rng)
+    seen = sum(count > 0 for count in pair.counts(kind))
+    thing = article(kind.one)
+    if rng.random() < 0.5:
+        return f"Both pictures show {thing}.", seen == 2
+    return f"Only one of the pictures shows {thing}.", seen == 1
+
+
+def _together(pair: Pair, rng: random.Random) -> Claim:
+    """Claim how many things the pictures have together."""
+    kind = _kind(pair, rng) if rng.random() < 0.5 else Kind(colour=None, shape=None)
+    total = sum(pair.counts(kind))
+    said = max(1, total + rng.choice((0, 0, -2, -1, 1, 2)))
+    return f"Together the pictures show {counted(said, kind.one)}.", total == said
+
+
+def _every(pair: Pair, rng: random.Random) -> Claim:
+    """Claim that all or none of the things of a shape have a colour, in both pictures."""
+    shape, colour = rng.choice(pair.shapes), rng.choice(pair.colours)
+    shaped = [t for scene in pair.scenes for t in scene.having(shape=shape)]
+    if rng.random() < 0.5:
+        return f"Every {shape} in the pictures is {colour}.", all(
+            t.colour == colour for t in shaped
+        )
+    return f"No {shape} in the pictures is {colour}.", all(t.colour != colour for t in shaped)
+
+
+def _placed(pair: Pair, rng: random.Random) -> Claim:
+    """Claim that a kind of thing is in a row or at a place."""
+    kind, n = _kind(pair, rng), rng.randrange(2)
+    things = pair.scenes[n].having(colour=kind.colour, shape=kind.shape)
+    if rng.random() < 0.6:
+        row, name = rng.choice(((0, "top"), (1, "middle"), (2, "bottom")))
+        said = f"There is {article(kind.one)} in the {name} row of the {pair.names[n]} picture."
+        return said, any(t.row == row for t in things)
+    everything = pair.scenes[n].things
+    thing = rng.choice(things or everything)
+    said = f"At the {thing.place} of the {pair.names[n]} picture is {article(kind.one)}."
+    return said, thing in things
+
+
+def _open(pair: Pair, rng: random.Random) -> Iterator[Question]:
+    """Ask openly about one picture or both."""
+    kind, n = _kind(pair, rng), rng.randrange(2)
+    counts = pair.counts(kind)
+    words = (
+        f"How many {kind.many} are in the {pair.names[n]} picture?",
+        f"Count the {kind.many} in the {pair.names[n]} picture.",
+    )
+    yield ask(rng, "count", words, str(counts[n]))
+    kind = _kind(pair, rng)
+    counts = pair.counts(kind)
+    words = (f"How many {kind.many} are there in both pictures together?",)
+    yield ask(rng, "total", words, str(sum(counts)))
+    kind = _kind(pair, rng)
+    counts = pair.counts(kind)
+    equal = counts[0] == counts[1]
+    if not equal or rng.random() < 0.5:
+        words = (f"Which picture has more {kind.many}, or are they equally many?",)
+        answer = "equally many" if equal else pair.names[counts[0] < counts[1]]
+        yield ask(rng, "more", words, answer)
+    for what in ("colour", "shape"):
+        yield from _shared(pair, what, rng)
+    thing = rng.choice(pair.scenes[n].things)
+    words = (
+        f"What is at the {thing.place} of the {pair.names[n]} picture?",
+        f"Which object is at the {thing.place} of the {pair.names[n]} picture?",
+    )
+    yield ask(rng, "what_at", words, thing.name)
+
+
+def _shared(pair: Pair, what: str, rng: random.Random) -> Iterator[Question]:
+    """Ask which colours or shapes are in both pictures, or in one alone."""
+    first, second = (
+        [t.colour if what == "colour" else t.shape for t in scene.things] for scene in pair.scenes
+    )
+    values = pair.colours if what == "colour" else pair.shapes
+    both = [v for v in values if v in first and v in second]
+    if len(both) <= 2:
+        words = (f"Which {plural(what)} are in both pictures?",)
+        yield ask(rng, "in_both", words, listing(both))
+    only = [v for v in values if v in first and v not in second]
+    if len(only) == 1:
+        words = (f"Which {what} is in the {pair.names[0]} picture only?",)
+        yield ask(rng, "only", words, only[0])
+    only = [v for v in values if v in second and v not in first]
+    if len(only) == 1:
+        words = (f"Which {what} is in the {pair.names[1]} picture only?",)
+        yield ask(rng, "only", words, only[0])
+
+
+CLAIMS: tuple[Callable[[Pair, random.Random], Claim], ...] = (
+    _exact,
+    _compared,
+    _both,
+    _together,
+    _every,
+    _placed,
+)

@@ -1,0 +1,1 @@
+"""Coloured things, solids and writing in single pictures."""

@@ -1,0 +1,284 @@
+"""Marked pictures: things with numbers or letters on them, to be spoken of by their marks.
+
++-----------------------+   What is mark 3?                        red star
+|  (2)▲         (3)★    |   Which mark is on the blue triangle?    2
+|        (5)●           |   Which marks are on red things?         3 and 1
+|                 (1)■  |   Which mark is directly right of mark 2? 3
+|   ▲                   |   Which thing has no mark?               green triangle
++-----------------------+
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from PIL import ImageDraw
+from PIL.Image import Image as PillowImage
+
+from onevision.conversation import Image
+from onevision.synth.kit.glyphs import write
+from onevision.synth.kit.questionnaire import choose
+from onevision.synth.kit.wording import counted, listing, plural, yes_or_no
+from onevision.synth.kit.world import COLOURS, SHAPES, Colour, Scene, Thing, draw, random_scene
+from onevision.synth.sample import Question, Sample, Split, ask, rng_for
+
+LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
+BADGES: tuple[tuple[Colour, Colour], ...] = (
+    ((0, 0, 0), (255, 255, 255)),
+    ((255, 255, 255), (0, 0, 0)),
+    ((20, 20, 60), (255, 255, 120)),
+    ((255, 255, 200), (120, 0, 0)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marked:
+    """A scene, and the marks of its things: the first thing's mark, the second's, ..."""
+
+    scene: Scene
+    marks: dict[str, Thing]
+    unmarked: tuple[Thing, ...]
+
+    def on(self, *, colour: str | None = None, shape: str | None = None) -> list[str]:
+        """Return the marks on the things of a colour, a shape or both."""
+        chosen = self.scene.having(colour=colour, shape=shape)
+        return [mark for mark, thing in self.marks.items() if thing in chosen]
+
+
+def make(split: Split, index: int) -> Sample:
+    """Make the `index`-th marked picture of a split."""
+    rng = rng_for(split, "marks", index)
+    scene = random_scene(rng, num_things=rng.randint(3, 9))
+    left_out = 1 if len(scene.things) > 3 and rng.random() < 0.4 else 0
+    unmarked = tuple(rng.sample(scene.things, left_out))
+    things = [t for t in scene.things if t not in unmarked]
+    marks = dict(zip(_names(rng, len(things)), things, strict=True))
+    marked = Marked(scene=scene, marks=marks, unmarked=unmarked)
+    picture = _draw(marked, rng)
+    caption = (
+        f"A {scene.ground} picture with {counted(len(scene.things), 'object')}, "
+        f"of which {len(marks)} carry the marks {listing(sorted(marks, key=_order))}."
+    )
+    return Sample(
+        media=(Image(picture),),
+        caption=caption,
+        detail=_detail(marked, caption),
+        questions=choose(rng, _candidates(marked, rng)),
+    )
+
+
+def _names(rng: random.Random, count: int) -> list[str]:
+    """Choose marks by lot: numbers from 1 on, other numbers or letters."""
+    kind = rng.random()
+    if kind < 0.5:
+        return [str(n) for n in rng.sample(range(1, count + 1), count)]
+    if kind < 0.75:
+        return [str(n) for n in rng.sample(range(1, 100), count)]
+    return rng.sample(LETTERS, count)
+
+
+def _order(mark: str) -> tuple[int, str]:
+    """Sort numbers by value and letters by the alphabet."""
+    return len(mark), mark
+
+
+def _draw(marked: Marked, rng: random.Random) -> PillowImage:
+    """Draw the scene, and a badge on every thing that has a mark: inside it or on its corner."""
+    width, height = rng.randint(200, 380), rng.randint(200, 380)
+    picture = draw(marked.scene, width=width, height=height)
+    pen = ImageDraw.Draw(picture)
+    face, ink = rng.choice(BADGES)
+    inside, boxed, square = rng.random() < 0.5, rng.random() < 0.3, rng.random() < 0.4
+    radius = 0.042 * min(width, height)
+    for mark, thing in marked.marks.items():
+        x, y = thing.x * width, thing.y * height
+        reach = thing.radius * min(width, height)
+        if boxed:
+            side = 1.12 * reach
+            box = (
+                max(1, x - side),
+                max(1, y - side),
+                min(width - 2, x + side),
+                min(height - 2, y + side),
+            )
+            pen.rectangle(box, outline=_contrast(marked.scene.ground), width=2)
+            x, y = max(radius, box[0]), max(radius, box[1])
+        elif not inside:
+            x, y = x - 0.5 * reach, y - 0.5 * reach
+        badge = (x - radius, y - radius, x + radius, y + radius)
+        outline = pen.rectangle if square else pen.ellipse
+        outline(badge, fill=face, outline=ink)
+        write(pen, x + 0.5, y, mark, size=round(1.35 * radius), tint=ink, anchor="middle")
+    return picture
+
+
+def _contrast(ground: str) -> Colour:
+    """Return a line colour that shows on a ground."""
+    return (235, 235, 235) if ground == "black" else (25, 25, 25)
+
+
+def _detail(marked: Marked, caption: str) -> str:
+    """Say what every mark is on."""
+    parts = [caption]
+    for mark in sorted(marked.marks, key=_order):
+        thing = marked.marks[mark]
+        parts.append(f"Mark {mark} is on the {thing.size} {thing.name} at the {thing.place}.")
+    for thing in marked.unmarked:
+        parts.append(f"The {thing.size} {thing.name} at the {thing.place} has no mark.")
+    return " ".join(parts)
+
+
+def _candidates(marked: Marked, rng: random.Random) -> Iterator[Question | None]:
+    """Give two questions of every family."""
+    for family in FAMILIES:
+        yield family(marked, rng)
+        yield family(marked, rng)
+
+
+def _what(marked: Marked, rng: random.Random) -> Question:
+    """Ask for the thing under a mark, or for its colour, shape or size."""
+    mark = rng.choice(list(marked.marks))
+    thing, kind = marked.marks[mark], rng.randrange(4)
+    phrasings, answer = (
+        ((f"What is mark {mark} on?", f"Which thing carries the mark {mark}?"), thing.name),
+        ((f"What colour is the thing with mark {mark}?", f"Which colour has mark {mark}'s thing?"),
+         thing.colour),
+        ((f"What shape is under mark {mark}?", f"Which shape carries mark {mark}?"), thing.shape),
+        ((f"Is the thing marked {mark} large or small?", f"What size has the thing marked {mark}?"),
+         thing.size),
+    )[kind]  # fmt: skip
+    return ask(rng, ("what", "colour", "shape", "size")[kind], phrasings, answer)
+
+
+def _which(marked: Marked, rng: random.Random) -> Question | None:
+    """Ask for the mark on a thing."""
+    names = [t.name for t in marked.scene.unique() if t not in marked.unmarked]
+    if not names:
+        return None
+    name = rng.choice(names)
+    colour, shape = name.split()
+    words = (
+        f"Which mark is on the {name}?",
+        f"What is the mark of the {name}?",
+        f"How is the {name} marked?",
+    )
+    return ask(rng, "which", words, marked.on(colour=colour, shape=shape)[0])
+
+
+def _which_ones(marked: Marked, rng: random.Random) -> Question | None:
+    """Ask for all marks on a colour or a shape, in reading order of the marks."""
+    thing = rng.choice(list(marked.marks.values()))
+    if rng.random() < 0.5:
+        marks, named = marked.on(colour=thing.colour), f"{thing.colour} things"
+    else:
+        marks, named = marked.on(shape=thing.shape), plural(thing.shape)
+    if len(marks) < 2:
+        return None
+    words = (f"Which marks are on {named}?", f"List the marks on {named} in order.")
+    return ask(rng, "which_ones", words, listing(sorted(marks, key=_order)))
+
+
+def _count(marked: Marked, rng: random.Random) -> Question:
+    """Ask how many marks there are, or how many on things of a kind."""
+    if rng.random() < 0.3:
+        words = ("How many marks are there?", "How many things carry a mark?", "Count the marks.")
+        return ask(rng, "count", words, str(len(marked.marks)))
+    thing = rng.choice(marked.scene.things)
+    if rng.random() < 0.5:
+        colour = rng.choice((thing.colour, thing.colour, rng.choice(list(COLOURS))))
+        words = (f"How many marks are on {colour} things?", f"Count the marks on {colour} things.")
+        return ask(rng, "count_some", words, str(len(marked.on(colour=colour))))
+    shape = rng.choice((thing.shape, thing.shape, rng.choice(list(SHAPES))))
+    words = (f"How many marks are on {plural(shape)}?", f"Count the marked {plural(shape)}.")
+    return ask(rng, "count_some", words, str(len(marked.on(shape=shape))))
+
+
+def _at(marked: Marked, rng: random.Random) -> Question:
+    """Ask where a mark is, or which one is at a place."""
+    mark, thing = rng.choice(list(marked.marks.items()))
+    if rng.random() < 0.5:
+        words = (f"Where is mark {mark}?", f"In which part of the picture is mark {mark}?")
+        return ask(rng, "where", words, thing.place)
+    words = (f"Which mark is at the {thing.place}?", f"What mark do you see at the {thing.place}?")
+    return ask(rng, "at", words, mark)
+
+
+def _neighbour(marked: Marked, rng: random.Random) -> Question | None:
+    """Ask for the mark in the next cell of the 3 x 3 grid."""
+    mark, thing = rng.choice(list(marked.marks.items()))
+    side, dx, dy = rng.choice(SIDES)
+    beside = [
+        m for m, t in marked.marks.items() if (t.col - dx, t.row - dy) == (thing.col, thing.row)
+    ]
+    if not beside:
+        return None
+    words = (f"Which mark is directly {side} mark {mark}?", f"What mark comes next {side} {mark}?")
+    return ask(rng, "neighbour", words, beside[0])
+
+
+def _share(marked: Marked, rng: random.Random) -> Question | None:
+    """Ask what two marked things have in common."""
+    pairs = [
+        (a, b, what, one)
+        for a, first in marked.marks.items()
+        for b, second in marked.marks.items()
+        for what, one, other in (
+            ("colour", first.colour, second.colour),
+            ("shape", first.shape, second.shape),
+        )
+        if a != b and one == other
+    ]
+    if not pairs:
+        return None
+    a, b, what, answer = rng.choice(pairs)
+    words = (f"Which {what} do the things marked {a} and {b} share?",)
+    return ask(rng, "share", words, answer)
+
+
+def _alike(marked: Marked, rng: random.Random) -> Question | None:
+    """Ask whether two marked things are of one colour, or of one shape: as often so as not."""
+    mark, thing = rng.choice(list(marked.marks.items()))
+    what, wanted = rng.choice(("colour", "shape")), rng.random() < 0.5
+    fitting = marked.on(colour=thing.colour) if what == "colour" else marked.on(shape=thing.shape)
+    others = [m for m in marked.marks if m != mark and (m in fitting) == wanted]
+    if not others:
+        return None
+    words = (f"Do the things marked {mark} and {rng.choice(others)} have the same {what}?",)
+    return ask(rng, "alike", words, yes_or_no(wanted))
+
+
+def _larger(marked: Marked, rng: random.Random) -> Question | None:
+    """Ask which of two marks is on the larger or smaller thing."""
+    large = [m for m, t in marked.marks.items() if t.size == "large"]
+    small = [m for m, t in marked.marks.items() if t.size == "small"]
+    if not large or not small:
+        return None
+    a, b = rng.choice(large), rng.choice(small)
+    first, second = rng.sample((a, b), 2)
+    word, answer = rng.choice((("larger", a), ("smaller", b)))
+    words = (f"Which mark is on the {word} thing, {first} or {second}?",)
+    return ask(rng, "larger", words, answer)
+
+
+def _unmarked(marked: Marked, rng: random.Random) -> Question | None:
+    """Ask for the thing without a mark."""
+    if not marked.unmarked and rng.random() < 0.85:
+        return None
+    answer = marked.unmarked[0].name if marked.unmarked else "none"
+    words = ("Which thing has no mark?", "Which thing is not marked?")
+    return ask(rng, "unmarked", words, answer)
+
+
+SIDES = (("right of", 1, 0), ("left of", -1, 0), ("below", 0, 1), ("above", 0, -1))
+FAMILIES: tuple[Callable[[Marked, random.Random], Question | None], ...] = (
+    _what,
+    _which,
+    _which_ones,
+    _count,
+    _at,
+    _neighbour,
+    _share,
+    _alike,
+    _larger,
+    _unmarked,
+)

@@ -1,0 +1,186 @@
+"""Tables of records: one row for each person, item or city, one column for each thing known."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from onevision.synth.kit.asking import listed, plural
+from onevision.synth.sample import Question, ask
+from onevision.synth.worlds.tables.grid import ORDINALS, Table
+from onevision.synth.worlds.tables.themes import (
+    THEMES,
+    Column,
+    Numbers,
+    Theme,
+    Words,
+    random_column,
+)
+
+# Sums are asked of so many rows at most.
+MAX_ROWS_TO_ADD = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """A theme's table, and the values of its columns that hold numbers."""
+
+    theme: Theme
+    columns: tuple[Column, ...]
+    values: tuple[tuple[int, ...], ...]
+    table: Table
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What names the rows: the first column."""
+        return self.table.column(0)
+
+
+def random_records(rng: random.Random) -> Records:
+    """Draw a table of records by lot."""
+    theme = rng.choice(THEMES)
+    num_rows = rng.randint(3, 8)
+    columns = tuple(rng.sample(theme.columns, rng.randint(2, 4)))
+    keys = rng.sample(theme.keys, num_rows)
+    filled = [random_column(rng, column, num_rows) for column in columns]
+    rows = zip(keys, *(cells for cells, _ in filled), strict=True)
+    return Records(
+        theme=theme,
+        columns=columns,
+        values=tuple(tuple(values) for _, values in filled),
+        table=Table(
+            title=rng.choice(theme.titles) if rng.random() < 0.75 else "",
+            headers=(theme.key, *(column.header for column in columns)),
+            rows=tuple(rows),
+        ),
+    )
+
+
+def caption(table: Table) -> str:
+    """Say how large a table is and what its columns are."""
+    titled = f" titled {table.title}" if table.title else ""
+    size = f"{plural(len(table.rows), 'row')} below the header"
+    return f"A table{titled} with {size}. Its columns are {listed(table.headers)}."
+
+
+def describe(records: Records) -> str:
+    """Read the table out, row by row."""
+    headers = [header.lower() for header in records.table.headers[1:]]
+    return " ".join(
+        f"{key}: {', '.join(f'{h} {c}' for h, c in zip(headers, cells, strict=True))}."
+        for key, *cells in records.table.rows
+    )
+
+
+def questions(records: Records, rng: random.Random) -> Iterator[Question]:
+    """Ask about cells, columns and rows."""
+    yield from layout_questions(records.table, rng, nouns=records.theme.nouns)
+    n = rng.randrange(len(records.keys))
+    words = (
+        f"Which {records.theme.noun} is listed {ORDINALS[n]}?",
+        f"Which {records.theme.noun} stands in the {ORDINALS[n]} row below the header?",
+    )
+    yield ask(rng, "table_nth", words, records.keys[n])
+    for number, column in enumerate(records.columns):
+        yield from _cells(records, number, rng)
+        if isinstance(column, Words):
+            yield _count_word(records, number, rng)
+        else:
+            yield from _numbers(records, number, column, rng)
+
+
+def layout_questions(table: Table, rng: random.Random, *, nouns: str) -> Iterator[Question]:
+    """Ask what the table as a whole looks like."""
+    words = (f"How many {nouns} does the table list?", "How many rows are there below the header?")
+    yield ask(rng, "table_rows", words, str(len(table.rows)))
+    words = ("How many columns does the table have?", "Count the columns.")
+    yield ask(rng, "table_columns", words, str(len(table.headers)))
+    n = rng.randrange(len(table.headers))
+    words = (
+        f"What is the header of the {ORDINALS[n]} column?",
+        f"What is written at the top of the {ORDINALS[n]} column?",
+    )
+    if table.headers[n]:
+        yield ask(rng, "table_header", words, table.headers[n])
+    if table.title:
+        words = ("What is the title of the table?", "What is written above the table?")
+        yield ask(rng, "table_title", words, table.title)
+
+
+def _cells(records: Records, number: int, rng: random.Random) -> Iterator[Question]:
+    """Ask for a cell by its row, and for a row by its cell."""
+    column, header = records.columns[number], records.columns[number].header
+    phrase = header.lower() if isinstance(column, Words) else column.phrase
+    cells = records.table.column(number + 1)
+    n = rng.randrange(len(cells))
+    words = (
+        f"What is the {phrase} of {records.keys[n]}?",
+        f"What is written under {header} for {records.keys[n]}?",
+        f"What stands in the {header} column for {records.keys[n]}?",
+    )
+    yield ask(rng, "table_lookup", words, cells[n])
+    alone = [k for k, cell in enumerate(cells) if cells.count(cell) == 1]
+    if alone:
+        k = rng.choice(alone)
+        noun = records.theme.noun
+        words = (
+            f"Which {noun} has {cells[k]} in the {header} column?",
+            f"For which {noun} is the {phrase} {cells[k]}?",
+        )
+        yield ask(rng, "table_reverse", words, records.keys[k])
+
+
+def _count_word(records: Records, number: int, rng: random.Random) -> Question:
+    header = records.columns[number].header
+    cells = records.table.column(number + 1)
+    cell = rng.choice(cells)
+    words = (
+        f"How many {records.theme.nouns} have {cell} in the {header} column?",
+        f"How many times does {cell} stand in the {header} column?",
+    )
+    return ask(rng, "table_count_word", words, str(cells.count(cell)))
+
+
+def _numbers(
+    records: Records, number: int, column: Numbers, rng: random.Random
+) -> Iterator[Question]:
+    phrase, noun = column.phrase, records.theme.noun
+    values, keys = records.values[number], records.keys
+    word, value = rng.choice((("highest", max(values)), ("lowest", min(values))))
+    words = (f"What is the {word} {phrase}?", f"What is the {word} {phrase} in the table?")
+    yield ask(rng, "table_extreme_value", words, column.write(value))
+    if values.count(value) == 1:
+        words = (f"Which {noun} has the {word} {phrase}?",)
+        yield ask(rng, "table_extreme", words, keys[values.index(value)])
+    n, m = rng.sample(range(len(keys)), 2)
+    if values[n] < values[m]:
+        n, m = m, n
+    if values[n] > values[m]:
+        words = (
+            f"What is the difference between the {phrase} of {keys[n]} and of {keys[m]}?",
+            f"By how much is the {phrase} of {keys[n]} above that of {keys[m]}?",
+        )
+        yield ask(rng, "table_difference", words, column.write(values[n] - values[m]))
+    n, m = rng.sample(range(len(keys)), 2)
+    if values[n] != values[m]:
+        words = (f"Is the {phrase} of {keys[n]} higher than that of {keys[m]}?",)
+        yield ask(rng, "table_compare", words, "yes" if values[n] > values[m] else "no")
+    yield from _totals(records, number, column, rng)
+
+
+def _totals(
+    records: Records, number: int, column: Numbers, rng: random.Random
+) -> Iterator[Question]:
+    values = records.values[number]
+    if len(values) <= MAX_ROWS_TO_ADD and not column.price:
+        words = (
+            f"What is the sum of the {column.header} column?",
+            f"Add up the {column.header} column.",
+        )
+        yield ask(rng, "table_sum", words, column.write(sum(values)))
+    limit = rng.choice(sorted(values)[:-1])
+    above = sum(value > limit for value in values)
+    words = (
+        f"For how many {records.theme.nouns} is the {column.phrase} above {column.write(limit)}?",
+        f"How many numbers in the {column.header} column are above {column.write(limit)}?",
+    )
+    yield ask(rng, "table_count_above", words, str(above))

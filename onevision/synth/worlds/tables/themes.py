@@ -1,0 +1,184 @@
+"""What tables of records are about: the noun of a row, and columns of words or of numbers."""
+
+import random
+from dataclasses import dataclass
+
+from onevision.synth.kit import lexicon
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """A column of words, each drawn from a list."""
+
+    header: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """A column of numbers between two, multiples of `step`; prices have two decimals."""
+
+    header: str
+    low: int
+    high: int
+    step: int = 1
+    price: bool = False
+    # The header is a plural: its cells are numbers of such things.
+    counted: bool = False
+    # What one cell is called, where the header alone does not say it.
+    name: str = ""
+
+    @property
+    def phrase(self) -> str:
+        """What one cell is called: "age", "number of goals", "mark in Physics"."""
+        if self.name:
+            return self.name
+        return f"number of {self.header.lower()}" if self.counted else self.header.lower()
+
+    def write(self, value: int) -> str:
+        """Return a number as it stands in the table."""
+        return f"{value / 100:.2f}" if self.price else str(value)
+
+
+Column = Words | Numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Theme:
+    """A subject: the noun of one row and of several, the first column, and what may follow."""
+
+    titles: tuple[str, ...]
+    noun: str
+    nouns: str
+    key: str
+    keys: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+
+def random_column(rng: random.Random, column: Column, num_rows: int) -> tuple[list[str], list[int]]:
+    """Return the cells of a column and, of numbers, their values."""
+    if isinstance(column, Words):
+        # Few different words, so that some come twice and can be counted.
+        pool = rng.sample(
+            column.words, min(len(column.words), rng.randint(max(2, num_rows // 2), num_rows + 2))
+        )
+        return rng.choices(pool, k=num_rows), []
+    values = [rng.randrange(column.low, column.high + 1, column.step) for _ in range(num_rows)]
+    return [column.write(value) for value in values], values
+
+
+_CITY = Words(header="City", words=lexicon.CITIES)
+_PHONES = tuple(str(number) for number in range(203, 800, 7))
+_ROOMS = tuple(str(number) for number in range(1, 61))
+_PLATFORMS = tuple(str(number) for number in range(1, 15))
+_TIMES = tuple(f"{hour}:{minute:02d}" for hour in range(6, 23) for minute in range(0, 60, 5))
+
+THEMES = (
+    Theme(
+        titles=("Members", "Our Club", "Guests", "Participants", "Contacts"),
+        noun="person", nouns="people", key="Name", keys=lexicon.FIRST_NAMES,
+        columns=(
+            Numbers(header="Age", low=9, high=90),
+            _CITY,
+            Words(header="Job", words=lexicon.JOBS),
+            Words(header="Hobby", words=lexicon.HOBBIES),
+            Numbers(header="Points", low=0, high=100, counted=True),
+            Words(header="Sport", words=lexicon.SPORTS),
+            Numbers(header="Height", low=140, high=199),
+            Words(header="Country", words=lexicon.COUNTRIES),
+        ),
+    ),
+    Theme(
+        titles=("Price List", "Stock", "Shop", "Inventory", "Warehouse"),
+        noun="item", nouns="items", key="Item", keys=lexicon.GOODS,
+        columns=(
+            Numbers(header="Price", low=50, high=2995, step=5, price=True),
+            Numbers(header="Stock", low=0, high=120),
+            Numbers(header="Sold", low=0, high=300),
+            Words(header="Shelf", words=tuple("ABCDEFGH")),
+            Numbers(header="Weight", low=50, high=950, step=10),
+            Words(header="Origin", words=lexicon.COUNTRIES),
+        ),
+    ),
+    Theme(
+        titles=("Cities", "Travel Guide", "City Report", "Weather"),
+        noun="city", nouns="cities", key="City", keys=lexicon.CITIES,
+        columns=(
+            Numbers(header="Hotels", low=3, high=240, counted=True),
+            Numbers(header="Museums", low=0, high=60, counted=True),
+            Numbers(header="Parks", low=1, high=45, counted=True),
+            Numbers(header="Rain", low=0, high=95),
+            Numbers(header="Temperature", low=2, high=39),
+            Words(header="Sky", words=("clear", "cloudy", "foggy", "rainy", "snowy", "stormy")),
+        ),
+    ),
+    Theme(
+        titles=("League", "Results", "Season", "Tournament"),
+        noun="team", nouns="teams", key="Team", keys=lexicon.ANIMALS,
+        columns=(
+            Numbers(header="Goals", low=0, high=60, counted=True),
+            Numbers(header="Points", low=0, high=50, counted=True),
+            Numbers(header="Wins", low=0, high=18, counted=True),
+            Numbers(header="Cards", low=0, high=30, counted=True),
+            Words(header="Home", words=lexicon.CITIES),
+            Words(header="Coach", words=lexicon.SURNAMES),
+            Words(header="Colour", words=("red", "blue", "green", "white", "black", "yellow")),
+        ),
+    ),
+    Theme(
+        titles=("Departures", "Trains", "Timetable"),
+        noun="train", nouns="trains", key="Train",
+        keys=tuple(f"{kind} {n}" for kind in ("IC", "RE", "EC") for n in range(101, 900, 37)),
+        columns=(
+            Words(header="Destination", words=lexicon.CITIES),
+            Words(header="Time", words=_TIMES),
+            Words(header="Platform", words=_PLATFORMS),
+            Numbers(header="Delay", low=0, high=45, step=5),
+            Numbers(header="Stops", low=1, high=19, counted=True),
+        ),
+    ),
+    Theme(
+        titles=("Orders", "Open Orders", "Deliveries"),
+        noun="order", nouns="orders", key="Order",
+        keys=tuple(f"{letter}{n}" for letter in "ABCD" for n in range(104, 990, 31)),
+        columns=(
+            Words(header="Customer", words=lexicon.SURNAMES),
+            Words(header="Item", words=lexicon.GOODS),
+            Numbers(header="Amount", low=1, high=60),
+            Numbers(header="Total", low=400, high=9900, step=25, price=True),
+            Words(header="Status", words=("open", "paid", "sent", "returned", "cancelled")),
+            _CITY,
+        ),
+    ),
+    Theme(
+        titles=("Rooms", "Hotel", "Guest House"),
+        noun="room", nouns="rooms", key="Room", keys=tuple(str(n) for n in range(101, 420, 3)),
+        columns=(
+            Numbers(header="Beds", low=1, high=6, counted=True),
+            Numbers(header="Price", low=40, high=240, step=5),
+            Words(header="View", words=("sea", "garden", "street", "park", "lake", "hills")),
+            Words(header="Guest", words=lexicon.SURNAMES),
+            Numbers(header="Nights", low=1, high=14, counted=True),
+        ),
+    ),
+    Theme(
+        titles=("Staff", "Office", "Team List", "Employees"),
+        noun="person", nouns="people", key="Name", keys=lexicon.SURNAMES,
+        columns=(
+            Words(header="Department", words=lexicon.DEPARTMENTS),
+            Words(header="Phone", words=_PHONES),
+            Words(header="Room", words=_ROOMS),
+            Numbers(header="Salary", low=1800, high=6400, step=100),
+            Words(header="Job", words=lexicon.JOBS),
+            Words(header="Day off", words=lexicon.FULL_WEEKDAYS),
+        ),
+    ),
+    Theme(
+        titles=("Marks", "Report", "Test Scores"),
+        noun="pupil", nouns="pupils", key="Pupil", keys=lexicon.FIRST_NAMES,
+        columns=tuple(
+            Numbers(header=subject, low=20, high=100, name=f"mark in {subject}")
+            for subject in lexicon.SUBJECTS
+        ),
+    ),
+)  # fmt: skip

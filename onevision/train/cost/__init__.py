@@ -1,0 +1,1 @@
+"""What a stage costs: operations, memory, hours."""

@@ -1,0 +1,238 @@
+"""Stage + architecture + sharding -> the bytes that one device holds at its peak.
+
+Counted for bf16 arithmetic over fp32 weights, one packed sequence of `max_tokens` at a time; below
+adapters, layers are frozen and may be held in int8. The parameters are those of the true network,
+made without memory; activations are an estimate: what the blocks of model/ keep for their backward
+pass under a fused attention.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from onevision.config import LanguageConfig, ModelConfig, VisionConfig
+from onevision.model.llava import LlavaNetwork
+from onevision.train.lora.layers import LoraConfig, linear_names
+from onevision.train.loss import CHUNK_BYTES
+from onevision.train.optim import part_parameters
+from onevision.train.recipes import Stage
+
+FP32, BF16 = 4, 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """How many numbers a network holds."""
+
+    by_part: tuple[tuple[str, int], ...]
+    vision_block: int
+    language_block: int
+    # What stands outside the blocks and is gathered for the whole step: embedding, head, norms.
+    outside: int
+    newline: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(count for _, count in self.by_part)
+
+    def of(self, parts: tuple[str, ...]) -> int:
+        """Those of some parts."""
+        return sum(count for name, count in self.by_part if name in parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapters:
+    """How many numbers the adapters of one part hold, and the layers below them."""
+
+    numbers: int
+    base_numbers: int
+    base_rows: int  # each has a scale of its own in int8
+    largest_base: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """What is at work in one packed sequence: of the source that has most of each."""
+
+    num_tokens: int
+    num_crops: float
+    labelled_tokens: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes on one device, by what holds them."""
+
+    weights: float  # the fp32 masters; of frozen layers in int8, those
+    copies: float  # what runs: bf16 weights, all of them or those of the blocks at work
+    gradients: float  # fp32
+    moments: float  # AdamW's two, fp32; Muon has one of some weights, so less
+    activations: float
+    head: float  # logits of one chunk of labelled positions, and the head's own gradient
+
+    @property
+    def total(self) -> float:
+        """Their sum."""
+        return sum(vars(self).values())
+
+
+def memory_per_device(
+    stage: Stage,
+    config: ModelConfig,
+    crowd: Crowd,
+    *,
+    shards: int = 1,
+    recompute: bool = False,
+    lora: LoraConfig | None = None,
+) -> Memory:
+    """Estimate the peak of `stage`; `config` is the stage's, as `stage_config` returns it.
+
+    Weights, gradients and moments are divided among `shards` devices, int8 weights are not. With
+    `recompute`, blocks keep their inputs alone. `lora` says which parts learn by adapters.
+    """
+    counts, adapters = count_parameters(config), count_adapters(config, lora)
+    learning = num_learning(stage, config, lora)
+    added = sum(one.numbers for one in adapters.values())
+    low = [one for one in adapters.values() if lora is not None and lora.base == "int8"]
+    in_int8 = sum(one.base_numbers for one in low)
+    floats = counts.total - in_int8 + added
+    largest = max((one.largest_base for one in low), default=0)  # made bf16 one by one
+    return Memory(
+        weights=FP32 * floats / shards + in_int8 + FP32 * sum(one.base_rows for one in low),
+        copies=BF16 * (floats if shards == 1 else counts.outside)
+        + (0 if shards == 1 else _copies_of_blocks(counts))
+        + BF16 * largest,
+        gradients=FP32 * learning / shards,
+        moments=2 * FP32 * learning / shards,
+        activations=_vision(stage, config.vision, crowd, recompute=recompute, lora=lora)
+        + _projector(stage, config, crowd)
+        + _language(config.language, crowd, recompute=recompute, lora=lora),
+        head=_head(stage, config.language, crowd, lora),
+    )
+
+
+def num_learning(stage: Stage, config: ModelConfig, lora: LoraConfig | None = None) -> int:
+    """Count the numbers that learn: of a part with adapters, those and `image_newline`."""
+    counts, adapters = count_parameters(config), count_adapters(config, lora)
+    total = counts.of(tuple(part for part in stage.trainable if part not in adapters))
+    total += sum(one.numbers for part, one in adapters.items() if part in stage.trainable)
+    newline = "language_model" in adapters and "language_model" in stage.trainable
+    return total + (counts.newline if newline else 0)
+
+
+@lru_cache(maxsize=16)
+def count_adapters(config: ModelConfig, lora: LoraConfig | None) -> Mapping[str, Adapters]:
+    """Count the adapters of every part that has some, without making them."""
+    if lora is None:
+        return {}
+    with torch.device("meta"):
+        network = LlavaNetwork(config)
+    found: dict[str, Adapters] = {}
+    for part in lora.parts:
+        layers = [network.get_submodule(name) for name in linear_names(network, (part,))]
+        sizes = [(m.in_features, m.out_features) for m in layers if isinstance(m, nn.Linear)]
+        found[part] = Adapters(
+            numbers=sum(lora.rank * (width + out) for width, out in sizes),
+            base_numbers=sum(width * out for width, out in sizes),
+            base_rows=sum(out for _, out in sizes),
+            largest_base=max(width * out for width, out in sizes),
+        )
+    return found
+
+
+@lru_cache(maxsize=16)
+def count_parameters(config: ModelConfig) -> Parameters:
+    """Count the parameters of an architecture, without making them."""
+    with torch.device("meta"):
+        network = LlavaNetwork(config)
+    vision, language = network.vision_encoder.blocks, network.language_model.blocks
+    outside = _numel(network) - _numel(vision) - _numel(language)
+    parts = part_parameters(network)
+    unused = _numel(network) - sum(p.numel() for ps in parts.values() for p in ps)
+    return Parameters(
+        by_part=(
+            *((name, sum(p.numel() for p in ps)) for name, ps in parts.items()),
+            ("unused", unused),
+        ),
+        vision_block=_numel(vision[0]),
+        language_block=_numel(language[0]),
+        outside=outside,
+        newline=0 if network.image_newline is None else network.image_newline.numel(),
+    )
+
+
+def _numel(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _copies_of_blocks(counts: Parameters) -> float:
+    """Count two blocks' weights in bf16, so that one is fetched while the other runs.
+
+    And one block's gradients, as computed and as they are being added up.
+    """
+    block = max(counts.vision_block, counts.language_block)
+    return (2 * BF16 + BF16 + FP32) * block
+
+
+def _vision(
+    stage: Stage,
+    vision: VisionConfig,
+    crowd: Crowd,
+    *,
+    recompute: bool,
+    lora: LoraConfig | None,
+) -> float:
+    """Kept of a block, in numbers a patch: norms 4 C, queries to output 4 C, MLP 2 hidden.
+
+    Each of its 6 adapters keeps what it makes of its input; with dropout, the input too, in fp32.
+    """
+    patches = crowd.num_crops * vision.num_patches
+    width = vision.hidden_size
+    block = 8 * width + 2 * vision.intermediate_size
+    if lora is not None and "vision_encoder" in lora.parts:
+        block += 6 * lora.rank + (lora.dropout > 0) * 2 * (5 * width + vision.intermediate_size)
+    block *= BF16 * patches
+    if "vision_encoder" not in stage.trainable:
+        return block  # nothing is kept; one block is at work
+    if recompute:
+        return vision.num_layers * BF16 * patches * width + block
+    return vision.num_layers * block
+
+
+def _projector(stage: Stage, config: ModelConfig, crowd: Crowd) -> float:
+    if not {"vision_encoder", "projector"} & set(stage.trainable):
+        return 0.0
+    hidden = 2 * (config.projector.num_layers - 1) + 1  # before and after each GELU, and the result
+    width = config.vision.hidden_size + hidden * config.language.hidden_size
+    return BF16 * crowd.num_crops * config.vision.num_patches * width
+
+
+def _language(
+    language: LanguageConfig, crowd: Crowd, *, recompute: bool, lora: LoraConfig | None
+) -> float:
+    """Kept of a block, in numbers a token: norms 8 D (half of it fp32), attention, SwiGLU 4 hidden.
+
+    Gradients flow through the language model even where it is frozen: what learns comes before it.
+    Its 7 adapters are as in `_vision`, and norms that do not learn keep 4 D less.
+    """
+    width, kv_width = language.hidden_size, language.num_kv_heads * language.head_size
+    attention = 2 * width + 2 * kv_width
+    hidden = language.intermediate_size
+    block = 8 * width + attention + 4 * hidden
+    if lora is not None and "language_model" in lora.parts:
+        block += 7 * lora.rank - 4 * width + (lora.dropout > 0) * 2 * (6 * width + hidden)
+    kept = language.num_layers * (width if recompute else block) + (block if recompute else 0)
+    return BF16 * crowd.num_tokens * (kept + 4 * width)  # embedded input, final norm
+
+
+def _head(stage: Stage, language: LanguageConfig, crowd: Crowd, lora: LoraConfig | None) -> float:
+    frozen = lora is not None and "language_model" in lora.parts
+    gradient = 0
+    if "language_model" in stage.trainable and not frozen:
+        gradient = FP32 * language.vocab_size * language.hidden_size
+    hidden = 2 * BF16 * crowd.labelled_tokens * language.hidden_size
+    return 2 * CHUNK_BYTES + hidden + gradient

@@ -1,0 +1,121 @@
+"""A TrainingPlan -> tables of text: sources, operations, memory, the run. cli/ prints them."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from onevision.train.cost.devices import GIB
+from onevision.train.cost.plan import TrainingPlan
+
+UNITS = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
+# More sources than this are added up by scenario.
+MAX_SOURCES = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of text below a header, all of one length, and remarks below them."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    remarks: tuple[str, ...] = ()
+
+
+def tables(plan: TrainingPlan) -> tuple[Table, ...]:
+    """Return a plan as tables, in the order to read them."""
+    return (_sources(plan), _operations(plan), _memory(plan), _run(plan))
+
+
+def compact(count: float) -> str:
+    """Write a count in three digits: 12.6G."""
+    for unit, size in UNITS:
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.3g}"
+
+
+def _sources(plan: TrainingPlan) -> Table:
+    totals: dict[str, Counter[str]] = {}
+    by_scenario = len(plan.amounts) > MAX_SOURCES
+    for amount in plan.amounts:
+        row = totals.setdefault(amount.scenario if by_scenario else amount.name, Counter())
+        count = (amount.num_samples or 0) * plan.stage.epochs
+        row["samples"] += count
+        for column in ("visual_tokens", "text_tokens", "labelled_tokens"):
+            row[column] += round(count * vars(amount)[column])
+    remarks = []
+    if plan.simulated:
+        remarks.append("simulated: tokens of a sample are assumed, not counted")
+    if plan.uncounted:
+        remarks.append(f"left out, no count published: {', '.join(plan.uncounted)}")
+    return Table(
+        title=f"{plan.stage.name}: what it reads",
+        header=("source", "samples", "visual tokens", "text tokens", "labelled"),
+        rows=tuple(
+            (
+                name,
+                f"{row['samples']:,}",
+                *(compact(row[c]) for c in ("visual_tokens", "text_tokens", "labelled_tokens")),
+            )
+            for name, row in totals.items()
+        ),
+        remarks=tuple(remarks),
+    )
+
+
+def _operations(plan: TrainingPlan) -> Table:
+    return Table(
+        title="operations",
+        header=("part", "forward", "backward", "recomputed", "share"),
+        rows=tuple(
+            (
+                part.part,
+                f"{part.forward:.2e}",
+                f"{part.backward:.2e}",
+                f"{part.recomputed:.2e}",
+                f"{part.total / plan.total_operations:.1%}",
+            )
+            for part in plan.operations
+        ),
+        remarks=(f"{plan.total_operations:.3g} in all",),
+    )
+
+
+def _memory(plan: TrainingPlan) -> Table:
+    rows = [(name, f"{size / GIB:.2f}") for name, size in vars(plan.memory).items()]
+    total, has = plan.memory.total / GIB, plan.kind.memory_bytes / GIB
+    said = "fits" if plan.fits else "does not fit: more shards, recompute, or smaller max_tokens"
+    return Table(
+        title="memory of one device, GiB",
+        header=("holds", "GiB"),
+        rows=tuple(rows),
+        remarks=(f"{total:.1f} of the {has:.0f} GiB of {plan.kind.name}; {said}",),
+    )
+
+
+def _time(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:,.1f} hours"
+    return f"{hours * 60:.1f} minutes" if hours * 60 >= 1 else f"{hours * 3600:.0f} seconds"
+
+
+def _run(plan: TrainingPlan) -> Table:
+    rows = (
+        ("optimiser steps", f"{plan.num_steps:,}"),
+        ("samples", f"{plan.num_samples:,}"),
+        ("tokens", compact(plan.num_tokens)),
+        ("sequences a step", f"{plan.sequences_per_step:,} of {plan.stage.max_tokens:,} tokens"),
+        ("devices", f"{plan.num_devices} x {plan.kind.name}, {plan.shards} to a copy"),
+        ("devices busy", f"{plan.busy:.0%}"),
+        ("time", _time(plan.hours)),
+        ("dollars", f"{plan.dollars:,.0f}" if plan.dollars >= 10 else f"{plan.dollars:.2f}"),
+    )
+    return Table(
+        title="the run",
+        header=("what", "how much"),
+        rows=rows,
+        remarks=(
+            f"assumed: {plan.utilisation:.0%} of {plan.kind.peak_flops / 1e12:.4g} TFLOP/s, "
+            f"${plan.kind.price_per_hour:.2f} a device and hour (--price)",
+        ),
+    )

@@ -1,0 +1,157 @@
+"""Network -> the same network with low-rank adapters in named parts, and back to plain layers.
+
+LoRA (arXiv 2106.09685): a frozen linear layer W learns a sum, W x + (alpha / rank) B A x, of which
+only A [rank, in] and B [out, rank] train. What receives adapters is found by walking the blocks of
+the parts that were named, so no layer elsewhere is met by chance of its name.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from onevision.errors import ConfigError
+from onevision.model.llava import LlavaNetwork
+from onevision.train.lora.int8 import Int8Linear
+
+Part = Literal["language_model", "vision_encoder"]
+Base = Literal["full", "int8"]
+PARTS: tuple[Part, ...] = ("language_model", "vision_encoder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Which parts receive adapters, and of what kind; rank and alpha default to the reference's."""
+
+    # Rows of A and columns of B.
+    rank: int = 64
+    # What an adapter adds is multiplied by alpha / rank.
+    alpha: float = 16
+    # Share of an adapter's inputs that is dropped in training; drawn from torch's global generator.
+    dropout: float = 0.0
+    # Every linear layer in the blocks of these parts; embeddings, norms and the head stay out.
+    parts: tuple[Part, ...] = ("language_model",)
+    # "int8" holds the frozen weights below the adapters in a byte each.
+    base: Base = "full"
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"LoraConfig.rank is {self.rank}; expected at least 1")
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise ConfigError(f"LoraConfig.alpha is {self.alpha}; expected more than 0")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"LoraConfig.dropout is {self.dropout}; expected 0 to below 1")
+        if not self.parts or len(set(self.parts)) < len(self.parts):
+            raise ConfigError(f"LoraConfig.parts is {self.parts}; expected each part once")
+        if unknown := [part for part in self.parts if part not in PARTS]:
+            raise ConfigError(
+                f"LoraConfig.parts names {', '.join(unknown)}; expected among {', '.join(PARTS)}"
+            )
+        if self.base not in ("full", "int8"):
+            raise ConfigError(f"LoraConfig.base is {self.base!r}; expected 'full' or 'int8'")
+
+
+def add_lora(network: LlavaNetwork, config: LoraConfig, *, seed: int = 0) -> list[nn.Parameter]:
+    """Put adapters into the named parts, in place; returns their parameters.
+
+    Afterwards the adapters alone train: all else is frozen. Whoever wants to train, say, the
+    projector beside them turns it on again. Fresh adapters add exactly nothing, and the same
+    `seed` gives the same adapters. Raises ConfigError where there are adapters already.
+    """
+    if adapted_layers(network):
+        raise ConfigError("the network has adapters already; merge them before adding others")
+    network.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for name in linear_names(network, config.parts):
+        linear = network.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
+        network.set_submodule(name, LoraLinear(linear, config, generator=generator))
+    return lora_parameters(network)
+
+
+def merge(network: LlavaNetwork) -> None:
+    """Fold every adapter into its layer, in place, so that only plain layers remain.
+
+    The layers stay frozen. Bases in int8 become of the type they had before, with the loss of
+    their rounding. A network without adapters stays as it is.
+    """
+    for name, layer in adapted_layers(network).items():
+        network.set_submodule(name, layer.merged())
+
+
+def lora_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """Return A and B of every adapter, in the order of the layers; empty where there is none."""
+    return [p for layer in adapted_layers(network).values() for p in (layer.lora_a, layer.lora_b)]
+
+
+@contextmanager
+def without_adapters(network: nn.Module) -> Iterator[None]:
+    """Let the network answer as if it had no adapters, for as long as the context lasts."""
+    layers = list(adapted_layers(network).values())
+    before = [layer.enabled for layer in layers]
+    for layer in layers:
+        layer.enabled = False
+    try:
+        yield
+    finally:
+        for layer, enabled in zip(layers, before, strict=True):
+            layer.enabled = enabled
+
+
+def adapted_layers(network: nn.Module) -> dict[str, "LoraLinear"]:
+    """Return all layers that have an adapter, by full name."""
+    return {name: m for name, m in network.named_modules() if isinstance(m, LoraLinear)}
+
+
+def linear_names(network: LlavaNetwork, parts: tuple[Part, ...]) -> list[str]:
+    """Return the full names of all plain linear layers in the blocks of `parts`."""
+    return [
+        f"{part}.blocks.{name}"
+        for part in parts
+        for name, module in network.get_submodule(f"{part}.blocks").named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer plus its adapter: base(x) + (alpha / rank) B A dropout(x)."""
+
+    def __init__(
+        self, base: nn.Linear, config: LoraConfig, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.base: nn.Linear | Int8Linear = base
+        if config.base == "int8":
+            self.base = Int8Linear(base)
+        self.scaling, self.dropout = config.alpha / config.rank, config.dropout
+        self.enabled = True
+        # The adapter is in fp32 whatever the base is in: its steps are small.
+        a = torch.empty(config.rank, base.in_features)
+        # As PEFT initialises: A as a linear layer of torch, B with zeros.
+        nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
+        device = base.weight.device
+        self.lora_a = nn.Parameter(a.to(device))  # [rank, in]
+        self.lora_b = nn.Parameter(torch.zeros(base.out_features, config.rank, device=device))
+        self.train(base.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform `x` [..., in] -> [..., out]."""
+        y = self.base(x)
+        if not self.enabled:
+            return y
+        inner = F.dropout(x.to(self.lora_a.dtype), self.dropout, training=self.training)
+        added = F.linear(F.linear(inner, self.lora_a), self.lora_b)
+        return y + (added * self.scaling).to(y.dtype)
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """Return the plain layer that computes the same, its sum taken in fp32."""
+        added = self.scaling * (self.lora_b.float() @ self.lora_a.float())
+        plain = self.base.plain() if isinstance(self.base, Int8Linear) else self.base
+        plain.weight.copy_(plain.weight.float() + added)
+        return plain

@@ -1,0 +1,122 @@
+"""Prompts + model -> several drawn answers to each, a line a prompt in a round's answers.jsonl.
+
+    {"row": 3, "id": "7", "answers": [{"text": "A ring.", "finish_reason": "stop"}, ...],
+     "problem": null}
+
+What is drawn for a prompt is a function of the seed, the round and the prompt's number. A prompt
+that cannot be asked, for its picture is damaged or it is too long, has a problem and no answers.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from onevision.conversation import Conversation
+from onevision.errors import ConfigError, InputError
+from onevision.eval.answers import AnswerFiles, Line
+from onevision.generate.answer import Model, reply
+from onevision.generate.request import Request
+from onevision.generate.sampler import MAX_ANSWERS, SamplingOptions
+from onevision.train.preference.data import Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundsConfig:
+    """How often and how answers are drawn: LLaVA-OneVision-Chat's recipe.
+
+    Source: docs/LLaVA_OneVision_Chat.md of the reference, which does not say how long an answer
+    may be. Raises ConfigError where a value is out of range.
+    """
+
+    num_rounds: int = 3
+    # Answers drawn to each prompt, of which the best and the worst become a pair.
+    num_answers: int = 5
+    temperature: float = 0.7
+    top_p: float = 0.9
+    # An answer that is longer was cut off, and is no candidate.
+    max_new_tokens: int = 1024
+    # Prompts that are answered together.
+    prompts_at_once: int = 8
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("num_rounds", 1, 100),
+            ("num_answers", 2, MAX_ANSWERS),
+            ("max_new_tokens", 1, 2**20),
+            ("prompts_at_once", 1, 1024),
+        ):
+            if not least <= vars(self)[name] <= most:
+                raise ConfigError(f"{name} is {vars(self)[name]}; expected {least} to {most}")
+        if not 0 < self.temperature <= 100:
+            raise ConfigError(
+                f"temperature is {self.temperature}; expected more than 0: answers that are all "
+                "the same make no pair"
+            )
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p is {self.top_p}; expected more than 0, at most 1")
+
+    @property
+    def drawing(self) -> SamplingOptions:
+        """How the answers to one prompt are drawn, but for the seed."""
+        return {
+            "num_answers": self.num_answers,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_new_tokens": self.max_new_tokens,
+        }
+
+
+def draw_answers(
+    model: Model,
+    prompts: Sequence[Prompt],
+    files: AnswerFiles,
+    *,
+    config: RoundsConfig,
+    seed: str,
+    tell: Callable[[int], object] = int,
+) -> None:
+    """Ask the prompts that have no line yet; `tell` hears how many have one.
+
+    Raises EngineError where answering fails, DataError where the disk does.
+    """
+    done = {line["row"] for line in files.answers()}
+    remaining = iter([row for row in range(len(prompts)) if row not in done])
+    while rows := list(islice(remaining, config.prompts_at_once)):
+        asked = {row: prompts[row] for row in rows}
+        files.add(_draw(model, asked, config.drawing, seed=seed))
+        done.update(rows)
+        tell(len(done))
+
+
+def _draw(
+    model: Model, prompts: dict[int, Prompt], drawing: SamplingOptions, *, seed: str
+) -> list[Line]:
+    requests: dict[int, Request] = {}
+    problems: dict[int, str] = {}
+    for row, prompt in prompts.items():
+        options = drawing | SamplingOptions(seed=_seed(f"{seed}/{row}"))
+        try:
+            inputs = model.prompt(Conversation([prompt.message]))
+            requests[row] = model.engine.submit(inputs, model.sampling.override(options))
+        except InputError as error:
+            problems[row] = str(error)
+    model.engine.run(list(requests.values()))
+    return [
+        {
+            "row": row,
+            "id": prompt.id,
+            "answers": _answers(requests[row]) if row in requests else [],
+            "problem": problems.get(row),
+        }
+        for row, prompt in prompts.items()
+    ]
+
+
+def _answers(request: Request) -> list[Line]:
+    replies = [reply(request, number=number) for number in range(len(request.answers))]
+    return [{"text": one.text, "finish_reason": one.finish_reason} for one in replies]
+
+
+def _seed(words: str) -> int:
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:6], "big")

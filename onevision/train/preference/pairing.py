@@ -1,0 +1,132 @@
+"""Graded answers -> pairs for DPO: the best and the worst answer to each prompt.
+
+pairs.jsonl      lines of `preference_data.py`, with both scores
+left_out.jsonl   {"id": "9", "why": "all scores are equal"}: every prompt that gave no pair
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from onevision.errors import DataError
+from onevision.eval.answers import Line
+from onevision.train.preference.data import Prompt
+from onevision.train.report.metrics import replace_file
+
+PAIRS, LEFT_OUT = "pairs.jsonl", "left_out.jsonl"
+NOT_ASKED = "the prompt cannot be asked"
+ALL_ALIKE = "fewer than two distinct whole answers"
+NOT_SCORED = "fewer than two answers with a score"
+ALL_EQUAL = "all scores are equal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """What a round's answers came to."""
+
+    pairs: tuple[Line, ...]
+    left_out: tuple[Line, ...]
+    num_answers: int
+    num_cut_off: int  # answers that were longer than allowed
+    num_unscored: int  # candidates to which the critic gave no readable score
+    mean_score: float | None  # over all candidates with a score
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many prompts were left out for which reason."""
+        return dict(Counter(line["why"] for line in self.left_out))
+
+    def figures(self) -> Line:
+        """Return the counts, ready for JSON."""
+        return {
+            "prompts": len(self.pairs) + len(self.left_out),
+            "pairs": len(self.pairs),
+            "left_out": self.reasons,
+            "answers": self.num_answers,
+            "cut_off": self.num_cut_off,
+            "unscored": self.num_unscored,
+            "mean_score": self.mean_score,
+        }
+
+    def __str__(self) -> str:
+        reasons = "".join(f"; {number} without: {why}" for why, number in self.reasons.items())
+        score = "none" if self.mean_score is None else f"{self.mean_score:.1f}"
+        count = len(self.pairs) + len(self.left_out)
+        return (
+            f"{len(self.pairs)} pairs from {count} prompts{reasons}; {self.num_answers} answers, "
+            f"{self.num_cut_off} cut off, {self.num_unscored} without a score; mean score {score}"
+        )
+
+
+def pair_up(
+    prompts: Sequence[Prompt], lines: Sequence[Line], scores: Mapping[int, Line]
+) -> Pairing:
+    """Pair the best with the worst answer to each prompt; of equals, the one drawn first."""
+    pairs: list[Line] = []
+    left_out: list[Line] = []
+    for line in lines:
+        prompt, graded = prompts[line["row"]], scores[line["row"]]["candidates"]
+        found = _best_and_worst(line, graded)
+        if isinstance(found, str):
+            left_out.append({"id": prompt.id, "why": found, "problem": line["problem"]})
+        else:
+            pairs.append({"id": prompt.id, **prompt.fields, **found})
+    answers = [answer for line in lines for answer in line["answers"]]
+    graded = [one for line in lines for one in scores[line["row"]]["candidates"]]
+    known = [one["score"] for one in graded if one["score"] is not None]
+    return Pairing(
+        pairs=tuple(pairs),
+        left_out=tuple(left_out),
+        num_answers=len(answers),
+        num_cut_off=sum(answer["finish_reason"] == "length" for answer in answers),
+        num_unscored=len(graded) - len(known),
+        mean_score=fmean(known) if known else None,
+    )
+
+
+def write_pairs(pairing: Pairing, directory: Path) -> Path:
+    """Write pairs.jsonl and left_out.jsonl, each whole or not at all; returns the first.
+
+    Raises DataError where there is not one pair, after writing why.
+    """
+    try:
+        _write(directory / LEFT_OUT, pairing.left_out)
+        _write(directory / PAIRS, pairing.pairs)
+    except OSError as error:
+        raise DataError(f"{directory}: cannot be written ({error.strerror}); make room") from error
+    if not pairing.pairs:
+        raise DataError(
+            f"{directory}: {pairing}; without a pair there is nothing to learn: see {LEFT_OUT} "
+            "and scores.jsonl there, and draw more or warmer answers (--set num_answers, "
+            "temperature, max_new_tokens) into another --output"
+        )
+    return directory / PAIRS
+
+
+def _best_and_worst(line: Line, graded: Sequence[Line]) -> Line | str:
+    """Return the pair's own fields, or why there is none."""
+    if line["problem"] is not None:
+        return NOT_ASKED
+    if len(graded) < 2:
+        return ALL_ALIKE
+    scored = [one for one in graded if one["score"] is not None]
+    if len(scored) < 2:
+        return NOT_SCORED
+    best = max(scored, key=lambda one: one["score"])
+    worst = min(scored, key=lambda one: one["score"])
+    if best["score"] == worst["score"]:
+        return ALL_EQUAL
+    return {
+        "chosen": best["text"],
+        "rejected": worst["text"],
+        "chosen_score": best["score"],
+        "rejected_score": worst["score"],
+    }
+
+
+def _write(path: Path, lines: Iterable[Line]) -> None:
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    replace_file(path, text.encode())

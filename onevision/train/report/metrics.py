@@ -1,0 +1,263 @@
+"""What is measured of a training step -> a line of metrics.jsonl, TensorBoard, Weights & Biases.
+
+The log watches a run and never stops it: what cannot be written is said once, kept and tried again.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from onevision.errors import InputError
+from onevision.train.report.display import Board, Line, TensorBoard, WeightsAndBiases
+
+if TYPE_CHECKING:
+    import torch
+
+METRICS = "metrics.jsonl"
+# Steps whose mean duration says how long the rest takes.
+ETA_STEPS = 50
+# Lines kept while the disk refuses them; older ones are given up.
+MAX_PENDING = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMetrics:
+    """What is measured of one optimiser step, over all processes."""
+
+    step: int  # from 1
+    num_steps: int  # of the whole run
+    stage: str
+    loss: float  # nats a supervised token
+    loss_per_source: dict[str, float]
+    learning_rates: dict[str, float]  # of each part that learns
+    grad_norm: float  # before clipping
+    samples: int  # from the start of the run to the end of this step
+    tokens: int  # of this step, with visual ones and padding
+    supervised_tokens: int  # of this step: those with a label
+    seconds: float  # of this step, waiting for data included
+    data_seconds: float  # of this step, waiting for data
+    memory_bytes: int  # the peak so far: see `peak_memory_bytes`
+    flops: float  # of this step, forward and backward, vision included
+    skipped: bool  # whether the weights were left alone, as for a gradient that is not finite
+
+
+class MetricsLog:
+    """The lines of a run, in `directory`/metrics.jsonl; a new log adds to those that are there.
+
+    `peak_flops` is what the devices together can do in a second; with it every line whose
+    operations were counted has `mfu`, the share of that peak which the model used (arXiv
+    2204.02311, appendix B): flops / (seconds * peak). `wandb` is the name of a project. `warn`
+    hears once of each place that cannot be written. `clock` counts seconds and never goes back.
+    Raises InputError where TensorBoard or W&B is asked for and cannot be had.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        peak_flops: float | None = None,
+        tensorboard: bool = False,
+        wandb: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        warn: Callable[[str], object] = warnings.warn,
+    ) -> None:
+        self.path, self.peak_flops = directory / METRICS, peak_flops
+        self.clock, self.warn = clock, warn
+        self.boards: list[Board] = []
+        if tensorboard:
+            self.boards.append(TensorBoard(directory / "tensorboard"))
+        if wandb is not None:
+            self.boards.append(WeightsAndBiases(wandb, directory))
+        self.pending: deque[tuple[int, bytes]] = deque(maxlen=MAX_PENDING)  # (step, line)
+        self.warned: set[str] = set()
+        self.elapsed_before = 0.0  # seconds of the run before this log began
+        self.began = clock()
+        self._forget_pace()
+
+    def write(self, metrics: StepMetrics) -> Line:
+        """Write one step; returns its line, with what follows from the measurements.
+
+        A value that is not finite becomes null, and `not_finite` says what it was.
+        """
+        line = _strict(asdict(metrics) | self._derived(metrics))
+        self.pending.append((metrics.step, json.dumps(line, allow_nan=False).encode() + b"\n"))
+        self._attempt(str(self.path), self._append)
+        for board in self.boards:
+            self._attempt(board.name, lambda board=board: board.write(line))
+        return line
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines after `step` (0: all of them), and any that a crash left unfinished."""
+        self.pending = deque((p for p in self.pending if p[0] <= step), maxlen=MAX_PENDING)
+        self._attempt(str(self.path), lambda: self._rewind_file(step))
+        for board in self.boards:
+            self._attempt(board.name, board.rewind)
+        self._forget_pace()
+
+    def close(self) -> None:
+        """Write what is left and close TensorBoard and W&B."""
+        if self.pending:
+            self._attempt(str(self.path), self._append)
+        for board in self.boards:
+            self._attempt(board.name, board.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _derived(self, metrics: StepMetrics) -> dict[str, float]:
+        elapsed = self.clock() - self.began
+        seconds = max(metrics.seconds, 1e-9)
+        derived = {
+            "tokens_per_second": metrics.tokens / seconds,
+            "supervised_tokens_per_second": metrics.supervised_tokens / seconds,
+            "data_wait": metrics.data_seconds / seconds,
+        }
+        if self.peak_flops is not None and metrics.flops > 0:  # else nobody counted them
+            derived["mfu"] = metrics.flops / (seconds * self.peak_flops)
+        remaining = max(0, metrics.num_steps - metrics.step)
+        derived["eta_seconds"] = remaining * self._pace(metrics, elapsed)
+        derived["elapsed_seconds"] = self.elapsed_before + elapsed
+        return {name: float(f"{value:.6g}") for name, value in derived.items()}
+
+    def _pace(self, metrics: StepMetrics, elapsed: float) -> float:
+        """Return the seconds a step takes lately, with what happens between steps."""
+        steps = metrics.step - self.last_step
+        timed = self.durations and steps > 0
+        self.durations.append((elapsed - self.last_elapsed) / steps if timed else metrics.seconds)
+        self.last_step, self.last_elapsed = metrics.step, elapsed
+        return sum(self.durations) / len(self.durations)
+
+    def _forget_pace(self) -> None:
+        self.durations: deque[float] = deque(maxlen=ETA_STEPS)
+        self.last_step, self.last_elapsed = 0, 0.0
+
+    def _attempt(self, place: str, act: Callable[[], None]) -> None:
+        """Do what may fail with an OSError; the first failure of a place is said."""
+        try:
+            act()
+        except OSError as error:
+            if place not in self.warned:
+                self.warned.add(place)
+                self.warn(
+                    f"{place}: metrics cannot be written ({error.strerror or error}); training goes"
+                    " on and the file's lines are kept and tried again: make room or mend the path"
+                )
+
+    def _append(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as file:
+            _cut_half_line(file)
+            while self.pending:
+                file.write(self.pending[0][1])
+                file.flush()
+                self.pending.popleft()
+
+    def _rewind_file(self, step: int) -> None:
+        self.elapsed_before, self.began = 0.0, self.clock()
+        if not self.path.exists():
+            return
+        kept = []
+        for raw in self.path.read_bytes().splitlines():
+            line = _parse(raw)
+            if line is not None and line["step"] <= step:
+                kept.append(raw + b"\n")
+                self.elapsed_before = line.get("elapsed_seconds", 0.0)
+        replace_file(self.path, b"".join(kept))
+
+
+def read_metrics(path: Path) -> list[Line]:
+    """Return the lines of a metrics.jsonl; a last one that is half written is left out.
+
+    Raises InputError where there is no such file, or another line is not one of metrics.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give a directory that a training run wrote")
+    lines = [_parse(raw) for raw in path.read_bytes().splitlines()]
+    if lines and lines[-1] is None:
+        lines.pop()
+    read = [line for line in lines if line is not None]
+    if len(read) < len(lines):
+        raise InputError(
+            f"{path}: line {lines.index(None) + 1} is not a JSON object with a step; remove it"
+        )
+    return read
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` in the place of a file, whole or not at all. Raises OSError."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def peak_memory_bytes(device: "torch.device") -> int:
+    """Return the most memory used so far: tensors on a GPU, or this process's resident memory."""
+    if device.type == "cuda":
+        import torch  # here, so that reading a log does not wait for it
+
+        return torch.cuda.max_memory_allocated(device)
+    return peak_resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """Return the most resident memory this process has had.
+
+    On Linux from `/proc`: the peak that `getrusage` gives begins with that of the process
+    which started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    import resource  # absent on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _cut_half_line(file: BinaryIO) -> None:
+    """Leave a file that ends with its last whole line."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read() != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _parse(raw: bytes) -> Line | None:
+    """Read a line; None where it is not whole."""
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
+
+
+def _strict(line: Line) -> Line:
+    """Return the line as strict JSON, which has no NaN and no infinity."""
+    strict: Line = {}
+    odd: dict[str, str] = {}
+    for key, value in line.items():
+        if isinstance(value, dict):
+            inner = _strict(value)
+            odd |= {f"{key}/{name}": said for name, said in inner.pop("not_finite", {}).items()}
+            strict[key] = inner
+        elif isinstance(value, float) and not math.isfinite(value):
+            strict[key], odd[key] = None, str(value)
+        else:
+            strict[key] = value
+    return strict | ({"not_finite": odd} if odd else {})

@@ -1,0 +1,50 @@
+"""What is noted of some steps -> lines of a file; a run that goes back drops those it takes again.
+
+    skipped.jsonl   {"step": 7, "problem": "the loss is nan", "samples": ["coco.json, row 3"]}
+    eval.jsonl      {"step": 200, "questions": 60, "accuracy": {...}, "seconds": 31.2}
+
+Notes watch a run and never stop it: what cannot be written is a warning.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from onevision.errors import InputError
+from onevision.train.report.display import Line
+from onevision.train.report.metrics import read_metrics, replace_file
+
+SKIPPED, EVALUATIONS = "skipped.jsonl", "eval.jsonl"
+
+
+class Notes:
+    """The lines of one file."""
+
+    def __init__(self, path: Path, *, warn: Callable[[str], object]) -> None:
+        self.path, self.warn = path, warn
+
+    def add(self, line: Mapping[str, object]) -> None:
+        """Add a line, which has a `step`."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_written(line))
+        except OSError as error:
+            self.warn(f"{self.path}: cannot be written ({error.strerror})")
+
+    def rewind(self, step: int) -> None:
+        """Drop the lines after `step`."""
+        try:
+            kept = [line for line in read_notes(self.path) if line["step"] <= step]
+            if self.path.is_file():
+                replace_file(self.path, "".join(map(_written, kept)).encode())
+        except (InputError, OSError) as error:
+            self.warn(f"{self.path}: cannot be shortened to step {step} ({error}); move it away")
+
+
+def read_notes(path: Path) -> list[Line]:
+    """Return the lines of a file; none where there is no such file. Raises InputError."""
+    return read_metrics(path) if path.is_file() else []
+
+
+def _written(line: Mapping[str, object]) -> str:
+    return json.dumps(line, ensure_ascii=False) + "\n"
