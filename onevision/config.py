@@ -1,12 +1,12 @@
 """Architectures as frozen values: what a checkpoint is, and how pictures and words enter it."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from onevision.anyres import AnyRes, ImageRule, SingleCrop, VideoRule
 from onevision.errors import ConfigError
+from onevision.values import from_plain, to_plain
 
 # Version of our own config.json and tensor names; raised when old readers would misread them.
 FORMAT_VERSION = 2
@@ -158,7 +158,7 @@ class ModelConfig:
 
     def to_json(self) -> str:
         """Render as the text of our config.json."""
-        values = {"format_version": FORMAT_VERSION, "model_type": "onevision"} | _to_plain(self)
+        values = {"format_version": FORMAT_VERSION, "model_type": "onevision"} | to_plain(self)
         return json.dumps(values, indent=2) + "\n"
 
     @classmethod
@@ -171,7 +171,7 @@ class ModelConfig:
                 f"found format_version {version!r} and model_type {kind!r}; "
                 f"this release reads {READABLE_VERSIONS} and 'onevision'"
             )
-        return _from_plain(cls, values, where="config", complete=version == FORMAT_VERSION)
+        return from_plain(cls, values, where="config", complete=version == FORMAT_VERSION)
 
 
 def _positive(config: object, exclude: tuple[str, ...] = ()) -> None:
@@ -186,50 +186,3 @@ def _divisible(config: object, name: str, *, by: str) -> None:
         raise ConfigError(
             f"{type(config).__name__}: {name} {value} is not a multiple of {by} {divisor}"
         )
-
-
-def _to_plain(config: Any) -> dict[str, Any]:  # Any: a dataclass instance, of any class
-    """Return a dataclass as JSON values; members of a union carry their class in "rule"."""
-    plain: dict[str, Any] = {}
-    for name, kind in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        plain[name] = _to_plain(value) if is_dataclass(value) else asdict(config)[name]
-        if get_origin(kind) is UnionType and is_dataclass(value):
-            plain[name] = {"rule": type(value).__name__} | plain[name]
-    return plain
-
-
-def _from_plain(cls: type[Any], values: Any, where: str, *, complete: bool) -> Any:
-    """Build dataclass `cls` from JSON values (hence Any); only an old version may lack keys."""
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where} is {values!r}; expected an object")
-    names = {f.name for f in fields(cls)}
-    unknown, missing = sorted(set(values) - names), sorted(names - set(values))
-    if unknown or (missing and complete):
-        raise ConfigError(f"{where}: unknown keys {unknown}, missing keys {missing}")
-    hints = get_type_hints(cls)
-    return cls(
-        **{k: _value(hints[k], v, f"{where}.{k}", complete=complete) for k, v in values.items()}
-    )
-
-
-def _value(kind: Any, value: Any, where: str, *, complete: bool) -> Any:  # Any: hint, JSON value
-    if get_origin(kind) is UnionType and isinstance(value, dict):
-        value = dict(value)
-        rule = value.pop("rule", None)
-        classes = {member.__name__: member for member in get_args(kind)}
-        if rule not in classes:
-            raise ConfigError(f"{where}.rule is {rule!r}; expected one of {sorted(classes)}")
-        return _from_plain(classes[rule], value, where, complete=complete)
-    if is_dataclass(kind):
-        assert isinstance(kind, type)
-        return _from_plain(kind, value, where, complete=complete)
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise ConfigError(f"{where} is {value!r}; expected one of {', '.join(get_args(kind))}")
-    if kind in (int, float, str, bool) and type(value) not in (
-        (int, float) if kind is float else (kind,)
-    ):
-        raise ConfigError(f"{where} is {value!r}; expected {kind.__name__}")
-    if isinstance(value, list):
-        return tuple(tuple(v) if isinstance(v, list) else v for v in value)
-    return value

@@ -26,21 +26,27 @@ def test_explicit_grids_survive_their_json():
 def test_a_typo_is_an_error():
     values = json.loads(TINY.to_json())
     values["vision"]["num_layer"] = values["vision"].pop("num_layers")
-    with pytest.raises(ConfigError, match=r"config.vision: unknown keys \['num_layer'\]"):
+    with pytest.raises(
+        ConfigError, match="config: vision: no key 'num_layer'; did you mean 'num_layers'"
+    ):
         ModelConfig.from_dict(values)
 
 
 def test_a_wrong_type_is_an_error():
     values = json.loads(TINY.to_json())
     values["language"]["vocab_size"] = "many"
-    with pytest.raises(ConfigError, match="config.language.vocab_size is 'many'; expected int"):
+    with pytest.raises(
+        ConfigError, match="config: language.vocab_size is 'many'; expected a whole"
+    ):
         ModelConfig.from_dict(values)
 
 
 def test_an_unknown_rule_is_an_error():
     values = json.loads(TINY.to_json())
     values["inputs"]["image"]["rule"] = "Mosaic"
-    with pytest.raises(ConfigError, match=r"rule is 'Mosaic'; expected one of \['AnyRes'"):
+    with pytest.raises(
+        ConfigError, match="image.rule is 'Mosaic'; expected one of AnyRes, SingleCrop"
+    ):
         ModelConfig.from_dict(values)
 
 
@@ -85,7 +91,7 @@ def test_a_config_of_version_1_has_the_defaults_it_was_written_under():
         for name in names:
             del part[name]
     assert ModelConfig.from_dict(values) == TINY
-    with pytest.raises(ConfigError, match=r"missing keys \['merge'\]"):
+    with pytest.raises(ConfigError, match="inputs.image: missing merge"):
         values["format_version"] = 2
         ModelConfig.from_dict({**json.loads(TINY.to_json()), "inputs": values["inputs"]})
 

@@ -29,16 +29,17 @@ def dpo(
     from onevision.train.preference.loss import PreferenceConfig
     from onevision.train.preference.run import PreferenceRun
     from onevision.train.recipes import Stage
-    from onevision.train.settings import Settings, changed, divided, run_options
+    from onevision.train.settings import Settings, run_options
     from onevision.train.stages import DPO
     from onevision.train.start import Starts
+    from onevision.values import apply_settings, split_settings
 
     told = options.with_options(settings, peak_tflops=peak_tflops)
-    kinds = divided(told, Stage, RunOptions, PreferenceConfig)
-    stage = changed(DPO.learning_from(str(preferences)), kinds[0])
+    kinds = split_settings(told, Stage, RunOptions, PreferenceConfig)
+    stage = apply_settings(DPO.learning_from(str(preferences)), kinds[0])
     run_options, preference = (
         run_options(kinds[1]),
-        changed(PreferenceConfig(), kinds[2]),
+        apply_settings(PreferenceConfig(), kinds[2]),
     )
     checkpoint = resolve(start)
     target, words = inspect(checkpoint).config, Tokenizer.from_directory(checkpoint)

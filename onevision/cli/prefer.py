@@ -52,11 +52,12 @@ def prefer(
     from onevision.train.preference.loss import PreferenceConfig
     from onevision.train.preference.rounds import Rounds
     from onevision.train.recipes import Stage
-    from onevision.train.settings import changed, divided, run_options
+    from onevision.train.settings import run_options
     from onevision.train.stages import DPO
+    from onevision.values import apply_settings, split_settings
 
     told = options.with_options(settings, peak_tflops=peak_tflops)
-    kinds = divided(told, RoundsConfig, Stage, RunOptions, PreferenceConfig)
+    kinds = split_settings(told, RoundsConfig, Stage, RunOptions, PreferenceConfig)
     named = {"ONEVISION_JUDGE_MODEL": critic, "ONEVISION_JUDGE_URL": critic_url}
     rounds = Rounds(
         start=resolve(start),
@@ -66,10 +67,10 @@ def prefer(
             {**os.environ, **{name: value for name, value in named.items() if value}}
         ),
         root=root,
-        config=changed(RoundsConfig(), kinds[0]),
-        stage=changed(DPO, kinds[1]),
+        config=apply_settings(RoundsConfig(), kinds[0]),
+        stage=apply_settings(DPO, kinds[1]),
         options=run_options(kinds[2]),
-        preference=changed(PreferenceConfig(), kinds[3]),
+        preference=apply_settings(PreferenceConfig(), kinds[3]),
         learns=learn,
         allow_change=allow_change or [],
     )

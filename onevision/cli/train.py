@@ -78,14 +78,15 @@ def _chosen(
     """Return the stage and the run's options with what `--mixture` and `--set` change."""
     from onevision.train.options import RunOptions
     from onevision.train.recipes import Stage
-    from onevision.train.settings import changed, divided, run_options
+    from onevision.train.settings import run_options
     from onevision.train.stages import stage_named
+    from onevision.values import apply_settings, split_settings
 
-    for_stage, for_run = divided(settings, Stage, RunOptions)
+    for_stage, for_run = split_settings(settings, Stage, RunOptions)
     stage = stage_named(name, model)
     if mixture is not None:
         stage = stage.learning_from(str(mixture))
-    return changed(stage, for_stage), run_options(for_run)
+    return apply_settings(stage, for_stage), run_options(for_run)
 
 
 def _train_tokenizer(output: Path) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -19,17 +19,10 @@ from numpy.typing import NDArray
 
 from onevision.data.sources import Source, open_source
 from onevision.errors import DataError
+from onevision.values import check_key, from_plain
 
 Scenario = Literal["single_image", "multi_image", "video", "text"]
 STRATEGY = re.compile(r"(first|end|random):(\d+)(%?)")
-# What a key of an entry holds, where it is not text.
-KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
-    "share": ((int, float), "a number"),
-    "rows": (int, "a whole number"),
-    "published_rows": (int, "a whole number"),
-    "rows_rounded": (bool, "true or false"),
-    "released": (bool, "true or false"),
-}
 BRACES = re.compile(r"(.*)\{(.*)\}(.*)")
 
 
@@ -67,11 +60,6 @@ class Dataset:
             raise DataError(f"data set {self.name!r} has both `share` and `rows`; give one of them")
         if self.share is not None and self.share <= 0:
             raise DataError(f"data set {self.name!r}: share is {self.share}; expected above 0")
-        if self.scenario is not None and self.scenario not in get_args(Scenario):
-            raise DataError(
-                f"data set {self.name!r}: scenario is {self.scenario!r}; "
-                f"expected one of {', '.join(get_args(Scenario))}"
-            )
         num_chosen(self.sampling_strategy, 100, name=self.name)
 
 
@@ -181,27 +169,16 @@ def _read(path: Path, number: int, entry: object) -> Iterator[Dataset]:
     if not isinstance(entry, Mapping):
         raise DataError(f"{where}: it is {type(entry).__name__}; expected a mapping")
     values: dict[str, Any] = dict(entry)  # Any: YAML
-    known = [field.name for field in fields(Dataset)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise DataError(f"{where}: unknown key {unknown[0]!r}; expected one of {', '.join(known)}")
+    for key in values:
+        check_key(key, [field.name for field in fields(Dataset)], where=where, error=DataError)
     if "json_path" not in values and "source" not in values and "name" not in values:
         raise DataError(f"{where}: neither json_path nor source nor name; say where the data lies")
-    _check_types(where, values)
     paths: Sequence[str | None] = expand(values["json_path"]) if values.get("json_path") else [None]
     for file in paths:
         fallback = Path(file).name if file else values.get("source", "")
         name = values.get("name", fallback) if len(paths) == 1 else fallback
-        entry_values: dict[str, Any] = {**values, "name": name, "json_path": file}  # Any: YAML
-        yield Dataset(**entry_values)
-
-
-def _check_types(where: str, values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        kind, expected = KINDS.get(key, (str, "text"))
-        wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
-        if value is not None and wrong:
-            raise DataError(f"{where}: {key} is {value!r}; expected {expected}")
+        given = values | {"name": name, "json_path": file}
+        yield from_plain(Dataset, given, where=where, complete=False, error=DataError)
 
 
 def _location(path: Path, dataset: Dataset) -> Path:

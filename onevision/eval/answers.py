@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from onevision.errors import DataError
-from onevision.nested import leaves
+from onevision.values import flatten
 
 FORMAT_VERSION = 1
 RUN, ANSWERS, SCORES, RESULTS = "run.json", "answers.jsonl", "scores.jsonl", "results.json"
@@ -136,7 +136,7 @@ def _whole_lines(raw: bytes, path: Path) -> Iterator[Line]:
 
 def difference(old: Line, new: Line) -> list[str]:
     """Say what differs of what decides the answers: "task.prompt: 'a' -> 'b'"."""
-    before, after = dict(leaves(old)), dict(leaves(json.loads(json.dumps(new))))
+    before, after = dict(flatten(old)), dict(flatten(json.loads(json.dumps(new))))
     keys = dict.fromkeys([*before, *after])
     return [
         f"{key}: {before.get(key)!r} -> {after.get(key)!r}"

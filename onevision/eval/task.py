@@ -14,16 +14,16 @@ Keys are the fields of `Task`. `parts` makes one task of each of its entries, wh
 theirs; `now` says what a later evaluator does otherwise (profile "now").
 """
 
-import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
 from onevision.errors import ConfigError
+from onevision.values import check_key, from_plain, to_plain
 
 TASKS = Path(__file__).parent / "tasks"
 # Every bundled task is in this group.
@@ -123,7 +123,7 @@ class Task:
 
     def plain(self) -> dict[str, Any]:
         """Return all fields as JSON knows them."""
-        return asdict(self)
+        return to_plain(self)
 
 
 def read_tasks(path: Path, *, profile: Profile = "p24") -> tuple[Task, ...]:
@@ -180,10 +180,10 @@ def _tasks(values: dict[str, Any], *, profile: Profile, where: str) -> Iterator[
     later = _mapping(values.pop("now", {}), where=f"{where}: now")
     if profile == "now":
         values |= later
-    elif later:
-        _check_keys(later, where=f"{where}: now")
+    for key in later:
+        check_key(key, [field.name for field in fields(Task)], where=f"{where}: now")
     if not parts:
-        yield _typed(Task, values, where=where)
+        yield from_plain(Task, values, where=where, complete=False)
     for name, own in parts.items():
         full = f"{values['name']}_{name}"
         inner = values | _mapping(own, where=f"{where}: parts.{name}")
@@ -198,38 +198,3 @@ def _mapping(value: Any, *, where: str) -> dict[str, Any]:  # Any: from YAML
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: it is {value!r:.60}; expected keys and values")
     return dict(value)
-
-
-def _check_keys(values: Mapping[str, object], *, where: str, kind: Any = Task) -> None:
-    known = [f.name for f in fields(kind)]
-    if unknown := [key for key in values if key not in known]:
-        raise ConfigError(f"{where}: no key {unknown[0]!r}; expected some of {', '.join(known)}")
-
-
-def _typed(kind: Any, value: Any, *, where: str) -> Any:  # Any: a type hint, a YAML value
-    """Return a value as its kind. Raises ConfigError where it is of another."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (types.UnionType, Union):
-        return None if value is None else _typed(arguments[0], value, where=where)
-    if kind in (Task, Case):
-        _check_keys(_mapping(value, where=where), where=where, kind=kind)
-        hints = get_type_hints(kind)
-        typed = {k: _typed(hints[k], v, where=f"{where}: {k}") for k, v in value.items()}
-        try:
-            return kind(**typed)
-        except TypeError as error:  # a key that must be there is not
-            raise ConfigError(f"{where}: {str(error).rpartition('() ')[2]}") from error
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ConfigError(f"{where} is {value!r}; expected a list")
-        return tuple(_typed(arguments[0], one, where=where) for one in value)
-    if origin is Mapping:
-        inner = _mapping(value, where=where)
-        return {str(k): _typed(arguments[1], v, where=f"{where}.{k}") for k, v in inner.items()}
-    if kind is str and type(value) in (int, float):
-        value = str(value)
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise ConfigError(f"{where} is {value!r}; expected {kind.__name__}")
-    return value

@@ -8,6 +8,7 @@ from typing import Self
 from onevision.errors import InputError
 from onevision.generate.settings import EngineSettings
 from onevision.inputs.confined import STRANGERS, SandboxSettings
+from onevision.values import apply_settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIB = 2**20
@@ -61,17 +62,7 @@ class Limits:
     @classmethod
     def parse(cls, changes: Sequence[str]) -> Self:
         """Read "name=value" each. Raises InputError."""
-        kinds = {name: type(value) for name, value in asdict(cls()).items()}
-        values: dict[str, float] = {}
-        for change in changes:
-            name, _, value = change.partition("=")
-            if name not in kinds:
-                raise InputError(f"limit {name!r} is unknown; expected one of {', '.join(kinds)}")
-            try:
-                values[name] = kinds[name](value)
-            except ValueError as error:
-                raise InputError(f"limit {name} is {value!r}; expected a number") from error
-        return replace(cls(), **values)
+        return apply_settings(cls(), changes, where="--limit", error=InputError)
 
     @property
     def sandbox(self) -> SandboxSettings:

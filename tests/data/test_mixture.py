@@ -64,7 +64,7 @@ def read_datasets_of(text):
         ("datasets: []", "no list `datasets:`"),
         ("- 1", "no list `datasets:`"),
         ("datasets: [1]", r"datasets\[0\]: it is int"),
-        ("datasets: [{json_paht: a.json}]", "unknown key 'json_paht'"),
+        ("datasets: [{json_paht: a.json}]", "no key 'json_paht'; did you mean 'json_path'"),
         ("datasets: [{sampling_strategy: all}]", "neither json_path nor source nor name"),
         ("datasets: [{json_path: a.json, share: much}]", "share is 'much'; expected a number"),
         ("datasets: [{json_path: a.json, share: 1, rows: 2}]", "both `share` and `rows`"),

@@ -95,18 +95,21 @@ def test_profiles_are_differences(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"imagse": ["image"]}, "no key 'imagse'; expected some of name, title"),
+        (
+            {"imagse": ["image"]},
+            "no key 'imagse'; did you mean 'images'. expected one of name, title",
+        ),
         ({"now": {"maxtokens": 3}}, "now: no key 'maxtokens'"),
-        ({"prompt": None}, "missing 1 required keyword-only argument: 'prompt'"),
-        ({"max_new_tokens": "many"}, "max_new_tokens is 'many'; expected int"),
+        ({"prompt": None}, "missing prompt"),
+        ({"max_new_tokens": "many"}, "max_new_tokens is 'many'; expected a whole number"),
         ({"max_new_tokens": 0}, "`max_new_tokens` is below 1"),
         ({"images": "image"}, "images is 'image'; expected a list"),
         ({"images": []}, "give either `images` or `video`"),
         ({"scorer": None}, "no `scorer`, no `judge`, no `submission`"),
         ({"prompt": "{question}{case}"}, "{case} without `cases`"),
         ({"prompt": "{choices}"}, "`choices` is missing"),
-        ({"cases": [{"when": {"a": "b"}}]}, "cases: missing 1 required .* 'text'"),
-        ({"where": ["a"]}, "where: it is \\['a'\\]; expected keys and values"),
+        ({"cases": [{"when": {"a": "b"}}]}, "cases.0: missing text"),
+        ({"where": ["a"]}, "where is \\['a'\\]; expected keys and values"),
     ],
 )
 def test_a_wrong_file_is_one_error_that_names_it(tmp_path, changes, problem):

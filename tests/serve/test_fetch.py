@@ -195,6 +195,6 @@ def test_a_server_without_a_key_stays_on_this_machine():
     ServerSettings(name="tiny", host="0.0.0.0", insecure=True)
     with pytest.raises(InputError, match="8 or more"):
         ServerSettings(name="tiny", keys=("short",))
-    with pytest.raises(InputError, match="unknown"):
+    with pytest.raises(InputError, match="--limit: no key 'imagse'; did you mean 'images'"):
         Limits.parse(["imagse=3"])
     assert Limits.parse(["images=3", "body_seconds=0.5"]).images == 3

@@ -21,9 +21,10 @@ from onevision.train.options import RunOptions
 from onevision.train.recipes import Stage
 from onevision.train.report.journal import Reports
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings, changed, difference
+from onevision.train.settings import Settings, difference
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.start import Starts
+from onevision.values import apply_settings
 from tests.conftest import randomise
 
 STAGE = Stage(
@@ -167,7 +168,7 @@ def test_adapters_that_do_not_fit_are_refused(train, tmp_path):
 
 
 def test_settings_can_be_written_on_a_command_line(micro_config):
-    options = changed(
+    options = apply_settings(
         RunOptions(),
         ["lora_rank=8", "lora_parts=language_model,vision_encoder", "lora_base=int8"],
     )
@@ -175,7 +176,7 @@ def test_settings_can_be_written_on_a_command_line(micro_config):
     assert (options.lora.rank, options.lora.base) == (8, "int8")
     assert options.lora.parts == ("language_model", "vision_encoder")
     with pytest.raises(ConfigError, match="lora_base is 'int4'; expected one of full, int8"):
-        changed(RunOptions(), ["lora_base=int4"])
+        apply_settings(RunOptions(), ["lora_base=int4"])
     old = Settings(stage=STAGE, target=micro_config, options=RunOptions())
     assert difference(old, replace(old, options=replace(old.options, lora_rank=8))) == [
         "lora_rank: 0 -> 8"

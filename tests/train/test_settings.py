@@ -10,15 +10,14 @@ from onevision.known_models import ONEVISION_7B, TINY
 from onevision.train.options import RunOptions
 from onevision.train.settings import (
     Settings,
-    changed,
     difference,
-    divided,
     read_settings,
     resolved,
     run_options,
     write_settings,
 )
 from onevision.train.stages import CURRICULA, Stage, stage_named
+from onevision.values import apply_settings, split_settings
 
 KNOWLEDGE = stage_named("knowledge", "7b")
 DRAWN = stage_named("knowledge")
@@ -43,21 +42,21 @@ DRAWN = stage_named("knowledge")
     ],
 )
 def test_a_setting_is_read_by_the_kind_of_its_field(setting, name, value):
-    stage = changed(KNOWLEDGE, [setting])
+    stage = apply_settings(KNOWLEDGE, [setting])
     assert stage == replace(KNOWLEDGE, **{name: value})
     assert type(vars(stage)[name]) is type(value)
 
 
 def test_a_mapping():
-    stage = changed(DRAWN, ["families=scenes:0.5, texts:1"])
+    stage = apply_settings(DRAWN, ["families=scenes:0.5, texts:1"])
     assert stage.families == {"scenes": 0.5, "texts": 1.0}
 
 
 def test_settings_apply_together():
-    stage = changed(KNOWLEDGE, ["trainable=projector", "vision_learning_rate=none"])
+    stage = apply_settings(KNOWLEDGE, ["trainable=projector", "vision_learning_rate=none"])
     assert stage.trainable == ("projector",)
     with pytest.raises(ConfigError, match="expected none, since it is not among the trainable"):
-        changed(KNOWLEDGE, ["trainable=projector"])
+        apply_settings(KNOWLEDGE, ["trainable=projector"])
 
 
 @pytest.mark.parametrize(
@@ -67,36 +66,42 @@ def test_settings_apply_together():
         ("zzz=1", "no key 'zzz'; expected one of name, starts_from, trainable"),
         ("learning_rate", "--set learning_rate has no value; write it as key=value"),
         ("learning_rate=fast", "learning_rate is 'fast'; expected a number such as 1e-5"),
-        ("learning_rate=inf", "learning_rate is inf; expected a number such as 1e-5"),
+        ("learning_rate=inf", "learning_rate is 'inf'; expected a number such as 1e-5"),
         ("learning_rate=none", "learning_rate is 'none'; expected a number"),
         ("vision_learning_rate=", "is ''; expected a number such as 1e-5, or none"),
         ("epochs=1.5", "epochs is '1.5'; expected a whole number"),
         ("aspects=yes", "aspects is 'yes'; expected true or false"),
         ("template=vicuna", "template is 'vicuna'; expected one of plain, qwen_1_5, qwen_2_5"),
-        ("betas=0.9", "betas is [0.9]; expected 2 values with commas between"),
-        ("betas=0.9,x", "betas is 'x'; expected a number"),
-        ("families=scenes", "families.scenes is ''; expected a number"),
+        ("betas=0.9", "betas is ['0.9']; expected 2 values with commas between, each a number"),
+        (
+            "betas=0.9,x",
+            "betas is ['0.9', 'x']; expected 2 values with commas between, each a number",
+        ),
+        (
+            "families=scenes",
+            "families is {'scenes': ''}; expected name:value pairs with commas between",
+        ),
         ("global_batch=0", "global_batch is 0; expected more than 0"),
     ],
 )
 def test_what_does_not_fit_is_named(setting, message):
     with pytest.raises(ConfigError) as caught:
-        changed(DRAWN, [setting])
+        apply_settings(DRAWN, [setting])
     assert message in str(caught.value)
 
 
 def test_a_key_is_given_once():
     with pytest.raises(ConfigError, match="--set epochs is given twice"):
-        changed(KNOWLEDGE, ["epochs=2", "epochs=3"])
+        apply_settings(KNOWLEDGE, ["epochs=2", "epochs=3"])
 
 
 def test_settings_find_the_dataclass_that_has_them():
-    assert divided(["seed=1", "epochs=2", "recompute=true"], Stage, RunOptions) == [
+    assert split_settings(["seed=1", "epochs=2", "recompute=true"], Stage, RunOptions) == [
         ["epochs=2"],
         ["seed=1", "recompute=true"],
     ]
     with pytest.raises(ConfigError, match="no key 'sed'; did you mean 'seed'"):
-        divided(["sed=1"], Stage, RunOptions)
+        split_settings(["sed=1"], Stage, RunOptions)
 
 
 @pytest.mark.parametrize("size", ["tiny", "7b", "llava-v1-7b"])
@@ -130,7 +135,7 @@ def test_damaged_settings_are_refused(tmp_path):
     assert "stage: no key 'epoch'; did you mean 'epochs'" in fault(
         lambda v: v["stage"].update(epoch=v["stage"].pop("epochs"))
     )
-    assert "no warmup; start the run anew" in fault(lambda v: v["stage"].pop("warmup"))
+    assert "stage: missing warmup; start the run anew" in fault(lambda v: v["stage"].pop("warmup"))
     assert "stage.epochs is '1'; expected a whole number" in fault(
         lambda v: v["stage"].update(epochs="1")
     )
@@ -150,7 +155,7 @@ def test_what_decides_the_outcome_is_compared():
     assert difference(old, old) == []
     new = replace(
         old,
-        stage=changed(
+        stage=apply_settings(
             KNOWLEDGE,
             ["learning_rate=2e-5", "trainable=projector", "vision_learning_rate=none"],
         ),
@@ -169,7 +174,7 @@ def test_what_decides_the_outcome_is_compared():
 
 def test_a_difference_names_what_is_on_one_side_only():
     old = Settings(stage=DRAWN, target=TINY, options=RunOptions())
-    new = replace(old, stage=changed(DRAWN, ["families=scenes:1"]), target=TINY)
+    new = replace(old, stage=apply_settings(DRAWN, ["families=scenes:1"]), target=TINY)
     assert difference(old, new) == [
         "families.scenes: 0.95 -> 1.0",
         "families.texts: 0.05 -> absent",
