@@ -18,6 +18,7 @@ from torch import Tensor
 
 from onevision.config import FORMAT_VERSION
 from onevision.errors import CheckpointError
+from onevision.files import atomic_path, write_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth")
@@ -117,15 +118,24 @@ def write_shards(
         room -= sizes[name]
     metadata = {"format": "pt", "format_version": str(FORMAT_VERSION)}
     if len(shards) == 1:
-        save_file({n: tensor(n).contiguous() for n in shards[0]}, directory / SINGLE, metadata)
+        save_tensors({n: tensor(n) for n in shards[0]}, directory / SINGLE, metadata=metadata)
         return
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        save_file({n: tensor(n).contiguous() for n in names}, directory / file, metadata)
+        save_tensors({n: tensor(n) for n in names}, directory / file, metadata=metadata)
         weight_map |= dict.fromkeys(names, file)
     index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-    (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    write_json(directory / INDEX, index)
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file, whole or not at all. Raises OSError, SafetensorError."""
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as partial:
+        save_file(contiguous, partial, dict(metadata) if metadata else None)
 
 
 @contextmanager

@@ -4,17 +4,16 @@ torch's restricted unpickler builds tensors and plain containers and refuses all
 that would run code ends in an error that names it.
 """
 
-import json
 import pickle
 import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from onevision.checkpoint.files import INDEX, PICKLES, SINGLE, new_directory
+from onevision.checkpoint.files import INDEX, PICKLES, SINGLE, new_directory, save_tensors
 from onevision.errors import CheckpointError
+from onevision.files import write_json
 
 # A whole model, in one part or several; others, such as mm_projector.bin, keep their names.
 WHOLE = "pytorch_model"
@@ -37,13 +36,13 @@ def unpickle(source: Path, destination: Path) -> int:
         for path in paths:
             name = _new_name(path, parts)
             tensors = _read(path)
-            save_file(tensors, partial / name, {"format": "pt"})
+            save_tensors(tensors, partial / name, metadata={"format": "pt"})
             count += len(tensors)
             if path in parts:
                 homes |= dict.fromkeys(tensors, name)
         if len(parts) > 1:
             index: dict[str, dict[str, str]] = {"metadata": {}, "weight_map": homes}
-            (partial / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+            write_json(partial / INDEX, index)
         if source.is_dir():
             _copy_texts(source, partial)
     return count

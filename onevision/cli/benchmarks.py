@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import get_args
 
 from onevision.errors import InputError
-from onevision.eval.answers import AnswerFiles, Line
+from onevision.eval.answers import AnswerFiles
 from onevision.eval.benchmark import Asking, network_fingerprint, run_task
 from onevision.eval.figures import compare, runs_in, score
 from onevision.eval.rows import Rows, open_rows
 from onevision.eval.task import ALL, Profile, Task, bundled, find_tasks, groups
+from onevision.files import Line
 from onevision.generate.answer import Model
 
 

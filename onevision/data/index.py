@@ -6,12 +6,13 @@ size and time of change, so a changed file is indexed anew.
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from onevision.files import atomic_path
 
 Places = NDArray[np.int64]
 # Changes whenever an index means something else than before.
@@ -26,15 +27,9 @@ def indexed(file: Path, build: Callable[[Path], Iterable[int]], *, columns: int)
     key = f"{FORMAT}:{file_identity(file)}:{columns}"
     path = cache_directory() / "index" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as target:
-            try:
-                for chunk in _chunks(build(file)):
-                    target.write(chunk.tobytes())
-            except BaseException:
-                Path(target.name).unlink()
-                raise
-        Path(target.name).replace(path)  # whole, or not at all
+        with atomic_path(path) as partial, partial.open("wb") as target:
+            for chunk in _chunks(build(file)):
+                target.write(chunk.tobytes())
     if path.stat().st_size == 0:
         return np.zeros((0, columns), dtype=np.int64)
     return np.memmap(path, dtype=np.int64, mode="r").reshape(-1, columns)

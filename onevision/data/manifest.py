@@ -21,6 +21,7 @@ from onevision.data.mixture import Mixture
 from onevision.data.order import rows_per_epoch
 from onevision.data.plan import PartPlan, Plan
 from onevision.errors import DataError
+from onevision.files import write_json
 
 MANIFEST, ROWS = "manifest.json", "rows.npy"
 # Raised when a manifest written before would be read otherwise.
@@ -52,7 +53,7 @@ def write_manifest(mixture: Mixture, plan: Plan, directory: Path) -> None:
         "sources": sources,
     }
     np.save(directory / ROWS, np.concatenate(rows))
-    (directory / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_json(directory / MANIFEST, manifest)
 
 
 def pinned(mixture: Mixture, plan: Plan, path: Path) -> Plan:

@@ -28,6 +28,7 @@ from onevision.data.planning import Reduction
 from onevision.data.samples import SampleReader
 from onevision.data.workers import process_context
 from onevision.errors import ContextLengthError, DataError, InputError, MediaError
+from onevision.files import atomic_path
 from onevision.inputs.video import FrameChoice
 
 FaultKind = Literal["record", "media", "too long"]
@@ -233,10 +234,8 @@ def _kept_chunk(chunk: tuple[int, NDArray[np.int64]], *, keep: Path, deep: bool)
             return PartPlan(**{column: held[column] for column in COLUMNS}, faults=())
     plan = plan_rows(_reader[-1], part, rows, deep=deep)
     if not plan.faults:  # what is broken may be mended, and is looked at again
-        temporary = path.with_suffix(".part")
-        with temporary.open("wb") as file:
+        with atomic_path(path) as partial, partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **{c: getattr(plan, c) for c in COLUMNS})
-        temporary.replace(path)
     return plan
 
 

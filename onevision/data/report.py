@@ -19,6 +19,7 @@ from onevision.data.plan import PartPlan, Plan
 from onevision.data.samples import SampleReader
 from onevision.errors import DataError, InputError
 from onevision.explain import draw, explain_image, explain_video
+from onevision.files import write_text
 from onevision.inputs.chat import IGNORE
 from onevision.inputs.processor import Example
 
@@ -49,8 +50,7 @@ def write_report(
         summary=f"{sets}, {usable:,} usable samples, {tokens:,} tokens",
         sections="\n".join(sections),
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page, encoding="utf-8")
+    write_text(output, page)
 
 
 def _section(

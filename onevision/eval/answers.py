@@ -11,13 +11,13 @@ alone.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from onevision.errors import DataError
+from onevision.files import Line, append_lines, cut_torn_line, read_lines, write_json, write_lines
 from onevision.values import flatten
 
 FORMAT_VERSION = 1
@@ -28,9 +28,6 @@ INDIFFERENT = (
     *("task.title", "task.groups", "task.averaged", "task.files"),
     *("task.scorer", "task.metric", "task.judge", "task.unit", "task.submission"),
 )
-
-# Any: JSON values.
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,10 @@ class AnswerFiles:
         elif (self.directory / ANSWERS).exists():
             raise DataError(f"{self.directory}: answers without {RUN}; give another --output")
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._mend()
-        write_json(path, {"format_version": FORMAT_VERSION} | settings)
+        (self.directory / ANSWERS).touch()
+        cut_torn_line(self.directory / ANSWERS)
+        with explain_failed_write(path):
+            write_json(path, {"format_version": FORMAT_VERSION} | settings)
 
     def settings(self) -> Line:
         """Return what was asked of whom. Raises DataError."""
@@ -67,12 +66,8 @@ class AnswerFiles:
 
     def add(self, lines: Sequence[Line]) -> None:
         """Add answers; they are on the disk when this returns. Raises DataError."""
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         try:
-            with (self.directory / ANSWERS).open("ab") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            append_lines(self.directory / ANSWERS, lines)
         except OSError as error:
             raise DataError(
                 f"{self.directory / ANSWERS}: cannot be written ({error.strerror}); make room and "
@@ -81,16 +76,17 @@ class AnswerFiles:
 
     def answers(self) -> list[Line]:
         """Return the answers in the order of their rows. Raises DataError for a damaged line."""
-        return sorted(read_lines(self.directory / ANSWERS), key=lambda line: line["row"])
+        return sorted(read_lines(self.directory / ANSWERS, key="row"), key=lambda line: line["row"])
 
     def scores(self) -> dict[int, Line]:
         """Return the score of each row. Raises DataError."""
-        return {line["row"]: line for line in read_lines(self.directory / SCORES)}
+        return {line["row"]: line for line in read_lines(self.directory / SCORES, key="row")}
 
     def write_scores(self, scores: Mapping[int, Mapping[str, object]]) -> None:
         """Write the score of each row, whole or not at all."""
-        lines = (json.dumps({"row": r, **s}, ensure_ascii=False) + "\n" for r, s in scores.items())
-        _replace(self.directory / SCORES, "".join(lines))
+        path = self.directory / SCORES
+        with explain_failed_write(path):
+            write_lines(path, ({"row": row, **score} for row, score in scores.items()))
 
     def results(self) -> Line:
         """Return the figures. Raises DataError where there are none yet."""
@@ -98,40 +94,9 @@ class AnswerFiles:
 
     def write_results(self, results: Line) -> None:
         """Write the figures, whole or not at all."""
-        write_json(self.directory / RESULTS, results)
-
-    def _mend(self) -> None:
-        """Make the file of the answers, or cut off the line that a crash left unfinished."""
-        path = self.directory / ANSWERS
-        path.touch()
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with path.open("r+b") as file:
-                file.truncate(whole)
-
-
-def read_lines(path: Path) -> list[Line]:
-    """Return the lines of a JSONL file with a `row` each, but for a last one that is torn.
-
-    Raises DataError where there is no such file, or another line is damaged.
-    """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the folder") from error
-    return list(_whole_lines(raw[: raw.rfind(b"\n") + 1], path))
-
-
-def _whole_lines(raw: bytes, path: Path) -> Iterator[Line]:
-    for number, text in enumerate(raw.splitlines(), start=1):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        if not isinstance(line, dict) or not isinstance(line.get("row"), int):
-            raise DataError(f"{path}: line {number} is not a JSON object with a row; remove it")
-        yield line
+        path = self.directory / RESULTS
+        with explain_failed_write(path):
+            write_json(path, results)
 
 
 def difference(old: Line, new: Line) -> list[str]:
@@ -145,9 +110,13 @@ def difference(old: Line, new: Line) -> list[str]:
     ]
 
 
-def write_json(path: Path, values: Line | list[Line]) -> None:
-    """Write a JSON file, whole or not at all."""
-    _replace(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+@contextmanager
+def explain_failed_write(path: Path) -> Iterator[None]:
+    """Turn an OSError while writing `path` into a DataError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); make room") from error
 
 
 def _read_json(path: Path) -> Line:
@@ -160,15 +129,3 @@ def _read_json(path: Path) -> Line:
     if not isinstance(values, dict):
         raise DataError(f"{path}: it is {type(values).__name__}; expected an object")
     return values
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); make room") from error

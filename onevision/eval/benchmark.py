@@ -18,10 +18,11 @@ from onevision import __version__
 from onevision.accelerate.packed import named_tensors
 from onevision.conversation import Reply
 from onevision.errors import DataError, OneVisionError
-from onevision.eval.answers import AnswerFiles, Line
+from onevision.eval.answers import AnswerFiles
 from onevision.eval.assemble import Question, question
 from onevision.eval.rows import Rows, plain
 from onevision.eval.task import Profile, Task
+from onevision.files import Line
 from onevision.generate.answer import Model
 from onevision.generate.sampler import SamplingOptions
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from onevision.errors import DataError
-from onevision.eval.answers import RUN, AnswerFiles, Line, write_json
+from onevision.eval.answers import RUN, AnswerFiles, explain_failed_write
 from onevision.eval.benchmark import versions
 from onevision.eval.scoring.registry import SCORERS, Scorer
 from onevision.eval.statistics import (
@@ -21,6 +21,7 @@ from onevision.eval.statistics import (
     paired_bootstrap,
     paired_means,
 )
+from onevision.files import Line, write_json
 
 SUBMISSION = "submission.json"
 # An aggregate that is so near the mean of the scores is that mean.
@@ -262,4 +263,5 @@ def _write_submission(path: Path, keys: Mapping[str, str], answers: Sequence[Lin
         }
         for line in answers
     ]
-    write_json(path, entries)
+    with explain_failed_write(path):
+        write_json(path, entries)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from onevision.errors import InputError
 from onevision.eval.heldout import SCENARIOS
+from onevision.files import write_text
 from onevision.science.claims import FAILS, HOLDS, OPEN, Claims, Estimate, of
 from onevision.science.micro import RULES
 from onevision.science.plots import Panel, PlotRow, Series, draw_panels, draw_rows
@@ -31,7 +32,7 @@ def write_records(records: Sequence[Record], docs: Path) -> None:
     lines = ",\n".join(json.dumps(asdict(record)) for record in records)
     folder = docs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RAW).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    write_text(folder / RAW, f"[\n{lines}\n]\n")
 
 
 def read_records(docs: Path) -> list[Record]:
@@ -66,7 +67,7 @@ def write_page(docs: Path) -> Path:
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     results = "\n\n".join(_results(records, docs / FOLDER))
-    page.write_text(f"{before}{BEGIN}\n\n{results}\n\n{END}{after}", encoding="utf-8")
+    write_text(page, f"{before}{BEGIN}\n\n{results}\n\n{END}{after}")
     return page
 
 

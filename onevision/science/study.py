@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from onevision.checkpoint.hub import BUNDLED
+from onevision.files import write_json
 from onevision.generate.answer import load
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.science.exams import Row, examine
@@ -27,7 +28,7 @@ from onevision.train.feeds import make_feed
 from onevision.train.finish import CHECKPOINT
 from onevision.train.options import RunOptions
 from onevision.train.report.journal import Reports
-from onevision.train.report.metrics import METRICS, read_metrics, replace_file
+from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.run import run_stage
 from onevision.train.settings import Settings, difference, read_settings
 from onevision.train.start import SETTINGS, Starts
@@ -113,7 +114,7 @@ class Study:
             exam_seconds=round(time.monotonic() - began, 1),
             answers=answers,
         )
-        replace_file(directory / RECORD, json.dumps(asdict(record)).encode())
+        write_json(directory / RECORD, asdict(record), indent=None)
         return True
 
     def _starts(self, trial: Trial) -> Starts:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from onevision.errors import InputError
+from onevision.files import cut_torn_line
 from onevision.serve.identity import new_number
 from onevision.serve.schema.body import Json
 from onevision.serve.schema.chat import ChatRequest
@@ -104,10 +105,7 @@ def _answered(path: Path) -> set[str]:
     """Return the ids that a file of answers holds; a last line that was cut off is removed."""
     if not path.exists():
         return set()
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        path.write_bytes(whole)
+    cut_torn_line(path)
     try:
         return {json.loads(text)["custom_id"] for _, text in _texts(path)}
     except (ValueError, KeyError, TypeError) as error:

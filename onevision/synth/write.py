@@ -11,6 +11,7 @@ from PIL import Image as PIL
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image, Video
+from onevision.files import write_text
 from onevision.synth.sample import Sample, Split, rng_for
 
 Teaches = Literal["captions", "descriptions", "questions"]
@@ -47,9 +48,7 @@ def write_set(
         records.append({"id": f"{name}-{seed}-{number}", **media, "conversations": turns})
         progress(1)
     path = directory / f"{name}.json"
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(json.dumps(records, ensure_ascii=False, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(records, ensure_ascii=False, indent=1))
     return path
 
 

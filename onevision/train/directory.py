@@ -23,9 +23,7 @@ def agree_on_settings(
     processes.all_well()  # all have read before one writes
     if processes.rank == 0:
         try:
-            part = path.with_suffix(".part")
-            write_settings(settings, part)
-            part.replace(path)  # so it is whole, whenever the run is killed
+            write_settings(settings, path)
         except OSError as error:
             raise ConfigError(
                 f"{output}: cannot be written to ({error.strerror}); give another --output"

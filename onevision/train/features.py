@@ -9,16 +9,15 @@ to rounding. One crop of the published models takes 3.4 MB in fp32.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from onevision.checkpoint.files import save_tensors
 from onevision.errors import ConfigError
 from onevision.train.options import RunOptions
 from onevision.train.recipes import Stage
@@ -94,15 +93,10 @@ class FeatureStore:
         """Write a file whole; several processes may write the same."""
         if self.full:
             return
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({FEATURES: features.cpu().contiguous()}, partial)
-            partial.replace(path)
+            save_tensors({FEATURES: features.cpu()}, path)
         except (OSError, SafetensorError) as error:
             self.full = True
-            with suppress(OSError):
-                partial.unlink()
             self.warn(f"{self.directory}: no more features are kept ({error}); training goes on")
 
 

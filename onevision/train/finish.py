@@ -16,6 +16,7 @@ from pathlib import Path
 from onevision.checkpoint.save import save
 from onevision.config import ModelConfig
 from onevision.errors import OneVisionError
+from onevision.files import write_text
 from onevision.inputs.templates import end_ids
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
@@ -26,7 +27,7 @@ from onevision.train.mixture_feed import MixtureFeed
 from onevision.train.recipes import PARTS
 from onevision.train.report.card import ModelFacts, Score, Source, Spent, Start, model_card
 from onevision.train.report.curves import write_curves
-from onevision.train.report.metrics import METRICS, read_metrics, replace_file
+from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.report.notes import EVALUATIONS, read_notes
 from onevision.train.settings import Settings, decisive_options
 from onevision.train.start import Starts
@@ -111,7 +112,7 @@ def facts_of(network: LlavaNetwork, ending: Ending) -> ModelFacts:
 
 def _write_card(network: LlavaNetwork, ending: Ending) -> None:
     card = model_card(facts_of(network, ending))
-    replace_file(ending.output / CHECKPOINT / CARD, card.encode())
+    write_text(ending.output / CHECKPOINT / CARD, card)
 
 
 def _spent(ending: Ending) -> Spent:

@@ -11,6 +11,7 @@ import torch
 from onevision.accelerate.packed import can_multiply
 from onevision.config import ModelConfig
 from onevision.errors import ConfigError
+from onevision.files import write_text
 from onevision.train.options import RunOptions
 from onevision.train.preference.loss import PreferenceConfig
 from onevision.train.recipes import Stage
@@ -60,9 +61,8 @@ def resolved(settings: Settings) -> dict[str, Any]:
 
 
 def write_settings(settings: Settings, path: Path) -> None:
-    """Write a run's settings as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(resolved(settings), indent=2) + "\n", encoding="utf-8")
+    """Write a run's settings as JSON, whole or not at all. Raises OSError."""
+    write_text(path, json.dumps(resolved(settings), indent=2) + "\n")
 
 
 def read_settings(path: Path) -> Settings:

@@ -9,9 +9,8 @@ also given as the reference would have it.
 import hashlib
 import json
 import logging
-import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -31,6 +30,7 @@ from onevision.eval.judging.endpoint import (
 from onevision.eval.judging.judged import BENCHMARKS
 from onevision.eval.judging.judging import Asking, Case, JudgedBenchmark, Scores
 from onevision.eval.judging.verdicts import UnreadableReplyError
+from onevision.files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class Judge:
         with self._lock:
             self._replies.append(reply)
         if path:
-            _write_whole(path, {"asked": asked, "reply": asdict(reply)})
+            write_json(path, {"asked": asked, "reply": asdict(reply)}, indent=None)
         return reply.text
 
     def _content(self, query: Query, round_number: int) -> dict[str, object]:
@@ -267,11 +267,3 @@ def _converse(asking: Asking, judge: Judge, round_number: int) -> Scores:
             query = asking.send(judge.ask(query, round_number=round_number))
     except StopIteration as done:
         return done.value
-
-
-def _write_whole(path: Path, content: Mapping[str, object]) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-    part.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    part.replace(path)

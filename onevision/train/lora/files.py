@@ -13,19 +13,19 @@ under its plain name, and PEFT writes it into the model it is given. A second fi
 to tell apart, but PEFT would not read it, and answer with an untrained projector.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from onevision.checkpoint.files import read_json
+from onevision.checkpoint.files import read_json, save_tensors
 from onevision.checkpoint.names import LLAVA_HF_4_52, LLAVA_HF_5_6, Names
 from onevision.errors import CheckpointError, ConfigError
+from onevision.files import write_json
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.layers import (
     PARTS,
@@ -79,10 +79,9 @@ def save_adapter(
         "modules_to_save": [_module_path(m, LLAVA_HF_5_6) for m in modules if m] or None,
         "inference_mode": True,
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    contiguous = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
-    save_file(contiguous, directory / WEIGHTS, {"format": "pt"})
-    (directory / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    on_cpu = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    save_tensors(on_cpu, directory / WEIGHTS, metadata={"format": "pt"})
+    write_json(directory / CONFIG, values)
 
 
 def load_adapter(network: LlavaNetwork, directory: Path, *, base: Base = "full") -> LoraConfig:

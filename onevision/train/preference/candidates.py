@@ -14,7 +14,8 @@ from itertools import islice
 
 from onevision.conversation import Conversation
 from onevision.errors import ConfigError, InputError
-from onevision.eval.answers import AnswerFiles, Line
+from onevision.eval.answers import AnswerFiles
+from onevision.files import Line
 from onevision.generate.answer import Model, reply
 from onevision.generate.request import Request
 from onevision.generate.sampler import MAX_ANSWERS, SamplingOptions

@@ -17,11 +17,11 @@ from itertools import count
 
 from onevision.conversation import Image, Text, Video
 from onevision.errors import JudgeError, MediaError
-from onevision.eval.answers import Line
 from onevision.eval.judging import asking
 from onevision.eval.judging.endpoint import Endpoint, EndpointConfig, Query, RefusedQueryError
 from onevision.eval.judging.judge import Judge
 from onevision.eval.judging.verdicts import UnreadableReplyError, labelled_number
+from onevision.files import Line
 from onevision.inputs.video import choose_frames
 from onevision.train.preference.data import Prompt
 

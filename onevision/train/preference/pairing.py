@@ -4,17 +4,15 @@ pairs.jsonl      lines of `preference_data.py`, with both scores
 left_out.jsonl   {"id": "9", "why": "all scores are equal"}: every prompt that gave no pair
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from onevision.errors import DataError
-from onevision.eval.answers import Line
+from onevision.files import Line, write_lines
 from onevision.train.preference.data import Prompt
-from onevision.train.report.metrics import replace_file
 
 PAIRS, LEFT_OUT = "pairs.jsonl", "left_out.jsonl"
 NOT_ASKED = "the prompt cannot be asked"
@@ -93,8 +91,8 @@ def write_pairs(pairing: Pairing, directory: Path) -> Path:
     Raises DataError where there is not one pair, after writing why.
     """
     try:
-        _write(directory / LEFT_OUT, pairing.left_out)
-        _write(directory / PAIRS, pairing.pairs)
+        write_lines(directory / LEFT_OUT, pairing.left_out)
+        write_lines(directory / PAIRS, pairing.pairs)
     except OSError as error:
         raise DataError(f"{directory}: cannot be written ({error.strerror}); make room") from error
     if not pairing.pairs:
@@ -125,8 +123,3 @@ def _best_and_worst(line: Line, graded: Sequence[Line]) -> Line | str:
         "chosen_score": best["score"],
         "rejected_score": worst["score"],
     }
-
-
-def _write(path: Path, lines: Iterable[Line]) -> None:
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    replace_file(path, text.encode())

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from onevision.errors import CheckpointError, ConfigError, DataError
+from onevision.files import write_lines
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.files import trained_modules
 from onevision.train.lora.layers import LoraLinear, adapted_layers, without_adapters
@@ -81,7 +82,7 @@ def write_reference(reference: Reference, path: Path) -> None:
         {"format_version": FORMAT_VERSION, "model": reference.model},
         *({"key": k, "chosen": c, "rejected": r} for k, (c, r) in reference.values.items()),
     ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_lines(path, lines)
 
 
 def read_reference(path: Path, *, model: str | None) -> Reference:

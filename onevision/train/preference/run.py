@@ -180,9 +180,7 @@ class PreferenceRun(Run):
             values = dict(mine.values)
             for share in shares:
                 values |= read_reference(share, model=mine.model).values
-            whole = path.with_name(f".{REFERENCE}")
-            write_reference(Reference(model=mine.model, values=values), whole)
-            whole.replace(path)
+            write_reference(Reference(model=mine.model, values=values), path)
         if not processes.all_well():
             raise CheckpointError(f"{path}: another process could not write it")
         shares[processes.rank].unlink()

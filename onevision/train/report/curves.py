@@ -17,6 +17,7 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.errors import InputError
+from onevision.files import write_bytes, write_text
 from onevision.pens import COLOURS, DENSITY, INK, PAPER, SCALE, PixelPen, SvgPen
 from onevision.train.report.charts import (
     Chart,
@@ -29,7 +30,7 @@ from onevision.train.report.charts import (
     went_wrong,
 )
 from onevision.train.report.drawing import HEIGHT, WIDTH, draw
-from onevision.train.report.metrics import METRICS, StepMetrics, read_metrics, replace_file
+from onevision.train.report.metrics import METRICS, StepMetrics, read_metrics
 
 PAGE = Template((Path(__file__).parent / "curves.html").read_text(encoding="utf-8"))
 PICTURE, REPORT = "curves.png", "report.html"
@@ -46,8 +47,8 @@ def write_curves(directory: Path) -> Path:
     charts = make_charts(run)
     file = io.BytesIO()
     draw_picture(run, charts).save(file, "PNG")
-    replace_file(directory / PICTURE, file.getvalue())
-    replace_file(directory / REPORT, _page(run, charts).encode())
+    write_bytes(directory / PICTURE, file.getvalue())
+    write_text(directory / REPORT, _page(run, charts))
     return directory / REPORT
 
 

@@ -3,9 +3,7 @@
 The log watches a run and never stops it: what cannot be written is said once, kept and tried again.
 """
 
-import json
 import math
-import os
 import sys
 import time
 import warnings
@@ -13,9 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Self
 
 from onevision.errors import InputError
+from onevision.files import append_lines, parse_line, read_lines, whole_lines, write_bytes
 from onevision.train.report.display import Board, Line, TensorBoard, WeightsAndBiases
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class MetricsLog:
             self.boards.append(TensorBoard(directory / "tensorboard"))
         if wandb is not None:
             self.boards.append(WeightsAndBiases(wandb, directory))
-        self.pending: deque[tuple[int, bytes]] = deque(maxlen=MAX_PENDING)  # (step, line)
+        self.pending: deque[tuple[int, Line]] = deque(maxlen=MAX_PENDING)  # (step, line)
         self.warned: set[str] = set()
         self.elapsed_before = 0.0  # seconds of the run before this log began
         self.began = clock()
@@ -88,7 +87,7 @@ class MetricsLog:
         A value that is not finite becomes null, and `not_finite` says what it was.
         """
         line = _strict(asdict(metrics) | self._derived(metrics))
-        self.pending.append((metrics.step, json.dumps(line, allow_nan=False).encode() + b"\n"))
+        self.pending.append((metrics.step, line))
         self._attempt(str(self.path), self._append)
         for board in self.boards:
             self._attempt(board.name, lambda board=board: board.write(line))
@@ -155,25 +154,21 @@ class MetricsLog:
                 )
 
     def _append(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file:
-            _cut_half_line(file)
-            while self.pending:
-                file.write(self.pending[0][1])
-                file.flush()
-                self.pending.popleft()
+        while self.pending:
+            append_lines(self.path, [self.pending[0][1]], sync=False)
+            self.pending.popleft()
 
     def _rewind_file(self, step: int) -> None:
         self.elapsed_before, self.began = 0.0, self.clock()
         if not self.path.exists():
             return
         kept = []
-        for raw in self.path.read_bytes().splitlines():
-            line = _parse(raw)
+        for raw in whole_lines(self.path.read_bytes()):
+            line = parse_line(raw, key="step")
             if line is not None and line["step"] <= step:
                 kept.append(raw + b"\n")
                 self.elapsed_before = line.get("elapsed_seconds", 0.0)
-        replace_file(self.path, b"".join(kept))
+        write_bytes(self.path, b"".join(kept))
 
 
 def read_metrics(path: Path) -> list[Line]:
@@ -183,25 +178,7 @@ def read_metrics(path: Path) -> list[Line]:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a directory that a training run wrote")
-    lines = [_parse(raw) for raw in path.read_bytes().splitlines()]
-    if lines and lines[-1] is None:
-        lines.pop()
-    read = [line for line in lines if line is not None]
-    if len(read) < len(lines):
-        raise InputError(
-            f"{path}: line {lines.index(None) + 1} is not a JSON object with a step; remove it"
-        )
-    return read
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` in the place of a file, whole or not at all. Raises OSError."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    return read_lines(path, key="step", error=InputError)
 
 
 def peak_memory_bytes(device: "torch.device") -> int:
@@ -226,25 +203,6 @@ def peak_resident_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _cut_half_line(file: BinaryIO) -> None:
-    """Leave a file that ends with its last whole line."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return
-    file.seek(-1, os.SEEK_END)
-    if file.read() != b"\n":
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def _parse(raw: bytes) -> Line | None:
-    """Read a line; None where it is not whole."""
-    try:
-        line = json.loads(raw)
-    except ValueError:
-        return None
-    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
 
 
 def _strict(line: Line) -> Line:

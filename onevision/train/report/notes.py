@@ -6,13 +6,13 @@
 Notes watch a run and never stop it: what cannot be written is a warning.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from onevision.errors import InputError
+from onevision.files import append_lines, write_lines
 from onevision.train.report.display import Line
-from onevision.train.report.metrics import read_metrics, replace_file
+from onevision.train.report.metrics import read_metrics
 
 SKIPPED, EVALUATIONS = "skipped.jsonl", "eval.jsonl"
 
@@ -26,8 +26,7 @@ class Notes:
     def add(self, line: Mapping[str, object]) -> None:
         """Add a line, which has a `step`."""
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(_written(line))
+            append_lines(self.path, [line], sync=False)
         except OSError as error:
             self.warn(f"{self.path}: cannot be written ({error.strerror})")
 
@@ -36,7 +35,7 @@ class Notes:
         try:
             kept = [line for line in read_notes(self.path) if line["step"] <= step]
             if self.path.is_file():
-                replace_file(self.path, "".join(map(_written, kept)).encode())
+                write_lines(self.path, kept)
         except (InputError, OSError) as error:
             self.warn(f"{self.path}: cannot be shortened to step {step} ({error}); move it away")
 
@@ -44,7 +43,3 @@ class Notes:
 def read_notes(path: Path) -> list[Line]:
     """Return the lines of a file; none where there is no such file. Raises InputError."""
     return read_metrics(path) if path.is_file() else []
-
-
-def _written(line: Mapping[str, object]) -> str:
-    return json.dumps(line, ensure_ascii=False) + "\n"
