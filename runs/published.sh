@@ -5,7 +5,7 @@
 #
 #     LANGUAGE_MODEL, VISION_ENCODER    directories: Qwen2-Instruct and SigLIP-so400m, as released
 #     DATA                              a directory with align.yaml, knowledge.yaml, ... that say
-#                                       where the records lie; mixtures/ has them without
+#                                       where the records lie; onevision/mixtures/ has them without
 #     TORCHRUN                          how processes are started, for instance on several machines
 #     PLAN=1                            say what each stage takes, train nothing
 #     ONEVISION_DRY_RUN=1               the same stages of the bundled tiny model, on 16 samples
@@ -35,7 +35,7 @@ stage() { # NAME, WHERE IT STARTS...
         where=(--plan)
     fi
     if [[ "$size" != tiny ]]; then # which draws its samples
-        data=(--mixture "${DATA:-mixtures}/$name.yaml")
+        data=(--mixture "${DATA:-onevision/mixtures}/$name.yaml")
     fi
     "${launch[@]}" train "$name" --model "$size" "${data[@]}" --output "$out/$name" \
         "${where[@]}" "${options[@]}"

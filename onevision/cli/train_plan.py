@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from onevision.train.options import RunOptions
     from onevision.train.recipes import Stage
 
-# Mixtures that a stage names without a directory.
-MIXTURES = Path(__file__).parents[2] / "mixtures"
-
 
 def print_plan(
     stage: "Stage",
@@ -48,6 +45,7 @@ def _amounts(
 ) -> "tuple[Amount, ...]":
     """Count what the stage reads; simulate a published mixture whose data are not here."""
     from onevision.checkpoint.hub import BUNDLED
+    from onevision.data.mixture import published_mixtures
     from onevision.errors import DataError
     from onevision.inputs.processor import Processor
     from onevision.inputs.tokenizer import Tokenizer
@@ -63,7 +61,7 @@ def _amounts(
         assert processor is not None, "families are drawn for tiny alone, which has a tokenizer"
         return drawn_amounts(stage, processor)
     path = Path(stage.mixture or "")
-    published = path if path.is_file() else MIXTURES / path
+    published = path if path.is_file() else published_mixtures() / path
     try:
         return _counted(stage, processor, options)
     except DataError as absent:

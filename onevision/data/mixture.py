@@ -125,6 +125,11 @@ def open_mixture(path: Path, *, seed: int = 0) -> Mixture:
     return Mixture(name=path.stem, parts=tuple(parts), seed=seed, directory=path.parent)
 
 
+def published_mixtures() -> Path:
+    """Return the directory of the published mixtures and their prompt styles."""
+    return Path(__file__).parents[1] / "mixtures"
+
+
 def chosen_rows(dataset: Dataset, available: int, *, seed: int) -> NDArray[np.int64]:
     """Return the rows a strategy takes of `available`, ascending but for random ones."""
     count = num_chosen(dataset.sampling_strategy, available, name=dataset.name)

@@ -8,11 +8,10 @@ from typing import Any, Literal, get_args
 import yaml
 
 from onevision.conversation import Conversation, Message, Text
+from onevision.data.mixture import published_mixtures
 from onevision.errors import DataError
 
 STYLES_FILE = "prompt_styles.yaml"
-# The styles of the published mixtures; a mixture's own directory may hold others.
-PUBLISHED = Path(__file__).parents[2] / "mixtures" / STYLES_FILE
 Position = Literal["tail", "head", "whole"]
 
 
@@ -31,7 +30,7 @@ class PromptStyle:
 def read_styles(mixture: Path) -> tuple[PromptStyle, ...]:
     """Read the styles that lie beside a mixture file, else the published ones."""
     beside = mixture.parent / STYLES_FILE
-    path = beside if beside.is_file() else PUBLISHED
+    path = beside if beside.is_file() else published_mixtures() / STYLES_FILE
     if not path.is_file():
         return ()
     try:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-MIXTURES = Path(__file__).parents[2] / "mixtures"
+from onevision.data.mixture import published_mixtures
+
+MIXTURES = published_mixtures()
 FILES = sorted(path.name for path in MIXTURES.glob("*.yaml") if path.name != "prompt_styles.yaml")
 RELEASED = ("single_image.yaml", "onevision.yaml")
 PAPER = ("single_image_paper.yaml", "onevision_paper.yaml")

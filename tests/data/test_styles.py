@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from onevision.conversation import Conversation, Image, Message, Text
-from onevision.data.mixture import read_datasets
-from onevision.data.styles import PUBLISHED, PromptStyle, read_styles, styled
+from onevision.data.mixture import published_mixtures, read_datasets
+from onevision.data.styles import STYLES_FILE, PromptStyle, read_styles, styled
 from onevision.errors import DataError
 
-MIXTURES = sorted(p for p in PUBLISHED.parent.glob("*.yaml") if p != PUBLISHED)
+MIXTURES = sorted(p for p in published_mixtures().glob("*.yaml") if p.name != STYLES_FILE)
 
 
 def question(*parts):

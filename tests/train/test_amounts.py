@@ -1,9 +1,8 @@
 import json
-from pathlib import Path
 
 import pytest
 
-from onevision.data.mixture import open_mixture
+from onevision.data.mixture import open_mixture, published_mixtures
 from onevision.data.plan import make_plan
 from onevision.data.samples import SampleReader
 from onevision.errors import DataError
@@ -14,7 +13,7 @@ from onevision.train.cost.devices import device_named
 from onevision.train.cost.plan import plan_training
 from onevision.train.stages import CURRICULA, stage_config, stage_named
 
-MIXTURES = Path(__file__).parents[2] / "mixtures"
+MIXTURES = published_mixtures()
 KNOWLEDGE = stage_named("knowledge", "7b")
 
 

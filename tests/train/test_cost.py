@@ -1,12 +1,12 @@
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from onevision.anyres import plan, plan_video
+from onevision.data.mixture import published_mixtures
 from onevision.errors import ConfigError
 from onevision.explain import cost_of
 from onevision.inputs.processor import Processor
@@ -20,7 +20,7 @@ from onevision.train.feed import DrawnFeed
 from onevision.train.lora.layers import LoraConfig
 from onevision.train.stages import stage_config, stage_named
 
-MIXTURES = Path(__file__).parents[2] / "mixtures"
+MIXTURES = published_mixtures()
 H100 = device_named("h100")
 KNOWLEDGE = stage_named("knowledge", "7b")
 

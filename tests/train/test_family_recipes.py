@@ -9,7 +9,7 @@ import torch
 
 from onevision import Conversation, Image, Message, Text, load
 from onevision.checkpoint.load import inspect
-from onevision.data.mixture import open_mixture
+from onevision.data.mixture import open_mixture, published_mixtures
 from onevision.data.plan import make_plan
 from onevision.data.samples import SampleReader
 from onevision.inputs.templates import end_ids
@@ -27,7 +27,7 @@ from tests.checkpoint.test_family import FAMILY, with_inputs
 from tests.sentencepiece import CHATML, LLAMA_3, llama
 from tests.train.runs import OPTIONS
 
-MIXTURES = Path(__file__).parents[2] / "mixtures"
+MIXTURES = published_mixtures()
 # The grids of high definition, at the toys' crops.
 HD_GRIDS = replace(FAMILY["next"].inputs.image, grids=((1, 1), (1, 2), (2, 1), (2, 2)))
 RECIPES = {

@@ -1,12 +1,11 @@
 import math
 import pickle
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 
 from onevision.anyres import SingleCrop, plan
-from onevision.data.mixture import read_datasets
+from onevision.data.mixture import published_mixtures, read_datasets
 from onevision.errors import ConfigError
 from onevision.known_models import ARCHITECTURES, ONEVISION_7B, TINY
 from onevision.synth.families import FAMILIES
@@ -19,7 +18,7 @@ from onevision.train.stages import (
     stage_named,
 )
 
-MIXTURES = Path(__file__).parents[2] / "mixtures"
+MIXTURES = published_mixtures()
 EVERY = [(size, stage) for size, stages in CURRICULA.items() for stage in stages.values()]
 # Pictures of every shape, from a pixel to far beyond the largest canvas.
 SIZES = [(w, h) for w in (1, 300, 384, 770, 1200, 4000, 9000) for h in (1, 384, 777, 2304, 9000)]
