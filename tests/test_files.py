@@ -12,7 +12,7 @@ from onevision.checkpoint.files import save_tensors
 from onevision.checkpoint.load import inspect
 from onevision.checkpoint.save import convert, save
 from onevision.checkpoint.unpickle import unpickle
-from onevision.data.index import indexed
+from onevision.data.index import open_index
 from onevision.errors import DataError
 from onevision.eval.answers import AnswerFiles
 from onevision.files import (
@@ -178,5 +178,5 @@ def test_results_and_indices_have_the_permissions_that_the_umask_leaves(
     assert {mode(path) for path in files.directory.iterdir()} == {allowed}
     monkeypatch.setenv("ONEVISION_CACHE", str(tmp_path / "cache"))
     (tmp_path / "a.json").write_text(json.dumps([1]))
-    indexed(tmp_path / "a.json", lambda file: iter([0, 1]), columns=2)
+    open_index(tmp_path / "a.json", lambda file: iter([0, 1]), columns=2)
     assert {mode(path) for path in (tmp_path / "cache" / "index").iterdir()} == {allowed}

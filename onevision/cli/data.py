@@ -51,7 +51,7 @@ def check(
     show: Annotated[int, typer.Option(help="Findings to print of each kind.")] = 5,
 ) -> None:
     """Find what must be mended before training; exit code 1 if there is anything."""
-    from onevision.data.check import findings, summaries, without_leaks
+    from onevision.data.check import drop_leaks, find_problems, summarize
     from onevision.data.manifest import write_manifest
     from onevision.data.plan import Plan
 
@@ -67,11 +67,11 @@ def check(
         for path in held_out or []
     ]
     evaluated = Plan(parts=tuple(part for other in others for part in other.parts))
-    found = list(findings(reader.mixture, plan, held_out=evaluated if others else None))
-    _print_table(summaries(reader.mixture, plan), found)
+    found = list(find_problems(reader.mixture, plan, held_out=evaluated if others else None))
+    _print_table(summarize(reader.mixture, plan), found)
     _print_findings(found, show=show)
     if manifest is not None:
-        usable = without_leaks(reader.mixture, plan, found)
+        usable = drop_leaks(reader.mixture, plan, found)
         write_manifest(reader.mixture, usable, manifest)
         rows = sum(int(part.usable.sum()) for part in usable.parts)
         print(f"manifest of {rows:,} samples: {manifest}")
@@ -92,11 +92,11 @@ def stats(
     seed: SeedOption = 0,
 ) -> None:
     """Print rows, tokens and lengths of every data set."""
-    from onevision.data.check import findings, summaries
+    from onevision.data.check import find_problems, summarize
 
     reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)
     plan = _plan(reader, deep=False, num_workers=num_workers)
-    _print_table(summaries(reader.mixture, plan), list(findings(reader.mixture, plan)))
+    _print_table(summarize(reader.mixture, plan), list(find_problems(reader.mixture, plan)))
 
 
 @data.command()

@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from onevision.data.fingerprints import near_pairs
-from onevision.data.manifest import only
+from onevision.data.fingerprints import find_near_pairs
+from onevision.data.manifest import keep_rows
 from onevision.data.mixture import Mixture
-from onevision.data.plan import MODALITIES, REDUCTIONS, PartPlan, Plan
+from onevision.data.plan import MODALITIES, REDUCTIONS, DatasetPlan, Plan
 
 FindingKind = Literal[
     "record", "media", "too long", "duplicate record", "near-duplicate image", "evaluation leak"
@@ -48,7 +48,9 @@ class SourceSummary:
     reductions: dict[str, int]
 
 
-def findings(mixture: Mixture, plan: Plan, *, held_out: Plan | None = None) -> Iterator[Finding]:
+def find_problems(
+    mixture: Mixture, plan: Plan, *, held_out: Plan | None = None
+) -> Iterator[Finding]:
     """Give everything that was found; `held_out` is the plan of what will be evaluated on."""
     names = [part.dataset.name for part in mixture.parts]
     for name, part in zip(names, plan.parts, strict=True):
@@ -60,7 +62,7 @@ def findings(mixture: Mixture, plan: Plan, *, held_out: Plan | None = None) -> I
         yield from _leaks(names, plan, held_out)
 
 
-def summaries(mixture: Mixture, plan: Plan) -> list[SourceSummary]:
+def summarize(mixture: Mixture, plan: Plan) -> list[SourceSummary]:
     """Return one summary for each data set."""
     return [
         _summary(part.dataset.name, one)
@@ -68,17 +70,17 @@ def summaries(mixture: Mixture, plan: Plan) -> list[SourceSummary]:
     ]
 
 
-def without_leaks(mixture: Mixture, plan: Plan, found: Sequence[Finding]) -> Plan:
+def drop_leaks(mixture: Mixture, plan: Plan, found: Sequence[Finding]) -> Plan:
     """Return the plan without the samples that evaluation would see again."""
     leaks = {(f.source, f.row) for f in found if f.kind == "evaluation leak"}
     parts = []
     for part, one in zip(mixture.parts, plan.parts, strict=True):
         rows = [row for source, row in leaks if source == part.dataset.name]
-        parts.append(only(one, ~np.isin(one.rows, rows)))
+        parts.append(keep_rows(one, ~np.isin(one.rows, rows)))
     return Plan(parts=tuple(parts))
 
 
-def _summary(name: str, plan: PartPlan) -> SourceSummary:
+def _summary(name: str, plan: DatasetPlan) -> SourceSummary:
     lengths = plan.num_tokens[plan.usable]
     kinds = Counter(MODALITIES[kind] for kind in plan.modality[plan.usable])
     return SourceSummary(
@@ -123,7 +125,7 @@ def _near_duplicates(names: list[str], plan: Plan) -> Iterator[Finding]:
     words = np.concatenate([p.picture_hashes for p in plan.parts])[pictures]
     looks, firsts, which = np.unique(words, return_index=True, return_inverse=True)
     likes = {i: int(firsts[look]) for i, look in enumerate(which.tolist()) if words[i]}
-    for a, b in near_pairs(looks):
+    for a, b in find_near_pairs(looks):
         first, second = sorted((int(firsts[a]), int(firsts[b])))
         likes[second] = min(likes[second], first)
     for later, earlier in sorted(likes.items()):
@@ -145,7 +147,7 @@ def _leaks(names: list[str], plan: Plan, held_out: Plan) -> Iterator[Finding]:
     rows = np.concatenate([p.picture_rows for p in held_out.parts])[first]
     for name, part in zip(names, plan.parts, strict=True):
         looks, which = np.unique(part.picture_hashes, return_inverse=True)
-        seen = {mine: int(rows[theirs]) for mine, theirs in near_pairs(looks, evaluated)}
+        seen = {mine: int(rows[theirs]) for mine, theirs in find_near_pairs(looks, evaluated)}
         leaked = {
             row: seen[look]
             for row, look in zip(part.picture_rows.tolist(), which.tolist(), strict=True)

@@ -14,7 +14,7 @@ from typing import Self
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
-from onevision.data.fingerprints import picture_hash
+from onevision.data.fingerprints import hash_picture
 from onevision.errors import MediaError
 from onevision.inputs.media import open_image
 from onevision.inputs.video import FrameChoice
@@ -25,7 +25,7 @@ WAIT_SECONDS = 60.0  # for another process that is writing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class PictureFingerprint:
     """An image that decodes: a digest of its bytes, and its perceptual hash; 64 bits each."""
 
     digest: int
@@ -55,14 +55,16 @@ class DecodedMedia:
         self._database.commit()
         self._database.close()
 
-    def picture(self, image: Image) -> Picture:
+    def picture(self, image: Image) -> PictureFingerprint:
         """Return what an image looks like. Raises MediaError where it does not decode."""
         digest = _digest(image.source)
         known = self._known(digest)
         if known is None:
-            known = picture_hash(open_image(image.source)).to_bytes(8, "big")
+            known = hash_picture(open_image(image.source)).to_bytes(8, "big")
             self._remember(digest, known)
-        return Picture(digest=int.from_bytes(digest[:8], "big"), hash=int.from_bytes(known, "big"))
+        return PictureFingerprint(
+            digest=int.from_bytes(digest[:8], "big"), hash=int.from_bytes(known, "big")
+        )
 
     def check_frames(self, choice: FrameChoice) -> None:
         """Decode the frames that are seen of a video. Raises MediaError where one does not."""

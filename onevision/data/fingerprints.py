@@ -11,7 +11,7 @@ from PIL.Image import Image as PillowImage
 MAX_BITS = 3
 
 
-def picture_hash(image: PillowImage) -> int:
+def hash_picture(image: PillowImage) -> int:
     """Return the difference hash: is each cell of an 8 x 8 grid darker than its right neighbour."""
     small = image.convert("L").resize((9, 8), Image.Resampling.BOX)
     cells = np.asarray(small).astype(np.int16)
@@ -19,7 +19,7 @@ def picture_hash(image: PillowImage) -> int:
     return int.from_bytes(bits.tobytes(), "big")
 
 
-def near_pairs(
+def find_near_pairs(
     left: NDArray[np.uint64], right: NDArray[np.uint64] | None = None
 ) -> Iterator[tuple[int, int]]:
     """Give index pairs of nearly equal fingerprints: within `left` (i < j), or across to `right`.

@@ -19,7 +19,7 @@ Places = NDArray[np.int64]
 FORMAT = "1"
 
 
-def indexed(file: Path, build: Callable[[Path], Iterable[int]], *, columns: int) -> Places:
+def open_index(file: Path, build: Callable[[Path], Iterable[int]], *, columns: int) -> Places:
     """Return the index [rows, columns] of `file`, from the cache or from `build`.
 
     `build` gives the numbers row by row; they go straight to disk.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onevision.data.index import file_identity, indexed
+from onevision.data.index import file_identity, open_index
 from onevision.data.records import RawRecord
 from onevision.errors import DataError
 
@@ -26,7 +26,7 @@ class JsonSource:
 
     def __init__(self, files: Sequence[Path], *, name: str, root: Path) -> None:
         self.name, self.root, self.files = name, root, tuple(files)
-        self.places = [indexed(file, _places, columns=2) for file in self.files]
+        self.places = [open_index(file, _places, columns=2) for file in self.files]
         self.ends = np.cumsum([len(places) for places in self.places])
 
     @property

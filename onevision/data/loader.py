@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from onevision.data.order import Order
-from onevision.data.packing import Row
+from onevision.data.packing import PackedRow
 from onevision.data.packs import Packs
 from onevision.data.quarantine import BadSample, Quarantine
 from onevision.data.samples import SampleReader
@@ -21,7 +21,7 @@ class LoadedPack:
     """One pack: its samples, to be joined or padded, and how many stayed away."""
 
     pack: int
-    rows: tuple[Row, ...]
+    rows: tuple[PackedRow, ...]
     samples: tuple[tuple[int, int], ...]  # data set and row of each
     num_holes: int
 
@@ -81,10 +81,10 @@ class Loader:
     def _collect(self, workers: Workers, pack: int) -> LoadedPack:
         samples = self._samples(pack)
         results = [workers.result() for _ in samples]
-        rows = [result for result in results if isinstance(result, Row)]
+        rows = [result for result in results if isinstance(result, PackedRow)]
         good = []
         for (part, row), result in zip(samples, results, strict=True):
-            if isinstance(result, Row):
+            if isinstance(result, PackedRow):
                 good.append((part, row))
                 continue
             name = self.reader.mixture.parts[part].dataset.name

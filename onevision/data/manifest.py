@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onevision.data.mixture import Mixture
-from onevision.data.order import rows_per_epoch
-from onevision.data.plan import PartPlan, Plan
+from onevision.data.order import count_rows_per_epoch
+from onevision.data.plan import DatasetPlan, Plan
 from onevision.errors import DataError
 from onevision.files import write_json
 
@@ -43,7 +43,7 @@ def write_manifest(mixture: Mixture, plan: Plan, directory: Path) -> None:
                 "num_rows": len(one.rows),
                 "num_usable": int(one.usable.sum()),
                 "num_tokens": int(one.num_tokens.sum()),
-                "sha256": content_hash(one),
+                "sha256": hash_content(one),
             }
         )
     manifest = {
@@ -56,7 +56,7 @@ def write_manifest(mixture: Mixture, plan: Plan, directory: Path) -> None:
     write_json(directory / MANIFEST, manifest)
 
 
-def pinned(mixture: Mixture, plan: Plan, path: Path) -> Plan:
+def apply_manifest(mixture: Mixture, plan: Plan, path: Path) -> Plan:
     """Return the plan with exactly the manifest's rows usable.
 
     `path` is the manifest or its directory. Raises DataError where the mixture has other data sets,
@@ -88,7 +88,7 @@ def pinned(mixture: Mixture, plan: Plan, path: Path) -> Plan:
     )
 
 
-def content_hash(plan: PartPlan) -> str:
+def hash_content(plan: DatasetPlan) -> str:
     """Hash the usable rows of a data set: their numbers, words and media names."""
     told = hashlib.sha256()
     for column in (plan.rows, plan.digests):
@@ -96,22 +96,22 @@ def content_hash(plan: PartPlan) -> str:
     return told.hexdigest()
 
 
-def source_fingerprints(mixture: Mixture, plan: Plan) -> Mapping[str, str]:
+def fingerprint_sources(mixture: Mixture, plan: Plan) -> Mapping[str, str]:
     """Return, for every data set, what changes when anything does that a run's steps depend on.
 
     That is its place, the rows an epoch shows of it, their content and their lengths. What lies in
     a media file is not looked at.
     """
-    shown = rows_per_epoch(plan.restrict(mixture))
+    shown = count_rows_per_epoch(plan.restrict(mixture))
     found = {}
     for number, (part, one) in enumerate(zip(mixture.parts, plan.parts, strict=True)):
         lengths = one.num_tokens[one.usable].astype(np.int64).tobytes()
-        told = f"{number} {shown[number]} {content_hash(one)}".encode() + lengths
+        told = f"{number} {shown[number]} {hash_content(one)}".encode() + lengths
         found[part.dataset.name] = hashlib.sha256(told).hexdigest()[:16]
     return found
 
 
-def only(plan: PartPlan, kept: NDArray[np.bool_]) -> PartPlan:
+def keep_rows(plan: DatasetPlan, kept: NDArray[np.bool_]) -> DatasetPlan:
     """Return the plan of a data set with other rows than `kept` unusable."""
     return replace(plan, num_tokens=np.where(kept, plan.num_tokens, 0))
 
@@ -136,13 +136,13 @@ def _read(file: Path) -> tuple[dict[str, Any], NDArray[np.int64]]:  # Any: JSON
 
 
 def _pinned_part(
-    one: PartPlan,
+    one: DatasetPlan,
     wanted: NDArray[np.int64],
     source: Mapping[str, Any],
     *,
     where: str,
     seeds: tuple[int, int],
-) -> PartPlan:
+) -> DatasetPlan:
     absent = wanted[~np.isin(wanted, one.rows)]
     if len(absent):
         raise DataError(
@@ -150,7 +150,7 @@ def _pinned_part(
             f"mixture chooses (first: {absent[0]}; seed {seeds[0]} then, {seeds[1]} now); use the "
             "same sampling_strategy and seed, or write a new manifest"
         )
-    kept = only(one, np.isin(one.rows, wanted))
+    kept = keep_rows(one, np.isin(one.rows, wanted))
     unusable = wanted[~np.isin(wanted, kept.rows[kept.usable])]
     if len(unusable):
         faults = {fault.row: fault.message for fault in one.faults}
@@ -159,7 +159,7 @@ def _pinned_part(
             f"{where}: {len(unusable)} of its {len(wanted)} samples cannot be used now (first: row "
             f"{unusable[0]}: {why}); mend them, or write a new manifest"
         )
-    if source["sha256"] != content_hash(kept):
+    if source["sha256"] != hash_content(kept):
         raise DataError(
             f"{where} has changed since; restore it, or write a new manifest with `onevision data "
             "check --manifest`"

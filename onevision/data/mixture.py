@@ -17,17 +17,17 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from onevision.data.sources import Source, open_source
+from onevision.data.sources import RecordSource, open_source
 from onevision.errors import DataError
 from onevision.values import check_key, from_plain
 
-Scenario = Literal["single_image", "multi_image", "video", "text"]
+Modality = Literal["single_image", "multi_image", "video", "text"]
 STRATEGY = re.compile(r"(first|end|random):(\d+)(%?)")
 BRACES = re.compile(r"(.*)\{(.*)\}(.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
+class DatasetEntry:
     """One entry of a mixture file."""
 
     name: str
@@ -46,7 +46,7 @@ class Dataset:
     rows: int | None = None
     sha256: str | None = None
     licence: str | None = None
-    scenario: Scenario | None = None
+    scenario: Modality | None = None
     prompt_style: str | None = None
     # What was published, for the tables: a count, whether it is rounded, whether it can be had.
     published_rows: int | None = None
@@ -60,15 +60,15 @@ class Dataset:
             raise DataError(f"data set {self.name!r} has both `share` and `rows`; give one of them")
         if self.share is not None and self.share <= 0:
             raise DataError(f"data set {self.name!r}: share is {self.share}; expected above 0")
-        num_chosen(self.sampling_strategy, 100, name=self.name)
+        count_chosen(self.sampling_strategy, 100, name=self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """An entry that is open: its source, and the rows chosen of it."""
 
-    dataset: Dataset
-    source: Source
+    dataset: DatasetEntry
+    source: RecordSource
     rows: NDArray[np.int64]
 
 
@@ -86,13 +86,15 @@ class Mixture:
         return sum(len(part.rows) for part in self.parts)
 
 
-def read_datasets(path: Path) -> list[Dataset]:
+def read_datasets(path: Path) -> list[DatasetEntry]:
     """Read a mixture file, or make one entry of every JSON file that `path` names.
 
     A path may hold one brace list, `data/{a,b}.json`, as the reference's does. Raises DataError.
     """
     if path.suffix not in (".yaml", ".yml"):
-        return [Dataset(name=p.name, json_path=str(p)) for p in map(Path, expand(str(path)))]
+        return [
+            DatasetEntry(name=p.name, json_path=str(p)) for p in map(Path, expand_braces(str(path)))
+        ]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -120,7 +122,7 @@ def open_mixture(path: Path, *, seed: int = 0) -> Mixture:
             name=dataset.name,
             root=path.parent / dataset.root if dataset.root is not None else None,
         )
-        rows = chosen_rows(dataset, len(source), seed=seed)
+        rows = choose_rows(dataset, len(source), seed=seed)
         parts.append(Part(dataset=dataset, source=source, rows=rows))
     return Mixture(name=path.stem, parts=tuple(parts), seed=seed, directory=path.parent)
 
@@ -130,9 +132,9 @@ def published_mixtures() -> Path:
     return Path(__file__).parents[1] / "mixtures"
 
 
-def chosen_rows(dataset: Dataset, available: int, *, seed: int) -> NDArray[np.int64]:
+def choose_rows(dataset: DatasetEntry, available: int, *, seed: int) -> NDArray[np.int64]:
     """Return the rows a strategy takes of `available`, ascending but for random ones."""
-    count = num_chosen(dataset.sampling_strategy, available, name=dataset.name)
+    count = count_chosen(dataset.sampling_strategy, available, name=dataset.name)
     rows = np.arange(available)
     if dataset.sampling_strategy.startswith("end"):
         # FIDELITY: the reference's end:0 takes everything; here it takes nothing.
@@ -143,7 +145,7 @@ def chosen_rows(dataset: Dataset, available: int, *, seed: int) -> NDArray[np.in
     return rows[:count]
 
 
-def num_chosen(strategy: str, available: int, *, name: str) -> int:
+def count_chosen(strategy: str, available: int, *, name: str) -> int:
     """Return how many of `available` rows a strategy takes; P% rounds up, as in the reference.
 
     Raises DataError for an unknown strategy, which the reference reads as "all".
@@ -161,7 +163,7 @@ def num_chosen(strategy: str, available: int, *, name: str) -> int:
     return min(wanted, available)
 
 
-def expand(path: str) -> list[str]:
+def expand_braces(path: str) -> list[str]:
     """Expand one brace list: `x{a,b}.json` -> `xa.json`, `xb.json`."""
     match = BRACES.fullmatch(path)
     if match is None:
@@ -169,24 +171,26 @@ def expand(path: str) -> list[str]:
     return [f"{match[1]}{middle.strip()}{match[3]}" for middle in match[2].split(",")]
 
 
-def _read(path: Path, number: int, entry: object) -> Iterator[Dataset]:
+def _read(path: Path, number: int, entry: object) -> Iterator[DatasetEntry]:
     where = f"{path}, datasets[{number}]"
     if not isinstance(entry, Mapping):
         raise DataError(f"{where}: it is {type(entry).__name__}; expected a mapping")
     values: dict[str, Any] = dict(entry)  # Any: YAML
     for key in values:
-        check_key(key, [field.name for field in fields(Dataset)], where=where, error=DataError)
+        check_key(key, [field.name for field in fields(DatasetEntry)], where=where, error=DataError)
     if "json_path" not in values and "source" not in values and "name" not in values:
         raise DataError(f"{where}: neither json_path nor source nor name; say where the data lies")
-    paths: Sequence[str | None] = expand(values["json_path"]) if values.get("json_path") else [None]
+    paths: Sequence[str | None] = (
+        expand_braces(values["json_path"]) if values.get("json_path") else [None]
+    )
     for file in paths:
         fallback = Path(file).name if file else values.get("source", "")
         name = values.get("name", fallback) if len(paths) == 1 else fallback
         given = values | {"name": name, "json_path": file}
-        yield from_plain(Dataset, given, where=where, complete=False, error=DataError)
+        yield from_plain(DatasetEntry, given, where=where, complete=False, error=DataError)
 
 
-def _location(path: Path, dataset: Dataset) -> Path:
+def _location(path: Path, dataset: DatasetEntry) -> Path:
     if dataset.json_path is not None:
         return (
             path.parent / dataset.json_path

@@ -23,13 +23,13 @@ class Order:
 
     def __init__(self, mixture: Mixture, *, seed: int, epoch: int) -> None:
         self.seed, self.epoch = seed, epoch
-        counts = rows_per_epoch(mixture)
+        counts = count_rows_per_epoch(mixture)
         labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         _rng(seed, epoch, "labels").shuffle(labels)
         self.parts: NDArray[np.int32] = labels
         self.rows = np.empty(len(labels), dtype=np.int64)
         for number, (part, count) in enumerate(zip(mixture.parts, counts, strict=True)):
-            self.rows[labels == number] = part_rows(part, count, seed=seed, epoch=epoch)
+            self.rows[labels == number] = choose_epoch_rows(part, count, seed=seed, epoch=epoch)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -61,7 +61,7 @@ class Order:
         return order
 
 
-def rows_per_epoch(mixture: Mixture) -> list[int]:
+def count_rows_per_epoch(mixture: Mixture) -> list[int]:
     """Return how many rows of each part an epoch shows.
 
     `rows` says it outright. Parts with a `share` divide by it the rows that they hold together.
@@ -80,7 +80,7 @@ def rows_per_epoch(mixture: Mixture) -> list[int]:
     return counts
 
 
-def part_rows(part: Part, count: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+def choose_epoch_rows(part: Part, count: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return the `count` rows of a part that epoch `epoch` shows, in order.
 
     Over the epochs the part is walked round after round, each round a new shuffle, so that no row

@@ -31,7 +31,7 @@ PREFIX, PADDING = 0, -1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PackedRow:
     """One sequence of a training batch."""
 
     input_ids: Tensor  # [S]
@@ -48,7 +48,7 @@ class Row:
         return len(self.input_ids)
 
 
-def share_prefix(examples: Sequence[Example]) -> Row:
+def share_prefix(examples: Sequence[Example]) -> PackedRow:
     """Join examples about the same media into one row.
 
     What is shared reaches to the last visual token; of text-only examples, nothing is.
@@ -64,7 +64,7 @@ def share_prefix(examples: Sequence[Example]) -> Row:
     previous[starts] = end - 1
     positions = [np.arange(end), *(np.arange(end, end + tail) for tail in tails)]
     branch = np.repeat(np.arange(len(examples) + 1), [end, *tails])
-    return Row(
+    return PackedRow(
         input_ids=torch.cat([first.input_ids[:end], *(e.input_ids[end:] for e in examples)]),
         visual_mask=torch.cat([first.visual_mask[:end], *(e.visual_mask[end:] for e in examples)]),
         labels=torch.cat([first.labels[:end], *(e.labels[end:] for e in examples)]),
@@ -77,11 +77,11 @@ def share_prefix(examples: Sequence[Example]) -> Row:
     )
 
 
-def join(rows: Sequence[Row]) -> Row:
+def join(rows: Sequence[PackedRow]) -> PackedRow:
     """Put the rows of several samples one after the other, each as if it stood alone."""
     lengths = [len(row) for row in rows]
     offsets = [sum(lengths[:number]) for number in range(len(rows))]
-    return Row(
+    return PackedRow(
         input_ids=torch.cat([r.input_ids for r in rows]),
         visual_mask=torch.cat([r.visual_mask for r in rows]),
         labels=torch.cat([r.labels for r in rows]),
@@ -99,7 +99,7 @@ def join(rows: Sequence[Row]) -> Row:
     )
 
 
-def collate(rows: Sequence[Row], config: InputConfig, *, pad_id: int = 0) -> TrainingBatch:
+def collate(rows: Sequence[PackedRow], config: InputConfig, *, pad_id: int = 0) -> TrainingBatch:
     """Stack rows into a batch, padded to the longest, and normalise their crops.
 
     A single row of several samples keeps them apart in blocks, several rows by a mask.
@@ -121,7 +121,7 @@ def collate(rows: Sequence[Row], config: InputConfig, *, pad_id: int = 0) -> Tra
     )
 
 
-def _mask(rows: Sequence[Row]) -> Tensor:
+def _mask(rows: Sequence[PackedRow]) -> Tensor:
     """Say for every pair of positions whether one sees the other: [B, 1, S, S]."""
     branch = _pad([r.branch for r in rows], PADDING)
     sample = _pad([r.sample for r in rows], PADDING)
@@ -129,7 +129,7 @@ def _mask(rows: Sequence[Row]) -> Tensor:
     return (_sees(branch) & same_sample)[:, None]
 
 
-def _blocks(row: Row) -> Blocks:
+def _blocks(row: PackedRow) -> Blocks:
     """Cut a row into its samples; one without neighbouring branches is simply causal."""
     lengths = tuple(torch.bincount(row.sample).tolist())
     branches = row.branch.split(lengths)

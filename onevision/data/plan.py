@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onevision.conversation import Conversation, Image, Text, Video
-from onevision.data.decoded import DecodedMedia, Picture
+from onevision.data.decoded import DecodedMedia, PictureFingerprint
 from onevision.data.index import cache_directory
 from onevision.data.mixture import Mixture
 from onevision.data.order import Order
@@ -55,7 +55,7 @@ class Fault:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartPlan:
+class DatasetPlan:
     """What is known of the rows of one data set; the arrays are parallel."""
 
     rows: NDArray[np.int64]
@@ -78,7 +78,7 @@ class PartPlan:
 class Plan:
     """The plans of all data sets of a mixture."""
 
-    parts: tuple[PartPlan, ...]
+    parts: tuple[DatasetPlan, ...]
 
     def restrict(self, mixture: Mixture) -> Mixture:
         """Return the mixture without the rows that cannot be used."""
@@ -131,17 +131,19 @@ def make_plan(
         shutil.rmtree(keep, ignore_errors=True)
     keep.mkdir(parents=True, exist_ok=True)
     work = partial(_kept_chunk, keep=keep, deep=deep)
-    done: list[list[PartPlan]] = [[] for _ in reader.mixture.parts]
+    done: list[list[DatasetPlan]] = [[] for _ in reader.mixture.parts]
     for (number, rows), plan in zip(chunks, _map(work, reader, chunks, num_workers), strict=True):
         done[number].append(plan)
         progress(len(rows))
     return Plan(parts=tuple(_joined(plans) for plans in done))
 
 
-def plan_rows(reader: SampleReader, part: int, rows: NDArray[np.int64], *, deep: bool) -> PartPlan:
+def plan_rows(
+    reader: SampleReader, part: int, rows: NDArray[np.int64], *, deep: bool
+) -> DatasetPlan:
     """Plan some rows of one data set."""
     columns: dict[str, list[int]] = {name: [] for name in ("tokens", "kind", "given_up", "digest")}
-    pictures: list[tuple[int, Picture]] = []
+    pictures: list[tuple[int, PictureFingerprint]] = []
     faults: list[Fault] = []
     with DecodedMedia(cache_directory() / DECODED) if deep else nullcontext() as decoded:
         for row in rows.tolist():
@@ -150,7 +152,7 @@ def plan_rows(reader: SampleReader, part: int, rows: NDArray[np.int64], *, deep:
                 column.append(value)
             if fault is not None:
                 faults.append(fault)
-    return PartPlan(
+    return DatasetPlan(
         rows=rows,
         num_tokens=np.array(columns["tokens"], dtype=np.int32),
         modality=np.array(columns["kind"], dtype=np.int8),
@@ -168,7 +170,7 @@ def _plan_row(
     part: int,
     row: int,
     *,
-    pictures: list[tuple[int, Picture]],
+    pictures: list[tuple[int, PictureFingerprint]],
     decoded: DecodedMedia | None,
 ) -> tuple[tuple[int, int, int, int], Fault | None]:
     """Return (tokens, modality, reductions, digest) and the fault, if there is one."""
@@ -176,7 +178,7 @@ def _plan_row(
     try:
         conversation = reader.conversation(part, row)
         kind = _modality(conversation)
-        record_digest = digest(conversation, directory=reader.mixture.directory)
+        record_digest = digest_record(conversation, directory=reader.mixture.directory)
         fitted = reader.fitted(part, row)
         given_up = sum(1 << REDUCTIONS.index(one) for one in fitted.reductions)
         if decoded is not None:
@@ -195,7 +197,7 @@ def _plan_row(
     return (0, kind, given_up, record_digest), fault
 
 
-def digest(conversation: Conversation, *, directory: Path) -> int:
+def digest_record(conversation: Conversation, *, directory: Path) -> int:
     """Fingerprint a record: its words, and its media by bytes or path. 64 bits.
 
     Paths count as seen from `directory`, so that they are the same wherever a mixture lies.
@@ -225,13 +227,13 @@ def _begin(reader: SampleReader) -> None:
     _reader.append(reader)
 
 
-def _kept_chunk(chunk: tuple[int, NDArray[np.int64]], *, keep: Path, deep: bool) -> PartPlan:
+def _kept_chunk(chunk: tuple[int, NDArray[np.int64]], *, keep: Path, deep: bool) -> DatasetPlan:
     part, rows = chunk
     name = hashlib.sha256(rows.tobytes() + bytes([part % 256])).hexdigest()[:24]
     path = keep / f"{part}-{name}.npz"
     if path.exists():
         with np.load(path) as held:
-            return PartPlan(**{column: held[column] for column in COLUMNS}, faults=())
+            return DatasetPlan(**{column: held[column] for column in COLUMNS}, faults=())
     plan = plan_rows(_reader[-1], part, rows, deep=deep)
     if not plan.faults:  # what is broken may be mended, and is looked at again
         with atomic_path(path) as partial, partial.open("wb") as file:
@@ -240,11 +242,11 @@ def _kept_chunk(chunk: tuple[int, NDArray[np.int64]], *, keep: Path, deep: bool)
 
 
 def _map(
-    work: Callable[[tuple[int, NDArray[np.int64]]], PartPlan],
+    work: Callable[[tuple[int, NDArray[np.int64]]], DatasetPlan],
     reader: SampleReader,
     chunks: list[tuple[int, NDArray[np.int64]]],
     num_workers: int,
-) -> Iterator[PartPlan]:
+) -> Iterator[DatasetPlan]:
     if num_workers == 0 or len(chunks) < 2:
         _reader.append(reader)
         yield from map(work, chunks)
@@ -277,15 +279,15 @@ def _key(reader: SampleReader, *, deep: bool) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:24]
 
 
-def _joined(plans: list[PartPlan]) -> PartPlan:
+def _joined(plans: list[DatasetPlan]) -> DatasetPlan:
     if not plans:
         return _nothing()
     arrays = {name: np.concatenate([getattr(plan, name) for plan in plans]) for name in COLUMNS}
-    return PartPlan(**arrays, faults=tuple(fault for plan in plans for fault in plan.faults))
+    return DatasetPlan(**arrays, faults=tuple(fault for plan in plans for fault in plan.faults))
 
 
-def _nothing() -> PartPlan:
-    return PartPlan(
+def _nothing() -> DatasetPlan:
+    return DatasetPlan(
         rows=np.zeros(0, np.int64),
         num_tokens=np.zeros(0, np.int32),
         modality=np.zeros(0, np.int8),

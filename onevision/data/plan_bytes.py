@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 
-from onevision.data.plan import PartPlan, Plan
+from onevision.data.plan import DatasetPlan, Plan
 
 # What training reads of a plan; the rest comes back empty.
 COLUMNS = ("rows", "num_tokens", "modality", "reductions", "digests")
@@ -29,7 +29,7 @@ def plan_from_bytes(content: bytes) -> Plan:
         parts = [{name: held[f"{number}/{name}"] for name in COLUMNS} for number in range(count)]
     return Plan(
         parts=tuple(
-            PartPlan(
+            DatasetPlan(
                 **arrays,
                 picture_hashes=np.zeros(0, np.uint64),
                 picture_digests=np.zeros(0, np.uint64),

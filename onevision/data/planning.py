@@ -19,7 +19,7 @@ MIN_FRAMES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fitted:
+class FittedSample:
     """A conversation that fits, its outline, and what was given up for that."""
 
     conversation: Conversation
@@ -27,7 +27,7 @@ class Fitted:
     reductions: tuple[Reduction, ...]
 
 
-def fit(
+def fit_sample(
     conversation: Conversation,
     processor: Processor,
     *,
@@ -35,7 +35,7 @@ def fit(
     template: Template | None = None,
     label_rule: LabelRule = "reference",
     image_first: bool = False,
-) -> Fitted:
+) -> FittedSample:
     """Make `conversation` fit into `max_tokens`, giving up as little as the rule allows.
 
     Counts come from media headers alone. Raises ContextLengthError where it cannot fit, and
@@ -47,7 +47,7 @@ def fit(
             candidate, template=template, label_rule=label_rule, image_first=image_first
         )
         if outline.num_tokens <= max_tokens:
-            return Fitted(conversation=candidate, outline=outline, reductions=reductions)
+            return FittedSample(conversation=candidate, outline=outline, reductions=reductions)
         shortest = outline.num_tokens
     raise ContextLengthError(
         f"the sample needs {shortest:,} tokens after every reduction; at most {max_tokens:,} fit; "

@@ -68,14 +68,14 @@ def to_conversation(record: RawRecord, *, num_frames: int | None = None) -> Conv
     try:
         return Conversation(messages)
     except InputError as error:
-        raise wrong(record, "conversations", str(error)) from error
+        raise field_error(record, "conversations", str(error)) from error
 
 
 def _turns(record: RawRecord) -> list[tuple[Role, str]]:
     """Return role and text of every turn, ending with an answer."""
     raw = record.fields.get("conversations", record.fields.get("messages"))
     if not isinstance(raw, list) or not raw:
-        raise wrong(
+        raise field_error(
             record, "conversations", f"it is {_kind(raw)}; expected a list of {{from, value}}"
         )
     turns = [_turn(record, turn, number) for number, turn in enumerate(raw)]
@@ -83,7 +83,7 @@ def _turns(record: RawRecord) -> list[tuple[Role, str]]:
     if turns[0][0] == "assistant":
         turns = turns[1:]
     if not turns or turns[-1][0] != "assistant":
-        raise wrong(
+        raise field_error(
             record, "conversations", "the last turn is not an answer; there is nothing to learn"
         )
     return turns
@@ -92,16 +92,16 @@ def _turns(record: RawRecord) -> list[tuple[Role, str]]:
 def _turn(record: RawRecord, turn: object, number: int) -> tuple[Role, str]:
     field = f"conversations[{number}]"
     if not isinstance(turn, Mapping):
-        raise wrong(record, field, f"it is {_kind(turn)}; expected {{from, value}}")
+        raise field_error(record, field, f"it is {_kind(turn)}; expected {{from, value}}")
     speaker, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
     if not isinstance(speaker, str) or speaker not in ROLES:
-        raise wrong(
+        raise field_error(
             record, field, f"its speaker is {speaker!r}; expected one of {', '.join(ROLES)}"
         )
     if not isinstance(text, str):
-        raise wrong(record, field, f"its text is {_kind(text)}; expected a string")
+        raise field_error(record, field, f"its text is {_kind(text)}; expected a string")
     if ROLES[speaker] == "assistant" and not text.strip():
-        raise wrong(record, field, "the answer is empty; give its words or remove the turn")
+        raise field_error(record, field, "the answer is empty; give its words or remove the turn")
     return ROLES[speaker], text
 
 
@@ -118,7 +118,7 @@ def _check_marks(
         ("<video>", video_marks, num_videos, "video"),
     ):
         if marks != media:
-            raise wrong(
+            raise field_error(
                 record,
                 "conversations",
                 f"{marks} {mark} marks in the questions but {media} in the field {name!r}; "
@@ -142,10 +142,10 @@ def _media(record: RawRecord, field: str) -> list[str | bytes]:
     if value is None or value == "":
         return []
     entries = value if isinstance(value, list) else [value]
-    return [medium(record, field, entry) for entry in entries]
+    return [read_medium(record, field, entry) for entry in entries]
 
 
-def medium(record: RawRecord, field: str, entry: object) -> str | bytes:
+def read_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
     """Return an image or video of a field as bytes, or as a path below the record's root.
 
     Raises DataError.
@@ -155,14 +155,16 @@ def medium(record: RawRecord, field: str, entry: object) -> str | bytes:
     if isinstance(entry, bytes):
         return entry
     if not isinstance(entry, str):
-        raise wrong(record, field, f"it is {_kind(entry)}; expected a path below the media root")
+        raise field_error(
+            record, field, f"it is {_kind(entry)}; expected a path below the media root"
+        )
     if record.root is None:
-        raise wrong(
+        raise field_error(
             record, field, f"it is the path {entry!r}, but no media root is given; set `root`"
         )
     path = record.root / entry
     if not path.resolve().is_relative_to(_resolved(record.root)):
-        raise wrong(
+        raise field_error(
             record, field, f"{entry!r} lies outside the media root {record.root}; move it inside"
         )
     return str(path)
@@ -173,7 +175,7 @@ def _resolved(root: Path) -> Path:
     return root.resolve()
 
 
-def wrong(record: RawRecord, field: str, problem: str) -> DataError:
+def field_error(record: RawRecord, field: str, problem: str) -> DataError:
     """Return the error of a field."""
     return DataError(f"{record.where}, field {field!r}: {problem}")
 

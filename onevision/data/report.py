@@ -15,7 +15,7 @@ from onevision.anyres import CropLayout, Layout
 from onevision.config import ModelConfig
 from onevision.conversation import Image, Video
 from onevision.data.mixture import Part
-from onevision.data.plan import PartPlan, Plan
+from onevision.data.plan import DatasetPlan, Plan
 from onevision.data.samples import SampleReader
 from onevision.errors import DataError, InputError
 from onevision.explain import draw, explain_image, explain_video
@@ -58,7 +58,7 @@ def _section(
     config: ModelConfig,
     number: int,
     part: Part,
-    plan: PartPlan,
+    plan: DatasetPlan,
     *,
     num_samples: int,
     seed: int,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from onevision.config import Template
 from onevision.conversation import Conversation
 from onevision.data.mixture import Mixture, Part
-from onevision.data.packing import Row, share_prefix
-from onevision.data.planning import Fitted, fit
+from onevision.data.packing import PackedRow, share_prefix
+from onevision.data.planning import FittedSample, fit_sample
 from onevision.data.records import to_conversation
-from onevision.data.styles import PromptStyle, styled
+from onevision.data.styles import PromptStyle, apply_style
 from onevision.errors import DataError
 from onevision.inputs.chat import LabelRule
 from onevision.inputs.processor import Processor
@@ -33,11 +33,11 @@ class SampleReader:
         chosen = self.mixture.parts[part]
         conversation = to_conversation(chosen.source.read(row), num_frames=self.num_frames)
         style = self._style(chosen)
-        return conversation if style is None else styled(conversation, style, row=row)
+        return conversation if style is None else apply_style(conversation, style, row=row)
 
-    def fitted(self, part: int, row: int) -> Fitted:
+    def fitted(self, part: int, row: int) -> FittedSample:
         """Return a sample that fits, with its exact length. Raises DataError or InputError."""
-        return fit(
+        return fit_sample(
             self.conversation(part, row),
             self.processor,
             max_tokens=self.max_tokens,
@@ -46,7 +46,7 @@ class SampleReader:
             image_first=self.image_first,
         )
 
-    def row(self, part: int, row: int) -> Row:
+    def row(self, part: int, row: int) -> PackedRow:
         """Decode a sample. Raises DataError or InputError."""
         return share_prefix([self.processor.example(self.fitted(part, row).outline)])
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from onevision.anyres import Layout
-from onevision.data.packing import Row
+from onevision.data.packing import PackedRow
 from onevision.errors import DataError
 
 NUM_SLOTS = 2
@@ -30,7 +30,7 @@ ALIGNMENT = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
+class SlotRow:
     """A row that lies in a slot: of each tensor (name, dtype, shape, first byte)."""
 
     tensors: tuple[tuple[str, str, tuple[int, ...], int], ...]
@@ -56,7 +56,7 @@ class Slots:
         self._map.close()
         os.close(self._file)
 
-    def write(self, row: Row, *, task: int) -> Placed:
+    def write(self, row: PackedRow, *, task: int) -> SlotRow:
         """Put the row of the worker's `task`-th task into its slot. Raises DataError."""
         places: list[tuple[str, str, tuple[int, ...], int]] = []
         offset = 0
@@ -73,13 +73,13 @@ class Slots:
         for (_, array), (_, dtype, shape, place) in zip(_arrays(row), places, strict=True):
             target = np.ndarray(shape, dtype, buffer=self._map, offset=start + place)
             target[...] = array
-        return Placed(tensors=tuple(places), num_bytes=offset, layouts=row.layouts)
+        return SlotRow(tensors=tuple(places), num_bytes=offset, layouts=row.layouts)
 
-    def read(self, placed: Placed, *, task: int) -> Row:
+    def read(self, placed: SlotRow, *, task: int) -> PackedRow:
         """Copy a row out of its slot."""
         start = task % NUM_SLOTS * SLOT_BYTES
         held = np.frombuffer(self._map, np.uint8, placed.num_bytes, start).copy()
-        return Row(
+        return PackedRow(
             layouts=placed.layouts,
             **{
                 name: _tensor(held, np.dtype(dtype), shape, offset)
@@ -96,8 +96,8 @@ def _tensor(
     return torch.from_numpy(flat.reshape(shape))
 
 
-def _arrays(row: Row) -> Iterator[tuple[str, NDArray[Any]]]:
-    for field in fields(Row):
+def _arrays(row: PackedRow) -> Iterator[tuple[str, NDArray[Any]]]:
+    for field in fields(PackedRow):
         if field.name != "layouts":
             yield field.name, getattr(row, field.name).numpy()
 

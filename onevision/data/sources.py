@@ -13,7 +13,7 @@ from onevision.data.records import Fields, RawRecord
 from onevision.errors import DataError
 
 
-class Source(Protocol):
+class RecordSource(Protocol):
     """Rows that can be read in any order."""
 
     name: str
@@ -56,7 +56,7 @@ class SequenceSource:
         return RawRecord(where=f"{self.name}, row {row}", fields=self.records[row], root=self.root)
 
 
-def open_source(path: Path, *, name: str | None = None, root: Path | None = None) -> Source:
+def open_source(path: Path, *, name: str | None = None, root: Path | None = None) -> RecordSource:
     """Open a file, or the shards of a directory, as a source.
 
     `root` is where relative media lie; by default the file's directory. Raises DataError for a
@@ -66,7 +66,7 @@ def open_source(path: Path, *, name: str | None = None, root: Path | None = None
     from onevision.data.parquet_source import ParquetSource
     from onevision.data.tar_source import TarSource
 
-    kinds: Mapping[str, Callable[..., Source]] = {
+    kinds: Mapping[str, Callable[..., RecordSource]] = {
         ".json": JsonSource,
         ".jsonl": JsonSource,
         ".parquet": ParquetSource,

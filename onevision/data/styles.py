@@ -43,7 +43,7 @@ def read_styles(mixture: Path) -> tuple[PromptStyle, ...]:
     return tuple(_read(path, name, style) for name, style in styles.items())
 
 
-def styled(conversation: Conversation, style: PromptStyle, *, row: int) -> Conversation:
+def apply_style(conversation: Conversation, style: PromptStyle, *, row: int) -> Conversation:
     """Put the style's words into every question that does not carry any of its texts already."""
     text = style.texts[row % len(style.texts)]
 

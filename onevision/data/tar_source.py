@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onevision.data.index import file_identity, indexed
+from onevision.data.index import file_identity, open_index
 from onevision.data.records import RawRecord
 from onevision.errors import DataError
 
@@ -33,7 +33,7 @@ class TarSource:
     def __init__(self, files: Sequence[Path], *, name: str, root: Path) -> None:
         self.name, self.root, self.files = name, root, tuple(files)
         # A row a member: record number in the shard, kind, first byte, number of bytes.
-        self.members = [indexed(file, _members, columns=4) for file in self.files]
+        self.members = [open_index(file, _members, columns=4) for file in self.files]
         self.ends = np.cumsum([int(m[-1, 0]) + 1 if len(m) else 0 for m in self.members])
 
     @property

@@ -18,13 +18,13 @@ from typing import Self
 
 import torch
 
-from onevision.data.packing import Row
+from onevision.data.packing import PackedRow
 from onevision.data.samples import SampleReader
-from onevision.data.slots import NUM_SLOTS, Placed, Slots
+from onevision.data.slots import NUM_SLOTS, SlotRow, Slots
 from onevision.errors import DataError, InputError
 
 # A row, or why there is none.
-Result = Row | str
+DecodeResult = PackedRow | str
 MAX_TRIES = 2
 # A worker may take so long over a sample. Decoding takes milliseconds, of long videos seconds.
 SECONDS_EACH = 120.0
@@ -37,7 +37,7 @@ class _Task:
     part: int
     row: int
     tries: int = 0
-    result: Result | None = None
+    result: DecodeResult | None = None
 
 
 @dataclass
@@ -73,7 +73,7 @@ class _Worker:
         if not self.awake:
             self.awake = True
             return
-        if isinstance(answer, Placed):
+        if isinstance(answer, SlotRow):
             answer = self.slots.read(answer, task=self.num_answers)
         self.num_answers += 1
         self.tasks.popleft().result = answer
@@ -112,12 +112,12 @@ class Workers:
         self._waiting += tasks
         self._feed()
 
-    def result(self) -> Result:
+    def result(self) -> DecodeResult:
         """Return the next result, in the order of asking."""
         task = self._order.popleft()
         if not self._workers:
             self._waiting.popleft()
-            return read(self.reader, task.part, task.row)
+            return decode_sample(self.reader, task.part, task.row)
         while task.result is None:
             self._advance()
         return task.result
@@ -186,7 +186,7 @@ def process_context() -> ForkServerContext | SpawnContext:
     return context
 
 
-def read(reader: SampleReader, part: int, row: int) -> Result:
+def decode_sample(reader: SampleReader, part: int, row: int) -> DecodeResult:
     """Return a sample's row, or in one line why there is none."""
     try:
         return reader.row(part, row)
@@ -211,8 +211,8 @@ def _work(pipe: Connection, slots: Slots, reader: SampleReader) -> None:
             return
 
 
-def _answer(reader: SampleReader, part: int, row: int, slots: Slots, *, task: int) -> Placed | str:
-    result = read(reader, part, row)
+def _answer(reader: SampleReader, part: int, row: int, slots: Slots, *, task: int) -> SlotRow | str:
+    result = decode_sample(reader, part, row)
     if isinstance(result, str):
         return result
     try:

@@ -28,8 +28,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from onevision.conversation import Image, Video
 from onevision.data.json_source import JsonSource
 from onevision.data.parquet_source import ParquetSource
-from onevision.data.records import Fields, RawRecord, medium, wrong
-from onevision.data.sources import Source
+from onevision.data.records import Fields, RawRecord, field_error, read_medium
+from onevision.data.sources import RecordSource
 from onevision.errors import DataError, MediaError
 from onevision.eval.prompts import fill_path, is_empty
 from onevision.eval.task import Task
@@ -67,7 +67,7 @@ class Rows:
     images: "Rows | None" = None
 
     @cached_property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[RecordSource, ...]:
         """The open files."""
         return tuple(_open(file, root=self.root) for file in self.files)
 
@@ -86,7 +86,9 @@ class Rows:
         """Whether the task asks this row. Raises DataError for a missing field."""
         for name, values in self.task.where.items():
             if name not in record.fields:
-                raise wrong(record, name, f"it is missing; task {self.task.name!r} selects by it")
+                raise field_error(
+                    record, name, f"it is missing; task {self.task.name!r} selects by it"
+                )
             if str(record.fields[name]) not in values:
                 return False
         return True
@@ -102,14 +104,16 @@ class Rows:
             names = tuple(n for n in names if f"<{n.replace('_', ' ')}>" in prompt)
         found = [one for name in names for one in _images(record, name)]
         if not found and not self.task.images_optional:
-            raise wrong(record, names[0] if names else "image", "there is no image in the row")
+            raise field_error(
+                record, names[0] if names else "image", "there is no image in the row"
+            )
         return tuple(map(Image, found))
 
     def lookup(self, record: RawRecord, field: str) -> RawRecord:
         """Return the row of these that another row's field names. Raises DataError."""
         key = str(record.fields.get(field))
         if key not in self._numbers:
-            raise wrong(record, field, f"there is no image called {key!r} in {self.files[0]}")
+            raise field_error(record, field, f"there is no image called {key!r} in {self.files[0]}")
         return replace(self.read(self._numbers[key]), where=record.where)
 
     @cached_property
@@ -119,11 +123,13 @@ class Rows:
 
     def _video(self, record: RawRecord) -> Video:
         paths = [fill_path(t, record.fields, where=record.where) for t in self.task.video]
-        below = [Path(str(medium(record, "video", path))) for path in paths]
+        below = [Path(str(read_medium(record, "video", path))) for path in paths]
         for path in below:
             if path.exists():
                 return _frames(path, count=self.task.num_frames)
-        raise wrong(record, "video", f"no such file: {below[0]}; put the videos below {self.root}")
+        raise field_error(
+            record, "video", f"no such file: {below[0]}; put the videos below {self.root}"
+        )
 
 
 def open_rows(task: Task, place: str) -> Rows:
@@ -218,7 +224,7 @@ def _frames(path: Path, *, count: int) -> Video:
     return Video([frames[i] for i in evenly(0, len(frames) - 1, count)])
 
 
-def _open(file: Path, *, root: Path) -> Source:
+def _open(file: Path, *, root: Path) -> RecordSource:
     if file.suffix == ".parquet":
         return ParquetSource([file], name=str(file), root=root, columns=None)
     return JsonSource([file], name=str(file), root=root)
@@ -226,7 +232,7 @@ def _open(file: Path, *, root: Path) -> Source:
 
 def _images(record: RawRecord, field: str) -> Iterator[str | bytes]:
     if field not in record.fields:
-        raise wrong(record, field, f"it is missing; the row has {', '.join(record.fields)}")
+        raise field_error(record, field, f"it is missing; the row has {', '.join(record.fields)}")
     value = record.fields[field]
     for entry in value if isinstance(value, list) else [value]:
         if not (is_empty(entry) or entry == " "):
@@ -236,9 +242,9 @@ def _images(record: RawRecord, field: str) -> Iterator[str | bytes]:
 def _image(record: RawRecord, field: str, entry: object) -> str | bytes:
     if isinstance(entry, str) and (encoded := _base64(record, field, entry)) is not None:
         return encoded
-    found = medium(record, field, entry)
+    found = read_medium(record, field, entry)
     if isinstance(found, str) and not Path(found).is_file():
-        raise wrong(record, field, f"no such file: {found}")
+        raise field_error(record, field, f"no such file: {found}")
     return found
 
 
@@ -250,7 +256,7 @@ def _base64(record: RawRecord, field: str, text: str) -> bytes | None:
     try:
         return base64.b64decode(text[address.end() if address else 0 :])
     except binascii.Error as error:
-        raise wrong(record, field, f"the image is not whole base64 ({error})") from error
+        raise field_error(record, field, f"the image is not whole base64 ({error})") from error
 
 
 def plain(fields: Fields, *, without: Sequence[str]) -> dict[str, object]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from onevision.batch import TrainingBatch
 from onevision.config import InputConfig
 from onevision.conversation import Conversation, Message, Text, Video
-from onevision.data.packing import Row, collate, join, share_prefix
+from onevision.data.packing import PackedRow, collate, join, share_prefix
 from onevision.inputs.processor import Processor
 from onevision.synth.families import family_named
 from onevision.synth.sample import Sample, rng_for
@@ -123,7 +123,7 @@ class DrawnFeed:
         """Draw samples and put those of like length together, padded."""
         drawn = [(index, *self.row(index)) for index in indices]
         drawn.sort(key=lambda one: len(one[2]))
-        groups: list[list[tuple[int, str, Row]]] = []
+        groups: list[list[tuple[int, str, PackedRow]]] = []
         for one in drawn:
             if not groups or (len(groups[-1]) + 1) * len(one[2]) > self.stage.max_tokens:
                 groups.append([])
@@ -138,7 +138,7 @@ class DrawnFeed:
             for group in groups
         ]
 
-    def row(self, index: int) -> tuple[str, Row]:
+    def row(self, index: int) -> tuple[str, PackedRow]:
         """Return family and row of a sample: a function of stage, seed and index."""
         stage = self.stage
         rng = rng_for("train", f"rows/{stage.name}/{self.seed}", index)
@@ -163,7 +163,11 @@ def draw(stage: Stage, rng: random.Random) -> tuple[str, Sample]:
 
 
 def micro_batch(
-    rows: Sequence[Row], config: InputConfig, *, samples: Sequence[str], sources: Sequence[int]
+    rows: Sequence[PackedRow],
+    config: InputConfig,
+    *,
+    samples: Sequence[str],
+    sources: Sequence[int],
 ) -> MicroBatch:
     """Collate rows; `samples` and `sources` stand for the samples in them, row after row."""
     batch = collate(rows, config)
@@ -183,7 +187,11 @@ def micro_batch(
 
 
 def packed(
-    rows: Sequence[Row], config: InputConfig, *, samples: Sequence[str], sources: Sequence[int]
+    rows: Sequence[PackedRow],
+    config: InputConfig,
+    *,
+    samples: Sequence[str],
+    sources: Sequence[int],
 ) -> MicroBatch:
     """Collate the samples of a pack in one row."""
     return micro_batch([join(rows)], config, samples=samples, sources=sources)

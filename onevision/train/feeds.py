@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from onevision.data.manifest import pinned
+from onevision.data.manifest import apply_manifest
 from onevision.data.mixture import open_mixture
 from onevision.data.plan import Plan, make_plan
 from onevision.data.plan_bytes import plan_from_bytes, plan_to_bytes
@@ -70,7 +70,7 @@ def shared_plan(reader: SampleReader, processes: Processes, options: RunOptions)
     def work(alive: Callable[[], None]) -> bytes:
         plan = make_plan(reader, num_workers=options.num_workers, progress=lambda _: alive())
         if options.manifest is not None:
-            plan = pinned(reader.mixture, plan, Path(options.manifest))
+            plan = apply_manifest(reader.mixture, plan, Path(options.manifest))
         return plan_to_bytes(plan)
 
     return plan_from_bytes(

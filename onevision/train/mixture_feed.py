@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from onevision.data.loader import LoadedPack, Loader
-from onevision.data.manifest import source_fingerprints
+from onevision.data.manifest import fingerprint_sources
 from onevision.data.order import Order
 from onevision.data.packs import Packs, pack
 from onevision.data.plan import Plan
@@ -41,7 +41,7 @@ class MixtureFeed:
         self.reader = reader
         self.mixture = plan.restrict(reader.mixture)
         self.sources = tuple(part.dataset.name for part in self.mixture.parts)
-        self.fingerprints = source_fingerprints(reader.mixture, plan)
+        self.fingerprints = fingerprint_sources(reader.mixture, plan)
         self.orders = [Order(self.mixture, seed=seed, epoch=e) for e in range(stage.epochs)]
         self.packs: list[Packs] = [
             pack(plan.lengths(order), max_tokens=stage.max_tokens, seed=seed)

@@ -6,11 +6,11 @@ import pytest
 from PIL import Image as PIL
 
 from onevision.conversation import Conversation, Image, Message, Text, Video
-from onevision.data.check import findings, summaries, without_leaks
-from onevision.data.fingerprints import near_pairs, picture_hash
-from onevision.data.manifest import pinned, write_manifest
+from onevision.data.check import drop_leaks, find_problems, summarize
+from onevision.data.fingerprints import find_near_pairs, hash_picture
+from onevision.data.manifest import apply_manifest, write_manifest
 from onevision.data.plan import make_plan
-from onevision.data.planning import fit
+from onevision.data.planning import fit_sample
 from onevision.errors import ContextLengthError
 from onevision.inputs.processor import Processor
 from onevision.inputs.video import FrameChoice
@@ -20,7 +20,9 @@ from tests.data.conftest import record
 def kinds(reader, **options):
     planned = {name: options.pop(name, False) for name in ("deep", "fresh")}
     plan = make_plan(reader, num_workers=0, **planned)
-    return {(f.source, f.row, f.kind): f.message for f in findings(reader.mixture, plan, **options)}
+    return {
+        (f.source, f.row, f.kind): f.message for f in find_problems(reader.mixture, plan, **options)
+    }
 
 
 def rewrite(mixture_file, name, change):
@@ -33,7 +35,7 @@ def rewrite(mixture_file, name, change):
 def test_a_good_mixture_has_no_findings_but_its_repeats(reader):
     found = kinds(reader)
     assert found == {}
-    singles, pairs, videos, texts = summaries(reader.mixture, make_plan(reader, num_workers=0))
+    singles, pairs, videos, texts = summarize(reader.mixture, make_plan(reader, num_workers=0))
     assert (singles.num_rows, singles.num_usable) == (40, 40)
     assert singles.modalities == {"single_image": 40}
     assert (pairs.modalities, videos.modalities) == ({"multi_image": 10}, {"video": 6})
@@ -125,9 +127,9 @@ def test_a_manifest_holds_no_leaked_sample(mixture_file, make_reader, tmp_path):
     plan = make_plan(reader, num_workers=0, deep=True)
     (tmp_path / "eval.json").write_text(json.dumps([record(0, image="7.png")]))
     evaluated = make_plan(make_reader(tmp_path / "eval.json"), num_workers=0, deep=True)
-    found = list(findings(reader.mixture, plan, held_out=evaluated))
-    write_manifest(reader.mixture, without_leaks(reader.mixture, plan, found), tmp_path / "pin")
-    kept = pinned(reader.mixture, plan, tmp_path / "pin")
+    found = list(find_problems(reader.mixture, plan, held_out=evaluated))
+    write_manifest(reader.mixture, drop_leaks(reader.mixture, plan, found), tmp_path / "pin")
+    kept = apply_manifest(reader.mixture, plan, tmp_path / "pin")
     singles, pairs, _, _ = kept.parts
     assert singles.rows[~singles.usable].tolist() == [7, 19, 31]
     assert pairs.rows[~pairs.usable].tolist() == [6, 7]
@@ -135,14 +137,14 @@ def test_a_manifest_holds_no_leaked_sample(mixture_file, make_reader, tmp_path):
 
 def test_near_pairs_by_hand():
     words = np.array([0b1011, 0b1000, 0, 0xFFFF0000FFFF0000, 0xFFFF0000FFFF0001], dtype=np.uint64)
-    assert sorted(near_pairs(words)) == [(0, 1), (3, 4)]
-    assert sorted(near_pairs(words[:1], words)) == [(0, 0), (0, 1)]
+    assert sorted(find_near_pairs(words)) == [(0, 1), (3, 4)]
+    assert sorted(find_near_pairs(words[:1], words)) == [(0, 0), (0, 1)]
 
 
 def test_picture_hash_survives_scaling(picture):
     smooth = picture(8, 8).resize((300, 200))
     other = picture(8, 8, seed=1).resize((300, 200))
-    a, b, c = (picture_hash(p) for p in (smooth, smooth.resize((90, 60)), other))
+    a, b, c = (hash_picture(p) for p in (smooth, smooth.resize((90, 60)), other))
     assert (a ^ b).bit_count() <= 3
     assert (a ^ c).bit_count() > 10
 
@@ -196,7 +198,7 @@ def talk(*turns, media=()):
 
 def test_whole_turns_go_first(processor, picture):
     long = talk(("What?", "a ring"), ("And?", "so " * 100), media=[Image(picture(50, 50))])
-    fitted = fit(long, processor, max_tokens=120)
+    fitted = fit_sample(long, processor, max_tokens=120)
     assert fitted.reductions == ("turns",)
     assert fitted.conversation.messages == long.messages[:2]
     assert fitted.outline.num_tokens == len(processor.example(fitted.conversation).labels)
@@ -207,15 +209,15 @@ def test_then_frames_then_crops(processor, picture, tmp_path):
 
     write_clip(tmp_path / "a.mp4", frames=32)
     video = talk(("What?", "a ring"), media=[Video(str(tmp_path / "a.mp4"))])
-    fitted = fit(video, processor, max_tokens=90)
+    fitted = fit_sample(video, processor, max_tokens=90)
     assert fitted.reductions == ("frames",)
     assert fitted.conversation.media[0].num_frames == 8
     image = talk(("What?", "a ring"), media=[Image(picture(300, 300))])
-    fitted = fit(image, processor, max_tokens=70)
+    fitted = fit_sample(image, processor, max_tokens=70)
     assert fitted.reductions == ("crops",)
     assert fitted.conversation.media[0].detail == "low"
 
 
 def test_what_cannot_fit_is_refused(processor):
     with pytest.raises(ContextLengthError, match="after every reduction; at most 40 fit"):
-        fit(talk(("What? " * 100, "a ring")), processor, max_tokens=40)
+        fit_sample(talk(("What? " * 100, "a ring")), processor, max_tokens=40)

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from onevision.data.manifest import MANIFEST, pinned, source_fingerprints, write_manifest
+from onevision.data.manifest import MANIFEST, apply_manifest, fingerprint_sources, write_manifest
 from onevision.data.order import Order
 from onevision.data.plan import make_plan
 from onevision.data.plan_bytes import plan_from_bytes, plan_to_bytes
@@ -27,7 +27,7 @@ def manifest(reader, tmp_path):
 
 
 def pin(reader, manifest):
-    return pinned(reader.mixture, planned(reader), manifest)
+    return apply_manifest(reader.mixture, planned(reader), manifest)
 
 
 def test_a_manifest_names_every_usable_row(reader, manifest):
@@ -121,13 +121,13 @@ def test_a_plan_comes_back_from_bytes(reader):
     orders = [Order(p.restrict(reader.mixture), seed=1, epoch=0) for p in (plan, back)]
     assert orders[0].rows.tolist() == orders[1].rows.tolist()
     assert plan.lengths(orders[0]).tolist() == back.lengths(orders[1]).tolist()
-    assert source_fingerprints(reader.mixture, plan) == source_fingerprints(reader.mixture, back)
+    assert fingerprint_sources(reader.mixture, plan) == fingerprint_sources(reader.mixture, back)
 
 
 def test_a_fingerprint_changes_with_its_source_alone(mixture_file, make_reader):
     def fingerprints():
         reader = make_reader(mixture_file)
-        return source_fingerprints(reader.mixture, planned(reader))
+        return fingerprint_sources(reader.mixture, planned(reader))
 
     before = fingerprints()
     other_words(mixture_file)

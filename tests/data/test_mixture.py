@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 
 from onevision.data.mixture import (
-    Dataset,
+    DatasetEntry,
     Mixture,
     Part,
-    chosen_rows,
-    expand,
-    num_chosen,
+    choose_rows,
+    count_chosen,
+    expand_braces,
     open_mixture,
     read_datasets,
 )
-from onevision.data.order import Order, part_rows, rows_per_epoch
+from onevision.data.order import Order, choose_epoch_rows, count_rows_per_epoch
 from onevision.data.sources import SequenceSource
 from onevision.errors import DataError
 
@@ -29,26 +29,26 @@ from onevision.errors import DataError
     ],
 )
 def test_strategies(strategy, rows):
-    dataset = Dataset(name="a", sampling_strategy=strategy)
-    assert chosen_rows(dataset, 11, seed=0).tolist() == rows
+    dataset = DatasetEntry(name="a", sampling_strategy=strategy)
+    assert choose_rows(dataset, 11, seed=0).tolist() == rows
 
 
 def test_random_rows_depend_on_the_seed_and_the_name_alone():
-    dataset = Dataset(name="a", sampling_strategy="random:5")
-    chosen = chosen_rows(dataset, 1000, seed=0).tolist()
+    dataset = DatasetEntry(name="a", sampling_strategy="random:5")
+    chosen = choose_rows(dataset, 1000, seed=0).tolist()
     assert len(set(chosen)) == 5
-    assert chosen_rows(dataset, 1000, seed=0).tolist() == chosen
-    assert chosen_rows(dataset, 1000, seed=1).tolist() != chosen
+    assert choose_rows(dataset, 1000, seed=0).tolist() == chosen
+    assert choose_rows(dataset, 1000, seed=1).tolist() != chosen
 
 
 @pytest.mark.parametrize("strategy", ("some", "first", "first:-1", "first:x%", "last:3"))
 def test_an_unknown_strategy_is_an_error(strategy):
     with pytest.raises(DataError, match="expected all, first:N, end:N or random:N"):
-        num_chosen(strategy, 10, name="a")
+        count_chosen(strategy, 10, name="a")
 
 
 def test_brace_lists_expand():
-    assert expand("data/x{1, 2,b}.json") == ["data/x1.json", "data/x2.json", "data/xb.json"]
+    assert expand_braces("data/x{1, 2,b}.json") == ["data/x1.json", "data/x2.json", "data/xb.json"]
     assert [d.name for d in read_datasets_of("d/{a,b}.json")] == ["a.json", "b.json"]
 
 
@@ -96,7 +96,7 @@ def test_a_mixture_opens(mixture_file):
 def mixture_of(*sizes, **options):
     parts = []
     for number, size in enumerate(sizes):
-        dataset = Dataset(name=str(number), **{k: v[number] for k, v in options.items()})
+        dataset = DatasetEntry(name=str(number), **{k: v[number] for k, v in options.items()})
         source = SequenceSource(str(number), [{}] * size)
         parts.append(Part(dataset=dataset, source=source, rows=np.arange(size)))
     return Mixture(name="m", parts=tuple(parts), seed=0)
@@ -122,14 +122,14 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 
 
 def test_rows_and_shares_say_how_much_is_seen():
-    assert rows_per_epoch(mixture_of(10, 90, share=(1.0, 3.0))) == [25, 75]
-    assert rows_per_epoch(mixture_of(10, 90, rows=(25, None))) == [25, 90]
-    assert rows_per_epoch(mixture_of(0, 90, rows=(25, None))) == [0, 90]
+    assert count_rows_per_epoch(mixture_of(10, 90, share=(1.0, 3.0))) == [25, 75]
+    assert count_rows_per_epoch(mixture_of(10, 90, rows=(25, None))) == [25, 90]
+    assert count_rows_per_epoch(mixture_of(0, 90, rows=(25, None))) == [0, 90]
 
 
 def test_no_row_returns_before_all_were_seen():
     (part,) = mixture_of(10, rows=(4,)).parts
-    walked = np.concatenate([part_rows(part, 4, seed=0, epoch=e) for e in range(5)])
+    walked = np.concatenate([choose_epoch_rows(part, 4, seed=0, epoch=e) for e in range(5)])
     assert sorted(walked[:10]) == sorted(walked[10:]) == list(range(10))
     assert walked[:10].tolist() != walked[10:].tolist()
 
@@ -137,7 +137,7 @@ def test_no_row_returns_before_all_were_seen():
 def test_rows_of_a_block_stay_near_each_other():
     (part,) = mixture_of(400).parts
     part.source.block_starts = tuple(range(0, 400, 10))
-    rows = part_rows(part, 400, seed=0, epoch=0)
+    rows = choose_epoch_rows(part, 400, seed=0, epoch=0)
     assert sorted(rows) == list(range(400))
     for begin in range(0, 400, 40):  # four blocks at a time
         assert len({row // 10 for row in rows[begin : begin + 40].tolist()}) == 4

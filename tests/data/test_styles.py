@@ -4,7 +4,7 @@ import pytest
 
 from onevision.conversation import Conversation, Image, Message, Text
 from onevision.data.mixture import published_mixtures, read_datasets
-from onevision.data.styles import STYLES_FILE, PromptStyle, read_styles, styled
+from onevision.data.styles import STYLES_FILE, PromptStyle, apply_style, read_styles
 from onevision.errors import DataError
 
 MIXTURES = sorted(p for p in published_mixtures().glob("*.yaml") if p.name != STYLES_FILE)
@@ -24,24 +24,24 @@ def words(conversation):
 )
 def test_words_go_where_the_style_says(position, expected):
     style = PromptStyle(name="s", texts=("Be brief.",), position=position)
-    conversation = styled(question(Image(b"x"), Text("\nWhat?")), style, row=0)
+    conversation = apply_style(question(Image(b"x"), Text("\nWhat?")), style, row=0)
     assert words(conversation) == expected
-    assert styled(conversation, style, row=0) == conversation
+    assert apply_style(conversation, style, row=0) == conversation
 
 
 def test_a_whole_style_is_the_question_where_there_is_none():
     style = PromptStyle(name="s", texts=("Describe.",), position="whole")
-    assert words(styled(question(Image(b"x")), style, row=0)) == "\nDescribe."
+    assert words(apply_style(question(Image(b"x")), style, row=0)) == "\nDescribe."
 
 
 def test_rows_take_turns_at_the_texts_and_keep_what_they_carry():
     style = PromptStyle(name="s", texts=("One.", "Two."))
-    assert [words(styled(question(Text("?")), style, row=r))[-4:] for r in (0, 1)] == [
+    assert [words(apply_style(question(Text("?")), style, row=r))[-4:] for r in (0, 1)] == [
         "One.",
         "Two.",
     ]
     carried = question(Text("?\nTwo."))
-    assert styled(carried, style, row=0) == carried
+    assert apply_style(carried, style, row=0) == carried
 
 
 @pytest.mark.parametrize("path", MIXTURES, ids=lambda p: p.name)

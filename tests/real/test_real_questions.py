@@ -2,7 +2,7 @@
 
 import pytest
 
-from onevision.data.check import findings, summaries
+from onevision.data.check import find_problems, summarize
 from onevision.data.mixture import open_mixture
 from onevision.data.plan import make_plan
 from onevision.data.samples import SampleReader
@@ -25,8 +25,8 @@ def test_real_questions_pass_check(name, count, real_data, tmp_path, monkeypatch
         max_tokens=32768,
     )
     plan = make_plan(reader, num_workers=0)
-    assert [f for f in findings(reader.mixture, plan) if f.must_mend] == []
-    (summary,) = summaries(reader.mixture, plan)
+    assert [f for f in find_problems(reader.mixture, plan) if f.must_mend] == []
+    (summary,) = summarize(reader.mixture, plan)
     assert summary.num_usable == summary.num_rows == count
     for row in (0, count - 1):
         planned = int(plan.parts[0].num_tokens[row])

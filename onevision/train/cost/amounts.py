@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from onevision.anyres import Layout, VideoLayout, plan, plan_video
 from onevision.config import InputConfig
-from onevision.data.mixture import Dataset, Scenario, num_chosen, read_datasets
-from onevision.data.order import rows_per_epoch
-from onevision.data.packing import Row
+from onevision.data.mixture import DatasetEntry, Modality, count_chosen, read_datasets
+from onevision.data.order import count_rows_per_epoch
+from onevision.data.packing import PackedRow
 from onevision.data.plan import Plan
 from onevision.data.samples import SampleReader
 from onevision.errors import DataError
@@ -32,7 +32,7 @@ class Amount:
     """What one epoch reads of one source; all but `num_samples` are means of one sample."""
 
     name: str
-    scenario: Scenario
+    scenario: Modality
     # None where nobody published a count: such a source is left out of every total.
     num_samples: int | None
     num_crops: float
@@ -65,7 +65,7 @@ class Assumption:
 # Widths and heights that pictures are taken to have, with their shares. Photographs of COCO and
 # Visual Genome are 640 pixels wide, web pictures and charts about 1024, pages about A4 at 150 dpi.
 PICTURES = ((640, 480, 0.60), (1024, 768, 0.25), (1240, 1754, 0.15))
-ASSUMED: Mapping[Scenario, Assumption] = MappingProxyType(
+ASSUMED: Mapping[Modality, Assumption] = MappingProxyType(
     {
         "single_image": Assumption(
             text_tokens=260,
@@ -117,7 +117,7 @@ def planned_amounts(reader: SampleReader, plan: Plan, *, rows_each: int = 32) ->
     mixture = plan.restrict(reader.mixture)
     amounts = []
     for number, (part, one, count) in enumerate(
-        zip(mixture.parts, plan.parts, rows_per_epoch(mixture), strict=True)
+        zip(mixture.parts, plan.parts, count_rows_per_epoch(mixture), strict=True)
     ):
         if not count:
             continue
@@ -147,7 +147,7 @@ def drawn_amounts(
     return tuple(amounts)
 
 
-def _published(dataset: Dataset, stage: Stage, config: InputConfig) -> Amount:
+def _published(dataset: DatasetEntry, stage: Stage, config: InputConfig) -> Amount:
     if dataset.scenario is None or dataset.share is not None:
         raise DataError(
             f"data set {dataset.name!r} needs a scenario and no share to be planned without its "
@@ -163,16 +163,16 @@ def _published(dataset: Dataset, stage: Stage, config: InputConfig) -> Amount:
     return replace(mean, scenario=dataset.scenario, simulated=True)
 
 
-def _published_rows(dataset: Dataset) -> int | None:
+def _published_rows(dataset: DatasetEntry) -> int | None:
     if dataset.rows is not None:
         return dataset.rows
     if dataset.published_rows is None:
         return None
-    return num_chosen(dataset.sampling_strategy, dataset.published_rows, name=dataset.name)
+    return count_chosen(dataset.sampling_strategy, dataset.published_rows, name=dataset.name)
 
 
 def _assumed_layouts(
-    scenario: Scenario, told: Assumption, stage: Stage, config: InputConfig
+    scenario: Modality, told: Assumption, stage: Stage, config: InputConfig
 ) -> list[tuple[Layout, ...]]:
     """Return the layouts of a sample of the scenario: for each of PICTURES, or once."""
     if scenario == "text":
@@ -208,7 +208,7 @@ def _of_outline(outline: Outline) -> Amount:
     )
 
 
-def _of_row(row: Row) -> Amount:
+def _of_row(row: PackedRow) -> Amount:
     amount = _sample(
         row.layouts,
         text_tokens=int((~row.visual_mask).sum()),
@@ -232,11 +232,11 @@ def _sample(layouts: Sequence[Layout], *, text_tokens: int, labelled_tokens: int
     )
 
 
-def _scenario(layouts: Iterable[Layout]) -> Scenario:
+def _scenario(layouts: Iterable[Layout]) -> Modality:
     layouts = list(layouts)
     if any(isinstance(layout, VideoLayout) for layout in layouts):
         return "video"
-    names: tuple[Scenario, ...] = ("text", "single_image", "multi_image")
+    names: tuple[Modality, ...] = ("text", "single_image", "multi_image")
     return names[min(len(layouts), 2)]
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from onevision.batch import TrainingBatch
 from onevision.config import InputConfig
 from onevision.conversation import Conversation, Message
-from onevision.data.packing import Row, collate, join, share_prefix
+from onevision.data.packing import PackedRow, collate, join, share_prefix
 from onevision.data.records import MARKS, RawRecord, to_conversation
 from onevision.data.sources import open_source
 from onevision.errors import DataError
@@ -126,7 +126,7 @@ def to_preference(record: RawRecord, *, num_frames: int | None = None) -> Prefer
     )
 
 
-def preference_row(preference: Preference, processor: Processor) -> Row:
+def preference_row(preference: Preference, processor: Processor) -> PackedRow:
     """Prepare a pair as one row; its media are decoded once. Raises InputError, MediaError.
 
     FIDELITY: the answer and its end are labelled, nothing else. The reference also scores control
@@ -144,7 +144,7 @@ def preference_row(preference: Preference, processor: Processor) -> Row:
     return share_prefix([example, _with_last_words(example, outline.pieces, pieces)])
 
 
-def preference_batch(rows: Sequence[Row], config: InputConfig) -> PreferenceBatch:
+def preference_batch(rows: Sequence[PackedRow], config: InputConfig) -> PreferenceBatch:
     """Pack the rows of P pairs into one, without padding."""
     return PreferenceBatch(
         batch=collate([join(rows)], config),
@@ -153,7 +153,7 @@ def preference_batch(rows: Sequence[Row], config: InputConfig) -> PreferenceBatc
     )
 
 
-def content_key(row: Row) -> str:
+def content_key(row: PackedRow) -> str:
     """Return what changes when anything does that the model reads or learns of a pair."""
     digest = hashlib.blake2b(repr(row.layouts).encode(), digest_size=16)
     for tensor in (row.input_ids, row.labels, row.branch, row.crops):
@@ -162,7 +162,7 @@ def content_key(row: Row) -> str:
     return digest.hexdigest()
 
 
-def _count_scored(row: Row) -> Tensor:
+def _count_scored(row: PackedRow) -> Tensor:
     """Count the scored positions of both answers: [2]."""
     scored = row.branch[(row.labels != IGNORE) & (row.previous >= 0)]
     return torch.bincount(scored, minlength=REJECTED + 1)[CHOSEN:]

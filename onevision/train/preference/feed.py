@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from onevision.batch import TrainingBatch
-from onevision.data.packing import Row
-from onevision.data.plan import digest
+from onevision.data.packing import PackedRow
+from onevision.data.plan import digest_record
 from onevision.errors import DataError
 from onevision.inputs.processor import Processor
 from onevision.train.feed import MicroBatch
@@ -102,7 +102,7 @@ class PreferenceFeed:
         """Give this process's pairs of a step, as many at a time as `max_tokens` holds."""
         begin = step * self.stage.global_batch
         end = min(begin + self.stage.global_batch, len(self.preferences) * self.stage.epochs)
-        group: list[tuple[int, Row]] = []
+        group: list[tuple[int, PackedRow]] = []
         for place in range(begin + self.rank, end, self.ranks):
             number = self.number_at(place)
             row = preference_row(self.preferences[number], self.processor)
@@ -118,7 +118,7 @@ class PreferenceFeed:
         epoch, within = divmod(place, len(self.preferences))
         return _order(len(self.preferences), f"pairs/{self.seed}/{epoch}")[within]
 
-    def _batch(self, group: Sequence[tuple[int, Row]]) -> PairBatch:
+    def _batch(self, group: Sequence[tuple[int, PackedRow]]) -> PairBatch:
         pairs = preference_batch([row for _, row in group], self.processor.config)
         return PairBatch(
             batch=pairs.batch,
@@ -179,7 +179,7 @@ def _fingerprint(preferences: Sequence[Preference]) -> str:
     told = hashlib.sha256()
     for preference in preferences:
         for conversation in preference.conversations():
-            told.update(digest(conversation, directory=Path("/")).to_bytes(8, "little"))
+            told.update(digest_record(conversation, directory=Path("/")).to_bytes(8, "little"))
     return told.hexdigest()[:16]
 
 
