@@ -25,7 +25,7 @@ import torch
 from benchmarks.growth import decoding, operations, step_bytes, vision_operations
 from benchmarks.inference import HEIGHT, RESULTS, WIDTH, engine_of, picture, question
 from onevision import Text
-from onevision.accelerate.fused import fuse
+from onevision.accelerate.apply import accelerate
 from onevision.checkpoint.hub import BUNDLED
 from onevision.config import ModelConfig
 from onevision.generate.answer import Model
@@ -51,10 +51,9 @@ def random_model(config: ModelConfig, *, device: str) -> Model:
             torch.nn.init.ones_(parameter)
         else:
             torch.nn.init.normal_(parameter, std=0.02)
-    fuse(network)
     tokenizer = Tokenizer.from_directory(BUNDLED["tiny"])
     return Model(
-        network=network,
+        network=accelerate(network).network,
         processor=Processor(config.inputs, tokenizer),
         config=config,
         sampling=Sampling(end_ids=()),

@@ -24,7 +24,7 @@ import torch
 from benchmarks.inference import NAMES, RESULTS
 from benchmarks.inference_peer import write_checkpoint
 from onevision import load
-from onevision.accelerate.quantized import KINDS
+from onevision.accelerate.quantize import QUANTIZED
 from onevision.eval.heldout import NUM_QUESTIONS, SCENARIOS
 from onevision.eval.runner import run_heldout
 
@@ -35,7 +35,7 @@ def questions(count: int) -> list[Line]:
     """Ask the embedded tiny; give a line a kind of weights and scenario."""
     lines: list[Line] = []
     whole: dict[str, tuple[str, ...]] = {}
-    for kind, reads in ((None, False), *itertools.product(KINDS, (False, True))):
+    for kind, reads in ((None, False), *itertools.product(QUANTIZED, (False, True))):
         model = load("tiny", quantize=kind)
         if reads and model.writer is not None:
             model.network.language_model = model.writer
@@ -59,7 +59,7 @@ def logits(num_rows: int, length: int) -> list[Line]:
     ids = torch.randint(10, 150_000, (num_rows, length), generator=torch.Generator().manual_seed(0))
     places = torch.arange(length).expand_as(ids)
     lines: list[Line] = []
-    for kind in KINDS:
+    for kind in QUANTIZED:
         model = load(directory, quantize=kind)
         assert model.writer is not None
         expected, found = (

@@ -26,6 +26,7 @@ class Ours:
     def __init__(self, network: "torch.nn.Module", options: argparse.Namespace) -> None:
         import torch
 
+        from onevision.accelerate.apply import accelerate_training
         from onevision.train.learner import make_learner
         from onevision.train.optim import freeze_what_stays, make_optimizer
         from onevision.train.parallel import Processes
@@ -36,7 +37,10 @@ class Ours:
         freeze_what_stays(network, stage)
         processes = Processes(device=torch.device(options.device))
         self.learner = make_learner(
-            network, processes, recompute=options.recompute, compiled=options.compile
+            accelerate_training(network),
+            processes,
+            recompute=options.recompute,
+            compiled=options.compile,
         )
         self.optimizer = make_optimizer(network, stage)
         self.parameters = [p for g in self.optimizer.param_groups for p in g["params"]]

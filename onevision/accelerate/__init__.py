@@ -1,1 +1,1 @@
-"""A built network -> the same network, faster."""
+"""A built network -> the same network, faster. `apply.py` is the door; model/ knows none of it."""

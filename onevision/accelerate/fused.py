@@ -1,59 +1,85 @@
-"""Linear layers of the same input, joined: one product in place of several, for inference.
+"""Linear layers that read the same input, as one product: queries, keys and values; gate and up.
 
-The layers stay and keep their names; their weights become views of the joined one, so nothing is
-held twice.
+For inference alone: the single layers, and their names in a state dict, are given up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-JOINED = (("query", "key", "value"), ("gate", "up"))
+from onevision.batch import Blocks
+from onevision.model.attention import Attend
+from onevision.model.decoder import Attention, Cache, DecoderBlock, SwiGLU, rotate
+
+Rotate = Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]
 
 
-class Joined(nn.Module):
-    """Several linear layers of the same input as one."""
+class FusedAttention(nn.Module):
+    """An `Attention` whose queries, keys and values come from one product."""
 
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+    def __init__(self, attention: Attention, *, rotate: Rotate) -> None:
         super().__init__()
-        self.widths = [layer.out_features for layer in layers]
-        whole = nn.Linear(
-            layers[0].in_features,
-            sum(self.widths),
-            bias=layers[0].bias is not None,
-            device="meta",
-        )
-        for name in [name for name, _ in whole.named_parameters()]:
-            own = [getattr(layer, name).data for layer in layers]
-            joined = nn.Parameter(torch.cat(own), requires_grad=False)
-            setattr(whole, name, joined)
-            for layer, view in zip(layers, joined.data.split(self.widths), strict=True):
-                getattr(layer, name).data = view
-        self.whole: nn.Module = whole  # or what quantize.py makes of it
+        self.query_key_value = concatenate([attention.query, attention.key, attention.value])
+        self.output = attention.output
+        self.attend: Attend = attention.attend
+        self.rotate = rotate
+        self.index, self.head_size = attention.index, attention.head_size
+        self.num_heads, self.num_groups = attention.num_heads, attention.num_groups
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        *,
+        mask: Tensor | Blocks | None,
+        cache: Cache | None,
+    ) -> Tensor:
+        """Transform `x` [B, S, D] -> [B, S, D]."""
+        heads = self.query_key_value(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        rotated, v = heads.tensor_split([self.num_heads + self.num_groups], dim=1)
+        q, k = self.rotate(rotated, rotation).tensor_split([self.num_heads], dim=1)
+        if cache is not None:
+            x = cache.attend(self.index, q, k, v)
+        else:
+            x = self.attend(q, k, v, mask=mask, is_causal=mask is None)
+        return self.output(x.transpose(1, 2).flatten(2))
+
+
+class FusedSwiGLU(nn.Module):
+    """A `SwiGLU` whose gate and up come from one product."""
+
+    def __init__(self, mlp: SwiGLU) -> None:
+        super().__init__()
+        self.gate_up = concatenate([mlp.gate, mlp.up])
+        self.down, self.activation = mlp.down, mlp.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs of all layers [..., the sum of their widths] for `x` [..., D]."""
-        return self.whole(x)
+        """Transform `x` [B, S, D] -> [B, S, D]."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(self.activation(gate) * up)
 
 
-def fuse(module: nn.Module) -> None:
-    """Join query, key and value, and gate and up, of every block inside `module`.
+def fuse(module: nn.Module, *, rotate: Rotate = rotate, mlp: bool = True) -> None:
+    """Fuse the attention, and with `mlp` the SwiGLU, of every decoder block inside `module`.
 
-    For inference alone: weights that are views cannot be trained or sharded.
+    `rotate` applies rotary positions, as `model.decoder.rotate` does.
     """
-    for part in list(module.modules()):
-        for names in JOINED:
-            layers = [part._modules.get(name) for name in names]
-            linear = [layer for layer in layers if type(layer) is nn.Linear]
-            if hasattr(part, "joined") and len(linear) == len(names):
-                part.joined = Joined(linear)
+    for block in [part for part in module.modules() if isinstance(part, DecoderBlock)]:
+        block.add_module("attention", FusedAttention(block.attention, rotate=rotate))
+        if mlp:
+            block.add_module("mlp", FusedSwiGLU(block.mlp))
 
 
-def drop_joined(module: nn.Module) -> None:
-    """Give up the single layers inside `module` whose work a joined one does."""
-    for part in list(module.modules()):
-        if isinstance(getattr(part, "joined", None), Joined):
-            for name in (name for names in JOINED for name in names):
-                if name in part._modules:
-                    part._modules[name] = None
+def concatenate(layers: Sequence[nn.Linear]) -> nn.Linear:
+    """Return one layer that gives the outputs of all `layers`, one after the other."""
+    fused = nn.Linear(
+        layers[0].in_features,
+        sum(layer.out_features for layer in layers),
+        bias=layers[0].bias is not None,
+        device="meta",
+    )
+    for name in [name for name, _ in fused.named_parameters()]:
+        own = [layer.get_parameter(name).data for layer in layers]
+        fused.register_parameter(name, nn.Parameter(torch.cat(own), requires_grad=False))
+    return fused

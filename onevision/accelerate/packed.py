@@ -1,9 +1,9 @@
-"""Linear layers in the layout that the processor reads fastest, for inference on a CPU.
+"""Linear layers in the weight layout that a CPU multiplies fastest, for inference.
 
-oneDNN lays a weight out for its own kernels each time it multiplies, or multiplies slowly for a few
-rows; laid out once, bf16 gives the same bits 2.5 times as fast for one row and a tenth faster for
-hundreds, and fp32 runs twice as fast (docs/performance.md). The plain weights are given up. The
-activation of an MLP is computed with its product, before that is rounded.
+Given plain weights, oneDNN rearranges them for its kernels on every call, or takes a slower path
+for a few rows. Packed once, bf16 gives the same bits 2.5 times as fast for one row and a tenth
+faster for hundreds, and fp32 runs twice as fast (docs/performance.md). The plain weights are given
+up. The activation of an MLP is computed with its product, before the product is rounded.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,12 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onevision.accelerate.fused import drop_joined
 from onevision.accelerate.stored_embedding import StoredEmbedding
 from onevision.model.decoder import SwiGLU
 from onevision.model.vision import VisionMLP, gelu_tanh
 
-# What oneDNN calls the activations that it computes with a product, and by which algorithm.
+# oneDNN's names for the activations it computes with a product: the kind and the algorithm.
 ACTIVATIONS: Mapping[Callable[..., Tensor], tuple[str, str]] = {
     F.silu: ("swish", ""),
     F.gelu: ("gelu", "none"),
@@ -26,13 +25,13 @@ ACTIVATIONS: Mapping[Callable[..., Tensor], tuple[str, str]] = {
 
 
 class PackedLinear(nn.Module):
-    """A linear layer whose weight is oneDNN's own, and the activation after it, if any."""
+    """A linear layer whose weight has oneDNN's own layout, and the activation after it, if any."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias, self.activation = linear.bias, ("none", "")
-        # No parameter and no buffer: it can neither be trained nor moved nor saved.
+        # Neither a parameter nor a buffer: it cannot be trained, moved or saved.
         self.packed = [torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,32 +41,32 @@ class PackedLinear(nn.Module):
 
 
 def pack(module: nn.Module) -> None:
-    """Pack every linear layer inside `module`, where that is to be had; otherwise leave it."""
-    if not torch.backends.mkldnn.is_available():
-        return
-    for part in module.modules():
-        if isinstance(part, SwiGLU):
-            part.joined = None  # its gate alone is activated
-    drop_joined(module)
-    # No list of the linear layers themselves: each is given up as soon as it is packed.
+    """Pack every linear layer inside `module` whose device and type oneDNN supports."""
+    # No list of the linear layers: each is freed as soon as it is packed.
     for part in [part for part in module.modules() if not isinstance(part, nn.Linear)]:
         for name in [name for name, _ in part.named_children()]:
             child = part.get_submodule(name)
-            if type(child) is nn.Linear and _can_be_packed(child):
-                setattr(part, name, PackedLinear(child))
+            if type(child) is nn.Linear and can_pack(child.weight):
+                part.add_module(name, PackedLinear(child))
         if isinstance(part, SwiGLU | VisionMLP):
-            _join_activation(part)
+            _fuse_activation(part)
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether oneDNN has a layout of its own for `weight` on this processor."""
+    is_here = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return is_here and can_multiply(weight.dtype)
 
 
 def can_multiply(dtype: torch.dtype) -> bool:
-    """Whether oneDNN multiplies in `dtype` on this processor: bf16 takes AVX-512 or the like."""
+    """Whether oneDNN multiplies in `dtype` on this processor: bf16 needs AVX-512 or the like."""
     if dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return dtype == torch.float32
 
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Give every tensor inside `module` by name; `state_dict` lacks packed and stored ones."""
+    """Yield every tensor inside `module` by name; `state_dict` lacks packed and stored ones."""
     yield from module.state_dict().items()
     for name, part in module.named_modules():
         if isinstance(part, PackedLinear):
@@ -76,12 +75,8 @@ def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield f"{name}.weight", part.rows[0]
 
 
-def _join_activation(mlp: SwiGLU | VisionMLP) -> None:
+def _fuse_activation(mlp: SwiGLU | VisionMLP) -> None:
     layer = mlp.gate if isinstance(mlp, SwiGLU) else mlp.up
     if isinstance(layer, PackedLinear) and mlp.activation in ACTIVATIONS:
         layer.activation = ACTIVATIONS[mlp.activation]
         mlp.activation = nn.Identity()
-
-
-def _can_be_packed(linear: nn.Linear) -> bool:
-    return linear.weight.device.type == "cpu" and can_multiply(linear.weight.dtype)

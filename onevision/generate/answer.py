@@ -9,9 +9,9 @@ from typing import Unpack
 
 import torch
 
-from onevision.accelerate.fused import fuse
-from onevision.accelerate.packed import can_multiply, pack
-from onevision.accelerate.quantized import KINDS, quantized_copy
+from onevision.accelerate.apply import accelerate
+from onevision.accelerate.packed import can_multiply
+from onevision.accelerate.quantize import check_kind
 from onevision.anyres import CropLayout
 from onevision.batch import ModelInputs
 from onevision.checkpoint.hub import resolve
@@ -53,17 +53,12 @@ def load(
     """
     place, kind = _device(device), _dtype(dtype, device)
     info = inspect(resolve(model))
-    if quantize is not None and quantize not in KINDS:
-        raise InputError(
-            f"quantize is {quantize!r}; expected {' or '.join(map(repr, KINDS))}, or nothing"
-        )
+    check_kind(quantize)
     network = load_network(info, dtype=kind, device=place, in_memory=in_memory)
     if kind is None:
         network = _one_dtype(network)
     look_up_as_stored(network, info, in_memory=in_memory)
-    fuse(network)
-    writer = quantized_copy(network.language_model, quantize) if quantize else None
-    pack(network)
+    accelerated = accelerate(network, quantize=quantize)
     tokenizer = Tokenizer.from_directory(info.directory)
     if tokenizer.size > info.config.language.vocab_size:
         raise CheckpointError(
@@ -72,7 +67,7 @@ def load(
         )
     defaults = load_generation(info.directory, tokenizer)
     return Model(
-        network=network,
+        network=accelerated.network,
         processor=Processor(info.config.inputs, tokenizer, fast_images=fast_images),
         config=info.config,
         sampling=Sampling(
@@ -81,7 +76,7 @@ def load(
             repetition_penalty=defaults.repetition_penalty,
         ),
         settings=settings or EngineSettings(),
-        writer=writer,
+        writer=accelerated.decode_model,
     )
 
 

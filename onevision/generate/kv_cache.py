@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from onevision.accelerate.cached_attention import attend_last, attend_rows
 from onevision.config import LanguageConfig
-from onevision.model.attend_rows import attend_rows
-from onevision.model.attention import attend_last
 
 
 class Span:

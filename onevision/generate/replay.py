@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from onevision.accelerate.cuda_graphs import capture_graph
 from onevision.generate.kv_cache import Span
 from onevision.model.decoder import Decoder
-from onevision.model.vision import VisionEncoder
 
 # The fewest positions a pass looks at.
 LEAST_POSITIONS = 256
@@ -144,57 +144,8 @@ class Replayer:
         if not slab.keys.is_cuda:
             return run()
         if (rows, positions) not in self._graphs:
-            self._graphs[rows, positions] = captured(run)
+            self._graphs[rows, positions] = capture_graph(run)
         return self._graphs[rows, positions]()
-
-
-class Eye:
-    """A vision encoder on a GPU: replayed for a number of crops from its second time on."""
-
-    def __init__(self, encoder: VisionEncoder) -> None:
-        self.encoder = encoder
-        self._met: set[int] = set()  # numbers of crops
-        # By number of crops: what gives the features of the pixels [N, 3, H, W] beside it.
-        self._graphs: dict[int, tuple[Callable[[], Tensor], Tensor]] = {}
-        self._pool: tuple[int, int] | None = None  # memory that all graphs share, taking turns
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Turn crops [N, 3, H, W] into features [N, P, C], which are good until the next call."""
-        number = len(pixels)
-        if number not in self._met:  # a graph is worth its recording if this comes again
-            self._met.add(number)
-            return self.encoder(pixels)
-        if number not in self._graphs:
-            self._pool = self._pool or torch.cuda.graph_pool_handle()
-            own = pixels.clone()
-            self._graphs[number] = captured(lambda: self.encoder(own), pool=self._pool), own
-        features, given = self._graphs[number]
-        given.copy_(pixels)
-        return features()
-
-
-def captured(
-    run: Callable[[], Tensor], *, pool: tuple[int, int] | None = None
-) -> Callable[[], Tensor]:
-    """Record what `run` does on the GPU; return what does it again and gives the same tensor.
-
-    Graphs of one `pool` overwrite what another has given.
-    """
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):  # libraries take their workspaces before anything is recorded
-        run()
-        run()
-    torch.cuda.current_stream().wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):  # type: ignore
-        result = run()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return result
-
-    return replay
 
 
 def _power_of_two(number: int, *, least: int = 1) -> int:

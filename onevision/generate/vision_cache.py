@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from onevision.accelerate.cuda_graphs import GraphedVisionEncoder
 from onevision.anyres import Layout
 from onevision.batch import ModelInputs
-from onevision.generate.replay import Eye
 from onevision.model.llava import LlavaNetwork
 from onevision.model.visual_tokens import arrange
 
@@ -69,7 +69,7 @@ class Encoder:
         self.crops_at_once = max(1, PATCHES_AT_ONCE[self.device.type] // patches)
         self._see: Callable[[Tensor], Tensor] = network.vision_encoder
         if cuda_graphs and self.device.type == "cuda":
-            self._see = Eye(network.vision_encoder)
+            self._see = GraphedVisionEncoder(network.vision_encoder)
         self.hits = self.misses = self.num_bytes = 0
         self._kept: OrderedDict[tuple[bytes, bytes], Tensor] = OrderedDict()
 

@@ -1,27 +1,25 @@
 """Language model: embeddings [B, S, D] -> hidden states [B, S, D], logits on request.
 
-Qwen, LLaMA and Mistral are one architecture with other numbers.
+Qwen, LLaMA and Mistral share one architecture and differ in its numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onevision.accelerate.fused import Joined
 from onevision.batch import Blocks
 from onevision.config import LanguageConfig
-from onevision.model import few_kernels
-from onevision.model.attention import attend, within_window
+from onevision.model.attention import Attend, attend, within_window
 
 
 class Cache(Protocol):
-    """Keys and values of what was read before, of every layer; attention goes through it."""
+    """Keys and values of earlier positions, for every layer; attention goes through it."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Add `k`, `v` [B, G, S, K] to what `layer` holds; let `q` [B, Q, S, K] look at it all."""
+        """Append `k`, `v` [B, G, S, K] to those of `layer`; attend with `q` [B, Q, S, K] to all."""
         ...
 
 
@@ -41,12 +39,12 @@ class Decoder(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it computes in."""
+        """The type of its activations."""
         return self.norm.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device of its weights."""
         return self.norm.weight.device
 
     def forward(
@@ -59,9 +57,9 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Run embeddings `x` [B, S, D] at `position_ids` [B, S] -> normed hidden states [B, S, D].
 
-        Attention is causal over the row unless `mask` [B, 1, S, T] says what may be seen (True).
-        With a `cache`, the row continues what it holds, and the cache alone says what is seen.
-        Padding to the right needs no mask.
+        Attention is causal within a row unless `mask` [B, 1, S, T] is given, True where a query
+        sees a key. With a `cache`, rows continue those in the cache, which alone decides what is
+        visible. Padding on the right needs no mask.
         """
         if cache is None:
             mask = within_window(self.window, mask, position_ids)
@@ -112,8 +110,7 @@ class Attention(nn.Module):
         self.key = nn.Linear(width, kv_width, bias=config.attention_bias)
         self.value = nn.Linear(width, kv_width, bias=config.attention_bias)
         self.output = nn.Linear(width, width, bias=False)
-        # In inference: query, key and value in one product; see fuse.py.
-        self.joined: Joined | None = None
+        self.attend: Attend = attend
 
     def forward(
         self,
@@ -124,27 +121,16 @@ class Attention(nn.Module):
         cache: Cache | None,
     ) -> Tensor:
         """Transform `x` [B, S, D] -> [B, S, D]."""
-        q, k, v = self.heads(x, rotation)
+        q, k, v = (
+            layer(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # [B, heads, S, K]
+            for layer in (self.query, self.key, self.value)
+        )
+        q, k = rotate(q, rotation), rotate(k, rotation)
         if cache is not None:
             x = cache.attend(self.index, q, k, v)
         else:
-            x = attend(q, k, v, mask=mask, is_causal=mask is None)
+            x = self.attend(q, k, v, mask=mask, is_causal=mask is None)
         return self.output(x.transpose(1, 2).flatten(2))
-
-    def heads(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> Sequence[Tensor]:
-        """Return queries [B, Q, S, K], keys and values [B, G, S, K] of `x` [B, S, D], turned.
-
-        In training each is a tensor of its own, so that values do not keep queries in memory.
-        """
-        if self.joined is None:
-            q, k, v = (
-                layer(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-                for layer in (self.query, self.key, self.value)
-            )
-            return rotate(q, rotation), rotate(k, rotation), v
-        heads = self.joined(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-        turned, v = heads.tensor_split([self.num_heads + self.num_groups], dim=1)
-        return *rotate(turned, rotation).tensor_split([self.num_heads], dim=1), v
 
 
 class SwiGLU(nn.Module):
@@ -156,14 +142,10 @@ class SwiGLU(nn.Module):
         self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
         self.activation: Callable[[Tensor], Tensor] = F.silu
-        self.joined: Joined | None = None  # in inference: gate and up in one product
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform `x` [B, S, D] -> [B, S, D]."""
-        if self.joined is None:
-            return self.down(self.activation(self.gate(x)) * self.up(x))
-        gate, up = self.joined(x).chunk(2, dim=-1)
-        return self.down(self.activation(gate) * up)
+        return self.down(self.activation(self.gate(x)) * self.up(x))
 
 
 class RMSNorm(nn.Module):
@@ -176,8 +158,6 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis of `x` [..., D] -> [..., D]."""
-        if few_kernels.launches_are_dear(x) and x.dtype == self.weight.dtype:
-            return few_kernels.rms_norm(x, self.weight, self.eps)
         x32 = x.float()
         x32 = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps)
         return self.weight * x32.to(x.dtype)
@@ -197,7 +177,5 @@ def rotary(
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate `x` [B, heads, S, K] by position; pairs are (i, i + K/2)."""
     cos, sin = rotation
-    if few_kernels.launches_are_dear(x):
-        return few_kernels.rotate(x, cos, sin)
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin

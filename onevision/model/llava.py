@@ -1,4 +1,4 @@
-"""The whole model, in four steps a caller may take one by one: encode, place, run, head."""
+"""The whole model: ModelInputs -> logits, in four steps: encode, place, run, head."""
 
 from collections.abc import Sequence
 
@@ -46,13 +46,13 @@ class LlavaNetwork(nn.Module):
     ) -> Tensor:
         """Turn crops [N, 3, H, W] into visual tokens [V, D], in prompt order.
 
-        `crops_at_once` bounds the memory of the vision encoder; None encodes all together.
+        `crops_at_once` limits the memory of the vision encoder; None encodes all crops together.
         """
-        if not layouts:  # text alone takes no pass through the vision encoder
+        if not layouts:  # text alone skips the vision encoder
             norm = self.language_model.norm.weight
             return norm.new_zeros(0, len(norm))
         size = crops_at_once or len(pixel_values)
-        owners = [layout for layout in layouts for _ in range(layout.num_crops)]  # of every crop
+        owners = [layout for layout in layouts for _ in range(layout.num_crops)]  # one per crop
         patches = [
             self.patches(pixel_values[first : first + size], owners[first : first + size])
             for first in range(0, len(owners), size)
@@ -64,7 +64,7 @@ class LlavaNetwork(nn.Module):
         return self.project(self.vision_encoder(pixel_values), owners)
 
     def project(self, features: Tensor, owners: Sequence[Layout]) -> Tensor:
-        """Turn features [N, P, C] of crops of the media `owners` into projected patches."""
+        """Pool and project features [N, P, C] of crops of the media `owners` -> [N, P, D]."""
         return self.projector(pool_first(features, owners))
 
     def place(self, input_ids: Tensor, visual_mask: Tensor, visual_tokens: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class LlavaNetwork(nn.Module):
     ) -> Tensor:
         """Run the language model on embeddings [B, S, D] -> hidden states [B, S, D].
 
-        Positions count from 0 unless given; visual tokens take ordinary positions.
+        `position_ids` [B, S] count from 0 by default; visual tokens take ordinary positions.
         """
         if position_ids is None:
             position_ids = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onevision.config import Activation, VisionConfig
-from onevision.model.attention import attend
+from onevision.model.attention import Attend, attend
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
@@ -32,11 +32,11 @@ ACTIVATIONS: Mapping[Activation, Callable[[Tensor], Tensor]] = MappingProxyType(
 
 
 class VisionEncoder(nn.Module):
-    """A ViT without pooling head or final norm; attention is over one crop.
+    """A ViT without pooling head or final norm; each crop attends to itself alone.
 
-    Features are the patches' output of the last block that runs. FIDELITY: checkpoints also hold a
-    final layer norm and, of CLIP, one more block, which no released model applies; `post_norm` and
-    the spare `blocks` keep them so that nothing is lost in conversion.
+    Features are the patch outputs of the last block that runs. FIDELITY: checkpoints also hold a
+    final layer norm and, for CLIP, one more block, which no released model applies; `post_norm` and
+    the spare `blocks` keep them so that conversion loses nothing.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -56,11 +56,11 @@ class VisionEncoder(nn.Module):
             unused.requires_grad_(False)
 
     def unused(self) -> list[nn.Module]:
-        """Return the modules that are carried and never applied."""
+        """Return the modules that are kept for conversion and never applied."""
         return [self.post_norm, *self.blocks[self.num_layers :]]
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Encode `pixel_values` [N, 3, H, W], normalised as the checkpoint asks -> [N, P, C]."""
+        """Encode normalised `pixel_values` [N, 3, H, W] -> [N, P, C]."""
         x = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         x = x.flatten(2).transpose(1, 2)  # [N, C, H/p, W/p] -> [N, P, C], row by row
         x = self.begin(x, self.position_embedding.weight)
@@ -70,7 +70,7 @@ class VisionEncoder(nn.Module):
 
 
 class Positions(nn.Module):
-    """SigLIP's beginning: every patch learns where it is."""
+    """SigLIP's first step: learned positions are added to the patches."""
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """Add `positions` [P, C] to `x` [N, P, C]."""
@@ -78,7 +78,7 @@ class Positions(nn.Module):
 
 
 class ClassToken(nn.Module):
-    """CLIP's beginning: a learned token before the patches, then positions, then a norm."""
+    """CLIP's first step: a learned token before the patches, then positions, then a norm."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -111,11 +111,12 @@ class VisionBlock(nn.Module):
 
 
 class VisionAttention(nn.Module):
-    """Every patch attends to every patch of its crop."""
+    """Self-attention over the patches of one crop."""
 
     def __init__(self, width: int, *, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.attend: Attend = attend
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -127,11 +128,11 @@ class VisionAttention(nn.Module):
             layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [N, heads, P, K]
             for layer in (self.query, self.key, self.value)
         )
-        return self.output(attend(q, k, v).transpose(1, 2).flatten(2))
+        return self.output(self.attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class VisionMLP(nn.Module):
-    """Linear, a kind of GELU, linear."""
+    """Linear, GELU or a variant, linear."""
 
     def __init__(self, width: int, *, hidden: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
 """Visual tokens: projected patches [N, P, D] + layouts -> what the language model reads [V, D].
 
-Merging happens after the projector, in language space and in the model's dtype, as the released
-weights were trained; only `pool_first` comes before it. Every number comes from the layout; nothing
-is decided here.
+Merging follows the projector, in language space and in the model's dtype, as the released weights
+were trained; only `pool_first` precedes it. Every number comes from the layout.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ POOLS: Mapping[str, Callable[[Tensor, int], Tensor]] = MappingProxyType(
 def arrange(patches: Tensor, layouts: Sequence[Layout], newline: Tensor | None) -> Tensor:
     """Merge the `patches` [N, P, D] of all images and videos, in prompt order -> [V, D].
 
-    `newline` is the learned end-of-row vector [D]; None for models that have none yet.
+    `newline` is the learned end-of-row vector [D]; None for a model without one.
     """
     if not layouts:
         return patches.flatten(0, 1)  # [0, D]
@@ -31,10 +30,10 @@ def arrange(patches: Tensor, layouts: Sequence[Layout], newline: Tensor | None) 
 
 
 def pool_first(features: Tensor, layouts: Sequence[Layout]) -> Tensor:
-    """Pool what is pooled before the projector; `features` [N, P, C] keep their number.
+    """Pool the `features` [N, P, C] that their layouts pool before the projector.
 
-    `layouts` has that of every crop. Each patch takes the value of its square of two by two;
-    pooling these again, after a projector that treats patches alike, changes nothing.
+    `layouts` holds one per crop. The number of patches stays: each takes the value of its 2 x 2
+    square. Pooling these again after the projector, which treats patches alike, changes nothing.
     """
     if not any(isinstance(layout, VideoLayout) and layout.pool_first for layout in layouts):
         return features

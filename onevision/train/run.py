@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from onevision.accelerate.apply import accelerate_training
 from onevision.batch import TrainingBatch
 from onevision.errors import TrainingError
 from onevision.inputs.processor import Processor
@@ -139,7 +140,7 @@ class Run:
             else LlavaNetwork(self.config)
         )
         feed = make_feed(self.stage, Processor(self.config.inputs, tokenizer), processes)
-        self.trainer = self._make_trainer(network.to(processes.device), feed)
+        self.trainer = self._make_trainer(accelerate_training(network.to(processes.device)), feed)
         self.examiner = Examiner(
             config=self.config,
             tokenizer=tokenizer,

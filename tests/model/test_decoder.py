@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from onevision.accelerate.fused import fuse
 from onevision.config import LanguageConfig
 from onevision.generate.kv_cache import Pass, Span
 from onevision.model.attention import attend
@@ -53,17 +52,6 @@ def test_sequences_of_one_pass_do_not_see_one_another(decoder):
 
 
 @torch.inference_mode()
-def test_joined_layers_give_what_the_single_ones_give(decoder):
-    x = torch.randn(1, 6, 32)
-    expected = decoder(x, positions(1, 0, 6))
-    names = dict(decoder.named_parameters())
-    values = {name: value.clone() for name, value in names.items()}
-    fuse(decoder)
-    assert torch.allclose(decoder(x, positions(1, 0, 6)), expected, atol=1e-5)
-    assert all(torch.equal(names[name], values[name]) for name in names)
-
-
-@torch.inference_mode()
 def test_what_comes_later_does_not_matter(decoder):
     x = torch.randn(1, 6, 32)
     changed = x.clone()
@@ -78,17 +66,7 @@ def test_a_tied_head_is_the_embedding():
     assert decoder.head.weight is decoder.embedding.weight
 
 
-@pytest.mark.parametrize("causal", [True, False])
-def test_plain_and_fused_attention_agree(causal):
-    q = torch.randn(2, 4, 7, 8)
-    k, v = torch.randn(2, 2, 7, 8), torch.randn(2, 2, 7, 8)
-    fused = attend(q, k, v, is_causal=causal)
-    plain = attend(q.clone().requires_grad_(), k, v, is_causal=causal)
-    assert torch.allclose(fused, plain, atol=1e-5)
-
-
 def test_a_mask_hides_keys():
     q, k, v = torch.randn(1, 2, 3, 8), torch.randn(1, 2, 3, 8), torch.randn(1, 2, 3, 8)
     mask = torch.tensor([[1, 0, 0], [1, 0, 0], [1, 0, 0]], dtype=torch.bool)[None, None]
-    for queries in (q, q.clone().requires_grad_()):
-        assert torch.allclose(attend(queries, k, v, mask=mask), v[:, :, :1].expand(-1, -1, 3, -1))
+    assert torch.allclose(attend(q, k, v, mask=mask), v[:, :, :1].expand(-1, -1, 3, -1))

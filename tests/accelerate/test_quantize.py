@@ -2,14 +2,19 @@ import pytest
 import torch
 
 from onevision import Conversation, Message, load
-from onevision.accelerate.quantized import GROUP, Int4Linear, Int8Linear, quantized_copy
+from onevision.accelerate.quantize import (
+    GROUP,
+    Int4WeightOnlyLinear,
+    Int8WeightOnlyLinear,
+    quantized_copy,
+)
 from onevision.errors import InputError
 from onevision.model.llava import LlavaNetwork
 
 
 def test_an_8_bit_layer_is_near_its_original_and_blind_to_its_neighbours():
     linear = torch.nn.Linear(64, 32).to(torch.bfloat16)
-    quantized = Int8Linear(linear)
+    quantized = Int8WeightOnlyLinear(linear)
     x = torch.randn(1, 9, 64, dtype=torch.bfloat16)
     with torch.inference_mode():
         expected, found = linear(x), quantized(x)
@@ -19,7 +24,7 @@ def test_an_8_bit_layer_is_near_its_original_and_blind_to_its_neighbours():
             assert torch.equal(quantized(x[:, row : row + 1]), found[:, row : row + 1])
 
 
-@pytest.mark.parametrize("kind", [Int8Linear, Int4Linear])
+@pytest.mark.parametrize("kind", [Int8WeightOnlyLinear, Int4WeightOnlyLinear])
 def test_rows_in_fp32_are_rounded_to_bf16(kind):
     linear = torch.nn.Linear(GROUP, 32).to(torch.bfloat16)
     rows = torch.randn(9, GROUP)
@@ -35,9 +40,9 @@ def test_a_quantised_model_shares_what_it_does_not_change(dtype):
     model = load("tiny", dtype=dtype, quantize="int8")
     whole, writer = model.network.language_model, model.writer
     assert writer.embedding is whole.embedding
-    assert isinstance(writer.head, Int8Linear)
-    assert isinstance(writer.blocks[0].mlp.joined.whole, Int8Linear)
-    assert not isinstance(whole.head, Int8Linear)
+    assert isinstance(writer.head, Int8WeightOnlyLinear)
+    assert isinstance(writer.blocks[0].mlp.gate_up, Int8WeightOnlyLinear)
+    assert not isinstance(whole.head, Int8WeightOnlyLinear)
     ids = torch.tensor([[5, 9, 300, 7]])
     with torch.inference_mode():
         exact = whole.head(whole(whole.embedding(ids), torch.arange(4)[None])).float()
@@ -48,7 +53,7 @@ def test_a_quantised_model_shares_what_it_does_not_change(dtype):
 
 def test_a_4_bit_layer_says_what_its_numbers_say():
     linear = torch.nn.Linear(2 * GROUP, 32).to(torch.bfloat16)
-    quantized = Int4Linear(linear)
+    quantized = Int4WeightOnlyLinear(linear)
     x = torch.randn(9, 2 * GROUP, dtype=torch.bfloat16)
     groups = linear.weight.detach().float().unflatten(1, (2, GROUP))
     least, greatest = groups.aminmax(dim=-1, keepdim=True)
@@ -65,8 +70,8 @@ def test_a_4_bit_layer_says_what_its_numbers_say():
 
 def test_4_bits_leave_the_head_in_8():
     model = load("tiny", quantize="int4")
-    assert isinstance(model.writer.head, Int8Linear)
-    assert isinstance(model.writer.blocks[0].mlp.joined.whole, Int4Linear)
+    assert isinstance(model.writer.head, Int8WeightOnlyLinear)
+    assert isinstance(model.writer.blocks[0].mlp.gate_up, Int4WeightOnlyLinear)
     assert model.ask(Conversation([Message("user", "Hi")]), max_new_tokens=4).text
 
 

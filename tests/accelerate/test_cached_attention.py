@@ -1,9 +1,9 @@
-"""Attention of the last positions of a row, as in answering, against the formula."""
+"""Attention to a cache, as in inference, against the formula, alone and together."""
 
 import pytest
 import torch
 
-from onevision.model.attention import attend_last
+from onevision.accelerate.cached_attention import attend_last, attend_last_fused, attend_rows
 
 
 def by_the_formula(q, k, v, window):
@@ -33,3 +33,24 @@ def test_the_last_positions_see_what_they_may(length, total, window, dtype):
     expected = by_the_formula(q, k, v, window)
     assert found.shape == q.shape
     assert (found - expected).abs().max() < (1e-5 if dtype == torch.float32 else 0.04)
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_rows_together_give_the_bits_of_each_alone(window):
+    lengths = [1, 3, 70]
+    q = torch.randn(4, len(lengths), 8)
+    keys, values = ([torch.randn(2, length, 8) for length in lengths] for _ in range(2))
+    together = attend_rows(q, keys, values, window=window)
+    for i, (k, v) in enumerate(zip(keys, values, strict=True)):
+        alone = attend_last(q[:, i : i + 1], k, v, window=window)
+        assert torch.equal(together[:, i : i + 1], alone)
+
+
+@pytest.mark.parametrize(("length", "total"), [(1, 9), (9, 9), (4, 9)])
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.bfloat16, 2**-5), (torch.float32, 4e-6)])
+def test_the_kernel_for_a_gpu_gives_what_blocks_give(length, total, window, dtype, near):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(h, n, 16).to(dtype) for h, n in ((4, length), (2, total), (2, total)))
+    blocks, fused = (attend(q, k, v, window=window) for attend in (attend_last, attend_last_fused))
+    assert (blocks - fused).abs().max() <= near

@@ -1,0 +1,109 @@
+"""Attention of new tokens to a KV cache: queries + cached keys and values -> mixed values.
+
+For inference: the queries are the last positions of their keys, so no mask needs to be passed.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+
+from onevision.accelerate.cpu_attention import bias_of
+
+# Queries that are compared at a time on a CPU.
+BLOCK_QUERIES = 64
+
+
+def attend_last(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -> Tensor:
+    """Attend causally with the last positions `q` [Q, S, K] of `k`, `v` [G, T, K] -> [Q, S, K].
+
+    The queries are the last S of T positions, Q is a multiple of G, and a query sees at most the
+    last `window` positions, its own included.
+    """
+    if q.device.type != "cpu":
+        return attend_last_fused(q, k, v, window=window)
+    if q.shape[1] == 1:
+        return attend_rows(q, [k], [v], window=window)
+    return _attend_last_in_blocks(q, k, v, window=window)
+
+
+def attend_rows(
+    q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], *, window: int | None = None
+) -> Tensor:
+    """Attend with row i of `q` [Q, n, K] to `keys[i]`, `values[i]` [G, T_i, K] -> [Q, n, K].
+
+    One query for each of n sequences, with few calls: a small model on a CPU spends more time on
+    calls than on arithmetic. Queries that share keys become rows of one head, since the fused
+    kernel otherwise reads the keys once per head. A row's bits do not depend on the other rows.
+    """
+    rows = q.unflatten(0, (keys[0].shape[0], -1)).movedim(2, 0).contiguous()  # [n, G, Q/G, K]
+    mixed = [
+        F.scaled_dot_product_attention(row, own_k[None], own_v[None])
+        for row, own_k, own_v in zip(
+            rows.split(1), _visible(keys, window), _visible(values, window), strict=True
+        )
+    ]
+    return torch.cat(mixed).flatten(1, 2).transpose(0, 1)
+
+
+def attend_last_fused(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -> Tensor:
+    """Attend as `attend_last` does, in one GPU kernel that never holds all scores.
+
+    Flash attention shares keys between heads but takes neither masks nor fp32; the kernel that
+    does needs keys for each head.
+    """
+    length, total = q.shape[1], k.shape[1]
+    mask = causal_lower_right(length, total) if 1 < length < total else None
+    is_masked = window is not None and total > window
+    if is_masked:
+        back = torch.arange(total - length, total, device=q.device)[:, None]
+        back = back - torch.arange(total, device=q.device)
+        mask = (back >= 0) & (back < window)
+    if is_masked or q.dtype == torch.float32:
+        k, v = (x.repeat_interleave(len(q) // len(x), dim=0) for x in (k, v))
+    return F.scaled_dot_product_attention(
+        *(x[None] for x in (q, k, v)),
+        attn_mask=mask,  # type: ignore
+        is_causal=mask is None and length > 1,
+        enable_gqa=len(k) != len(q),
+    )[0]
+
+
+def _attend_last_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
+    (_, length, _), total = q.shape, k.shape[1]
+    out = torch.empty_like(q)
+    by_group = out.unflatten(0, (len(k), -1))  # [G, Q/G, S, K], a view
+    q = (q * q.shape[-1] ** -0.5).unflatten(0, (len(k), -1))
+    room = q.new_empty(q.shape[1] * min(length, BLOCK_QUERIES) * total)
+    for begin in range(0, length, BLOCK_QUERIES):
+        end = min(begin + BLOCK_QUERIES, length)
+        first, stop = total - length + begin, total - length + end
+        keys = slice(max(0, first + 1 - (window or total)), stop)
+        bias = _bias(first, keys, window=window, dtype=q.dtype)
+        # Group by group: a batched product would copy keys that lie in a longer buffer.
+        for group in range(len(k)):
+            own = q[group, :, begin:end].flatten(0, 1)  # [Q/G * s, K]
+            shape = (len(own), keys.stop - keys.start)
+            scores = room[: shape[0] * shape[1]].view(shape)
+            torch.mm(own, k[group, keys].T, out=scores)
+            scores.unflatten(0, (-1, end - begin))[..., -bias.shape[1] :] += bias
+            torch.softmax(scores, -1, out=scores)  # in place: more of them stay in the cache
+            mixed = scores @ v[group, keys]
+            by_group[group, :, begin:end] = mixed.unflatten(0, (-1, end - begin))
+    return out
+
+
+def _bias(first: int, keys: slice, *, window: int | None, dtype: torch.dtype) -> Tensor:
+    """Return minus infinity [s, t] where queries from `first` do not see the last t of `keys`."""
+    if keys.start == 0 and (window is None or keys.stop <= window):  # the queries' own keys only
+        shape = (keys.stop - first, keys.stop - first)
+        return torch.full(shape, -torch.inf, dtype=dtype).triu(1)
+    places = torch.arange(keys.start, keys.stop)
+    back = torch.arange(first, keys.stop)[:, None] - places
+    return bias_of((back >= 0) & (back < (window or keys.stop)), dtype)
+
+
+def _visible(rows: Sequence[Tensor], window: int | None) -> Sequence[Tensor]:
+    return rows if window is None else [row[:, max(0, row.shape[1] - window) :] for row in rows]

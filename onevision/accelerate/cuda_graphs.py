@@ -1,0 +1,58 @@
+"""Work on a GPU -> the same work as a CUDA graph: recorded once, then started by one launch."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from onevision.model.vision import VisionEncoder
+
+
+class GraphedVisionEncoder:
+    """A vision encoder on a GPU that replays a number of crops from its second time on."""
+
+    def __init__(self, encoder: VisionEncoder) -> None:
+        self.encoder = encoder
+        self._met: set[int] = set()  # numbers of crops
+        # By number of crops: the graph, and the pixels [N, 3, H, W] that it reads.
+        self._graphs: dict[int, tuple[Callable[[], Tensor], Tensor]] = {}
+        self._pool: tuple[int, int] | None = None  # memory that all graphs share, one at a time
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Encode crops [N, 3, H, W] -> features [N, P, C], valid until the next call."""
+        number = len(pixels)
+        if number not in self._met:  # recording pays off only if the number comes again
+            self._met.add(number)
+            return self.encoder(pixels)
+        if number not in self._graphs:
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            own = pixels.clone()
+            self._graphs[number] = capture_graph(lambda: self.encoder(own), pool=self._pool), own
+        replay, inputs = self._graphs[number]
+        inputs.copy_(pixels)
+        return replay()
+
+
+def capture_graph(
+    run: Callable[[], Tensor], *, pool: tuple[int, int] | None = None
+) -> Callable[[], Tensor]:
+    """Record what `run` does on the GPU; return a function that repeats it.
+
+    The function returns the same tensor each time. Graphs that share a `pool` overwrite each
+    other's results.
+    """
+    side_stream = torch.cuda.Stream()
+    side_stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side_stream):  # libraries allocate their workspaces before recording
+        run()
+        run()
+    torch.cuda.current_stream().wait_stream(side_stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool):  # type: ignore
+        result = run()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
