@@ -27,43 +27,43 @@ MAX_SHARD_BYTES = 5_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFiles:
-    """Which file holds which tensor, and every tensor's shape."""
+    """The tensors of one or more files: where they are, their shapes and sizes."""
 
     homes: Mapping[str, Path]
     shapes: Mapping[str, tuple[int, ...]]
     num_bytes: Mapping[str, int]
-    # The names inside of the files, of tensors that go by another one here.
-    inside: Mapping[str, str] = field(default_factory=dict[str, str])
-    # What is added to a tensor as it is read.
-    added: Mapping[str, Callable[[], Tensor]] = field(
+    # Names inside the files, for tensors that are renamed here.
+    stored_names: Mapping[str, str] = field(default_factory=dict[str, str])
+    # What is added to a tensor as it is read, such as a LoRA adapter.
+    deltas: Mapping[str, Callable[[], Tensor]] = field(
         default_factory=dict[str, Callable[[], Tensor]]
     )
 
     def read(self, key: str) -> Tensor:
         """Return one tensor, mapped from its file where possible."""
         with safe_open(self.homes[key], framework="pt") as file:
-            tensor = file.get_tensor(self.inside.get(key, key))
-        if key not in self.added:
+            tensor = file.get_tensor(self.stored_names.get(key, key))
+        if key not in self.deltas:
             return tensor
-        return (tensor.float() + self.added[key]()).to(tensor.dtype)
+        return (tensor.float() + self.deltas[key]()).to(tensor.dtype)
 
-    def named(self, names: Mapping[str, str]) -> "TensorFiles":
-        """Return some of the tensors, by other names: new -> old."""
+    def select(self, names: Mapping[str, str]) -> "TensorFiles":
+        """Return the tensors listed in `names` (new name -> old name), renamed."""
         return TensorFiles(
             homes={new: self.homes[old] for new, old in names.items()},
             shapes={new: self.shapes[old] for new, old in names.items()},
             num_bytes={new: self.num_bytes[old] for new, old in names.items()},
-            inside={new: self.inside.get(old, old) for new, old in names.items()},
+            stored_names={new: self.stored_names.get(old, old) for new, old in names.items()},
         )
 
-    def beside(self, other: "TensorFiles") -> "TensorFiles":
-        """Return these tensors and `other`'s, which win."""
+    def update(self, other: "TensorFiles") -> "TensorFiles":
+        """Return these tensors and those of `other`, which win."""
         return TensorFiles(
             homes={**self.homes, **other.homes},
             shapes={**self.shapes, **other.shapes},
             num_bytes={**self.num_bytes, **other.num_bytes},
-            inside={**self.inside, **other.inside},
-            added={**self.added, **other.added},
+            stored_names={**self.stored_names, **other.stored_names},
+            deltas={**self.deltas, **other.deltas},
         )
 
 
@@ -73,7 +73,7 @@ def find_tensors(directory: Path) -> TensorFiles:
 
 
 def list_tensors(paths: Sequence[Path]) -> TensorFiles:
-    """List the tensors of some files from their headers. Raises CheckpointError."""
+    """List the tensors of files from their headers. Raises CheckpointError."""
     homes: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     num_bytes: dict[str, int] = {}

@@ -10,7 +10,7 @@ from onevision.errors import ModelNotFoundError
 from onevision.known_models import HUB_IDS
 
 BUNDLED = {"tiny": Path(__file__).parents[1] / "assets" / "tiny"}
-# Nothing else of a repository is fetched; pickled weights never are.
+# The only files of a repository that are downloaded; pickled weights never are.
 PATTERNS = ("*.json", "*.safetensors", "*.jinja")
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from onevision.accelerate.stored_embedding import StoredEmbedding
+from onevision.checkpoint.contents import read_contents
 from onevision.checkpoint.files import TensorFiles, read_json
-from onevision.checkpoint.gather import gather
-from onevision.checkpoint.names import Names, detect, rename
+from onevision.checkpoint.names import TensorNames, detect_names, foreign_name
 from onevision.checkpoint.read_config import read_config
 from onevision.config import ModelConfig
 from onevision.errors import CheckpointError, ConfigError
@@ -24,7 +24,7 @@ EMBEDDING, TIED_HEAD = "language_model.embedding.weight", "language_model.head.w
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationDefaults:
-    """What generation_config.json says of ending and repeating."""
+    """What generation_config.json says about ending and repeating."""
 
     end_ids: tuple[int, ...]
     repetition_penalty: float
@@ -32,10 +32,10 @@ class GenerationDefaults:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointInfo:
-    """What a checkpoint holds, read without its weights."""
+    """What a checkpoint contains, read without its weights."""
 
     directory: Path
-    names: Names | None  # None for our own layout
+    names: TensorNames | None  # None for our own layout
     config: ModelConfig
     files: TensorFiles
     tensors: Mapping[str, str]  # our tensor name -> the key in the files
@@ -51,20 +51,20 @@ def inspect(
 ) -> CheckpointInfo:
     """Read a checkpoint's config and headers, and match every tensor. Raises CheckpointError.
 
-    `base` is the language model below a projector or adapters alone, `tower` the vision encoder of
-    a checkpoint without its own.
+    `base` is the language model that a projector or adapters alone were trained on, `tower` the
+    vision encoder of a checkpoint without one.
     """
-    gathered = gather(directory, base=base, tower=tower)
-    names = detect(gathered.keys, where=str(directory))
+    contents = read_contents(directory, base=base, tower=tower)
+    names = detect_names(contents.keys, where=str(directory))
     try:
         if names is None:
-            config = ModelConfig.from_dict(dict(gathered.values))
+            config = ModelConfig.from_dict(dict(contents.values))
         else:
-            config = read_config(gathered, names)
+            config = read_config(contents, names)
     except (ConfigError, CheckpointError, TypeError, ValueError) as error:
         raise CheckpointError(f"{directory}: {error}") from error
-    files = gathered.files
-    tensors = _match(config, files, gathered.keys, names, where=str(directory))
+    files = contents.files
+    tensors = _match(config, files, contents.keys, names, where=str(directory))
     return CheckpointInfo(
         directory=directory, names=names, config=config, files=files, tensors=tensors
     )
@@ -77,10 +77,10 @@ def load_network(
     device: torch.device | str = "cpu",
     in_memory: bool = False,
 ) -> LlavaNetwork:
-    """Build the network and fill it tensor by tensor; no second copy of the weights is held.
+    """Build the network and fill it tensor by tensor, without a second copy of the weights.
 
-    `dtype` None keeps the type of each tensor. What is in the type and on the device asked for lies
-    in its file, unless all is to be `in_memory`.
+    `dtype` None keeps the type of each tensor. A tensor that needs no conversion stays mapped from
+    its file unless `in_memory` is set.
     """
     with torch.device("meta"):
         network = LlavaNetwork(info.config)
@@ -92,18 +92,18 @@ def load_network(
     return network.eval()
 
 
-def look_up_as_stored(
+def use_stored_embedding(
     network: LlavaNetwork, info: CheckpointInfo, *, in_memory: bool = False
 ) -> None:
-    """Leave the embedding in the type of its file, and in it. For inference on a CPU.
+    """Keep the embedding in the type of its file, and mapped from it, for inference on a CPU.
 
-    A tensor mapped from a file stays in memory as far as it was touched; of an embedding, half a
-    GiB of 0.5B in fp32, that is the rows that are looked up. `in_memory` it depends on no file. A
-    tied head has a weight of its own then, and the two no longer learn as one. An embedding that
-    adapters change is left as it is.
+    Only the pages of a mapped tensor that are touched occupy memory: of the embedding (half a GiB
+    for 0.5B in fp32) the rows that are looked up. With `in_memory` it is read and depends on no
+    file. A tied head gets a weight of its own, so the two can no longer be trained as one. An
+    embedding that adapters change is left alone.
     """
     decoder, key = network.language_model, info.tensors[EMBEDDING]
-    if decoder.device.type != "cpu" or key in info.files.added:
+    if decoder.device.type != "cpu" or key in info.files.deltas:
         return
     stored = info.files.read(key)
     if in_memory:
@@ -115,7 +115,7 @@ def look_up_as_stored(
 
 
 def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults:
-    """Read generation_config.json; without one, the tokenizer's own end tokens end an answer."""
+    """Read generation_config.json; without one, answers end with the tokenizer's end tokens."""
     path = directory / "generation_config.json"
     values: dict[str, Any] = read_json(path) if path.is_file() else {}  # Any: foreign JSON
     ends = values.get("eos_token_id")
@@ -123,7 +123,7 @@ def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults
     if ends is None:
         ends = [added[token] for token in (IM_END, END_OF_TEXT, END) if token in added]
     ends = [ends] if isinstance(ends, int) else list(ends)
-    # Llama-3's files end at the end of a text alone; a turn ends with another token.
+    # Llama-3's config lists the end of a text alone; a turn ends with another token.
     ends += [added[token] for token in (TURN_END,) if token in added and added[token] not in ends]
     return GenerationDefaults(
         end_ids=tuple(ends),
@@ -132,20 +132,25 @@ def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults
 
 
 def _match(
-    config: ModelConfig, files: TensorFiles, keys: set[str], names: Names | None, *, where: str
+    config: ModelConfig,
+    files: TensorFiles,
+    keys: set[str],
+    names: TensorNames | None,
+    *,
+    where: str,
 ) -> dict[str, str]:
-    """Pair every tensor of the network with one of the files, strictly, shapes included."""
+    """Pair every tensor of the network with one in the files; names and shapes must all match."""
     with torch.device("meta"):
         expected = LlavaNetwork(config).state_dict()
     if config.language.tie_embeddings:
         expected.pop(TIED_HEAD)
-    tensors = {ours: rename(ours, names) for ours in expected}
+    tensors = {ours: foreign_name(ours, names) for ours in expected}
     missing = sorted(set(tensors.values()) - keys)
     unexpected = sorted(keys - set(tensors.values()))
     if missing or unexpected:
         raise CheckpointError(
-            f"{where}: {len(missing)} tensors are missing{_some(missing)}, "
-            f"{len(unexpected)} are unexpected{_some(unexpected)}"
+            f"{where}: {len(missing)} tensors are missing{_examples(missing)}, "
+            f"{len(unexpected)} are unexpected{_examples(unexpected)}"
         )
     for ours, key in tensors.items():
         if files.shapes[key] != tuple(expected[ours].shape):
@@ -156,7 +161,7 @@ def _match(
     return tensors
 
 
-def _some(keys: list[str]) -> str:
+def _examples(keys: list[str]) -> str:
     if not keys:
         return ""
     more = f", and {len(keys) - 4} more" if len(keys) > 4 else ""

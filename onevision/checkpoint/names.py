@@ -1,4 +1,4 @@
-"""Tensor names: ours <-> those of every layout in circulation. Renaming is all there is to it."""
+"""Our tensor names -> those of every layout in circulation; the tensors are the same."""
 
 from dataclasses import dataclass, replace
 
@@ -34,24 +34,24 @@ LANGUAGE_SUFFIXES = (
     (".mlp.up.", ".mlp.up_proj."),
     (".mlp.down.", ".mlp.down_proj."),
 )
-# Buffers that old checkpoints carry and nobody needs.
+# Buffers in old checkpoints that are computed instead.
 IGNORED_SUFFIXES = (".inv_freq", ".position_ids")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Names:
-    """The prefixes of one layout."""
+class TensorNames:
+    """How one layout names its tensors: the prefix of each part."""
 
     layout: str
     vision: str
-    # Of the projector's linear layers, in order.
+    # One for each linear layer, in order.
     projector: tuple[str, ...]
     newline: str
     language: str
     head: str
 
-    def foreign(self, ours: str) -> str:
-        """Translate one of our tensor names."""
+    def translate(self, ours: str) -> str:
+        """Return the layout's name for one of our tensors."""
         part, _, rest = ours.partition(".")
         if ours == "image_newline":
             return self.newline
@@ -67,9 +67,9 @@ class Names:
 
 MAX_PROJECTOR_LAYERS = 8
 LINEAR = tuple(f"multi_modal_projector.linear_{n}" for n in range(1, MAX_PROJECTOR_LAYERS + 1))
-# The reference's own, from LLaVA v1 to OneVision; the projector is an nn.Sequential with a GELU at
-# every odd index.
-LMMS_LAB = Names(
+# The reference implementation, from LLaVA v1 to OneVision. Its projector is an nn.Sequential with a
+# GELU at every odd index.
+LMMS_LAB = TensorNames(
     layout="lmms-lab",
     vision="model.vision_tower.vision_tower.vision_model.",
     projector=tuple(f"model.mm_projector.{2 * n}" for n in range(MAX_PROJECTOR_LAYERS)),
@@ -77,10 +77,10 @@ LMMS_LAB = Names(
     language="model.",
     head="lm_head.weight",
 )
-# The same with LLaVA v1's projector, which is a layer alone.
+# The same with the projector of LLaVA v1, a single layer.
 LMMS_LAB_LINEAR = replace(LMMS_LAB, projector=("model.mm_projector",))
 # llava-hf, as converted in 2024 and as transformers 5.x writes what it loaded.
-LLAVA_HF = Names(
+LLAVA_HF = TensorNames(
     layout="llava-hf",
     vision="vision_tower.vision_model.",
     projector=LINEAR,
@@ -88,8 +88,8 @@ LLAVA_HF = Names(
     language="language_model.model.",
     head="language_model.lm_head.weight",
 )
-# In the memory of transformers 4.52 to 5.5, and of 5.6 and later.
-LLAVA_HF_4_52 = Names(
+# Module names in transformers 4.52 to 5.5, and in 5.6 and later.
+LLAVA_HF_4_52 = TensorNames(
     layout="llava-hf",
     vision="model.vision_tower.vision_model.",
     projector=tuple(f"model.{name}" for name in LINEAR),
@@ -97,39 +97,27 @@ LLAVA_HF_4_52 = Names(
     language="model.language_model.",
     head="lm_head.weight",
 )
-LLAVA_HF_5_6 = Names(
-    layout="llava-hf",
-    vision="model.vision_tower.",
-    projector=LLAVA_HF_4_52.projector,
-    newline=LLAVA_HF_4_52.newline,
-    language=LLAVA_HF_4_52.language,
-    head=LLAVA_HF_4_52.head,
-)
-# What transformers 5.x writes of a model that was built from a config.
-LLAVA_HF_BUILT = Names(
-    layout="llava-hf",
-    vision="vision_tower.",
-    projector=LLAVA_HF.projector,
-    newline=LLAVA_HF.newline,
-    language=LLAVA_HF.language,
-    head=LLAVA_HF.head,
-)
+LLAVA_HF_5_6 = replace(LLAVA_HF_4_52, vision="model.vision_tower.")
+# As transformers 5.x saves a model that was built from a config.
+LLAVA_HF_BUILT = replace(LLAVA_HF, vision="vision_tower.")
 FOREIGN = (LMMS_LAB_LINEAR, LMMS_LAB, LLAVA_HF, LLAVA_HF_4_52, LLAVA_HF_5_6, LLAVA_HF_BUILT)
 OURS = "onevision"
 LAYOUTS = (OURS, "lmms-lab", "llava-hf")
-# What a checkpoint of the reference has even where its tower lies elsewhere.
+# What a checkpoint of the reference has even if its tower is stored elsewhere.
 PROJECTOR_PROBES = ("model.mm_projector.weight", "model.mm_projector.0.weight")
-# One tensor that every checkpoint has, by its own name in every layout.
+# A tensor of ours that every checkpoint has; its name differs in every layout.
 PROBE = "vision_encoder.patch_embedding.weight"
 
 
-def detect(keys: set[str], *, where: str) -> Names | None:
-    """Return the names a checkpoint's keys follow, None for our own. Raises CheckpointError."""
+def detect_names(keys: set[str], *, where: str) -> TensorNames | None:
+    """Return the naming that fits a checkpoint's keys, None for our own. Raises CheckpointError."""
     if PROBE in keys:
         return None
     for names in FOREIGN:
         linear = names is LMMS_LAB_LINEAR
-        if names.foreign(PROBE) in keys and (not linear or f"{names.projector[0]}.weight" in keys):
+        if names.translate(PROBE) in keys and (
+            not linear or f"{names.projector[0]}.weight" in keys
+        ):
             return names
     raise CheckpointError(
         f"{where}: no layout fits its {len(keys)} tensors (for instance {min(keys, default='-')}); "
@@ -137,9 +125,9 @@ def detect(keys: set[str], *, where: str) -> Names | None:
     )
 
 
-def rename(ours: str, names: Names | None) -> str:
-    """Return the name of our tensor in a layout."""
-    return ours if names is None else names.foreign(ours)
+def foreign_name(ours: str, names: TensorNames | None) -> str:
+    """Return the name of one of our tensors in a layout; None is our own."""
+    return ours if names is None else names.translate(ours)
 
 
 def _replace(name: str, pairs: tuple[tuple[str, str], ...]) -> str:

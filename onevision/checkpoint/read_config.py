@@ -1,19 +1,25 @@
-"""Foreign config.json + tensor shapes + texts beside them -> ModelConfig.
+"""Contents of a foreign checkpoint -> ModelConfig.
 
-Sizes come from the tensors, rules from the config; nothing comes from a name.
+Sizes come from tensor shapes (read_sizes.py), rules from its texts (read_rules.py), nothing from
+the name of the model or its folder.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from onevision.checkpoint.gather import Gathered
-from onevision.checkpoint.names import Names
+from onevision.checkpoint.contents import CheckpointContents
+from onevision.checkpoint.names import TensorNames
 from onevision.checkpoint.read_rules import read_inputs
-from onevision.checkpoint.read_sizes import Reader, read_language, read_projector, read_vision
+from onevision.checkpoint.read_sizes import (
+    ForeignCheckpoint,
+    read_language,
+    read_projector,
+    read_vision,
+)
 from onevision.config import ModelConfig
 from onevision.errors import CheckpointError
 
-# What the network does and a config could ask otherwise; another value is refused.
+# Keys that could ask for what the network does not do, and the only value that is supported.
 FIXED: Mapping[str, Any] = {  # Any: JSON values
     "hidden_act": "silu",
     "mlp_bias": False,
@@ -23,40 +29,40 @@ FIXED: Mapping[str, Any] = {  # Any: JSON values
     "projector_hidden_act": "gelu",
     "use_sliding_window": False,
 }
-# Which part of the tower's output is read: its patches. The class token goes no further.
+# Which of the tower's outputs are used: the patches, not the class token.
 SELECTED = {"mm_vision_select_feature": "patch", "vision_feature_select_strategy": "default"}
 
 
-def read_config(gathered: Gathered, names: Names) -> ModelConfig:
+def read_config(contents: CheckpointContents, names: TensorNames) -> ModelConfig:
     """Build the config of a foreign checkpoint. Raises CheckpointError."""
-    reader = Reader(values=gathered.values, shapes=gathered.files.shapes, names=names)
+    source = ForeignCheckpoint(contents=contents, names=names)
     for key, expected in FIXED.items():
-        for said in (reader.values.get(key, expected), reader.text.get(key, expected)):
-            if said != expected:
-                raise CheckpointError(f"{key} is {said!r}; only {expected!r} is supported")
-    if reader.values.get("mm_resampler_type") not in (None, "spatial_pool"):
+        for stated in (source.values.get(key, expected), source.text.get(key, expected)):
+            if stated != expected:
+                raise CheckpointError(f"{key} is {stated!r}; only {expected!r} is supported")
+    if source.values.get("mm_resampler_type") not in (None, "spatial_pool"):
         raise CheckpointError(
-            f"mm_resampler_type is {reader.values['mm_resampler_type']!r}; "
+            f"mm_resampler_type is {source.values['mm_resampler_type']!r}; "
             "supported are None and 'spatial_pool'"
         )
-    vision = read_vision(reader)
+    vision = read_vision(source)
     for key, expected in SELECTED.items():
-        said = reader.values.get(key, expected)
-        if vision.class_token and said != expected:
+        stated = source.values.get(key, expected)
+        if vision.class_token and stated != expected:
             raise CheckpointError(
-                f"{key} is {said!r}, which reads CLIP's class token too; "
+                f"{key} is {stated!r}, which uses CLIP's class token too; "
                 f"only {expected!r} is supported"
             )
-    if not vision.class_token and reader.values.get("vision_feature_select_strategy") == "default":
+    if not vision.class_token and source.values.get("vision_feature_select_strategy") == "default":
         raise CheckpointError(
-            "vision_feature_select_strategy is 'default', which leaves out the first patch of a "
-            "tower without class token; only 'full' is supported"
+            "vision_feature_select_strategy is 'default', which drops the first patch of a "
+            "tower without a class token; only 'full' is supported"
         )
-    language = read_language(reader)
+    language = read_language(source)
     return ModelConfig(
         vision=vision,
-        projector=read_projector(reader),
+        projector=read_projector(source),
         language=language,
-        image_newline=names.newline in reader.shapes,
-        inputs=read_inputs(reader, gathered, vision, vocab_size=language.vocab_size),
+        image_newline=names.newline in source.shapes,
+        inputs=read_inputs(source, vision, vocab_size=language.vocab_size),
     )

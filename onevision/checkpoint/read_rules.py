@@ -1,8 +1,8 @@
-"""A foreign config.json and what lies beside it -> how pictures, videos and words enter.
+"""Texts of a foreign checkpoint -> InputConfig: how pictures, videos and words are prepared.
 
-Rules come from the files, never from a name: the reference chooses a chat format by the name of a
-checkpoint's folder; here the kind of language model, the tokenizer's control tokens and
-transformers' chat template say which it is.
+Rules come from the files, never from a name. The reference chooses a chat format by the name of a
+checkpoint's folder; here it follows from the kind of language model, the tokenizer's control tokens
+and the chat template of transformers.
 """
 
 import math
@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from onevision.anyres import AnyRes, ImageRule, Merge, SingleCrop, VideoRule
-from onevision.checkpoint.gather import Gathered
-from onevision.checkpoint.read_sizes import Reader
+from onevision.checkpoint.read_sizes import ForeignCheckpoint
 from onevision.config import CLIP_MEAN, CLIP_STD, InputConfig, Template, Triple, VisionConfig
 from onevision.errors import CheckpointError
 from onevision.inputs.templates import HEADER
@@ -22,11 +21,10 @@ from onevision.inputs.tokenizer import IM_START
 
 Values = Mapping[str, Any]  # Any: foreign JSON
 
-# Our own key for the chat format, in configs that we write for others.
+# Our own keys in configs of other layouts: the chat format, and pooling videos before the projector.
 TEMPLATE_KEY = "conversation_template"
-# And for videos pooled before the projector.
 POOL_FIRST_KEY = "spatial_pool_first"
-# What in transformers' chat template tells the format; the first that occurs does.
+# Texts that identify a format in the chat template of transformers; the first that occurs decides.
 TEMPLATE_MARKS: tuple[tuple[str, Template], ...] = (
     (HEADER, "llava_llama_3"),
     ("Answer the questions.", "chatml_direct"),
@@ -39,13 +37,13 @@ TEMPLATE_MARKS: tuple[tuple[str, Template], ...] = (
 IMAGE_TOKEN_ID = 151646
 SIGLIP: Triple = (0.5, 0.5, 0.5)
 MODES = "square, pad, anyres and anyres_max_N"
-# What transformers cuts pictures by; a plain "llava" takes one crop, as its processor makes it.
+# Models of transformers that cut pictures into grids; a plain "llava" takes one crop.
 ANYRES_TYPES = ("llava_next", "llava_next_video")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cells:
-    """The vision encoder's square, and whether a learned newline exists."""
+class VisionGeometry:
+    """Sizes of the vision encoder that rules depend on, and whether there is a learned newline."""
 
     crop_size: int
     patch_size: int
@@ -53,39 +51,37 @@ class Cells:
     has_newline: bool
 
 
-def read_inputs(
-    reader: Reader, gathered: Gathered, vision: VisionConfig, *, vocab_size: int
-) -> InputConfig:
+def read_inputs(source: ForeignCheckpoint, vision: VisionConfig, *, vocab_size: int) -> InputConfig:
     """Read how a conversation becomes ids and crops. Raises CheckpointError."""
-    values, preprocessor = reader.values, gathered.preprocessor
-    cells = Cells(
+    values, preprocessor = source.values, source.contents.preprocessor
+    geometry = VisionGeometry(
         crop_size=vision.image_size,
         patch_size=vision.patch_size,
         class_token=vision.class_token,
-        has_newline=reader.names.newline in reader.shapes,
+        has_newline=source.names.newline in source.shapes,
     )
-    image = _image_rule(reader, preprocessor, cells)
+    image = _image_rule(source, geometry)
     token_id = values.get("image_token_index", values.get("image_token_id", IMAGE_TOKEN_ID))
     several = SingleCrop(
-        crop_size=cells.crop_size, patch_size=cells.patch_size, newline=cells.has_newline
+        crop_size=geometry.crop_size, patch_size=geometry.patch_size, newline=geometry.has_newline
     )
-    mean, std = (CLIP_MEAN, CLIP_STD) if cells.class_token else (SIGLIP, SIGLIP)
+    mean, std = (CLIP_MEAN, CLIP_STD) if geometry.class_token else (SIGLIP, SIGLIP)
     return InputConfig(
         image=image,
         multi_image=image if isinstance(image, SingleCrop) else several,
-        video=_video_rule(reader, cells),
-        template=_template(reader, gathered),
+        video=_video_rule(source, geometry),
+        template=_template(source),
         image_mean=_triple(preprocessor.get("image_mean", mean)),
         image_std=_triple(preprocessor.get("image_std", std)),
-        # A tokenizer without <image> may number further; any row of the embedding will do.
+        # Without <image> in the tokenizer the id may exceed the embedding; any row will do.
         image_token_id=min(int(token_id), vocab_size - 1),
     )
 
 
-def _image_rule(reader: Reader, preprocessor: Values, cells: Cells) -> ImageRule:
-    values, foreign = reader.values, reader.names.layout == "llava-hf"
-    mode, default = _mode(reader, preprocessor)
-    # transformers has no such key; the reference's default is "flat".
+def _image_rule(source: ForeignCheckpoint, geometry: VisionGeometry) -> ImageRule:
+    values, foreign = source.values, source.names.layout == "llava-hf"
+    mode, default = _mode(source)
+    # transformers lacks this key; the reference's default is "flat".
     merge = values.get("mm_patch_merge_type", default)
     if merge not in get_args(Merge):
         raise CheckpointError(
@@ -93,11 +89,11 @@ def _image_rule(reader: Reader, preprocessor: Values, cells: Cells) -> ImageRule
             f"supported are {', '.join(get_args(Merge))}"
         )
     if mode in ("square", "pad", "crop"):
-        # CLIP's own processor cuts out the middle where SigLIP's squashes.
-        fit = "pad" if mode == "pad" else "crop" if cells.class_token else "squash"
-        newline = merge == "spatial_unpad" and cells.has_newline
+        # CLIP's processor crops the middle, SigLIP's squashes.
+        fit = "pad" if mode == "pad" else "crop" if geometry.class_token else "squash"
+        newline = merge == "spatial_unpad" and geometry.has_newline
         return SingleCrop(
-            crop_size=cells.crop_size, patch_size=cells.patch_size, fit=fit, newline=newline
+            crop_size=geometry.crop_size, patch_size=geometry.patch_size, fit=fit, newline=newline
         )
     match = re.fullmatch(r"anyres(?:_max_(\d+))?", mode)
     if not match:
@@ -105,10 +101,10 @@ def _image_rule(reader: Reader, preprocessor: Values, cells: Cells) -> ImageRule
             f"config.json: image mode {mode!r} with merge {merge!r} is not supported; "
             f"supported are {MODES}"
         )
-    grids = _grids(values.get("image_grid_pinpoints"), cells.crop_size, heights_first=foreign)
+    grids = _grids(values.get("image_grid_pinpoints"), geometry.crop_size, heights_first=foreign)
     rule = AnyRes(
-        crop_size=cells.crop_size,
-        patch_size=cells.patch_size,
+        crop_size=geometry.crop_size,
+        patch_size=geometry.patch_size,
         max_crops=int(match[1]) if match[1] else None,
         grids=grids,
         merge=merge,
@@ -117,68 +113,68 @@ def _image_rule(reader: Reader, preprocessor: Values, cells: Cells) -> ImageRule
     return complete if set(complete.all_grids) == set(grids) else rule
 
 
-def _mode(reader: Reader, preprocessor: Values) -> tuple[str, Merge]:
-    """Return how a picture is cut and, where the config does not say, how crops are merged."""
-    values = reader.values
-    if reader.names.layout != "llava-hf":
+def _mode(source: ForeignCheckpoint) -> tuple[str, Merge]:
+    """Return how a picture is cut, and how crops are merged unless the config says."""
+    values = source.values
+    if source.names.layout != "llava-hf":
         return values.get("image_aspect_ratio") or "square", "flat"
-    if said := values.get("vision_aspect_ratio") or values.get("image_aspect_ratio"):
-        return said, "spatial_unpad"
+    if stated := values.get("vision_aspect_ratio") or values.get("image_aspect_ratio"):
+        return stated, "spatial_unpad"
     if values.get("model_type") in ANYRES_TYPES:
         return "anyres", "spatial_unpad"
     if values.get("model_type") == "llava":
-        return "pad" if preprocessor.get("do_pad") else "square", "flat"
+        return "pad" if source.contents.preprocessor.get("do_pad") else "square", "flat"
     return "square", "spatial_unpad"
 
 
-def _video_rule(reader: Reader, cells: Cells) -> VideoRule:
-    """Read how frames are pooled; transformers' LlavaNextVideo has keys of its own.
+def _video_rule(source: ForeignCheckpoint, geometry: VisionGeometry) -> VideoRule:
+    """Read how frames are pooled; LlavaNextVideo of transformers has keys of its own.
 
     It pools before the projector, as the first release did with a "spatial_pool" resampler; the
-    reference's later code pools after it, always.
+    reference's later code always pools after it.
     """
-    values = reader.values
+    values = source.values
     ours = values.get("spatial_pool_mode", values.get("mm_spatial_pool_mode", "bilinear"))
     resampled = values.get("mm_resampler_type") == "spatial_pool"
     first = resampled or "spatial_pool_mode" in values
     newline = "no_token" if values.get("model_type") in ANYRES_TYPES else "one_token"
-    newline = values.get("mm_newline_position", newline) if cells.has_newline else "no_token"
+    newline = values.get("mm_newline_position", newline) if geometry.has_newline else "no_token"
     return VideoRule(
-        crop_size=cells.crop_size,
-        patch_size=cells.patch_size,
-        fit="crop" if cells.class_token else "squash",
+        crop_size=geometry.crop_size,
+        patch_size=geometry.patch_size,
+        fit="crop" if geometry.class_token else "squash",
         pool=ours,
         pool_first=values.get(POOL_FIRST_KEY, first),
         newline=newline,
     )
 
 
-def _template(reader: Reader, gathered: Gathered) -> Template:
-    said = reader.values.get(TEMPLATE_KEY)
-    if said is not None:
-        if said not in get_args(Template):
+def _template(source: ForeignCheckpoint) -> Template:
+    stated, contents = source.values.get(TEMPLATE_KEY), source.contents
+    if stated is not None:
+        if stated not in get_args(Template):
             raise CheckpointError(
-                f"config.json: {TEMPLATE_KEY} is {said!r}; "
+                f"config.json: {TEMPLATE_KEY} is {stated!r}; "
                 f"expected one of {', '.join(get_args(Template))}"
             )
-        return said
-    if reader.names.layout == "llava-hf":
+        return stated
+    if source.names.layout == "llava-hf":
         for mark, template in TEMPLATE_MARKS:
-            if mark in gathered.chat_template:
+            if mark in contents.chat_template:
                 return template
-    if reader.kind == "qwen2":
+    if source.kind == "qwen2":
         return "qwen_1_5"
-    if HEADER in gathered.controls:
+    if HEADER in contents.added_tokens:
         return "llava_llama_3"
-    if IM_START in gathered.controls:
+    if IM_START in contents.added_tokens:
         return "chatml_direct"
-    return "mistral_instruct" if reader.kind == "mistral" else "vicuna_v1"
+    return "mistral_instruct" if source.kind == "mistral" else "vicuna_v1"
 
 
 def _grids(
     pinpoints: object, crop_size: int, *, heights_first: bool
 ) -> tuple[tuple[int, int], ...]:
-    """Read sizes in pixels, or the range text "(1x1),...,(6x6)", as (columns, rows)."""
+    """Convert sizes in pixels, or the range "(1x1),...,(6x6)" as text, to (columns, rows)."""
     if isinstance(pinpoints, str) and "x" in pinpoints:
         numbers = [(int(a), int(b)) for a, b in re.findall(r"\((\d+)x(\d+)\)", pinpoints)]
         if not numbers:

@@ -1,14 +1,15 @@
 """Tensor shapes and a foreign config.json -> the sizes of the three parts.
 
-Sizes come from the tensors. What a config leaves out has the default of the code that wrote it;
-what contradicts the tensors is an error.
+Sizes come from the tensors. A value that a config omits has the default of the code that wrote
+it; one that contradicts the tensors is an error.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from onevision.checkpoint.names import Names
+from onevision.checkpoint.contents import CheckpointContents
+from onevision.checkpoint.names import TensorNames
 from onevision.config import Activation, LanguageConfig, ProjectorConfig, VisionConfig
 from onevision.errors import CheckpointError
 
@@ -16,8 +17,8 @@ Values = Mapping[str, Any]  # Any: foreign JSON
 Shapes = Mapping[str, tuple[int, ...]]
 Kind = Literal["llama", "mistral", "qwen2"]
 
-# Heads and picture size of known towers by (width, positions, patch size); a config without
-# `vision_config` does not say them, and shapes cannot. CLIP's have a class token more.
+# Heads and picture size of known towers by (width, positions, patch size): a config without
+# `vision_config` lacks them, and shapes do not show them. CLIP's have one more, the class token.
 KNOWN_TOWERS = {
     (1152, 729, 14): (16, 384),
     (1152, 196, 16): (16, 224),
@@ -32,7 +33,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
 }
-# What a language model calls itself: as `model_type`, or as the reference's class.
+# Language models by `model_type`, or by the class of the reference.
 KINDS: Mapping[str, Kind] = {
     "llama": "llama",
     "mistral": "mistral",
@@ -45,7 +46,7 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageDefaults:
-    """What a config of one kind leaves out."""
+    """Values that configs of one kind of language model omit."""
 
     max_positions: int
     sliding_window: int | None = None
@@ -59,64 +60,73 @@ DEFAULTS: Mapping[Kind, LanguageDefaults] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader:
-    """A checkpoint's config and shapes, asked for by our names."""
+class ForeignCheckpoint:
+    """A checkpoint of another project, whose tensors are found by our names."""
 
-    values: Values
-    shapes: Shapes
-    names: Names
+    contents: CheckpointContents
+    names: TensorNames
+
+    @property
+    def values(self) -> Values:
+        """Its config.json."""
+        return self.contents.values
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shapes of its tensors, by its own names."""
+        return self.contents.files.shapes
 
     @property
     def text(self) -> Values:
-        """What is said of the language model."""
+        """The part of config.json that describes the language model."""
         return self.values.get("text_config", self.values)
 
     @property
     def kind(self) -> Kind:
-        """What kind of language model it is. Raises CheckpointError for one that is not known."""
-        said = self.text.get("model_type")  # of transformers alone: the reference says "llava"
+        """The kind of its language model. Raises CheckpointError for an unknown one."""
+        stated = self.text.get("model_type")  # in the reference's configs it is "llava"
         if "text_config" not in self.values:
-            said = next(iter(self.values.get("architectures") or ()), None)
-        if said in KINDS:
-            return KINDS[said]
-        if said is not None:
+            stated = next(iter(self.values.get("architectures") or ()), None)
+        if stated in KINDS:
+            return KINDS[stated]
+        if stated is not None:
             raise CheckpointError(
-                f"config.json: the language model is {said!r}; supported are {', '.join(KINDS)}"
+                f"config.json: the language model is {stated!r}; supported are {', '.join(KINDS)}"
             )
         return "qwen2" if self.has("language_model.blocks.0.attention.query.bias") else "llama"
 
     def has(self, ours: str) -> bool:
-        """Whether a tensor is there."""
-        return self.names.foreign(ours) in self.shapes
+        """Whether the checkpoint has a tensor."""
+        return self.names.translate(ours) in self.shapes
 
     def shape(self, ours: str) -> tuple[int, ...]:
-        """Return a tensor's shape. Raises CheckpointError where it is missing."""
-        key = self.names.foreign(ours)
+        """Return a tensor's shape. Raises CheckpointError if it is missing."""
+        key = self.names.translate(ours)
         if key not in self.shapes:
             raise CheckpointError(f"tensor {key} is missing; the checkpoint is incomplete")
         return self.shapes[key]
 
     def count(self, pattern: str) -> int:
-        """Count the tensors whose names have 0, 1, 2, ... in place of "{}"."""
+        """Count the tensors named by `pattern` with 0, 1, 2, ... in place of "{}"."""
         return next(n for n in range(1000) if not self.has(pattern.format(n)))
 
 
-def read_vision(reader: Reader) -> VisionConfig:
-    """Read the vision encoder. Raises CheckpointError."""
-    width, _, patch_size, _ = reader.shape("vision_encoder.patch_embedding.weight")
-    positions = reader.shape("vision_encoder.position_embedding.weight")[0]
-    class_token = reader.has("vision_encoder.begin.token")
-    said: Values = reader.values.get("vision_config", {})
+def read_vision(source: ForeignCheckpoint) -> VisionConfig:
+    """Read the sizes of the vision encoder. Raises CheckpointError."""
+    width, _, patch_size, _ = source.shape("vision_encoder.patch_embedding.weight")
+    positions = source.shape("vision_encoder.position_embedding.weight")[0]
+    class_token = source.has("vision_encoder.begin.token")
+    stated: Values = source.values.get("vision_config", {})
     num_heads, image_size = _tower(
-        reader.values, width=width, positions=positions, patch=patch_size
+        source.values, width=width, positions=positions, patch=patch_size
     )
-    num_blocks = reader.count("vision_encoder.blocks.{}.mlp.up.weight")
-    num_layers = _layers_that_run(reader, num_blocks, class_token=class_token)
+    num_blocks = source.count("vision_encoder.blocks.{}.mlp.up.weight")
+    num_layers = _layers_that_run(source, num_blocks, class_token=class_token)
     _compare(
-        {**said, "mm_hidden_size": reader.values.get("mm_hidden_size", width)},
+        {**stated, "mm_hidden_size": source.values.get("mm_hidden_size", width)},
         {"hidden_size": width, "num_hidden_layers": num_blocks, "mm_hidden_size": width},
     )
-    activation = said.get("hidden_act", "quick_gelu" if class_token else "gelu_pytorch_tanh")
+    activation = stated.get("hidden_act", "quick_gelu" if class_token else "gelu_pytorch_tanh")
     if activation not in ACTIVATIONS:
         raise CheckpointError(
             f"config.json: vision_config.hidden_act is {activation!r}; "
@@ -124,49 +134,49 @@ def read_vision(reader: Reader) -> VisionConfig:
         )
     return VisionConfig(
         hidden_size=width,
-        intermediate_size=reader.shape("vision_encoder.blocks.0.mlp.up.weight")[0],
+        intermediate_size=source.shape("vision_encoder.blocks.0.mlp.up.weight")[0],
         num_layers=num_layers,
         num_heads=num_heads,
         image_size=image_size,
         patch_size=patch_size,
-        layer_norm_eps=said.get("layer_norm_eps", 1e-5 if class_token else 1e-6),
+        layer_norm_eps=stated.get("layer_norm_eps", 1e-5 if class_token else 1e-6),
         activation=ACTIVATIONS[activation],
         class_token=class_token,
         num_spare_layers=num_blocks - num_layers,
     )
 
 
-def read_projector(reader: Reader) -> ProjectorConfig:
-    """Read the projector. Raises CheckpointError."""
-    projector = reader.names.projector
-    num_layers = sum(f"{name}.weight" in reader.shapes for name in projector)
+def read_projector(source: ForeignCheckpoint) -> ProjectorConfig:
+    """Read the sizes of the projector. Raises CheckpointError."""
+    projector = source.names.projector
+    num_layers = sum(f"{name}.weight" in source.shapes for name in projector)
     if not num_layers:
         raise CheckpointError(f"tensor {projector[0]}.weight is missing; there is no projector")
-    said = reader.values.get("mm_projector_type")
+    stated = source.values.get("mm_projector_type")
     usual = {"linear"} if num_layers == 1 else set[str]()
     usual.add(f"mlp{num_layers}x_gelu")
-    if said is not None and said not in usual:
+    if stated is not None and stated not in usual:
         raise CheckpointError(
-            f"config.json: mm_projector_type is {said!r}, the tensors are those of "
+            f"config.json: mm_projector_type is {stated!r}, the tensors are those of "
             f"{' or '.join(sorted(usual))}; supported are linear and mlpNx_gelu"
         )
     return ProjectorConfig(num_layers=num_layers)
 
 
-def read_language(reader: Reader) -> LanguageConfig:
-    """Read the language model. Raises CheckpointError."""
-    text, defaults = reader.text, DEFAULTS[reader.kind]
+def read_language(source: ForeignCheckpoint) -> LanguageConfig:
+    """Read the sizes of the language model. Raises CheckpointError."""
+    text, defaults = source.text, DEFAULTS[source.kind]
     num_heads = text.get("num_attention_heads", 32)
-    vocab_size, width = reader.shape("language_model.embedding.weight")
-    kv_width = reader.shape("language_model.blocks.0.attention.key.weight")[0]
+    vocab_size, width = source.shape("language_model.embedding.weight")
+    kv_width = source.shape("language_model.blocks.0.attention.key.weight")[0]
     theta, factor = _rope(text)
-    tied, has_head = _head(reader)
-    positions = reader.values.get("tokenizer_model_max_length", defaults.max_positions)
+    tied, has_head = _head(source)
+    positions = source.values.get("tokenizer_model_max_length", defaults.max_positions)
     language = LanguageConfig(
         vocab_size=vocab_size,
         hidden_size=width,
-        intermediate_size=reader.shape("language_model.blocks.0.mlp.up.weight")[0],
-        num_layers=reader.count("language_model.blocks.{}.mlp.up.weight"),
+        intermediate_size=source.shape("language_model.blocks.0.mlp.up.weight")[0],
+        num_layers=source.count("language_model.blocks.{}.mlp.up.weight"),
         num_heads=num_heads,
         num_kv_heads=kv_width * num_heads // width,
         max_positions=round(text.get("max_position_embeddings", positions) * factor),
@@ -174,8 +184,8 @@ def read_language(reader: Reader) -> LanguageConfig:
         rope_factor=factor,
         rms_norm_eps=text.get("rms_norm_eps", 1e-6),
         tie_embeddings=tied and not has_head,
-        attention_bias=reader.has("language_model.blocks.0.attention.query.bias"),
-        sliding_window=_window(text, reader.kind, defaults),
+        attention_bias=source.has("language_model.blocks.0.attention.query.bias"),
+        sliding_window=_window(text, source.kind, defaults),
     )
     _compare(
         text,
@@ -205,21 +215,21 @@ def _tower(values: Values, *, width: int, positions: int, patch: int) -> tuple[i
     return KNOWN_TOWERS[width, positions, patch]
 
 
-def _layers_that_run(reader: Reader, num_blocks: int, *, class_token: bool) -> int:
-    """Return how many of the blocks come before the features.
+def _layers_that_run(source: ForeignCheckpoint, num_blocks: int, *, class_token: bool) -> int:
+    """Return how many of the blocks the features have passed through.
 
     FIDELITY: the reference's SigLIP ignores `mm_vision_select_layer` (-2 in every config): its
-    checkpoints hold no block that does not run.
+    checkpoints hold only blocks that run.
     """
     key, default = "mm_vision_select_layer", -2
-    if reader.names.layout == "llava-hf":
+    if source.names.layout == "llava-hf":
         key = "vision_feature_layer"
-        default = -1 if reader.values.get("model_type") == "llava_onevision" else -2
+        default = -1 if source.values.get("model_type") == "llava_onevision" else -2
     elif not class_token:
         return num_blocks
-    layer = reader.values.get(key, default)
+    layer = source.values.get(key, default)
     runs = 0
-    if isinstance(layer, int):  # transformers may list several
+    if isinstance(layer, int):  # transformers also allows a list
         runs = layer if layer > 0 else num_blocks + 1 + layer
     if not 1 <= runs <= num_blocks:
         raise CheckpointError(
@@ -229,7 +239,7 @@ def _layers_that_run(reader: Reader, num_blocks: int, *, class_token: bool) -> i
 
 
 def _rope(text: Values) -> tuple[float, float]:
-    """Return the base of the rotation and what positions are divided by."""
+    """Return the base of rotary positions and the factor that divides positions."""
     rope: Values = text.get("rope_parameters") or {}
     scaling: Values = text.get("rope_scaling") or rope
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -242,14 +252,14 @@ def _rope(text: Values) -> tuple[float, float]:
 
 
 def _window(text: Values, kind: Kind, defaults: LanguageDefaults) -> int | None:
-    """Only Mistral's configs mean the window that they name."""
+    """Return the sliding window; only Mistral's models apply the one in their config."""
     return text.get("sliding_window", defaults.sliding_window) if kind == "mistral" else None
 
 
-def _head(reader: Reader) -> tuple[bool, bool]:
-    """Return whether the output head is tied to the embedding, and whether it is there."""
-    values, has_head = reader.values, reader.names.head in reader.shapes
-    tied = bool(reader.text.get("tie_word_embeddings") or values.get("tie_word_embeddings"))
+def _head(source: ForeignCheckpoint) -> tuple[bool, bool]:
+    """Return whether the output head is tied to the embedding, and whether it is stored."""
+    values, has_head = source.values, source.names.head in source.shapes
+    tied = bool(source.text.get("tie_word_embeddings") or values.get("tie_word_embeddings"))
     if not tied and not has_head:
         raise CheckpointError(
             "the output head (lm_head.weight) is missing, and the config does not tie it to the "
@@ -258,9 +268,9 @@ def _head(reader: Reader) -> tuple[bool, bool]:
     return tied, has_head
 
 
-def _compare(said: Values, sizes: Mapping[str, int]) -> None:
-    """Refuse a config whose sizes are not those of the tensors."""
-    wrong = {k: (said[k], size) for k, size in sizes.items() if said.get(k, size) != size}
+def _compare(stated: Values, sizes: Mapping[str, int]) -> None:
+    """Raise CheckpointError if a config's sizes differ from those of the tensors."""
+    wrong = {k: (stated[k], size) for k, size in sizes.items() if stated.get(k, size) != size}
     if wrong:
         what = "; ".join(f"{k} is {found}, tensors say {is_}" for k, (found, is_) in wrong.items())
         raise CheckpointError(f"config.json contradicts the tensors: {what}")

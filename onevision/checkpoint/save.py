@@ -1,7 +1,7 @@
 """Network or checkpoint -> a checkpoint directory in any of the three layouts.
 
-A directory appears whole or not at all. Tensors are renamed, never changed, but that transformers'
-LLaMA has rows appended for the placeholders.
+A directory appears complete or not at all. Tensors are renamed and otherwise unchanged, except that
+transformers' LLaMA gets rows for the placeholders appended.
 """
 
 import shutil
@@ -20,8 +20,8 @@ from onevision.checkpoint.names import (
     LMMS_LAB,
     LMMS_LAB_LINEAR,
     OURS,
-    Names,
-    rename,
+    TensorNames,
+    foreign_name,
 )
 from onevision.checkpoint.write_files import hf_vocab_size, llava_hf_files, lmms_lab_files
 from onevision.config import ModelConfig, Template
@@ -29,7 +29,7 @@ from onevision.errors import CheckpointError
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
 
-# The tensors that have a row for every token.
+# The tensors with one row per token.
 VOCABULARY = ("language_model.embedding.weight", TIED_HEAD)
 # Files beside the weights that mean the same in every layout.
 COMPANIONS = ("generation_config.json", "LICENSE", "README.md")
@@ -43,17 +43,17 @@ def convert(
     template: Template | None = None,
     tokenizer: Tokenizer | None = None,
 ) -> None:
-    """Write a checkpoint again in another layout, shard by shard. Raises CheckpointError.
+    """Rewrite a checkpoint in another layout, shard by shard. Raises CheckpointError.
 
-    `template` takes the place of the chat format that was read, `tokenizer` that of the source's.
+    `template` replaces the chat format that was read, `tokenizer` the one of the source.
     """
     if layout not in LAYOUTS:
         raise CheckpointError(f"no layout {layout!r}; expected one of {', '.join(LAYOUTS)}")
     config = source.config
     if template is not None:
         config = replace(config, inputs=replace(config.inputs, template=template))
-    names = written_names(layout, config)
-    ours = {rename(name, names): name for name in source.tensors}
+    names = names_of_layout(layout, config)
+    ours = {foreign_name(name, names): name for name in source.tensors}
     tokenizer = tokenizer or Tokenizer.from_directory(source.directory)
     files = _config_files(config, tokenizer, layout=layout)
     rows = config.language.vocab_size
@@ -62,7 +62,7 @@ def convert(
 
     def read(name: str) -> Tensor:
         tensor = source.files.read(source.tensors[ours[name]])
-        return _with_rows(tensor, rows) if ours[name] in VOCABULARY else tensor
+        return _append_rows(tensor, rows) if ours[name] in VOCABULARY else tensor
 
     with new_directory(destination) as partial:
         sizes = {name: source.files.num_bytes[source.tensors[own]] for name, own in ours.items()}
@@ -73,8 +73,8 @@ def convert(
         _write_texts(partial, files)
 
 
-def written_names(layout: str, config: ModelConfig) -> Names | None:
-    """Return the names under which a model is written in a layout; None are our own."""
+def names_of_layout(layout: str, config: ModelConfig) -> TensorNames | None:
+    """Return the naming in which a model is written in a layout; None is our own."""
     if layout == OURS:
         return None
     if layout == "llava-hf":
@@ -82,8 +82,8 @@ def written_names(layout: str, config: ModelConfig) -> Names | None:
     return LMMS_LAB_LINEAR if config.projector.num_layers == 1 else LMMS_LAB
 
 
-def _with_rows(tensor: Tensor, rows: int) -> Tensor:
-    """Append rows of zeros, which no token has yet."""
+def _append_rows(tensor: Tensor, rows: int) -> Tensor:
+    """Append rows of zeros, for ids that no token has yet."""
     return torch.cat([tensor, tensor.new_zeros(rows - len(tensor), tensor.shape[1])])
 
 
@@ -96,9 +96,9 @@ def save(
     dtype: torch.dtype | None = None,
     companions: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a network in our own layout, in place of what `destination` held.
+    """Write a network in our own layout, replacing what `destination` held.
 
-    `companions` are further files to write beside it (name -> content), such as
+    `companions` are more files to write beside it (name -> content), such as
     generation_config.json. `dtype` None keeps the type of each tensor. Raises CheckpointError.
     """
     files = _config_files(config, tokenizer, layout=OURS) | dict(companions or {})

@@ -1,7 +1,7 @@
-"""Pickled weights -> safetensors. The only place where a pickle is opened, and for tensors alone.
+"""Pickled weights -> safetensors. The only file that opens a pickle, and it reads tensors alone.
 
-torch's restricted unpickler builds tensors and plain containers and refuses all else, so a file
-that would run code ends in an error that names it.
+torch's restricted unpickler builds tensors and plain containers and refuses everything else, so a
+file that would run code ends in an error that names it.
 """
 
 import pickle
@@ -15,7 +15,7 @@ from onevision.checkpoint.files import INDEX, PICKLES, SINGLE, new_directory, sa
 from onevision.errors import CheckpointError
 from onevision.files import write_json
 
-# A whole model, in one part or several; others, such as mm_projector.bin, keep their names.
+# Files of a whole model, one or several; others, such as mm_projector.bin, keep their names.
 WHOLE = "pytorch_model"
 KEPT = ("*.json", "*.model", "*.jinja", "*.txt", "*.md", "LICENSE*")
 
@@ -23,8 +23,8 @@ KEPT = ("*.json", "*.model", "*.jinja", "*.txt", "*.md", "LICENSE*")
 def unpickle(source: Path, destination: Path) -> int:
     """Write the tensors of a pickled checkpoint, or of one file, to a new directory.
 
-    Returns how many there are. Texts beside them are copied. Raises CheckpointError for a file that
-    holds anything but tensors by name.
+    Returns their number. Texts beside them are copied. Raises CheckpointError for a file that holds
+    anything but named tensors.
     """
     paths = [source] if source.is_file() else _pickles(source)
     if not paths:
@@ -61,7 +61,7 @@ def _new_name(path: Path, parts: list[Path]) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Read one file; every tensor gets memory of its own, as safetensors asks."""
+    """Read one file; every tensor gets memory of its own, as safetensors requires."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:

@@ -9,7 +9,7 @@ from onevision.checkpoint.read_sizes import ACTIVATIONS, Kind
 from onevision.config import FORMAT_VERSION, LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import CheckpointError
 
-# The reference's classes; and what its tower is called, which is how it recognises one.
+# Classes of the reference, and names of towers, by which it recognises CLIP.
 CLASSES: dict[Kind, str] = {
     "llama": "LlavaLlamaForCausalLM",
     "mistral": "LlavaMistralForCausalLM",
@@ -22,38 +22,38 @@ CLIP_LARGE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
-    """One of transformers' models of the family."""
+class HfModel:
+    """A model of the family in transformers: the names of its classes."""
 
     model_type: str
     architecture: str
     processor: str
     image_processor: str
-    # None where the model takes no videos.
+    # None if the model takes no videos.
     video_processor: str | None = None
 
 
-ONEVISION = Form(
+ONEVISION = HfModel(
     model_type="llava_onevision",
     architecture="LlavaOnevisionForConditionalGeneration",
     processor="LlavaOnevisionProcessor",
     image_processor="LlavaOnevisionImageProcessor",
     video_processor="LlavaOnevisionVideoProcessor",
 )
-NEXT = Form(
+NEXT = HfModel(
     model_type="llava_next",
     architecture="LlavaNextForConditionalGeneration",
     processor="LlavaNextProcessor",
     image_processor="LlavaNextImageProcessor",
 )
-NEXT_VIDEO = Form(
+NEXT_VIDEO = HfModel(
     model_type="llava_next_video",
     architecture="LlavaNextVideoForConditionalGeneration",
     processor="LlavaNextVideoProcessor",
     image_processor="LlavaNextImageProcessor",
     video_processor="LlavaNextVideoVideoProcessor",
 )
-LLAVA = Form(
+LLAVA = HfModel(
     model_type="llava",
     architecture="LlavaForConditionalGeneration",
     processor="LlavaProcessor",
@@ -62,9 +62,9 @@ LLAVA = Form(
 
 
 def lmms_lab_config(config: ModelConfig) -> dict[str, Any]:
-    """Write a config.json as the reference does (its keys, and two of our own).
+    """Return a config.json with the reference's keys, and two of our own.
 
-    Raises CheckpointError for what the reference cannot express.
+    Raises CheckpointError for a model that the reference cannot express.
     """
     language, rule, vision = config.language, config.inputs.image, config.vision
     if vision.num_spare_layers and not vision.class_token:
@@ -75,7 +75,7 @@ def lmms_lab_config(config: ModelConfig) -> dict[str, Any]:
     num_layers = config.projector.num_layers
     values = _text_values(language, config.inputs.template) | {
         "format_version": FORMAT_VERSION,
-        "architectures": [CLASSES[kind_of(config)]],
+        "architectures": [CLASSES[language_kind(config)]],
         "model_type": "llava",
         "image_token_index": config.inputs.image_token_id,
         "mm_hidden_size": vision.hidden_size,
@@ -100,16 +100,16 @@ def lmms_lab_config(config: ModelConfig) -> dict[str, Any]:
     return values | _mode_values(rule, heights_first=False, key="image_aspect_ratio")
 
 
-def kind_of(config: ModelConfig) -> Kind:
-    """Name the kind of language model. Biases are Qwen's; a window, or its format, Mistral's."""
+def language_kind(config: ModelConfig) -> Kind:
+    """Return the kind of language model: biases mean Qwen, a window or its template Mistral."""
     if config.language.attention_bias:
         return "qwen2"
     windowed = config.language.sliding_window is not None
     return "mistral" if windowed or config.inputs.template == "mistral_instruct" else "llama"
 
 
-def hf_form(config: ModelConfig) -> Form:
-    """Return which of transformers' models this is. Raises CheckpointError where it is none."""
+def hf_model(config: ModelConfig) -> HfModel:
+    """Return the model of transformers that computes the same. Raises CheckpointError if none does."""
     rule, video, newline = config.inputs.image, config.inputs.video, config.image_newline
     two_layers = config.projector.num_layers == 2
     windowed_qwen = config.language.attention_bias and config.language.sliding_window is not None
@@ -133,8 +133,8 @@ def hf_form(config: ModelConfig) -> Form:
 def llava_hf_config(
     config: ModelConfig, *, image_id: int, video_id: int, vocab_size: int
 ) -> dict[str, Any]:
-    """Write a config.json as transformers does. Raises CheckpointError."""
-    form, rule = hf_form(config), config.inputs.image
+    """Return a config.json as transformers writes it. Raises CheckpointError."""
+    form, rule = hf_model(config), config.inputs.image
     values = {
         "format_version": FORMAT_VERSION,
         "architectures": [form.architecture],
@@ -144,7 +144,7 @@ def llava_hf_config(
         "projector_hidden_act": "gelu",
         "tie_word_embeddings": config.language.tie_embeddings,
         "text_config": _text_values(config.language, config.inputs.template)
-        | {"model_type": kind_of(config), "vocab_size": vocab_size},
+        | {"model_type": language_kind(config), "vocab_size": vocab_size},
         "vision_config": _vision_values(config.vision),
         "vision_feature_layer": -1 - config.vision.num_spare_layers,
         "vision_feature_select_strategy": "default" if config.vision.class_token else "full",
@@ -156,7 +156,7 @@ def llava_hf_config(
         values |= {"spatial_pool_mode": config.inputs.video.pool, "spatial_pool_stride": 2}
     if form is LLAVA:
         values["image_seq_length"] = config.vision.num_patches
-    if form is not ONEVISION:  # keys that transformers does not read, and we do
+    if form is not ONEVISION:  # keys that transformers ignores and we read
         values["mm_newline_position"] = config.inputs.video.newline
         values["mm_spatial_pool_mode"] = config.inputs.video.pool
         values[POOL_FIRST_KEY] = config.inputs.video.pool_first
@@ -165,7 +165,7 @@ def llava_hf_config(
 
 
 def config_pinpoints(config: ModelConfig) -> list[list[int]]:
-    """Return a model's grids as transformers' processors list them: (height, width) in pixels."""
+    """Return a model's grids as processors of transformers list them: [height, width] in pixels."""
     values = _mode_values(config.inputs.image, heights_first=True, key="mode")
     return values["image_grid_pinpoints"]
 
@@ -228,7 +228,7 @@ def _vision_values(vision: VisionConfig) -> dict[str, Any]:
 
 
 def _tower_name(vision: VisionConfig) -> str:
-    """Name the tower as the reference does; it recognises CLIP and SigLIP by these words."""
+    """Return a name for the tower by which the reference recognises CLIP or SigLIP."""
     if vision == VisionConfig():
         return "google/siglip-so400m-patch14-384"
     if vision.class_token:

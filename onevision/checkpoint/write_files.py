@@ -7,9 +7,9 @@ from onevision.anyres import AnyRes, SingleCrop
 from onevision.checkpoint.jinja import jinja
 from onevision.checkpoint.write_config import (
     ONEVISION,
-    Form,
+    HfModel,
     config_pinpoints,
-    hf_form,
+    hf_model,
     llava_hf_config,
     lmms_lab_config,
 )
@@ -23,7 +23,7 @@ BICUBIC = 3  # Pillow's number
 
 
 def lmms_lab_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
-    """Return the files of a reference checkpoint; it marks images by a number of its own."""
+    """Return the files of a checkpoint of the reference, which marks images by an id of its own."""
     return {
         "config.json": _json(lmms_lab_config(config)),
         "tokenizer.json": tokenizer.definition,
@@ -34,9 +34,9 @@ def lmms_lab_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
 def llava_hf_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
     """Return the files of a transformers checkpoint. Raises CheckpointError.
 
-    It finds placeholders by id, so its tokenizer needs <image> and <video> as added tokens.
+    transformers finds placeholders by id, so the tokenizer gets <image> and <video> as added tokens.
     """
-    form = hf_form(config)
+    form = hf_model(config)
     vocab_size = hf_vocab_size(config, tokenizer)
     tokenizer = with_placeholders(tokenizer, vocab_size=vocab_size)
     image_id, video_id = tokenizer.id_of(IMAGE), tokenizer.id_of(VIDEO)
@@ -58,9 +58,10 @@ def llava_hf_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
 
 
 def hf_vocab_size(config: ModelConfig, tokenizer: Tokenizer) -> int:
-    """Return the rows that a transformers checkpoint's embedding needs, a multiple of 64 if more.
+    """Return the rows of the embedding in a checkpoint of transformers.
 
-    LLaMA's 32,000 rows are all taken: two are appended for <image> and <video>.
+    If all rows are taken, as LLaMA's 32,000 are, it grows to a multiple of 64 to make room for
+    <image> and <video>.
     """
     rows = config.language.vocab_size
     needed = tokenizer.size + sum(t not in tokenizer.added_tokens for t in (IMAGE, VIDEO))
@@ -70,7 +71,7 @@ def hf_vocab_size(config: ModelConfig, tokenizer: Tokenizer) -> int:
 def with_placeholders(tokenizer: Tokenizer, *, vocab_size: int) -> Tokenizer:
     """Return the tokenizer with <image> and <video> among its added tokens.
 
-    Raises CheckpointError where the embedding has no rows left for them.
+    Raises CheckpointError if the embedding has no unused rows for them.
     """
     definition = json.loads(tokenizer.definition)
     known = tokenizer.added_tokens
@@ -106,7 +107,7 @@ def _tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, An
     }
     if template is not None:
         values["chat_template"] = template
-    if IM_START not in added or tokenizer.opening:  # LLaMA's kind
+    if IM_START not in added or tokenizer.opening:  # LLaMA or Mistral
         names = {number: token for token, number in added.items()}
         chat = TEMPLATES.get(config.inputs.template)
         return values | {
@@ -129,7 +130,7 @@ def _tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, An
     }
 
 
-def _image_processor(config: ModelConfig, form: Form) -> dict[str, Any]:
+def _image_processor(config: ModelConfig, form: HfModel) -> dict[str, Any]:
     rule = config.inputs.image
     values: dict[str, Any] = {
         "image_processor_type": form.image_processor,
@@ -149,7 +150,7 @@ def _image_processor(config: ModelConfig, form: Form) -> dict[str, Any]:
         values |= {"do_pad": True, "image_grid_pinpoints": pinpoints}
     if form is ONEVISION or (isinstance(rule, SingleCrop) and rule.fit == "squash"):
         return values
-    # CLIP's own steps; a grid's crops and a padded square pass through them unchanged.
+    # CLIP's own steps, which leave the crops of a grid and a padded square unchanged.
     cut = {"height": rule.crop_size, "width": rule.crop_size}
     pads = isinstance(rule, AnyRes) or rule.fit == "pad"
     return values | {
@@ -160,12 +161,12 @@ def _image_processor(config: ModelConfig, form: Form) -> dict[str, Any]:
     }
 
 
-def _video_processor(image: dict[str, Any], form: Form) -> dict[str, Any]:
+def _video_processor(image: dict[str, Any], form: HfModel) -> dict[str, Any]:
     kept = {k: v for k, v in image.items() if k not in ("image_grid_pinpoints", "do_pad")}
     return kept | {"video_processor_type": form.video_processor}
 
 
-def _processor(config: ModelConfig, form: Form) -> dict[str, Any]:
+def _processor(config: ModelConfig, form: HfModel) -> dict[str, Any]:
     vision, rule = config.vision, config.inputs.image
     values: dict[str, Any] = {
         "processor_class": form.processor,

@@ -15,7 +15,7 @@ from onevision.accelerate.quantize import check_kind
 from onevision.anyres import CropLayout
 from onevision.batch import ModelInputs
 from onevision.checkpoint.hub import resolve
-from onevision.checkpoint.load import inspect, load_generation, load_network, look_up_as_stored
+from onevision.checkpoint.load import inspect, load_generation, load_network, use_stored_embedding
 from onevision.config import ModelConfig
 from onevision.conversation import Conversation, Reply
 from onevision.errors import CheckpointError, ContextLengthError, InputError
@@ -57,7 +57,7 @@ def load(
     network = load_network(info, dtype=kind, device=place, in_memory=in_memory)
     if kind is None:
         network = _one_dtype(network)
-    look_up_as_stored(network, info, in_memory=in_memory)
+    use_stored_embedding(network, info, in_memory=in_memory)
     accelerated = accelerate(network, quantize=quantize)
     tokenizer = Tokenizer.from_directory(info.directory)
     if tokenizer.size > info.config.language.vocab_size:

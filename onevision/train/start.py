@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from onevision.checkpoint.load import inspect, load_network
-from onevision.checkpoint.parts import load_language_model, load_vision_encoder
+from onevision.checkpoint.pretrained import load_language_model, load_vision_encoder
 from onevision.config import InputConfig, ModelConfig
 from onevision.errors import ConfigError
 from onevision.inputs.tokenizer import Tokenizer

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from onevision.checkpoint.parts import load_language_model, load_vision_encoder
+from onevision.checkpoint.pretrained import load_language_model, load_vision_encoder
 from onevision.checkpoint.save import save
 from onevision.errors import CheckpointError
 from onevision.model.llava import LlavaNetwork

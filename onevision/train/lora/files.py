@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from onevision.checkpoint.files import read_json, save_tensors
-from onevision.checkpoint.names import LLAVA_HF_4_52, LLAVA_HF_5_6, Names
+from onevision.checkpoint.names import LLAVA_HF_4_52, LLAVA_HF_5_6, TensorNames
 from onevision.errors import CheckpointError, ConfigError
 from onevision.files import write_json
 from onevision.model.llava import LlavaNetwork
@@ -68,7 +68,7 @@ def save_adapter(
         tensors[f"{path}.lora_B.weight"] = layer.lora_b
     modules = trained_modules(network)
     for name, parameter in _beside(network, modules).items():
-        tensors[PREFIX + LLAVA_HF_5_6.foreign(name)] = parameter
+        tensors[PREFIX + LLAVA_HF_5_6.translate(name)] = parameter
     values = dict(PLAIN_LORA) | {
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_model,
@@ -119,9 +119,9 @@ def _beside(network: LlavaNetwork, modules: list[str]) -> dict[str, nn.Parameter
     }
 
 
-def _module_path(module: str, names: Names) -> str:
+def _module_path(module: str, names: TensorNames) -> str:
     """Return the full name of one of our modules in transformers' memory."""
-    return names.foreign(f"{module}.weight").removesuffix(".weight")
+    return names.translate(f"{module}.weight").removesuffix(".weight")
 
 
 def _translate(
@@ -139,9 +139,9 @@ def _translate(
     )
 
 
-def _table(network: LlavaNetwork, names: Names) -> dict[str, str]:
+def _table(network: LlavaNetwork, names: TensorNames) -> dict[str, str]:
     """Return every key that may stand in a file -> our name for it."""
-    table = {PREFIX + names.foreign(ours): ours for ours in network.state_dict()}
+    table = {PREFIX + names.translate(ours): ours for ours in network.state_dict()}
     for ours in linear_names(network, PARTS):
         path = PREFIX + _module_path(ours, names)
         table[f"{path}.lora_A.weight"] = f"{ours}.lora_a"

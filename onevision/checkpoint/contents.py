@@ -1,8 +1,8 @@
-"""A checkpoint directory, whole or in parts -> its tensors and what its files say.
+"""Checkpoint directory, complete or in parts -> its tensors and the texts beside them.
 
-The family's checkpoints are not always whole: LLaVA v1 and 1.5 leave out the vision tower, a
-projector's holds nothing else, a LoRA's holds adapters and a projector. What is missing comes from
-a `base` (the language model) and a `tower`, each a directory of its own.
+The family's checkpoints are not always complete: those of LLaVA v1 and 1.5 lack the vision tower,
+some hold a projector alone, some LoRA adapters and a projector. The rest comes from directories of
+their own: the `base`, a language model, and the `tower`.
 """
 
 import json
@@ -28,60 +28,62 @@ from onevision.errors import CheckpointError
 
 Values = Mapping[str, Any]  # Any: foreign JSON
 
-# Where a tower may lie beside the checkpoint it belongs to.
+# Where a tower may be stored within the checkpoint that needs it.
 TOWER = "vision_tower"
 TOWER_PREFIX = "model.vision_tower.vision_tower.vision_model."
-# How a tower's tensors begin in a directory of its own.
+# Prefixes of a tower's tensors in a directory of its own.
 TOWER_ALONE = ("vision_model.", "vision_tower.vision_model.", "")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER, TRAINED_BESIDE = "adapter_model.safetensors", "non_lora_trainables.safetensors"
 PROJECTOR = "mm_projector.safetensors"
-# What PEFT puts before the names of the model that it adapts.
+# What PEFT prepends to the names of the model that it adapts.
 PEFT_PREFIX = "base_model.model."
-# Kinds of adapters that are not read: what the config may say of them, and what it must.
+# Variants of LoRA that are not supported: the value that each key must have if it is present.
 PLAIN_LORA: Values = {"bias": "none", "use_rslora": False, "use_dora": False,
                       "fan_in_fan_out": False}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gathered:
-    """What lies in a checkpoint directory, and in those it needs."""
+class CheckpointContents:
+    """What a checkpoint directory and those it needs contain; weights are not read yet."""
 
     files: TensorFiles
     values: Values  # config.json, with the tower's own under `vision_config`
     preprocessor: Values
-    controls: frozenset[str]  # the tokenizer's added tokens
-    chat_template: str  # transformers' own, "" where there is none
+    added_tokens: frozenset[str]  # of the tokenizer
+    chat_template: str  # of transformers, "" if there is none
 
     @property
     def keys(self) -> set[str]:
-        """The tensors that mean something."""
+        """Names of all tensors but unused buffers."""
         return {key for key in self.files.homes if not key.endswith(IGNORED_SUFFIXES)}
 
 
-def gather(directory: Path, *, base: Path | None = None, tower: Path | None = None) -> Gathered:
-    """Read headers and texts; no weight is loaded. Raises CheckpointError."""
+def read_contents(
+    directory: Path, *, base: Path | None = None, tower: Path | None = None
+) -> CheckpointContents:
+    """Read headers and texts, no weights. Raises CheckpointError."""
     values = dict(read_json(directory / "config.json"))
     files = _own_tensors(directory, base)
     places = [directory]
-    lacks_tower = LMMS_LAB.foreign(PROBE) not in files.homes
+    lacks_tower = LMMS_LAB.translate(PROBE) not in files.homes
     if lacks_tower and any(key in files.homes for key in PROJECTOR_PROBES):
         place = tower or _find_tower(directory, values)
-        files = files.beside(_tower_tensors(place))
+        files = files.update(_tower_tensors(place))
         described = read_json(place / "config.json")
         values.setdefault("vision_config", described.get("vision_config", described))
         places.append(place)
-    return Gathered(
+    return CheckpointContents(
         files=files,
         values=values,
-        preprocessor=_first(places, "preprocessor_config.json"),
-        controls=_controls([directory, *([] if base is None else [base])]),
+        preprocessor=_read_first(places, "preprocessor_config.json"),
+        added_tokens=_added_tokens([directory, *([] if base is None else [base])]),
         chat_template=_chat_template(directory),
     )
 
 
 def _own_tensors(directory: Path, base: Path | None) -> TensorFiles:
-    """Return a checkpoint's tensors; of a projector or LoRA alone, those of its base too."""
+    """Return a checkpoint's tensors; for a projector or LoRA alone, with those of its base."""
     adapted = (directory / ADAPTER_CONFIG).is_file()
     whole = (directory / SINGLE).is_file() or (directory / INDEX).is_file()
     projector = directory / PROJECTOR
@@ -95,25 +97,25 @@ def _own_tensors(directory: Path, base: Path | None) -> TensorFiles:
         )
     files = find_tensors(base)
     if not adapted:
-        return files.beside(_stripped(list_tensors([projector])))
+        return files.update(_strip_prefixes(list_tensors([projector])))
     for name in (ADAPTER, TRAINED_BESIDE):
         if not (directory / name).is_file():
             refuse_pickles(directory)
             raise CheckpointError(f"{directory / name}: missing; is the LoRA checkpoint whole?")
-    files = files.beside(_stripped(list_tensors([directory / TRAINED_BESIDE])))
-    return files.beside(_adapted(files, directory))
+    files = files.update(_strip_prefixes(list_tensors([directory / TRAINED_BESIDE])))
+    return files.update(_add_adapters(files, directory))
 
 
-def _stripped(files: TensorFiles) -> TensorFiles:
-    """Give tensors the names that they have in the whole model: "model.mm_projector.0.weight"."""
+def _strip_prefixes(files: TensorFiles) -> TensorFiles:
+    """Give tensors the names that they have in a whole model: "model.mm_projector.0.weight"."""
     names = {old.removeprefix(PEFT_PREFIX): old for old in files.homes}
     short = {f"model.{new}" if new.startswith("mm_projector") else new: old
              for new, old in names.items()}  # fmt: skip
-    return files.named(short)
+    return files.select(short)
 
 
-def _adapted(files: TensorFiles, directory: Path) -> TensorFiles:
-    """Return the base's tensors that have an adapter, with alpha / rank * B @ A added."""
+def _add_adapters(files: TensorFiles, directory: Path) -> TensorFiles:
+    """Return the base's adapted tensors, with alpha / rank * B @ A added as they are read."""
     config = read_json(directory / ADAPTER_CONFIG)
     for key, expected in PLAIN_LORA.items():
         if config.get(key, expected) not in (expected, None):
@@ -139,23 +141,23 @@ def _adapted(files: TensorFiles, directory: Path) -> TensorFiles:
         a, b = (pairs.read(name).float() for name in names)
         return scale * (b @ a)
 
-    some = files.named({target: target for target in targets})
+    some = files.select({target: target for target in targets})
     return TensorFiles(
         homes=some.homes,
         shapes=some.shapes,
         num_bytes=some.num_bytes,
-        inside=some.inside,
-        added={target: partial(delta, names) for target, names in targets.items()},
+        stored_names=some.stored_names,
+        deltas={target: partial(delta, names) for target, names in targets.items()},
     )
 
 
 def _find_tower(directory: Path, values: Values) -> Path:
-    said = values.get("mm_vision_tower") or values.get("mm_vision_tower_name")
-    for place in (directory / TOWER, directory / str(said), Path(str(said))):
-        if said and place.is_dir():
+    stated = values.get("mm_vision_tower") or values.get("mm_vision_tower_name")
+    for place in (directory / TOWER, directory / str(stated), Path(str(stated))):
+        if stated and place.is_dir():
             return place
     raise CheckpointError(
-        f"{directory / 'config.json'}: mm_vision_tower is {said!r}, whose weights are neither in "
+        f"{directory / 'config.json'}: mm_vision_tower is {stated!r}, whose weights are neither in "
         f"the checkpoint nor in a directory of that name; fetch it, then put it at "
         f"{directory / TOWER} or `onevision convert {directory} DST --layout onevision "
         "--vision-tower DIR`"
@@ -163,13 +165,13 @@ def _find_tower(directory: Path, values: Values) -> Path:
 
 
 def _tower_tensors(directory: Path) -> TensorFiles:
-    """Return a tower's tensors under the names that they have inside of LLaVA."""
+    """Return a tower's tensors under the names that they have inside LLaVA."""
     files = find_tensors(directory)
     for prefix in TOWER_ALONE:
         if f"{prefix}embeddings.patch_embedding.weight" in files.homes:
             wanted = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")
             rest = {key.removeprefix(prefix): key for key in files.homes if key.startswith(prefix)}
-            return files.named(
+            return files.select(
                 {TOWER_PREFIX + new: old for new, old in rest.items() if new.startswith(wanted)}
             )
     raise CheckpointError(
@@ -178,15 +180,15 @@ def _tower_tensors(directory: Path) -> TensorFiles:
     )
 
 
-def _first(directories: list[Path], name: str) -> Values:
+def _read_first(directories: list[Path], name: str) -> Values:
     for directory in directories:
         if (directory / name).is_file():
             return read_json(directory / name)
     return {}
 
 
-def _controls(directories: list[Path]) -> frozenset[str]:
-    tokens = _first(directories, "tokenizer.json").get("added_tokens", [])
+def _added_tokens(directories: list[Path]) -> frozenset[str]:
+    tokens = _read_first(directories, "tokenizer.json").get("added_tokens", [])
     return frozenset(token["content"] for token in tokens)
 
 
@@ -196,7 +198,7 @@ def _chat_template(directory: Path) -> str:
     if jinja.is_file():
         return jinja.read_text(encoding="utf-8")
     for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
-        said = _first([directory], name).get("chat_template")
-        if said:
-            return said if isinstance(said, str) else json.dumps(said)
+        template = _read_first([directory], name).get("chat_template")
+        if template:
+            return template if isinstance(template, str) else json.dumps(template)
     return ""

@@ -1,4 +1,4 @@
-"""Pretrained parts -> a network: a language model, a vision encoder, as released."""
+"""Released language model or vision encoder -> the part of a network that training starts from."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +8,12 @@ from torch import nn
 
 from onevision.checkpoint.files import TensorFiles, find_tensors
 from onevision.checkpoint.load import TIED_HEAD
-from onevision.checkpoint.names import LMMS_LAB, Names, rename
+from onevision.checkpoint.names import LMMS_LAB, TensorNames, foreign_name
 from onevision.errors import CheckpointError
 from onevision.model.llava import LlavaNetwork
 
-# Alone, a language model has the names that it has inside of LLaVA; a tower's begin at its vision
-# model.
+# On its own, a language model has the names that it has inside LLaVA; those of a tower begin at its
+# vision model.
 ALONE = replace(LMMS_LAB, layout="released alone", vision="vision_model.")
 
 
@@ -25,7 +25,7 @@ def load_language_model(network: LlavaNetwork, directory: Path) -> None:
 def load_vision_encoder(network: LlavaNetwork, directory: Path) -> None:
     """Fill the vision encoder from a SigLIP or CLIP checkpoint. Raises CheckpointError.
 
-    Blocks beyond the network's are left out: released SigLIPs use all but the last.
+    Blocks that the network does not have are skipped: released SigLIPs use all but the last.
     """
     _fill(network, "vision_encoder", directory)
 
@@ -34,20 +34,20 @@ def _fill(network: LlavaNetwork, part: str, directory: Path) -> None:
     files = find_tensors(directory)
     names = _names(files, part, directory)
     for name, parameter in network.get_submodule(part).named_parameters():
-        key = rename(f"{part}.{name}", names)
+        key = foreign_name(f"{part}.{name}", names)
         if key not in files.shapes and f"{part}.{name}" == TIED_HEAD:
-            key = rename(f"{part}.embedding.weight", names)
+            key = foreign_name(f"{part}.embedding.weight", names)
         _copy(files, key, parameter, directory)
 
 
-def _names(files: TensorFiles, part: str, directory: Path) -> Names | None:
-    """Return whose names a checkpoint uses: ours, where a stage of ours made it."""
+def _names(files: TensorFiles, part: str, directory: Path) -> TensorNames | None:
+    """Return the naming of a checkpoint: None, our own, if one of our stages wrote it."""
     probes = {
         "language_model": "language_model.norm.weight",
         "vision_encoder": "vision_encoder.patch_embedding.weight",
     }
     for names in (None, ALONE, LMMS_LAB):
-        if rename(probes[part], names) in files.shapes:
+        if foreign_name(probes[part], names) in files.shapes:
             return names
     expected = "Qwen, LLaMA or Mistral" if part == "language_model" else "SigLIP or CLIP"
     raise CheckpointError(
