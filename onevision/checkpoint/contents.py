@@ -7,7 +7,7 @@ their own: the `base`, a language model, and the `tower`.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from onevision.checkpoint.files import (
     INDEX,
     SINGLE,
-    TensorFiles,
+    StoredTensor,
     find_tensors,
     list_tensors,
     read_json,
@@ -27,6 +27,7 @@ from onevision.checkpoint.names import IGNORED_SUFFIXES, LMMS_LAB, PROBE, PROJEC
 from onevision.errors import CheckpointError
 
 Values = Mapping[str, Any]  # Any: foreign JSON
+Tensors = dict[str, StoredTensor]
 
 # Where a tower may be stored within the checkpoint that needs it.
 TOWER = "vision_tower"
@@ -47,16 +48,16 @@ PLAIN_LORA: Values = {"bias": "none", "use_rslora": False, "use_dora": False,
 class CheckpointContents:
     """What a checkpoint directory and those it needs contain; weights are not read yet."""
 
-    files: TensorFiles
+    tensors: dict[str, StoredTensor]
     values: Values  # config.json, with the tower's own under `vision_config`
     preprocessor: Values
     added_tokens: frozenset[str]  # of the tokenizer
     chat_template: str  # of transformers, "" if there is none
 
     @property
-    def keys(self) -> set[str]:
+    def tensor_names(self) -> set[str]:
         """Names of all tensors but unused buffers."""
-        return {key for key in self.files.homes if not key.endswith(IGNORED_SUFFIXES)}
+        return {key for key in self.tensors if not key.endswith(IGNORED_SUFFIXES)}
 
 
 def read_contents(
@@ -64,17 +65,17 @@ def read_contents(
 ) -> CheckpointContents:
     """Read headers and texts, no weights. Raises CheckpointError."""
     values = dict(read_json(directory / "config.json"))
-    files = _own_tensors(directory, base)
+    tensors = _own_tensors(directory, base)
     places = [directory]
-    lacks_tower = LMMS_LAB.translate(PROBE) not in files.homes
-    if lacks_tower and any(key in files.homes for key in PROJECTOR_PROBES):
+    lacks_tower = LMMS_LAB.translate(PROBE) not in tensors
+    if lacks_tower and any(key in tensors for key in PROJECTOR_PROBES):
         place = tower or _find_tower(directory, values)
-        files = files.update(_tower_tensors(place))
+        tensors |= _tower_tensors(place)
         described = read_json(place / "config.json")
         values.setdefault("vision_config", described.get("vision_config", described))
         places.append(place)
     return CheckpointContents(
-        files=files,
+        tensors=tensors,
         values=values,
         preprocessor=_read_first(places, "preprocessor_config.json"),
         added_tokens=_added_tokens([directory, *([] if base is None else [base])]),
@@ -82,7 +83,7 @@ def read_contents(
     )
 
 
-def _own_tensors(directory: Path, base: Path | None) -> TensorFiles:
+def _own_tensors(directory: Path, base: Path | None) -> Tensors:
     """Return a checkpoint's tensors; for a projector or LoRA alone, with those of its base."""
     adapted = (directory / ADAPTER_CONFIG).is_file()
     whole = (directory / SINGLE).is_file() or (directory / INDEX).is_file()
@@ -95,26 +96,27 @@ def _own_tensors(directory: Path, base: Path | None) -> TensorFiles:
             f"{directory}: holds {kind} alone; name the language model it was trained on: "
             f"`onevision convert {directory} DST --layout onevision --base DIR`"
         )
-    files = find_tensors(base)
+    tensors = find_tensors(base)
     if not adapted:
-        return files.update(_strip_prefixes(list_tensors([projector])))
+        return tensors | _strip_prefixes(list_tensors([projector]))
     for name in (ADAPTER, TRAINED_BESIDE):
         if not (directory / name).is_file():
             refuse_pickles(directory)
             raise CheckpointError(f"{directory / name}: missing; is the LoRA checkpoint whole?")
-    files = files.update(_strip_prefixes(list_tensors([directory / TRAINED_BESIDE])))
-    return files.update(_add_adapters(files, directory))
+    tensors |= _strip_prefixes(list_tensors([directory / TRAINED_BESIDE]))
+    return tensors | _add_adapters(tensors, directory)
 
 
-def _strip_prefixes(files: TensorFiles) -> TensorFiles:
+def _strip_prefixes(tensors: Tensors) -> Tensors:
     """Give tensors the names that they have in a whole model: "model.mm_projector.0.weight"."""
-    names = {old.removeprefix(PEFT_PREFIX): old for old in files.homes}
-    short = {f"model.{new}" if new.startswith("mm_projector") else new: old
-             for new, old in names.items()}  # fmt: skip
-    return files.select(short)
+    short = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in tensors.items()}
+    return {
+        f"model.{name}" if name.startswith("mm_projector") else name: tensor
+        for name, tensor in short.items()
+    }
 
 
-def _add_adapters(files: TensorFiles, directory: Path) -> TensorFiles:
+def _add_adapters(tensors: Tensors, directory: Path) -> Tensors:
     """Return the base's adapted tensors, with alpha / rank * B @ A added as they are read."""
     config = read_json(directory / ADAPTER_CONFIG)
     for key, expected in PLAIN_LORA.items():
@@ -124,31 +126,26 @@ def _add_adapters(files: TensorFiles, directory: Path) -> TensorFiles:
                 "supported: merge it with PEFT"
             )
     scale = float(config["lora_alpha"]) / float(config["r"])
-    pairs = list_tensors([directory / ADAPTER])
-    targets: dict[str, tuple[str, str]] = {}
-    for key in pairs.homes:
-        name, found, _ = key.removeprefix(PEFT_PREFIX).partition(".lora_A.")
-        if found:
-            target = f"{name}.weight"
-            if target not in files.homes:
-                raise CheckpointError(
-                    f"{directory / ADAPTER}: {key} adapts {target}, which the base lacks; "
-                    "give the language model that it was trained on"
-                )
-            targets[target] = (key, key.replace(".lora_A.", ".lora_B."))
+    adapters = list_tensors([directory / ADAPTER])
+    adapted: Tensors = {}
+    for name, lora_a in adapters.items():
+        module, is_a, _ = name.removeprefix(PEFT_PREFIX).partition(".lora_A.")
+        if not is_a:
+            continue
+        target = f"{module}.weight"
+        if target not in tensors:
+            raise CheckpointError(
+                f"{directory / ADAPTER}: {name} adapts {target}, which the base lacks; "
+                "give the language model that it was trained on"
+            )
+        lora_b = adapters[name.replace(".lora_A.", ".lora_B.")]
+        delta = partial(_product, lora_b, lora_a, scale=scale)
+        adapted[target] = replace(tensors[target], delta=delta)
+    return adapted
 
-    def delta(names: tuple[str, str]) -> Tensor:
-        a, b = (pairs.read(name).float() for name in names)
-        return scale * (b @ a)
 
-    some = files.select({target: target for target in targets})
-    return TensorFiles(
-        homes=some.homes,
-        shapes=some.shapes,
-        num_bytes=some.num_bytes,
-        stored_names=some.stored_names,
-        deltas={target: partial(delta, names) for target, names in targets.items()},
-    )
+def _product(lora_b: StoredTensor, lora_a: StoredTensor, *, scale: float) -> Tensor:
+    return scale * (lora_b.read().float() @ lora_a.read().float())
 
 
 def _find_tower(directory: Path, values: Values) -> Path:
@@ -164,18 +161,19 @@ def _find_tower(directory: Path, values: Values) -> Path:
     )
 
 
-def _tower_tensors(directory: Path) -> TensorFiles:
+def _tower_tensors(directory: Path) -> Tensors:
     """Return a tower's tensors under the names that they have inside LLaVA."""
-    files = find_tensors(directory)
+    tensors = find_tensors(directory)
+    wanted = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")
     for prefix in TOWER_ALONE:
-        if f"{prefix}embeddings.patch_embedding.weight" in files.homes:
-            wanted = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")
-            rest = {key.removeprefix(prefix): key for key in files.homes if key.startswith(prefix)}
-            return files.select(
-                {TOWER_PREFIX + new: old for new, old in rest.items() if new.startswith(wanted)}
-            )
+        if f"{prefix}embeddings.patch_embedding.weight" in tensors:
+            return {
+                TOWER_PREFIX + name.removeprefix(prefix): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(prefix) and name.removeprefix(prefix).startswith(wanted)
+            }
     raise CheckpointError(
-        f"{directory}: no vision tower in it (for instance {min(files.homes, default='nothing')}); "
+        f"{directory}: no vision tower in it (for instance {min(tensors, default='nothing')}); "
         "give a released CLIP or SigLIP checkpoint"
     )
 

@@ -4,10 +4,11 @@ Safetensors only: pickled weights (.bin, .pt) can run code when opened, and are 
 """
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,69 +27,48 @@ MAX_SHARD_BYTES = 5_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TensorFiles:
-    """The tensors of one or more files: where they are, their shapes and sizes."""
+class StoredTensor:
+    """A tensor in a file, described by the file's header."""
 
-    homes: Mapping[str, Path]
-    shapes: Mapping[str, tuple[int, ...]]
-    num_bytes: Mapping[str, int]
-    # Names inside the files, for tensors that are renamed here.
-    stored_names: Mapping[str, str] = field(default_factory=dict[str, str])
-    # What is added to a tensor as it is read, such as a LoRA adapter.
-    deltas: Mapping[str, Callable[[], Tensor]] = field(
-        default_factory=dict[str, Callable[[], Tensor]]
-    )
+    path: Path
+    name: str  # inside the file
+    shape: tuple[int, ...]
+    num_bytes: int
+    # What is added as it is read: the product of a LoRA adapter.
+    delta: Callable[[], Tensor] | None = None
 
-    def read(self, key: str) -> Tensor:
-        """Return one tensor, mapped from its file where possible."""
-        with safe_open(self.homes[key], framework="pt") as file:
-            tensor = file.get_tensor(self.stored_names.get(key, key))
-        if key not in self.deltas:
+    def read(self) -> Tensor:
+        """Return the tensor, mapped from its file if nothing is added."""
+        with safe_open(self.path, framework="pt") as file:
+            tensor = file.get_tensor(self.name)
+        if self.delta is None:
             return tensor
-        return (tensor.float() + self.deltas[key]()).to(tensor.dtype)
-
-    def select(self, names: Mapping[str, str]) -> "TensorFiles":
-        """Return the tensors listed in `names` (new name -> old name), renamed."""
-        return TensorFiles(
-            homes={new: self.homes[old] for new, old in names.items()},
-            shapes={new: self.shapes[old] for new, old in names.items()},
-            num_bytes={new: self.num_bytes[old] for new, old in names.items()},
-            stored_names={new: self.stored_names.get(old, old) for new, old in names.items()},
-        )
-
-    def update(self, other: "TensorFiles") -> "TensorFiles":
-        """Return these tensors and those of `other`, which win."""
-        return TensorFiles(
-            homes={**self.homes, **other.homes},
-            shapes={**self.shapes, **other.shapes},
-            num_bytes={**self.num_bytes, **other.num_bytes},
-            stored_names={**self.stored_names, **other.stored_names},
-            deltas={**self.deltas, **other.deltas},
-        )
+        return (tensor.float() + self.delta()).to(tensor.dtype)
 
 
-def find_tensors(directory: Path) -> TensorFiles:
-    """List the tensors of a checkpoint from its headers. Raises CheckpointError."""
+def find_tensors(directory: Path) -> dict[str, StoredTensor]:
+    """List the tensors of a checkpoint by name. Raises CheckpointError."""
     return list_tensors(_weight_files(directory))
 
 
-def list_tensors(paths: Sequence[Path]) -> TensorFiles:
-    """List the tensors of files from their headers. Raises CheckpointError."""
-    homes: dict[str, Path] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    num_bytes: dict[str, int] = {}
+def list_tensors(paths: Sequence[Path]) -> dict[str, StoredTensor]:
+    """List the tensors of files by name, from their headers. Raises CheckpointError."""
+    tensors: dict[str, StoredTensor] = {}
     for path in paths:
         try:
             with safe_open(path, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118 not a mapping
-                    part = file.get_slice(key)
-                    homes[key], shapes[key] = path, tuple(part.get_shape())
-                    num_bytes[key] = _item_size(part.get_dtype()) * _product(shapes[key])
+                for name in file.keys():  # noqa: SIM118 not a mapping
+                    header = file.get_slice(name)
+                    shape = tuple(header.get_shape())
+                    num_bytes = _item_size(header.get_dtype()) * math.prod(shape)
+                    tensors[name] = StoredTensor(
+                        path=path, name=name, shape=shape, num_bytes=num_bytes
+                    )
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 f"{path}: not a readable safetensors file ({error}); download or copy it again"
             ) from error
-    return TensorFiles(homes=homes, shapes=shapes, num_bytes=num_bytes)
+    return tensors
 
 
 def read_json(path: Path) -> dict[str, Any]:  # Any: foreign JSON
@@ -140,9 +120,9 @@ def save_tensors(
 
 @contextmanager
 def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give a directory to fill that becomes `path` only when all went well.
+    """Yield a directory to fill, which becomes `path` if nothing is raised.
 
-    Raises CheckpointError where `path` already holds something, unless it may be replaced.
+    Raises CheckpointError if `path` holds anything already, unless it may be replaced.
     """
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: is a file; give the name of a new directory")
@@ -180,7 +160,7 @@ def _weight_files(directory: Path) -> list[Path]:
 
 
 def refuse_pickles(directory: Path) -> None:
-    """Name a file of pickled weights that lies in `directory`. Raises CheckpointError."""
+    """Raise CheckpointError if `directory` holds pickled weights, naming a file."""
     pickles = sorted(path for suffix in PICKLES for path in directory.glob(f"*{suffix}"))
     if pickles:
         raise CheckpointError(
@@ -192,13 +172,6 @@ def refuse_pickles(directory: Path) -> None:
 def _item_size(dtype: str) -> int:
     """Return the bytes of one element of a safetensors type such as "BF16"."""
     return torch.empty(0, dtype=DTYPES[dtype]).element_size() if dtype in DTYPES else 8
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 DTYPES = {

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from onevision.accelerate.stored_embedding import StoredEmbedding
-from onevision.checkpoint.contents import read_contents
-from onevision.checkpoint.files import TensorFiles, read_json
+from onevision.checkpoint.contents import CheckpointContents, read_contents
+from onevision.checkpoint.files import StoredTensor, read_json
 from onevision.checkpoint.names import TensorNames, detect_names, foreign_name
 from onevision.checkpoint.read_config import read_config
 from onevision.config import ModelConfig
@@ -37,8 +37,7 @@ class CheckpointInfo:
     directory: Path
     names: TensorNames | None  # None for our own layout
     config: ModelConfig
-    files: TensorFiles
-    tensors: Mapping[str, str]  # our tensor name -> the key in the files
+    tensors: Mapping[str, StoredTensor]  # by our names
 
     @property
     def layout(self) -> str:
@@ -55,7 +54,7 @@ def inspect(
     vision encoder of a checkpoint without one.
     """
     contents = read_contents(directory, base=base, tower=tower)
-    names = detect_names(contents.keys, where=str(directory))
+    names = detect_names(contents.tensor_names, where=str(directory))
     try:
         if names is None:
             config = ModelConfig.from_dict(dict(contents.values))
@@ -63,11 +62,8 @@ def inspect(
             config = read_config(contents, names)
     except (ConfigError, CheckpointError, TypeError, ValueError) as error:
         raise CheckpointError(f"{directory}: {error}") from error
-    files = contents.files
-    tensors = _match(config, files, contents.keys, names, where=str(directory))
-    return CheckpointInfo(
-        directory=directory, names=names, config=config, files=files, tensors=tensors
-    )
+    tensors = _match(config, contents, names, where=str(directory))
+    return CheckpointInfo(directory=directory, names=names, config=config, tensors=tensors)
 
 
 def load_network(
@@ -84,8 +80,8 @@ def load_network(
     """
     with torch.device("meta"):
         network = LlavaNetwork(info.config)
-    for ours, key in info.tensors.items():
-        tensor = info.files.read(key).to(device=device, dtype=dtype, copy=in_memory)
+    for ours, stored in info.tensors.items():
+        tensor = stored.read().to(device=device, dtype=dtype, copy=in_memory)
         network.load_state_dict({ours: tensor}, strict=False, assign=True)
     if info.config.language.tie_embeddings:
         network.language_model.head.weight = network.language_model.embedding.weight
@@ -102,15 +98,15 @@ def use_stored_embedding(
     file. A tied head gets a weight of its own, so the two can no longer be trained as one. An
     embedding that adapters change is left alone.
     """
-    decoder, key = network.language_model, info.tensors[EMBEDDING]
-    if decoder.device.type != "cpu" or key in info.files.deltas:
+    decoder, embedding = network.language_model, info.tensors[EMBEDDING]
+    if decoder.device.type != "cpu" or embedding.delta is not None:
         return
-    stored = info.files.read(key)
+    stored = embedding.read()
     if in_memory:
         narrower = min(stored.dtype, decoder.dtype, key=lambda dtype: dtype.itemsize)
         stored = stored.to(narrower, copy=True)
     elif info.config.language.tie_embeddings and stored.dtype == decoder.dtype:
-        decoder.head.weight = nn.Parameter(info.files.read(key), requires_grad=False)
+        decoder.head.weight = nn.Parameter(embedding.read(), requires_grad=False)
     decoder.add_module("embedding", StoredEmbedding(stored, dtype=decoder.dtype))
 
 
@@ -132,30 +128,26 @@ def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults
 
 
 def _match(
-    config: ModelConfig,
-    files: TensorFiles,
-    keys: set[str],
-    names: TensorNames | None,
-    *,
-    where: str,
-) -> dict[str, str]:
-    """Pair every tensor of the network with one in the files; names and shapes must all match."""
+    config: ModelConfig, contents: CheckpointContents, names: TensorNames | None, *, where: str
+) -> dict[str, StoredTensor]:
+    """Pair every tensor of the network with a stored one; names and shapes must all match."""
     with torch.device("meta"):
         expected = LlavaNetwork(config).state_dict()
     if config.language.tie_embeddings:
         expected.pop(TIED_HEAD)
-    tensors = {ours: foreign_name(ours, names) for ours in expected}
-    missing = sorted(set(tensors.values()) - keys)
-    unexpected = sorted(keys - set(tensors.values()))
+    stored_names = {ours: foreign_name(ours, names) for ours in expected}
+    missing = sorted(set(stored_names.values()) - contents.tensor_names)
+    unexpected = sorted(contents.tensor_names - set(stored_names.values()))
     if missing or unexpected:
         raise CheckpointError(
             f"{where}: {len(missing)} tensors are missing{_examples(missing)}, "
             f"{len(unexpected)} are unexpected{_examples(unexpected)}"
         )
-    for ours, key in tensors.items():
-        if files.shapes[key] != tuple(expected[ours].shape):
+    tensors = {ours: contents.tensors[name] for ours, name in stored_names.items()}
+    for ours, tensor in tensors.items():
+        if tensor.shape != tuple(expected[ours].shape):
             raise CheckpointError(
-                f"{where}: tensor {key} is {list(files.shapes[key])}; "
+                f"{where}: tensor {stored_names[ours]} is {list(tensor.shape)}; "
                 f"the config asks for {list(expected[ours].shape)}"
             )
     return tensors

@@ -1,12 +1,13 @@
 """Released language model or vision encoder -> the part of a network that training starts from."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from onevision.checkpoint.files import TensorFiles, find_tensors
+from onevision.checkpoint.files import StoredTensor, find_tensors
 from onevision.checkpoint.load import TIED_HEAD
 from onevision.checkpoint.names import LMMS_LAB, TensorNames, foreign_name
 from onevision.errors import CheckpointError
@@ -31,39 +32,41 @@ def load_vision_encoder(network: LlavaNetwork, directory: Path) -> None:
 
 
 def _fill(network: LlavaNetwork, part: str, directory: Path) -> None:
-    files = find_tensors(directory)
-    names = _names(files, part, directory)
+    tensors = find_tensors(directory)
+    names = _names(tensors, part, directory)
     for name, parameter in network.get_submodule(part).named_parameters():
         key = foreign_name(f"{part}.{name}", names)
-        if key not in files.shapes and f"{part}.{name}" == TIED_HEAD:
+        if key not in tensors and f"{part}.{name}" == TIED_HEAD:
             key = foreign_name(f"{part}.embedding.weight", names)
-        _copy(files, key, parameter, directory)
+        _copy(tensors, key, parameter, directory)
 
 
-def _names(files: TensorFiles, part: str, directory: Path) -> TensorNames | None:
+def _names(tensors: Mapping[str, StoredTensor], part: str, directory: Path) -> TensorNames | None:
     """Return the naming of a checkpoint: None, our own, if one of our stages wrote it."""
     probes = {
         "language_model": "language_model.norm.weight",
         "vision_encoder": "vision_encoder.patch_embedding.weight",
     }
     for names in (None, ALONE, LMMS_LAB):
-        if foreign_name(probes[part], names) in files.shapes:
+        if foreign_name(probes[part], names) in tensors:
             return names
     expected = "Qwen, LLaMA or Mistral" if part == "language_model" else "SigLIP or CLIP"
     raise CheckpointError(
         f"{directory}: no {part.replace('_', ' ')} in it (for instance "
-        f"{min(files.shapes, default='nothing')}); give a released {expected} checkpoint"
+        f"{min(tensors, default='nothing')}); give a released {expected} checkpoint"
     )
 
 
-def _copy(files: TensorFiles, key: str, parameter: nn.Parameter, directory: Path) -> None:
-    if key not in files.shapes:
+def _copy(
+    tensors: Mapping[str, StoredTensor], key: str, parameter: nn.Parameter, directory: Path
+) -> None:
+    if key not in tensors:
         raise CheckpointError(f"{directory}: the tensor {key} is missing; fetch it again")
-    found = tuple(files.shapes[key])
+    found = tensors[key].shape
     if found != tuple(parameter.shape):
         raise CheckpointError(
             f"{directory}: {key} has shape {found}, this model needs {tuple(parameter.shape)}; "
             "give the part of the same size"
         )
     with torch.no_grad():
-        parameter.copy_(files.read(key))
+        parameter.copy_(tensors[key].read())

@@ -63,6 +63,6 @@ def read_config(contents: CheckpointContents, names: TensorNames) -> ModelConfig
         vision=vision,
         projector=read_projector(source),
         language=language,
-        image_newline=names.newline in source.shapes,
+        image_newline=source.has("image_newline"),
         inputs=read_inputs(source, vision, vocab_size=language.vocab_size),
     )

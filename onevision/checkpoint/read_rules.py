@@ -21,7 +21,7 @@ from onevision.inputs.tokenizer import IM_START
 
 Values = Mapping[str, Any]  # Any: foreign JSON
 
-# Our own keys in configs of other layouts: the chat format, and pooling videos before the projector.
+# Our own keys in configs of other layouts: the chat format; pooling videos before projecting them.
 TEMPLATE_KEY = "conversation_template"
 POOL_FIRST_KEY = "spatial_pool_first"
 # Texts that identify a format in the chat template of transformers; the first that occurs decides.
@@ -58,7 +58,7 @@ def read_inputs(source: ForeignCheckpoint, vision: VisionConfig, *, vocab_size: 
         crop_size=vision.image_size,
         patch_size=vision.patch_size,
         class_token=vision.class_token,
-        has_newline=source.names.newline in source.shapes,
+        has_newline=source.has("image_newline"),
     )
     image = _image_rule(source, geometry)
     token_id = values.get("image_token_index", values.get("image_token_id", IMAGE_TOKEN_ID))

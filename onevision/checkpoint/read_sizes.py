@@ -14,7 +14,6 @@ from onevision.config import Activation, LanguageConfig, ProjectorConfig, Vision
 from onevision.errors import CheckpointError
 
 Values = Mapping[str, Any]  # Any: foreign JSON
-Shapes = Mapping[str, tuple[int, ...]]
 Kind = Literal["llama", "mistral", "qwen2"]
 
 # Heads and picture size of known towers by (width, positions, patch size): a config without
@@ -72,11 +71,6 @@ class ForeignCheckpoint:
         return self.contents.values
 
     @property
-    def shapes(self) -> Shapes:
-        """The shapes of its tensors, by its own names."""
-        return self.contents.files.shapes
-
-    @property
     def text(self) -> Values:
         """The part of config.json that describes the language model."""
         return self.values.get("text_config", self.values)
@@ -97,14 +91,14 @@ class ForeignCheckpoint:
 
     def has(self, ours: str) -> bool:
         """Whether the checkpoint has a tensor."""
-        return self.names.translate(ours) in self.shapes
+        return self.names.translate(ours) in self.contents.tensors
 
     def shape(self, ours: str) -> tuple[int, ...]:
         """Return a tensor's shape. Raises CheckpointError if it is missing."""
         key = self.names.translate(ours)
-        if key not in self.shapes:
+        if key not in self.contents.tensors:
             raise CheckpointError(f"tensor {key} is missing; the checkpoint is incomplete")
-        return self.shapes[key]
+        return self.contents.tensors[key].shape
 
     def count(self, pattern: str) -> int:
         """Count the tensors named by `pattern` with 0, 1, 2, ... in place of "{}"."""
@@ -149,7 +143,7 @@ def read_vision(source: ForeignCheckpoint) -> VisionConfig:
 def read_projector(source: ForeignCheckpoint) -> ProjectorConfig:
     """Read the sizes of the projector. Raises CheckpointError."""
     projector = source.names.projector
-    num_layers = sum(f"{name}.weight" in source.shapes for name in projector)
+    num_layers = sum(f"{name}.weight" in source.contents.tensors for name in projector)
     if not num_layers:
         raise CheckpointError(f"tensor {projector[0]}.weight is missing; there is no projector")
     stated = source.values.get("mm_projector_type")
@@ -258,7 +252,7 @@ def _window(text: Values, kind: Kind, defaults: LanguageDefaults) -> int | None:
 
 def _head(source: ForeignCheckpoint) -> tuple[bool, bool]:
     """Return whether the output head is tied to the embedding, and whether it is stored."""
-    values, has_head = source.values, source.names.head in source.shapes
+    values, has_head = source.values, source.has("language_model.head.weight")
     tied = bool(source.text.get("tie_word_embeddings") or values.get("tie_word_embeddings"))
     if not tied and not has_head:
         raise CheckpointError(

@@ -61,11 +61,11 @@ def convert(
         rows = hf_vocab_size(config, tokenizer)
 
     def read(name: str) -> Tensor:
-        tensor = source.files.read(source.tensors[ours[name]])
+        tensor = source.tensors[ours[name]].read()
         return _append_rows(tensor, rows) if ours[name] in VOCABULARY else tensor
 
     with new_directory(destination) as partial:
-        sizes = {name: source.files.num_bytes[source.tensors[own]] for name, own in ours.items()}
+        sizes = {name: source.tensors[own].num_bytes for name, own in ours.items()}
         write_shards(partial, sizes, read)
         for name in COMPANIONS:
             if (source.directory / name).is_file():

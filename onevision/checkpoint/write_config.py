@@ -26,39 +26,42 @@ class HfModel:
     """A model of the family in transformers: the names of its classes."""
 
     model_type: str
-    architecture: str
-    processor: str
-    image_processor: str
-    # None if the model takes no videos.
-    video_processor: str | None = None
+    # How the names of its classes begin.
+    prefix: str
+    # That of its image processor, if it is another model's.
+    image_prefix: str | None = None
+    takes_videos: bool = False
+
+    @property
+    def architecture(self) -> str:
+        """The class of the model."""
+        return f"{self.prefix}ForConditionalGeneration"
+
+    @property
+    def processor(self) -> str:
+        """The class that prepares conversations."""
+        return f"{self.prefix}Processor"
+
+    @property
+    def image_processor(self) -> str:
+        """The class that prepares images."""
+        return f"{self.image_prefix or self.prefix}ImageProcessor"
+
+    @property
+    def video_processor(self) -> str | None:
+        """The class that prepares videos; None if the model takes none."""
+        return f"{self.prefix}VideoProcessor" if self.takes_videos else None
 
 
-ONEVISION = HfModel(
-    model_type="llava_onevision",
-    architecture="LlavaOnevisionForConditionalGeneration",
-    processor="LlavaOnevisionProcessor",
-    image_processor="LlavaOnevisionImageProcessor",
-    video_processor="LlavaOnevisionVideoProcessor",
-)
-NEXT = HfModel(
-    model_type="llava_next",
-    architecture="LlavaNextForConditionalGeneration",
-    processor="LlavaNextProcessor",
-    image_processor="LlavaNextImageProcessor",
-)
+LLAVA = HfModel(model_type="llava", prefix="Llava")
+NEXT = HfModel(model_type="llava_next", prefix="LlavaNext")
 NEXT_VIDEO = HfModel(
     model_type="llava_next_video",
-    architecture="LlavaNextVideoForConditionalGeneration",
-    processor="LlavaNextVideoProcessor",
-    image_processor="LlavaNextImageProcessor",
-    video_processor="LlavaNextVideoVideoProcessor",
+    prefix="LlavaNextVideo",
+    image_prefix="LlavaNext",
+    takes_videos=True,
 )
-LLAVA = HfModel(
-    model_type="llava",
-    architecture="LlavaForConditionalGeneration",
-    processor="LlavaProcessor",
-    image_processor="LlavaImageProcessor",
-)
+ONEVISION = HfModel(model_type="llava_onevision", prefix="LlavaOnevision", takes_videos=True)
 
 
 def lmms_lab_config(config: ModelConfig) -> dict[str, Any]:
@@ -109,7 +112,10 @@ def language_kind(config: ModelConfig) -> Kind:
 
 
 def hf_model(config: ModelConfig) -> HfModel:
-    """Return the model of transformers that computes the same. Raises CheckpointError if none does."""
+    """Return the model of transformers that computes the same.
+
+    Raises CheckpointError if there is none.
+    """
     rule, video, newline = config.inputs.image, config.inputs.video, config.image_newline
     two_layers = config.projector.num_layers == 2
     windowed_qwen = config.language.attention_bias and config.language.sliding_window is not None

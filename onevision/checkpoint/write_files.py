@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 from onevision.anyres import AnyRes, SingleCrop
-from onevision.checkpoint.jinja import jinja
 from onevision.checkpoint.write_config import (
     ONEVISION,
     HfModel,
@@ -13,13 +12,24 @@ from onevision.checkpoint.write_config import (
     llava_hf_config,
     lmms_lab_config,
 )
-from onevision.config import ModelConfig
+from onevision.config import ModelConfig, Template
 from onevision.errors import CheckpointError
-from onevision.inputs.templates import TEMPLATES
+from onevision.inputs.templates import TEMPLATES, Turn
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, IM_START, Tokenizer
 
 IMAGE, VIDEO, UNKNOWN = "<image>", "<video>", "<unk>"
 BICUBIC = 3  # Pillow's number
+# A Jinja macro: the words of a message, with a marker and a line break for each image or video.
+# Newlines are expressions, since Jinja drops a bare one after a tag.
+WORDS = (
+    "{%- macro words(message) -%}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] }}"
+    "{% else %}{{ '<' + part['type'] + '>' + ('' if loop.last else '\\n') }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{%- endmacro -%}"
+)
 
 
 def lmms_lab_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
@@ -34,7 +44,7 @@ def lmms_lab_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
 def llava_hf_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
     """Return the files of a transformers checkpoint. Raises CheckpointError.
 
-    transformers finds placeholders by id, so the tokenizer gets <image> and <video> as added tokens.
+    It finds placeholders by id, so the tokenizer gets <image> and <video> as added tokens.
     """
     form = hf_model(config)
     vocab_size = hf_vocab_size(config, tokenizer)
@@ -50,7 +60,7 @@ def llava_hf_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
         "preprocessor_config.json": _json(image),
         "processor_config.json": _json(_processor(config, form)),
     }
-    if (template := jinja(config.inputs.template)) is not None:
+    if (template := chat_template(config.inputs.template)) is not None:
         files["chat_template.json"] = _json({"chat_template": template})
     if form.video_processor is not None:
         files["video_preprocessor_config.json"] = _json(_video_processor(image, form))
@@ -99,8 +109,39 @@ def with_placeholders(tokenizer: Tokenizer, *, vocab_size: int) -> Tokenizer:
     return Tokenizer(json.dumps(definition, ensure_ascii=False), name=tokenizer.name)
 
 
+def chat_template(template: Template) -> str | None:
+    """Return the chat template (Jinja) that transformers expects; None for "plain", not a chat."""
+    chat = TEMPLATES.get(template)
+    if chat is None:
+        return None
+    words = "words(message) | trim" if chat.strips else "words(message)"
+
+    def spoken(turn: Turn, before: str = "") -> str:
+        head, tail = json.dumps(turn.head), json.dumps(turn.tail)
+        lead = f" + {json.dumps(turn.lead)}" if turn.lead else ""
+        return f"{head}{before}{lead} + ({words}) + {tail}"
+
+    line = chat.system_line
+    default = f"{chat.system.head}{line}{chat.system.tail}" if line else ""
+    inside, outside = (" + said.system", "") if chat.system_inside else ("", "said.system + ")
+    return (
+        f"{WORDS}"
+        f"{{% set said = namespace(system={json.dumps(default)}, between='') %}}"
+        "{% for message in messages %}"
+        "{% if message['role'] == 'system' %}"
+        f"{{% set said.system = {spoken(chat.system)} %}}"
+        "{% elif message['role'] == 'user' %}"
+        f"{{{{ said.between + {outside}{spoken(chat.user, inside)} }}}}"
+        f"{{% set said.system = '' %}}{{% set said.between = {json.dumps(chat.between)} %}}"
+        "{% else %}"
+        f"{{{{ {spoken(chat.assistant)} }}}}"
+        "{% endif %}{% endfor %}"
+        f"{{% if add_generation_prompt %}}{{{{ {json.dumps(chat.assistant.head)} }}}}{{% endif %}}"
+    )
+
+
 def _tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:  # Any: JSON
-    added, template = tokenizer.added_tokens, jinja(config.inputs.template)
+    added, template = tokenizer.added_tokens, chat_template(config.inputs.template)
     values: dict[str, Any] = {
         "clean_up_tokenization_spaces": False,
         "model_max_length": config.language.max_positions,

@@ -111,7 +111,7 @@ def saved(directory, config):
 
 
 def tensors_of(info):
-    return {name: info.files.read(key) for name, key in info.tensors.items()}
+    return {name: tensor.read() for name, tensor in info.tensors.items()}
 
 
 def same(one, other):
@@ -330,7 +330,7 @@ def test_llama_3_ends_a_turn_where_its_files_forget_to(tmp_path):
         ({"mm_projector_type": "linear"}, "mm_projector_type is 'linear', the tensors are those"),
         ({"mm_hidden_size": 99}, "mm_hidden_size is 99, tensors say 16"),
         ({"mm_vision_select_layer": -9}, "mm_vision_select_layer is -9; expected one layer of 3"),
-        ({"mm_vision_select_feature": "cls_patch"}, "is 'cls_patch', which reads CLIP's class"),
+        ({"mm_vision_select_feature": "cls_patch"}, "is 'cls_patch', which uses CLIP's class"),
         ({"mm_patch_merge_type": "unires"}, "mm_patch_merge_type 'unires' is not supported"),
         ({"image_aspect_ratio": "crop_split"}, "image mode 'crop_split' .* supported are square"),
         ({"architectures": ["LlavaMptForCausalLM"]}, "is 'LlavaMptForCausalLM'; supported are"),

@@ -26,7 +26,7 @@ def ours(tmp_path, small_config, tokenizer) -> Path:
 
 def tensors_of(directory: Path) -> dict[str, torch.Tensor]:
     info = inspect(directory)
-    return {name: info.files.read(key) for name, key in info.tensors.items()}
+    return {name: tensor.read() for name, tensor in info.tensors.items()}
 
 
 @pytest.mark.parametrize("first", LAYOUTS)
@@ -75,7 +75,7 @@ def test_every_layout_in_circulation_is_read(ours, tmp_path, names):
     layout = names.layout
     convert(inspect(ours), tmp_path / "a", layout=layout)
     info = inspect(tmp_path / "a")
-    renamed = {names.translate(name): info.files.read(key) for name, key in info.tensors.items()}
+    renamed = {names.translate(name): tensor.read() for name, tensor in info.tensors.items()}
     save_file(renamed, tmp_path / "a" / "model.safetensors", {"format": "pt"})
     read = inspect(tmp_path / "a")
     assert read.names == names

@@ -82,5 +82,5 @@ def test_there_and_back_is_bit_equal(directory, tmp_path):
     convert(inspect(tmp_path / "a"), tmp_path / "b", layout="llava-hf")
     before, after = inspect(directory), inspect(tmp_path / "b")
     assert before.tensors.keys() == after.tensors.keys()
-    for name, key in before.tensors.items():
-        assert torch.equal(before.files.read(key), after.files.read(after.tensors[name]))
+    for name, tensor in before.tensors.items():
+        assert torch.equal(tensor.read(), after.tensors[name].read())

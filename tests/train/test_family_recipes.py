@@ -103,9 +103,8 @@ def changed(before, after):
     one, two = inspect(before), inspect(after)
     return {
         name.partition(".")[0]
-        for name, key in two.tensors.items()
-        if name in one.tensors
-        and not torch.equal(one.files.read(one.tensors[name]), two.files.read(key))
+        for name, tensor in two.tensors.items()
+        if name in one.tensors and not torch.equal(one.tensors[name].read(), tensor.read())
     }
 
 

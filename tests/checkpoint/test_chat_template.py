@@ -4,9 +4,9 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from onevision import Conversation, Image, Message, Text, load
-from onevision.checkpoint.jinja import jinja
 from onevision.checkpoint.load import inspect
 from onevision.checkpoint.save import convert
+from onevision.checkpoint.write_files import chat_template
 from onevision.inputs.chat import spell
 from onevision.inputs.templates import TEMPLATES
 from tests.checkpoint.test_family import FAMILY, LLAVA_1_5, saved, with_inputs
@@ -35,7 +35,7 @@ def theirs(turns):
 @pytest.mark.parametrize("turns", TALKS)
 def test_jinja_renders_what_we_render(template, turns):
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    rendered = environment.from_string(jinja(template)).render(
+    rendered = environment.from_string(chat_template(template)).render(
         messages=theirs(turns), add_generation_prompt=turns[-1][0] == "user"
     )
     assert rendered == spell(ours(turns), template=template)
