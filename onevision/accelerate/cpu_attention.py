@@ -119,7 +119,7 @@ class BlockAttention(torch.autograd.Function):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class QueryBlock:
     """Some rows, some of their queries, and the keys that these may see."""
 
     rows: slice
@@ -151,14 +151,14 @@ class Block:
         return torch.full(shape, float("-inf"), dtype=dtype).triu(self.queries.start + 1)
 
 
-def _blocks(q: Tensor, k: Tensor, *, is_causal: bool) -> Iterator[Block]:
+def _blocks(q: Tensor, k: Tensor, *, is_causal: bool) -> Iterator[QueryBlock]:
     num_rows, num_heads, length, _ = q.shape
     size = min(BLOCK_QUERIES, length)
     rows_at_once = max(1, BLOCK_SCORES // (num_heads * size * k.shape[2]))
     for row in range(0, num_rows, rows_at_once):
         for begin in range(0, length, size):
             end = min(begin + size, length)
-            yield Block(
+            yield QueryBlock(
                 rows=slice(row, row + rows_at_once),
                 queries=slice(begin, end),
                 keys=slice(0, end if is_causal else k.shape[2]),

@@ -17,7 +17,7 @@ from onevision.model.decoder import SwiGLU
 from onevision.model.vision import VisionMLP, gelu_tanh
 
 # oneDNN's names for the activations it computes with a product: the kind and the algorithm.
-ACTIVATIONS: Mapping[Callable[..., Tensor], tuple[str, str]] = {
+ONEDNN_ACTIVATIONS: Mapping[Callable[..., Tensor], tuple[str, str]] = {
     F.silu: ("swish", ""),
     F.gelu: ("gelu", "none"),
     gelu_tanh: ("gelu", "tanh"),
@@ -77,6 +77,6 @@ def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _fuse_activation(mlp: SwiGLU | VisionMLP) -> None:
     layer = mlp.gate if isinstance(mlp, SwiGLU) else mlp.up
-    if isinstance(layer, PackedLinear) and mlp.activation in ACTIVATIONS:
-        layer.activation = ACTIVATIONS[mlp.activation]
+    if isinstance(layer, PackedLinear) and mlp.activation in ONEDNN_ACTIVATIONS:
+        layer.activation = ONEDNN_ACTIVATIONS[mlp.activation]
         mlp.activation = nn.Identity()

@@ -1,4 +1,4 @@
-"""An embedding that stays in its file: rows come to memory as they are looked up."""
+"""An embedding that stays mapped from its file: only rows that are looked up take memory."""
 
 from typing import Self
 
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 
 class StoredEmbedding(nn.Module):
-    """Rows in the type of their file, brought to `dtype` as they are looked up. For inference.
+    """Rows in the type of their file, converted to `dtype` as they are looked up, for inference.
 
-    Nothing is rounded where `dtype` is the wider one.
+    Nothing is rounded if `dtype` is the wider type.
     """
 
     def __init__(self, weight: Tensor, *, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        # No parameter and no buffer: it can neither be trained nor moved nor saved.
+        # Neither a parameter nor a buffer: it cannot be trained, moved or saved.
         self.rows = [weight]
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -24,5 +24,5 @@ class StoredEmbedding(nn.Module):
         return F.embedding(ids, self.rows[0]).to(self.dtype)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        """Return itself: a copy would hold all rows."""
+        """Return itself: a copy would read all rows."""
         return self

@@ -108,7 +108,7 @@ def _own_tensors(directory: Path, base: Path | None) -> Tensors:
 
 
 def _strip_prefixes(tensors: Tensors) -> Tensors:
-    """Give tensors the names that they have in a whole model: "model.mm_projector.0.weight"."""
+    """Rename tensors as in a whole model: "model.mm_projector.0.weight"."""
     short = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in tensors.items()}
     return {
         f"model.{name}" if name.startswith("mm_projector") else name: tensor

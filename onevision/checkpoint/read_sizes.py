@@ -14,7 +14,7 @@ from onevision.config import Activation, LanguageConfig, ProjectorConfig, Vision
 from onevision.errors import CheckpointError
 
 Values = Mapping[str, Any]  # Any: foreign JSON
-Kind = Literal["llama", "mistral", "qwen2"]
+LanguageKind = Literal["llama", "mistral", "qwen2"]
 
 # Heads and picture size of known towers by (width, positions, patch size): a config without
 # `vision_config` lacks them, and shapes do not show them. CLIP's have one more, the class token.
@@ -27,13 +27,13 @@ KNOWN_TOWERS = {
     (768, 197, 16): (12, 224),
     (768, 50, 32): (12, 224),
 }
-ACTIVATIONS: Mapping[str, Activation] = {
+HF_ACTIVATIONS: Mapping[str, Activation] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
 }
 # Language models by `model_type`, or by the class of the reference.
-KINDS: Mapping[str, Kind] = {
+KINDS: Mapping[str, LanguageKind] = {
     "llama": "llama",
     "mistral": "mistral",
     "qwen2": "qwen2",
@@ -51,7 +51,7 @@ class LanguageDefaults:
     sliding_window: int | None = None
 
 
-DEFAULTS: Mapping[Kind, LanguageDefaults] = {
+DEFAULTS: Mapping[LanguageKind, LanguageDefaults] = {
     "llama": LanguageDefaults(max_positions=2048),
     "mistral": LanguageDefaults(max_positions=131072, sliding_window=4096),
     "qwen2": LanguageDefaults(max_positions=32768),
@@ -76,7 +76,7 @@ class ForeignCheckpoint:
         return self.values.get("text_config", self.values)
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> LanguageKind:
         """The kind of its language model. Raises CheckpointError for an unknown one."""
         stated = self.text.get("model_type")  # in the reference's configs it is "llava"
         if "text_config" not in self.values:
@@ -121,10 +121,10 @@ def read_vision(source: ForeignCheckpoint) -> VisionConfig:
         {"hidden_size": width, "num_hidden_layers": num_blocks, "mm_hidden_size": width},
     )
     activation = stated.get("hidden_act", "quick_gelu" if class_token else "gelu_pytorch_tanh")
-    if activation not in ACTIVATIONS:
+    if activation not in HF_ACTIVATIONS:
         raise CheckpointError(
             f"config.json: vision_config.hidden_act is {activation!r}; "
-            f"supported are {', '.join(ACTIVATIONS)}"
+            f"supported are {', '.join(HF_ACTIVATIONS)}"
         )
     return VisionConfig(
         hidden_size=width,
@@ -134,7 +134,7 @@ def read_vision(source: ForeignCheckpoint) -> VisionConfig:
         image_size=image_size,
         patch_size=patch_size,
         layer_norm_eps=stated.get("layer_norm_eps", 1e-5 if class_token else 1e-6),
-        activation=ACTIVATIONS[activation],
+        activation=HF_ACTIVATIONS[activation],
         class_token=class_token,
         num_spare_layers=num_blocks - num_layers,
     )
@@ -245,7 +245,7 @@ def _rope(text: Values) -> tuple[float, float]:
     return float(rope.get("rope_theta", text.get("rope_theta", 1e4))), factor
 
 
-def _window(text: Values, kind: Kind, defaults: LanguageDefaults) -> int | None:
+def _window(text: Values, kind: LanguageKind, defaults: LanguageDefaults) -> int | None:
     """Return the sliding window; only Mistral's models apply the one in their config."""
     return text.get("sliding_window", defaults.sliding_window) if kind == "mistral" else None
 

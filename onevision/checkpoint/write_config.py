@@ -5,12 +5,12 @@ from typing import Any
 
 from onevision.anyres import AnyRes, ImageRule, SingleCrop
 from onevision.checkpoint.read_rules import POOL_FIRST_KEY, TEMPLATE_KEY
-from onevision.checkpoint.read_sizes import ACTIVATIONS, Kind
+from onevision.checkpoint.read_sizes import HF_ACTIVATIONS, LanguageKind
 from onevision.config import FORMAT_VERSION, LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import CheckpointError
 
 # Classes of the reference, and names of towers, by which it recognises CLIP.
-CLASSES: dict[Kind, str] = {
+CLASSES: dict[LanguageKind, str] = {
     "llama": "LlavaLlamaForCausalLM",
     "mistral": "LlavaMistralForCausalLM",
     "qwen2": "LlavaQwenForCausalLM",
@@ -53,15 +53,15 @@ class HfModel:
         return f"{self.prefix}VideoProcessor" if self.takes_videos else None
 
 
-LLAVA = HfModel(model_type="llava", prefix="Llava")
-NEXT = HfModel(model_type="llava_next", prefix="LlavaNext")
-NEXT_VIDEO = HfModel(
+HF_LLAVA = HfModel(model_type="llava", prefix="Llava")
+HF_NEXT = HfModel(model_type="llava_next", prefix="LlavaNext")
+HF_NEXT_VIDEO = HfModel(
     model_type="llava_next_video",
     prefix="LlavaNextVideo",
     image_prefix="LlavaNext",
     takes_videos=True,
 )
-ONEVISION = HfModel(model_type="llava_onevision", prefix="LlavaOnevision", takes_videos=True)
+HF_ONEVISION = HfModel(model_type="llava_onevision", prefix="LlavaOnevision", takes_videos=True)
 
 
 def lmms_lab_config(config: ModelConfig) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def lmms_lab_config(config: ModelConfig) -> dict[str, Any]:
     return values | _mode_values(rule, heights_first=False, key="image_aspect_ratio")
 
 
-def language_kind(config: ModelConfig) -> Kind:
+def language_kind(config: ModelConfig) -> LanguageKind:
     """Return the kind of language model: biases mean Qwen, a window or its template Mistral."""
     if config.language.attention_bias:
         return "qwen2"
@@ -121,13 +121,13 @@ def hf_model(config: ModelConfig) -> HfModel:
     windowed_qwen = config.language.attention_bias and config.language.sliding_window is not None
     if two_layers and not windowed_qwen:
         if isinstance(rule, SingleCrop) and not newline:
-            return LLAVA
+            return HF_LLAVA
         if isinstance(rule, AnyRes) and rule.merge == "spatial_unpad" and newline:
             if rule.max_crops is None:
                 pools = video.pool_first and video.newline == "no_token"
-                return NEXT_VIDEO if pools else NEXT
+                return HF_NEXT_VIDEO if pools else HF_NEXT
             if (video.newline, video.pool) == ("one_token", "bilinear"):
-                return ONEVISION
+                return HF_ONEVISION
     raise CheckpointError(
         "transformers knows two projector layers with: one crop and no image_newline (Llava), "
         "AnyRes without a budget (LlavaNext), or with one and bilinear videos that end with a "
@@ -140,11 +140,11 @@ def llava_hf_config(
     config: ModelConfig, *, image_id: int, video_id: int, vocab_size: int
 ) -> dict[str, Any]:
     """Return a config.json as transformers writes it. Raises CheckpointError."""
-    form, rule = hf_model(config), config.inputs.image
+    model, rule = hf_model(config), config.inputs.image
     values = {
         "format_version": FORMAT_VERSION,
-        "architectures": [form.architecture],
-        "model_type": form.model_type,
+        "architectures": [model.architecture],
+        "model_type": model.model_type,
         "image_token_index": image_id,
         "multimodal_projector_bias": True,
         "projector_hidden_act": "gelu",
@@ -156,17 +156,17 @@ def llava_hf_config(
         "vision_feature_select_strategy": "default" if config.vision.class_token else "full",
         TEMPLATE_KEY: config.inputs.template,
     }
-    if form.video_processor is not None:
+    if model.video_processor is not None:
         values["video_token_index"] = video_id
-    if form is NEXT_VIDEO:
+    if model is HF_NEXT_VIDEO:
         values |= {"spatial_pool_mode": config.inputs.video.pool, "spatial_pool_stride": 2}
-    if form is LLAVA:
+    if model is HF_LLAVA:
         values["image_seq_length"] = config.vision.num_patches
-    if form is not ONEVISION:  # keys that transformers ignores and we read
+    if model is not HF_ONEVISION:  # keys that transformers ignores and we read
         values["mm_newline_position"] = config.inputs.video.newline
         values["mm_spatial_pool_mode"] = config.inputs.video.pool
         values[POOL_FIRST_KEY] = config.inputs.video.pool_first
-    key = "vision_aspect_ratio" if form is ONEVISION else "image_aspect_ratio"
+    key = "vision_aspect_ratio" if model is HF_ONEVISION else "image_aspect_ratio"
     return values | _mode_values(rule, heights_first=True, key=key)
 
 
@@ -218,7 +218,7 @@ def _text_values(language: LanguageConfig, template: str) -> dict[str, Any]:
 
 
 def _vision_values(vision: VisionConfig) -> dict[str, Any]:
-    names = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
+    names = {ours: theirs for theirs, ours in HF_ACTIVATIONS.items()}
     values: dict[str, Any] = {
         "model_type": "clip_vision_model" if vision.class_token else "siglip_vision_model",
         "hidden_size": vision.hidden_size,

@@ -5,7 +5,7 @@ from typing import Any
 
 from onevision.anyres import AnyRes, SingleCrop
 from onevision.checkpoint.write_config import (
-    ONEVISION,
+    HF_ONEVISION,
     HfModel,
     config_pinpoints,
     hf_model,
@@ -46,24 +46,24 @@ def llava_hf_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
 
     It finds placeholders by id, so the tokenizer gets <image> and <video> as added tokens.
     """
-    form = hf_model(config)
+    model = hf_model(config)
     vocab_size = hf_vocab_size(config, tokenizer)
     tokenizer = with_placeholders(tokenizer, vocab_size=vocab_size)
     image_id, video_id = tokenizer.id_of(IMAGE), tokenizer.id_of(VIDEO)
     values = llava_hf_config(config, image_id=image_id, video_id=video_id, vocab_size=vocab_size)
-    image = _image_processor(config, form)
-    tokens = _tokenizer_config(config, tokenizer) | {"processor_class": form.processor}
+    image = _image_processor(config, model)
+    tokens = _tokenizer_config(config, tokenizer) | {"processor_class": model.processor}
     files = {
         "config.json": _json(values),
         "tokenizer.json": tokenizer.definition,
         "tokenizer_config.json": _json(tokens),
         "preprocessor_config.json": _json(image),
-        "processor_config.json": _json(_processor(config, form)),
+        "processor_config.json": _json(_processor(config, model)),
     }
     if (template := chat_template(config.inputs.template)) is not None:
         files["chat_template.json"] = _json({"chat_template": template})
-    if form.video_processor is not None:
-        files["video_preprocessor_config.json"] = _json(_video_processor(image, form))
+    if model.video_processor is not None:
+        files["video_preprocessor_config.json"] = _json(_video_processor(image, model))
     return files
 
 
@@ -171,11 +171,11 @@ def _tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, An
     }
 
 
-def _image_processor(config: ModelConfig, form: HfModel) -> dict[str, Any]:
+def _image_processor(config: ModelConfig, model: HfModel) -> dict[str, Any]:
     rule = config.inputs.image
     values: dict[str, Any] = {
-        "image_processor_type": form.image_processor,
-        "processor_class": form.processor,
+        "image_processor_type": model.image_processor,
+        "processor_class": model.processor,
         "do_convert_rgb": True,
         "do_resize": True,
         "do_rescale": True,
@@ -189,7 +189,7 @@ def _image_processor(config: ModelConfig, form: HfModel) -> dict[str, Any]:
     if isinstance(rule, AnyRes):
         pinpoints = config_pinpoints(config)
         values |= {"do_pad": True, "image_grid_pinpoints": pinpoints}
-    if form is ONEVISION or (isinstance(rule, SingleCrop) and rule.fit == "squash"):
+    if model is HF_ONEVISION or (isinstance(rule, SingleCrop) and rule.fit == "squash"):
         return values
     # CLIP's own steps, which leave the crops of a grid and a padded square unchanged.
     cut = {"height": rule.crop_size, "width": rule.crop_size}
@@ -202,21 +202,21 @@ def _image_processor(config: ModelConfig, form: HfModel) -> dict[str, Any]:
     }
 
 
-def _video_processor(image: dict[str, Any], form: HfModel) -> dict[str, Any]:
+def _video_processor(image: dict[str, Any], model: HfModel) -> dict[str, Any]:
     kept = {k: v for k, v in image.items() if k not in ("image_grid_pinpoints", "do_pad")}
-    return kept | {"video_processor_type": form.video_processor}
+    return kept | {"video_processor_type": model.video_processor}
 
 
-def _processor(config: ModelConfig, form: HfModel) -> dict[str, Any]:
+def _processor(config: ModelConfig, model: HfModel) -> dict[str, Any]:
     vision, rule = config.vision, config.inputs.image
     values: dict[str, Any] = {
-        "processor_class": form.processor,
+        "processor_class": model.processor,
         "vision_feature_select_strategy": "default" if vision.class_token else "full",
         "image_token": IMAGE,
     }
-    if form.video_processor is not None:
+    if model.video_processor is not None:
         values["video_token"] = VIDEO
-    if form is ONEVISION:
+    if model is HF_ONEVISION:
         assert isinstance(rule, AnyRes)
         budget = f"anyres_max_{rule.max_crops}"
         return values | {"num_image_tokens": rule.side**2, "vision_aspect_ratio": budget}
