@@ -22,7 +22,7 @@ class Accelerated:
 
 
 def accelerate(network: LlavaNetwork, *, quantize: str | None = None) -> Accelerated:
-    """Make `network` faster for inference on its device, in place.
+    """Makes `network` faster for inference on its device, in place.
 
     On a CPU: attention by `attend_on_cpu`, fused queries, keys and values, packed weights. On a
     GPU: fused projections, norms and rotary positions. With `quantize`, "int8" or "int4", a second
@@ -43,7 +43,7 @@ def accelerate(network: LlavaNetwork, *, quantize: str | None = None) -> Acceler
 
 
 def accelerate_training(network: LlavaNetwork) -> LlavaNetwork:
-    """Make `network` faster for training on its device, in place; returns it.
+    """Makes `network` faster for training on its device, in place; returns it.
 
     On a CPU its attention is `attend_on_cpu`; elsewhere nothing changes. Parameters and their names
     stay, so adapters, sharding and compilation follow as they would without.

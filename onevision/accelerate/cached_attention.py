@@ -17,7 +17,7 @@ BLOCK_QUERIES = 64
 
 
 def attend_last(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -> Tensor:
-    """Attend causally with the last positions `q` [Q, S, K] of `k`, `v` [G, T, K] -> [Q, S, K].
+    """Attends causally with the last positions `q` [Q, S, K] of `k`, `v` [G, T, K] -> [Q, S, K].
 
     The queries are the last S of T positions, Q is a multiple of G, and a query sees at most the
     last `window` positions, its own included.
@@ -32,7 +32,7 @@ def attend_last(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -
 def attend_rows(
     q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], *, window: int | None = None
 ) -> Tensor:
-    """Attend with row i of `q` [Q, n, K] to `keys[i]`, `values[i]` [G, T_i, K] -> [Q, n, K].
+    """Attends with row i of `q` [Q, n, K] to `keys[i]`, `values[i]` [G, T_i, K] -> [Q, n, K].
 
     One query for each of n sequences, with few calls: a small model on a CPU spends more time on
     calls than on arithmetic. Queries that share keys become rows of one head, since the fused
@@ -49,7 +49,7 @@ def attend_rows(
 
 
 def attend_last_fused(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -> Tensor:
-    """Attend as `attend_last` does, in one GPU kernel that never holds all scores.
+    """Attends as `attend_last` does, in one GPU kernel that never holds all scores.
 
     Flash attention shares keys between heads but takes neither masks nor fp32; the kernel that
     does needs keys for each head.
@@ -96,7 +96,7 @@ def _attend_last_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, window: int | Non
 
 
 def _bias(first: int, keys: slice, *, window: int | None, dtype: torch.dtype) -> Tensor:
-    """Return minus infinity [s, t] where queries from `first` do not see the last t of `keys`."""
+    """Returns minus infinity [s, t] where queries from `first` do not see the last t of `keys`."""
     if keys.start == 0 and (window is None or keys.stop <= window):  # the queries' own keys only
         shape = (keys.stop - first, keys.stop - first)
         return torch.full(shape, -torch.inf, dtype=dtype).triu(1)

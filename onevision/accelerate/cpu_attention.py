@@ -23,7 +23,7 @@ BLOCK_SCORES = 2**22
 def attend_on_cpu(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | Blocks | None = None, is_causal: bool = False
 ) -> Tensor:
-    """Attend with `q` [B, Q, S, K] to `k`, `v` [B, G, T, K] -> [B, Q, S, K].
+    """Attends with `q` [B, Q, S, K] to `k`, `v` [B, G, T, K] -> [B, Q, S, K].
 
     Arguments are those of `model.attention.attend`.
     """
@@ -40,7 +40,7 @@ def attend_on_cpu(
 
 
 def bias_of(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what to add to scores: 0 where `mask` is True, minus infinity elsewhere."""
+    """Returns what to add to scores: 0 where `mask` is True, minus infinity elsewhere."""
     return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, float("-inf"))
 
 
@@ -84,7 +84,7 @@ class BlockAttention(torch.autograd.Function):
         mask: Tensor | None,
         is_causal: bool,  # noqa: FBT001 torch takes positions
     ) -> Tensor:
-        """Attend with `q` [B, Q, S, K] to `k`, `v` [B, G, T, K]; `mask` is [B, S, T]."""
+        """Attends with `q` [B, Q, S, K] to `k`, `v` [B, G, T, K]; `mask` is [B, S, T]."""
         ctx.save_for_backward(q, k, v, mask)
         ctx.is_causal = is_causal
         out = torch.empty_like(q)
@@ -99,7 +99,7 @@ class BlockAttention(torch.autograd.Function):
     def backward(  # pyrefly: ignore[bad-override]
         ctx: Any, grad: Tensor
     ) -> tuple[Tensor | None, ...]:
-        """Recompute the weights block by block; gradients of keys and values add up in fp32."""
+        """Recomputes the weights block by block; gradients of keys and values add up in fp32."""
         q, k, v, mask = ctx.saved_tensors
         to_q = torch.empty_like(q)
         wide = torch.promote_types(q.dtype, torch.float32)
@@ -129,7 +129,7 @@ class QueryBlock:
     is_causal: bool
 
     def read(self, x: Tensor) -> Tensor:
-        """Return this part of `x` [B, Q, S, K] as [R, G, Q/G * block, K].
+        """Returns this part of `x` [B, Q, S, K] as [R, G, Q/G * block, K].
 
         Heads that share keys lie one after the other.
         """
@@ -137,12 +137,12 @@ class QueryBlock:
         return heads[:, :, :, self.queries].flatten(2, 3)
 
     def write(self, out: Tensor, x: Tensor) -> None:
-        """Put `x` [R, G, Q/G * block, K] into `out` [B, Q, S, K]."""
+        """Puts `x` [R, G, Q/G * block, K] into `out` [B, Q, S, K]."""
         heads = out[self.rows].unflatten(1, (self.num_groups, -1))  # a view
         heads[:, :, :, self.queries] = x.unflatten(2, (heads.shape[2], -1))
 
     def bias(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """Return minus infinity [1 or R, block, T] for keys that are hidden, 0 elsewhere."""
+        """Returns minus infinity [1 or R, block, T] for keys that are hidden, 0 elsewhere."""
         if mask is not None:
             return bias_of(mask[self.rows, self.queries], dtype)
         if not self.is_causal:
@@ -168,7 +168,7 @@ def _blocks(q: Tensor, k: Tensor, *, is_causal: bool) -> Iterator[QueryBlock]:
 
 
 def _weights(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the weight of each key for each of `q` [R, G, Q/G * block, K]: [..., T]."""
+    """Returns the weight of each key for each of `q` [R, G, Q/G * block, K]: [..., T]."""
     scores = q @ k.transpose(-1, -2)
     if bias is not None:
         by_head = scores.unflatten(2, (-1, bias.shape[1]))  # [R, G, Q/G, block, T]

@@ -19,7 +19,7 @@ class GraphedVisionEncoder:
         self._pool: tuple[int, int] | None = None  # memory that all graphs share, one at a time
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Encode crops [N, 3, H, W] -> features [N, P, C], valid until the next call."""
+        """Encodes crops [N, 3, H, W] -> features [N, P, C], valid until the next call."""
         number = len(pixels)
         if number not in self._met:  # recording pays off only if the number comes again
             self._met.add(number)
@@ -36,7 +36,7 @@ class GraphedVisionEncoder:
 def capture_graph(
     run: Callable[[], Tensor], *, pool: tuple[int, int] | None = None
 ) -> Callable[[], Tensor]:
-    """Record what `run` does on the GPU; return a function that repeats it.
+    """Records what `run` does on the GPU; returns a function that repeats it.
 
     The function returns the same tensor each time. Graphs that share a `pool` overwrite each
     other's results.

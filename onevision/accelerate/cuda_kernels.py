@@ -17,12 +17,12 @@ class FusedRMSNorm(nn.Module):
         self.weight, self.eps = norm.weight, norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last axis of `x` [..., D] -> [..., D]."""
+        """Normalises the last axis of `x` [..., D] -> [..., D]."""
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 def fused_rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate `x` [B, heads, S, K] by position, as `rotate` does: three kernels in place of five."""
+    """Rotates `x` [B, heads, S, K] by position, as `rotate` does: three kernels in place of five."""
     cos, sin = rotation
     rotated, half = x * cos, x.shape[-1] // 2
     rotated[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
@@ -31,7 +31,7 @@ def fused_rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def fuse_norms(module: nn.Module) -> None:
-    """Replace every RMSNorm inside `module`."""
+    """Replaces every RMSNorm inside `module`."""
     for part in list(module.modules()):
         for name, child in list(part.named_children()):
             if isinstance(child, RMSNorm):

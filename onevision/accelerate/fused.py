@@ -35,7 +35,7 @@ class FusedAttention(nn.Module):
         mask: Tensor | Blocks | None,
         cache: Cache | None,
     ) -> Tensor:
-        """Transform `x` [B, S, D] -> [B, S, D]."""
+        """Transforms `x` [B, S, D] -> [B, S, D]."""
         heads = self.query_key_value(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
         rotated, v = heads.tensor_split([self.num_heads + self.num_groups], dim=1)
         q, k = self.rotate(rotated, rotation).tensor_split([self.num_heads], dim=1)
@@ -55,13 +55,13 @@ class FusedSwiGLU(nn.Module):
         self.down, self.activation = mlp.down, mlp.activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform `x` [B, S, D] -> [B, S, D]."""
+        """Transforms `x` [B, S, D] -> [B, S, D]."""
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(self.activation(gate) * up)
 
 
 def fuse(module: nn.Module, *, rotate: Rotate = rotate, mlp: bool = True) -> None:
-    """Fuse the attention, and with `mlp` the SwiGLU, of every decoder block inside `module`.
+    """Fuses the attention, and with `mlp` the SwiGLU, of every decoder block inside `module`.
 
     `rotate` applies rotary positions, as `model.decoder.rotate` does.
     """
@@ -72,7 +72,7 @@ def fuse(module: nn.Module, *, rotate: Rotate = rotate, mlp: bool = True) -> Non
 
 
 def concatenate(layers: Sequence[nn.Linear]) -> nn.Linear:
-    """Return one layer that gives the outputs of all `layers`, one after the other."""
+    """Returns one layer that gives the outputs of all `layers`, one after the other."""
     fused = nn.Linear(
         layers[0].in_features,
         sum(layer.out_features for layer in layers),

@@ -35,13 +35,13 @@ class PackedLinear(nn.Module):
         self.packed = [torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform `x` [..., K] -> [..., N]."""
+        """Transforms `x` [..., K] -> [..., N]."""
         kind, algorithm = self.activation
         return torch.ops.mkldnn._linear_pointwise(x, self.packed[0], self.bias, kind, [], algorithm)
 
 
 def pack(module: nn.Module) -> None:
-    """Pack every linear layer inside `module` whose device and type oneDNN supports."""
+    """Packs every linear layer inside `module` whose device and type oneDNN supports."""
     # No list of the linear layers: each is freed as soon as it is packed.
     for part in [part for part in module.modules() if not isinstance(part, nn.Linear)]:
         for name in [name for name, _ in part.named_children()]:
@@ -66,7 +66,7 @@ def can_multiply(dtype: torch.dtype) -> bool:
 
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor inside `module` by name; `state_dict` lacks packed and stored ones."""
+    """Yields every tensor inside `module` by name; `state_dict` lacks packed and stored ones."""
     yield from module.state_dict().items()
     for name, part in module.named_modules():
         if isinstance(part, PackedLinear):

@@ -35,14 +35,14 @@ class WeightOnlyLinear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform `x` [..., K] -> [..., N]."""
+        """Transforms `x` [..., K] -> [..., N]."""
         rows = self.multiply(x.flatten(0, -2).to(torch.bfloat16)).to(x.dtype)
         if self.bias is not None:
             rows = rows + self.bias
         return rows.unflatten(0, x.shape[:-1])
 
     def multiply(self, rows: Tensor) -> Tensor:
-        """Multiply `rows` [R, K] in bf16 by the weights -> [R, N]."""
+        """Multiplies `rows` [R, K] in bf16 by the weights -> [R, N]."""
         raise NotImplementedError
 
 
@@ -57,7 +57,7 @@ class Int8WeightOnlyLinear(WeightOnlyLinear):
         self.register_buffer("scale", scale.to(torch.bfloat16))
 
     def multiply(self, rows: Tensor) -> Tensor:
-        """Multiply `rows` [R, K] in bf16 by the weights -> [R, N]."""
+        """Multiplies `rows` [R, K] in bf16 by the weights -> [R, N]."""
         return torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scale)
 
 
@@ -78,7 +78,7 @@ class Int4WeightOnlyLinear(WeightOnlyLinear):
         self.register_buffer("scales", scales.contiguous())  # [K/64, N, 2]
 
     def multiply(self, rows: Tensor) -> Tensor:
-        """Multiply `rows` [R, K] in bf16 by the weights -> [R, N]."""
+        """Multiplies `rows` [R, K] in bf16 by the weights -> [R, N]."""
         return torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.weight, GROUP, self.scales)
 
 
@@ -88,7 +88,7 @@ QUANTIZED: Mapping[str, type[WeightOnlyLinear]] = MappingProxyType(
 
 
 def check_kind(kind: str | None) -> None:
-    """Raise InputError unless `kind` is a key of `QUANTIZED`, or None."""
+    """Raises InputError unless `kind` is a key of `QUANTIZED`, or None."""
     if kind is not None and kind not in QUANTIZED:
         raise InputError(
             f"quantize is {kind!r}; expected {' or '.join(map(repr, QUANTIZED))}, or nothing"
@@ -96,7 +96,7 @@ def check_kind(kind: str | None) -> None:
 
 
 def quantized_copy(decoder: Decoder, kind: str) -> Decoder:
-    """Return a copy of a plain `decoder` whose linear layers are fused and quantised.
+    """Returns a copy of a plain `decoder` whose linear layers are fused and quantised.
 
     `kind` is a key of `QUANTIZED`. Everything else is shared, not copied. Raises InputError if the
     device or the type is not supported.

@@ -20,9 +20,9 @@ class StoredEmbedding(nn.Module):
         self.rows = [weight]
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Look up `ids` [...] -> [..., D]."""
+        """Looks up `ids` [...] -> [..., D]."""
         return F.embedding(ids, self.rows[0]).to(self.dtype)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        """Return itself: a copy would read all rows."""
+        """Returns itself: a copy would read all rows."""
         return self

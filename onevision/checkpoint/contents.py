@@ -63,7 +63,7 @@ class CheckpointContents:
 def read_contents(
     directory: Path, *, base: Path | None = None, tower: Path | None = None
 ) -> CheckpointContents:
-    """Read headers and texts, no weights. Raises CheckpointError."""
+    """Reads headers and texts, no weights. Raises CheckpointError."""
     values = dict(read_json(directory / "config.json"))
     tensors = _own_tensors(directory, base)
     places = [directory]
@@ -84,7 +84,7 @@ def read_contents(
 
 
 def _own_tensors(directory: Path, base: Path | None) -> Tensors:
-    """Return a checkpoint's tensors; for a projector or LoRA alone, with those of its base."""
+    """Returns a checkpoint's tensors; for a projector or LoRA alone, with those of its base."""
     adapted = (directory / ADAPTER_CONFIG).is_file()
     whole = (directory / SINGLE).is_file() or (directory / INDEX).is_file()
     projector = directory / PROJECTOR
@@ -108,7 +108,7 @@ def _own_tensors(directory: Path, base: Path | None) -> Tensors:
 
 
 def _strip_prefixes(tensors: Tensors) -> Tensors:
-    """Rename tensors as in a whole model: "model.mm_projector.0.weight"."""
+    """Renames tensors as in a whole model: "model.mm_projector.0.weight"."""
     short = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in tensors.items()}
     return {
         f"model.{name}" if name.startswith("mm_projector") else name: tensor
@@ -117,7 +117,7 @@ def _strip_prefixes(tensors: Tensors) -> Tensors:
 
 
 def _add_adapters(tensors: Tensors, directory: Path) -> Tensors:
-    """Return the base's adapted tensors, with alpha / rank * B @ A added as they are read."""
+    """Returns the base's adapted tensors, with alpha / rank * B @ A added as they are read."""
     config = read_json(directory / ADAPTER_CONFIG)
     for key, expected in PLAIN_LORA.items():
         if config.get(key, expected) not in (expected, None):
@@ -162,7 +162,7 @@ def _find_tower(directory: Path, values: Values) -> Path:
 
 
 def _tower_tensors(directory: Path) -> Tensors:
-    """Return a tower's tensors under the names that they have inside LLaVA."""
+    """Returns a tower's tensors under the names that they have inside LLaVA."""
     tensors = find_tensors(directory)
     wanted = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")
     for prefix in TOWER_ALONE:
@@ -191,7 +191,7 @@ def _added_tokens(directories: list[Path]) -> frozenset[str]:
 
 
 def _chat_template(directory: Path) -> str:
-    """Return the text of transformers' chat template, from whichever file holds it."""
+    """Returns the text of transformers' chat template, from whichever file holds it."""
     jinja = directory / "chat_template.jinja"
     if jinja.is_file():
         return jinja.read_text(encoding="utf-8")

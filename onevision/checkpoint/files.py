@@ -38,7 +38,7 @@ class StoredTensor:
     delta: Callable[[], Tensor] | None = None
 
     def read(self) -> Tensor:
-        """Return the tensor, mapped from its file if nothing is added."""
+        """Returns the tensor, mapped from its file if nothing is added."""
         with safe_open(self.path, framework="pt") as file:
             tensor = file.get_tensor(self.name)
         if self.delta is None:
@@ -47,12 +47,12 @@ class StoredTensor:
 
 
 def find_tensors(directory: Path) -> dict[str, StoredTensor]:
-    """List the tensors of a checkpoint by name. Raises CheckpointError."""
+    """Lists the tensors of a checkpoint by name. Raises CheckpointError."""
     return list_tensors(_weight_files(directory))
 
 
 def list_tensors(paths: Sequence[Path]) -> dict[str, StoredTensor]:
-    """List the tensors of files by name, from their headers. Raises CheckpointError."""
+    """Lists the tensors of files by name, from their headers. Raises CheckpointError."""
     tensors: dict[str, StoredTensor] = {}
     for path in paths:
         try:
@@ -72,7 +72,7 @@ def list_tensors(paths: Sequence[Path]) -> dict[str, StoredTensor]:
 
 
 def read_json(path: Path) -> dict[str, Any]:  # Any: foreign JSON
-    """Read a JSON object. Raises CheckpointError."""
+    """Reads a JSON object. Raises CheckpointError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -87,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:  # Any: foreign JSON
 def write_shards(
     directory: Path, sizes: Mapping[str, int], tensor: Callable[[str], Tensor]
 ) -> None:
-    """Write the tensors named in `sizes` (bytes each), fetched one shard at a time."""
+    """Writes the tensors named in `sizes` (bytes each), fetched one shard at a time."""
     shards: list[list[str]] = [[]]
     room = MAX_SHARD_BYTES
     for name in sorted(sizes):
@@ -120,7 +120,7 @@ def save_tensors(
 
 @contextmanager
 def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a directory to fill, which becomes `path` if nothing is raised.
+    """Yields a directory to fill, which becomes `path` if nothing is raised.
 
     Raises CheckpointError if `path` holds anything already, unless it may be replaced.
     """
@@ -160,7 +160,7 @@ def _weight_files(directory: Path) -> list[Path]:
 
 
 def refuse_pickles(directory: Path) -> None:
-    """Raise CheckpointError if `directory` holds pickled weights, naming a file."""
+    """Raises CheckpointError if `directory` holds pickled weights, naming a file."""
     pickles = sorted(path for suffix in PICKLES for path in directory.glob(f"*{suffix}"))
     if pickles:
         raise CheckpointError(
@@ -170,7 +170,7 @@ def refuse_pickles(directory: Path) -> None:
 
 
 def _item_size(dtype: str) -> int:
-    """Return the bytes of one element of a safetensors type such as "BF16"."""
+    """Returns the bytes of one element of a safetensors type such as "BF16"."""
     return torch.empty(0, dtype=DTYPES[dtype]).element_size() if dtype in DTYPES else 8
 
 

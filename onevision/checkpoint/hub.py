@@ -15,7 +15,7 @@ PATTERNS = ("*.json", "*.safetensors", "*.jinja")
 
 
 def resolve(name: str | Path) -> Path:
-    """Return the checkpoint directory of a model. Raises ModelNotFoundError.
+    """Returns the checkpoint directory of a model. Raises ModelNotFoundError.
 
     A bare name is looked up in the package alone; only `owner/name` asks the hub.
     """

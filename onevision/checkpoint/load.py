@@ -48,7 +48,7 @@ class CheckpointInfo:
 def inspect(
     directory: Path, *, base: Path | None = None, tower: Path | None = None
 ) -> CheckpointInfo:
-    """Read a checkpoint's config and headers, and match every tensor. Raises CheckpointError.
+    """Reads a checkpoint's config and headers, and matches every tensor. Raises CheckpointError.
 
     `base` is the language model that a projector or adapters alone were trained on, `tower` the
     vision encoder of a checkpoint without one.
@@ -73,7 +73,7 @@ def load_network(
     device: torch.device | str = "cpu",
     in_memory: bool = False,
 ) -> LlavaNetwork:
-    """Build the network and fill it tensor by tensor, without a second copy of the weights.
+    """Builds the network and fills it tensor by tensor, without a second copy of the weights.
 
     `dtype` None keeps the type of each tensor. A tensor that needs no conversion stays mapped from
     its file unless `in_memory` is set.
@@ -91,7 +91,7 @@ def load_network(
 def use_stored_embedding(
     network: LlavaNetwork, info: CheckpointInfo, *, in_memory: bool = False
 ) -> None:
-    """Keep the embedding in the type of its file, and mapped from it, for inference on a CPU.
+    """Keeps the embedding in the type of its file, and mapped from it, for inference on a CPU.
 
     Only the pages of a mapped tensor that are touched occupy memory: of the embedding (half a GiB
     for 0.5B in fp32) the rows that are looked up. With `in_memory` it is read and depends on no
@@ -111,7 +111,7 @@ def use_stored_embedding(
 
 
 def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults:
-    """Read generation_config.json; without one, answers end with the tokenizer's end tokens."""
+    """Reads generation_config.json; without one, answers end with the tokenizer's end tokens."""
     path = directory / "generation_config.json"
     values: dict[str, Any] = read_json(path) if path.is_file() else {}  # Any: foreign JSON
     ends = values.get("eos_token_id")
@@ -130,7 +130,7 @@ def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults
 def _match(
     config: ModelConfig, contents: CheckpointContents, names: TensorNames | None, *, where: str
 ) -> dict[str, StoredTensor]:
-    """Pair every tensor of the network with a stored one; names and shapes must all match."""
+    """Pairs every tensor of the network with a stored one; names and shapes must all match."""
     with torch.device("meta"):
         expected = LlavaNetwork(config).state_dict()
     if config.language.tie_embeddings:

@@ -51,7 +51,7 @@ class TensorNames:
     head: str
 
     def translate(self, ours: str) -> str:
-        """Return the layout's name for one of our tensors."""
+        """Returns the layout's name for one of our tensors."""
         part, _, rest = ours.partition(".")
         if ours == "image_newline":
             return self.newline
@@ -110,7 +110,7 @@ PROBE = "vision_encoder.patch_embedding.weight"
 
 
 def detect_names(keys: set[str], *, where: str) -> TensorNames | None:
-    """Return the naming that fits a checkpoint's keys, None for our own. Raises CheckpointError."""
+    """Returns the naming that fits these keys; None is our own. Raises CheckpointError."""
     if PROBE in keys:
         return None
     for names in FOREIGN:
@@ -126,7 +126,7 @@ def detect_names(keys: set[str], *, where: str) -> TensorNames | None:
 
 
 def foreign_name(ours: str, names: TensorNames | None) -> str:
-    """Return the name of one of our tensors in a layout; None is our own."""
+    """Returns the name of one of our tensors in a layout; None is our own."""
     return ours if names is None else names.translate(ours)
 
 

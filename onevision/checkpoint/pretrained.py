@@ -19,12 +19,12 @@ ALONE = replace(LMMS_LAB, layout="released alone", vision="vision_model.")
 
 
 def load_language_model(network: LlavaNetwork, directory: Path) -> None:
-    """Fill the language model from a Qwen, LLaMA or Mistral checkpoint. Raises CheckpointError."""
+    """Fills the language model from a Qwen, LLaMA or Mistral checkpoint. Raises CheckpointError."""
     _fill(network, "language_model", directory)
 
 
 def load_vision_encoder(network: LlavaNetwork, directory: Path) -> None:
-    """Fill the vision encoder from a SigLIP or CLIP checkpoint. Raises CheckpointError.
+    """Fills the vision encoder from a SigLIP or CLIP checkpoint. Raises CheckpointError.
 
     Blocks that the network does not have are skipped: released SigLIPs use all but the last.
     """
@@ -42,7 +42,7 @@ def _fill(network: LlavaNetwork, part: str, directory: Path) -> None:
 
 
 def _names(tensors: Mapping[str, StoredTensor], part: str, directory: Path) -> TensorNames | None:
-    """Return the naming of a checkpoint: None, our own, if one of our stages wrote it."""
+    """Returns the naming of a checkpoint: None, our own, if one of our stages wrote it."""
     probes = {
         "language_model": "language_model.norm.weight",
         "vision_encoder": "vision_encoder.patch_embedding.weight",

@@ -34,7 +34,7 @@ SELECTED = {"mm_vision_select_feature": "patch", "vision_feature_select_strategy
 
 
 def read_config(contents: CheckpointContents, names: TensorNames) -> ModelConfig:
-    """Build the config of a foreign checkpoint. Raises CheckpointError."""
+    """Builds the config of a foreign checkpoint. Raises CheckpointError."""
     source = ForeignCheckpoint(contents=contents, names=names)
     for key, expected in FIXED.items():
         for stated in (source.values.get(key, expected), source.text.get(key, expected)):

@@ -52,7 +52,7 @@ class VisionGeometry:
 
 
 def read_inputs(source: ForeignCheckpoint, vision: VisionConfig, *, vocab_size: int) -> InputConfig:
-    """Read how a conversation becomes ids and crops. Raises CheckpointError."""
+    """Reads how a conversation becomes ids and crops. Raises CheckpointError."""
     values, preprocessor = source.values, source.contents.preprocessor
     geometry = VisionGeometry(
         crop_size=vision.image_size,
@@ -114,7 +114,7 @@ def _image_rule(source: ForeignCheckpoint, geometry: VisionGeometry) -> ImageRul
 
 
 def _mode(source: ForeignCheckpoint) -> tuple[str, Merge]:
-    """Return how a picture is cut, and how crops are merged unless the config says."""
+    """Returns how a picture is cut, and how crops are merged unless the config says."""
     values = source.values
     if source.names.layout != "llava-hf":
         return values.get("image_aspect_ratio") or "square", "flat"
@@ -128,7 +128,7 @@ def _mode(source: ForeignCheckpoint) -> tuple[str, Merge]:
 
 
 def _video_rule(source: ForeignCheckpoint, geometry: VisionGeometry) -> VideoRule:
-    """Read how frames are pooled; LlavaNextVideo of transformers has keys of its own.
+    """Reads how frames are pooled; LlavaNextVideo of transformers has keys of its own.
 
     It pools before the projector, as the first release did with a "spatial_pool" resampler; the
     reference's later code always pools after it.
@@ -174,7 +174,7 @@ def _template(source: ForeignCheckpoint) -> Template:
 def _grids(
     pinpoints: object, crop_size: int, *, heights_first: bool
 ) -> tuple[tuple[int, int], ...]:
-    """Convert sizes in pixels, or the range "(1x1),...,(6x6)" as text, to (columns, rows)."""
+    """Converts sizes in pixels, or the range "(1x1),...,(6x6)" as text, to (columns, rows)."""
     if isinstance(pinpoints, str) and "x" in pinpoints:
         numbers = [(int(a), int(b)) for a, b in re.findall(r"\((\d+)x(\d+)\)", pinpoints)]
         if not numbers:

@@ -94,19 +94,19 @@ class ForeignCheckpoint:
         return self.names.translate(ours) in self.contents.tensors
 
     def shape(self, ours: str) -> tuple[int, ...]:
-        """Return a tensor's shape. Raises CheckpointError if it is missing."""
+        """Returns a tensor's shape. Raises CheckpointError if it is missing."""
         key = self.names.translate(ours)
         if key not in self.contents.tensors:
             raise CheckpointError(f"tensor {key} is missing; the checkpoint is incomplete")
         return self.contents.tensors[key].shape
 
     def count(self, pattern: str) -> int:
-        """Count the tensors named by `pattern` with 0, 1, 2, ... in place of "{}"."""
+        """Counts the tensors named by `pattern` with 0, 1, 2, ... in place of "{}"."""
         return next(n for n in range(1000) if not self.has(pattern.format(n)))
 
 
 def read_vision(source: ForeignCheckpoint) -> VisionConfig:
-    """Read the sizes of the vision encoder. Raises CheckpointError."""
+    """Reads the sizes of the vision encoder. Raises CheckpointError."""
     width, _, patch_size, _ = source.shape("vision_encoder.patch_embedding.weight")
     positions = source.shape("vision_encoder.position_embedding.weight")[0]
     class_token = source.has("vision_encoder.begin.token")
@@ -141,7 +141,7 @@ def read_vision(source: ForeignCheckpoint) -> VisionConfig:
 
 
 def read_projector(source: ForeignCheckpoint) -> ProjectorConfig:
-    """Read the sizes of the projector. Raises CheckpointError."""
+    """Reads the sizes of the projector. Raises CheckpointError."""
     projector = source.names.projector
     num_layers = sum(f"{name}.weight" in source.contents.tensors for name in projector)
     if not num_layers:
@@ -158,7 +158,7 @@ def read_projector(source: ForeignCheckpoint) -> ProjectorConfig:
 
 
 def read_language(source: ForeignCheckpoint) -> LanguageConfig:
-    """Read the sizes of the language model. Raises CheckpointError."""
+    """Reads the sizes of the language model. Raises CheckpointError."""
     text, defaults = source.text, DEFAULTS[source.kind]
     num_heads = text.get("num_attention_heads", 32)
     vocab_size, width = source.shape("language_model.embedding.weight")
@@ -196,7 +196,7 @@ def read_language(source: ForeignCheckpoint) -> LanguageConfig:
 
 
 def _tower(values: Values, *, width: int, positions: int, patch: int) -> tuple[int, int]:
-    """Return the attention heads and the picture size of the vision encoder."""
+    """Returns the attention heads and the picture size of the vision encoder."""
     config = values.get("vision_config")
     if config is not None:
         # LlavaOnevisionConfig's own default tower is so400m.
@@ -210,7 +210,7 @@ def _tower(values: Values, *, width: int, positions: int, patch: int) -> tuple[i
 
 
 def _layers_that_run(source: ForeignCheckpoint, num_blocks: int, *, class_token: bool) -> int:
-    """Return how many of the blocks the features have passed through.
+    """Returns how many of the blocks the features have passed through.
 
     FIDELITY: the reference's SigLIP ignores `mm_vision_select_layer` (-2 in every config): its
     checkpoints hold only blocks that run.
@@ -233,7 +233,7 @@ def _layers_that_run(source: ForeignCheckpoint, num_blocks: int, *, class_token:
 
 
 def _rope(text: Values) -> tuple[float, float]:
-    """Return the base of rotary positions and the factor that divides positions."""
+    """Returns the base of rotary positions and the factor that divides positions."""
     rope: Values = text.get("rope_parameters") or {}
     scaling: Values = text.get("rope_scaling") or rope
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -246,12 +246,12 @@ def _rope(text: Values) -> tuple[float, float]:
 
 
 def _window(text: Values, kind: LanguageKind, defaults: LanguageDefaults) -> int | None:
-    """Return the sliding window; only Mistral's models apply the one in their config."""
+    """Returns the sliding window; only Mistral's models apply the one in their config."""
     return text.get("sliding_window", defaults.sliding_window) if kind == "mistral" else None
 
 
 def _head(source: ForeignCheckpoint) -> tuple[bool, bool]:
-    """Return whether the output head is tied to the embedding, and whether it is stored."""
+    """Returns whether the output head is tied to the embedding, and whether it is stored."""
     values, has_head = source.values, source.has("language_model.head.weight")
     tied = bool(source.text.get("tie_word_embeddings") or values.get("tie_word_embeddings"))
     if not tied and not has_head:
@@ -263,7 +263,7 @@ def _head(source: ForeignCheckpoint) -> tuple[bool, bool]:
 
 
 def _compare(stated: Values, sizes: Mapping[str, int]) -> None:
-    """Raise CheckpointError if a config's sizes differ from those of the tensors."""
+    """Raises CheckpointError if a config's sizes differ from those of the tensors."""
     wrong = {k: (stated[k], size) for k, size in sizes.items() if stated.get(k, size) != size}
     if wrong:
         what = "; ".join(f"{k} is {found}, tensors say {is_}" for k, (found, is_) in wrong.items())

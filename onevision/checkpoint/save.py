@@ -43,7 +43,7 @@ def convert(
     template: Template | None = None,
     tokenizer: Tokenizer | None = None,
 ) -> None:
-    """Rewrite a checkpoint in another layout, shard by shard. Raises CheckpointError.
+    """Rewrites a checkpoint in another layout, shard by shard. Raises CheckpointError.
 
     `template` replaces the chat format that was read, `tokenizer` the one of the source.
     """
@@ -74,7 +74,7 @@ def convert(
 
 
 def names_of_layout(layout: str, config: ModelConfig) -> TensorNames | None:
-    """Return the naming in which a model is written in a layout; None is our own."""
+    """Returns the naming in which a model is written in a layout; None is our own."""
     if layout == OURS:
         return None
     if layout == "llava-hf":
@@ -83,7 +83,7 @@ def names_of_layout(layout: str, config: ModelConfig) -> TensorNames | None:
 
 
 def _append_rows(tensor: Tensor, rows: int) -> Tensor:
-    """Append rows of zeros, for ids that no token has yet."""
+    """Appends rows of zeros, for ids that no token has yet."""
     return torch.cat([tensor, tensor.new_zeros(rows - len(tensor), tensor.shape[1])])
 
 
@@ -96,7 +96,7 @@ def save(
     dtype: torch.dtype | None = None,
     companions: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a network in our own layout, replacing what `destination` held.
+    """Writes a network in our own layout, replacing what `destination` held.
 
     `companions` are more files to write beside it (name -> content), such as
     generation_config.json. `dtype` None keeps the type of each tensor. Raises CheckpointError.
@@ -116,7 +116,7 @@ def save(
 
 
 def _config_files(config: ModelConfig, tokenizer: Tokenizer, *, layout: str) -> dict[str, str]:
-    """Return everything but the weights: file name -> content. Raises CheckpointError."""
+    """Returns everything but the weights: file name -> content. Raises CheckpointError."""
     if layout == OURS:
         return {"config.json": config.to_json(), "tokenizer.json": tokenizer.definition}
     if layout == "lmms-lab":

@@ -21,7 +21,7 @@ KEPT = ("*.json", "*.model", "*.jinja", "*.txt", "*.md", "LICENSE*")
 
 
 def unpickle(source: Path, destination: Path) -> int:
-    """Write the tensors of a pickled checkpoint, or of one file, to a new directory.
+    """Writes the tensors of a pickled checkpoint, or of one file, to a new directory.
 
     Returns their number. Texts beside them are copied. Raises CheckpointError for a file that holds
     anything but named tensors.
@@ -61,7 +61,7 @@ def _new_name(path: Path, parts: list[Path]) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Read one file; every tensor gets memory of its own, as safetensors requires."""
+    """Reads one file; every tensor gets memory of its own, as safetensors requires."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:

@@ -65,7 +65,7 @@ HF_ONEVISION = HfModel(model_type="llava_onevision", prefix="LlavaOnevision", ta
 
 
 def lmms_lab_config(config: ModelConfig) -> dict[str, Any]:
-    """Return a config.json with the reference's keys, and two of our own.
+    """Returns a config.json with the reference's keys, and two of our own.
 
     Raises CheckpointError for a model that the reference cannot express.
     """
@@ -104,7 +104,7 @@ def lmms_lab_config(config: ModelConfig) -> dict[str, Any]:
 
 
 def language_kind(config: ModelConfig) -> LanguageKind:
-    """Return the kind of language model: biases mean Qwen, a window or its template Mistral."""
+    """Returns the kind of language model: biases mean Qwen, a window or its template Mistral."""
     if config.language.attention_bias:
         return "qwen2"
     windowed = config.language.sliding_window is not None
@@ -112,7 +112,7 @@ def language_kind(config: ModelConfig) -> LanguageKind:
 
 
 def hf_model(config: ModelConfig) -> HfModel:
-    """Return the model of transformers that computes the same.
+    """Returns the model of transformers that computes the same.
 
     Raises CheckpointError if there is none.
     """
@@ -139,7 +139,7 @@ def hf_model(config: ModelConfig) -> HfModel:
 def llava_hf_config(
     config: ModelConfig, *, image_id: int, video_id: int, vocab_size: int
 ) -> dict[str, Any]:
-    """Return a config.json as transformers writes it. Raises CheckpointError."""
+    """Returns a config.json as transformers writes it. Raises CheckpointError."""
     model, rule = hf_model(config), config.inputs.image
     values = {
         "format_version": FORMAT_VERSION,
@@ -171,7 +171,7 @@ def llava_hf_config(
 
 
 def config_pinpoints(config: ModelConfig) -> list[list[int]]:
-    """Return a model's grids as processors of transformers list them: [height, width] in pixels."""
+    """Returns a model's grids as transformers lists them: [height, width] in pixels."""
     values = _mode_values(config.inputs.image, heights_first=True, key="mode")
     return values["image_grid_pinpoints"]
 
@@ -234,7 +234,7 @@ def _vision_values(vision: VisionConfig) -> dict[str, Any]:
 
 
 def _tower_name(vision: VisionConfig) -> str:
-    """Return a name for the tower by which the reference recognises CLIP or SigLIP."""
+    """Returns a name for the tower by which the reference recognises CLIP or SigLIP."""
     if vision == VisionConfig():
         return "google/siglip-so400m-patch14-384"
     if vision.class_token:

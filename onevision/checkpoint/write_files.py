@@ -33,7 +33,7 @@ WORDS = (
 
 
 def lmms_lab_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
-    """Return the files of a checkpoint of the reference, which marks images by an id of its own."""
+    """Returns the files of a reference checkpoint, which marks images by an id of its own."""
     return {
         "config.json": _json(lmms_lab_config(config)),
         "tokenizer.json": tokenizer.definition,
@@ -42,7 +42,7 @@ def lmms_lab_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
 
 
 def llava_hf_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
-    """Return the files of a transformers checkpoint. Raises CheckpointError.
+    """Returns the files of a transformers checkpoint. Raises CheckpointError.
 
     It finds placeholders by id, so the tokenizer gets <image> and <video> as added tokens.
     """
@@ -68,7 +68,7 @@ def llava_hf_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
 
 
 def hf_vocab_size(config: ModelConfig, tokenizer: Tokenizer) -> int:
-    """Return the rows of the embedding in a checkpoint of transformers.
+    """Returns the rows of the embedding in a checkpoint of transformers.
 
     If all rows are taken, as LLaMA's 32,000 are, it grows to a multiple of 64 to make room for
     <image> and <video>.
@@ -79,7 +79,7 @@ def hf_vocab_size(config: ModelConfig, tokenizer: Tokenizer) -> int:
 
 
 def with_placeholders(tokenizer: Tokenizer, *, vocab_size: int) -> Tokenizer:
-    """Return the tokenizer with <image> and <video> among its added tokens.
+    """Returns the tokenizer with <image> and <video> among its added tokens.
 
     Raises CheckpointError if the embedding has no unused rows for them.
     """
@@ -110,7 +110,7 @@ def with_placeholders(tokenizer: Tokenizer, *, vocab_size: int) -> Tokenizer:
 
 
 def chat_template(template: Template) -> str | None:
-    """Return the chat template (Jinja) that transformers expects; None for "plain", not a chat."""
+    """Returns the chat template (Jinja) that transformers expects; None for "plain", not a chat."""
     chat = TEMPLATES.get(template)
     if chat is None:
         return None

@@ -25,14 +25,14 @@ class Attend(Protocol):
         mask: Tensor | Blocks | None = None,
         is_causal: bool = False,
     ) -> Tensor:
-        """Attend with `q` [B, Q, S, K] to `k`, `v` [B, G, T, K] -> [B, Q, S, K]."""
+        """Attends with `q` [B, Q, S, K] to `k`, `v` [B, G, T, K] -> [B, Q, S, K]."""
         ...
 
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | Blocks | None = None, is_causal: bool = False
 ) -> Tensor:
-    """Attend with `q` [B, Q, S, K] to `k`, `v` [B, G, T, K] -> [B, Q, S, K].
+    """Attends with `q` [B, Q, S, K] to `k`, `v` [B, G, T, K] -> [B, Q, S, K].
 
     Q is a multiple of G. `mask` [B, 1, S, T] is True where a query sees a key; `Blocks` of a single
     row keep its samples apart without ever comparing them.
@@ -45,7 +45,7 @@ def attend(
 
 
 def attend_by_sample(attend: Attend, q: Tensor, k: Tensor, v: Tensor, *, blocks: Blocks) -> Tensor:
-    """Apply `attend` to each sample of one row: causally if the sample has no mask."""
+    """Applies `attend` to each sample of one row: causally if the sample has no mask."""
     samples = zip(*(x.split(blocks.lengths, dim=2) for x in (q, k, v)), strict=True)
     mixed = [
         attend(*sample, mask=mask, is_causal=mask is None)
@@ -57,7 +57,7 @@ def attend_by_sample(attend: Attend, q: Tensor, k: Tensor, v: Tensor, *, blocks:
 def within_window(
     window: int | None, mask: Tensor | Blocks | None, position_ids: Tensor
 ) -> Tensor | Blocks | None:
-    """Restrict each query to the last `window` positions, its own included; None: no limit.
+    """Restricts each query to the last `window` positions, its own included; None: no limit.
 
     `position_ids` [B, S] belong to the queries and the keys. Returns `mask` unchanged if every
     position is within reach.
@@ -72,6 +72,6 @@ def within_window(
 
 
 def _near(window: int, mask: Tensor | None, position_ids: Tensor) -> Tensor:
-    """Return [..., S, S], True where a query at one of `position_ids` [..., S] sees a key."""
+    """Returns [..., S, S], True where a query at one of `position_ids` [..., S] sees a key."""
     back = position_ids[..., :, None] - position_ids[..., None, :]
     return (back < window) & ((back >= 0) if mask is None else mask)

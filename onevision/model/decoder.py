@@ -19,7 +19,7 @@ class Cache(Protocol):
     """Keys and values of earlier positions, for every layer; attention goes through it."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Append `k`, `v` [B, G, S, K] to those of `layer`; attend with `q` [B, Q, S, K] to all."""
+        """Appends `k`, `v` [B, G, S, K] in `layer`; attends with `q` [B, Q, S, K] to them all."""
         ...
 
 
@@ -55,7 +55,7 @@ class Decoder(nn.Module):
         mask: Tensor | Blocks | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """Run embeddings `x` [B, S, D] at `position_ids` [B, S] -> normed hidden states [B, S, D].
+        """Runs embeddings `x` [B, S, D] at `position_ids` [B, S] -> normed hidden states [B, S, D].
 
         Attention is causal within a row unless `mask` [B, 1, S, T] is given, True where a query
         sees a key. With a `cache`, rows continue those in the cache, which alone decides what is
@@ -93,7 +93,7 @@ class DecoderBlock(nn.Module):
         mask: Tensor | Blocks | None,
         cache: Cache | None,
     ) -> Tensor:
-        """Transform `x` [B, S, D] -> [B, S, D]."""
+        """Transforms `x` [B, S, D] -> [B, S, D]."""
         x = x + self.attention(self.attention_norm(x), rotation, mask=mask, cache=cache)
         return x + self.mlp(self.mlp_norm(x))
 
@@ -120,7 +120,7 @@ class Attention(nn.Module):
         mask: Tensor | Blocks | None,
         cache: Cache | None,
     ) -> Tensor:
-        """Transform `x` [B, S, D] -> [B, S, D]."""
+        """Transforms `x` [B, S, D] -> [B, S, D]."""
         q, k, v = (
             layer(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # [B, heads, S, K]
             for layer in (self.query, self.key, self.value)
@@ -144,7 +144,7 @@ class SwiGLU(nn.Module):
         self.activation: Callable[[Tensor], Tensor] = F.silu
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform `x` [B, S, D] -> [B, S, D]."""
+        """Transforms `x` [B, S, D] -> [B, S, D]."""
         return self.down(self.activation(self.gate(x)) * self.up(x))
 
 
@@ -157,7 +157,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last axis of `x` [..., D] -> [..., D]."""
+        """Normalises the last axis of `x` [..., D] -> [..., D]."""
         x32 = x.float()
         x32 = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps)
         return self.weight * x32.to(x.dtype)
@@ -166,7 +166,7 @@ class RMSNorm(nn.Module):
 def rotary(
     position_ids: Tensor, head_size: int, *, theta: float, factor: float = 1.0, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Return the cosine and sine [B, 1, S, K] of every position / `factor`, computed in fp32."""
+    """Returns the cosine and sine [B, 1, S, K] of every position / `factor`, computed in fp32."""
     steps = torch.arange(0, head_size, 2, device=position_ids.device).float()
     speeds = theta ** (-steps / head_size) / factor
     angles = position_ids[..., None].float() * speeds  # [B, S, K/2]
@@ -175,7 +175,7 @@ def rotary(
 
 
 def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate `x` [B, heads, S, K] by position; pairs are (i, i + K/2)."""
+    """Rotates `x` [B, heads, S, K] by position; pairs are (i, i + K/2)."""
     cos, sin = rotation
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin

@@ -32,7 +32,7 @@ class LlavaNetwork(nn.Module):
         self.language_model = Decoder(config.language)
 
     def forward(self, inputs: ModelInputs) -> Tensor:
-        """Return logits [B, S, vocab] for every position of `inputs`."""
+        """Returns logits [B, S, vocab] for every position of `inputs`."""
         visual_tokens = self.encode(inputs.pixel_values, inputs.layouts)
         x = self.place(inputs.input_ids, inputs.visual_mask, visual_tokens)
         return self.head(self.run(x))
@@ -44,7 +44,7 @@ class LlavaNetwork(nn.Module):
         *,
         crops_at_once: int | None = None,
     ) -> Tensor:
-        """Turn crops [N, 3, H, W] into visual tokens [V, D], in prompt order.
+        """Turns crops [N, 3, H, W] into visual tokens [V, D], in prompt order.
 
         `crops_at_once` limits the memory of the vision encoder; None encodes all crops together.
         """
@@ -60,15 +60,15 @@ class LlavaNetwork(nn.Module):
         return arrange(torch.cat(patches), layouts, self.image_newline)  # [N, P, D] -> [V, D]
 
     def patches(self, pixel_values: Tensor, owners: Sequence[Layout]) -> Tensor:
-        """Turn crops [N, 3, H, W] of the media `owners` into projected patches [N, P, D]."""
+        """Turns crops [N, 3, H, W] of the media `owners` into projected patches [N, P, D]."""
         return self.project(self.vision_encoder(pixel_values), owners)
 
     def project(self, features: Tensor, owners: Sequence[Layout]) -> Tensor:
-        """Pool and project features [N, P, C] of crops of the media `owners` -> [N, P, D]."""
+        """Pools and projects features [N, P, C] of crops of the media `owners` -> [N, P, D]."""
         return self.projector(pool_first(features, owners))
 
     def place(self, input_ids: Tensor, visual_mask: Tensor, visual_tokens: Tensor) -> Tensor:
-        """Embed ids [B, S] and put visual tokens [V, D] where the mask is True -> [B, S, D]."""
+        """Embeds ids [B, S] and puts visual tokens [V, D] where the mask is True -> [B, S, D]."""
         assert len(visual_tokens) == visual_mask.sum(), "placeholders and visual tokens differ"
         x = self.language_model.embedding(input_ids)
         return x.masked_scatter(visual_mask[..., None], visual_tokens.to(x.dtype))
@@ -81,7 +81,7 @@ class LlavaNetwork(nn.Module):
         mask: Tensor | Blocks | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """Run the language model on embeddings [B, S, D] -> hidden states [B, S, D].
+        """Runs the language model on embeddings [B, S, D] -> hidden states [B, S, D].
 
         `position_ids` [B, S] count from 0 by default; visual tokens take ordinary positions.
         """
@@ -90,5 +90,5 @@ class LlavaNetwork(nn.Module):
         return self.language_model(x, position_ids, mask=mask, cache=cache)
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Score the vocabulary for hidden states [..., D] -> logits [..., vocab]."""
+        """Scores the vocabulary for hidden states [..., D] -> logits [..., vocab]."""
         return self.language_model.head(hidden)

@@ -17,7 +17,7 @@ class Projector(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project `x` [..., C] -> [..., D]."""
+        """Projects `x` [..., C] -> [..., D]."""
         first, *rest = self.layers
         x = first(x)
         for layer in rest:

@@ -13,12 +13,12 @@ from onevision.model.attention import Attend, attend
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """Return SigLIP's approximation of GELU, by tanh."""
+    """Returns SigLIP's approximation of GELU, by tanh."""
     return F.gelu(x, approximate="tanh")
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """Return x * sigmoid(1.702 x), CLIP's approximation of GELU."""
+    """Returns x * sigmoid(1.702 x), CLIP's approximation of GELU."""
     return x * torch.sigmoid(1.702 * x)
 
 
@@ -56,11 +56,11 @@ class VisionEncoder(nn.Module):
             unused.requires_grad_(False)
 
     def unused(self) -> list[nn.Module]:
-        """Return the modules that are kept for conversion and never applied."""
+        """Returns the modules that are kept for conversion and never applied."""
         return [self.post_norm, *self.blocks[self.num_layers :]]
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Encode normalised `pixel_values` [N, 3, H, W] -> [N, P, C]."""
+        """Encodes normalised `pixel_values` [N, 3, H, W] -> [N, P, C]."""
         x = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         x = x.flatten(2).transpose(1, 2)  # [N, C, H/p, W/p] -> [N, P, C], row by row
         x = self.begin(x, self.position_embedding.weight)
@@ -73,7 +73,7 @@ class Positions(nn.Module):
     """SigLIP's first step: learned positions are added to the patches."""
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Add `positions` [P, C] to `x` [N, P, C]."""
+        """Adds `positions` [P, C] to `x` [N, P, C]."""
         return x + positions
 
 
@@ -86,7 +86,7 @@ class ClassToken(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Turn `x` [N, P, C] and `positions` [1 + P, C] into [N, 1 + P, C]."""
+        """Turns `x` [N, P, C] and `positions` [1 + P, C] into [N, 1 + P, C]."""
         token = self.token.to(x.dtype).expand(len(x), 1, -1)
         return self.norm(torch.cat([token, x], dim=1) + positions)
 
@@ -105,7 +105,7 @@ class VisionBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform `x` [N, P, C] -> [N, P, C]."""
+        """Transforms `x` [N, P, C] -> [N, P, C]."""
         x = x + self.attention(self.attention_norm(x))
         return x + self.mlp(self.mlp_norm(x))
 
@@ -123,7 +123,7 @@ class VisionAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform `x` [N, P, C] -> [N, P, C]."""
+        """Transforms `x` [N, P, C] -> [N, P, C]."""
         q, k, v = (
             layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [N, heads, P, K]
             for layer in (self.query, self.key, self.value)
@@ -141,5 +141,5 @@ class VisionMLP(nn.Module):
         self.down = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform `x` [N, P, C] -> [N, P, C]."""
+        """Transforms `x` [N, P, C] -> [N, P, C]."""
         return self.down(self.activation(self.up(x)))

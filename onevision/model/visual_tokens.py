@@ -19,7 +19,7 @@ POOLS: Mapping[str, Callable[[Tensor, int], Tensor]] = MappingProxyType(
 
 
 def arrange(patches: Tensor, layouts: Sequence[Layout], newline: Tensor | None) -> Tensor:
-    """Merge the `patches` [N, P, D] of all images and videos, in prompt order -> [V, D].
+    """Merges the `patches` [N, P, D] of all images and videos, in prompt order -> [V, D].
 
     `newline` is the learned end-of-row vector [D]; None for a model without one.
     """
@@ -30,7 +30,7 @@ def arrange(patches: Tensor, layouts: Sequence[Layout], newline: Tensor | None) 
 
 
 def pool_first(features: Tensor, layouts: Sequence[Layout]) -> Tensor:
-    """Pool the `features` [N, P, C] that their layouts pool before the projector.
+    """Pools the `features` [N, P, C] that their layouts pool before the projector.
 
     `layouts` holds one per crop. The number of patches stays: each takes the value of its 2 x 2
     square. Pooling these again after the projector, which treats patches alike, changes nothing.
@@ -60,7 +60,7 @@ def _merge(patches: Tensor, layout: Layout, newline: Tensor | None) -> Tensor:
 
 
 def merge_image(patches: Tensor, layout: CropLayout, newline: Tensor | None) -> Tensor:
-    """Merge the crops of one image, `patches` [num_crops, P, D] -> [num_tokens, D]."""
+    """Merges the crops of one image, `patches` [num_crops, P, D] -> [num_tokens, D]."""
     base = patches[0]  # [P, D]
     if layout.cols == 0:
         return torch.cat([base, newline[None]]) if layout.newline and newline is not None else base
@@ -81,7 +81,7 @@ def merge_image(patches: Tensor, layout: CropLayout, newline: Tensor | None) -> 
 
 
 def merge_video(patches: Tensor, layout: VideoLayout, newline: Tensor | None) -> Tensor:
-    """Pool the frames of one video, `patches` [F, P, D] -> [num_tokens, D]."""
+    """Pools the frames of one video, `patches` [F, P, D] -> [num_tokens, D]."""
     frames = patches.unflatten(1, (layout.side, layout.side))  # [F, side, side, D]
     if layout.pool == "bilinear":
         frames = _resize(frames, rows=layout.pooled_side, cols=layout.pooled_side)
@@ -97,16 +97,16 @@ def merge_video(patches: Tensor, layout: VideoLayout, newline: Tensor | None) ->
 
 
 def _end_rows(x: Tensor, newline: Tensor) -> Tensor:
-    """Append `newline` [D] to every row of `x` [..., cols, D] -> [..., cols + 1, D]."""
+    """Appends `newline` [D] to every row of `x` [..., cols, D] -> [..., cols + 1, D]."""
     return torch.cat([x, newline.expand(*x.shape[:-2], 1, -1)], dim=-2)
 
 
 def _pool(x: Tensor, pool: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Pool maps `x` [F, H, W, D] by two -> [F, H // 2, W // 2, D]."""
+    """Pools maps `x` [F, H, W, D] by two -> [F, H // 2, W // 2, D]."""
     return pool(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
 def _resize(x: Tensor, *, rows: int, cols: int) -> Tensor:
-    """Resize maps `x` [F, H, W, D] -> [F, rows, cols, D]: bilinear, corners not aligned."""
+    """Resizes maps `x` [F, H, W, D] -> [F, rows, cols, D]: bilinear, corners not aligned."""
     x = F.interpolate(x.permute(0, 3, 1, 2), size=(rows, cols), mode="bilinear")
     return x.permute(0, 2, 3, 1)
