@@ -22,7 +22,7 @@ class FusedRMSNorm(nn.Module):
 
 
 def fused_rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotates `x` [B, heads, S, K] by position, as `rotate` does: three kernels in place of five."""
+    """Rotates `x` [B, heads, S, K] by position, as `rotate` does: 3 kernels in place of 5."""
     cos, sin = rotation
     rotated, half = x * cos, x.shape[-1] // 2
     rotated[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
