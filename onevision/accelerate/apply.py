@@ -6,7 +6,7 @@ from onevision.accelerate.cpu_attention import attend_on_cpu
 from onevision.accelerate.cuda_kernels import fuse_norms, fused_rotate
 from onevision.accelerate.fused import FusedAttention, fuse
 from onevision.accelerate.packed import can_pack, pack
-from onevision.accelerate.quantize import quantized_copy
+from onevision.accelerate.quantize import check_kind, quantized_copy
 from onevision.model.decoder import Attention, Decoder
 from onevision.model.llava import LlavaNetwork
 from onevision.model.vision import VisionAttention
@@ -27,8 +27,10 @@ def accelerate(network: LlavaNetwork, *, quantize: str | None = None) -> Acceler
     On a CPU: attention by `attend_on_cpu`, fused queries, keys and values, packed weights. On a
     GPU: fused projections, norms and rotary positions. With `quantize`, "int8" or "int4", a second
     decoder with smaller weights takes the decode steps (CPU only). Afterwards the network can be
-    neither trained, moved nor saved. Raises InputError if it cannot be quantised.
+    neither trained, moved nor saved. Raises InputError for another `quantize`, or if it
+    is not supported on this device.
     """
+    check_kind(quantize)
     decoder = network.language_model
     decode_model = None if quantize is None else quantized_copy(decoder, quantize)
     if decoder.device.type == "cuda":
