@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from onevision.accelerate.cpu_attention import attend_on_cpu
 from onevision.known_models import ARCHITECTURES, ONEVISION_7B
 from onevision.model.decoder import DecoderBlock, rotary
 from onevision.model.llava import LlavaNetwork
@@ -66,6 +67,7 @@ def test_kept_activations_by_hand():
 
 def kept_bytes(block, x, *args, **options):
     """The bytes that a block keeps for its backward pass, without weights and attention's own."""
+    block.attention.attend = attend_on_cpu  # as in training
     weights = {p.untyped_storage().data_ptr() for p in block.parameters()}
     kept = {}
 
@@ -137,6 +139,7 @@ def test_adapters_are_those_of_the_network(micro_config, parts, base):
 
 def kept_by_adapters(block, lora, x, *args, **options):
     """Bytes that a frozen block keeps with adapters, beyond what it keeps when all of it learns."""
+    block.attention.attend = attend_on_cpu  # as in training
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         before = kept_activations(block, x, *args, **options)
         block.requires_grad_(False)
