@@ -202,7 +202,7 @@ def _dtype(dtype: str, device: str) -> torch.dtype | None:
 
 
 def _one_dtype(network: LlavaNetwork) -> LlavaNetwork:
-    """Bring all weights to one type, that of the embedding, or one that the device can use."""
+    """Converts all weights to the embedding's type, or to fp32 if the CPU cannot multiply in it."""
     weight = network.language_model.embedding.weight
     is_usable = weight.device.type != "cpu" or can_multiply(weight.dtype)
     return network.to(weight.dtype if is_usable else torch.float32)
