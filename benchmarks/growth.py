@@ -2,6 +2,7 @@
 
     python -m benchmarks.growth                    0.5B shape, 2 threads (12 minutes in fp32)
     python -m benchmarks.growth --only context     one sweep
+    python -m benchmarks.growth --replot FILE      the picture again, from a file of results
 
 Weights are random, in bf16, or in fp32 where the processor does not multiply in bf16. A point of
 reading is one turn (the first of a sweep goes twice and counts once), a point of writing the median
@@ -20,25 +21,28 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image as PIL
-from PIL import ImageDraw
 
 from benchmarks.inference import NAMES, RESULTS, engine_of, picture, question
 from benchmarks.inference_peer import write_checkpoint
-from onevision import Conversation, Text, Video, load
+from onevision import Conversation, Text, Video, load, plots
 from onevision.batch import ModelInputs
 from onevision.config import ModelConfig
 from onevision.generate.answer import Model
 from onevision.generate.engine import Engine
-from onevision.pens import DENSITY, INK, PAPER, SCALE, PixelPen
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PICTURE = Path(__file__).parents[1] / "docs" / "growth.png"
 STEPS = 12  # of decoding, a turn
-PANEL_WIDTH, PANEL_HEIGHT, HEADER, MARGIN, COLUMNS = 270, 220, 56, 24, 3
-LEFT, RIGHT, TOP, BOTTOM = 52, 254, 30, 170
+PANEL_WIDTH, PANEL_HEIGHT, COLUMNS = 290, 220, 3  # in points
+STEPPED = ("context", "company")  # sweeps of decoding steps, which are milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +205,8 @@ def _about(frames: Sequence[np.ndarray]) -> Conversation:
     return question(video, Text("What happens?"))  # type: ignore[arg-type] a part like the others
 
 
-def fitted(name: str, unit: str, points: Sequence[Point]) -> Sweep:
-    """Fit a line."""
+def fit_line(name: str, unit: str, points: Sequence[Point]) -> Sweep:
+    """Fit a line to the points, by least squares."""
     x, y = (np.array([getattr(p, field) for p in points]) for field in ("amount", "seconds"))
     slope, intercept = np.polyfit(x, y, 1)
     left = ((y - intercept - slope * x) ** 2).sum() / ((y - y.mean()) ** 2).sum()
@@ -212,51 +216,43 @@ def fitted(name: str, unit: str, points: Sequence[Point]) -> Sweep:
     )  # fmt: skip
 
 
-def draw(found: Sequence[Sweep], path: Path, *, kind: str) -> None:
-    """Draw a panel a sweep: measured, fitted, and the floor."""
-    rows = -(-len(found) // COLUMNS)
-    size = (COLUMNS * PANEL_WIDTH + 2 * MARGIN, HEADER + rows * PANEL_HEIGHT + MARGIN)
-    sheet = PIL.new("RGB", (size[0] * DENSITY, size[1] * DENSITY), PAPER)
-    canvas = ImageDraw.Draw(sheet, "RGBA")
-    pen = PixelPen(canvas, left=MARGIN, top=0)
-    title = f"0.5B shape, {kind}: seconds to the first token, milliseconds a step"
-    pen.text((0, 18), title, "start", size=15, colour=INK)
-    for place, (style, said) in enumerate((("s0", "measured, with its fit"), ("s1", "floor"))):
-        pen.dot((4 + 170 * place, 42), style, hint=said)
-        pen.text((14 + 170 * place, 42), said, "start", loud=True)
-    for number, sweep in enumerate(found):
-        left = MARGIN + number % COLUMNS * PANEL_WIDTH
-        top = HEADER + number // COLUMNS * PANEL_HEIGHT
-        _draw_panel(sweep, PixelPen(canvas, left=left, top=top))
-    sheet.reduce(DENSITY // SCALE).save(path, optimize=True)
+def write_picture(report: dict[str, Any], path: Path) -> None:
+    """Plot one panel per sweep of a file of results: measurements, their line, and the floor."""
+    sweeps = report["sweeps"]
+    rows, width = math.ceil(len(sweeps) / COLUMNS), COLUMNS * PANEL_WIDTH
+
+    def plot(figure: "Figure") -> None:
+        from matplotlib.lines import Line2D
+
+        measured = Line2D([], [], color=plots.colour("s0"), marker="o", label="measured")
+        floor = Line2D([], [], color=plots.colour("s1"), ls="--", label="floor of arithmetic")
+        subtitle = f"LLaVA-OneVision-0.5B shape, {report['dtype']}, {report['threads']} threads"
+        plots.add_heading(figure, "How time grows", subtitle, legend=[measured, floor])
+        places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+        for axes, sweep in zip(places, sweeps, strict=False):
+            _plot_panel(axes, sweep)
+        for axes in places[len(sweeps) :]:
+            axes.set_axis_off()
+
+    height = plots.heading_height(width, num_names=2) + rows * PANEL_HEIGHT
+    path.write_bytes(plots.png(plot, width=width, height=height))
 
 
-def _draw_panel(sweep: Sweep, pen: PixelPen) -> None:
-    scale = 1e3 if sweep.unit in ("tokens of context", "answers at once") else 1
-    most_x = 1.05 * max(p.amount for p in sweep.points)
-    highest = scale * max(p.seconds for p in sweep.points)
-    unit = 10.0 ** math.floor(math.log10(highest))
-    step = next(unit * n for n in (0.25, 0.5, 1, 2, 2.5) if highest <= 4 * unit * n)
-    most_y = 4 * step
-
-    def at(amount: float, value: float) -> tuple[float, float]:
-        across = LEFT + amount / most_x * (RIGHT - LEFT)
-        return across, BOTTOM - scale * value / most_y * (BOTTOM - TOP)
-
-    pen.text(((LEFT + RIGHT) / 2, 12), sweep.name, "middle", loud=True)
-    for tick in range(5):
-        y = BOTTOM - tick / 4 * (BOTTOM - TOP)
-        pen.line([(LEFT, y), (RIGHT, y)], "grid")
-        pen.text((LEFT - 6, y), f"{tick * step:g}", "end")
-    for point in sweep.points:
-        amount = f"{point.amount:,.0f}" if point.amount >= 100 else f"{point.amount:.3g}"
-        pen.text((at(point.amount, 0)[0], BOTTOM + 12), amount, "middle", size=10)
-    pen.text(((LEFT + RIGHT) / 2, BOTTOM + 28), sweep.unit, "middle")
-    ends = (0.0, max(p.amount for p in sweep.points))
-    pen.line([at(x, max(0.0, sweep.intercept + sweep.slope * x)) for x in ends], "s0", faint=True)
-    pen.line([at(p.amount, p.floor) for p in sweep.points], "s1")
-    for point in sweep.points:
-        pen.dot(at(point.amount, point.seconds), "s0", hint=sweep.name)
+def _plot_panel(axes: "Axes", sweep: dict[str, Any]) -> None:
+    is_step = sweep["name"] in STEPPED
+    scale, what = (1000, "milliseconds per step") if is_step else (1, "seconds to first token")
+    amounts, seconds, floors = (
+        np.array([point[field] for point in sweep["points"]])
+        for field in ("amount", "seconds", "floor")
+    )
+    ends = np.array([0.0, amounts.max()])
+    line = scale * np.maximum(0, sweep["intercept"] + sweep["slope"] * ends)
+    axes.plot(ends, line, color=plots.colour("s0"), alpha=0.4)
+    axes.plot(amounts, scale * floors, "--", color=plots.colour("s1"))
+    axes.plot(amounts, scale * seconds, "o", color=plots.colour("s0"), clip_on=False)
+    axes.set(xlim=(0, 1.05 * amounts.max()), ylim=(0, 1.15 * scale * seconds.max()))
+    axes.locator_params(axis="x", nbins=6, steps=[1, 2, 4, 5, 10])
+    axes.set(xlabel=sweep["unit"], ylabel=what, title=sweep["name"].capitalize())
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -275,7 +271,11 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="keep the random weights here")
     parser.add_argument("--output", type=Path, default=RESULTS / "growth-cpu.json")
     parser.add_argument("--picture", type=Path, default=PICTURE)
+    parser.add_argument("--replot", type=Path, help="measure nothing: plot this file of results")
     options = parser.parse_args()
+    if options.replot:
+        write_picture(json.loads(options.replot.read_text()), options.picture)
+        return
     torch.set_num_threads(options.threads)
     directory = options.checkpoint or Path(tempfile.mkdtemp())
     write_checkpoint(directory)
@@ -284,7 +284,7 @@ def main() -> None:
     found = []
     for (name, unit), cases in sweeps().items():
         if options.only in name:
-            found.append(fitted(name, unit, list(cases(model, machine, options.rounds))))
+            found.append(fit_line(name, unit, list(cases(model, machine, options.rounds))))
             print(json.dumps(asdict(found[-1])), flush=True)
     report = {
         "dtype": NAMES[model.engine.dtype], "threads": options.threads,
@@ -292,8 +292,7 @@ def main() -> None:
         "sweeps": [asdict(sweep) for sweep in found],
     }  # fmt: skip
     options.output.write_text(json.dumps(report, indent=1) + "\n")
-    kind = f"{NAMES[model.engine.dtype]}, {options.threads} threads"
-    draw(found, options.picture, kind=kind)
+    write_picture(report, options.picture)
 
 
 if __name__ == "__main__":

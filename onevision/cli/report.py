@@ -1,5 +1,6 @@
 """`onevision report`: results of evaluations beside the paper's, as a table, plots and a page."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,4 +25,10 @@ def report(
     from onevision.eval.report.comparison import BESIDE
     from onevision.eval.report.page import write_report
 
-    print(write_report(runs or (), output, beside=tuple(beside or BESIDE)))
+    page = write_report(
+        runs or (),
+        output,
+        beside=tuple(beside or BESIDE),
+        warn=lambda text: print(text, file=sys.stderr),
+    )
+    print(page)

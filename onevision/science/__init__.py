@@ -1,1 +1,1 @@
-"""Claims of the paper, tried in miniature: runs as values, and what they say together."""
+"""Three claims of the paper in miniature: training runs as values, and what they show together."""

@@ -1,7 +1,7 @@
-"""The model and the stages of the experiments: those of `tiny`, smaller, as differences.
+"""The model and the stages of the experiments, as differences from `tiny`, which is larger.
 
-`micro` has crops of 4 x 4 patches, so 16 visual tokens a crop, 17 for each of several pictures and
-4 a frame; a single picture has a budget of nine crops beside its base. The tokenizer is tiny's.
+`micro` has crops of 4 x 4 patches: 16 visual tokens per crop, 17 for each of several images, 4 per
+frame. A single image has a budget of nine crops beside its base. The tokenizer is tiny's.
 """
 
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ MICRO = replace(
     ),
 )
 
-# What every arm of a seed begins with. Plates and signs are among the pictures, so that letters are
-# known before their size is asked to matter.
+# The stages that all arms of a seed start from. Their images include plates and signs, so that the
+# model knows letters before a claim depends on their size.
 VISION = replace(
     stage_named("vision"),
     families={"scenes": 0.5, "plates": 0.3, "signs": 0.2},
@@ -56,17 +56,17 @@ KNOWLEDGE = replace(
 )
 SINGLE_IMAGE = replace(stage_named("single_image"), num_samples=4_000)
 
-# The OneVision stage, and its control: as many operations spent on single pictures.
+# The OneVision stage, and its control: the same number of operations, spent on single images.
 ONEVISION = replace(stage_named("onevision"), num_samples=8_000)
 CONTINUED = replace(
     SINGLE_IMAGE, name="continued", starts_from=("single_image",), num_samples=6_400
 )
 
-# What every arm of reading begins with, apart from the others: an encoder that is told what covers
-# each patch of a glimpse, since captions do not teach it letters, then a language model that reads
-# glimpses off it. Glimpses look like crops of any grid, so that none of them has an advantage; the
-# bars of `pad` they do not have. The encoder stays as it is from then on: a language model that
-# knows nothing yet leads it astray.
+# The stages that all reading arms start from, apart from the others: first an encoder learns what
+# covers each patch of a glimpse, since captions do not teach it letters; then a language model
+# learns to read glimpses through it. Glimpses look like the crops of any grid, so that no rule has
+# an advantage (but they never show the bars of `pad`). The encoder is frozen from then on: the
+# gradients of an untrained language model would damage it.
 LETTERS = replace(
     stage_named("vision"),
     name="letters",
@@ -89,8 +89,8 @@ READER = replace(
     learning_rate=4e-3,
     vision_learning_rate=None,
 )
-# Reading under an image rule: as many operations for every rule, so fewer samples where a picture
-# takes more crops and tokens. `tests/science` holds both comparisons to 3 %.
+# Reading under an image rule: the same number of operations for each rule, so fewer samples if an
+# image takes more crops and tokens. `tests/science` checks both comparisons to 3 %.
 READING = replace(
     SINGLE_IMAGE,
     name="reading",
@@ -118,11 +118,11 @@ READING_SAMPLES: Mapping[str, int] = MappingProxyType(
 )
 
 
-def under(rule: ImageRule) -> ModelConfig:
-    """Return `micro` with another rule for single pictures."""
+def config_with_rule(rule: ImageRule) -> ModelConfig:
+    """Return `micro` with another rule for single images."""
     return replace(MICRO, inputs=replace(MICRO.inputs, image=rule))
 
 
-def reading(rule: str) -> Stage:
-    """Return the reading stage of a rule, as long as its operations allow."""
+def reading_stage(rule: str) -> Stage:
+    """Return the reading stage of a rule, with as many samples as its operations allow."""
     return replace(READING, num_samples=READING_SAMPLES[rule])

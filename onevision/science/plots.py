@@ -1,141 +1,162 @@
-"""Estimates -> pictures: rows of dots with intervals, and accuracy over visual tokens."""
+"""The results of trials -> the pictures of docs/science.md, as PNG.
 
-import math
-from collections.abc import Sequence
+Dots are means over seeds, and lines through them their 95 % intervals.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from PIL import Image as PIL
-from PIL import ImageDraw
+from onevision import plots
+from onevision.eval.heldout import SCENARIOS
+from onevision.science.claims import Estimate, Results, RowFilter, where
+from onevision.science.micro import RULES
+from onevision.science.trials import CLAIMS
+from onevision.synth.worlds.shapes.capitals import CAPITALS
+from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES
 
-from onevision.pens import DENSITY, INK, PAPER, SCALE, PixelPen, Point
-from onevision.science.claims import Estimate
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-MARGIN, HEADER, KEY = 24, 44, 22
-# Of a row plot.
-ROWS_WIDTH, ROWS_LEFT, ROWS_RIGHT = 560, 170, 540
-LINE, GAP, AXIS = 13, 9, 24
-# Of a panel over tokens.
-PANEL_WIDTH, PANEL_HEIGHT = 250, 210
-LEFT, RIGHT, TOP, BOTTOM = 44, 240, 24, 170
-TICKS = (0, 0.25, 0.5, 0.75, 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    """What one colour stands for."""
-
-    name: str
-    style: str
+WIDTH, LINE, GAP, AXIS = 640, 13, 10, 45  # of a chart of rows, in points
+PANEL_WIDTH, PANEL_HEIGHT = 270, 240
+SUBTITLE = "mean and 95 % interval over seeds"
+PERCENT = ((0, 0.25, 0.5, 0.75, 1), ("0 %", "25 %", "50 %", "75 %", "100 %"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlotRow:
-    """A question, and the estimate of each series (None: it has none)."""
+class ChartRow:
+    """A question, and one estimate per series."""
 
     title: str
-    estimates: tuple[Estimate | None, ...]
+    estimates: tuple[Estimate, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Panel:
-    """Accuracy over visual tokens: a (tokens, estimate) for each series."""
-
-    title: str
-    points: tuple[tuple[float, Estimate], ...]
-
-
-def draw_rows(title: str, series: Sequence[Series], rows: Sequence[PlotRow], path: Path) -> None:
-    """Draw a line an estimate, on a scale of 0 to 100 %, and save the picture as PNG."""
-    heights = [len(series) * LINE + GAP for _ in rows]
-    height = HEADER + KEY + AXIS + sum(heights) + MARGIN
-    pen, sheet = _sheet(title, series, ROWS_WIDTH + 2 * MARGIN, height)
-    top = HEADER + KEY + AXIS
-    for tick in TICKS:
-        x = _across(tick)
-        pen.line([(x, top - 6), (x, top + sum(heights))], "grid")
-        pen.text((x, top - 14), f"{100 * tick:g} %", "middle")
-    for row in rows:
-        pen.text((ROWS_LEFT - 10, top + len(series) * LINE / 2), row.title, "end", loud=True)
-        for number, (one, value) in enumerate(zip(series, row.estimates, strict=True)):
-            if value is not None:
-                y = top + (number + 0.5) * LINE
-                low, high = _bounded(value)
-                pen.line([(_across(low), y), (_across(high), y)], one.style)
-                pen.dot((_across(value.value), y), one.style, hint=row.title)
-        top += len(series) * LINE + GAP
-    _save(sheet, path)
+def stages_png(results: Results) -> bytes:
+    """Plot the accuracy of each stage in each scenario."""
+    arms = CLAIMS["stages"]
+    rows = [
+        ChartRow(
+            title=scenario.replace("_", " "),
+            estimates=tuple(results.accuracy(arm, where(scenario=scenario)) for arm in arms),
+        )
+        for scenario in SCENARIOS
+    ]
+    return _rows_png("Held-out questions answered correctly, by stage", arms, rows)
 
 
-def draw_panels(
-    title: str, series: Sequence[Series], panels: Sequence[Panel], path: Path, *, chance: float
+def transfer_png(results: Results) -> bytes:
+    """Plot what the single-image stage makes of several images and of video, by family."""
+    rows = [
+        ChartRow(
+            title=f"{skill.scenario.split('_')[0]}: {skill.family}",
+            estimates=(skill.sighted, skill.blind, skill.constant),
+        )
+        for skill in results.skills("single_image")
+        if skill.scenario != "single_image"
+    ]
+    title = "Zero-shot accuracy: never trained on several images or video"
+    return _rows_png(title, ("sighted", "blind", "constant"), rows)
+
+
+def sizes_png(results: Results) -> bytes:
+    """Plot the letters read over visual tokens, by letter size."""
+    panels = {f"letters 1/{1 / s:.0f} of the side": where(family="read", share=s) for s in SHARES}
+    return _panels_png("Letters read correctly, by letter size", results, panels)
+
+
+def aspects_png(results: Results) -> bytes:
+    """Plot the letters read over visual tokens, by the aspect ratio of the sheet."""
+    panels = {f"aspect ratio {a:g} : 1": where(family="read", aspect=a) for a in ASPECTS}
+    return _panels_png("Letters read correctly, by aspect ratio", results, panels)
+
+
+# The pictures of each claim, by file name.
+PICTURES: Mapping[str, Mapping[str, Callable[[Results], bytes]]] = MappingProxyType(
+    {
+        "stages": {"stages.png": stages_png},
+        "transfer": {"transfer.png": transfer_png},
+        "resolution": {"sizes.png": sizes_png, "aspects.png": aspects_png},
+    }
+)
+
+
+def _rows_png(title: str, names: Sequence[str], rows: Sequence[ChartRow]) -> bytes:
+    """Plot one line per estimate on a scale of 0 to 100 %."""
+    step = len(names) * LINE + GAP
+    top = plots.heading_height(WIDTH, num_names=len(names))
+
+    def plot(figure: "Figure") -> None:
+        plots.add_heading(figure, title, f"accuracy, {SUBTITLE}", legend=_legend(names))
+        axes = figure.subplots()
+        axes.set(xlim=(-0.01, 1.01), ylim=(len(rows) * step, 0))
+        axes.xaxis.tick_top()
+        axes.spines["bottom"].set_visible(False)
+        axes.set_xticks(*PERCENT)
+        axes.set_yticks(
+            [(number + 0.5) * step for number in range(len(rows))], [row.title for row in rows]
+        )
+        axes.tick_params(axis="y", labelcolor=plots.colour("ink"))
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+        for number, row in enumerate(rows):
+            for place, estimate in enumerate(row.estimates):
+                y = number * step + GAP / 2 + (place + 0.5) * LINE
+                _plot_estimate(axes, place, (_clip(estimate), [y] * 2), (estimate.value, y))
+
+    return plots.png(plot, width=WIDTH, height=top + AXIS + len(rows) * step)
+
+
+def _panels_png(title: str, results: Results, panels: Mapping[str, RowFilter]) -> bytes:
+    """Plot panels side by side on the same scales, with a line at what chance gets right."""
+    rules, chance = tuple(RULES), 1 / len(CAPITALS)
+    width = len(panels) * PANEL_WIDTH
+    top = plots.heading_height(width, num_names=len(rules))
+
+    def plot(figure: "Figure") -> None:
+        subtitle = f"{SUBTITLE}; all rules trained with the same operations; dashed line: chance"
+        plots.add_heading(figure, title, subtitle, legend=_legend(rules))
+        places = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, (name, chosen) in zip(places, panels.items(), strict=True):
+            axes.set_title(name, fontsize=10, loc="center")
+            axes.set_xlabel("visual tokens per image")
+            axes.set_ylim(0, 1)
+            axes.set_yticks(*PERCENT)
+            axes.axhline(chance, color=plots.colour("soft"), linestyle="--", linewidth=1)
+            for place, rule in enumerate(rules):
+                tokens, estimate = results.tokens(rule, chosen), results.accuracy(rule, chosen)
+                _plot_estimate(
+                    axes, place, ([tokens] * 2, _clip(estimate)), (tokens, estimate.value)
+                )
+        places[0].set_xlim(left=0)
+
+    return plots.png(plot, width=width, height=top + PANEL_HEIGHT)
+
+
+def _plot_estimate(
+    axes: "Axes",
+    place: int,
+    interval: "tuple[Sequence[float], Sequence[float]]",
+    middle: tuple[float, float],
 ) -> None:
-    """Draw panels side by side with one scale of tokens, and save the picture as PNG.
-
-    A thin line marks the share that is right by chance.
-    """
-    width = len(panels) * PANEL_WIDTH + 2 * MARGIN
-    pen, sheet = _sheet(title, series, width, HEADER + KEY + PANEL_HEIGHT + MARGIN)
-    most = 1.05 * max(tokens for panel in panels for tokens, _ in panel.points)
-    step = _round_step(most)
-    for number, panel in enumerate(panels):
-        left, top = number * PANEL_WIDTH, HEADER + KEY
-        _draw_axes(panel.title, (left, top), most=most, step=step, pen=pen)
-        level = top + _up(chance)
-        pen.line([(left + LEFT, level), (left + RIGHT, level)], "s7", thin=True)
-        for one, (tokens, value) in zip(series, panel.points, strict=True):
-            x = left + LEFT + tokens / most * (RIGHT - LEFT)
-            low, high = (top + _up(v) for v in _bounded(value))
-            pen.line([(x, low), (x, high)], one.style)
-            pen.dot((x, top + _up(value.value)), one.style, hint=one.name)
-    _save(sheet, path)
+    """Plot an interval, as its xs and ys, and its middle, in the style of a series."""
+    shade = plots.colour(plots.SERIES[place])
+    axes.plot(*interval, color=shade)
+    axes.plot(*middle, plots.MARKERS[place], color=shade, clip_on=False)
 
 
-def _draw_axes(title: str, corner: Point, *, most: float, step: float, pen: PixelPen) -> None:
-    left, top = corner
-    pen.text((left + (LEFT + RIGHT) / 2, top + 8), title, "middle", loud=True)
-    for tick in TICKS:
-        pen.line([(left + LEFT, top + _up(tick)), (left + RIGHT, top + _up(tick))], "grid")
-        pen.text((left + LEFT - 6, top + _up(tick)), f"{100 * tick:g}", "end")
-    for tokens in (n * step for n in range(int(most / step) + 1)):
-        x = left + LEFT + tokens / most * (RIGHT - LEFT)
-        pen.text((x, top + BOTTOM + 12), f"{tokens:g}", "middle")
-    pen.text((left + (LEFT + RIGHT) / 2, top + BOTTOM + 28), "visual tokens", "middle")
+def _legend(names: Sequence[str]) -> "list[Artist]":
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], color=plots.colour(style), marker=marker, label=name)
+        for name, style, marker in zip(names, plots.SERIES, plots.MARKERS, strict=False)
+    ]
 
 
-def _sheet(
-    title: str, series: Sequence[Series], width: float, height: float
-) -> tuple[PixelPen, PIL.Image]:
-    sheet = PIL.new("RGB", (round(width * DENSITY), round(height * DENSITY)), PAPER)
-    pen = PixelPen(ImageDraw.Draw(sheet, "RGBA"), left=MARGIN, top=0)
-    pen.text((0, HEADER / 2), title, "start", size=15, colour=INK)
-    place = 0.0
-    for one in series:
-        pen.dot((place + 4, HEADER + 2), one.style, hint=one.name)
-        pen.text((place + 14, HEADER + 2), one.name, "start", loud=True)
-        place += 30 + 6.6 * len(one.name)
-    return pen, sheet
-
-
-def _save(sheet: PIL.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.reduce(DENSITY // SCALE).save(path, optimize=True)
-
-
-def _bounded(value: Estimate) -> tuple[float, float]:
+def _clip(estimate: Estimate) -> tuple[float, float]:
     """Return an interval as far as the scale goes."""
-    return max(0.0, value.low), min(1.0, value.high)
-
-
-def _across(share: float) -> float:
-    return ROWS_LEFT + min(max(share, 0.0), 1.0) * (ROWS_RIGHT - ROWS_LEFT)
-
-
-def _up(share: float) -> float:
-    return BOTTOM - min(max(share, 0.0), 1.0) * (BOTTOM - TOP)
-
-
-def _round_step(most: float) -> float:
-    """Return a round distance that divides an axis into two to five."""
-    unit = 10.0 ** math.floor(math.log10(most))
-    return next(unit * n for n in (0.2, 0.5, 1, 2, 5) if most / (unit * n) <= 5)
+    return max(0.0, estimate.low), min(1.0, estimate.high)

@@ -1,9 +1,9 @@
-"""Trials in a directory: each trained, asked, and written down once; any of them can be stopped.
+"""Trials -> a directory with one training run and one record each; any of them may be interrupted.
 
-    OUTPUT/seed-0/vision/...        a run of the trainer, as `onevision train` makes one
-    OUTPUT/seed-0/onevision/trial.json    what it cost and what it answered; it is then finished
+    OUTPUT/seed-0/vision/...              a training run, as `onevision train` writes it
+    OUTPUT/seed-0/onevision/trial.json    what it cost and how it answered, once it is finished
 
-A trial that was stopped goes on from its snapshot, a finished one is skipped.
+An interrupted trial resumes from its snapshot; a finished one is skipped.
 """
 
 import json
@@ -21,7 +21,7 @@ from onevision.checkpoint.hub import BUNDLED
 from onevision.files import write_json
 from onevision.generate.answer import load
 from onevision.inputs.tokenizer import Tokenizer
-from onevision.science.exams import Row, examine
+from onevision.science.evaluation import AnswerRow, evaluate_arm
 from onevision.science.trials import Trial
 from onevision.train.directory import refuse_changes
 from onevision.train.feeds import make_feed
@@ -37,8 +37,8 @@ RECORD = "trial.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
-    """What a finished trial cost, and what it answered."""
+class TrialRecord:
+    """What a finished trial cost, and how it answered."""
 
     arm: str
     seed: int
@@ -48,22 +48,22 @@ class Record:
     operations: float
     train_seconds: float  # wall clock, waiting for data included
     exam_seconds: float
-    answers: list[Row]
+    answers: list[AnswerRow]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Where trials lie, and how they are run."""
+    """The directory of the trials, and how they are run."""
 
     output: Path
     rehearsal: bool = False
 
     def directory(self, name: str) -> Path:
-        """Return where a trial lies."""
+        """Return the directory of a trial."""
         return self.output / name
 
-    def finished(self, trial: Trial) -> bool:
-        """Whether a trial is over. Raises ConfigError where it was one of other settings."""
+    def is_finished(self, trial: Trial) -> bool:
+        """Whether a trial is finished. Raises ConfigError if it ran with other settings."""
         if not (self.directory(trial.name) / RECORD).is_file():
             return False
         directory = self.directory(trial.name)
@@ -71,13 +71,13 @@ class Study:
         refuse_changes(directory, difference(before, self.settings(trial)), ())
         return True
 
-    def record(self, trial: Trial) -> Record:
-        """Read what a finished trial wrote."""
+    def record(self, trial: Trial) -> TrialRecord:
+        """Return the record of a finished trial."""
         text = (self.directory(trial.name) / RECORD).read_text(encoding="utf-8")
-        return Record(**json.loads(text))
+        return TrialRecord(**json.loads(text))
 
     def settings(self, trial: Trial) -> Settings:
-        """Return what the trainer is told."""
+        """Return the settings of its training run."""
         starts = self._starts(trial)
         return Settings(
             stage=trial.stage,
@@ -87,8 +87,8 @@ class Study:
             tokenizer=str(BUNDLED["tiny"] / "tokenizer.json"),
         )
 
-    def carry_out(self, trial: Trial, reports: Reports | None = None) -> bool:
-        """Train a trial, or go on with it, and ask it; False where it was stopped."""
+    def run(self, trial: Trial, reports: Reports | None = None) -> bool:
+        """Train and evaluate a trial, or resume it; returns False if it was interrupted."""
         directory, settings = self.directory(trial.name), self.settings(trial)
         outcome = run_stage(
             settings,
@@ -101,9 +101,9 @@ class Study:
         if outcome.checkpoint is None:
             return False
         began = time.monotonic()
-        answers = examine(load(outcome.checkpoint), trial.arm, rehearsal=self.rehearsal)
+        answers = evaluate_arm(load(outcome.checkpoint), trial.arm, rehearsal=self.rehearsal)
         lines = read_metrics(directory / METRICS)
-        record = Record(
+        record = TrialRecord(
             arm=trial.arm,
             seed=trial.seed,
             rehearsal=self.rehearsal,
@@ -119,48 +119,49 @@ class Study:
 
     def _starts(self, trial: Trial) -> Starts:
         return Starts(
-            previous=tuple(self.directory(name) / CHECKPOINT for name in trial.begins_with)
+            previous=tuple(self.directory(name) / CHECKPOINT for name in trial.start_names)
         )
 
 
-def carry_out_all(
+def run_trials(
     study: Study,
     trials: Sequence[Trial],
     *,
     jobs: int,
-    tell: Callable[[str, Trial], object],
+    on_event: Callable[[str, Trial], object],
 ) -> bool:
-    """Carry out what is not finished, `jobs` at a time; False where one was stopped.
+    """Run the trials that are not finished, `jobs` at a time; returns False if one was interrupted.
 
-    `tell` hears "finished" of what need not be done, then "begins" and "done". Every trial has one
-    thread: two side by side outrun one of two. Raises what a trial raises.
+    `on_event` is called with "finished" for trials that are skipped, then with "begins" and "done".
+    Each trial has one thread: two of them side by side outrun one with two threads. Raises what a
+    trial raises.
     """
-    finished = {trial.name for trial in trials if study.finished(trial)}
+    finished = {trial.name for trial in trials if study.is_finished(trial)}
     for trial in trials:
         if trial.name in finished:
-            tell("finished", trial)
+            on_event("finished", trial)
     waiting = [trial for trial in trials if trial.name not in finished]
     running: dict[Future[bool], Trial] = {}
     context = mp.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_use_one_thread) as pool:
         while waiting or running:
-            for trial in _ready(waiting, finished)[: jobs - len(running)]:
+            for trial in _startable(waiting, finished)[: jobs - len(running)]:
                 waiting.remove(trial)
-                tell("begins", trial)
-                running[pool.submit(study.carry_out, trial)] = trial
-            over, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in over:
+                on_event("begins", trial)
+                running[pool.submit(study.run, trial)] = trial
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
                 trial = running.pop(future)
                 if not future.result():
-                    return False  # the others, told to stop as well, are waited for
+                    return False  # leaving the pool waits for the others
                 finished.add(trial.name)
-                tell("done", trial)
+                on_event("done", trial)
     return True
 
 
-def _ready(waiting: Iterable[Trial], finished: set[str]) -> list[Trial]:
-    return [trial for trial in waiting if finished.issuperset(trial.begins_with)]
+def _startable(waiting: Iterable[Trial], finished: set[str]) -> list[Trial]:
+    return [trial for trial in waiting if finished.issuperset(trial.start_names)]
 
 
-def _one_thread() -> None:
+def _use_one_thread() -> None:
     torch.set_num_threads(1)

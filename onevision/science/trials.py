@@ -1,4 +1,4 @@
-"""The table of all trainings, as values: what each claim compares, over every seed.
+"""All training runs, as values: what each claim compares, for each seed.
 
                                               +- onevision    claim "stages"
     vision -+                                 |
@@ -8,7 +8,7 @@
 
     letters - reader - base, pad, anyres, higher_4, higher_9    claim "resolution"
 
-A seed's arms share their beginnings, which are trained once.
+The arms of a seed share the stages before them, which are trained once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,83 +29,85 @@ from onevision.science.micro import (
     SEEDS,
     SINGLE_IMAGE,
     VISION,
-    reading,
-    under,
+    config_with_rule,
+    reading_stage,
 )
 from onevision.train.options import Precision
 from onevision.train.recipes import Stage
 
-BEGINNINGS = (VISION, LANGUAGE, ALIGN, KNOWLEDGE, SINGLE_IMAGE)
-READERS = (LETTERS, READER)
-# The arms that each claim asks its questions of.
+SHARED_STAGES = (VISION, LANGUAGE, ALIGN, KNOWLEDGE, SINGLE_IMAGE)
+READING_STAGES = (LETTERS, READER)
+# The arms that answer the questions of each claim.
 CLAIMS = {
     "stages": ("single_image", "onevision", "continued"),
     "transfer": ("single_image",),
     "resolution": tuple(RULES),
 }
-REHEARSED_SAMPLES, REHEARSED_BATCH = 16, 8
+REHEARSAL_SAMPLES, REHEARSAL_BATCH = 16, 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One training: an arm of a seed."""
+    """One training run: an arm of a seed."""
 
     arm: str
     seed: int
     stage: Stage
     target: ModelConfig
-    # Arms of the same seed that it begins with.
-    starts: tuple[str, ...]
+    # The arms of the same seed whose checkpoints it starts from.
+    start_arms: tuple[str, ...]
     precision: Precision = "bf16"
 
     @property
     def name(self) -> str:
-        """Where it lies in the output: "seed-0/onevision"."""
+        """Its directory in the output: "seed-0/onevision"."""
         return f"seed-{self.seed}/{self.arm}"
 
     @property
-    def begins_with(self) -> tuple[str, ...]:
-        """The names of the trials it needs."""
-        return tuple(f"seed-{self.seed}/{arm}" for arm in self.starts)
+    def start_names(self) -> tuple[str, ...]:
+        """The names of the trials it starts from."""
+        return tuple(f"seed-{self.seed}/{arm}" for arm in self.start_arms)
 
 
 def all_trials(*, rehearsal: bool = False) -> tuple[Trial, ...]:
-    """Return every training in an order in which they can be done, seed after seed.
+    """Return all trials, seed by seed, each after those it starts from.
 
     A rehearsal trains the same arms on a handful of samples each.
     """
-    trials = tuple(trial for seed in SEEDS for trial in _of_seed(seed))
-    return tuple(map(_rehearsed, trials)) if rehearsal else trials
+    trials = tuple(trial for seed in SEEDS for trial in _trials_of_seed(seed))
+    return tuple(map(_shorten, trials)) if rehearsal else trials
 
 
-def needed(trials: Iterable[Trial], claim: str) -> tuple[Trial, ...]:
-    """Return the trials of a claim and all they begin with. Raises InputError."""
+def trials_for_claim(trials: Iterable[Trial], claim: str) -> tuple[Trial, ...]:
+    """Return the trials of a claim and those they start from. Raises InputError."""
     if claim not in CLAIMS:
         raise InputError(f"no claim {claim!r}; expected one of {', '.join(CLAIMS)}")
-    every, kept = tuple(trials), set[str]()
-    for trial in reversed(every):  # what a trial begins with stands before it
+    ordered, kept = tuple(trials), set[str]()
+    for trial in reversed(ordered):  # a trial comes after those it starts from
         if trial.arm in CLAIMS[claim] or trial.name in kept:
-            kept |= {trial.name, *trial.begins_with}
-    return tuple(trial for trial in every if trial.name in kept)
+            kept |= {trial.name, *trial.start_names}
+    return tuple(trial for trial in ordered if trial.name in kept)
 
 
-def _of_seed(seed: int) -> Iterator[Trial]:
-    for stage in (*BEGINNINGS, ONEVISION, CONTINUED):
-        yield Trial(arm=stage.name, seed=seed, stage=stage, target=MICRO, starts=stage.starts_from)
-    # In single precision, as quick on a processor without bf16 instructions as on one with them.
-    readers = [(stage.name, stage, MICRO) for stage in READERS]
-    arms = [(name, reading(name), under(rule)) for name, rule in RULES.items()]
-    for name, stage, target in readers + arms:
+def _trials_of_seed(seed: int) -> Iterator[Trial]:
+    for stage in (*SHARED_STAGES, ONEVISION, CONTINUED):
+        yield Trial(
+            arm=stage.name, seed=seed, stage=stage, target=MICRO, start_arms=stage.starts_from
+        )
+    # fp32: it takes as long on CPUs without bf16 instructions as on CPUs with them.
+    shared = [(stage.name, stage, MICRO) for stage in READING_STAGES]
+    arms = [(name, reading_stage(name), config_with_rule(rule)) for name, rule in RULES.items()]
+    for name, stage, target in shared + arms:
         yield Trial(
             arm=name,
             seed=seed,
             stage=stage,
             target=target,
-            starts=stage.starts_from,
+            start_arms=stage.starts_from,
             precision="fp32",
         )
 
 
-def _rehearsed(trial: Trial) -> Trial:
-    stage = replace(trial.stage, num_samples=REHEARSED_SAMPLES, global_batch=REHEARSED_BATCH)
-    return replace(trial, stage=stage, precision="fp32")  # quick on any processor
+def _shorten(trial: Trial) -> Trial:
+    stage = replace(trial.stage, num_samples=REHEARSAL_SAMPLES, global_batch=REHEARSAL_BATCH)
+    return replace(trial, stage=stage, precision="fp32")  # fast on any CPU

@@ -69,7 +69,7 @@ def write_result(network: LlavaNetwork, ending: Ending) -> Path:
     companions = {"generation_config.json": end}
     save(network, ending.config, ending.tokenizer, checkpoint, companions=companions)
     _attempt(lambda: _write_card(network, ending), ending, what="the model card")
-    _attempt(lambda: write_curves(ending.output), ending, what="the curves")
+    _attempt(lambda: write_curves(ending.output, warn=ending.warn), ending, what="the curves")
     return checkpoint
 
 

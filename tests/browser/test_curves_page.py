@@ -11,7 +11,7 @@ from tests.train.test_metrics import measured
 pytestmark = pytest.mark.browser
 
 # Words that leave their chart, or are less than 9 pixels high.
-OUTSIDE = """() => [...document.querySelectorAll("svg.chart text")].filter(one => {
+OUTSIDE = """() => [...document.querySelectorAll("svg.plot text")].filter(one => {
     const [text, chart] = [one, one.closest("svg")].map(e => e.getBoundingClientRect());
     return text.left < chart.left - 1 || text.right > chart.right + 1 || text.height < 9;
 }).map(one => one.textContent)"""
@@ -56,7 +56,7 @@ def test_nothing_is_fetched_but_the_page(open_page, path):
 def test_charts_fill_the_width_without_sideways_scrolling(open_page, width, columns):
     page = open_page(width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    boxes = [chart.bounding_box() for chart in page.locator("svg.chart").all()]
+    boxes = [chart.bounding_box() for chart in page.locator("svg.plot").all()]
     assert len(boxes) == 6
     assert len({round(box["x"]) for box in boxes}) == columns
     assert min(box["width"] for box in boxes) > 330
@@ -70,23 +70,23 @@ def test_words_at_the_axes_lie_inside_their_chart_and_can_be_read(open_page, wid
     assert outside == []
 
 
+# The path of a curve, and of a mark, in the first chart.
+CURVE = "svg.plot >> nth=0 >> path[style*='var(--s0)']:not([style*='opacity'])"
+MARK = "svg.plot >> nth=0 >> g:has(> title:text-is('skipped steps')) use"
+COLOURS = "one => getComputedStyle(one).{}.match(/\\d+/g).slice(0, 3).map(Number)"
+
+
 def test_curves_and_marks_have_their_colours(open_page):
     page = open_page(1440)
-    colour = "one => getComputedStyle(one).{}"
-    curve = page.locator("polyline.s0:not(.faint)").first
-    assert curve.evaluate(colour.format("stroke")) == "rgb(23, 104, 214)"
-    mark = page.locator("svg.chart path.skipped").first
-    assert mark.evaluate(colour.format("fill")) == "rgb(214, 32, 47)"
-    assert mark.locator("title").text_content() == "skipped steps"
-    assert page.locator("svg.chart path.odd").count() == 6
+    assert page.locator(CURVE).first.evaluate(COLOURS.format("stroke")) == [0, 114, 178]
+    assert page.locator(MARK).first.evaluate(COLOURS.format("fill")) == [193, 18, 31]
+    assert page.get_by_text("losses not finite 1").count() == 6
 
 
 def test_the_dark_scheme_has_light_words_and_curves(open_page):
     page = open_page(390, "dark")
-    light = "one => getComputedStyle(one).{}.match(/\\d+/g).slice(0, 3).map(Number)"
-    assert sum(page.locator("body").evaluate(light.format("color"))) > 600
-    curve = page.locator("polyline.s0:not(.faint)").first
-    assert sum(curve.evaluate(light.format("stroke"))) > 400
+    assert sum(page.locator("body").evaluate(COLOURS.format("color"))) > 600
+    assert sum(page.locator(CURVE).first.evaluate(COLOURS.format("stroke"))) > 400
 
 
 def test_tables_tell_totals_and_sources(open_page):

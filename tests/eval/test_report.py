@@ -1,13 +1,15 @@
 import re
+import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image as PIL
 
 from onevision.errors import InputError
 from onevision.eval.report.comparison import compare, published_models, published_rows, read_results
-from onevision.eval.report.page import draw_sheet, markdown, page, write_report
-from onevision.eval.report.plots import styles
+from onevision.eval.report.page import markdown, page, write_report
+from onevision.eval.report.plots import plot_bars, plot_radar, radar_rows, styles
 from tests.eval.runs import write_result, write_run
 
 
@@ -122,14 +124,40 @@ def test_more_models_than_colours_are_refused(tmp_path):
         styles(compare(runs))
 
 
-def test_bars_are_as_long_as_their_figures(tmp_path):
-    for share in (25, 100):
-        write_result(tmp_path / str(share), "ai2d", share)
-        sheet = draw_sheet(compare([tmp_path / str(share)], beside=()), bars=True)
-        blue = (np.asarray(sheet) == (0x17, 0x68, 0xD6)).all(axis=2)
-        blue[:170] = False  # the key
-        length = np.flatnonzero(blue.any(axis=0))
-        assert np.ptp(length) + 1 == pytest.approx(2 * 254 * share / 100, abs=2)
+def test_bars_are_as_long_as_their_figures(run):
+    comparison = compare([run], beside=("7b",))
+    axes = Figure().subplots()
+    plot_bars(axes, comparison.rows, comparison)
+    lengths = [bar.get_width() for bar in axes.patches]
+    shares = [61.62, 50.9, 36.1, 25.2, 71.3]
+    assert {round(share / 100, 4) for share in shares} <= {round(one, 4) for one in lengths}
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [row.title for row in comparison.rows]
+    assert [bar.get_y() for bar in axes.patches] == sorted(bar.get_y() for bar in axes.patches)
+
+
+def test_a_radar_has_a_spoke_for_each_row_of_several_models(run):
+    comparison = compare([run], beside=("7b", "gpt-4o"))
+    rows = radar_rows(comparison.rows)
+    axes = Figure().add_subplot(projection="polar")
+    plot_radar(axes, rows, comparison)
+    assert [label.get_text() for label in axes.get_xticklabels()] == [row.title for row in rows]
+    gpt, _, mine, *_ = [line.get_ydata() for line in axes.get_lines()]
+    ai2d = next(number for number, row in enumerate(rows) if row.title == "AI2D")
+    assert mine[ai2d] == pytest.approx(0.6162)
+    assert gpt[ai2d] == pytest.approx(0.942)
+    assert np.isnan(gpt[[row.title for row in rows].index("MuirBench")])  # not published
+
+
+def test_a_report_without_matplotlib_has_its_tables_and_says_so_once(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    heard = []
+    made = write_report([run], tmp_path / "report", warn=heard.append)
+    assert heard == [
+        f"{made.parent} has no pictures: plots need matplotlib: pip install 'onevision[plots]'"
+    ]
+    assert sorted(path.name for path in made.parent.iterdir()) == ["report.html", "report.md"]
+    assert "<th>AI2D" in made.read_text()
 
 
 def test_four_files_are_written(run, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from onevision.science.study import Study, carry_out_all
+from onevision.science.study import Study, run_trials
 from onevision.science.trials import all_trials
 
 ARMS = ("vision", "language", "align", "knowledge", "single_image", "onevision")
@@ -22,5 +22,5 @@ def told(heard):
 def rehearsed(tmp_path_factory):
     """The study, and what it told."""
     study, heard = Study(output=tmp_path_factory.mktemp("science"), rehearsal=True), []
-    assert carry_out_all(study, WANTED, jobs=1, tell=told(heard))
+    assert run_trials(study, WANTED, jobs=1, on_event=told(heard))
     return study, heard

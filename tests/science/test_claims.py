@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from onevision.science.claims import Claims, estimate, of
-from onevision.science.study import Record
+from onevision.science.claims import Results, estimate, where
+from onevision.science.study import TrialRecord
 
 
 def row(scenario, family, right, *, asked=10, blind=2, constant=3):
@@ -16,7 +16,7 @@ def row(scenario, family, right, *, asked=10, blind=2, constant=3):
 def record(arm, seed, answers, **changes):
     values = {"rehearsal": False, "samples": 8, "tokens": 100, "operations": 1e6,
               "train_seconds": 2.0, "exam_seconds": 1.0} | changes  # fmt: skip
-    return Record(arm=arm, seed=seed, answers=answers, **values)
+    return TrialRecord(arm=arm, seed=seed, answers=answers, **values)
 
 
 def test_three_seeds_have_students_interval():
@@ -40,25 +40,25 @@ def test_a_verdict_is_as_sure_as_the_interval(values, verdict):
 
 
 def test_differences_are_taken_within_seeds():
-    claims = Claims(
+    results = Results(
         [
             *(record("a", seed, [row("video", "f", 4 + seed)]) for seed in range(3)),
             *(record("b", seed, [row("video", "f", 2 + seed)]) for seed in range(3)),
             record("a", 9, [row("video", "f", 10)]),  # has no other side
         ]
     )
-    gap = claims.difference("a", "b", of(scenario="video"))
+    gap = results.difference("a", "b", where(scenario="video"))
     assert (gap.value, gap.low, gap.num_seeds) == (pytest.approx(0.2), pytest.approx(0.2), 3)
-    assert claims.seeds("a", "b") == [0, 1, 2]
+    assert results.seeds("a", "b") == [0, 1, 2]
 
 
 def test_a_skill_is_measured_against_the_better_of_blind_and_constant():
     answers = [row("video", "f", 8, blind=2, constant=5), row("video", "g", 1, blind=4)]
-    claims = Claims([record("a", seed, answers) for seed in range(2)])
-    skills = {skill.family: skill for skill in claims.skills("a")}
+    results = Results([record("a", seed, answers) for seed in range(2)])
+    skills = {skill.family: skill for skill in results.skills("a")}
     assert skills["f"].gain.value == pytest.approx(0.3)
     assert skills["g"].gain.value == pytest.approx(-0.3)
     assert skills["f"].asked == 20
     assert (skills["f"].gain.verdict, skills["f"].verdict) == ("holds", "cannot tell")  # too few
     # Of the whole scenario: 9 of 20 right, 6 blind, 8 by constant answers.
-    assert claims.gain("a", of(scenario="video")).value == pytest.approx(0.05)
+    assert results.gain("a", where(scenario="video")).value == pytest.approx(0.05)

@@ -6,9 +6,16 @@ import pytest
 from PIL import Image as PIL
 
 from onevision.errors import InputError
-from onevision.science.exams import LetterRow
+from onevision.science.evaluation import LetterRow
 from onevision.science.micro import RULES
-from onevision.science.page import BEGIN, END, read_records, renewed, write_page, write_records
+from onevision.science.page import (
+    BEGIN,
+    END,
+    read_records,
+    replace_records,
+    write_page,
+    write_records,
+)
 from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES
 from tests.science.test_claims import record, row
 
@@ -46,7 +53,7 @@ def test_raw_numbers_are_read_as_they_were_written(tmp_path):
 def test_a_claim_that_is_run_apart_leaves_the_others_alone():
     before = [record("onevision", 0, [], samples=1), record("base", 0, [], samples=2)]
     now = [record("base", 0, [], samples=3), record("base", 1, [], samples=4)]
-    assert renewed(before, now) == [before[0], *now]
+    assert replace_records(before, now) == [before[0], *now]
 
 
 def test_results_are_written_between_the_marks(tmp_path):

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from onevision.errors import ConfigError
 from onevision.eval.heldout import Item
 from onevision.eval.runner import Result
-from onevision.science.exams import best_constants, examine
-from onevision.science.study import Study, carry_out_all
+from onevision.science.evaluation import best_constants, evaluate_arm
+from onevision.science.study import Study, run_trials
 from onevision.synth.sample import Question
 from onevision.train.report.journal import Reports
 from onevision.train.report.metrics import read_metrics
@@ -23,7 +23,7 @@ def test_every_trial_is_done_in_order_and_written_down(rehearsed):
     study, heard = rehearsed
     done = [name for said, name in heard if said == "done"]
     assert done == [trial.name for trial in WANTED]
-    assert all(study.finished(trial) for trial in WANTED)
+    assert all(study.is_finished(trial) for trial in WANTED)
 
 
 def test_a_record_is_what_was_trained_and_asked(rehearsed):
@@ -57,7 +57,7 @@ def test_finished_trials_are_skipped(rehearsed):
     study, _ = rehearsed
     before = {trial.name: study.record(trial) for trial in WANTED}
     heard = []
-    assert carry_out_all(study, WANTED, jobs=1, tell=told(heard))
+    assert run_trials(study, WANTED, jobs=1, on_event=told(heard))
     assert {said for said, _ in heard} == {"finished"}
     assert {trial.name: study.record(trial) for trial in WANTED} == before
 
@@ -66,7 +66,7 @@ def test_what_was_finished_with_other_settings_is_refused(rehearsed):
     study, _ = rehearsed
     trial = replace(WANTED[0], stage=replace(WANTED[0].stage, learning_rate=0.5))
     with pytest.raises(ConfigError, match=r"learning_rate: 0.002 -> 0.5"):
-        study.finished(trial)
+        study.is_finished(trial)
 
 
 def test_a_trial_whose_exam_was_lost_is_examined_alone(rehearsed):
@@ -76,15 +76,15 @@ def test_a_trial_whose_exam_was_lost_is_examined_alone(rehearsed):
     log = study.directory(trial.name) / "metrics.jsonl"
     lines = log.read_text()
     (study.directory(trial.name) / "trial.json").unlink()
-    assert not study.finished(trial)
-    assert study.carry_out(trial)
+    assert not study.is_finished(trial)
+    assert study.run(trial)
     assert log.read_text() == lines  # no step was taken again
     after = study.record(trial)
     assert (after.answers, after.operations) == (before.answers, before.operations)
 
 
 def test_beginnings_are_not_examined(rehearsed):
-    assert examine(None, "knowledge", rehearsal=True) == []
+    assert evaluate_arm(None, "knowledge", rehearsal=True) == []
 
 
 @pytest.fixture
@@ -102,10 +102,10 @@ def test_a_stopped_trial_goes_on_to_the_same_weights(rehearsed, tmp_path):
     whole, _ = rehearsed
     trial, study = WANTED[0], Study(output=tmp_path, rehearsal=True)
     stop = Reports(step=lambda line: os.kill(os.getpid(), signal.SIGTERM))
-    assert not study.carry_out(trial, stop)
-    assert not study.finished(trial)
+    assert not study.run(trial, stop)
+    assert not study.is_finished(trial)
     assert len(read_metrics(study.directory(trial.name) / "metrics.jsonl")) == 1
-    assert study.carry_out(trial)
+    assert study.run(trial)
     files = [s.directory(trial.name) / "checkpoint" / "model.safetensors" for s in (whole, study)]
     one, other = map(load_file, files)
     assert one.keys() == other.keys()

@@ -305,7 +305,9 @@ def _run(told: Told, rank: int, ranks: int, port: int, log: Path) -> None:
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         torch.set_num_threads(1)
-        finish.write_curves = lambda output: None  # drawn a hundred times for nothing otherwise
+        finish.write_curves = lambda output, **_: (
+            None
+        )  # plotted a hundred times for nothing otherwise
         if told.before is not None:
             told.before()
         code = run(told) if told.act is None else told.act(told) or 0

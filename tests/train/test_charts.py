@@ -1,4 +1,4 @@
-"""What charts are made of: figures of a run, smoothing, scales, numbers in words."""
+"""What charts are made of: figures of a run, smoothing, numbers in words."""
 
 import math
 
@@ -7,7 +7,6 @@ import pytest
 
 from onevision.train.report.charts import make_charts, percent, short, smooth, totals
 from onevision.train.report.curves import read_run
-from onevision.train.report.drawing import Scale
 from tests.train.test_curves import record
 
 
@@ -30,11 +29,11 @@ def test_totals_add_up(directory):
     assert said["samples"] == "32"
     assert said["tokens"] == "3,000"
     assert said["tokens with a label"] == "600 (20 %)"
-    assert said["tokens a second"] == "1,500"  # 3,000 in two seconds
+    assert said["tokens per second"] == "1,500"  # 3,000 in two seconds
     assert said["waiting for data"] == "15 %"
     assert said["peak memory"] == "3.00 GiB"
     assert said["floating-point operations"] == "3G"
-    assert said["of the devices' peak"] == percent(3e9 / (2.0 * 8e9))
+    assert said["model FLOPs utilisation"] == percent(3e9 / (2.0 * 8e9))
 
 
 def test_time_is_that_of_the_clock(directory):
@@ -50,22 +49,15 @@ def test_smoothing_is_an_average_that_skips_what_is_not_finite():
     assert smoothed[2] == (0.75 * 4 + 8) / 1.75
 
 
-def test_a_scale_has_round_ticks_within_it():
-    assert Scale(low=0.0, high=10.5).ticks() == [0, 2.5, 5, 7.5, 10]
-    assert Scale(low=1.0, high=5.0).ticks() == [1, 2, 3, 4, 5]
-    assert Scale(low=0.5, high=60.0, logarithmic=True).ticks() == [1, 3, 10, 30]
-    assert Scale(low=1e-5, high=1e3, logarithmic=True).ticks() == [1e-5, 1e-3, 1e-1, 1e1, 1e3]
-
-
 def test_numbers_are_written_short():
     said = [short(v) for v in (0, 0.25, 7500, 10_000, 1_250_000, 5e-5, 0.001, 7.5e-4, 9e14)]
     assert said == ["0", "0.25", "7500", "10k", "1.25M", "5e-5", "1e-3", "7.5e-4", "900T"]
 
 
-def test_smooth_and_raw_losses_are_both_drawn(directory):
+def test_smooth_and_raw_losses_are_both_there(directory):
     record(directory, {1: {}, 2: {}})
-    raw, smoothed = make_charts(read_run(directory))[0].series
-    assert raw.faint
+    raw, smoothed = make_charts(read_run(directory))[0].curves
+    assert raw.is_faint
     assert raw.values.tolist() == [2.0, 1.0]
     assert smoothed.values.tolist() == [2.0, (0.75 * 2 + 1) / 1.75]
 
@@ -77,5 +69,5 @@ def test_what_only_some_runs_measure_has_a_chart_where_it_was_measured(directory
     record(tmp_path / "known", {1: {}, 2: {}}, peak_flops=8e9)
     *charts, share = make_charts(read_run(tmp_path / "known"))
     assert [chart.title for chart in charts] == plain
-    assert share.title == "Share of the devices' peak (MFU)"
-    assert share.last(share.series[1]) == "25 %"
+    assert share.title == "Model FLOPs utilisation (MFU)"
+    assert share.last(share.curves[1]) == "25 %"

@@ -43,7 +43,7 @@ def test_a_score_stands_with_its_command(told):
 
 
 def test_what_cannot_be_drawn_loses_no_weights(told, monkeypatch, capsys):
-    def fail(directory):
+    def fail(directory, **_):
         raise OSError("no room")
 
     monkeypatch.setattr(finish, "write_curves", fail)

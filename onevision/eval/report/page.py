@@ -1,6 +1,6 @@
 """Runs of evaluations -> report.md, bars.png, radar.png and report.html, beside the paper.
 
-results.json files -> Comparison -> plots, drawn with a PixelPen (picture) and an SvgPen (page)
+results.json files -> Comparison -> tables and plots. Without matplotlib the plots are left out.
 """
 
 import html
@@ -9,43 +9,38 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from string import Template
 
-from PIL import Image as PIL
-from PIL import ImageDraw
-from PIL.Image import Image as PillowImage
-
-from onevision.eval.report.comparison import BESIDE, Comparison, Row, compare
-from onevision.eval.report.plots import (
-    MIN_SPOKES,
-    WIDTH,
-    bars_height,
-    draw_bars,
-    draw_radar,
-    radar_height,
-    radar_rows,
-    styles,
-)
-from onevision.pens import COLOURS, DENSITY, INK, PAPER, SCALE, PixelPen, SvgPen
+from onevision import plots
+from onevision.eval.report.comparison import BESIDE, Comparison, compare
+from onevision.eval.report.plots import bars_png, group_svgs, radar_png, styles
 
 PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
 TABLE, BARS, RADAR, REPORT = "report.md", "bars.png", "radar.png", "report.html"
-# The pictures: room above all plots, above each and around each.
-HEADER, CAPTION, MARGIN, KEY = 64, 40, 28, 150
 SOURCE = "Published figures: LLaVA-OneVision, arXiv 2408.03326v3, tables 3 to 5."
 SCALE_NOTE = "Bars and spokes show the share of a figure's scale; 100 % is its end."
 NO_RUNS = "What the paper reports"
 
 
-def write_report(runs: Sequence[Path], directory: Path, *, beside: Sequence[str] = BESIDE) -> Path:
+def write_report(
+    runs: Sequence[Path],
+    directory: Path,
+    *,
+    beside: Sequence[str] = BESIDE,
+    warn: Callable[[str], object] = str,
+) -> Path:
     """Write the four files of a report into a directory; returns the page.
 
-    `runs` are directories of results.json files, `beside` names published models. Raises
-    InputError.
+    `runs` are directories of results.json files, `beside` names published models. Without
+    matplotlib there are no pictures, and `warn` is called once. Raises InputError.
     """
     comparison = compare(runs, beside=beside)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / TABLE).write_text(markdown(comparison), encoding="utf-8")
-    draw_sheet(comparison, bars=True).save(directory / BARS)
-    draw_sheet(comparison, bars=False).save(directory / RADAR)
+    if plots.is_installed():
+        title, subtitle = _title(comparison), SCALE_NOTE
+        (directory / BARS).write_bytes(bars_png(comparison, title=title, subtitle=subtitle))
+        (directory / RADAR).write_bytes(radar_png(comparison, title=title, subtitle=subtitle))
+    else:
+        warn(f"{directory} has no pictures: {plots.MISSING}")
     (directory / REPORT).write_text(page(comparison), encoding="utf-8")
     return directory / REPORT
 
@@ -68,46 +63,21 @@ def markdown(comparison: Comparison) -> str:
     return "\n".join([*lines, "", SOURCE, "", *notes]).rstrip() + "\n"
 
 
-def draw_sheet(comparison: Comparison, *, bars: bool) -> PillowImage:
-    """Draw the bar charts, or the radars, of all groups side by side on one RGB sheet."""
-    plots = [one for one in _plots(comparison) if one.bars == bars]
-    width = max(1, len(plots)) * (WIDTH + MARGIN) + MARGIN
-    keys = -(-len(comparison.columns) // max(1, (width - 2 * MARGIN) // KEY))
-    top = HEADER + 22 * keys
-    height = top + CAPTION + max((one.height for one in plots), default=0) + MARGIN
-    sheet = PIL.new("RGB", (width * DENSITY, round(height * DENSITY)), PAPER)
-    picture = ImageDraw.Draw(sheet, "RGBA")
-    head = PixelPen(picture, left=MARGIN, top=0)
-    head.text((0, 32), _title(comparison), "start", size=22, colour=INK)
-    _draw_keys(comparison, head, width=width - 2 * MARGIN)
-    for number, one in enumerate(plots):
-        left = MARGIN + number * (WIDTH + MARGIN)
-        words = PixelPen(picture, left=left, top=top)
-        words.text((0, 18), one.group.capitalize(), "start", size=16, colour=INK)
-        one.draw(PixelPen(picture, left=left, top=top + CAPTION))
-    return sheet.resize((width * SCALE, round(height * SCALE)), PIL.Resampling.BOX)
-
-
 def page(comparison: Comparison) -> str:
     """Return the self-contained page."""
-    light, dark = (
-        "".join(f"--{style}: {pair[place]}; " for style, pair in COLOURS.items())
-        for place in (0, 1)
-    )
     notes = [f"{row.title}: {row.note}." for row in comparison.rows if row.note]
     colours = styles(comparison)
     return PAGE.substitute(
         title=html.escape(_title(comparison)),
         summary=html.escape(_summary(comparison)),
-        light=light,
-        dark=dark,
-        styles=" ".join(f".{style} {{ --colour: var(--{style}); }}" for style in COLOURS),
+        style=plots.style_sheet(),
         keys="".join(
-            f'<li><i class="{colours[c.name]}{"" if c.is_published else " bar"}"></i>'
+            f"<li><i{'' if c.is_published else ' class=bar'} "
+            f'style="background: var(--{colours[c.name]})"></i>'
             f"{html.escape(c.title)}"
             for c in comparison.columns
         ),
-        groups="\n".join(_section(group, comparison) for group, _ in comparison.groups()),
+        groups="\n".join(_sections(comparison)),
         heads="".join(
             f"<th{'' if c.is_published else ' class=run'}>{html.escape(c.title)}"
             for c in comparison.columns
@@ -118,41 +88,13 @@ def page(comparison: Comparison) -> str:
     )
 
 
-class _Plot:
-    """A bar chart or a radar of one group."""
-
-    def __init__(
-        self, group: str, rows: Sequence[Row], comparison: Comparison, *, bars: bool
-    ) -> None:
-        self.group, self.rows, self.comparison, self.bars = group, rows, comparison, bars
-        self.height = bars_height(rows, comparison) if bars else radar_height()
-
-    def draw(self, pen: SvgPen | PixelPen) -> None:
-        how: Callable[[Sequence[Row], Comparison, SvgPen | PixelPen], None]
-        how = draw_bars if self.bars else draw_radar
-        how(self.rows, self.comparison, pen)
-
-    def svg(self) -> str:
-        pen = SvgPen()
-        self.draw(pen)
-        kind = "figures" if self.bars else "figures on spokes"
-        return (
-            f'<figure><svg class="plot" viewBox="0 0 {WIDTH} {self.height:g}" role="img" '
-            f'aria-label="{self.group}, {kind}">{"".join(pen.parts)}</svg></figure>'
-        )
-
-
-def _plots(comparison: Comparison) -> Iterator[_Plot]:
+def _sections(comparison: Comparison) -> Iterator[str]:
+    if not plots.is_installed():
+        yield f"<p>No plots: {html.escape(plots.MISSING)}</p>"
+        return
     for group, rows in comparison.groups():
-        yield _Plot(group, rows, comparison, bars=True)
-        spokes = radar_rows(rows)
-        if len(spokes) >= MIN_SPOKES:
-            yield _Plot(group, spokes, comparison, bars=False)
-
-
-def _section(group: str, comparison: Comparison) -> str:
-    plots = "".join(one.svg() for one in _plots(comparison) if one.group == group)
-    return f'<h2>{group.capitalize()}</h2>\n<div class="plots">{plots}</div>'
+        figures = "".join(f"<figure>{one}</figure>" for one in group_svgs(group, rows, comparison))
+        yield f'<h2>{group.capitalize()}</h2>\n<div class="plots">{figures}</div>'
 
 
 def _table(comparison: Comparison) -> Iterator[str]:
@@ -195,20 +137,6 @@ def _summary(comparison: Comparison) -> str:
     if not comparison.runs:
         return f"{figures} of {len(beside)} models."
     return f"{figures}, beside {', '.join(beside)}." if beside else f"{figures}."
-
-
-def _draw_keys(comparison: Comparison, pen: PixelPen, *, width: float) -> None:
-    """Name the columns under the heading, as many in a row as there is room for."""
-    in_a_row, colours = max(1, int(width // KEY)), styles(comparison)
-    for number, column in enumerate(comparison.columns):
-        x, y = (number % in_a_row) * KEY, 62 + 22 * (number // in_a_row)
-        style = colours[column.name]
-        if column.is_published:
-            pen.dot((x + 5, y), style, hint=column.title)
-        else:
-            pen.area([(x, y - 4), (x + 12, y - 4), (x + 12, y + 4), (x, y + 4)], style, hint="")
-        name = column.title if len(column.title) <= 20 else f"{column.title[:18]}..."
-        pen.text((x + 18, y), name, "start", loud=not column.is_published)
 
 
 def _line(cells: Sequence[str]) -> str:

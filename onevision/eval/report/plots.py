@@ -1,58 +1,38 @@
-"""A group of rows -> a bar chart and a radar, drawn by a pen: in an SVG, or in a picture."""
+"""Rows of a comparison -> bar charts and radars: an SVG per group, or a PNG of all groups."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
+from onevision import plots
 from onevision.errors import InputError
 from onevision.eval.report.comparison import Column, Comparison, Row
-from onevision.pens import PixelPen, Point, SvgPen
 
-Pen = SvgPen | PixelPen
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.projections.polar import PolarAxes
 
-WIDTH = 440  # of both
-LEFT, RIGHT = 134, 388  # of the bars; figures stand to the right
-BAR, TRACK, GAP, AXIS = 14, 15, 11, 22
-RADIUS, RIM = 118, 26  # of a radar, and the room above and below it for words
-MAX_BESIDE_BARS, MAX_ON_SPOKES = 19, 14  # characters
+WIDTH = 460  # of both, in points
+LEFT, RIGHT = 134, 412  # of the bars; names stand to their left, scores to their right
+BAR, TRACK, GAP, AXIS = 15, 15, 11, 32  # heights: of a bar, of the markers below it
+RADAR_HEIGHT, RADIUS = 310, 120
+CAPTION = 24  # height of a group's title
 MIN_SPOKES = 3
-STYLES = tuple(f"s{number}" for number in range(8))
+MAX_NAME = 19  # characters
 
 
 def styles(comparison: Comparison) -> Mapping[str, str]:
-    """Return the colour of every column. Raises InputError where there are not enough."""
-    if len(comparison.columns) > len(STYLES):
+    """Return the style of every column. Raises InputError if there are more columns than styles."""
+    if len(comparison.columns) > len(plots.SERIES):
         raise InputError(
-            f"{len(comparison.columns)} models in one plot; expected {len(STYLES)} at most: give "
-            "fewer runs, or fewer published models"
+            f"{len(comparison.columns)} models in one plot; expected {len(plots.SERIES)} at most: "
+            "give fewer runs, or fewer published models"
         )
-    return {c.name: style for c, style in zip(comparison.columns, STYLES, strict=False)}
-
-
-def bars_height(rows: Sequence[Row], comparison: Comparison) -> float:
-    """Return the height of a bar chart, in units."""
-    return AXIS + sum(_row_height(row, comparison) for row in rows) + 4
-
-
-def draw_bars(rows: Sequence[Row], comparison: Comparison, pen: Pen) -> None:
-    """Draw runs as bars, with their intervals, and published models as dots on a line below."""
-    colours, bottom = styles(comparison), bars_height(rows, comparison) - 4
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        x = LEFT + share * (RIGHT - LEFT)
-        pen.line([(x, AXIS - 4), (x, bottom)], "grid")
-        pen.text((x, AXIS - 13), f"{100 * share:g} %", "middle")
-    top = float(AXIS)
-    for row in rows:
-        height = _row_height(row, comparison) - GAP
-        pen.text((LEFT - 8, top + height / 2), _short(row.title, MAX_BESIDE_BARS), "end", loud=True)
-        for column in comparison.runs:
-            if column.name in row.cells:
-                _draw_bar(row, column, top, colours[column.name], pen)
-                top += BAR
-        if _published(row, comparison):
-            _draw_track(row, comparison, top + TRACK / 2, pen)
-            top += TRACK
-        top += GAP
+    return {c.name: style for c, style in zip(comparison.columns, plots.SERIES, strict=False)}
 
 
 def radar_rows(rows: Sequence[Row]) -> list[Row]:
@@ -60,31 +40,203 @@ def radar_rows(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if len(row.cells) > 1]
 
 
-def radar_height() -> float:
-    """Return the height of a radar, in units."""
-    return 2 * (RADIUS + RIM)
+def group_svgs(group: str, rows: Sequence[Row], comparison: Comparison) -> list[str]:
+    """Return the bar chart of a group, and its radar if it has MIN_SPOKES rows for one."""
+    spokes = radar_rows(rows)
+    bars = plots.svg(
+        lambda figure: plot_bars(_bars_axes(figure, rows, comparison), rows, comparison),
+        width=WIDTH,
+        height=bars_height(rows, comparison),
+        label=f"{group}, scores as bars",
+    )
+    if len(spokes) < MIN_SPOKES:
+        return [bars]
+    radar = plots.svg(
+        lambda figure: plot_radar(_radar_axes(figure), spokes, comparison),
+        width=WIDTH,
+        height=RADAR_HEIGHT,
+        label=f"{group}, scores as a radar",
+    )
+    return [bars, radar]
 
 
-def draw_radar(rows: Sequence[Row], comparison: Comparison, pen: Pen) -> None:
-    """Draw a spoke a row, from nothing in the middle to the row's `most`; runs are filled."""
+def bars_png(comparison: Comparison, *, title: str, subtitle: str) -> bytes:
+    """Return the bar charts of all groups side by side."""
+    groups = list(comparison.groups())
+    width = WIDTH * max(1, len(groups))
+    top = plots.heading_height(width, num_names=len(comparison.columns)) + CAPTION
+    tallest = max((bars_height(rows, comparison) for _, rows in groups), default=AXIS)
+
+    def plot(figure: "Figure") -> None:
+        plots.add_heading(figure, title, subtitle, legend=_legend(comparison))
+        for number, (group, rows) in enumerate(groups):
+            axes = _bars_axes(figure, rows, comparison, left=number * WIDTH, top=top)
+            plot_bars(axes, rows, comparison)
+            axes.set_title(group.capitalize(), pad=10)
+
+    return plots.png(plot, width=width, height=top + tallest)
+
+
+def radar_png(comparison: Comparison, *, title: str, subtitle: str) -> bytes:
+    """Return the radars of all groups that have one, side by side."""
+    rows = [(group, radar_rows(rows)) for group, rows in comparison.groups()]
+    groups = [(group, spokes) for group, spokes in rows if len(spokes) >= MIN_SPOKES]
+    width = WIDTH * max(1, len(groups))
+    top = plots.heading_height(width, num_names=len(comparison.columns)) + CAPTION
+
+    def plot(figure: "Figure") -> None:
+        plots.add_heading(figure, title, subtitle, legend=_legend(comparison))
+        for number, (group, spokes) in enumerate(groups):
+            axes = _radar_axes(figure, left=number * WIDTH, top=top)
+            plot_radar(axes, spokes, comparison)
+            axes.set_title(group.capitalize(), loc="center", pad=26)
+
+    return plots.png(plot, width=width, height=top + RADAR_HEIGHT)
+
+
+def bars_height(rows: Sequence[Row], comparison: Comparison) -> float:
+    """Return the height of a bar chart, in points."""
+    return AXIS + sum(_row_height(row, comparison) for row in rows)
+
+
+def plot_bars(axes: "Axes", rows: Sequence[Row], comparison: Comparison) -> None:
+    """Plot runs as bars with their intervals, and published models as markers on a line below.
+
+    All are shares of the row's `most`.
+    """
+    bottom = bars_height(rows, comparison) - AXIS
+    axes.set(xlim=(0, 1), ylim=(bottom, 0))
+    axes.xaxis.tick_top()
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.grid(visible=False)
+    axes.vlines(axes.get_xticks(), 0, bottom, color=plots.colour("grid"), linewidth=0.8, zorder=0)
+    axes.spines["bottom"].set_visible(False)
+    top, middles = GAP / 2, list[float]()
+    for row in rows:
+        room = _row_height(row, comparison) - GAP
+        middles.append(top + room / 2)
+        for column in comparison.runs:
+            if column.name in row.cells:
+                _plot_bar(axes, row, column, y=top + BAR / 2, comparison=comparison)
+                top += BAR
+        if _published(row, comparison):
+            _plot_published(axes, row, y=top + TRACK / 2, comparison=comparison)
+            top += TRACK
+        top += GAP
+    axes.set_yticks(middles, labels=[_shorten(row.title) for row in rows])
+    axes.tick_params(axis="y", labelcolor=plots.colour("ink"))
+
+
+def plot_radar(axes: "PolarAxes", rows: Sequence[Row], comparison: Comparison) -> None:
+    """Plot a spoke per row, from 0 in the middle to the row's `most`; areas of runs are filled."""
+    angles = np.linspace(0, 2 * math.pi, len(rows) + 1)
+    axes.set_theta_zero_location("N")
+    axes.set_theta_direction(-1)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0.25, 0.5, 0.75, 1], labels=[])
+    axes.grid(visible=True, axis="both")
+    axes.spines["polar"].set_visible(False)
+    axes.set_xticks(angles[:-1], labels=[_shorten(row.title) for row in rows])
+    for angle, label in zip(angles, axes.get_xticklabels(), strict=False):
+        side = math.sin(angle)
+        label.set_horizontalalignment(
+            "center" if abs(side) < 0.1 else "left" if side > 0 else "right"
+        )
+    axes.tick_params(axis="x", pad=0)
     colours = styles(comparison)
-    for share in (0.25, 0.5, 0.75, 1):
-        pen.line(_ring([share] * len(rows)), "grid")
-    for number, row in enumerate(rows):
-        pen.line([_spoke(number, len(rows), 0), _spoke(number, len(rows), 1)], "grid")
-        _label(row.title, number, len(rows), pen)
     for column in reversed(comparison.columns):  # runs last, on top
-        shares = [_share(row, row.cells[column.name].value) if column.name in row.cells else None
-                  for row in rows]  # fmt: skip
-        style = colours[column.name]
-        if not column.is_published and None not in shares:
-            pen.area(_ring(shares)[:-1], style, hint=column.title, wash=True)
-        for line in _unbroken(shares):
-            pen.line(line, style, thin=column.is_published)
-        for number, share in enumerate(shares):
-            if share is not None and not column.is_published:
-                said = f"{rows[number].title}, {column.title}: {rows[number].say(column)}"
-                pen.dot(_spoke(number, len(rows), share), style, hint=said)
+        cells = [row.cells.get(column.name) for row in rows]
+        shares = [
+            math.nan if cell is None else _share(row, cell.value)
+            for row, cell in zip(rows, cells, strict=True)
+        ]
+        ring, shade = [*shares, shares[0]], plots.colour(colours[column.name])
+        width = 1.1 if column.is_published else 2
+        (line,) = axes.plot(angles, ring, color=shade, linewidth=width)
+        plots.add_hint(line, column.title)
+        if not column.is_published:
+            if None not in cells:
+                axes.fill(angles, ring, color=shade, alpha=0.15, linewidth=0)
+            for row, angle, share in zip(rows, angles, shares, strict=False):
+                (dot,) = axes.plot(angle, share, "o", color=shade, markersize=5)
+                plots.add_hint(dot, _hint(row, column))
+
+
+def _bars_axes(
+    figure: "Figure",
+    rows: Sequence[Row],
+    comparison: Comparison,
+    *,
+    left: float = 0.0,
+    top: float = 0.0,
+) -> "Axes":
+    """Return axes of one point per unit, so that bars are alike in all charts."""
+    height = bars_height(rows, comparison) - AXIS
+    corner = (left + LEFT, top + AXIS - 4)
+    return _add_axes(figure, corner, width=RIGHT - LEFT, height=height)
+
+
+def _radar_axes(figure: "Figure", *, left: float = 0.0, top: float = 0.0) -> "PolarAxes":
+    corner = (left + WIDTH / 2 - RADIUS, top + RADAR_HEIGHT / 2 - RADIUS)
+    axes = _add_axes(figure, corner, width=2 * RADIUS, height=2 * RADIUS, projection="polar")
+    return cast("PolarAxes", axes)  # matplotlib types it as its base
+
+
+def _add_axes(
+    figure: "Figure",
+    corner: tuple[float, float],
+    *,
+    width: float,
+    height: float,
+    projection: str | None = None,
+) -> "Axes":
+    """Add axes at a place in points, from the top left, which no layout moves."""
+    across, up = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
+    left, bottom = corner[0], up - corner[1] - height
+    figure.set_layout_engine("none")
+    place = (left / across, bottom / up, width / across, height / up)
+    return figure.add_axes(place, projection=projection)
+
+
+def _legend(comparison: Comparison) -> "list[Artist]":
+    """Return bars that name runs, and markers that name published models."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Artist] = []
+    for column, style in zip(comparison.columns, styles(comparison).values(), strict=True):
+        shade, name = plots.colour(style), _shorten(column.title)
+        if column.is_published:
+            marker = _marker(column, comparison)
+            handles.append(Line2D([], [], color=shade, marker=marker, linewidth=1, label=name))
+        else:
+            handles.append(Patch(color=shade, label=name))
+    return handles
+
+
+def _plot_bar(axes: "Axes", row: Row, column: Column, *, y: float, comparison: Comparison) -> None:
+    cell, shade = row.cells[column.name], plots.colour(styles(comparison)[column.name])
+    (bar,) = axes.barh(y, _share(row, cell.value), height=BAR - 3, color=shade)
+    plots.add_hint(bar, _hint(row, column))
+    if cell.interval is not None:
+        low, high = (_share(row, value) for value in cell.interval)
+        axes.plot([low, high], [y, y], "|-", color=plots.colour("ink"), linewidth=1, markersize=6)
+    axes.text(1.02, y, f"{cell.value:.{row.digits}f}", va="center")
+
+
+def _plot_published(axes: "Axes", row: Row, *, y: float, comparison: Comparison) -> None:
+    axes.hlines(y, 0, 1, color=plots.colour("grid"), linewidth=0.8, zorder=1)
+    for column in _published(row, comparison):
+        (mark,) = axes.plot(
+            _share(row, row.cells[column.name].value),
+            y,
+            _marker(column, comparison),
+            color=plots.colour(styles(comparison)[column.name]),
+            markeredgecolor=plots.colour("paper"),
+            markersize=7.5,
+            clip_on=False,
+        )
+        plots.add_hint(mark, _hint(row, column))
 
 
 def _published(row: Row, comparison: Comparison) -> list[Column]:
@@ -96,64 +248,17 @@ def _row_height(row: Row, comparison: Comparison) -> float:
     return num_bars * BAR + (TRACK if _published(row, comparison) else 0) + GAP
 
 
-def _draw_bar(row: Row, column: Column, top: float, style: str, pen: Pen) -> None:
-    cell = row.cells[column.name]
-    end, low, high = _x(row, cell.value), top + 1.5, top + BAR - 1.5
-    corners = [(LEFT, low), (end, low), (end, high), (LEFT, high)]
-    pen.area(corners, style, hint=f"{row.title}, {column.title}: {row.say(column)}")
-    if cell.interval is not None:
-        begin, stop = (_x(row, value) for value in cell.interval)
-        middle = top + BAR / 2
-        pen.line([(begin, middle), (stop, middle)], "s7")
-        for x in (begin, stop):
-            pen.line([(x, middle - 3), (x, middle + 3)], "s7")
-    pen.text((RIGHT + 8, top + BAR / 2), f"{cell.value:.{row.digits}f}", "start", loud=True)
+def _marker(column: Column, comparison: Comparison) -> str:
+    return plots.MARKERS[comparison.columns.index(column)]
 
 
-def _draw_track(row: Row, comparison: Comparison, y: float, pen: Pen) -> None:
-    colours = styles(comparison)
-    pen.line([(LEFT, y), (RIGHT, y)], "grid")
-    for column in _published(row, comparison):
-        said = f"{row.title}, {column.title}: {row.say(column)}"
-        pen.dot((_x(row, row.cells[column.name].value), y), colours[column.name], hint=said)
+def _hint(row: Row, column: Column) -> str:
+    return f"{row.title}, {column.title}: {row.say(column)}"
 
 
 def _share(row: Row, value: float) -> float:
     return min(max(value / row.most, 0.0), 1.0)
 
 
-def _x(row: Row, value: float) -> float:
-    return LEFT + _share(row, value) * (RIGHT - LEFT)
-
-
-def _spoke(number: int, of: int, share: float) -> Point:
-    """Return the place on a spoke: the first points up, the others follow the clock."""
-    angle = 2 * math.pi * number / of
-    reach = share * RADIUS
-    return WIDTH / 2 + reach * math.sin(angle), RADIUS + RIM - reach * math.cos(angle)
-
-
-def _ring(shares: Sequence[float | None]) -> list[Point]:
-    places = [_spoke(n, len(shares), share or 0) for n, share in enumerate(shares)]
-    return [*places, places[0]]
-
-
-def _unbroken(shares: Sequence[float | None]) -> Iterator[list[Point]]:
-    """Give the lines between neighbours that both have a share."""
-    ring = [
-        (number % len(shares), shares[number % len(shares)]) for number in range(len(shares) + 1)
-    ]
-    for (one, here), (other, there) in pairwise(ring):
-        if here is not None and there is not None:
-            yield [_spoke(one, len(shares), here), _spoke(other, len(shares), there)]
-
-
-def _label(title: str, number: int, of: int, pen: Pen) -> None:
-    x, y = _spoke(number, of, 1 + 10 / RADIUS)
-    side = math.sin(2 * math.pi * number / of)
-    anchor = "middle" if abs(side) < 0.1 else "start" if side > 0 else "end"
-    pen.text((x, y), _short(title, MAX_ON_SPOKES), anchor)
-
-
-def _short(title: str, most: int) -> str:
-    return title if len(title) <= most else f"{title[: most - 2]}..."
+def _shorten(title: str) -> str:
+    return title if len(title) <= MAX_NAME else f"{title[: MAX_NAME - 2]}..."

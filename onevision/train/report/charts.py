@@ -1,21 +1,19 @@
-"""The lines of a run -> its charts: curves with names, and a scale for their values."""
+"""The metrics of a run -> its charts: named curves, and how their values are written."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onevision.plots import SERIES
 from onevision.train.report.display import Line
-
-# A chart has eight curves; more sources are left to the table.
-STYLES = ("s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7")
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunMetrics:
     """The lines of one run, in order; of a step that was taken twice, the last."""
 
     name: str
@@ -26,12 +24,22 @@ class Run:
         """The number of every step. Shape [L]."""
         return self.values("step")
 
+    @property
+    def skipped_steps(self) -> Values:
+        """The steps that left the weights alone."""
+        return self.steps[self._skipped]
+
+    @property
+    def not_finite_steps(self) -> Values:
+        """The other steps whose loss was not finite."""
+        return self.steps[~np.isfinite(self.values("loss")) & ~self._skipped]
+
     def values(self, name: str) -> Values:
         """Return a figure of every step; NaN where it was not finite. Shape [L]."""
         return np.array([line.get(name) for line in self.lines], np.float64)
 
-    def inner(self, name: str) -> dict[str, tuple[Values, Values]]:
-        """Return steps and values of every source or part, the most frequent first."""
+    def curves_within(self, name: str) -> dict[str, tuple[Values, Values]]:
+        """Return steps and values by source or by part, the most frequent first."""
         found: dict[str, list[tuple[int, float]]] = {}
         for line in self.lines:
             for key, value in line[name].items():
@@ -40,103 +48,96 @@ class Run:
         tables = {key: np.array(points, np.float64) for key, points in ordered}
         return {key: (table[:, 0], table[:, 1]) for key, table in tables.items()}
 
+    @property
+    def _skipped(self) -> NDArray[np.bool_]:
+        return np.array([line["skipped"] for line in self.lines], bool)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Series:
-    """One curve: `values` at `steps`; a faint one lies behind the others."""
+class Curve:
+    """`values` at `steps`; a faint curve lies behind the others."""
 
     name: str
     steps: Values
     values: Values
     style: str = "s0"
-    faint: bool = False
+    is_faint: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Curves with one scale; `say` writes its values."""
+    """Curves that share a scale; `say` writes its values."""
 
     title: str
-    series: tuple[Series, ...]
+    curves: tuple[Curve, ...]
     from_zero: bool = False  # else the scale fits the values, and may be logarithmic
     say: Callable[[float], str]
 
     @property
-    def has_values(self) -> bool:
-        """Whether there is anything to draw."""
-        return any(np.isfinite(one.values).any() for one in self.series)
+    def values(self) -> Values:
+        """All finite values."""
+        values = np.concatenate([np.empty(0), *(one.values for one in self.curves)])
+        return values[np.isfinite(values)]
 
-    def last(self, series: Series) -> str:
-        """Return the last value of a curve in words; nothing of a faint one."""
-        values = series.values[np.isfinite(series.values)]
-        return "" if series.faint or not len(values) else self.say(float(values[-1]))
+    def last(self, curve: Curve) -> str:
+        """Return the last finite value of a curve in words; "" for a faint curve."""
+        values = curve.values[np.isfinite(curve.values)]
+        return "" if curve.is_faint or not len(values) else self.say(float(values[-1]))
 
 
-def make_charts(run: Run) -> tuple[Chart, ...]:
-    """Return the charts of a run, in reading order."""
-    sources = {k: (at, smooth(v)) for k, (at, v) in run.inner("loss_per_source").items()}
+def make_charts(run: RunMetrics) -> tuple[Chart, ...]:
+    """Return the charts of a run, in reading order; the last three only if they were measured."""
+    sources = {k: (at, smooth(v)) for k, (at, v) in run.curves_within("loss_per_source").items()}
     charts = (
-        Chart(title="Loss", series=_measured(run, "loss"), say=short),
-        Chart(title="Loss by source, smoothed", series=_several(sources), say=short),
+        Chart(title="Loss (nats)", curves=_measured(run, "loss"), say=short),
+        Chart(title="Loss by source, smoothed (nats)", curves=_several(sources), say=short),
         Chart(
             title="Learning rate",
-            series=_several(run.inner("learning_rates")),
+            curves=_several(run.curves_within("learning_rates")),
             from_zero=True,
             say=short,
         ),
         Chart(
-            title="Gradient norm, before clipping", series=_measured(run, "grad_norm"), say=short
+            title="Gradient norm, before clipping", curves=_measured(run, "grad_norm"), say=short
         ),
         Chart(
-            title="Tokens a second",
-            series=_measured(run, "tokens_per_second"),
+            title="Tokens per second",
+            curves=_measured(run, "tokens_per_second"),
             from_zero=True,
             say=short,
         ),
-        Chart(
-            title="Time spent waiting for data",
-            series=_measured(run, "data_wait"),
-            from_zero=True,
-            say=percent,
-        ),
-    )
-    return charts + tuple(chart for chart in _at_times(run) if chart.has_values)
-
-
-def _at_times(run: Run) -> Iterator[Chart]:
-    """Give the charts of what some runs measure: of known devices, of pairs of answers."""
-    yield Chart(
-        title="Share of the devices' peak (MFU)",
-        series=_measured(run, "mfu"),
-        from_zero=True,
-        say=percent,
-    )
-    yield Chart(
-        title="Pairs whose chosen answer has the higher reward",
-        series=_measured(run, "accuracy"),
-        from_zero=True,
-        say=percent,
+        _shares(run, "data_wait", title="Time spent waiting for data"),
     )
     rewards = {"chosen": "chosen_reward", "rejected": "rejected_reward", "margin": "margin"}
-    yield Chart(
-        title="Rewards, smoothed",
-        series=_several({k: (run.steps, smooth(run.values(v))) for k, v in rewards.items()}),
-        say=short,
+    optional = (
+        _shares(run, "mfu", title="Model FLOPs utilisation (MFU)"),
+        _shares(run, "accuracy", title="Pairs whose chosen answer has the higher reward"),
+        Chart(
+            title="Rewards, smoothed",
+            curves=_several({k: (run.steps, smooth(run.values(v))) for k, v in rewards.items()}),
+            say=short,
+        ),
     )
+    return charts + tuple(chart for chart in optional if len(chart.values))
 
 
-def _measured(run: Run, name: str) -> tuple[Series, ...]:
+def _shares(run: RunMetrics, name: str, *, title: str) -> Chart:
+    return Chart(title=title, curves=_measured(run, name), from_zero=True, say=percent)
+
+
+def _measured(run: RunMetrics, name: str) -> tuple[Curve, ...]:
     steps, values = run.steps, run.values(name)
     return (
-        Series(name="each step", steps=steps, values=values, faint=True),
-        Series(name="smoothed", steps=steps, values=smooth(values)),
+        Curve(name="each step", steps=steps, values=values, is_faint=True),
+        Curve(name="smoothed", steps=steps, values=smooth(values)),
     )
 
 
-def _several(curves: dict[str, tuple[Values, Values]]) -> tuple[Series, ...]:
+def _several(curves: dict[str, tuple[Values, Values]]) -> tuple[Curve, ...]:
+    """Return as many curves as there are colours; a page's table has the rest."""
     return tuple(
-        Series(name=name, steps=steps, values=values, style=style)
-        for style, (name, (steps, values)) in zip(STYLES, curves.items(), strict=False)
+        Curve(name=name, steps=steps, values=values, style=style)
+        for style, (name, (steps, values)) in zip(SERIES, curves.items(), strict=False)
     )
 
 
@@ -167,31 +168,21 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def went_wrong(run: Run) -> tuple[tuple[str, str, Values], ...]:
-    """Return (style, words, steps) of what is marked in every chart."""
-    skipped = np.array([line["skipped"] for line in run.lines], bool)
-    odd = ~np.isfinite(run.values("loss")) & ~skipped
-    return (
-        ("skipped", "skipped steps", run.steps[skipped]),
-        ("odd", "losses not finite", run.steps[odd]),
-    )
-
-
-def summary(run: Run) -> str:
-    """Say in a line what the run was."""
+def summary(run: RunMetrics) -> str:
+    """Return a line that says what the run was and how long it took."""
     last = run.lines[-1]
     steps = f"{last['step']:,} of {last['num_steps']:,} steps"
     return f"{last['stage']}: {steps}, {last['samples']:,} samples in {_duration(run)}"
 
 
-def _duration(run: Run) -> str:
+def _duration(run: RunMetrics) -> str:
     seconds = round(float(run.values("elapsed_seconds")[-1]))
     hours, minutes = seconds // 3600, seconds // 60 % 60
     return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {seconds % 60:02} s"
 
 
-def totals(run: Run) -> dict[str, str]:
-    """Return what a run came to, in words; sums are over the recorded steps."""
+def totals(run: RunMetrics) -> dict[str, str]:
+    """Return the totals of a run, in words; sums are over the recorded steps."""
     last = run.lines[-1]
     seconds, mfu = run.values("seconds"), run.values("mfu")
     tokens, learned = run.values("tokens").sum(), run.values("supervised_tokens").sum()
@@ -201,16 +192,17 @@ def totals(run: Run) -> dict[str, str]:
         "stage": last["stage"],
         "steps": f"{last['step']:,} of {last['num_steps']:,}",
         "steps recorded": f"{len(run.lines):,}",
-        **{said: f"{len(steps):,}" for _, said, steps in went_wrong(run)},
+        "skipped steps": f"{len(run.skipped_steps):,}",
+        "losses not finite": f"{len(run.not_finite_steps):,}",
         "samples": f"{last['samples']:,}",
         "tokens": f"{tokens:,.0f}",
         "tokens with a label": f"{learned:,.0f} ({percent(learned / max(tokens, 1))})",
         "time": _duration(run),
-        "tokens a second": f"{tokens / total:,.0f}",
+        "tokens per second": f"{tokens / total:,.0f}",
         "waiting for data": percent(run.values("data_seconds").sum() / total),
         "peak memory": f"{run.values('memory_bytes').max() / 2**30:.2f} GiB",
         "floating-point operations": short(run.values("flops").sum()),
     }
     if known.any():
-        rows["of the devices' peak"] = percent(np.average(mfu[known], weights=seconds[known]))
+        rows["model FLOPs utilisation"] = percent(np.average(mfu[known], weights=seconds[known]))
     return rows

@@ -1,58 +1,74 @@
 """The metrics.jsonl of a run -> curves.png and report.html, which show how it went.
 
-lines -> Run -> Charts -> draw, once with a PixelPen (picture) and once with an SvgPen (page)
+Without matplotlib the page has its tables alone, and there is no curves.png.
 """
 
 import html
-import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image as PIL
-from PIL import ImageDraw
-from PIL.Image import Image as PillowImage
 
+from onevision import plots
 from onevision.errors import InputError
 from onevision.files import write_bytes, write_text
-from onevision.pens import COLOURS, DENSITY, INK, PAPER, SCALE, PixelPen, SvgPen
 from onevision.train.report.charts import (
     Chart,
-    Run,
+    Curve,
+    RunMetrics,
+    Values,
     make_charts,
     short,
     smooth,
     summary,
     totals,
-    went_wrong,
 )
-from onevision.train.report.drawing import HEIGHT, WIDTH, draw
 from onevision.train.report.metrics import METRICS, StepMetrics, read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PAGE = Template((Path(__file__).parent / "curves.html").read_text(encoding="utf-8"))
 PICTURE, REPORT = "curves.png", "report.html"
-# The picture: room above all charts, above each and around each; charts in a row.
-HEADER, CAPTION, MARGIN, COLUMNS = 92, 74, 28, 2
+WIDTH, HEIGHT, COLUMNS = 430, 300, 2  # of a chart, in points; charts per row of the picture
+# A scale is logarithmic if the largest value is at least so many times the smallest.
+LOGARITHMIC_FROM = 30.0
+# Steps further apart than so many usual distances are not joined.
+GAP = 3
+# A longer curve is reduced to the lowest and the highest value of so many stretches.
+MAX_STRETCHES = 300
+MAX_NAME = 22  # characters in a legend
 
 
-def write_curves(directory: Path) -> Path:
+def write_curves(directory: Path, *, warn: Callable[[str], object] = str) -> Path:
     """Write curves.png and report.html beside a run's metrics.jsonl; returns the page.
 
-    Raises InputError where there are no metrics of a single stage.
+    Without matplotlib, `warn` is called once. Raises InputError unless the metrics are those of a
+    single stage.
     """
     run = read_run(directory)
-    charts = make_charts(run)
-    file = io.BytesIO()
-    draw_picture(run, charts).save(file, "PNG")
-    write_bytes(directory / PICTURE, file.getvalue())
+    charts = make_charts(run) if plots.is_installed() else ()
+    if charts:
+        rows = math.ceil(len(charts) / COLUMNS)
+        picture = plots.png(
+            lambda figure: plot_all(figure, charts, run),
+            width=COLUMNS * WIDTH,
+            height=rows * HEIGHT + plots.heading_height(COLUMNS * WIDTH),
+        )
+        write_bytes(directory / PICTURE, picture)
+    else:
+        warn(f"{directory / REPORT} has no curves: {plots.MISSING}")
     write_text(directory / REPORT, _page(run, charts))
     return directory / REPORT
 
 
-def read_run(directory: Path) -> Run:
+def read_run(directory: Path) -> RunMetrics:
     """Read the metrics of a run. Raises InputError."""
     path = directory / METRICS
     by_step = {line["step"]: line for line in read_metrics(path)}
@@ -73,90 +89,147 @@ def read_run(directory: Path) -> Run:
             f"{path}: holds steps of {', '.join(stages)}; expected one stage: give every stage "
             "a directory of its own"
         )
-    return Run(name=directory.resolve().name, lines=lines)
+    return RunMetrics(name=directory.resolve().name, lines=lines)
 
 
-def draw_picture(run: Run, charts: Sequence[Chart]) -> PillowImage:
-    """Draw all charts on one RGB sheet."""
-    width = COLUMNS * (WIDTH + MARGIN) + MARGIN
-    height = HEADER + math.ceil(len(charts) / COLUMNS) * (CAPTION + HEIGHT) + MARGIN
-    sheet = PIL.new("RGB", (width * DENSITY, height * DENSITY), PAPER)
-    picture = ImageDraw.Draw(sheet)
-    head = PixelPen(picture, left=MARGIN, top=0)
-    head.text((0, 32), run.name, "start", size=22, colour=INK)
-    head.text((0, 58), summary(run), "start", size=13)
-    _draw_marks(run, head)
-    for number, chart in enumerate(charts):
-        left = MARGIN + (number % COLUMNS) * (WIDTH + MARGIN)
-        top = HEADER + (number // COLUMNS) * (CAPTION + HEIGHT)
-        pen = PixelPen(picture, left=left, top=top)
-        pen.text((0, 24), chart.title, "start", size=15, colour=INK)
-        _draw_keys(chart, pen)
-        draw(chart, run, PixelPen(picture, left=left, top=top + CAPTION))
-    return sheet.resize((width * SCALE, height * SCALE), PIL.Resampling.BOX)
+def plot_all(figure: "Figure", charts: Sequence[Chart], run: RunMetrics) -> None:
+    """Plot all charts under the name and the summary of the run."""
+    plots.add_heading(figure, run.name, summary(run))
+    rows = math.ceil(len(charts) / COLUMNS)
+    places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    for axes, chart in zip(places, charts, strict=False):
+        plot_chart(axes, chart, run)
+    for axes in places[len(charts) :]:
+        axes.set_axis_off()
 
 
-def _draw_marks(run: Run, pen: PixelPen) -> None:
-    """Say under the heading what the triangles mean."""
-    x = 4.0
-    for style, said, steps in went_wrong(run):
-        if len(steps):
-            pen.mark((x, 76), style, said)
-            pen.text((x + 10, 81), f"{said} {len(steps):,}", "start")
-            x += 160
+def plot_chart(axes: "Axes", chart: Chart, run: RunMetrics) -> None:
+    """Plot the curves of a chart by step, with triangles on the axis where a step went wrong."""
+    _set_scales(axes, chart, run)
+    for curve in chart.curves:
+        _plot_curve(axes, curve, run, label=f"{_shorten(curve.name)} {chart.last(curve)}".strip())
+    if not len(chart.values):
+        axes.text(0.5, 0.5, "nothing recorded", ha="center", transform=axes.transAxes)
+        axes.set_yticks([])
+    _mark(axes, run.skipped_steps, "alert", "skipped steps")
+    _mark(axes, run.not_finite_steps, "caution", "losses not finite")
+    handles, _ = axes.get_legend_handles_labels()
+    columns = 3 if len(handles) <= 3 else 2
+    if handles:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
+    axes.set_title(chart.title, pad=8 + 15 * math.ceil(len(handles) / columns))
 
 
-def _draw_keys(chart: Chart, pen: PixelPen) -> None:
-    """Name the curves under the title: a few with their last values, many four in a row."""
-    many = len(chart.series) > 4
-    for number, one in enumerate(chart.series):
-        room = WIDTH / (4 if many or len(chart.series) == 4 else 3)
-        x, y = (number % 4) * room, 46 + 18 * (number // 4)
-        name = one.name if len(one.name) <= 14 else f"{one.name[:7]}...{one.name[-4:]}"
-        pen.line([(x, y), (x + 10, y)], one.style, faint=one.faint)
-        pen.text((x + 14, y), name if many else f"{name} {chart.last(one)}", "start")
+def _plot_curve(axes: "Axes", curve: Curve, run: RunMetrics, *, label: str) -> None:
+    """Plot a line that is broken at gaps, and a dot where a value has no neighbours."""
+    steps, values = _thin(*_break_at_gaps(curve, run.steps))
+    (line,) = axes.plot(steps, values, color=plots.colour(curve.style), label=label)
+    if curve.is_faint:
+        line.set(alpha=0.4, linewidth=1)
+    finite = np.pad(np.isfinite(values), 1)
+    lone = finite[1:-1] & ~finite[:-2] & ~finite[2:]
+    if lone.any():
+        axes.plot(steps[lone], values[lone], ".", color=line.get_color(), alpha=line.get_alpha())
 
 
-def _page(run: Run, charts: Sequence[Chart]) -> str:
-    light, dark = (
-        "".join(f"--{style}: {pair[place]}; " for style, pair in COLOURS.items())
-        for place in (0, 1)
+def _mark(axes: "Axes", steps: Values, style: str, name: str) -> None:
+    if len(steps):
+        (marks,) = axes.plot(
+            steps,
+            np.zeros(len(steps)),
+            "^",
+            color=plots.colour(style),
+            label=f"{name} {len(steps):,}",
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+        )
+        plots.add_hint(marks, name)
+
+
+def _set_scales(axes: "Axes", chart: Chart, run: RunMetrics) -> None:
+    """Fit the scales to the values; ticks are whole steps, and three to six round values."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    first, last = run.steps[[0, -1]].tolist()
+    room = 0.5 if first == last else 0.0
+    axes.set_xlim(first - room, last + room)
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(_formatter(short))
+    values = chart.values if len(chart.values) else np.array([0.0, 1.0])
+    low, high = float(values.min()), float(values.max())
+    if chart.from_zero:
+        axes.set_ylim(min(0.0, low), high * 1.05 or 1.0)
+    elif low > 0 and high / low >= LOGARITHMIC_FROM:
+        axes.set_yscale("log")
+        axes.set_ylim(low / 1.1, high * 1.1)
+        axes.yaxis.set_minor_locator(NullLocator())
+        digits = (1, 2, 5) if high / low < 100 else (1, 3) if high / low < 1000 else (1,)
+        axes.yaxis.set_major_locator(LogLocator(subs=digits, numticks=6))
+    else:
+        room = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
+        axes.set_ylim(low - room if low < 0 else max(0.0, low - room), high + room)
+    axes.yaxis.set_major_formatter(_formatter(chart.say))
+
+
+def _formatter(say: Callable[[float], str]) -> Callable[[float, object], str]:
+    """Return how matplotlib asks for the words of a tick: by its value and its place."""
+    return lambda value, _: say(value)
+
+
+def _break_at_gaps(curve: Curve, recorded: Values) -> tuple[Values, Values]:
+    """Return the points of a curve, with a NaN where the log has a gap."""
+    distances = np.diff(recorded)
+    usual = np.median(distances) if len(distances) else 1.0
+    ends = recorded[:-1][distances > GAP * usual]
+    places = np.unique(np.searchsorted(curve.steps, ends, side="right"))
+    places = places[(places > 0) & (places < len(curve.steps))]
+    return np.insert(curve.steps, places, np.nan), np.insert(curve.values, places, np.nan)
+
+
+def _thin(steps: Values, values: Values) -> tuple[Values, Values]:
+    """Return the lowest and the highest point of each stretch; breaks stay where they are."""
+    if len(steps) <= 2 * MAX_STRETCHES:
+        return steps, values
+    broken = np.flatnonzero(~np.isfinite(values))
+    bounds = np.linspace(0, len(steps), MAX_STRETCHES + 1).astype(int)
+    bounds = np.unique(np.concatenate([bounds, broken, broken + 1]))
+    stretches = [values[begin:end] for begin, end in pairwise(bounds.tolist())]
+    kept = np.concatenate(
+        [
+            begin + np.array([one.argmin(), one.argmax()])
+            for begin, one in zip(bounds, stretches, strict=False)
+        ]
     )
+    return steps[np.unique(kept)], values[np.unique(kept)]
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[:12]}...{name[-6:]}"
+
+
+def _page(run: RunMetrics, charts: Sequence[Chart]) -> str:
+    figures = [
+        plots.svg(
+            lambda figure, chart=chart: plot_chart(figure.subplots(), chart, run),
+            width=WIDTH,
+            height=HEIGHT,
+            label=f"{chart.title}, by step",
+        )
+        for chart in charts
+    ]
     return PAGE.substitute(
         title=html.escape(run.name),
         summary=html.escape(summary(run)),
-        light=light,
-        dark=dark,
-        styles=" ".join(f".{style} {{ --colour: var(--{style}); }}" for style in COLOURS),
-        charts="\n".join(_figure(chart, run) for chart in charts),
-        marks="".join(
-            f'<li><svg viewBox="0 0 8 8"><path class="{style}" d="M4 0l-4 8h8z"/></svg>'
-            f"{said} <b>{len(steps):,}</b>"
-            for style, said, steps in went_wrong(run)
-            if len(steps)
-        ),
+        style=plots.style_sheet(),
+        charts="\n".join(figures) or f"<p>No curves: {html.escape(plots.MISSING)}</p>",
         totals="".join(f"<tr><th>{k}<td>{html.escape(v)}" for k, v in totals(run).items()),
         sources="".join(_source_rows(run)),
     )
 
 
-def _figure(chart: Chart, run: Run) -> str:
-    pen = SvgPen()
-    draw(chart, run, pen)
-    keys = "".join(
-        f'<li><i class="{one.style}{" faint" * one.faint}"></i>{html.escape(one.name)} '
-        f"<b>{chart.last(one)}</b>"
-        for one in chart.series
-    )
-    return (
-        f'<figure><h2>{chart.title}</h2><svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'role="img" aria-label="{chart.title}, by step">{"".join(pen.parts)}</svg>'
-        f"<figcaption><ul>{keys}</ul></figcaption></figure>"
-    )
-
-
-def _source_rows(run: Run) -> Iterator[str]:
-    for name, (steps, values) in run.inner("loss_per_source").items():
+def _source_rows(run: RunMetrics) -> Iterator[str]:
+    for name, (steps, values) in run.curves_within("loss_per_source").items():
         finite = smooth(values)[np.isfinite(values)]
-        said = short(finite[-1]) if len(finite) else "not finite"
-        yield f"<tr><th>{html.escape(name)}<td>{len(steps):,}<td>{said}"
+        last = short(finite[-1]) if len(finite) else "not finite"
+        yield f"<tr><th>{html.escape(name)}<td>{len(steps):,}<td>{last}"

@@ -1,11 +1,11 @@
-"""A trained arm -> how many questions of each kind it answers, as rows of plain values.
+"""A trained arm -> how many questions of each kind it answers correctly, as rows of plain values.
 
-Stages and transfer ask the held-out questions of `onevision eval`, with media and with grey ones.
-Resolution asks of letters whose size and aspect are set, cell by cell.
+Stages and transfer use the held-out questions of `onevision eval`, sighted and blind. Resolution
+asks for letters of given sizes, on sheets of given aspect ratios.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,49 +22,49 @@ from onevision.science.trials import CLAIMS
 from onevision.synth.sample import rng_for
 from onevision.synth.worlds.shapes import capitals, signs
 
-LETTERS_A_CELL = 40
-REHEARSED_QUESTIONS, REHEARSED_LETTERS = 4, 1
+LETTERS_PER_CELL = 40
+REHEARSAL_QUESTIONS, REHEARSAL_LETTERS = 4, 1
 
-Row = dict[str, Any]  # Any: a JSON value
+AnswerRow = dict[str, Any]  # Any: a JSON value
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldoutRow:
-    """Questions of one family of a scenario."""
+    """Counts of one family of questions in one scenario."""
 
     scenario: str
     family: str
     asked: int
     right: int
-    blind: int  # right about grey media
-    constant: int  # right by always giving the answer that is right most often
+    blind: int  # right when the media are grey
+    constant: int  # right if the family's most common answer is always given
 
 
 @dataclass(frozen=True, kw_only=True)
 class LetterRow:
-    """Questions about sheets with a letter of one size and aspect."""
+    """Counts for sheets that show a letter of one size, at one aspect ratio."""
 
     family: str  # "read"
     aspect: float
     share: float
-    tokens: float  # visual ones of a picture, on average
+    tokens: float  # mean visual tokens per sheet
     asked: int
     right: int
 
 
-def examine(model: Model, arm: str, *, rehearsal: bool = False) -> list[Row]:
-    """Ask an arm what its claims need; nothing of the others."""
+def evaluate_arm(model: Model, arm: str, *, rehearsal: bool = False) -> list[AnswerRow]:
+    """Ask an arm the questions of its claims; an arm without claims is asked nothing."""
     if arm in RULES:
-        per_cell = REHEARSED_LETTERS if rehearsal else LETTERS_A_CELL
-        return [asdict(row) for row in ask_letters(model, per_cell=per_cell)]
+        per_cell = REHEARSAL_LETTERS if rehearsal else LETTERS_PER_CELL
+        return [asdict(row) for row in _ask_letters(model, per_cell=per_cell)]
     if any(arm in arms for arms in CLAIMS.values()):
-        count = REHEARSED_QUESTIONS if rehearsal else NUM_QUESTIONS
-        return [asdict(row) for row in ask_heldout(model, count=count)]
+        count = REHEARSAL_QUESTIONS if rehearsal else NUM_QUESTIONS
+        return [asdict(row) for row in _ask_heldout(model, count=count)]
     return []
 
 
-def ask_heldout(model: Model, *, count: int) -> Iterator[HeldoutRow]:
-    """Ask the held-out questions of every scenario, sighted and blind."""
+def _ask_heldout(model: Model, *, count: int) -> Iterator[HeldoutRow]:
+    """Ask the held-out questions of each scenario, sighted and blind."""
     for scenario in SCENARIOS:
         sighted = run_heldout(model, scenario, count=count)
         blind = run_heldout(model, scenario, count=count, blind=True).by_family()
@@ -81,9 +81,9 @@ def ask_heldout(model: Model, *, count: int) -> Iterator[HeldoutRow]:
 
 
 def best_constants(result: Result) -> dict[str, int]:
-    """Return for each family how often its most common answer is the right one.
+    """Return by family how often its most common answer is right.
 
-    It is chosen with the answers known, so it is more than who guesses can reach.
+    The answer is chosen with the key in hand, so this is more than a guesser can reach.
     """
     answers: dict[str, Counter[str]] = {}
     for item in result.items:
@@ -91,12 +91,12 @@ def best_constants(result: Result) -> dict[str, int]:
     return {family: counts.most_common(1)[0][1] for family, counts in answers.items()}
 
 
-def ask_letters(model: Model, *, per_cell: int) -> Iterator[LetterRow]:
-    """Ask to read `per_cell` held-out letters of every size and aspect."""
+def _ask_letters(model: Model, *, per_cell: int) -> Iterator[LetterRow]:
+    """Ask for `per_cell` held-out letters of each size and aspect ratio."""
     for aspect in signs.ASPECTS:
         for share in signs.SHARES:
-            items = list(_items(aspect, share, per_cell))
-            tokens = _tokens(model.config, items)
+            items = [_letter(aspect, share, index) for index in range(per_cell)]
+            tokens = _mean_tokens(model.config, items)
             result = run_items(model, items, "capitals")
             for family, (right, asked) in sorted(result.by_family().items()):
                 yield LetterRow(
@@ -109,15 +109,13 @@ def ask_letters(model: Model, *, per_cell: int) -> Iterator[LetterRow]:
                 )
 
 
-def _items(aspect: float, share: float, per_cell: int) -> Iterator[Item]:
-    for index in range(per_cell):
-        rng = rng_for("heldout", f"science/capitals/{aspect:g}/{share:.4f}", index)
-        sheet = capitals.draw(rng, aspect=aspect, share=share)
-        yield Item(media=(Image(sheet.picture),), question=capitals.question(sheet, rng))
+def _letter(aspect: float, share: float, index: int) -> Item:
+    rng = rng_for("heldout", f"science/capitals/{aspect:g}/{share:.4f}", index)
+    sheet = capitals.draw(rng, aspect=aspect, share=share)
+    return Item(media=(Image(sheet.picture),), question=capitals.question(sheet, rng))
 
 
-def _tokens(config: ModelConfig, items: list[Item]) -> float:
-    """Return how many visual tokens a picture takes on average."""
+def _mean_tokens(config: ModelConfig, items: Sequence[Item]) -> float:
     counts = []
     for item in items:
         picture = item.media[0].source
