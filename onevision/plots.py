@@ -48,7 +48,7 @@ SERIES = tuple(name for name in COLOURS if re.fullmatch(r"s\d", name))
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p")
 HINT = "hint: "
 
-Plot = Callable[["Figure"], None]
+Plot = Callable[["Figure"], object]
 
 
 def is_installed() -> bool:

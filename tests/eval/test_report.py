@@ -9,7 +9,7 @@ from PIL import Image as PIL
 from onevision.errors import InputError
 from onevision.eval.report.comparison import compare, published_models, published_rows, read_results
 from onevision.eval.report.page import markdown, page, write_report
-from onevision.eval.report.plots import plot_bars, plot_radar, radar_rows, styles
+from onevision.eval.report.plots import plot_bars, plot_radar, rows_for, styles
 from tests.eval.runs import write_result, write_run
 
 
@@ -138,7 +138,7 @@ def test_bars_are_as_long_as_their_figures(run):
 
 def test_a_radar_has_a_spoke_for_each_row_of_several_models(run):
     comparison = compare([run], beside=("7b", "gpt-4o"))
-    rows = radar_rows(comparison.rows)
+    rows = rows_for("radar", comparison.rows)
     axes = Figure().add_subplot(projection="polar")
     plot_radar(axes, rows, comparison)
     assert [label.get_text() for label in axes.get_xticklabels()] == [row.title for row in rows]

@@ -11,10 +11,10 @@ from string import Template
 
 from onevision import plots
 from onevision.eval.report.comparison import BESIDE, Comparison, compare
-from onevision.eval.report.plots import bars_png, group_svgs, radar_png, styles
+from onevision.eval.report.plots import KINDS, group_svgs, sheet_png, styles
 
 PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
-TABLE, BARS, RADAR, REPORT = "report.md", "bars.png", "radar.png", "report.html"
+TABLE, REPORT = "report.md", "report.html"
 SOURCE = "Published figures: LLaVA-OneVision, arXiv 2408.03326v3, tables 3 to 5."
 SCALE_NOTE = "Bars and spokes show the share of a figure's scale; 100 % is its end."
 NO_RUNS = "What the paper reports"
@@ -36,9 +36,9 @@ def write_report(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / TABLE).write_text(markdown(comparison), encoding="utf-8")
     if plots.is_installed():
-        title, subtitle = _title(comparison), SCALE_NOTE
-        (directory / BARS).write_bytes(bars_png(comparison, title=title, subtitle=subtitle))
-        (directory / RADAR).write_bytes(radar_png(comparison, title=title, subtitle=subtitle))
+        for kind in KINDS:
+            picture = sheet_png(kind, comparison, title=_title(comparison), subtitle=SCALE_NOTE)
+            (directory / f"{kind}.png").write_bytes(picture)
     else:
         warn(f"{directory} has no pictures: {plots.MISSING}")
     (directory / REPORT).write_text(page(comparison), encoding="utf-8")

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -22,6 +23,8 @@ BAR, TRACK, GAP, AXIS = 15, 15, 11, 32  # heights: of a bar, of the markers belo
 RADAR_HEIGHT, RADIUS = 310, 120
 CAPTION = 24  # height of a group's title
 MIN_SPOKES = 3
+Kind = Literal["bars", "radar"]
+KINDS: tuple[Kind, ...] = ("bars", "radar")
 MAX_NAME = 19  # characters
 
 
@@ -35,67 +38,74 @@ def styles(comparison: Comparison) -> Mapping[str, str]:
     return {c.name: style for c, style in zip(comparison.columns, plots.SERIES, strict=False)}
 
 
-def radar_rows(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that a radar can show: those of several models."""
-    return [row for row in rows if len(row.cells) > 1]
-
-
 def group_svgs(group: str, rows: Sequence[Row], comparison: Comparison) -> list[str]:
-    """Return the bar chart of a group, and its radar if it has MIN_SPOKES rows for one."""
-    spokes = radar_rows(rows)
-    bars = plots.svg(
-        lambda figure: plot_bars(_bars_axes(figure, rows, comparison), rows, comparison),
-        width=WIDTH,
-        height=bars_height(rows, comparison),
-        label=f"{group}, scores as bars",
-    )
-    if len(spokes) < MIN_SPOKES:
-        return [bars]
-    radar = plots.svg(
-        lambda figure: plot_radar(_radar_axes(figure), spokes, comparison),
-        width=WIDTH,
-        height=RADAR_HEIGHT,
-        label=f"{group}, scores as a radar",
-    )
-    return [bars, radar]
+    """Return the bar chart of a group, and its radar if enough rows are suited to one."""
+    return [
+        plots.svg(
+            partial(_add_chart, kind=kind, rows=chosen, comparison=comparison),
+            width=WIDTH,
+            height=_height(kind, chosen, comparison),
+            label=f"{group}, {kind}",
+        )
+        for kind in KINDS
+        if (chosen := rows_for(kind, rows))
+    ]
 
 
-def bars_png(comparison: Comparison, *, title: str, subtitle: str) -> bytes:
-    """Return the bar charts of all groups side by side."""
-    groups = list(comparison.groups())
-    width = WIDTH * max(1, len(groups))
-    top = plots.heading_height(width, num_names=len(comparison.columns)) + CAPTION
-    tallest = max((bars_height(rows, comparison) for _, rows in groups), default=AXIS)
-
-    def plot(figure: "Figure") -> None:
-        plots.add_heading(figure, title, subtitle, legend=_legend(comparison))
-        for number, (group, rows) in enumerate(groups):
-            axes = _bars_axes(figure, rows, comparison, left=number * WIDTH, top=top)
-            plot_bars(axes, rows, comparison)
-            axes.set_title(group.capitalize(), pad=10)
-
-    return plots.png(plot, width=width, height=top + tallest)
-
-
-def radar_png(comparison: Comparison, *, title: str, subtitle: str) -> bytes:
-    """Return the radars of all groups that have one, side by side."""
-    rows = [(group, radar_rows(rows)) for group, rows in comparison.groups()]
-    groups = [(group, spokes) for group, spokes in rows if len(spokes) >= MIN_SPOKES]
+def sheet_png(kind: Kind, comparison: Comparison, *, title: str, subtitle: str) -> bytes:
+    """Return the charts of one kind, of all groups side by side, under a heading."""
+    groups = {g: chosen for g, rows in comparison.groups() if (chosen := rows_for(kind, rows))}
     width = WIDTH * max(1, len(groups))
     top = plots.heading_height(width, num_names=len(comparison.columns)) + CAPTION
 
     def plot(figure: "Figure") -> None:
         plots.add_heading(figure, title, subtitle, legend=_legend(comparison))
-        for number, (group, spokes) in enumerate(groups):
-            axes = _radar_axes(figure, left=number * WIDTH, top=top)
-            plot_radar(axes, spokes, comparison)
-            axes.set_title(group.capitalize(), loc="center", pad=26)
+        for number, (group, rows) in enumerate(groups.items()):
+            corner = (number * WIDTH, top)
+            axes = _add_chart(figure, kind=kind, rows=rows, comparison=comparison, corner=corner)
+            axes.set_title(group.capitalize(), pad=10 if kind == "bars" else 26)
 
-    return plots.png(plot, width=width, height=top + RADAR_HEIGHT)
+    heights = [_height(kind, rows, comparison) for rows in groups.values()]
+    return plots.png(plot, width=width, height=top + max(heights, default=0))
 
 
-def bars_height(rows: Sequence[Row], comparison: Comparison) -> float:
-    """Return the height of a bar chart, in points."""
+def rows_for(kind: Kind, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that a chart shows: a radar those of several models, if there are enough."""
+    if kind == "bars":
+        return list(rows)
+    shared = [row for row in rows if len(row.cells) > 1]
+    return shared if len(shared) >= MIN_SPOKES else []
+
+
+def _add_chart(
+    figure: "Figure",
+    *,
+    kind: Kind,
+    rows: Sequence[Row],
+    comparison: Comparison,
+    corner: tuple[float, float] = (0, 0),
+) -> "Axes":
+    """Plot a chart at a corner in points from the top left; bars are alike in all charts."""
+    figure.set_layout_engine("none")
+    across, up = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
+    left, top, width = corner[0] + LEFT, corner[1] + AXIS - 4, RIGHT - LEFT
+    height = _height(kind, rows, comparison) - AXIS
+    if kind == "radar":
+        left, top = corner[0] + WIDTH / 2 - RADIUS, corner[1] + RADAR_HEIGHT / 2 - RADIUS
+        width = height = 2 * RADIUS
+    place = (left / across, (up - top - height) / up, width / across, height / up)
+    if kind == "bars":
+        axes = figure.add_axes(place)
+        plot_bars(axes, rows, comparison)
+        return axes
+    polar = cast("PolarAxes", figure.add_axes(place, projection="polar"))  # typed as its base
+    plot_radar(polar, rows, comparison)
+    return polar
+
+
+def _height(kind: Kind, rows: Sequence[Row], comparison: Comparison) -> float:
+    if kind == "radar":
+        return RADAR_HEIGHT
     return AXIS + sum(_row_height(row, comparison) for row in rows)
 
 
@@ -104,7 +114,7 @@ def plot_bars(axes: "Axes", rows: Sequence[Row], comparison: Comparison) -> None
 
     All are shares of the row's `most`.
     """
-    bottom = bars_height(rows, comparison) - AXIS
+    bottom = sum(_row_height(row, comparison) for row in rows)
     axes.set(xlim=(0, 1), ylim=(bottom, 0))
     axes.xaxis.tick_top()
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["0 %", "25 %", "50 %", "75 %", "100 %"])
@@ -160,42 +170,6 @@ def plot_radar(axes: "PolarAxes", rows: Sequence[Row], comparison: Comparison) -
             for row, angle, share in zip(rows, angles, shares, strict=False):
                 (dot,) = axes.plot(angle, share, "o", color=shade, markersize=5)
                 plots.add_hint(dot, _hint(row, column))
-
-
-def _bars_axes(
-    figure: "Figure",
-    rows: Sequence[Row],
-    comparison: Comparison,
-    *,
-    left: float = 0.0,
-    top: float = 0.0,
-) -> "Axes":
-    """Return axes of one point per unit, so that bars are alike in all charts."""
-    height = bars_height(rows, comparison) - AXIS
-    corner = (left + LEFT, top + AXIS - 4)
-    return _add_axes(figure, corner, width=RIGHT - LEFT, height=height)
-
-
-def _radar_axes(figure: "Figure", *, left: float = 0.0, top: float = 0.0) -> "PolarAxes":
-    corner = (left + WIDTH / 2 - RADIUS, top + RADAR_HEIGHT / 2 - RADIUS)
-    axes = _add_axes(figure, corner, width=2 * RADIUS, height=2 * RADIUS, projection="polar")
-    return cast("PolarAxes", axes)  # matplotlib types it as its base
-
-
-def _add_axes(
-    figure: "Figure",
-    corner: tuple[float, float],
-    *,
-    width: float,
-    height: float,
-    projection: str | None = None,
-) -> "Axes":
-    """Add axes at a place in points, from the top left, which no layout moves."""
-    across, up = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
-    left, bottom = corner[0], up - corner[1] - height
-    figure.set_layout_engine("none")
-    place = (left / across, bottom / up, width / across, height / up)
-    return figure.add_axes(place, projection=projection)
 
 
 def _legend(comparison: Comparison) -> "list[Artist]":
