@@ -196,7 +196,7 @@ def on_accelerator(options: argparse.Namespace) -> dict:
     import torch
 
     from onevision.model.llava import LlavaNetwork
-    from onevision.train.cost.devices import device_named
+    from onevision.train.cost.devices import get_device_kind
 
     config = shape_named(options.shape)
     torch.manual_seed(SEED)
@@ -214,7 +214,7 @@ def on_accelerator(options: argparse.Namespace) -> dict:
     return {
         "tokens_per_second": sum(len(s.input_ids) for s in samples) / step,
         "supervised_tokens_per_second": sum(s.answer for s in ONEVISION_MIXED_16) / step,
-        "mfu": model_operations(config) / step / device_named(options.kind).peak_flops,
+        "mfu": model_operations(config) / step / get_device_kind(options.kind).peak_flops,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
         "step_seconds": seconds[1:],
     }

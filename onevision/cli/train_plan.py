@@ -23,7 +23,7 @@ def print_plan(
 ) -> None:
     """Print the plan of a stage on a number of devices; no weights are needed."""
     from onevision.known_models import ARCHITECTURES
-    from onevision.train.cost.devices import device_named
+    from onevision.train.cost.devices import get_device_kind
     from onevision.train.cost.plan import plan_training
     from onevision.train.cost.tables import tables
 
@@ -31,7 +31,7 @@ def print_plan(
         stage,
         ARCHITECTURES[model],
         _amounts(stage, model, tokenizer, options),
-        kind=device_named(kind, price_per_hour=price),
+        kind=get_device_kind(kind, price_per_hour=price),
         num_devices=devices,
         recompute=options.recompute,
         lora=options.lora,
@@ -50,7 +50,7 @@ def _amounts(
     from onevision.inputs.processor import Processor
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.known_models import ARCHITECTURES
-    from onevision.train.cost.amounts import drawn_amounts, published_amounts
+    from onevision.train.cost.amounts import count_families, simulate_mixture
     from onevision.train.stages import stage_config
 
     inputs = stage_config(stage, ARCHITECTURES[model]).inputs
@@ -59,7 +59,7 @@ def _amounts(
     processor = None if tokenizer is None else Processor(inputs, tokenizer)
     if stage.families:
         assert processor is not None, "families are drawn for tiny alone, which has a tokenizer"
-        return drawn_amounts(stage, processor)
+        return count_families(stage, processor)
     path = Path(stage.mixture or "")
     published = path if path.is_file() else published_mixtures() / path
     try:
@@ -68,7 +68,7 @@ def _amounts(
         if not published.is_file():
             raise
         try:
-            return published_amounts(published, stage, inputs)
+            return simulate_mixture(published, stage, inputs)
         except DataError:
             raise absent from None
 
@@ -79,7 +79,7 @@ def _counted(
     """Plan a mixture, as a run would. Raises DataError where it cannot be."""
     from onevision.cli.planning import plan_and_show
     from onevision.errors import DataError
-    from onevision.train.cost.amounts import planned_amounts
+    from onevision.train.cost.amounts import count_mixture
     from onevision.train.feeds import open_reader
 
     if processor is None:
@@ -88,7 +88,7 @@ def _counted(
             "FILE, or --from or --language-model with one"
         )
     reader = open_reader(stage, processor, seed=options.seed)
-    return planned_amounts(reader, plan_and_show(reader, num_workers=options.num_workers))
+    return count_mixture(reader, plan_and_show(reader, num_workers=options.num_workers))
 
 
 def _print(

@@ -24,7 +24,7 @@ from onevision.inputs.processor import Processor
 from onevision.inputs.templates import end_ids, end_texts
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
-from onevision.train.lora.adapt import gathered
+from onevision.train.lora.adapt import copy_to_cpu
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.report.display import Line
@@ -62,7 +62,7 @@ class Examiner:
             return
         main, network = self.processes.rank == 0, learning
         if self.processes.shards:  # a process without its slices cannot ask
-            copy = gathered(learning, self.config, self.options.lora, keep=main)
+            copy = copy_to_cpu(learning, self.config, self.options.lora, keep=main)
             network = learning if copy is None else copy.to(self.processes.device)
         if main:
             try:

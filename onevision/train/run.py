@@ -42,7 +42,7 @@ from onevision.train.feed import Feed
 from onevision.train.finish import CHECKPOINT, Ending, sources_of, write_result
 from onevision.train.guard import Interruption, Watchdog, goes_on, only_trainer, told_plainly
 from onevision.train.learner import Learner, make_learner
-from onevision.train.lora.adapt import adapt, check_adapters, gathered
+from onevision.train.lora.adapt import adapt, check_adapters, copy_to_cpu
 from onevision.train.objectives import learner_of
 from onevision.train.optim import freeze_what_stays, make_optimizer
 from onevision.train.parallel import Processes, join_processes
@@ -254,7 +254,7 @@ class Run:
 
     def _export(self) -> None:
         """Write the finished network, and how it came about."""
-        network = gathered(
+        network = copy_to_cpu(
             self.trainer.learner.network, self.config, self.options.lora, keep=self.main
         )
         if network is not None:

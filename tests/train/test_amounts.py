@@ -8,8 +8,8 @@ from onevision.data.samples import SampleReader
 from onevision.errors import DataError
 from onevision.inputs.processor import Processor
 from onevision.known_models import ONEVISION_7B, TINY
-from onevision.train.cost.amounts import drawn_amounts, planned_amounts, published_amounts
-from onevision.train.cost.devices import device_named
+from onevision.train.cost.amounts import count_families, count_mixture, simulate_mixture
+from onevision.train.cost.devices import get_device_kind
 from onevision.train.cost.plan import plan_training
 from onevision.train.stages import CURRICULA, stage_config, stage_named
 
@@ -21,8 +21,8 @@ def test_published_mixtures_are_simulated():
     totals = {}
     for stage in CURRICULA["7b"].values():
         config = stage_config(stage, ONEVISION_7B)
-        read = published_amounts(MIXTURES / stage.mixture, stage, config.inputs)
-        plan_ = plan_training(stage, ONEVISION_7B, read, kind=device_named("h100"))
+        read = simulate_mixture(MIXTURES / stage.mixture, stage, config.inputs)
+        plan_ = plan_training(stage, ONEVISION_7B, read, kind=get_device_kind("h100"))
         totals[stage.name] = (plan_.num_samples, plan_.num_steps, len(plan_.uncounted))
         assert plan_.simulated
     assert totals == {
@@ -37,7 +37,7 @@ def test_simulated_samples_climb_the_ladder():
     def mean(stage, scenario):
         stage = stage_named(stage, "7b")
         inputs = stage_config(stage, ONEVISION_7B).inputs
-        read = published_amounts(MIXTURES / stage.mixture, stage, inputs)
+        read = simulate_mixture(MIXTURES / stage.mixture, stage, inputs)
         return next(one for one in read if one.scenario == scenario)
 
     align = mean("align", "single_image")
@@ -56,12 +56,12 @@ def test_a_mixture_without_scenarios_cannot_be_simulated(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("datasets:\n  - json_path: mine.json\n")
     with pytest.raises(DataError, match=r"'mine\.json' needs a scenario and no share"):
-        published_amounts(path, KNOWLEDGE, ONEVISION_7B.inputs)
+        simulate_mixture(path, KNOWLEDGE, ONEVISION_7B.inputs)
 
 
 def test_drawn_samples_are_counted(tokenizer):
     stage = stage_named("onevision")
-    read = drawn_amounts(stage, Processor(TINY.inputs, tokenizer), rows_each=4)
+    read = count_families(stage, Processor(TINY.inputs, tokenizer), rows_each=4)
     assert {one.name: one.num_samples for one in read} == {
         "scenes": 6000,
         "pairs": 7000,
@@ -78,7 +78,7 @@ def test_drawn_samples_are_counted(tokenizer):
     assert scenes.visual_tokens >= 49
     # Branches share their prefix and do not see each other.
     assert scenes.pairs < scenes.num_tokens**2 / 2
-    plan_ = plan_training(stage, TINY, read, kind=device_named("cpu"))
+    plan_ = plan_training(stage, TINY, read, kind=get_device_kind("cpu"))
     assert (plan_.num_steps, plan_.simulated, plan_.fits) == (625, False, True)
 
 
@@ -93,7 +93,7 @@ def test_planned_mixtures_are_counted(tmp_path, monkeypatch, picture, micro_conf
         processor=Processor(micro_config.inputs, tokenizer),
         max_tokens=400,
     )
-    (read,) = planned_amounts(reader, make_plan(reader, num_workers=0), rows_each=3)
+    (read,) = count_mixture(reader, make_plan(reader, num_workers=0), rows_each=3)
     example = reader.processor.example(reader.fitted(0, 0).outline)
     assert read.num_samples == 7
     assert read.num_tokens == pytest.approx(len(example.input_ids))
@@ -124,7 +124,7 @@ def test_planned_lengths_are_those_of_every_usable_row(
         processor=Processor(micro_config.inputs, tokenizer),
         max_tokens=400,
     )
-    (read,) = planned_amounts(reader, make_plan(reader, num_workers=0), rows_each=2)
+    (read,) = count_mixture(reader, make_plan(reader, num_workers=0), rows_each=2)
     lengths = [len(reader.row(0, row)) for row in range(5)]
     assert read.num_samples == 5
     assert read.num_tokens == pytest.approx(sum(lengths) / 5)

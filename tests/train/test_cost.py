@@ -12,8 +12,8 @@ from onevision.explain import cost_of
 from onevision.inputs.processor import Processor
 from onevision.known_models import ARCHITECTURES, ONEVISION_0_5B, ONEVISION_7B, TINY
 from onevision.model.llava import LlavaNetwork
-from onevision.train.cost.amounts import Amount, drawn_amounts, published_amounts
-from onevision.train.cost.devices import DEVICES, device_named, peak_flops
+from onevision.train.cost.amounts import Amount, count_families, simulate_mixture
+from onevision.train.cost.devices import DEVICES, get_device_kind, peak_flops
 from onevision.train.cost.plan import batch_flops, plan_training
 from onevision.train.cost.tables import compact, tables
 from onevision.train.feed import DrawnFeed
@@ -21,7 +21,7 @@ from onevision.train.lora.layers import LoraConfig
 from onevision.train.stages import stage_config, stage_named
 
 MIXTURES = published_mixtures()
-H100 = device_named("h100")
+H100 = get_device_kind("h100")
 KNOWLEDGE = stage_named("knowledge", "7b")
 
 
@@ -111,7 +111,7 @@ def test_steps_hours_and_dollars_by_hand():
         replace(KNOWLEDGE, max_tokens=32000),
         amounts=read,
         num_devices=9,
-        kind=device_named("h100", price_per_hour=2.0),
+        kind=get_device_kind("h100", price_per_hour=2.0),
         utilisation=0.4,
     )
     assert (plan_.num_steps, plan_.num_samples, plan_.num_tokens) == (10, 2560, 2_560_000)
@@ -137,14 +137,16 @@ def test_a_plan_says_whether_it_fits():
     assert not planned(amounts=read).fits
     plan_ = planned(amounts=read, num_devices=8, recompute=True)
     assert plan_.fits
-    assert not replace(plan_, kind=device_named("rtx4090")).fits
+    assert not replace(plan_, kind=get_device_kind("rtx4090")).fits
 
 
 def test_devices():
     assert set(DEVICES) == {"h200", "h100", "a100-80gb", "a100-40gb", "l40s", "rtx4090", "cpu"}
-    assert device_named("h200", price_per_hour=1.5) == replace(DEVICES["h200"], price_per_hour=1.5)
+    assert get_device_kind("h200", price_per_hour=1.5) == replace(
+        DEVICES["h200"], price_per_hour=1.5
+    )
     with pytest.raises(ConfigError, match="no device 'h300'; expected one of h200"):
-        device_named("h300")
+        get_device_kind("h300")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def test_a_plan_that_cannot_be_is_refused(options, message):
 
 def test_tables_say_what_is_assumed():
     stage = stage_named("onevision", "7b")
-    read = published_amounts(MIXTURES / stage.mixture, stage, ONEVISION_7B.inputs)
+    read = simulate_mixture(MIXTURES / stage.mixture, stage, ONEVISION_7B.inputs)
     sources, parts, memory, run = tables(planned(stage, amounts=read, num_devices=8))
     for table in (sources, parts, memory, run):
         assert {len(row) for row in table.rows} == {len(table.header)}
@@ -226,8 +228,8 @@ def test_a_batch_costs_what_is_planned_of_its_samples(tokenizer):
     config = stage_config(stage, TINY)
     feed = DrawnFeed(stage, Processor(config.inputs, tokenizer), seed=0)
     (one,) = feed.micro_batches([0])
-    amounts = drawn_amounts(stage, feed.processor, rows_each=1)
-    planned = plan_training(stage, TINY, amounts, kind=device_named("cpu")).total_operations
+    amounts = count_families(stage, feed.processor, rows_each=1)
+    planned = plan_training(stage, TINY, amounts, kind=get_device_kind("cpu")).total_operations
     assert batch_flops(stage, config, one.batch) == pytest.approx(planned, rel=0.01)
     frozen = replace(stage, trainable=("language_model",), vision_learning_rate=None)
     assert batch_flops(frozen, config, one.batch) < batch_flops(stage, config, one.batch)

@@ -14,8 +14,8 @@ from onevision.data.plan import make_plan
 from onevision.data.samples import SampleReader
 from onevision.inputs.templates import end_ids
 from onevision.known_models import ARCHITECTURES
-from onevision.train.cost.amounts import published_amounts
-from onevision.train.cost.devices import device_named
+from onevision.train.cost.amounts import simulate_mixture
+from onevision.train.cost.devices import get_device_kind
 from onevision.train.cost.plan import plan_training
 from onevision.train.finish import CHECKPOINT
 from onevision.train.mixture_feed import MixtureFeed
@@ -135,8 +135,8 @@ def planned_hours(size, *, devices=8):
     hours = {}
     for stage in CURRICULA[size].values():
         inputs = stage_config(stage, ARCHITECTURES[size]).inputs
-        amounts = published_amounts(MIXTURES / stage.mixture, stage, inputs)
-        kind = device_named("a100-80gb", price_per_hour=None)
+        amounts = simulate_mixture(MIXTURES / stage.mixture, stage, inputs)
+        kind = get_device_kind("a100-80gb", price_per_hour=None)
         plan = plan_training(stage, ARCHITECTURES[size], amounts, kind=kind, num_devices=devices)
         assert plan.fits
         hours[stage.name] = plan.hours

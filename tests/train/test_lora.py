@@ -13,7 +13,7 @@ from onevision.errors import CheckpointError, ConfigError
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.files import load_adapter, save_adapter
-from onevision.train.lora.int8 import Int8Linear, quantise
+from onevision.train.lora.int8 import Int8FrozenLinear, quantise
 from onevision.train.lora.layers import (
     LoraConfig,
     LoraLinear,
@@ -161,7 +161,7 @@ def test_int8_by_hand():
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_int8_is_near_the_full_layer_and_passes_gradients_on(dtype):
     linear = nn.Linear(64, 48)
-    layer = Int8Linear(linear)
+    layer = Int8FrozenLinear(linear)
     x = torch.randn(5, 64, requires_grad=True)
     results = []
     for module in (linear, layer):
@@ -178,7 +178,7 @@ def test_int8_is_near_the_full_layer_and_passes_gradients_on(dtype):
 
 
 def test_int8_gradients_are_those_of_the_multiplied_weight():
-    layer = Int8Linear(nn.Linear(6, 4))
+    layer = Int8FrozenLinear(nn.Linear(6, 4))
     plain = layer.plain()
     x = torch.randn(3, 6, requires_grad=True)
     ours, theirs = (torch.autograd.grad(m(x).sin().sum(), x)[0] for m in (layer, plain))
@@ -203,7 +203,7 @@ def test_an_int8_base_is_small_and_near(network, inputs):
     adapted = logits(network, inputs)
     merge(network)
     assert near(logits(network, inputs), adapted, atol=1e-4)
-    assert all(type(m) is not Int8Linear for m in network.modules())
+    assert all(type(m) is not Int8FrozenLinear for m in network.modules())
 
 
 def test_a_bf16_network_keeps_its_type(network, inputs):

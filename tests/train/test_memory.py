@@ -8,13 +8,13 @@ from onevision.known_models import ARCHITECTURES, ONEVISION_7B
 from onevision.model.decoder import DecoderBlock, rotary
 from onevision.model.llava import LlavaNetwork
 from onevision.model.vision import VisionBlock
-from onevision.train.cost.memory import Crowd, count_parameters, memory_per_device
+from onevision.train.cost.memory import SequenceLoad, count_parameters, memory_per_device
 from onevision.train.lora.layers import LoraConfig, LoraLinear, add_lora
 from onevision.train.optim import freeze_what_stays
 from onevision.train.stages import stage_named
 
 KNOWLEDGE = stage_named("knowledge", "7b")
-CROWD = Crowd(num_tokens=8192, num_crops=10, labelled_tokens=1000)
+CROWD = SequenceLoad(num_tokens=8192, num_crops=10, labelled_tokens=1000)
 
 
 def meta_network(config):
@@ -61,7 +61,7 @@ def test_kept_activations_by_hand():
     width, hidden = language.hidden_size, language.intermediate_size
     kv_width = language.num_kv_heads * language.head_size
     per_token = 28 * (20 * width + 4 * kv_width + 8 * hidden) + 8 * width
-    text = Crowd(num_tokens=4096, num_crops=0, labelled_tokens=0)
+    text = SequenceLoad(num_tokens=4096, num_crops=0, labelled_tokens=0)
     assert memory_per_device(KNOWLEDGE, ONEVISION_7B, text).activations == 4096 * per_token
 
 
@@ -102,7 +102,7 @@ def test_blocks_keep_what_is_estimated(micro_config):
     block = DecoderBlock(language, 0).bfloat16()
     kept = kept_bytes(block, x, rotation, mask=None, cache=None)
     rotations = 2 * rotation[0].numel() * 2  # kept once for all blocks
-    text = Crowd(num_tokens=24, num_crops=0, labelled_tokens=0)
+    text = SequenceLoad(num_tokens=24, num_crops=0, labelled_tokens=0)
     estimate = another_block_keeps(config, "language", text)
     assert kept - rotations == pytest.approx(estimate, rel=0.01)
 
@@ -110,7 +110,7 @@ def test_blocks_keep_what_is_estimated(micro_config):
     config = replace(config, vision=vision)
     x = torch.randn(3, vision.num_patches, vision.hidden_size, dtype=torch.bfloat16)
     kept = kept_bytes(VisionBlock(vision).bfloat16(), x.requires_grad_())
-    pictures = Crowd(num_tokens=0, num_crops=3, labelled_tokens=0)
+    pictures = SequenceLoad(num_tokens=0, num_crops=3, labelled_tokens=0)
     estimate = another_block_keeps(config, "vision", pictures)
     assert kept == pytest.approx(estimate, rel=0.05)  # norms keep two numbers a patch beside
 
@@ -183,10 +183,10 @@ def test_adapters_keep_what_is_estimated(micro_config, lora):
     positions = torch.arange(23)[None]
     rotation = rotary(positions, language.head_size, theta=1e4, dtype=torch.bfloat16)
     kept = kept_by_adapters(DecoderBlock(language, 0), lora, x, rotation, mask=None, cache=None)
-    text = Crowd(num_tokens=23, num_crops=0, labelled_tokens=0)
+    text = SequenceLoad(num_tokens=23, num_crops=0, labelled_tokens=0)
     assert kept == pytest.approx(estimated("language", text), rel=0.02, abs=8 * 23)
 
     x = torch.randn(3, vision.num_patches, 24, requires_grad=True)
     kept = kept_by_adapters(VisionBlock(vision), lora, x)
-    pictures = Crowd(num_tokens=0, num_crops=3, labelled_tokens=0)
+    pictures = SequenceLoad(num_tokens=0, num_crops=3, labelled_tokens=0)
     assert kept == pytest.approx(estimated("vision", pictures), rel=0.02)

@@ -99,7 +99,7 @@ CAPTION = Assumption(
 )
 
 
-def published_amounts(path: Path, stage: Stage, config: InputConfig) -> tuple[Amount, ...]:
+def simulate_mixture(path: Path, stage: Stage, config: InputConfig) -> tuple[Amount, ...]:
     """Simulate the sources of a mixture file without their data.
 
     `config` is the stage's. Raises DataError for a file that cannot be read or has no scenarios.
@@ -107,7 +107,7 @@ def published_amounts(path: Path, stage: Stage, config: InputConfig) -> tuple[Am
     return tuple(_published(dataset, stage, config) for dataset in read_datasets(path))
 
 
-def planned_amounts(reader: SampleReader, plan: Plan, *, rows_each: int = 32) -> tuple[Amount, ...]:
+def count_mixture(reader: SampleReader, plan: Plan, *, rows_each: int = 32) -> tuple[Amount, ...]:
     """Count a mixture whose data are here, by its plan.
 
     Lengths are those of all usable rows. How they are made up of crops, visual, text and labelled
@@ -132,7 +132,7 @@ def planned_amounts(reader: SampleReader, plan: Plan, *, rows_each: int = 32) ->
     return tuple(amounts)
 
 
-def drawn_amounts(
+def count_families(
     stage: Stage, processor: Processor, *, seed: int = 0, rows_each: int = 16
 ) -> tuple[Amount, ...]:
     """Count a stage of procedural families by drawing a few samples of each."""

@@ -73,7 +73,7 @@ def peak_flops(driver_name: str, *, tflops: float | None = None) -> float | None
     return PEAKS.get(driver_name) if tflops is None else tflops * 1e12
 
 
-def device_named(name: str, *, price_per_hour: float | None = None) -> DeviceKind:
+def get_device_kind(name: str, *, price_per_hour: float | None = None) -> DeviceKind:
     """Return a kind of device, at another price if one is given. Raises ConfigError."""
     if name not in DEVICES:
         raise ConfigError(f"no device {name!r}; expected one of {', '.join(DEVICES)}")

@@ -24,7 +24,7 @@ FP32, BF16 = 4, 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parameters:
+class ParameterCounts:
     """How many numbers a network holds."""
 
     by_part: tuple[tuple[str, int], ...]
@@ -45,7 +45,7 @@ class Parameters:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adapters:
+class AdapterCounts:
     """How many numbers the adapters of one part hold, and the layers below them."""
 
     numbers: int
@@ -55,7 +55,7 @@ class Adapters:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crowd:
+class SequenceLoad:
     """What is at work in one packed sequence: of the source that has most of each."""
 
     num_tokens: int
@@ -83,7 +83,7 @@ class Memory:
 def memory_per_device(
     stage: Stage,
     config: ModelConfig,
-    crowd: Crowd,
+    crowd: SequenceLoad,
     *,
     shards: int = 1,
     recompute: bool = False,
@@ -95,7 +95,7 @@ def memory_per_device(
     `recompute`, blocks keep their inputs alone. `lora` says which parts learn by adapters.
     """
     counts, adapters = count_parameters(config), count_adapters(config, lora)
-    learning = num_learning(stage, config, lora)
+    learning = count_trainable(stage, config, lora)
     added = sum(one.numbers for one in adapters.values())
     low = [one for one in adapters.values() if lora is not None and lora.base == "int8"]
     in_int8 = sum(one.base_numbers for one in low)
@@ -115,7 +115,7 @@ def memory_per_device(
     )
 
 
-def num_learning(stage: Stage, config: ModelConfig, lora: LoraConfig | None = None) -> int:
+def count_trainable(stage: Stage, config: ModelConfig, lora: LoraConfig | None = None) -> int:
     """Count the numbers that learn: of a part with adapters, those and `image_newline`."""
     counts, adapters = count_parameters(config), count_adapters(config, lora)
     total = counts.of(tuple(part for part in stage.trainable if part not in adapters))
@@ -125,17 +125,17 @@ def num_learning(stage: Stage, config: ModelConfig, lora: LoraConfig | None = No
 
 
 @lru_cache(maxsize=16)
-def count_adapters(config: ModelConfig, lora: LoraConfig | None) -> Mapping[str, Adapters]:
+def count_adapters(config: ModelConfig, lora: LoraConfig | None) -> Mapping[str, AdapterCounts]:
     """Count the adapters of every part that has some, without making them."""
     if lora is None:
         return {}
     with torch.device("meta"):
         network = LlavaNetwork(config)
-    found: dict[str, Adapters] = {}
+    found: dict[str, AdapterCounts] = {}
     for part in lora.parts:
         layers = [network.get_submodule(name) for name in linear_names(network, (part,))]
         sizes = [(m.in_features, m.out_features) for m in layers if isinstance(m, nn.Linear)]
-        found[part] = Adapters(
+        found[part] = AdapterCounts(
             numbers=sum(lora.rank * (width + out) for width, out in sizes),
             base_numbers=sum(width * out for width, out in sizes),
             base_rows=sum(out for _, out in sizes),
@@ -145,7 +145,7 @@ def count_adapters(config: ModelConfig, lora: LoraConfig | None) -> Mapping[str,
 
 
 @lru_cache(maxsize=16)
-def count_parameters(config: ModelConfig) -> Parameters:
+def count_parameters(config: ModelConfig) -> ParameterCounts:
     """Count the parameters of an architecture, without making them."""
     with torch.device("meta"):
         network = LlavaNetwork(config)
@@ -153,7 +153,7 @@ def count_parameters(config: ModelConfig) -> Parameters:
     outside = _numel(network) - _numel(vision) - _numel(language)
     parts = part_parameters(network)
     unused = _numel(network) - sum(p.numel() for ps in parts.values() for p in ps)
-    return Parameters(
+    return ParameterCounts(
         by_part=(
             *((name, sum(p.numel() for p in ps)) for name, ps in parts.items()),
             ("unused", unused),
@@ -169,7 +169,7 @@ def _numel(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _copies_of_blocks(counts: Parameters) -> float:
+def _copies_of_blocks(counts: ParameterCounts) -> float:
     """Count two blocks' weights in bf16, so that one is fetched while the other runs.
 
     And one block's gradients, as computed and as they are being added up.
@@ -181,7 +181,7 @@ def _copies_of_blocks(counts: Parameters) -> float:
 def _vision(
     stage: Stage,
     vision: VisionConfig,
-    crowd: Crowd,
+    crowd: SequenceLoad,
     *,
     recompute: bool,
     lora: LoraConfig | None,
@@ -203,7 +203,7 @@ def _vision(
     return vision.num_layers * block
 
 
-def _projector(stage: Stage, config: ModelConfig, crowd: Crowd) -> float:
+def _projector(stage: Stage, config: ModelConfig, crowd: SequenceLoad) -> float:
     if not {"vision_encoder", "projector"} & set(stage.trainable):
         return 0.0
     hidden = 2 * (config.projector.num_layers - 1) + 1  # before and after each GELU, and the result
@@ -212,7 +212,7 @@ def _projector(stage: Stage, config: ModelConfig, crowd: Crowd) -> float:
 
 
 def _language(
-    language: LanguageConfig, crowd: Crowd, *, recompute: bool, lora: LoraConfig | None
+    language: LanguageConfig, crowd: SequenceLoad, *, recompute: bool, lora: LoraConfig | None
 ) -> float:
     """Kept of a block, in numbers a token: norms 8 D (half of it fp32), attention, SwiGLU 4 hidden.
 
@@ -229,7 +229,9 @@ def _language(
     return BF16 * crowd.num_tokens * (kept + 4 * width)  # embedded input, final norm
 
 
-def _head(stage: Stage, language: LanguageConfig, crowd: Crowd, lora: LoraConfig | None) -> float:
+def _head(
+    stage: Stage, language: LanguageConfig, crowd: SequenceLoad, lora: LoraConfig | None
+) -> float:
     frozen = lora is not None and "language_model" in lora.parts
     gradient = 0
     if "language_model" in stage.trainable and not frozen:

@@ -13,7 +13,7 @@ from onevision.config import LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import ConfigError
 from onevision.train.cost.amounts import Amount
 from onevision.train.cost.devices import DeviceKind
-from onevision.train.cost.memory import Crowd, Memory, count_adapters, memory_per_device
+from onevision.train.cost.memory import Memory, SequenceLoad, count_adapters, memory_per_device
 from onevision.train.lora.layers import LoraConfig
 from onevision.train.recipes import Stage
 from onevision.train.stages import stage_config
@@ -286,9 +286,9 @@ def _total(amounts: Sequence[Amount], column: str) -> float:
     return sum((a.num_samples or 0) * getattr(a, column) for a in amounts)
 
 
-def _crowd(stage: Stage, amounts: Sequence[Amount]) -> Crowd:
+def _crowd(stage: Stage, amounts: Sequence[Amount]) -> SequenceLoad:
     """Fill a sequence with the source that has most crops, and the one that has most labels."""
-    return Crowd(
+    return SequenceLoad(
         num_tokens=stage.max_tokens,
         num_crops=stage.max_tokens * max(a.num_crops / a.num_tokens for a in amounts),
         labelled_tokens=stage.max_tokens * max(a.labelled_tokens / a.num_tokens for a in amounts),

@@ -42,7 +42,7 @@ def adapt(network: LlavaNetwork, lora: LoraConfig | None, *, seed: int) -> Llava
     return network
 
 
-def gathered(
+def copy_to_cpu(
     network: LlavaNetwork, config: ModelConfig, lora: LoraConfig | None, *, keep: bool
 ) -> LlavaNetwork | None:
     """Copy a network that may be sharded to the CPU; every process calls it.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Int8Linear(nn.Module):
+class Int8FrozenLinear(nn.Module):
     """y = scale * (Q x) + bias, exact but for the rounding of W to Q."""
 
     weight: Tensor  # [out, in] int8

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
-from onevision.train.lora.int8 import Int8Linear
+from onevision.train.lora.int8 import Int8FrozenLinear
 
 Part = Literal["language_model", "vision_encoder"]
 Base = Literal["full", "int8"]
@@ -125,9 +125,9 @@ class LoraLinear(nn.Module):
         self, base: nn.Linear, config: LoraConfig, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        self.base: nn.Linear | Int8Linear = base
+        self.base: nn.Linear | Int8FrozenLinear = base
         if config.base == "int8":
-            self.base = Int8Linear(base)
+            self.base = Int8FrozenLinear(base)
         self.scaling, self.dropout = config.alpha / config.rank, config.dropout
         self.enabled = True
         # The adapter is in fp32 whatever the base is in: its steps are small.
@@ -152,6 +152,6 @@ class LoraLinear(nn.Module):
     def merged(self) -> nn.Linear:
         """Return the plain layer that computes the same, its sum taken in fp32."""
         added = self.scaling * (self.lora_b.float() @ self.lora_a.float())
-        plain = self.base.plain() if isinstance(self.base, Int8Linear) else self.base
+        plain = self.base.plain() if isinstance(self.base, Int8FrozenLinear) else self.base
         plain.weight.copy_(plain.weight.float() + added)
         return plain
