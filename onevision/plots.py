@@ -57,12 +57,12 @@ def is_installed() -> bool:
 
 
 def colour(style: str) -> str:
-    """Return a colour of COLOURS as figures take it."""
+    """Returns a colour of COLOURS as figures take it."""
     return COLOURS[style][0]
 
 
 def svg(plot: Plot, *, width: float, height: float, label: str) -> str:
-    """Return an `<svg class="plot">` to put into a page, always the same for the same plot.
+    """Returns an `<svg class="plot">` to put into a page, always the same for the same plot.
 
     Sizes are in points; `label` names the picture to screen readers. Colours are CSS variables,
     which `style_sheet` defines for light and dark pages. Raises InputError without matplotlib.
@@ -82,12 +82,12 @@ def svg(plot: Plot, *, width: float, height: float, label: str) -> str:
 
 
 def png(plot: Plot, *, width: float, height: float) -> bytes:
-    """Return a PNG of the size given in points. Raises InputError without matplotlib."""
+    """Returns a PNG of the size given in points. Raises InputError without matplotlib."""
     return _save(plot, "png", width=width, height=height)
 
 
 def style_sheet() -> str:
-    """Return the CSS that gives plots their colours on light pages and on dark ones."""
+    """Returns the CSS that gives plots their colours on light pages and on dark ones."""
     light, dark = (
         "".join(f"--{name}: {pair[place]}; " for name, pair in COLOURS.items()) for place in (0, 1)
     )
@@ -99,19 +99,19 @@ def style_sheet() -> str:
 
 
 def add_hint(artist: "Artist", text: str) -> None:
-    """Show `text` where the pointer rests on a mark of an SVG."""
+    """Shows `text` where the pointer rests on a mark of an SVG."""
     artist.set_gid(HINT + text)
 
 
 def heading_height(width: float, *, num_names: int = 0) -> float:
-    """Return the height of a heading, in points, with a legend of so many names."""
+    """Returns the height of a heading, in points, with a legend of so many names."""
     return 56 + 20 * math.ceil(num_names / _names_per_row(width))
 
 
 def add_heading(
     figure: "Figure", title: str, subtitle: str, *, legend: "Sequence[Artist]" = ()
 ) -> None:
-    """Write a title, a line below it and a legend above all that a figure shows."""
+    """Writes a title, a line below it and a legend above all that a figure shows."""
     width, height = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
     top = 1 - heading_height(width, num_names=len(legend)) / height
     figure.set_layout_engine("constrained", rect=(0, 0, 1, top), h_pad=0.1)
@@ -151,7 +151,7 @@ def _save(plot: Plot, kind: str, *, width: float, height: float) -> bytes:
 
 
 def _rc() -> dict[str, object]:
-    """Return the style, as matplotlib's settings."""
+    """Returns the style, as matplotlib's settings."""
     ink, soft, grid = colour("ink"), colour("soft"), colour("grid")
     return {
         "axes.axisbelow": True,

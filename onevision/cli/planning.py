@@ -1,4 +1,4 @@
-"""Planning a mixture with a bar on the terminal while it takes."""
+"""Plans a mixture, with a progress bar on a terminal."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 def plan_and_show(
     reader: "SampleReader", *, num_workers: int, deep: bool = False, fresh: bool = False
 ) -> "Plan":
-    """Plan every sample of the reader's mixture; the options are those of `make_plan`."""
+    """Plans every sample of the reader's mixture; the options are those of `make_plan`."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -21,7 +21,7 @@ def print_plan(
     kind: str,
     price: float | None,
 ) -> None:
-    """Print the plan of a stage on a number of devices; no weights are needed."""
+    """Prints the plan of a stage on a number of devices; no weights are needed."""
     from onevision.known_models import ARCHITECTURES
     from onevision.train.cost.devices import get_device_kind
     from onevision.train.cost.plan import plan_training
@@ -43,7 +43,7 @@ def print_plan(
 def _amounts(
     stage: "Stage", model: str, tokenizer: "Tokenizer | None", options: "RunOptions"
 ) -> "tuple[Amount, ...]":
-    """Count what the stage reads; simulate a published mixture whose data are not here."""
+    """Counts what the stage reads; simulates a published mixture without its data."""
     from onevision.checkpoint.hub import BUNDLED
     from onevision.data.mixture import published_mixtures
     from onevision.errors import DataError
@@ -58,7 +58,7 @@ def _amounts(
         tokenizer = Tokenizer.from_directory(BUNDLED[model])
     processor = None if tokenizer is None else Processor(inputs, tokenizer)
     if stage.families:
-        assert processor is not None, "families are drawn for tiny alone, which has a tokenizer"
+        assert processor is not None, "only tiny trains on families, and it has a tokenizer"
         return count_families(stage, processor)
     path = Path(stage.mixture or "")
     published = path if path.is_file() else published_mixtures() / path
@@ -76,7 +76,7 @@ def _amounts(
 def _counted(
     stage: "Stage", processor: "Processor | None", options: "RunOptions"
 ) -> "tuple[Amount, ...]":
-    """Plan a mixture, as a run would. Raises DataError where it cannot be."""
+    """Plans a mixture, as a run would. Raises DataError if it cannot be planned."""
     from onevision.cli.planning import plan_and_show
     from onevision.errors import DataError
     from onevision.train.cost.amounts import count_mixture

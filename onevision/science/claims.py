@@ -55,7 +55,7 @@ class Skill:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return mean and interval over seeds; with one seed the interval is infinite."""
+    """Returns mean and interval over seeds; with one seed the interval is infinite."""
     middle, count = mean(values), len(values)
     reach = math.inf
     if count > 1:
@@ -65,7 +65,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def where(**values: object) -> RowFilter:
-    """Return a filter of rows: `where(scenario="video")`."""
+    """Returns a filter of rows: `where(scenario="video")`."""
     return lambda row: all(row[name] == value for name, value in values.items())
 
 
@@ -76,16 +76,16 @@ class Results:
         self.records = {(record.arm, record.seed): record for record in records}
 
     def seeds(self, *arms: str) -> list[int]:
-        """Return the seeds in which all of these arms are finished."""
+        """Returns the seeds in which all of these arms are finished."""
         seeds = {seed for _, seed in self.records}
         return sorted(s for s in seeds if all((arm, s) in self.records for arm in arms))
 
     def accuracy(self, arm: str, chosen: RowFilter, column: str = "right") -> Estimate:
-        """Return an arm's share of right answers to the chosen questions."""
+        """Returns an arm's share of right answers to the chosen questions."""
         return estimate([self._share(arm, seed, chosen, column) for seed in self.seeds(arm)])
 
     def difference(self, better: str, than: str, chosen: RowFilter) -> Estimate:
-        """Return how much larger one arm's share is than another's, within seeds."""
+        """Returns how much larger one arm's share is than another's, within seeds."""
         return estimate(
             [
                 self._share(better, seed, chosen) - self._share(than, seed, chosen)
@@ -94,7 +94,7 @@ class Results:
         )
 
     def gain(self, arm: str, chosen: RowFilter) -> Estimate:
-        """Return how far an arm's share is above the better of blind and constant answers."""
+        """Returns how far an arm's share is above the better of blind and constant answers."""
         return estimate(
             [
                 self._share(arm, seed, chosen)
@@ -104,15 +104,15 @@ class Results:
         )
 
     def average(self, arm: str, column: str) -> float:
-        """Return a cost of an arm, averaged over seeds."""
+        """Returns a cost of an arm, averaged over seeds."""
         return mean(float(vars(self.records[arm, seed])[column]) for seed in self.seeds(arm))
 
     def tokens(self, arm: str, chosen: RowFilter) -> float:
-        """Return the mean number of visual tokens of an image in the chosen rows."""
+        """Returns the mean number of visual tokens of an image in the chosen rows."""
         return mean(row["tokens"] for row in self._rows(arm, chosen))
 
     def skills(self, arm: str) -> list[Skill]:
-        """Return how an arm answers each family of questions, by scenario."""
+        """Returns how an arm answers each family of questions, by scenario."""
         rows = self._rows(arm, lambda _: True)
         families = dict.fromkeys((row["scenario"], row["family"]) for row in rows)
         return [self._skill(arm, *family) for family in families]
@@ -134,6 +134,6 @@ class Results:
         return [row for row in answers if chosen(row)]
 
     def _share(self, arm: str, seed: int, chosen: RowFilter, column: str = "right") -> float:
-        """Return the share of the chosen rows' questions that `column` counts."""
+        """Returns the share of the chosen rows' questions that `column` counts."""
         rows = [row for row in self.records[arm, seed].answers if chosen(row)]
         return sum(row[column] for row in rows) / sum(row["asked"] for row in rows)

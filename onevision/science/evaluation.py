@@ -53,7 +53,7 @@ class LetterRow:
 
 
 def evaluate_arm(model: Model, arm: str, *, rehearsal: bool = False) -> list[AnswerRow]:
-    """Ask an arm the questions of its claims; an arm without claims is asked nothing."""
+    """Asks an arm the questions of its claims; an arm without claims is asked nothing."""
     if arm in RULES:
         per_cell = REHEARSAL_LETTERS if rehearsal else LETTERS_PER_CELL
         return [asdict(row) for row in _ask_letters(model, per_cell=per_cell)]
@@ -64,7 +64,7 @@ def evaluate_arm(model: Model, arm: str, *, rehearsal: bool = False) -> list[Ans
 
 
 def _ask_heldout(model: Model, *, count: int) -> Iterator[HeldoutRow]:
-    """Ask the held-out questions of each scenario, sighted and blind."""
+    """Asks the held-out questions of each scenario, sighted and blind."""
     for scenario in SCENARIOS:
         sighted = run_heldout(model, scenario, count=count)
         blind = run_heldout(model, scenario, count=count, blind=True).by_family()
@@ -81,7 +81,7 @@ def _ask_heldout(model: Model, *, count: int) -> Iterator[HeldoutRow]:
 
 
 def best_constants(result: Result) -> dict[str, int]:
-    """Return by family how often its most common answer is right.
+    """Returns by family how often its most common answer is right.
 
     The answer is chosen with the key in hand, so this is more than a guesser can reach.
     """
@@ -92,7 +92,7 @@ def best_constants(result: Result) -> dict[str, int]:
 
 
 def _ask_letters(model: Model, *, per_cell: int) -> Iterator[LetterRow]:
-    """Ask for `per_cell` held-out letters of each size and aspect ratio."""
+    """Asks for `per_cell` held-out letters of each size and aspect ratio."""
     for aspect in signs.ASPECTS:
         for share in signs.SHARES:
             items = [_letter(aspect, share, index) for index in range(per_cell)]

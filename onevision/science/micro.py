@@ -119,10 +119,10 @@ READING_SAMPLES: Mapping[str, int] = MappingProxyType(
 
 
 def config_with_rule(rule: ImageRule) -> ModelConfig:
-    """Return `micro` with another rule for single images."""
+    """Returns `micro` with another rule for single images."""
     return replace(MICRO, inputs=replace(MICRO.inputs, image=rule))
 
 
 def reading_stage(rule: str) -> Stage:
-    """Return the reading stage of a rule, with as many samples as its operations allow."""
+    """Returns the reading stage of a rule, with as many samples as its operations allow."""
     return replace(READING, num_samples=READING_SAMPLES[rule])

@@ -29,7 +29,7 @@ MIN_SEEDS = 2
 
 
 def write_records(records: Sequence[TrialRecord], docs: Path) -> None:
-    """Write records to DOCS/science/trials.json, one line per trial."""
+    """Writes records to DOCS/science/trials.json, one line per trial."""
     lines = ",\n".join(json.dumps(asdict(record)) for record in records)
     folder = docs / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def write_records(records: Sequence[TrialRecord], docs: Path) -> None:
 
 
 def read_records(docs: Path) -> list[TrialRecord]:
-    """Return the records in DOCS/science/trials.json, if it exists. Raises InputError."""
+    """Returns the records in DOCS/science/trials.json, if it exists. Raises InputError."""
     path = docs / FOLDER / RAW
     if not path.is_file():
         return []
@@ -50,13 +50,13 @@ def read_records(docs: Path) -> list[TrialRecord]:
 
 
 def replace_records(before: Sequence[TrialRecord], now: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return records with newer ones in place of those of the same trials."""
+    """Returns records with newer ones in place of those of the same trials."""
     newer = {(record.arm, record.seed) for record in now}
     return [record for record in before if (record.arm, record.seed) not in newer] + list(now)
 
 
 def write_page(docs: Path, *, warn: Callable[[str], object] = str) -> Path:
-    """Write results and pictures from the records in `docs`; returns the page.
+    """Writes results and pictures from the records in `docs`; returns the page.
 
     Without matplotlib the pictures stay as they are, and `warn` is called once. Raises InputError
     for a page without its two marks.
@@ -217,7 +217,7 @@ def _costs(results: Results, arms: Sequence[str]) -> str:
 
 
 def _cost(gain: Estimate) -> str:
-    """Say whether the scenario that is no longer trained alone gains or loses."""
+    """Says whether the scenario that is no longer trained alone gains or loses."""
     words = {HOLDS: "it gains", FAILS: "it loses", OPEN: OPEN}
     return words[gain.verdict]
 

@@ -36,7 +36,7 @@ class ChartRow:
 
 
 def stages_png(results: Results) -> bytes:
-    """Plot the accuracy of each stage in each scenario."""
+    """Plots the accuracy of each stage in each scenario."""
     arms = CLAIMS["stages"]
     rows = [
         ChartRow(
@@ -49,7 +49,7 @@ def stages_png(results: Results) -> bytes:
 
 
 def transfer_png(results: Results) -> bytes:
-    """Plot what the single-image stage makes of several images and of video, by family."""
+    """Plots what the single-image stage makes of several images and of video, by family."""
     rows = [
         ChartRow(
             title=f"{skill.scenario.split('_')[0]}: {skill.family}",
@@ -63,13 +63,13 @@ def transfer_png(results: Results) -> bytes:
 
 
 def sizes_png(results: Results) -> bytes:
-    """Plot the letters read over visual tokens, by letter size."""
+    """Plots the letters read over visual tokens, by letter size."""
     panels = {f"letters 1/{1 / s:.0f} of the side": where(family="read", share=s) for s in SHARES}
     return _panels_png("Letters read correctly, by letter size", results, panels)
 
 
 def aspects_png(results: Results) -> bytes:
-    """Plot the letters read over visual tokens, by the aspect ratio of the sheet."""
+    """Plots the letters read over visual tokens, by the aspect ratio of the sheet."""
     panels = {f"aspect ratio {a:g} : 1": where(family="read", aspect=a) for a in ASPECTS}
     return _panels_png("Letters read correctly, by aspect ratio", results, panels)
 
@@ -85,7 +85,7 @@ PICTURES: Mapping[str, Mapping[str, Callable[[Results], bytes]]] = MappingProxyT
 
 
 def _rows_png(title: str, names: Sequence[str], rows: Sequence[ChartRow]) -> bytes:
-    """Plot one line per estimate on a scale of 0 to 100 %."""
+    """Plots one line per estimate on a scale of 0 to 100 %."""
     step = len(names) * LINE + GAP
     top = plots.heading_height(WIDTH, num_names=len(names))
 
@@ -111,7 +111,7 @@ def _rows_png(title: str, names: Sequence[str], rows: Sequence[ChartRow]) -> byt
 
 
 def _panels_png(title: str, results: Results, panels: Mapping[str, RowFilter]) -> bytes:
-    """Plot panels side by side on the same scales, with a line at what chance gets right."""
+    """Plots panels side by side on the same scales, with a line at what chance gets right."""
     rules, chance = tuple(RULES), 1 / len(CAPITALS)
     width = len(panels) * PANEL_WIDTH
     top = plots.heading_height(width, num_names=len(rules))
@@ -142,7 +142,7 @@ def _plot_estimate(
     interval: "tuple[Sequence[float], Sequence[float]]",
     middle: tuple[float, float],
 ) -> None:
-    """Plot an interval, as its xs and ys, and its middle, in the style of a series."""
+    """Plots an interval, as its xs and ys, and its middle, in the style of a series."""
     shade = plots.colour(plots.SERIES[place])
     axes.plot(*interval, color=shade)
     axes.plot(*middle, plots.MARKERS[place], color=shade, clip_on=False)
@@ -158,5 +158,5 @@ def _legend(names: Sequence[str]) -> "list[Artist]":
 
 
 def _clip(estimate: Estimate) -> tuple[float, float]:
-    """Return an interval as far as the scale goes."""
+    """Returns an interval as far as the scale goes."""
     return max(0.0, estimate.low), min(1.0, estimate.high)

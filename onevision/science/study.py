@@ -59,7 +59,7 @@ class Study:
     rehearsal: bool = False
 
     def directory(self, name: str) -> Path:
-        """Return the directory of a trial."""
+        """Returns the directory of a trial."""
         return self.output / name
 
     def is_finished(self, trial: Trial) -> bool:
@@ -72,12 +72,12 @@ class Study:
         return True
 
     def record(self, trial: Trial) -> TrialRecord:
-        """Return the record of a finished trial."""
+        """Returns the record of a finished trial."""
         text = (self.directory(trial.name) / RECORD).read_text(encoding="utf-8")
         return TrialRecord(**json.loads(text))
 
     def settings(self, trial: Trial) -> Settings:
-        """Return the settings of its training run."""
+        """Returns the settings of its training run."""
         starts = self._starts(trial)
         return Settings(
             stage=trial.stage,
@@ -88,7 +88,7 @@ class Study:
         )
 
     def run(self, trial: Trial, reports: Reports | None = None) -> bool:
-        """Train and evaluate a trial, or resume it; returns False if it was interrupted."""
+        """Trains and evaluate a trial, or resume it; returns False if it was interrupted."""
         directory, settings = self.directory(trial.name), self.settings(trial)
         outcome = run_stage(
             settings,
@@ -130,7 +130,7 @@ def run_trials(
     jobs: int,
     on_event: Callable[[str, Trial], object],
 ) -> bool:
-    """Run the trials that are not finished, `jobs` at a time; returns False if one was interrupted.
+    """Runs the unfinished trials, `jobs` at a time; returns False if one was interrupted.
 
     `on_event` is called with "finished" for trials that are skipped, then with "begins" and "done".
     Each trial has one thread: two of them side by side outrun one with two threads. Raises what a

@@ -70,7 +70,7 @@ class Trial:
 
 
 def all_trials(*, rehearsal: bool = False) -> tuple[Trial, ...]:
-    """Return all trials, seed by seed, each after those it starts from.
+    """Returns all trials, seed by seed, each after those it starts from.
 
     A rehearsal trains the same arms on a handful of samples each.
     """
@@ -79,7 +79,7 @@ def all_trials(*, rehearsal: bool = False) -> tuple[Trial, ...]:
 
 
 def trials_for_claim(trials: Iterable[Trial], claim: str) -> tuple[Trial, ...]:
-    """Return the trials of a claim and those they start from. Raises InputError."""
+    """Returns the trials of a claim and those they start from. Raises InputError."""
     if claim not in CLAIMS:
         raise InputError(f"no claim {claim!r}; expected one of {', '.join(CLAIMS)}")
     ordered, kept = tuple(trials), set[str]()

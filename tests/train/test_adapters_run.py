@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from onevision.checkpoint.load import inspect, load_network
+from onevision.checkpoint.names import LLAVA_HF_5_6
 from onevision.checkpoint.save import save
 from onevision.errors import ConfigError
 from onevision.generate.answer import load
 from onevision.model.llava import LlavaNetwork
 from onevision.train.feed import DrawnFeed
-from onevision.train.lora.files import load_adapter
-from onevision.train.lora.layers import merge
+from onevision.train.lora.files import CONFIG, PREFIX, WEIGHTS
 from onevision.train.optim import freeze_what_stays
 from onevision.train.options import RunOptions
 from onevision.train.recipes import Stage
@@ -133,15 +134,22 @@ def test_a_resumed_run_ends_with_the_same_bits(train, tmp_path, base):
 @pytest.mark.parametrize("base", ["full", "int8"])
 def test_the_adapter_on_its_base_is_the_checkpoint(train, start, tmp_path, base):
     train(tmp_path / "run", options=replace(LORA, lora_base=base))
-    network = load_network(inspect(start), dtype=torch.float32)
-    config = load_adapter(network, tmp_path / "run" / "adapter", base=base)
-    assert (config.rank, config.alpha, config.dropout) == (2, 4, 0.1)
-    merge(network)
-    merged = weights(tmp_path / "run" / "checkpoint")
-    for name, tensor in network.state_dict().items():
-        torch.testing.assert_close(tensor, merged[name], atol=1e-6, rtol=1e-6)
-    told = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    path = tmp_path / "run" / "adapter"
+    told, adapter = json.loads((path / CONFIG).read_text()), load_file(path / WEIGHTS)
+    assert (told["r"], told["lora_alpha"], told["lora_dropout"]) == (2, 4, 0.1)
     assert told["base_model_name_or_path"] == str(start)
+    merged, read = weights(tmp_path / "run" / "checkpoint"), set()
+    for name, weight in weights(start).items():
+        key = PREFIX + LLAVA_HF_5_6.translate(name)
+        a, b = (f"{key.removesuffix('weight')}lora_{letter}.weight" for letter in "AB")
+        rounding = 0.0
+        if a in adapter:
+            weight = weight + 4 / 2 * adapter[b] @ adapter[a]
+            rounding = float(weight.abs().max()) / 127 if base == "int8" else 0.0
+        weight = adapter.get(key, weight)
+        torch.testing.assert_close(weight, merged[name], atol=1e-6 + rounding, rtol=1e-6)
+        read |= {a, b, key} & adapter.keys()
+    assert read == adapter.keys()
 
 
 def test_the_merged_checkpoint_answers(train, tmp_path):

@@ -12,7 +12,7 @@ from onevision.data.packing import collate, share_prefix
 from onevision.errors import CheckpointError, ConfigError
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
-from onevision.train.lora.files import load_adapter, save_adapter
+from onevision.train.lora.files import save_adapter
 from onevision.train.lora.int8 import Int8FrozenLinear, quantise
 from onevision.train.lora.layers import (
     LoraConfig,
@@ -179,7 +179,7 @@ def test_int8_is_near_the_full_layer_and_passes_gradients_on(dtype):
 
 def test_int8_gradients_are_those_of_the_multiplied_weight():
     layer = Int8FrozenLinear(nn.Linear(6, 4))
-    plain = layer.plain()
+    plain = layer.dequantize()
     x = torch.randn(3, 6, requires_grad=True)
     ours, theirs = (torch.autograd.grad(m(x).sin().sum(), x)[0] for m in (layer, plain))
     assert torch.allclose(ours, theirs, atol=1e-6)
@@ -238,18 +238,6 @@ def test_adapters_alone_learn_an_answer(network, processor, talks, kind, base):
     assert all(torch.equal(found[name], tensor) for name, tensor in frozen.items())
 
 
-@pytest.mark.parametrize("config", [LANGUAGE, BOTH, replace(BOTH, base="int8", dropout=0.1)])
-def test_files_round_trip_to_the_last_bit(network, micro_config, inputs, tmp_path, config):
-    add_lora(network, config)
-    shake(network)
-    save_adapter(network, config, tmp_path, base_model="somewhere/base")
-    again = randomise(LlavaNetwork(micro_config))
-    assert load_adapter(again, tmp_path, base=config.base) == config
-    assert equal(lora_parameters(again), lora_parameters(network))
-    assert equal(logits(again, inputs), logits(network, inputs))
-    assert all(p.requires_grad for p in lora_parameters(again))
-
-
 def train_projector(network):
     """Let projector and newline train beside the adapters, and change them."""
     network.projector.requires_grad_(True)
@@ -257,18 +245,6 @@ def train_projector(network):
     with torch.no_grad():
         for parameter in (*network.projector.parameters(), network.image_newline):
             parameter.mul_(1.5)
-
-
-def test_what_trains_beside_the_adapters_is_in_the_files(network, micro_config, inputs, tmp_path):
-    add_lora(network, LANGUAGE)
-    shake(network)
-    train_projector(network)
-    save_adapter(network, LANGUAGE, tmp_path, base_model="base")
-    again = randomise(LlavaNetwork(micro_config))
-    load_adapter(again, tmp_path)
-    assert equal(logits(again, inputs), logits(network, inputs))
-    trained = {n for n, p in again.named_parameters() if p.requires_grad}
-    assert trained == {n for n, p in network.named_parameters() if p.requires_grad}
 
 
 def test_the_config_file_names_every_layer_in_full(network, tmp_path):
@@ -285,28 +261,6 @@ def test_the_config_file_names_every_layer_in_full(network, tmp_path):
     ]
     assert (values["r"], values["lora_alpha"], values["bias"]) == (4, 8, "none")
     assert values["base_model_name_or_path"] == "base"
-
-
-def test_adapters_that_do_not_fit_are_refused(network, micro_config, tmp_path):
-    add_lora(network, LANGUAGE)
-    save_adapter(network, LANGUAGE, tmp_path, base_model="base")
-    shallow = replace(micro_config, language=replace(micro_config.language, num_layers=1))
-    with pytest.raises(CheckpointError, match=r"14 tensors belong to no layer .*layers\.1"):
-        load_adapter(LlavaNetwork(shallow), tmp_path)
-    deep = replace(micro_config, language=replace(micro_config.language, num_layers=3))
-    with pytest.raises(CheckpointError, match=r"14 tensors do not fit.*blocks\.2.* is missing"):
-        load_adapter(LlavaNetwork(deep), tmp_path)
-    path = tmp_path / "adapter_config.json"
-    path.write_text(path.read_text().replace('"use_dora": false', '"use_dora": true'))
-    plain = LlavaNetwork(micro_config)
-    with pytest.raises(CheckpointError, match="use_dora is True; only False is read here"):
-        load_adapter(plain, tmp_path)
-    path.write_text('{"r": 4}')
-    with pytest.raises(CheckpointError, match="the field 'lora_alpha' is missing"):
-        load_adapter(plain, tmp_path)
-    with pytest.raises(CheckpointError, match="adapter_model.safetensors: missing"):
-        load_adapter(plain, tmp_path / "elsewhere")
-    assert not lora_parameters(plain)
 
 
 def test_a_network_without_adapters_has_none_to_save(network, tmp_path):

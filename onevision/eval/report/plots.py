@@ -29,7 +29,7 @@ MAX_NAME = 19  # characters
 
 
 def styles(comparison: Comparison) -> Mapping[str, str]:
-    """Return the style of every column. Raises InputError if there are more columns than styles."""
+    """Returns the style of every column. Raises InputError if there are too many columns."""
     if len(comparison.columns) > len(plots.SERIES):
         raise InputError(
             f"{len(comparison.columns)} models in one plot; expected {len(plots.SERIES)} at most: "
@@ -39,7 +39,7 @@ def styles(comparison: Comparison) -> Mapping[str, str]:
 
 
 def group_svgs(group: str, rows: Sequence[Row], comparison: Comparison) -> list[str]:
-    """Return the bar chart of a group, and its radar if enough rows are suited to one."""
+    """Returns the bar chart of a group, and its radar if enough rows are suited to one."""
     return [
         plots.svg(
             partial(_add_chart, kind=kind, rows=chosen, comparison=comparison),
@@ -53,7 +53,7 @@ def group_svgs(group: str, rows: Sequence[Row], comparison: Comparison) -> list[
 
 
 def sheet_png(kind: Kind, comparison: Comparison, *, title: str, subtitle: str) -> bytes:
-    """Return the charts of one kind, of all groups side by side, under a heading."""
+    """Returns the charts of one kind, of all groups side by side, under a heading."""
     groups = {g: chosen for g, rows in comparison.groups() if (chosen := rows_for(kind, rows))}
     width = WIDTH * max(1, len(groups))
     top = plots.heading_height(width, num_names=len(comparison.columns)) + CAPTION
@@ -70,7 +70,7 @@ def sheet_png(kind: Kind, comparison: Comparison, *, title: str, subtitle: str) 
 
 
 def rows_for(kind: Kind, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that a chart shows: a radar those of several models, if there are enough."""
+    """Returns the rows that a chart shows: a radar those of several models, if there are enough."""
     if kind == "bars":
         return list(rows)
     shared = [row for row in rows if len(row.cells) > 1]
@@ -85,7 +85,7 @@ def _add_chart(
     comparison: Comparison,
     corner: tuple[float, float] = (0, 0),
 ) -> "Axes":
-    """Plot a chart at a corner in points from the top left; bars are alike in all charts."""
+    """Plots a chart at a corner in points from the top left; bars are alike in all charts."""
     figure.set_layout_engine("none")
     across, up = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
     left, top, width = corner[0] + LEFT, corner[1] + AXIS - 4, RIGHT - LEFT
@@ -110,7 +110,7 @@ def _height(kind: Kind, rows: Sequence[Row], comparison: Comparison) -> float:
 
 
 def plot_bars(axes: "Axes", rows: Sequence[Row], comparison: Comparison) -> None:
-    """Plot runs as bars with their intervals, and published models as markers on a line below.
+    """Plots runs as bars with their intervals, and published models as markers on a line below.
 
     All are shares of the row's `most`.
     """
@@ -138,7 +138,7 @@ def plot_bars(axes: "Axes", rows: Sequence[Row], comparison: Comparison) -> None
 
 
 def plot_radar(axes: "PolarAxes", rows: Sequence[Row], comparison: Comparison) -> None:
-    """Plot a spoke per row, from 0 in the middle to the row's `most`; areas of runs are filled."""
+    """Plots a spoke per row, from 0 in the middle to the row's `most`; areas of runs are filled."""
     angles = np.linspace(0, 2 * math.pi, len(rows) + 1)
     axes.set_theta_zero_location("N")
     axes.set_theta_direction(-1)
@@ -173,7 +173,7 @@ def plot_radar(axes: "PolarAxes", rows: Sequence[Row], comparison: Comparison) -
 
 
 def _legend(comparison: Comparison) -> "list[Artist]":
-    """Return bars that name runs, and markers that name published models."""
+    """Returns bars that name runs, and markers that name published models."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

@@ -1,8 +1,8 @@
-"""What a stage reads: of every source, how many samples, crops and tokens.
+"""A stage -> what it reads of each source: samples, crops and tokens.
 
-Counted where the data are there: of drawn samples a few of each source, of planned mixtures the
-length of every one. A published mixture without its data is *simulated*: its file says how many
-samples, and ASSUMED what a sample of each scenario is like.
+If the data are at hand, they are counted: a few samples of each procedural family, the length of
+every sample of a planned mixture. A published mixture without its data is *simulated*: its file
+gives the number of samples, and ASSUMED describes a sample of each scenario.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,41 +29,41 @@ from onevision.train.recipes import Stage
 
 @dataclass(frozen=True, kw_only=True)
 class Amount:
-    """What one epoch reads of one source; all but `num_samples` are means of one sample."""
+    """What one epoch reads of one source; all numbers but `num_samples` are means per sample."""
 
     name: str
     scenario: Modality
-    # None where nobody published a count: such a source is left out of every total.
+    # None if no count is published: such a source is left out of every total.
     num_samples: int | None
     num_crops: float
     visual_tokens: float
     text_tokens: float
     # Text tokens that carry a label.
     labelled_tokens: float
-    # Pairs of tokens of which one sees the other: half the square of a sample's length.
+    # Pairs of tokens of which one attends to the other: half the square of a sample's length.
     pairs: float
     # Whether the means are assumed, not counted.
     simulated: bool = False
 
     @property
     def num_tokens(self) -> float:
-        """Mean tokens of a sample."""
+        """Mean tokens per sample."""
         return self.visual_tokens + self.text_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assumption:
-    """What a sample is taken to be like where no data can be looked at."""
+    """What a sample is assumed to be like if there are no data to count."""
 
     text_tokens: int
     labelled_tokens: int
-    # How many pictures a sample shows; a video shows the stage's frames.
+    # Images per sample; a video has the stage's number of frames.
     num_images: int
     reason: str
 
 
-# Widths and heights that pictures are taken to have, with their shares. Photographs of COCO and
-# Visual Genome are 640 pixels wide, web pictures and charts about 1024, pages about A4 at 150 dpi.
+# Assumed widths and heights of images, with their shares. Photographs of COCO and Visual Genome are
+# 640 pixels wide, web images and charts about 1024, pages about A4 at 150 dpi.
 PICTURES = ((640, 480, 0.60), (1024, 768, 0.25), (1240, 1754, 0.15))
 ASSUMED: Mapping[Modality, Assumption] = MappingProxyType(
     {
@@ -77,7 +77,7 @@ ASSUMED: Mapping[Modality, Assumption] = MappingProxyType(
             text_tokens=220,
             labelled_tokens=80,
             num_images=4,
-            reason="two to six pictures and a few short questions about them",
+            reason="two to six images and a few short questions about them",
         ),
         "video": Assumption(
             text_tokens=300,
@@ -93,25 +93,25 @@ ASSUMED: Mapping[Modality, Assumption] = MappingProxyType(
         ),
     }
 )
-# With the plain template a sample is one picture and its caption.
+# With the plain template a sample is one image and its caption.
 CAPTION = Assumption(
     text_tokens=16, labelled_tokens=16, num_images=1, reason="alt texts and BLIP's captions"
 )
 
 
 def simulate_mixture(path: Path, stage: Stage, config: InputConfig) -> tuple[Amount, ...]:
-    """Simulate the sources of a mixture file without their data.
+    """Simulates the sources of a mixture file without their data.
 
-    `config` is the stage's. Raises DataError for a file that cannot be read or has no scenarios.
+    `config` is the stage's. Raises DataError if the file cannot be read or has no scenarios.
     """
     return tuple(_published(dataset, stage, config) for dataset in read_datasets(path))
 
 
 def count_mixture(reader: SampleReader, plan: Plan, *, rows_each: int = 32) -> tuple[Amount, ...]:
-    """Count a mixture whose data are here, by its plan.
+    """Counts a mixture whose data are at hand, by its plan.
 
-    Lengths are those of all usable rows. How they are made up of crops, visual, text and labelled
-    tokens is taken from the headers of some rows of every source. Raises DataError, InputError,
+    Lengths are those of all usable rows. Their composition of crops, visual, text and labelled
+    tokens is that of some rows of each source, read from headers. Raises DataError, InputError,
     MediaError.
     """
     mixture = plan.restrict(reader.mixture)
@@ -135,15 +135,15 @@ def count_mixture(reader: SampleReader, plan: Plan, *, rows_each: int = 32) -> t
 def count_families(
     stage: Stage, processor: Processor, *, seed: int = 0, rows_each: int = 16
 ) -> tuple[Amount, ...]:
-    """Count a stage of procedural families by drawing a few samples of each."""
-    assert stage.num_samples is not None, "a stage of families says how many it draws"
+    """Counts a stage of procedural families by generating a few samples of each."""
+    assert stage.num_samples is not None, "a stage of families has a number of samples"
     total = sum(stage.families.values())
     amounts = []
     for family, weight in stage.families.items():
         feed = DrawnFeed(replace(stage, families={family: 1.0}), processor, seed=seed)
-        drawn = [_of_row(feed.row(index)[1]) for index in range(rows_each)]
+        samples = [_of_row(feed.row(index)[1]) for index in range(rows_each)]
         count = round(stage.num_samples * weight / total)
-        amounts.append(_mean(drawn, name=family, num_samples=count))
+        amounts.append(_mean(samples, name=family, num_samples=count))
     return tuple(amounts)
 
 
@@ -153,13 +153,17 @@ def _published(dataset: DatasetEntry, stage: Stage, config: InputConfig) -> Amou
             f"data set {dataset.name!r} needs a scenario and no share to be planned without its "
             "data; add `scenario`, say `rows` instead of `share`, or give the data"
         )
-    told = CAPTION if stage.template == "plain" else ASSUMED[dataset.scenario]
-    drawn = [
-        _sample(layouts, text_tokens=told.text_tokens, labelled_tokens=told.labelled_tokens)
-        for layouts in _assumed_layouts(dataset.scenario, told, stage, config)
+    assumed = CAPTION if stage.template == "plain" else ASSUMED[dataset.scenario]
+    samples = [
+        _sample(
+            layouts,
+            text_tokens=assumed.text_tokens,
+            labelled_tokens=assumed.labelled_tokens,
+        )
+        for layouts in _assumed_layouts(dataset.scenario, assumed, stage, config)
     ]
-    shares = [share for _, _, share in PICTURES] if len(drawn) > 1 else None
-    mean = _mean(drawn, name=dataset.name, num_samples=_published_rows(dataset), shares=shares)
+    shares = [share for _, _, share in PICTURES] if len(samples) > 1 else None
+    mean = _mean(samples, name=dataset.name, num_samples=_published_rows(dataset), shares=shares)
     return replace(mean, scenario=dataset.scenario, simulated=True)
 
 
@@ -172,22 +176,22 @@ def _published_rows(dataset: DatasetEntry) -> int | None:
 
 
 def _assumed_layouts(
-    scenario: Modality, told: Assumption, stage: Stage, config: InputConfig
+    scenario: Modality, assumed: Assumption, stage: Stage, config: InputConfig
 ) -> list[tuple[Layout, ...]]:
-    """Return the layouts of a sample of the scenario: for each of PICTURES, or once."""
+    """Returns the layouts of assumed samples: one per size in PICTURES, or a single one."""
     if scenario == "text":
         return [()]
     if scenario == "video":
         return [(plan_video(num_frames=stage.num_frames, rule=config.video),)]
-    rule = config.image if told.num_images == 1 else config.multi_image
+    rule = config.image if assumed.num_images == 1 else config.multi_image
     return [
-        (plan(width=width, height=height, rule=rule),) * told.num_images
+        (plan(width=width, height=height, rule=rule),) * assumed.num_images
         for width, height, _ in PICTURES
     ]
 
 
 def _of_lengths(seen: Amount, lengths: NDArray[np.float64]) -> Amount:
-    """Give a source the mean length of all its rows, made up as in those that were seen."""
+    """Returns a source with the mean length of all its rows, composed as the counted ones are."""
     scale = float(lengths.mean()) / seen.num_tokens
     return replace(
         seen,
@@ -214,7 +218,7 @@ def _of_row(row: PackedRow) -> Amount:
         text_tokens=int((~row.visual_mask).sum()),
         labelled_tokens=int((row.labels != IGNORE).sum()),
     )
-    # A branch sees the shared prefix and itself: as many tokens as its position says.
+    # A branch attends to the shared prefix and itself: as many tokens as its position says.
     return replace(amount, pairs=float((row.position_ids + 0.5).sum()))
 
 
@@ -247,7 +251,7 @@ def _mean(
     num_samples: int | None,
     shares: Sequence[float] | None = None,
 ) -> Amount:
-    """Average samples, all alike unless `shares` (which add up to one) weigh them."""
+    """Averages samples, weighted by `shares` (which add up to one) if given."""
     weights = shares or [1 / len(samples)] * len(samples)
 
     def mean(column: str) -> float:

@@ -14,15 +14,15 @@ class DeviceKind:
     """One kind of device."""
 
     name: str
-    # Dense bf16 matrix products, operations a second, by the maker's data sheet; of the CPU, as
-    # measured.
+    # Dense bf16 matrix products, in operations per second: the maker's data sheet, or for the CPU
+    # a measurement.
     peak_flops: float
-    # Bytes that a process can have.
+    # Bytes available to a process.
     memory_bytes: int
-    # US dollars for one device and hour. ASSUMPTION: about what clouds asked in 2026; prices
-    # differ by a factor of three between them.
+    # US dollars per device and hour. ASSUMPTION: about what clouds charged in 2026; prices differ
+    # by a factor of three between them.
     price_per_hour: float
-    # What CUDA calls devices of this speed. Whole names: an "H100 PCIe" is slower than an "H100".
+    # CUDA's names for devices of this speed. Whole names: an "H100 PCIe" is slower than an "H100".
     driver_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -65,16 +65,15 @@ PEAKS: Mapping[str, float] = MappingProxyType(
 
 
 def peak_flops(driver_name: str, *, tflops: float | None = None) -> float | None:
-    """Return what one device can do in a second, by what its driver calls it.
+    """Returns the peak of one device in operations per second, by its driver's name for it.
 
-    `tflops` (1e12 operations a second) goes first where it is given; None where nobody knows, as of
-    any CPU.
+    `tflops` (1e12 operations per second) overrides it. None if it is not known, as for any CPU.
     """
     return PEAKS.get(driver_name) if tflops is None else tflops * 1e12
 
 
 def get_device_kind(name: str, *, price_per_hour: float | None = None) -> DeviceKind:
-    """Return a kind of device, at another price if one is given. Raises ConfigError."""
+    """Returns a kind of device, at another price if one is given. Raises ConfigError."""
     if name not in DEVICES:
         raise ConfigError(f"no device {name!r}; expected one of {', '.join(DEVICES)}")
     kind = DEVICES[name]

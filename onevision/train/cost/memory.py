@@ -1,9 +1,9 @@
-"""Stage + architecture + sharding -> the bytes that one device holds at its peak.
+"""Stage + architecture + sharding -> the peak bytes on one device.
 
-Counted for bf16 arithmetic over fp32 weights, one packed sequence of `max_tokens` at a time; below
-adapters, layers are frozen and may be held in int8. The parameters are those of the true network,
-made without memory; activations are an estimate: what the blocks of model/ keep for their backward
-pass under a fused attention.
+Assumes bf16 arithmetic on fp32 weights, and one packed sequence of `max_tokens` at a time; layers
+below adapters are frozen and may be int8. Parameters are counted on the true network, built on the
+meta device. Activations are estimated: what the blocks of model/ keep for their backward pass with
+fused attention.
 """
 
 from collections.abc import Mapping
@@ -25,38 +25,38 @@ FP32, BF16 = 4, 2
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterCounts:
-    """How many numbers a network holds."""
+    """The number of parameters of a network."""
 
     by_part: tuple[tuple[str, int], ...]
     vision_block: int
     language_block: int
-    # What stands outside the blocks and is gathered for the whole step: embedding, head, norms.
+    # Outside the blocks, gathered for the whole step: embedding, head, norms.
     outside: int
     newline: int
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """All parameters."""
         return sum(count for _, count in self.by_part)
 
     def of(self, parts: tuple[str, ...]) -> int:
-        """Those of some parts."""
+        """The parameters of some parts."""
         return sum(count for name, count in self.by_part if name in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterCounts:
-    """How many numbers the adapters of one part hold, and the layers below them."""
+    """The number of parameters in the adapters of one part, and in the layers below them."""
 
     numbers: int
     base_numbers: int
-    base_rows: int  # each has a scale of its own in int8
+    base_rows: int  # each has its own scale in int8
     largest_base: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceLoad:
-    """What is at work in one packed sequence: of the source that has most of each."""
+    """What one packed sequence holds; each is from the source that has most of it."""
 
     num_tokens: int
     num_crops: float
@@ -65,14 +65,14 @@ class SequenceLoad:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes on one device, by what holds them."""
+    """Bytes on one device, by use."""
 
-    weights: float  # the fp32 masters; of frozen layers in int8, those
-    copies: float  # what runs: bf16 weights, all of them or those of the blocks at work
+    weights: float  # fp32 master weights, or int8 for frozen int8 layers
+    copies: float  # bf16 weights to compute with: all, or those of the active blocks
     gradients: float  # fp32
-    moments: float  # AdamW's two, fp32; Muon has one of some weights, so less
+    moments: float  # two of AdamW, fp32; Muon has a single one for some weights
     activations: float
-    head: float  # logits of one chunk of labelled positions, and the head's own gradient
+    head: float  # logits of one chunk of labelled positions, and the head's gradient
 
     @property
     def total(self) -> float:
@@ -89,10 +89,10 @@ def memory_per_device(
     recompute: bool = False,
     lora: LoraConfig | None = None,
 ) -> Memory:
-    """Estimate the peak of `stage`; `config` is the stage's, as `stage_config` returns it.
+    """Estimates the peak of `stage`; `config` is the stage's, as `stage_config` returns it.
 
-    Weights, gradients and moments are divided among `shards` devices, int8 weights are not. With
-    `recompute`, blocks keep their inputs alone. `lora` says which parts learn by adapters.
+    Weights, gradients and moments are divided among `shards` devices; int8 weights are not. With
+    `recompute`, blocks keep only their inputs. `lora` names the parts that train by adapters.
     """
     counts, adapters = count_parameters(config), count_adapters(config, lora)
     learning = count_trainable(stage, config, lora)
@@ -100,7 +100,7 @@ def memory_per_device(
     low = [one for one in adapters.values() if lora is not None and lora.base == "int8"]
     in_int8 = sum(one.base_numbers for one in low)
     floats = counts.total - in_int8 + added
-    largest = max((one.largest_base for one in low), default=0)  # made bf16 one by one
+    largest = max((one.largest_base for one in low), default=0)  # converted to bf16 one at a time
     return Memory(
         weights=FP32 * floats / shards + in_int8 + FP32 * sum(one.base_rows for one in low),
         copies=BF16 * (floats if shards == 1 else counts.outside)
@@ -116,7 +116,7 @@ def memory_per_device(
 
 
 def count_trainable(stage: Stage, config: ModelConfig, lora: LoraConfig | None = None) -> int:
-    """Count the numbers that learn: of a part with adapters, those and `image_newline`."""
+    """Counts the trainable parameters: in a part with adapters, those and `image_newline`."""
     counts, adapters = count_parameters(config), count_adapters(config, lora)
     total = counts.of(tuple(part for part in stage.trainable if part not in adapters))
     total += sum(one.numbers for part, one in adapters.items() if part in stage.trainable)
@@ -126,7 +126,7 @@ def count_trainable(stage: Stage, config: ModelConfig, lora: LoraConfig | None =
 
 @lru_cache(maxsize=16)
 def count_adapters(config: ModelConfig, lora: LoraConfig | None) -> Mapping[str, AdapterCounts]:
-    """Count the adapters of every part that has some, without making them."""
+    """Counts the adapters of each part that has some, without allocating them."""
     if lora is None:
         return {}
     with torch.device("meta"):
@@ -146,7 +146,7 @@ def count_adapters(config: ModelConfig, lora: LoraConfig | None) -> Mapping[str,
 
 @lru_cache(maxsize=16)
 def count_parameters(config: ModelConfig) -> ParameterCounts:
-    """Count the parameters of an architecture, without making them."""
+    """Counts the parameters of an architecture, without allocating them."""
     with torch.device("meta"):
         network = LlavaNetwork(config)
     vision, language = network.vision_encoder.blocks, network.language_model.blocks
@@ -170,9 +170,9 @@ def _numel(module: nn.Module) -> int:
 
 
 def _copies_of_blocks(counts: ParameterCounts) -> float:
-    """Count two blocks' weights in bf16, so that one is fetched while the other runs.
+    """Returns the bytes of two blocks' bf16 weights and of one block's gradients.
 
-    And one block's gradients, as computed and as they are being added up.
+    One block is fetched while the other runs. Gradients are bf16 as computed, fp32 as accumulated.
     """
     block = max(counts.vision_block, counts.language_block)
     return (2 * BF16 + BF16 + FP32) * block
@@ -186,9 +186,10 @@ def _vision(
     recompute: bool,
     lora: LoraConfig | None,
 ) -> float:
-    """Kept of a block, in numbers a patch: norms 4 C, queries to output 4 C, MLP 2 hidden.
+    """Returns the activations of the encoder, in bytes.
 
-    Each of its 6 adapters keeps what it makes of its input; with dropout, the input too, in fp32.
+    A block keeps, in numbers per patch: norms 4 C, queries to output 4 C, MLP 2 hidden. Each of its
+    6 adapters keeps the product of A and its input; with dropout, the input too, in fp32.
     """
     patches = crowd.num_crops * vision.num_patches
     width = vision.hidden_size
@@ -197,7 +198,7 @@ def _vision(
         block += 6 * lora.rank + (lora.dropout > 0) * 2 * (5 * width + vision.intermediate_size)
     block *= BF16 * patches
     if "vision_encoder" not in stage.trainable:
-        return block  # nothing is kept; one block is at work
+        return block  # nothing is kept; one block is active
     if recompute:
         return vision.num_layers * BF16 * patches * width + block
     return vision.num_layers * block
@@ -214,10 +215,11 @@ def _projector(stage: Stage, config: ModelConfig, crowd: SequenceLoad) -> float:
 def _language(
     language: LanguageConfig, crowd: SequenceLoad, *, recompute: bool, lora: LoraConfig | None
 ) -> float:
-    """Kept of a block, in numbers a token: norms 8 D (half of it fp32), attention, SwiGLU 4 hidden.
+    """Returns the activations of the language model, in bytes.
 
-    Gradients flow through the language model even where it is frozen: what learns comes before it.
-    Its 7 adapters are as in `_vision`, and norms that do not learn keep 4 D less.
+    A block keeps, in numbers per token: norms 8 D (half of it fp32), attention, SwiGLU 4 hidden.
+    Gradients flow through the language model even if it is frozen, to the parts before it. Its 7
+    adapters are as in `_vision`, and norms that do not train keep 4 D less.
     """
     width, kv_width = language.hidden_size, language.num_kv_heads * language.head_size
     attention = 2 * width + 2 * kv_width

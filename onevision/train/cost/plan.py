@@ -1,7 +1,7 @@
 """A stage, what it reads, and some devices -> steps, operations, memory, hours and dollars.
 
-Everything before the first step is taken. An operation is one addition or multiplication: a weight
-costs two of them a token forwards, and two more for each of its two gradients.
+All of it is computed before the first step. An operation is one addition or multiplication: a
+weight costs two of them per token in the forward pass, and two more for each of its two gradients.
 """
 
 import math
@@ -18,67 +18,67 @@ from onevision.train.lora.layers import LoraConfig
 from onevision.train.recipes import Stage
 from onevision.train.stages import stage_config
 
-# Share of the peak that executed operations reach. ASSUMPTION: FSDP2 in bf16 on H100s was measured
-# at 33 to 39 % (torchtitan, Llama 3.1 8B).
+# Share of the devices' peak that executed operations reach. ASSUMPTION: FSDP2 in bf16 on H100s was
+# measured at 33 to 39 % (torchtitan, Llama 3.1 8B).
 UTILISATION = 0.35
-# Share of packed places that hold a token, as measured by benchmarks/data.py --packing.
+# Share of packed positions that hold a token, as measured by benchmarks/data.py --packing.
 FILL = 0.99
-# Share of a device's memory that a plan may fill; the rest is the runtime's and fragments.
+# Share of a device's memory that a plan may fill; the rest is for the runtime and fragments.
 USABLE_MEMORY = 0.92
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operations:
-    """What one part computes in the whole stage."""
+    """The operations of one part in the whole stage."""
 
     part: str
     forward: float
     backward: float
-    # The forward pass again, where activations are not kept.
+    # The forward pass again, if activations are not kept.
     recomputed: float
 
     @property
     def total(self) -> float:
-        """All that is executed."""
+        """All operations executed."""
         return self.forward + self.backward + self.recomputed
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """What a stage will take."""
+    """The cost of a stage."""
 
     stage: Stage
     amounts: tuple[Amount, ...]
     num_steps: int
-    # Packed sequences of an optimiser step, over all devices.
+    # Packed sequences per optimiser step, over all devices.
     sequences_per_step: int
     operations: tuple[Operations, ...]
     memory: Memory
     kind: DeviceKind
     num_devices: int
-    # Devices that hold one copy of the model together.
+    # Devices that share one copy of the model.
     shards: int
     utilisation: float
 
     @property
     def num_samples(self) -> int:
-        """Samples seen; of sources without a count, none."""
+        """Samples read; sources without a count have none."""
         return sum(a.num_samples or 0 for a in self.amounts) * self.stage.epochs
 
     @property
     def num_tokens(self) -> float:
-        """Tokens seen, visual ones included."""
+        """Tokens read, visual tokens included."""
         one = sum((a.num_samples or 0) * a.num_tokens for a in self.amounts)
         return one * self.stage.epochs
 
     @property
     def uncounted(self) -> tuple[str, ...]:
-        """Sources left out, since nobody published how many samples they have."""
+        """Sources left out, since no count of their samples is published."""
         return tuple(a.name for a in self.amounts if a.num_samples is None)
 
     @property
     def simulated(self) -> bool:
-        """Whether any source's samples are assumed instead of counted."""
+        """Whether the samples of any source are assumed, not counted."""
         return any(a.simulated for a in self.amounts)
 
     @property
@@ -88,7 +88,7 @@ class TrainingPlan:
 
     @property
     def busy(self) -> float:
-        """Share of the devices that have a sequence while a step runs."""
+        """Mean share of the devices that have a sequence during a step."""
         rounds = math.ceil(self.sequences_per_step / self.num_devices)
         return self.sequences_per_step / (rounds * self.num_devices)
 
@@ -100,12 +100,12 @@ class TrainingPlan:
 
     @property
     def dollars(self) -> float:
-        """The price of all devices for that time."""
+        """The price of all devices for those hours."""
         return self.hours * self.num_devices * self.kind.price_per_hour
 
     @property
     def fits(self) -> bool:
-        """Whether a device has the memory."""
+        """Whether the memory of a device is enough."""
         return self.memory.total <= USABLE_MEMORY * self.kind.memory_bytes
 
 
@@ -121,10 +121,10 @@ def plan_training(
     utilisation: float = UTILISATION,
     lora: LoraConfig | None = None,
 ) -> TrainingPlan:
-    """Plan a stage on the way to `target`; `amounts` says what it reads (train/amounts.py).
+    """Plans a stage on the way to `target`; `amounts` are what it reads (cost/amounts.py).
 
-    All devices share one copy of the model unless `shards` says how many do. Raises ConfigError
-    where the devices cannot be divided, or no source has a count.
+    `shards` devices share one copy of the model, by default all. Raises ConfigError if they do not
+    divide the devices, or no source has a count.
     """
     shards = num_devices if shards is None else shards
     if num_devices < 1 or shards < 1 or num_devices % shards:
@@ -149,7 +149,7 @@ def plan_training(
         memory=memory_per_device(
             stage,
             config,
-            _crowd(stage, counted),
+            _largest_load(stage, counted),
             shards=shards,
             recompute=recompute,
             lora=lora,
@@ -162,14 +162,14 @@ def plan_training(
 
 
 def vision_flops(vision: VisionConfig) -> tuple[float, float]:
-    """Return the operations of one crop forwards: of the blocks' weights, of attention."""
+    """Returns the forward operations of one crop: of the blocks' weights, of attention."""
     width, patches = vision.hidden_size, vision.num_patches
     weights = vision.num_layers * (4 * width**2 + 2 * width * vision.intermediate_size)
     return 2.0 * weights * patches, 4.0 * vision.num_layers * patches**2 * width
 
 
 def language_flops(language: LanguageConfig) -> tuple[float, float]:
-    """Return the operations of the blocks' weights for a token, and of attention for a pair."""
+    """Returns the operations of the blocks' weights per token, and of attention per pair."""
     width, kv_width = language.hidden_size, language.num_kv_heads * language.head_size
     block = 2 * width**2 + 2 * width * kv_width + 3 * width * language.intermediate_size
     return 2.0 * language.num_layers * block, 4.0 * language.num_layers * width
@@ -178,11 +178,11 @@ def language_flops(language: LanguageConfig) -> tuple[float, float]:
 def batch_flops(
     stage: Stage, config: ModelConfig, batch: TrainingBatch, *, lora: LoraConfig | None = None
 ) -> float:
-    """Return the operations of a batch forwards and backwards, vision included.
+    """Returns the operations of a batch, forward and backward, vision included.
 
-    What is computed twice to save memory counts once, padding counts as computed.
+    What is recomputed to save memory counts once; padding counts.
     """
-    if stage.vision_objective == "patches":  # nothing but the encoder runs
+    if stage.vision_objective == "patches":  # only the encoder runs
         return 3.0 * len(batch.pixel_values) * sum(vision_flops(config.vision))
     if isinstance(batch.mask, Blocks):
         blocks = zip(batch.mask.lengths, batch.mask.masks, strict=True)
@@ -212,12 +212,12 @@ def _operations(
     recompute: bool,
     lora: LoraConfig | None,
 ) -> tuple[Operations, ...]:
-    """Count a stage. A gradient flows through a part if that part or one before it learns.
+    """Counts a stage. A gradient flows through a part if that part or one before it trains.
 
-    Below adapters a part is frozen, and they are two more matrices a layer, which learn.
+    A part with adapters is frozen below them; they are two more matrices per layer, which train.
     """
     adapters = count_adapters(config, lora)
-    added = {part: 2.0 * one.numbers for part, one in adapters.items()}  # of a token or patch
+    added = {part: 2.0 * one.numbers for part, one in adapters.items()}  # per token or patch
     crops = stage.epochs * _total(amounts, "num_crops")
     patches = crops * config.vision.num_patches
     width = config.language.hidden_size
@@ -271,7 +271,7 @@ def _part(
     flows: bool = True,
     recompute: bool = False,
 ) -> Operations:
-    """Attention multiplies activations, so both its gradients are needed wherever one flows."""
+    """Counts one part. Attention multiplies activations: both have gradients if any flows."""
     forward = weights + attention + adapters
     return Operations(
         part=part,
@@ -282,12 +282,12 @@ def _part(
 
 
 def _total(amounts: Sequence[Amount], column: str) -> float:
-    """Sum a column over all samples of an epoch."""
+    """Sums a column over all samples of an epoch."""
     return sum((a.num_samples or 0) * getattr(a, column) for a in amounts)
 
 
-def _crowd(stage: Stage, amounts: Sequence[Amount]) -> SequenceLoad:
-    """Fill a sequence with the source that has most crops, and the one that has most labels."""
+def _largest_load(stage: Stage, amounts: Sequence[Amount]) -> SequenceLoad:
+    """Returns a sequence full of the source with most crops, and of that with most labels."""
     return SequenceLoad(
         num_tokens=stage.max_tokens,
         num_crops=stage.max_tokens * max(a.num_crops / a.num_tokens for a in amounts),

@@ -7,13 +7,13 @@ from onevision.train.cost.devices import GIB
 from onevision.train.cost.plan import TrainingPlan
 
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
-# More sources than this are added up by scenario.
+# If there are more sources, they are added up by scenario.
 MAX_SOURCES = 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of text below a header, all of one length, and remarks below them."""
+    """A header, rows of the same length, and remarks below them."""
 
     title: str
     header: tuple[str, ...]
@@ -22,12 +22,12 @@ class Table:
 
 
 def tables(plan: TrainingPlan) -> tuple[Table, ...]:
-    """Return a plan as tables, in the order to read them."""
+    """Returns a plan as tables, in reading order."""
     return (_sources(plan), _operations(plan), _memory(plan), _run(plan))
 
 
 def compact(count: float) -> str:
-    """Write a count in three digits: 12.6G."""
+    """Formats a count with three digits: 12.6G."""
     for unit, size in UNITS:
         if count >= size:
             return f"{count / size:.3g}{unit}"
@@ -45,7 +45,7 @@ def _sources(plan: TrainingPlan) -> Table:
             row[column] += round(count * vars(amount)[column])
     remarks = []
     if plan.simulated:
-        remarks.append("simulated: tokens of a sample are assumed, not counted")
+        remarks.append("simulated: tokens per sample are assumed, not counted")
     if plan.uncounted:
         remarks.append(f"left out, no count published: {', '.join(plan.uncounted)}")
     return Table(
@@ -84,12 +84,12 @@ def _operations(plan: TrainingPlan) -> Table:
 def _memory(plan: TrainingPlan) -> Table:
     rows = [(name, f"{size / GIB:.2f}") for name, size in vars(plan.memory).items()]
     total, has = plan.memory.total / GIB, plan.kind.memory_bytes / GIB
-    said = "fits" if plan.fits else "does not fit: more shards, recompute, or smaller max_tokens"
+    verdict = "fits" if plan.fits else "does not fit: more shards, recompute, or smaller max_tokens"
     return Table(
         title="memory of one device, GiB",
         header=("holds", "GiB"),
         rows=tuple(rows),
-        remarks=(f"{total:.1f} of the {has:.0f} GiB of {plan.kind.name}; {said}",),
+        remarks=(f"{total:.1f} of the {has:.0f} GiB of {plan.kind.name}; {verdict}",),
     )
 
 
@@ -104,7 +104,7 @@ def _run(plan: TrainingPlan) -> Table:
         ("optimiser steps", f"{plan.num_steps:,}"),
         ("samples", f"{plan.num_samples:,}"),
         ("tokens", compact(plan.num_tokens)),
-        ("sequences a step", f"{plan.sequences_per_step:,} of {plan.stage.max_tokens:,} tokens"),
+        ("sequences per step", f"{plan.sequences_per_step:,} of {plan.stage.max_tokens:,} tokens"),
         ("devices", f"{plan.num_devices} x {plan.kind.name}, {plan.shards} to a copy"),
         ("devices busy", f"{plan.busy:.0%}"),
         ("time", _time(plan.hours)),
@@ -116,6 +116,6 @@ def _run(plan: TrainingPlan) -> Table:
         rows=rows,
         remarks=(
             f"assumed: {plan.utilisation:.0%} of {plan.kind.peak_flops / 1e12:.4g} TFLOP/s, "
-            f"${plan.kind.price_per_hour:.2f} a device and hour (--price)",
+            f"${plan.kind.price_per_hour:.2f} per device and hour (--price)",
         ),
     )

@@ -1,4 +1,4 @@
-"""A stage's network -> the same with adapters where settings ask for them; and back, at its end."""
+"""A stage's network -> the same network with adapters if the settings ask for them, and back."""
 
 from pathlib import Path
 
@@ -17,10 +17,7 @@ from onevision.train.start import Starts
 
 
 def check_adapters(lora: LoraConfig | None, stage: Stage, starts: Starts) -> None:
-    """Refuse adapters that the stage would not train, or that lie on no single checkpoint.
-
-    Raises ConfigError.
-    """
+    """Raises ConfigError for adapters that the stage would not train, or without one base."""
     if lora is None:
         return
     if frozen := [part for part in lora.parts if part not in stage.trainable]:
@@ -36,7 +33,7 @@ def check_adapters(lora: LoraConfig | None, stage: Stage, starts: Starts) -> Non
 
 
 def adapt(network: LlavaNetwork, lora: LoraConfig | None, *, seed: int) -> LlavaNetwork:
-    """Add the adapters, if any, in place."""
+    """Adds the adapters, if any, in place."""
     if lora is not None:
         add_lora(network, lora, seed=seed)
     return network
@@ -45,9 +42,9 @@ def adapt(network: LlavaNetwork, lora: LoraConfig | None, *, seed: int) -> Llava
 def copy_to_cpu(
     network: LlavaNetwork, config: ModelConfig, lora: LoraConfig | None, *, keep: bool
 ) -> LlavaNetwork | None:
-    """Copy a network that may be sharded to the CPU; every process calls it.
+    """Copies a network, which may be sharded, to the CPU; every process calls it.
 
-    Returns None on those that are not to `keep` it.
+    Returns None on processes without `keep`.
     """
     tensors = {}
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
@@ -56,7 +53,7 @@ def copy_to_cpu(
             tensors[name] = full.cpu()
     if not keep:
         return None
-    with torch.random.fork_rng(devices=[]):  # a new network is drawn before it is filled
+    with torch.random.fork_rng(devices=[]):  # a new network is initialised before it is filled
         copy = adapt(LlavaNetwork(config), lora, seed=0)
     with torch.no_grad():
         for name, tensor in (*copy.named_parameters(), *copy.named_buffers()):
@@ -67,7 +64,7 @@ def copy_to_cpu(
 def write_adapter(
     network: LlavaNetwork, lora: LoraConfig, stage: Stage, directory: Path, *, base_model: str
 ) -> None:
-    """Write the adapters, and what learned beside them, in PEFT's format, whole or not at all."""
-    freeze_what_stays(network, stage)  # what learns is what is written
+    """Writes the adapters, and what trained beside them, in PEFT's format, whole or not at all."""
+    freeze_what_stays(network, stage)  # what trains is what is written
     with new_directory(directory, replace=True) as partial:
         save_adapter(network, lora, partial, base_model=base_model)

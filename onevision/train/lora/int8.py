@@ -1,7 +1,7 @@
-"""Frozen linear layer -> the same with its weight in a byte each, about a quarter of fp32.
+"""Frozen linear layer -> the same layer with int8 weights, in about a quarter of fp32's memory.
 
-Symmetric, with one scale an output row (absmax quantisation, arXiv 2208.07339, section 2): W is
-about scale * Q with Q in -127..127. Gradients pass through to x; the weight learns nothing.
+Symmetric, with one scale per output row (absmax quantisation, arXiv 2208.07339, section 2): W is
+about scale * Q with Q in -127..127. Gradients pass through to x; the weight does not train.
 """
 
 from typing import Any
@@ -19,22 +19,22 @@ class Int8FrozenLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.dtype = linear.weight.dtype  # of the layer that `plain` returns
+        self.dtype = linear.weight.dtype  # of the layer that `dequantize` returns
         quantised, scale = quantise(linear.weight.detach())
         self.register_buffer("weight", quantised)
         self.register_buffer("scale", scale)
         self.bias = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform `x` [..., in] -> [..., out], in the type that autocast asks for."""
+        """Transforms `x` [..., in] -> [..., out], in the dtype of autocast."""
         device = x.device.type
         if torch.is_autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))
         y = _Product.apply(x, self.weight, self.scale)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
-    def plain(self) -> nn.Linear:
-        """Return a plain frozen layer with the weight multiplied out."""
+    def dequantize(self) -> nn.Linear:
+        """Returns a plain frozen layer with the weight multiplied out."""
         out_features, in_features = self.weight.shape
         linear = nn.Linear(in_features, out_features, bias=False, device="meta")
         weight = self.weight.float() * self.scale.float()[:, None]
@@ -44,7 +44,7 @@ class Int8FrozenLinear(nn.Module):
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Q [out, in] int8 and scale [out] fp32 such that scale * Q is nearest to `weight`.
+    """Returns Q [out, in] int8 and scale [out] fp32 such that scale * Q is nearest to `weight`.
 
     A row of zeros has the scale 1.
     """
@@ -54,13 +54,13 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Product(torch.autograd.Function):
-    """scale * (x @ Q.T): keeps Q for the way back, never W, which would undo the saving."""
+    """scale * (x @ Q.T): keeps Q for the backward pass, not W, which would undo the saving."""
 
-    # Any: autograd's context. Its own signatures take anything, which no override does.
+    # Any: autograd's context. The base class takes any arguments, which no override does.
     @staticmethod
     # pyrefly: ignore[bad-override]
     def forward(ctx: Any, x: Tensor, quantised: Tensor, scale: Tensor) -> Tensor:
-        """Take `x` [..., in], `quantised` [out, in], `scale` [out]."""
+        """Takes `x` [..., in], `quantised` [out, in], `scale` [out]."""
         ctx.save_for_backward(quantised, scale)
         y = F.linear(x, quantised.to(x.dtype))  # -127..127 are exact in bf16 too
         return (y * scale.float()).to(x.dtype)
@@ -68,7 +68,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     # pyrefly: ignore[bad-override]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Take the gradient [..., out] -> that of x [..., in]."""
+        """Takes the gradient [..., out] and returns that of x [..., in]."""
         quantised, scale = ctx.saved_tensors
         scaled = (grad * scale.float()).to(grad.dtype)
         return scaled @ quantised.to(grad.dtype), None, None

@@ -1,8 +1,8 @@
 """Network -> the same network with low-rank adapters in named parts, and back to plain layers.
 
-LoRA (arXiv 2106.09685): a frozen linear layer W learns a sum, W x + (alpha / rank) B A x, of which
-only A [rank, in] and B [out, rank] train. What receives adapters is found by walking the blocks of
-the parts that were named, so no layer elsewhere is met by chance of its name.
+LoRA (arXiv 2106.09685): beside a frozen linear layer W, an adapter learns the rest of the sum
+W x + (alpha / rank) B A x; only A [rank, in] and B [out, rank] train. Layers to adapt are found by
+walking the blocks of the named parts, so a layer elsewhere cannot match by its name.
 """
 
 import math
@@ -26,17 +26,17 @@ PARTS: tuple[Part, ...] = ("language_model", "vision_encoder")
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Which parts receive adapters, and of what kind; rank and alpha default to the reference's."""
+    """Which parts get adapters, and of what kind; rank and alpha default to the reference's."""
 
     # Rows of A and columns of B.
     rank: int = 64
-    # What an adapter adds is multiplied by alpha / rank.
+    # An adapter's output is multiplied by alpha / rank.
     alpha: float = 16
-    # Share of an adapter's inputs that is dropped in training; drawn from torch's global generator.
+    # Share of an adapter's inputs dropped in training, by torch's global generator.
     dropout: float = 0.0
     # Every linear layer in the blocks of these parts; embeddings, norms and the head stay out.
     parts: tuple[Part, ...] = ("language_model",)
-    # "int8" holds the frozen weights below the adapters in a byte each.
+    # "int8" holds each frozen weight below an adapter in one byte.
     base: Base = "full"
 
     def __post_init__(self) -> None:
@@ -57,11 +57,11 @@ class LoraConfig:
 
 
 def add_lora(network: LlavaNetwork, config: LoraConfig, *, seed: int = 0) -> list[nn.Parameter]:
-    """Put adapters into the named parts, in place; returns their parameters.
+    """Adds adapters to the named parts, in place, and returns their parameters.
 
-    Afterwards the adapters alone train: all else is frozen. Whoever wants to train, say, the
-    projector beside them turns it on again. Fresh adapters add exactly nothing, and the same
-    `seed` gives the same adapters. Raises ConfigError where there are adapters already.
+    Freezes everything but the adapters; to train other parts beside them, set their requires_grad
+    again. New adapters add exactly zero, and the same `seed` makes the same adapters. Raises
+    ConfigError if the network has adapters already.
     """
     if adapted_layers(network):
         raise ConfigError("the network has adapters already; merge them before adding others")
@@ -75,23 +75,23 @@ def add_lora(network: LlavaNetwork, config: LoraConfig, *, seed: int = 0) -> lis
 
 
 def merge(network: LlavaNetwork) -> None:
-    """Fold every adapter into its layer, in place, so that only plain layers remain.
+    """Merges every adapter into its layer, in place, so that only plain layers remain.
 
-    The layers stay frozen. Bases in int8 become of the type they had before, with the loss of
-    their rounding. A network without adapters stays as it is.
+    The layers stay frozen. An int8 base gets its earlier dtype back, with the error of its
+    rounding. A network without adapters stays as it is.
     """
     for name, layer in adapted_layers(network).items():
-        network.set_submodule(name, layer.merged())
+        network.set_submodule(name, layer.merge())
 
 
 def lora_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Return A and B of every adapter, in the order of the layers; empty where there is none."""
+    """Returns A and B of each adapter, in the order of the layers."""
     return [p for layer in adapted_layers(network).values() for p in (layer.lora_a, layer.lora_b)]
 
 
 @contextmanager
 def without_adapters(network: nn.Module) -> Iterator[None]:
-    """Let the network answer as if it had no adapters, for as long as the context lasts."""
+    """Turns the adapters off for as long as the context lasts."""
     layers = list(adapted_layers(network).values())
     before = [layer.enabled for layer in layers]
     for layer in layers:
@@ -104,12 +104,12 @@ def without_adapters(network: nn.Module) -> Iterator[None]:
 
 
 def adapted_layers(network: nn.Module) -> dict[str, "LoraLinear"]:
-    """Return all layers that have an adapter, by full name."""
+    """Returns the layers that have an adapter, by full name."""
     return {name: m for name, m in network.named_modules() if isinstance(m, LoraLinear)}
 
 
 def linear_names(network: LlavaNetwork, parts: tuple[Part, ...]) -> list[str]:
-    """Return the full names of all plain linear layers in the blocks of `parts`."""
+    """Returns the full names of the plain linear layers in the blocks of `parts`."""
     return [
         f"{part}.blocks.{name}"
         for part in parts
@@ -130,9 +130,9 @@ class LoraLinear(nn.Module):
             self.base = Int8FrozenLinear(base)
         self.scaling, self.dropout = config.alpha / config.rank, config.dropout
         self.enabled = True
-        # The adapter is in fp32 whatever the base is in: its steps are small.
+        # The adapter is fp32 whatever dtype the base has: its steps are small.
         a = torch.empty(config.rank, base.in_features)
-        # As PEFT initialises: A as a linear layer of torch, B with zeros.
+        # As in PEFT: A is initialised as torch's linear layers are, B with zeros.
         nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
         device = base.weight.device
         self.lora_a = nn.Parameter(a.to(device))  # [rank, in]
@@ -140,7 +140,7 @@ class LoraLinear(nn.Module):
         self.train(base.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform `x` [..., in] -> [..., out]."""
+        """Transforms `x` [..., in] -> [..., out]."""
         y = self.base(x)
         if not self.enabled:
             return y
@@ -149,9 +149,9 @@ class LoraLinear(nn.Module):
         return y + (added * self.scaling).to(y.dtype)
 
     @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """Return the plain layer that computes the same, its sum taken in fp32."""
+    def merge(self) -> nn.Linear:
+        """Returns the plain layer that computes the same; the sum is taken in fp32."""
         added = self.scaling * (self.lora_b.float() @ self.lora_a.float())
-        plain = self.base.plain() if isinstance(self.base, Int8FrozenLinear) else self.base
+        plain = self.base.dequantize() if isinstance(self.base, Int8FrozenLinear) else self.base
         plain.weight.copy_(plain.weight.float() + added)
         return plain

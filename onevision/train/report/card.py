@@ -1,7 +1,7 @@
-"""What is known of a trained model -> its model card: Markdown with the hub's front matter.
+"""Facts about a trained model -> its model card: Markdown with the hub's front matter.
 
-Nothing is guessed: what is not given is said to be not recorded, and no score stands without the
-command that measured it.
+Nothing is guessed: a missing fact is "not recorded", and every score has the command that measured
+it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,65 +19,65 @@ TAGS = ("llava-onevision", "multimodal", "vision", "video")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One data set that the model learned from."""
+    """One data set that the model was trained on."""
 
     name: str
     num_rows: int | None = None
     licence: str | None = None
-    hub_id: str | None = None  # "owner/name", where the hub has it
+    hub_id: str | None = None  # "owner/name", if it is on the hub
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """A checkpoint that the training began with."""
+    """A checkpoint that training started from."""
 
     name: str
     licence: str | None = None
-    hub_id: str | None = None  # "owner/name", where the hub has it
+    hub_id: str | None = None  # "owner/name", if it is on the hub
     revision: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What the training took."""
+    """The cost of training."""
 
     hours: float | None = None
     device: str | None = None
     num_tokens: int | None = None
-    energy_kwh: float | None = None  # as a meter showed it; never an estimate
+    energy_kwh: float | None = None  # measured by a meter, never estimated
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One measured figure, and the command that gives it again."""
+    """One measured score, and the command that reproduces it."""
 
     value: str
     command: str
 
     def __post_init__(self) -> None:
         if not self.command.strip():
-            raise ConfigError(f"score {self.value!r} has no command; give what measured it")
+            raise ConfigError(f"score {self.value!r} has no command; give the one that measured it")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """All that a card says. Raises ConfigError without a name, or where a hub id is none."""
+    """The contents of a card. Raises ConfigError without a name, or for a malformed hub id."""
 
     name: str
-    # Of each part, as {"vision_encoder": 3_000_000}.
+    # By part: {"vision_encoder": 3_000_000}.
     num_parameters: Mapping[str, int] = field(default_factory=dict)
-    # Of each stage, in order: its settings, as {"align": {"learning_rate": 1e-3}}.
+    # The settings of each stage, in order: {"align": {"learning_rate": 1e-3}}.
     stages: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     sources: Sequence[Source] = ()
     starts: Sequence[Start] = ()
     spent: Spent = field(default_factory=Spent)
-    # By what was asked, as {"single image, exact match": Score(...)}.
+    # By what was measured: {"single image, exact match": Score(...)}.
     scores: Mapping[str, Score] = field(default_factory=dict)
-    # What it cannot do, as Markdown.
+    # What the model cannot do, as Markdown.
     limits: str | None = None
     # As the hub spells it: "apache-2.0".
     licence: str | None = None
-    # What --model takes: a hub id or a directory. The name, unless given.
+    # What --model takes: a hub id or a directory; by default the name.
     model: str | None = None
     version: str = __version__
 
@@ -90,7 +90,7 @@ class ModelFacts:
 
 
 def model_card(facts: ModelFacts) -> str:
-    """Write the card, as the text of a README.md."""
+    """Returns the card, as the text of a README.md."""
     sections = {
         "How to use it": _usage(facts),
         "Architecture": _architecture(facts.num_parameters),
@@ -103,8 +103,8 @@ def model_card(facts: ModelFacts) -> str:
         "Licence": facts.licence or _sentence(NOT_RECORDED),
     }
     body = "\n\n".join(f"## {title}\n\n{text.strip()}" for title, text in sections.items())
-    made = f"A LLaVA-OneVision model, trained with onevision {facts.version}."
-    return f"---\n{_front_matter(facts)}---\n\n# {_line(facts.name)}\n\n{made}\n\n{body}\n"
+    origin = f"A LLaVA-OneVision model, trained with onevision {facts.version}."
+    return f"---\n{_front_matter(facts)}---\n\n# {_line(facts.name)}\n\n{origin}\n\n{body}\n"
 
 
 def _front_matter(facts: ModelFacts) -> str:
@@ -137,7 +137,7 @@ def _architecture(num_parameters: Mapping[str, int]) -> str:
 
 
 def _training(stages: Mapping[str, Mapping[str, object]]) -> str:
-    """Write one column a stage and one row a setting."""
+    """Returns a table with one column per stage and one row per setting."""
     if not stages:
         return _sentence(NOT_RECORDED)
     settings = dict.fromkeys(key for stage in stages.values() for key in stage)
@@ -187,7 +187,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _line(text: str) -> str:
-    """Return text that stays in its cell or title: one line, no column marks."""
+    """Returns text that stays in its cell or title: one line, pipes escaped."""
     return " ".join(text.split()).replace("|", "\\|")
 
 

@@ -35,11 +35,11 @@ class RunMetrics:
         return self.steps[~np.isfinite(self.values("loss")) & ~self._skipped]
 
     def values(self, name: str) -> Values:
-        """Return a figure of every step; NaN where it was not finite. Shape [L]."""
+        """Returns a figure of every step; NaN where it was not finite. Shape [L]."""
         return np.array([line.get(name) for line in self.lines], np.float64)
 
     def curves_within(self, name: str) -> dict[str, tuple[Values, Values]]:
-        """Return steps and values by source or by part, the most frequent first."""
+        """Returns steps and values by source or by part, the most frequent first."""
         found: dict[str, list[tuple[int, float]]] = {}
         for line in self.lines:
             for key, value in line[name].items():
@@ -80,13 +80,13 @@ class Chart:
         return values[np.isfinite(values)]
 
     def last(self, curve: Curve) -> str:
-        """Return the last finite value of a curve in words; "" for a faint curve."""
+        """Returns the last finite value of a curve in words; "" for a faint curve."""
         values = curve.values[np.isfinite(curve.values)]
         return "" if curve.is_faint or not len(values) else self.say(float(values[-1]))
 
 
 def make_charts(run: RunMetrics) -> tuple[Chart, ...]:
-    """Return the charts of a run, in reading order; the last three only if they were measured."""
+    """Returns the charts of a run, in reading order; the last three only if they were measured."""
     sources = {k: (at, smooth(v)) for k, (at, v) in run.curves_within("loss_per_source").items()}
     charts = (
         Chart(title="Loss (nats)", curves=_measured(run, "loss"), say=short),
@@ -134,7 +134,7 @@ def _measured(run: RunMetrics, name: str) -> tuple[Curve, ...]:
 
 
 def _several(curves: dict[str, tuple[Values, Values]]) -> tuple[Curve, ...]:
-    """Return as many curves as there are colours; a page's table has the rest."""
+    """Returns as many curves as there are colours; a page's table has the rest."""
     return tuple(
         Curve(name=name, steps=steps, values=values, style=style)
         for style, (name, (steps, values)) in zip(SERIES, curves.items(), strict=False)
@@ -142,7 +142,7 @@ def _several(curves: dict[str, tuple[Values, Values]]) -> tuple[Curve, ...]:
 
 
 def smooth(values: Values) -> Values:
-    """Average exponentially over about a fiftieth of a run, at least 4 values; NaN stays NaN."""
+    """Averages exponentially over about a fiftieth of a run, at least 4 values; NaN stays NaN."""
     keep = 1 - 1 / max(4.0, len(values) / 50)
     total = weight = 0.0
     smoothed = np.full_like(values, np.nan)
@@ -153,7 +153,7 @@ def smooth(values: Values) -> Values:
 
 
 def short(value: float) -> str:
-    """Write a number in few characters: 12k, 7500, 0.25, 5e-5."""
+    """Writes a number in few characters: 12k, 7500, 0.25, 5e-5."""
     for unit, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e4)):
         if abs(value) >= size:
             return f"{value / min(size, 1e3 if unit == 'k' else size):.4g}{unit}"
@@ -164,12 +164,12 @@ def short(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share of 0 to 1."""
+    """Writes a share of 0 to 1."""
     return f"{100 * share:.3g} %"
 
 
 def summary(run: RunMetrics) -> str:
-    """Return a line that says what the run was and how long it took."""
+    """Returns a line that says what the run was and how long it took."""
     last = run.lines[-1]
     steps = f"{last['step']:,} of {last['num_steps']:,} steps"
     return f"{last['stage']}: {steps}, {last['samples']:,} samples in {_duration(run)}"
@@ -182,7 +182,7 @@ def _duration(run: RunMetrics) -> str:
 
 
 def totals(run: RunMetrics) -> dict[str, str]:
-    """Return the totals of a run, in words; sums are over the recorded steps."""
+    """Returns the totals of a run, in words; sums are over the recorded steps."""
     last = run.lines[-1]
     seconds, mfu = run.values("seconds"), run.values("mfu")
     tokens, learned = run.values("tokens").sum(), run.values("supervised_tokens").sum()

@@ -47,7 +47,7 @@ MAX_NAME = 22  # characters in a legend
 
 
 def write_curves(directory: Path, *, warn: Callable[[str], object] = str) -> Path:
-    """Write curves.png and report.html beside a run's metrics.jsonl; returns the page.
+    """Writes curves.png and report.html beside a run's metrics.jsonl; returns the page.
 
     Without matplotlib, `warn` is called once. Raises InputError unless the metrics are those of a
     single stage.
@@ -69,7 +69,7 @@ def write_curves(directory: Path, *, warn: Callable[[str], object] = str) -> Pat
 
 
 def read_run(directory: Path) -> RunMetrics:
-    """Read the metrics of a run. Raises InputError."""
+    """Reads the metrics of a run. Raises InputError."""
     path = directory / METRICS
     by_step = {line["step"]: line for line in read_metrics(path)}
     lines = tuple(by_step[step] for step in sorted(by_step))
@@ -93,7 +93,7 @@ def read_run(directory: Path) -> RunMetrics:
 
 
 def plot_all(figure: "Figure", charts: Sequence[Chart], run: RunMetrics) -> None:
-    """Plot all charts under the name and the summary of the run."""
+    """Plots all charts under the name and the summary of the run."""
     plots.add_heading(figure, run.name, summary(run))
     rows = math.ceil(len(charts) / COLUMNS)
     places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
@@ -104,7 +104,7 @@ def plot_all(figure: "Figure", charts: Sequence[Chart], run: RunMetrics) -> None
 
 
 def plot_chart(axes: "Axes", chart: Chart, run: RunMetrics) -> None:
-    """Plot the curves of a chart by step, with triangles on the axis where a step went wrong."""
+    """Plots the curves of a chart by step, with triangles on the axis where a step went wrong."""
     _set_scales(axes, chart, run)
     for curve in chart.curves:
         _plot_curve(axes, curve, run, label=f"{_shorten(curve.name)} {chart.last(curve)}".strip())
@@ -121,7 +121,7 @@ def plot_chart(axes: "Axes", chart: Chart, run: RunMetrics) -> None:
 
 
 def _plot_curve(axes: "Axes", curve: Curve, run: RunMetrics, *, label: str) -> None:
-    """Plot a line that is broken at gaps, and a dot where a value has no neighbours."""
+    """Plots a line that is broken at gaps, and a dot where a value has no neighbours."""
     steps, values = _thin(*_break_at_gaps(curve, run.steps))
     (line,) = axes.plot(steps, values, color=plots.colour(curve.style), label=label)
     if curve.is_faint:
@@ -147,7 +147,7 @@ def _mark(axes: "Axes", steps: Values, style: str, name: str) -> None:
 
 
 def _set_scales(axes: "Axes", chart: Chart, run: RunMetrics) -> None:
-    """Fit the scales to the values; ticks are whole steps, and three to six round values."""
+    """Fits the scales to the values; ticks are whole steps, and three to six round values."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     first, last = run.steps[[0, -1]].tolist()
@@ -173,12 +173,12 @@ def _set_scales(axes: "Axes", chart: Chart, run: RunMetrics) -> None:
 
 
 def _formatter(say: Callable[[float], str]) -> Callable[[float, object], str]:
-    """Return how matplotlib asks for the words of a tick: by its value and its place."""
+    """Returns how matplotlib asks for the words of a tick: by its value and its place."""
     return lambda value, _: say(value)
 
 
 def _break_at_gaps(curve: Curve, recorded: Values) -> tuple[Values, Values]:
-    """Return the points of a curve, with a NaN where the log has a gap."""
+    """Returns the points of a curve, with a NaN where the log has a gap."""
     distances = np.diff(recorded)
     usual = np.median(distances) if len(distances) else 1.0
     ends = recorded[:-1][distances > GAP * usual]
@@ -188,7 +188,7 @@ def _break_at_gaps(curve: Curve, recorded: Values) -> tuple[Values, Values]:
 
 
 def _thin(steps: Values, values: Values) -> tuple[Values, Values]:
-    """Return the lowest and the highest point of each stretch; breaks stay where they are."""
+    """Returns the lowest and the highest point of each stretch; breaks stay where they are."""
     if len(steps) <= 2 * MAX_STRETCHES:
         return steps, values
     broken = np.flatnonzero(~np.isfinite(values))

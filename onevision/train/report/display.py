@@ -1,4 +1,4 @@
-"""A line of metrics -> where people look: the terminal, TensorBoard, Weights & Biases."""
+"""A line of metrics -> a terminal, TensorBoard, Weights & Biases."""
 
 import importlib
 from collections import deque
@@ -18,16 +18,16 @@ from onevision.errors import InputError
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-# Steps between two lines where there is no terminal; the loss shown is the mean of as many.
+# Steps between two lines without a terminal; the loss shown is the mean of as many steps.
 EVERY_STEPS = 20
 
 Line = dict[str, Any]  # Any: JSON; numbers, the stage's name, and numbers by source or part
 
 
 class ProgressDisplay:
-    """A bar on a terminal; elsewhere a plain line every `every_steps` steps, and the last.
+    """A progress bar on a terminal; elsewhere a line every `every_steps` steps and for the last.
 
-    `console` is the caller's, usually on stderr. It is a context: leaving it ends the bar.
+    `console` is usually on stderr. It is a context manager: leaving it ends the bar.
     """
 
     def __init__(self, console: Console, *, every_steps: int = EVERY_STEPS) -> None:
@@ -45,7 +45,7 @@ class ProgressDisplay:
         self.live = Live(Group(self.bar, self.figures), console=console)
 
     def show(self, line: Line) -> None:
-        """Show one line of metrics, as `MetricsLog.write` returns it."""
+        """Shows one line of metrics, as `MetricsLog.write` returns it."""
         self.num_skipped += line["skipped"]
         if line["loss"] is not None:
             self.losses.append(line["loss"])
@@ -61,7 +61,7 @@ class ProgressDisplay:
             )
 
     def show_evaluation(self, line: Line) -> None:
-        """Show one line of eval.jsonl."""
+        """Shows one line of eval.jsonl."""
         shares = [f"{name} {100 * share:.1f} %" for name, share in line["accuracy"].items()]
         said = f"held-out questions after step {line['step']:,}"
         self.console.print("  ".join([said, *shares]), soft_wrap=True, highlight=False)
@@ -83,7 +83,7 @@ class ProgressDisplay:
         self.live.start()
 
     def _figures(self, line: Line) -> list[str]:
-        """Return what is said of a step, each as a few words."""
+        """Returns the figures of a step, each with its name."""
         loss = f"{sum(self.losses) / len(self.losses):.4g}" if self.losses else "not finite"
         figures = [
             f"loss {loss}",
@@ -101,22 +101,22 @@ def _steps(line: Line) -> str:
 
 
 class Board(Protocol):
-    """A place beside the file that shows the same numbers."""
+    """A place that shows the numbers of metrics.jsonl."""
 
     name: str
 
     def write(self, line: Line) -> None:
-        """Take one line. Raises OSError."""
+        """Writes one line. Raises OSError."""
 
     def rewind(self) -> None:
-        """Expect steps that were seen already."""
+        """Prepares for steps that were written before."""
 
     def close(self) -> None:
-        """Write what is left. Raises OSError."""
+        """Writes what is pending. Raises OSError."""
 
 
 class TensorBoard:
-    """Scalars in an event file; steps that are written again hide the old ones."""
+    """Scalars in an event file; a step that is written again hides the earlier one."""
 
     def __init__(self, directory: Path) -> None:
         self.name, self.directory = f"TensorBoard in {directory}", directory
@@ -141,7 +141,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of a W&B project; a resumed run is a new one there, in the same group."""
+    """A run of a W&B project; a resumed run is a new run of the same group."""
 
     def __init__(self, project: str, directory: Path) -> None:
         self.name, self.wandb = f"W&B project {project}", _import("wandb")
@@ -163,14 +163,14 @@ class WeightsAndBiases:
             raise OSError(str(error)) from error
 
     def rewind(self) -> None:
-        """Do nothing: the horizontal axis is `step`, which may go back."""
+        """Does nothing: the horizontal axis is `step`, which may go back."""
 
     def close(self) -> None:
         self.run.finish()
 
 
 def _scalars(line: Line) -> Iterator[tuple[str, float]]:
-    """Give every number of a line; those by source or part are named with a slash."""
+    """Yields every number of a line; those by source or part have a slash in their names."""
     for key, value in line.items():
         if isinstance(value, dict):
             yield from ((f"{key}/{name}", number) for name, number in _scalars(value))
@@ -183,6 +183,6 @@ def _import(package: str) -> ModuleType:
         return importlib.import_module(package)
     except ImportError as error:
         raise InputError(
-            f"metrics are to go to {package}, which is not installed; "
+            f"writing metrics to {package} needs the package, which is not installed; "
             f"run `pip install {package}`, or train without it"
         ) from error

@@ -1,7 +1,4 @@
-"""What a run says of itself as it goes: a line a step, steps that were skipped, warnings.
-
-metrics.jsonl, skipped.jsonl in the run's directory; TensorBoard, W&B; the caller's listeners
-"""
+"""What happens in a run -> metrics.jsonl, skipped.jsonl, TensorBoard, W&B, and callbacks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from onevision.train.report.notes import SKIPPED, Notes
 
 @dataclass(kw_only=True)
 class Reports:
-    """Who hears of a run: every step's line of metrics, evaluations, and warnings."""
+    """The callbacks of a run: for lines of metrics, for evaluations, and for warnings."""
 
     step: Callable[[Line], object] = str
     evaluation: Callable[[Line], object] = str
@@ -26,9 +23,9 @@ class Reports:
 
 
 class Journal:
-    """The lines of one process; only the first one, `main`, writes every step's.
+    """The reports of one process; only the first process, `main`, writes every step.
 
-    Use it as a context.
+    It is a context manager.
     """
 
     def __init__(self, output: Path, reports: Reports, *, main: bool) -> None:
@@ -37,7 +34,7 @@ class Journal:
         self._log: MetricsLog | None = None
 
     def begin(self, step: int, *, peak_flops: float | None) -> Self:
-        """Open the files for what comes after `step`; lines after it are dropped.
+        """Opens the files to continue after `step`; later lines are dropped.
 
         `peak_flops` is as in MetricsLog.
         """
@@ -54,26 +51,26 @@ class Journal:
         return self
 
     def tell(self, metrics: StepMetrics) -> None:
-        """Write a step and tell of it."""
+        """Writes a step and calls the callback."""
         if self._log is not None:
             self.reports.step(self._log.write(metrics))
 
     def warn(self, text: str) -> None:
-        """Say what all processes have seen, once."""
+        """Warns once of what all processes have seen."""
         if self.main:
             self.reports.warn(text)
 
     def skip(self, step: int, problem: str, suspects: Sequence[str]) -> None:
-        """Note a step that changed nothing, and this process's samples to look at."""
+        """Notes a skipped step, and the samples of this process to look at."""
         self.warn(f"step {step} was skipped: {problem}")
         if self.main or suspects:
             self.skips.add({"step": step, "problem": problem, "samples": list(suspects)})
 
     def split(self, step: int, one: MicroBatch) -> None:
-        """Say that this process's memory did not hold a micro-batch."""
+        """Warns that a micro-batch did not fit into this process's memory."""
         self.reports.warn(
-            f"step {step}: memory ran out ({one}); it is taken in two halves, which costs the time "
-            "of a second try: recompute=true or a smaller max_tokens spares it"
+            f"step {step}: out of memory ({one}); it is taken in two halves, which costs the time "
+            "of a second try: recompute=true or a smaller max_tokens avoids it"
         )
 
     def __enter__(self) -> Self:

@@ -1,6 +1,6 @@
-"""What is measured of a training step -> a line of metrics.jsonl, TensorBoard, Weights & Biases.
+"""Measurements of a training step -> a line of metrics.jsonl, TensorBoard and Weights & Biases.
 
-The log watches a run and never stops it: what cannot be written is said once, kept and tried again.
+The log never stops a run: lines that cannot be written are kept and retried, with one warning.
 """
 
 import math
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
     import torch
 
 METRICS = "metrics.jsonl"
-# Steps whose mean duration says how long the rest takes.
+# The remaining time is estimated from the mean duration of so many steps.
 ETA_STEPS = 50
-# Lines kept while the disk refuses them; older ones are given up.
+# Lines kept while the disk cannot be written; older ones are dropped.
 MAX_PENDING = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepMetrics:
-    """What is measured of one optimiser step, over all processes."""
+    """Measurements of one optimiser step, over all processes."""
 
     step: int  # from 1
     num_steps: int  # of the whole run
     stage: str
-    loss: float  # nats a supervised token
+    loss: float  # nats per supervised token
     loss_per_source: dict[str, float]
-    learning_rates: dict[str, float]  # of each part that learns
+    learning_rates: dict[str, float]  # by part that trains
     grad_norm: float  # before clipping
     samples: int  # from the start of the run to the end of this step
-    tokens: int  # of this step, with visual ones and padding
-    supervised_tokens: int  # of this step: those with a label
+    tokens: int  # of this step, visual tokens and padding included
+    supervised_tokens: int  # of this step: tokens with a label
     seconds: float  # of this step, waiting for data included
     data_seconds: float  # of this step, waiting for data
     memory_bytes: int  # the peak so far: see `peak_memory_bytes`
     flops: float  # of this step, forward and backward, vision included
-    skipped: bool  # whether the weights were left alone, as for a gradient that is not finite
+    skipped: bool  # whether the weights stayed the same, as for a gradient that is not finite
 
 
 class MetricsLog:
-    """The lines of a run, in `directory`/metrics.jsonl; a new log adds to those that are there.
+    """The lines of a run, in `directory`/metrics.jsonl; a new log appends to an existing file.
 
-    `peak_flops` is what the devices together can do in a second; with it every line whose
-    operations were counted has `mfu`, the share of that peak which the model used (arXiv
-    2204.02311, appendix B): flops / (seconds * peak). `wandb` is the name of a project. `warn`
-    hears once of each place that cannot be written. `clock` counts seconds and never goes back.
-    Raises InputError where TensorBoard or W&B is asked for and cannot be had.
+    `peak_flops` is the peak of all devices together, per second; with it, lines whose operations
+    were counted have `mfu`, the model FLOPs utilisation (arXiv 2204.02311, appendix B):
+    flops / (seconds * peak). `wandb` is the name of a project. `warn` is called once for each place
+    that cannot be written. `clock` counts seconds, monotonically. Raises InputError if TensorBoard
+    or W&B is requested but not available.
     """
 
     def __init__(
@@ -82,9 +82,9 @@ class MetricsLog:
         self._forget_pace()
 
     def write(self, metrics: StepMetrics) -> Line:
-        """Write one step; returns its line, with what follows from the measurements.
+        """Writes one step and returns its line, which adds speeds, shares and times.
 
-        A value that is not finite becomes null, and `not_finite` says what it was.
+        A value that is not finite becomes null, and `not_finite` holds what it was.
         """
         line = _strict(asdict(metrics) | self._derived(metrics))
         self.pending.append((metrics.step, line))
@@ -94,7 +94,7 @@ class MetricsLog:
         return line
 
     def rewind(self, step: int) -> None:
-        """Drop the lines after `step` (0: all of them), and any that a crash left unfinished."""
+        """Drops the lines after `step` (0: all lines), and any that a crash left incomplete."""
         self.pending = deque((p for p in self.pending if p[0] <= step), maxlen=MAX_PENDING)
         self._attempt(str(self.path), lambda: self._rewind_file(step))
         for board in self.boards:
@@ -102,7 +102,7 @@ class MetricsLog:
         self._forget_pace()
 
     def close(self) -> None:
-        """Write what is left and close TensorBoard and W&B."""
+        """Writes what is pending and closes TensorBoard and W&B."""
         if self.pending:
             self._attempt(str(self.path), self._append)
         for board in self.boards:
@@ -122,7 +122,7 @@ class MetricsLog:
             "supervised_tokens_per_second": metrics.supervised_tokens / seconds,
             "data_wait": metrics.data_seconds / seconds,
         }
-        if self.peak_flops is not None and metrics.flops > 0:  # else nobody counted them
+        if self.peak_flops is not None and metrics.flops > 0:  # 0 if they were not counted
             derived["mfu"] = metrics.flops / (seconds * self.peak_flops)
         remaining = max(0, metrics.num_steps - metrics.step)
         derived["eta_seconds"] = remaining * self._pace(metrics, elapsed)
@@ -130,7 +130,7 @@ class MetricsLog:
         return {name: float(f"{value:.6g}") for name, value in derived.items()}
 
     def _pace(self, metrics: StepMetrics, elapsed: float) -> float:
-        """Return the seconds a step takes lately, with what happens between steps."""
+        """Returns the mean seconds of recent steps, including what happens between them."""
         steps = metrics.step - self.last_step
         timed = self.durations and steps > 0
         self.durations.append((elapsed - self.last_elapsed) / steps if timed else metrics.seconds)
@@ -142,15 +142,15 @@ class MetricsLog:
         self.last_step, self.last_elapsed = 0, 0.0
 
     def _attempt(self, place: str, act: Callable[[], None]) -> None:
-        """Do what may fail with an OSError; the first failure of a place is said."""
+        """Does what may fail with an OSError; the first failure of each place is a warning."""
         try:
             act()
         except OSError as error:
             if place not in self.warned:
                 self.warned.add(place)
                 self.warn(
-                    f"{place}: metrics cannot be written ({error.strerror or error}); training goes"
-                    " on and the file's lines are kept and tried again: make room or mend the path"
+                    f"{place}: metrics cannot be written ({error.strerror or error}); training "
+                    "continues and retries with the next line: free some space or fix the path"
                 )
 
     def _append(self) -> None:
@@ -172,9 +172,9 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[Line]:
-    """Return the lines of a metrics.jsonl; a last one that is half written is left out.
+    """Returns the lines of a metrics.jsonl; an incomplete last line is left out.
 
-    Raises InputError where there is no such file, or another line is not one of metrics.
+    Raises InputError if the file does not exist, or another line is not one of metrics.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a directory that a training run wrote")
@@ -182,19 +182,19 @@ def read_metrics(path: Path) -> list[Line]:
 
 
 def peak_memory_bytes(device: "torch.device") -> int:
-    """Return the most memory used so far: tensors on a GPU, or this process's resident memory."""
+    """Returns the peak memory so far: tensors on a GPU, or this process's resident memory."""
     if device.type == "cuda":
-        import torch  # here, so that reading a log does not wait for it
+        import torch  # here, so that reading a log does not import it
 
         return torch.cuda.max_memory_allocated(device)
     return peak_resident_bytes()
 
 
 def peak_resident_bytes() -> int:
-    """Return the most resident memory this process has had.
+    """Returns the peak resident memory of this process, in bytes.
 
-    On Linux from `/proc`: the peak that `getrusage` gives begins with that of the process
-    which started this one.
+    On Linux it is read from `/proc`: the peak in `getrusage` includes that of the parent process
+    before the fork.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -206,16 +206,17 @@ def peak_resident_bytes() -> int:
 
 
 def _strict(line: Line) -> Line:
-    """Return the line as strict JSON, which has no NaN and no infinity."""
+    """Returns the line as strict JSON, which has neither NaN nor infinity."""
     strict: Line = {}
-    odd: dict[str, str] = {}
+    not_finite: dict[str, str] = {}
     for key, value in line.items():
         if isinstance(value, dict):
             inner = _strict(value)
-            odd |= {f"{key}/{name}": said for name, said in inner.pop("not_finite", {}).items()}
+            found = inner.pop("not_finite", {})
+            not_finite |= {f"{key}/{name}": text for name, text in found.items()}
             strict[key] = inner
         elif isinstance(value, float) and not math.isfinite(value):
-            strict[key], odd[key] = None, str(value)
+            strict[key], not_finite[key] = None, str(value)
         else:
             strict[key] = value
-    return strict | ({"not_finite": odd} if odd else {})
+    return strict | ({"not_finite": not_finite} if not_finite else {})

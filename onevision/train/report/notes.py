@@ -1,9 +1,9 @@
-"""What is noted of some steps -> lines of a file; a run that goes back drops those it takes again.
+"""Notes on some steps -> lines of a file; a run that rewinds drops the notes on later steps.
 
     skipped.jsonl   {"step": 7, "problem": "the loss is nan", "samples": ["coco.json, row 3"]}
     eval.jsonl      {"step": 200, "questions": 60, "accuracy": {...}, "seconds": 31.2}
 
-Notes watch a run and never stop it: what cannot be written is a warning.
+Notes never stop a run: failing to write one is a warning.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,22 +24,22 @@ class Notes:
         self.path, self.warn = path, warn
 
     def add(self, line: Mapping[str, object]) -> None:
-        """Add a line, which has a `step`."""
+        """Adds a line, which has a `step`."""
         try:
             append_lines(self.path, [line], sync=False)
         except OSError as error:
             self.warn(f"{self.path}: cannot be written ({error.strerror})")
 
     def rewind(self, step: int) -> None:
-        """Drop the lines after `step`."""
+        """Drops the lines after `step`."""
         try:
             kept = [line for line in read_notes(self.path) if line["step"] <= step]
             if self.path.is_file():
                 write_lines(self.path, kept)
         except (InputError, OSError) as error:
-            self.warn(f"{self.path}: cannot be shortened to step {step} ({error}); move it away")
+            self.warn(f"{self.path}: cannot be cut back to step {step} ({error}); move it away")
 
 
 def read_notes(path: Path) -> list[Line]:
-    """Return the lines of a file; none where there is no such file. Raises InputError."""
+    """Returns the lines of a file, or none if it does not exist. Raises InputError."""
     return read_metrics(path) if path.is_file() else []
