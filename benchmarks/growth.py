@@ -1,13 +1,13 @@
-"""How does time grow? With the area of a picture, with pictures, frames, context and company.
+"""How does time grow? With the area of an image, with images, frames, context and batch size.
 
     python -m benchmarks.growth                    0.5B shape, 2 threads (12 minutes in fp32)
     python -m benchmarks.growth --only context     one sweep
     python -m benchmarks.growth --replot FILE      the picture again, from a file of results
 
-Weights are random, in bf16, or in fp32 where the processor does not multiply in bf16. A point of
-reading is one turn (the first of a sweep goes twice and counts once), a point of writing the median
-of `--rounds` turns; beside it stands the floor of arithmetic: operations over the fastest product,
-or bytes over the fastest read, of the same run. Lines are fitted by least squares. Writes
+Weights are random, in bf16, or in fp32 if the processor does not multiply in bf16. A point of
+prefill is one turn (the first of a sweep runs twice and counts once), a point of decoding the
+median of `--rounds` turns. Its floor is operations over the fastest product, or bytes over the
+fastest read, of the same run. Lines are fitted by least squares. Writes
 benchmarks/results/growth-cpu.json and docs/growth.png.
 """
 
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
 PICTURE = Path(__file__).parents[1] / "docs" / "growth.png"
 STEPS = 12  # of decoding, a turn
-PANEL_WIDTH, PANEL_HEIGHT, COLUMNS = 290, 220, 3  # in points
+PANEL_WIDTH, PANEL_HEIGHT, COLUMNS = 290, 220, 3
 STEPPED = ("context", "company")  # sweeps of decoding steps, which are milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One measurement: how much of what, the seconds it took, and the least it could have."""
+    """One measurement: how much of what, the seconds it took, and their lower bound."""
 
     amount: float
     seconds: float
@@ -68,7 +68,7 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What this machine reached at best: operations and bytes a second."""
+    """The best of this machine: operations and bytes per second."""
 
     operations: float
     bytes: float
@@ -241,10 +241,8 @@ def write_picture(report: dict[str, Any], path: Path) -> None:
 def _plot_panel(axes: "Axes", sweep: dict[str, Any]) -> None:
     is_step = sweep["name"] in STEPPED
     scale, what = (1000, "milliseconds per step") if is_step else (1, "seconds to first token")
-    amounts, seconds, floors = (
-        np.array([point[field] for point in sweep["points"]])
-        for field in ("amount", "seconds", "floor")
-    )
+    table = np.array([[p["amount"], p["seconds"], p["floor"]] for p in sweep["points"]])
+    amounts, seconds, floors = table.T
     ends = np.array([0.0, amounts.max()])
     line = scale * np.maximum(0, sweep["intercept"] + sweep["slope"] * ends)
     axes.plot(ends, line, color=plots.colour("s0"), alpha=0.4)
@@ -271,8 +269,10 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="keep the random weights here")
     parser.add_argument("--output", type=Path, default=RESULTS / "growth-cpu.json")
     parser.add_argument("--picture", type=Path, default=PICTURE)
-    parser.add_argument("--replot", type=Path, help="measure nothing: plot this file of results")
+    parser.add_argument("--replot", type=Path, help="only plot this file of results")
     options = parser.parse_args()
+    if not plots.is_installed():
+        parser.error(plots.MISSING)
     if options.replot:
         write_picture(json.loads(options.replot.read_text()), options.picture)
         return

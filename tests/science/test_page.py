@@ -1,5 +1,6 @@
 """Raw numbers -> the page: tables and pictures where there are results, a plain word where not."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,19 @@ def test_results_are_written_between_the_marks(tmp_path):
     for name in ("stages", "transfer", "sizes", "aspects"):
         with PIL.open(tmp_path / "science" / f"{name}.png") as picture:
             assert len(set(picture.convert("RGB").resize((64, 64)).get_flattened_data())) > 3
+
+
+def test_without_matplotlib_the_page_is_written_and_its_pictures_are_not(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    write_records(heldout_records() + letter_records(), tmp_path)
+    heard = []
+    page = write_page(tmp_path, warn=heard.append)
+    assert "it loses |" in page.read_text()
+    assert heard == [
+        f"{page} is written, its pictures are not: "
+        "plots need matplotlib: pip install 'onevision[plots]'"
+    ]
+    assert [path.name for path in (tmp_path / "science").iterdir()] == ["trials.json"]
 
 
 def test_one_seed_is_no_result(tmp_path):
