@@ -88,7 +88,7 @@ class Study:
         )
 
     def run(self, trial: Trial, reports: Reports | None = None) -> bool:
-        """Trains and evaluate a trial, or resume it; returns False if it was interrupted."""
+        """Trains and evaluates a trial, or resumes it; returns False if it was interrupted."""
         directory, settings = self.directory(trial.name), self.settings(trial)
         outcome = run_stage(
             settings,

@@ -59,7 +59,6 @@ class Assumption:
     labelled_tokens: int
     # Images per sample; a video has the stage's number of frames.
     num_images: int
-    reason: str
 
 
 # Assumed widths and heights of images, with their shares. Photographs of COCO and Visual Genome are
@@ -67,36 +66,18 @@ class Assumption:
 PICTURES = ((640, 480, 0.60), (1024, 768, 0.25), (1240, 1754, 0.15))
 ASSUMED: Mapping[Modality, Assumption] = MappingProxyType(
     {
-        "single_image": Assumption(
-            text_tokens=260,
-            labelled_tokens=180,
-            num_images=1,
-            reason="detailed captions of 150 to 200 words, mixed with short answers",
-        ),
-        "multi_image": Assumption(
-            text_tokens=220,
-            labelled_tokens=80,
-            num_images=4,
-            reason="two to six images and a few short questions about them",
-        ),
-        "video": Assumption(
-            text_tokens=300,
-            labelled_tokens=240,
-            num_images=0,
-            reason="captions of ShareGPT4Video's length, mixed with short answers",
-        ),
-        "text": Assumption(
-            text_tokens=700,
-            labelled_tokens=550,
-            num_images=0,
-            reason="answers of Evol-Instruct and Magpie: several hundred words",
-        ),
+        # Detailed captions of 150 to 200 words, mixed with short answers.
+        "single_image": Assumption(text_tokens=260, labelled_tokens=180, num_images=1),
+        # Two to six images and a few short questions about them.
+        "multi_image": Assumption(text_tokens=220, labelled_tokens=80, num_images=4),
+        # Captions of ShareGPT4Video's length, mixed with short answers.
+        "video": Assumption(text_tokens=300, labelled_tokens=240, num_images=0),
+        # Answers of Evol-Instruct and Magpie: several hundred words.
+        "text": Assumption(text_tokens=700, labelled_tokens=550, num_images=0),
     }
 )
-# With the plain template a sample is one image and its caption.
-CAPTION = Assumption(
-    text_tokens=16, labelled_tokens=16, num_images=1, reason="alt texts and BLIP's captions"
-)
+# With the plain template a sample is one image and its caption: an alt text or one of BLIP's.
+CAPTION = Assumption(text_tokens=16, labelled_tokens=16, num_images=1)
 
 
 def simulate_mixture(path: Path, stage: Stage, config: InputConfig) -> tuple[Amount, ...]:
@@ -257,9 +238,9 @@ def _mean(
     def mean(column: str) -> float:
         return sum(w * vars(s)[column] for w, s in zip(weights, samples, strict=True))
 
-    return Amount(
+    return replace(
+        samples[0],
         name=name,
-        scenario=samples[0].scenario,
         num_samples=num_samples,
         num_crops=mean("num_crops"),
         visual_tokens=mean("visual_tokens"),

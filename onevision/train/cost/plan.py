@@ -55,10 +55,7 @@ class TrainingPlan:
     operations: tuple[Operations, ...]
     memory: Memory
     kind: DeviceKind
-    num_devices: int
-    # Devices that share one copy of the model.
-    shards: int
-    utilisation: float
+    num_devices: int  # all share one copy of the model
 
     @property
     def num_samples(self) -> int:
@@ -95,7 +92,7 @@ class TrainingPlan:
     @property
     def hours(self) -> float:
         """Wall-clock hours."""
-        speed = self.num_devices * self.kind.peak_flops * self.utilisation * self.busy
+        speed = self.num_devices * self.kind.peak_flops * UTILISATION * self.busy
         return self.total_operations / speed / 3600
 
     @property
@@ -116,23 +113,15 @@ def plan_training(
     *,
     kind: DeviceKind,
     num_devices: int = 1,
-    shards: int | None = None,
     recompute: bool = False,
-    utilisation: float = UTILISATION,
     lora: LoraConfig | None = None,
 ) -> TrainingPlan:
     """Plans a stage on the way to `target`; `amounts` are what it reads (cost/amounts.py).
 
-    `shards` devices share one copy of the model, by default all. Raises ConfigError if they do not
-    divide the devices, or no source has a count.
+    Raises ConfigError without devices, or if no source has a count.
     """
-    shards = num_devices if shards is None else shards
-    if num_devices < 1 or shards < 1 or num_devices % shards:
-        raise ConfigError(
-            f"{num_devices} devices in groups of {shards}; expected a group that divides them"
-        )
-    if not 0 < utilisation <= 1:
-        raise ConfigError(f"utilisation is {utilisation}; expected above 0, and 1 at most")
+    if num_devices < 1:
+        raise ConfigError(f"{num_devices} devices; expected at least 1")
     counted = [a for a in amounts if a.num_samples]
     if not counted:
         raise ConfigError(f"stage {stage.name}: no source has a count of samples; give the data")
@@ -150,14 +139,12 @@ def plan_training(
             stage,
             config,
             _largest_load(stage, counted),
-            shards=shards,
+            shards=num_devices,
             recompute=recompute,
             lora=lora,
         ),
         kind=kind,
         num_devices=num_devices,
-        shards=shards,
-        utilisation=utilisation,
     )
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from onevision.train.cost.devices import GIB
-from onevision.train.cost.plan import TrainingPlan
+from onevision.train.cost.plan import UTILISATION, TrainingPlan
 
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 # If there are more sources, they are added up by scenario.
@@ -105,7 +105,7 @@ def _run(plan: TrainingPlan) -> Table:
         ("samples", f"{plan.num_samples:,}"),
         ("tokens", compact(plan.num_tokens)),
         ("sequences per step", f"{plan.sequences_per_step:,} of {plan.stage.max_tokens:,} tokens"),
-        ("devices", f"{plan.num_devices} x {plan.kind.name}, {plan.shards} to a copy"),
+        ("devices", f"{plan.num_devices} x {plan.kind.name}, {plan.num_devices} to a copy"),
         ("devices busy", f"{plan.busy:.0%}"),
         ("time", _time(plan.hours)),
         ("dollars", f"{plan.dollars:,.0f}" if plan.dollars >= 10 else f"{plan.dollars:.2f}"),
@@ -115,7 +115,7 @@ def _run(plan: TrainingPlan) -> Table:
         header=("what", "how much"),
         rows=rows,
         remarks=(
-            f"assumed: {plan.utilisation:.0%} of {plan.kind.peak_flops / 1e12:.4g} TFLOP/s, "
+            f"assumed: {UTILISATION:.0%} of {plan.kind.peak_flops / 1e12:.4g} TFLOP/s, "
             f"${plan.kind.price_per_hour:.2f} per device and hour (--price)",
         ),
     )

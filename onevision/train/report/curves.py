@@ -105,9 +105,9 @@ def plot_all(figure: "Figure", charts: Sequence[Chart], run: RunMetrics) -> None
 
 def plot_chart(axes: "Axes", chart: Chart, run: RunMetrics) -> None:
     """Plots the curves of a chart by step, with triangles on the axis where a step went wrong."""
-    _set_scales(axes, chart, run)
     for curve in chart.curves:
         _plot_curve(axes, curve, run, label=f"{_shorten(curve.name)} {chart.last(curve)}".strip())
+    _set_scales(axes, chart, run)
     if not len(chart.values):
         axes.text(0.5, 0.5, "nothing recorded", ha="center", transform=axes.transAxes)
         axes.set_yticks([])
@@ -147,28 +147,23 @@ def _mark(axes: "Axes", steps: Values, style: str, name: str) -> None:
 
 
 def _set_scales(axes: "Axes", chart: Chart, run: RunMetrics) -> None:
-    """Fits the scales to the values; ticks are whole steps, and three to six round values."""
+    """Fits the scales to the plotted values; ticks are whole steps and round values."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     first, last = run.steps[[0, -1]].tolist()
     room = 0.5 if first == last else 0.0
-    axes.set_xlim(first - room, last + room)
-    axes.set_xlabel("step")
+    axes.set(xlabel="step", xlim=(first - room, last + room))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(_formatter(short))
-    values = chart.values if len(chart.values) else np.array([0.0, 1.0])
-    low, high = float(values.min()), float(values.max())
+    low, high = (chart.values.min(), chart.values.max()) if len(chart.values) else (0, 1)
     if chart.from_zero:
         axes.set_ylim(min(0.0, low), high * 1.05 or 1.0)
     elif low > 0 and high / low >= LOGARITHMIC_FROM:
         axes.set_yscale("log")
-        axes.set_ylim(low / 1.1, high * 1.1)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
         axes.yaxis.set_minor_locator(NullLocator())
-        digits = (1, 2, 5) if high / low < 100 else (1, 3) if high / low < 1000 else (1,)
-        axes.yaxis.set_major_locator(LogLocator(subs=digits, numticks=6))
-    else:
-        room = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
-        axes.set_ylim(low - room if low < 0 else max(0.0, low - room), high + room)
+    elif low >= 0:
+        axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
     axes.yaxis.set_major_formatter(_formatter(chart.say))
 
 
