@@ -133,15 +133,17 @@ def _names_per_row(width: float) -> int:
 
 def _save(plot: Plot, kind: str, *, width: float, height: float) -> bytes:
     try:
-        from matplotlib import rc_context
+        from matplotlib import rc_context, rcdefaults, rcParams
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError(MISSING) from error
     file = io.BytesIO()
     # Without these, an SVG has the time in it, and a PNG the version of matplotlib.
     names = ("Date", "Creator", "Format", "Type") if kind == "svg" else ("Software",)
-    paper = "none" if kind == "svg" else colour("paper")
-    with rc_context({**_rc(), "figure.facecolor": paper}), warnings.catch_warnings():
+    with rc_context(), warnings.catch_warnings():
+        rcdefaults()  # whatever the user's matplotlibrc says
+        rcParams.update(_rc())
+        rcParams["figure.facecolor"] = "none" if kind == "svg" else colour("paper")
         # Names may be in a script that the font lacks; browsers have other fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width / 72, height / 72), layout="constrained")

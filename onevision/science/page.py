@@ -31,9 +31,7 @@ MIN_SEEDS = 2
 def write_records(records: Sequence[TrialRecord], docs: Path) -> None:
     """Writes records to DOCS/science/trials.json, one line per trial."""
     lines = ",\n".join(json.dumps(asdict(record)) for record in records)
-    folder = docs / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / RAW, f"[\n{lines}\n]\n")
+    write_text(docs / FOLDER / RAW, f"[\n{lines}\n]\n")
 
 
 def read_records(docs: Path) -> list[TrialRecord]:
@@ -62,7 +60,6 @@ def write_page(docs: Path, *, warn: Callable[[str], object] = str) -> Path:
     for a page without its two marks.
     """
     page, records = docs / PAGE, read_records(docs)
-    docs.mkdir(parents=True, exist_ok=True)
     text = page.read_text(encoding="utf-8") if page.is_file() else NEW_PAGE
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise InputError(
