@@ -39,7 +39,7 @@ def test_every_arm_is_there_for_three_seeds():
     assert {arm for arms in CLAIMS.values() for arm in arms} <= set(ARMS)
 
 
-def test_what_a_trial_starts_from_stands_before_it():
+def test_a_trial_comes_after_those_it_starts_from():
     done = set()
     for trial in TRIALS:
         assert done.issuperset(trial.start_names)

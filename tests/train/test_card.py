@@ -108,7 +108,7 @@ def test_names_cannot_break_the_table_or_the_front_matter():
     ("make", "message"),
     [
         (lambda: ModelFacts(name=" "), "has no name"),
-        (lambda: Score(value="50 %", command=" "), "no command; give what measured it"),
+        (lambda: Score(value="50 %", command=" "), "no command; give the one that measured it"),
         (lambda: ModelFacts(name="x", starts=[Start(name="q", hub_id="q")]), "not OWNER/NAME"),
     ],
 )

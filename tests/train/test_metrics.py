@@ -120,7 +120,7 @@ def test_a_full_disk_warns_once_and_loses_nothing(tmp_path, heard):
         log.write(measured(step))
     assert len(heard) == 1
     assert "No space left" in heard[0]
-    assert "training goes on" in heard[0]
+    assert "training continues" in heard[0]
     (tmp_path / "metrics.jsonl").unlink()
     log.write(measured(4))
     assert steps_in(tmp_path) == [1, 2, 3, 4]
