@@ -129,9 +129,9 @@ def _stages(results: Results) -> Iterator[str]:
 def _transfer(results: Results) -> Iterator[str]:
     arm = "single_image"
     skills = [skill for skill in results.skills(arm) if skill.scenario != "single_image"]
-    for verdict, said in ((HOLDS, "Transfer"), (FAILS, "Do not"), (OPEN, "Cannot tell")):
+    for verdict, heading in ((HOLDS, "Transfer"), (FAILS, "Do not"), (OPEN, "Cannot tell")):
         names = [f"{_words(s.scenario)}: {s.family}" for s in skills if s.verdict == verdict]
-        yield f"**{said}:** {', '.join(names) or 'none'}."
+        yield f"**{heading}:** {', '.join(names) or 'none'}."
     rows = [
         [
             f"**{_words(scenario)}**",
@@ -166,9 +166,9 @@ def _resolution(results: Results) -> Iterator[str]:
     read = where(family="read")
     best = "higher_9"
     gaps = {rule: results.difference(best, rule, read) for rule in rules if rule != best}
-    said = "; ".join(f"{rule}: {gap.verdict}" for rule, gap in gaps.items())
+    verdicts = "; ".join(f"{rule}: {gap.verdict}" for rule, gap in gaps.items())
     yield (
-        f"**At the same operations, `{best}` reads more than {said}.** One letter in "
+        f"**At the same operations, `{best}` reads more than {verdicts}.** One letter in "
         f"{len(CAPITALS)} is right by chance ({100 / len(CAPITALS):.1f} %)."
     )
     rows = []

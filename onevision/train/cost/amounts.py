@@ -104,12 +104,12 @@ def count_mixture(reader: SampleReader, plan: Plan, *, rows_each: int = 32) -> t
             continue
         some = np.linspace(0, len(part.rows) - 1, min(rows_each, len(part.rows))).astype(int)
         outlines = [reader.fitted(number, int(row)).outline for row in part.rows[some]]
-        seen = _mean(
+        counted = _mean(
             [_of_outline(outline) for outline in outlines],
             name=part.dataset.name,
             num_samples=count,
         )
-        amounts.append(_of_lengths(seen, one.num_tokens[one.usable].astype(np.float64)))
+        amounts.append(_of_lengths(counted, one.num_tokens[one.usable].astype(np.float64)))
     return tuple(amounts)
 
 
@@ -171,15 +171,15 @@ def _assumed_layouts(
     ]
 
 
-def _of_lengths(seen: Amount, lengths: NDArray[np.float64]) -> Amount:
+def _of_lengths(counted: Amount, lengths: NDArray[np.float64]) -> Amount:
     """Returns a source with the mean length of all its rows, composed as the counted ones are."""
-    scale = float(lengths.mean()) / seen.num_tokens
+    scale = float(lengths.mean()) / counted.num_tokens
     return replace(
-        seen,
-        num_crops=scale * seen.num_crops,
-        visual_tokens=scale * seen.visual_tokens,
-        text_tokens=scale * seen.text_tokens,
-        labelled_tokens=scale * seen.labelled_tokens,
+        counted,
+        num_crops=scale * counted.num_crops,
+        visual_tokens=scale * counted.visual_tokens,
+        text_tokens=scale * counted.text_tokens,
+        labelled_tokens=scale * counted.labelled_tokens,
         pairs=float((lengths**2).mean()) / 2,
     )
 

@@ -14,19 +14,19 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class RunMetrics:
-    """The lines of one run, in order; of a step that was taken twice, the last."""
+    """The lines of one run, in order; for a step that was taken twice, the last."""
 
     name: str
     lines: tuple[Line, ...]
 
     @property
     def steps(self) -> Values:
-        """The number of every step. Shape [L]."""
+        """The step numbers. Shape [L]."""
         return self.values("step")
 
     @property
     def skipped_steps(self) -> Values:
-        """The steps that left the weights alone."""
+        """The steps that left the weights unchanged."""
         return self.steps[self._skipped]
 
     @property
@@ -35,7 +35,7 @@ class RunMetrics:
         return self.steps[~np.isfinite(self.values("loss")) & ~self._skipped]
 
     def values(self, name: str) -> Values:
-        """Returns a figure of every step; NaN where it was not finite. Shape [L]."""
+        """Returns a figure by step, NaN if it was not finite. Shape [L]."""
         return np.array([line.get(name) for line in self.lines], np.float64)
 
     def curves_within(self, name: str) -> dict[str, tuple[Values, Values]]:

@@ -1,6 +1,6 @@
 """The metrics.jsonl of a run -> curves.png and report.html, which show how it went.
 
-Without matplotlib the page has its tables alone, and there is no curves.png.
+Without matplotlib the page has only its tables, and there is no curves.png.
 """
 
 import html

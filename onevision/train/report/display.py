@@ -63,8 +63,8 @@ class ProgressDisplay:
     def show_evaluation(self, line: Line) -> None:
         """Shows one line of eval.jsonl."""
         shares = [f"{name} {100 * share:.1f} %" for name, share in line["accuracy"].items()]
-        said = f"held-out questions after step {line['step']:,}"
-        self.console.print("  ".join([said, *shares]), soft_wrap=True, highlight=False)
+        title = f"held-out questions after step {line['step']:,}"
+        self.console.print("  ".join([title, *shares]), soft_wrap=True, highlight=False)
 
     def __enter__(self) -> Self:
         return self
