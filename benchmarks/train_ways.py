@@ -30,7 +30,7 @@ class Ours:
         from onevision.train.learner import make_learner
         from onevision.train.optim import freeze_what_stays, make_optimizer
         from onevision.train.parallel import Processes
-        from onevision.train.recipes import Stage
+        from onevision.train.stage import Stage
 
         self.options = options
         stage = Stage(name=BASE, learning_rate=LEARNING_RATE, vision_learning_rate=LEARNING_RATE)

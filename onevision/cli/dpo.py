@@ -28,8 +28,8 @@ def dpo(
     from onevision.train.preference.feed import open_feed
     from onevision.train.preference.loss import PreferenceConfig
     from onevision.train.preference.run import PreferenceRun
-    from onevision.train.recipes import Stage
     from onevision.train.settings import Settings, run_options
+    from onevision.train.stage import Stage
     from onevision.train.stages import DPO
     from onevision.train.start import Starts
     from onevision.values import apply_settings, split_settings

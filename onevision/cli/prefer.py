@@ -51,8 +51,8 @@ def prefer(
     from onevision.train.preference.candidates import RoundsConfig
     from onevision.train.preference.loss import PreferenceConfig
     from onevision.train.preference.rounds import Rounds
-    from onevision.train.recipes import Stage
     from onevision.train.settings import run_options
+    from onevision.train.stage import Stage
     from onevision.train.stages import DPO
     from onevision.values import apply_settings, split_settings
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from onevision.config import ModelConfig
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.options import RunOptions
-    from onevision.train.recipes import Stage
+    from onevision.train.stage import Stage
     from onevision.train.start import Starts
 
 
@@ -77,8 +77,8 @@ def _chosen(
 ) -> "tuple[Stage, RunOptions]":
     """Return the stage and the run's options with what `--mixture` and `--set` change."""
     from onevision.train.options import RunOptions
-    from onevision.train.recipes import Stage
     from onevision.train.settings import run_options
+    from onevision.train.stage import Stage
     from onevision.train.stages import stage_named
     from onevision.values import apply_settings, split_settings
 

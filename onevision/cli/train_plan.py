@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.cost.amounts import Amount
     from onevision.train.options import RunOptions
-    from onevision.train.recipes import Stage
+    from onevision.train.stage import Stage
 
 
 def print_plan(

@@ -11,7 +11,7 @@ from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.train.cost.plan import batch_flops
 from onevision.train.feed import DrawnFeed
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 from onevision.train.stages import stage_config
 
 

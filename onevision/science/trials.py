@@ -33,7 +33,7 @@ from onevision.science.micro import (
     under,
 )
 from onevision.train.options import Precision
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 BEGINNINGS = (VISION, LANGUAGE, ALIGN, KNOWLEDGE, SINGLE_IMAGE)
 READERS = (LETTERS, READER)

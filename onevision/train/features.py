@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from onevision.checkpoint.files import save_tensors
 from onevision.errors import ConfigError
 from onevision.train.options import RunOptions
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 FEATURES = "features"  # of the one tensor in a file
 

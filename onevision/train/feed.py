@@ -23,7 +23,7 @@ from onevision.inputs.processor import Processor
 from onevision.synth.families import family_named
 from onevision.synth.sample import Sample, rng_for
 from onevision.train.halving import divided, middle
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 DESCRIBE = {
     "nothing": ("Make up a description.", "Describe something."),

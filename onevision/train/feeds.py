@@ -16,7 +16,7 @@ from onevision.train.mixture_feed import MixtureFeed
 from onevision.train.objectives import drawn_feed_of
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 from onevision.train.together import done_once
 
 

@@ -24,12 +24,12 @@ from onevision.train.feed import Feed
 from onevision.train.lora.adapt import write_adapter
 from onevision.train.lora.layers import merge
 from onevision.train.mixture_feed import MixtureFeed
-from onevision.train.recipes import PARTS
 from onevision.train.report.card import ModelFacts, Score, Source, Spent, Start, model_card
 from onevision.train.report.curves import write_curves
 from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.report.notes import EVALUATIONS, read_notes
 from onevision.train.settings import Settings, decisive_options
+from onevision.train.stage import PARTS
 from onevision.train.start import Starts
 
 CHECKPOINT, ADAPTER, CARD = "checkpoint", "adapter", "README.md"

@@ -13,7 +13,7 @@ from onevision.data.samples import SampleReader
 from onevision.data.workers import SECONDS_EACH
 from onevision.errors import DataError
 from onevision.train.feed import MicroBatch, packed
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 
 class MixtureFeed:

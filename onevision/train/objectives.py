@@ -7,7 +7,7 @@ from onevision.train.contrast import VisionLearner
 from onevision.train.feed import DrawnFeed
 from onevision.train.learner import Learner
 from onevision.train.patches import PatchFeed, PatchLearner, names_of
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 
 def learner_of(stage: Stage) -> Callable[..., Learner]:

@@ -14,7 +14,7 @@ from onevision.train.learner import blocks_of
 from onevision.train.lora.layers import lora_parameters
 from onevision.train.muon import WholeMuon
 from onevision.train.options import Precision
-from onevision.train.recipes import PARTS, Stage
+from onevision.train.stage import PARTS, Stage
 
 
 def part_parameters(network: LlavaNetwork) -> dict[str, list[nn.Parameter]]:

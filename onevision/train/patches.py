@@ -28,7 +28,7 @@ from onevision.synth.families import COVERS
 from onevision.synth.sample import Region, Sample, rng_for
 from onevision.train.feed import DrawnFeed, MicroBatch, draw
 from onevision.train.learner import Learner
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 NOTHING = 0
 # Share of a patch that must be covered for it to be told so.

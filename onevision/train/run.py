@@ -46,10 +46,10 @@ from onevision.train.lora.adapt import adapt, check_adapters, gathered
 from onevision.train.objectives import learner_of
 from onevision.train.optim import freeze_what_stays, make_optimizer
 from onevision.train.parallel import Processes, join_processes
-from onevision.train.recipes import Stage
 from onevision.train.report.journal import Journal, Reports
 from onevision.train.settings import Settings
 from onevision.train.snapshots import State, prune, read_state
+from onevision.train.stage import Stage
 from onevision.train.stages import stage_config
 from onevision.train.start import Starts, check_tokenizer, start_network
 from onevision.train.state import restore, snapshot

@@ -14,7 +14,7 @@ from onevision.errors import ConfigError
 from onevision.files import write_text
 from onevision.train.options import RunOptions
 from onevision.train.preference.loss import PreferenceConfig
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 from onevision.values import apply_settings, flatten, from_plain, to_plain
 
 # Raised when settings written before would be read otherwise.

@@ -13,7 +13,7 @@ from onevision.anyres import AnyRes, ImageRule, SingleCrop
 from onevision.config import LanguageConfig, ModelConfig
 from onevision.errors import ConfigError
 from onevision.known_models import FIVE_CROP_GRIDS
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 Curriculum = Mapping[str, Stage]
 

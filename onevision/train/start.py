@@ -14,7 +14,7 @@ from onevision.config import InputConfig, ModelConfig
 from onevision.errors import ConfigError
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
-from onevision.train.recipes import PARTS, Stage
+from onevision.train.stage import PARTS, Stage
 
 INITIAL_STD = 0.02
 SETTINGS = "settings.json"

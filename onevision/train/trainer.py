@@ -18,8 +18,8 @@ from onevision.train.learner import Learner, empty_batch
 from onevision.train.optim import AnyOptimizer, set_learning_rate
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
-from onevision.train.recipes import Stage
 from onevision.train.report.metrics import StepMetrics, peak_memory_bytes
+from onevision.train.stage import Stage
 
 # A micro-batch, and what each of its targets counts [L].
 Work = tuple[MicroBatch, Tensor]

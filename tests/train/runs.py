@@ -29,11 +29,11 @@ from onevision.inputs.tokenizer import Tokenizer
 from onevision.train import feeds, finish
 from onevision.train.feed import Feed
 from onevision.train.options import RunOptions
-from onevision.train.recipes import Stage
 from onevision.train.report.journal import Reports
 from onevision.train.run import run_stage
 from onevision.train.settings import Settings
 from onevision.train.snapshots import SnapshotReader, snapshots
+from onevision.train.stage import Stage
 from onevision.train.start import Starts
 
 PATIENCE_SECONDS = 90.0

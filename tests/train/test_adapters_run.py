@@ -18,11 +18,11 @@ from onevision.train.lora.files import load_adapter
 from onevision.train.lora.layers import merge
 from onevision.train.optim import freeze_what_stays
 from onevision.train.options import RunOptions
-from onevision.train.recipes import Stage
 from onevision.train.report.journal import Reports
 from onevision.train.run import run_stage
 from onevision.train.settings import Settings, difference
 from onevision.train.snapshots import SnapshotReader, snapshots
+from onevision.train.stage import Stage
 from onevision.train.start import Starts
 from onevision.values import apply_settings
 from tests.conftest import randomise

@@ -8,7 +8,7 @@ import torch
 from onevision.model.llava import LlavaNetwork
 from onevision.train.muon import WholeMuon
 from onevision.train.optim import MuonWithAdamW, make_optimizer, set_learning_rate
-from onevision.train.recipes import PARTS
+from onevision.train.stage import PARTS
 from tests.conftest import randomise
 from tests.train.runs import MICRO, SHORT, Told
 

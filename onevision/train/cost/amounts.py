@@ -24,7 +24,7 @@ from onevision.errors import DataError
 from onevision.inputs.chat import IGNORE, Slot
 from onevision.inputs.processor import Outline, Processor
 from onevision.train.feed import DrawnFeed
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

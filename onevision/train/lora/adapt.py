@@ -12,7 +12,7 @@ from onevision.train.lora.files import save_adapter
 from onevision.train.lora.layers import LoraConfig, add_lora
 from onevision.train.optim import freeze_what_stays
 from onevision.train.parallel import whole
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 from onevision.train.start import Starts
 
 

@@ -24,7 +24,7 @@ from onevision.train.preference.data import (
     preference_row,
     read_preferences,
 )
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 NAMED = 5  # pairs that an error names
 

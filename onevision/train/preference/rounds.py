@@ -42,11 +42,11 @@ from onevision.train.preference.feed import open_feed
 from onevision.train.preference.loss import PreferenceConfig
 from onevision.train.preference.pairing import pair_up, write_pairs
 from onevision.train.preference.run import PreferenceRun
-from onevision.train.recipes import Stage
 from onevision.train.report.journal import Reports
 from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.run import Outcome, run_stage
 from onevision.train.settings import Settings, difference, read_settings
+from onevision.train.stage import Stage
 from onevision.train.start import SETTINGS, Starts
 
 CRITIC, RUN = "critic", "run"
