@@ -10,9 +10,8 @@ from onevision.config import ModelConfig
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.train.cost.plan import batch_flops
-from onevision.train.feed import DrawnFeed
-from onevision.train.stage import Stage
-from onevision.train.stages import stage_config
+from onevision.train.stage import Stage, stage_config
+from onevision.train.words import FamilyFeed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,7 @@ def cost_of_sample(
 ) -> Cost:
     """Draw the first steps of a stage and count."""
     config = stage_config(stage, target)
-    feed = DrawnFeed(stage, Processor(config.inputs, tokenizer), seed=seed)
+    feed = FamilyFeed(stage, Processor(config.inputs, tokenizer), seed=seed)
     tokens, operations, samples = 0, 0.0, 0
     for number, share in zip(range(num_steps), feed.steps(0), strict=False):
         for micro in share:

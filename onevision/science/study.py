@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,15 +22,13 @@ from onevision.generate.answer import load
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.science.exams import Row, examine
 from onevision.science.trials import Trial
-from onevision.train.directory import refuse_changes
-from onevision.train.feeds import make_feed
-from onevision.train.finish import CHECKPOINT
+from onevision.train.directory import RunDirectory, refuse_changes
 from onevision.train.options import RunOptions
-from onevision.train.report.journal import Reports
+from onevision.train.report.journal import Callbacks
 from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.run import run_stage
 from onevision.train.settings import Settings, difference, read_settings
-from onevision.train.start import SETTINGS, Starts
+from onevision.train.start import Starts
 
 RECORD = "trial.json"
 
@@ -67,7 +64,7 @@ class Study:
         if not (self.directory(trial.name) / RECORD).is_file():
             return False
         directory = self.directory(trial.name)
-        before = read_settings(directory / SETTINGS)
+        before = read_settings(RunDirectory(directory).settings)
         refuse_changes(directory, difference(before, self.settings(trial)), ())
         return True
 
@@ -87,7 +84,7 @@ class Study:
             tokenizer=str(BUNDLED["tiny"] / "tokenizer.json"),
         )
 
-    def carry_out(self, trial: Trial, reports: Reports | None = None) -> bool:
+    def carry_out(self, trial: Trial, callbacks: Callbacks | None = None) -> bool:
         """Train a trial, or go on with it, and ask it; False where it was stopped."""
         directory, settings = self.directory(trial.name), self.settings(trial)
         outcome = run_stage(
@@ -95,8 +92,7 @@ class Study:
             tokenizer=Tokenizer.from_directory(BUNDLED["tiny"]),
             starts=self._starts(trial),
             output=directory,
-            make_feed=partial(make_feed, options=settings.options, output=directory),
-            reports=reports,
+            callbacks=callbacks,
         )
         if outcome.checkpoint is None:
             return False
@@ -119,7 +115,9 @@ class Study:
 
     def _starts(self, trial: Trial) -> Starts:
         return Starts(
-            previous=tuple(self.directory(name) / CHECKPOINT for name in trial.begins_with)
+            previous=tuple(
+                RunDirectory(self.directory(name)).checkpoint for name in trial.begins_with
+            )
         )
 
 

@@ -9,12 +9,13 @@ from onevision.data.mixture import published_mixtures, read_datasets
 from onevision.errors import ConfigError
 from onevision.known_models import ARCHITECTURES, ONEVISION_7B, TINY
 from onevision.synth.families import FAMILIES
+from onevision.train.objectives import OBJECTIVES, objective_maker
+from onevision.train.stage import stage_config
 from onevision.train.stages import (
     CURRICULA,
     STAGES,
     STARTS_FROM,
     Stage,
-    stage_config,
     stage_named,
 )
 
@@ -211,3 +212,10 @@ def test_an_encoder_taught_alone_keeps_the_newline_of_its_start():
     assert not stage_config(stage_named("vision"), tiny).image_newline
     alone = replace(stage_named("letters"), starts_from=())
     assert not stage_config(alone, tiny).image_newline
+
+
+def test_every_stage_names_an_objective():
+    names = {stage.vision_objective for stages in CURRICULA.values() for stage in stages.values()}
+    assert names == {"caption", "patches"} <= OBJECTIVES.keys()
+    with pytest.raises(ConfigError, match="vision_objective is 'patchs'; expected one of caption,"):
+        objective_maker("patchs")

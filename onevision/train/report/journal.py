@@ -15,12 +15,12 @@ from onevision.train.report.notes import SKIPPED, Notes
 
 
 @dataclass(kw_only=True)
-class Reports:
-    """Who hears of a run: every step's line of metrics, evaluations, and warnings."""
+class Callbacks:
+    """What a run calls with each step's line of metrics, each evaluation's line, and warnings."""
 
-    step: Callable[[Line], object] = str
-    evaluation: Callable[[Line], object] = str
-    warn: Callable[[str], object] = str
+    on_step: Callable[[Line], object] = str
+    on_evaluation: Callable[[Line], object] = str
+    on_warning: Callable[[str], object] = str
     tensorboard: bool = False
     wandb: str | None = None  # a project
 
@@ -31,9 +31,9 @@ class Journal:
     Use it as a context.
     """
 
-    def __init__(self, output: Path, reports: Reports, *, main: bool) -> None:
-        self.output, self.reports, self.main = output, reports, main
-        self.skips = Notes(output / SKIPPED, warn=reports.warn)
+    def __init__(self, output: Path, callbacks: Callbacks, *, main: bool) -> None:
+        self.output, self.callbacks, self.main = output, callbacks, main
+        self.skips = Notes(output / SKIPPED, warn=callbacks.on_warning)
         self._log: MetricsLog | None = None
 
     def begin(self, step: int, *, peak_flops: float | None) -> Self:
@@ -45,9 +45,9 @@ class Journal:
             self._log = MetricsLog(
                 self.output,
                 peak_flops=peak_flops,
-                tensorboard=self.reports.tensorboard,
-                wandb=self.reports.wandb,
-                warn=self.reports.warn,
+                tensorboard=self.callbacks.tensorboard,
+                wandb=self.callbacks.wandb,
+                warn=self.callbacks.on_warning,
             )
             self._log.rewind(step)
             self.skips.rewind(step)
@@ -56,12 +56,12 @@ class Journal:
     def tell(self, metrics: StepMetrics) -> None:
         """Write a step and tell of it."""
         if self._log is not None:
-            self.reports.step(self._log.write(metrics))
+            self.callbacks.on_step(self._log.write(metrics))
 
     def warn(self, text: str) -> None:
         """Say what all processes have seen, once."""
         if self.main:
-            self.reports.warn(text)
+            self.callbacks.on_warning(text)
 
     def skip(self, step: int, problem: str, suspects: Sequence[str]) -> None:
         """Note a step that changed nothing, and this process's samples to look at."""
@@ -71,7 +71,7 @@ class Journal:
 
     def split(self, step: int, one: MicroBatch) -> None:
         """Say that this process's memory did not hold a micro-batch."""
-        self.reports.warn(
+        self.callbacks.on_warning(
             f"step {step}: memory ran out ({one}); it is taken in two halves, which costs the time "
             "of a second try: recompute=true or a smaller max_tokens spares it"
         )
