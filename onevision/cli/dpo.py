@@ -24,10 +24,10 @@ def dpo(
     from onevision.checkpoint.load import inspect
     from onevision.cli.train_run import train_and_show
     from onevision.inputs.tokenizer import Tokenizer
+    from onevision.train.config import TrainConfig, make_run_options
     from onevision.train.options import RunOptions
     from onevision.train.preference.loss import PreferenceConfig
     from onevision.train.preference.objective import make_preference
-    from onevision.train.settings import Settings, run_options
     from onevision.train.stage import Stage
     from onevision.train.stages import DPO
     from onevision.train.start import Starts
@@ -38,10 +38,10 @@ def dpo(
     checkpoint = resolve(start)
     tokenizer = Tokenizer.from_directory(checkpoint)
     train_and_show(
-        Settings(
+        TrainConfig(
             stage=apply_settings(DPO.learning_from(str(preferences)), for_stage),
             target=inspect(checkpoint).config,
-            options=run_options(for_run),
+            options=make_run_options(for_run),
             preference=apply_settings(PreferenceConfig(), for_preference),
             starts=(str(checkpoint),),
             tokenizer=tokenizer.name,

@@ -47,11 +47,11 @@ def prefer(
     """
     from onevision.checkpoint.hub import resolve
     from onevision.eval.judging.endpoint import EndpointConfig
+    from onevision.train.config import make_run_options
     from onevision.train.options import RunOptions
     from onevision.train.preference.candidates import RoundsConfig
     from onevision.train.preference.loss import PreferenceConfig
     from onevision.train.preference.rounds import Rounds
-    from onevision.train.settings import run_options
     from onevision.train.stage import Stage
     from onevision.train.stages import DPO
     from onevision.values import apply_settings, split_settings
@@ -69,7 +69,7 @@ def prefer(
         root=root,
         config=apply_settings(RoundsConfig(), kinds[0]),
         stage=apply_settings(DPO, kinds[1]),
-        options=run_options(kinds[2]),
+        options=make_run_options(kinds[2]),
         preference=apply_settings(PreferenceConfig(), kinds[3]),
         learns=learn,
         allow_change=allow_change or [],

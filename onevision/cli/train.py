@@ -36,8 +36,8 @@ def train(
     """Train a stage of a curriculum, or resume one that was stopped; see docs/training.md."""
     from onevision.cli.train_plan import print_plan
     from onevision.cli.train_run import train_and_show
+    from onevision.train.config import TrainConfig
     from onevision.train.objectives import make_objective
-    from onevision.train.settings import Settings
     from onevision.train.start import Starts
 
     if stage == "tokenizer":
@@ -54,7 +54,7 @@ def train(
         return
     words = _tokenizer(tokenizer, starts)
     train_and_show(
-        Settings(
+        TrainConfig(
             stage=chosen,
             target=_target(model),
             options=options,
@@ -75,9 +75,9 @@ def _apply_options(
     name: str, model: str, mixture: Path | None, settings: list[str]
 ) -> "tuple[Stage, RunOptions]":
     """Returns the stage and the run's options, as `--mixture` and `--set` change them."""
+    from onevision.train.config import make_run_options
     from onevision.train.objectives import objective_maker
     from onevision.train.options import RunOptions
-    from onevision.train.settings import run_options
     from onevision.train.stage import Stage
     from onevision.train.stages import stage_named
     from onevision.values import apply_settings, split_settings
@@ -88,7 +88,7 @@ def _apply_options(
         stage = stage.learning_from(str(mixture))
     stage = apply_settings(stage, for_stage)
     objective_maker(stage.vision_objective)  # raises for an unknown name
-    return stage, run_options(for_run)
+    return stage, make_run_options(for_run)
 
 
 def _train_tokenizer(output: Path) -> None:

@@ -1,4 +1,4 @@
-"""Settings of a run -> the run, shown on the terminal, and the command's exit code."""
+"""The configuration of a run -> the run, shown on the terminal, and the command's exit code."""
 
 import os
 import sys
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onevision.inputs.tokenizer import Tokenizer
+    from onevision.train.config import TrainConfig
     from onevision.train.objective import ObjectiveMaker
-    from onevision.train.settings import Settings
     from onevision.train.start import Starts
 
 
 def train_and_show(
-    settings: "Settings",
+    config: "TrainConfig",
     tokenizer: "Tokenizer",
     starts: "Starts",
     output: Path,
@@ -35,7 +35,7 @@ def train_and_show(
     console = Console(stderr=True)
     with ProgressDisplay(console) as display:
         result = run_stage(
-            settings,
+            config,
             tokenizer=tokenizer,
             starts=starts,
             output=output,

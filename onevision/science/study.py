@@ -22,12 +22,12 @@ from onevision.generate.answer import load
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.science.exams import Row, examine
 from onevision.science.trials import Trial
+from onevision.train.config import TrainConfig, list_changes, read_train_config
 from onevision.train.directory import RunDirectory, refuse_changes
 from onevision.train.options import RunOptions
 from onevision.train.report.journal import Callbacks
 from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings, difference, read_settings
 from onevision.train.start import Starts
 
 RECORD = "trial.json"
@@ -64,8 +64,8 @@ class Study:
         if not (self.directory(trial.name) / RECORD).is_file():
             return False
         directory = self.directory(trial.name)
-        before = read_settings(RunDirectory(directory).settings)
-        refuse_changes(directory, difference(before, self.settings(trial)), ())
+        before = read_train_config(RunDirectory(directory).settings)
+        refuse_changes(directory, list_changes(before, self.settings(trial)), ())
         return True
 
     def record(self, trial: Trial) -> Record:
@@ -73,10 +73,10 @@ class Study:
         text = (self.directory(trial.name) / RECORD).read_text(encoding="utf-8")
         return Record(**json.loads(text))
 
-    def settings(self, trial: Trial) -> Settings:
+    def settings(self, trial: Trial) -> TrainConfig:
         """Return what the trainer is told."""
         starts = self._starts(trial)
-        return Settings(
+        return TrainConfig(
             stage=trial.stage,
             target=trial.target,
             options=RunOptions(seed=trial.seed, precision=trial.precision, keep=1),

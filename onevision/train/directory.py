@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onevision.errors import CheckpointError, ConfigError
+from onevision.train.config import TrainConfig, list_changes, read_train_config, write_train_config
 from onevision.train.parallel import Processes
-from onevision.train.settings import Settings, difference, read_settings, write_settings
 from onevision.train.snapshots import State, newest_snapshot, read_state, snapshots
 
 
@@ -32,19 +32,19 @@ class RunDirectory:
         return self.path / "adapter"
 
     def agree_on_settings(
-        self, settings: Settings, processes: Processes, *, allow_change: Sequence[str]
+        self, config: TrainConfig, processes: Processes, *, allow_change: Sequence[str]
     ) -> None:
         """Refuses to resume with other settings than the run began with; then writes them.
 
         Every process calls it. Raises ConfigError, also if the directory cannot be written to.
         """
         if self.settings.is_file() and snapshots(self.path):
-            changes = difference(read_settings(self.settings), settings)
+            changes = list_changes(read_train_config(self.settings), config)
             refuse_changes(self.path, changes, allow_change)
         processes.all_succeeded()  # all have read before one writes
         if processes.rank == 0:
             try:
-                write_settings(settings, self.settings)
+                write_train_config(config, self.settings)
             except OSError as error:
                 raise ConfigError(
                     f"{self.path}: cannot be written to ({error.strerror}); give another --output"

@@ -20,6 +20,7 @@ from onevision.files import write_text
 from onevision.inputs.templates import end_ids
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
+from onevision.train.config import TrainConfig, decisive_options
 from onevision.train.directory import RunDirectory
 from onevision.train.feed import Feed
 from onevision.train.lora.adapt import write_adapter
@@ -29,7 +30,6 @@ from onevision.train.report.card import ModelFacts, Score, Source, Spent, Start,
 from onevision.train.report.curves import write_curves
 from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.report.notes import EVALUATIONS, read_notes
-from onevision.train.settings import Settings, decisive_options
 from onevision.train.stage import PARTS
 from onevision.train.start import Starts
 
@@ -40,8 +40,8 @@ CARD = "README.md"
 class FinishedRun:
     """What is known of a run that has taken its last step."""
 
-    settings: Settings
-    config: ModelConfig
+    config: TrainConfig
+    model_config: ModelConfig
     tokenizer: Tokenizer
     starts: Starts
     directory: RunDirectory
@@ -55,20 +55,20 @@ def write_result(network: LlavaNetwork, run: FinishedRun) -> Path:
 
     Raises CheckpointError if the checkpoint or the adapter cannot be written.
     """
-    lora, checkpoint = run.settings.options.lora, run.directory.checkpoint
+    lora, checkpoint = run.config.options.lora, run.directory.checkpoint
     if lora is not None:
         write_adapter(
             network,
             lora,
-            run.settings.stage,
+            run.config.stage,
             run.directory.adapter,
             base_model=str(run.starts.previous[0]),
         )
         merge(network)
-    ends = end_ids(run.settings.target.inputs.template, run.tokenizer)
+    ends = end_ids(run.config.target.inputs.template, run.tokenizer)
     end = json.dumps({"eos_token_id": list(ends)})
     companions = {"generation_config.json": end}
-    save(network, run.config, run.tokenizer, checkpoint, companions=companions)
+    save(network, run.model_config, run.tokenizer, checkpoint, companions=companions)
     _attempt(lambda: _write_card(network, run), run, what="the model card")
     _attempt(lambda: write_curves(run.directory.path), run, what="the curves")
     return checkpoint
@@ -95,10 +95,10 @@ def collect_facts(network: LlavaNetwork, run: FinishedRun) -> ModelFacts:
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     if network.image_newline is not None:
         counts["image_newline"] = network.image_newline.numel()
-    settings = run.settings
-    stage = asdict(settings.stage) | decisive_options(settings)
-    if settings.preference is not None:
-        stage |= asdict(settings.preference)
+    config = run.config
+    stage = asdict(config.stage) | decisive_options(config)
+    if config.preference is not None:
+        stage |= asdict(config.preference)
     return ModelFacts(
         name=run.directory.path.resolve().name,
         num_parameters=counts,

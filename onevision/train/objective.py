@@ -12,17 +12,17 @@ from typing import Protocol
 
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
+from onevision.train.config import TrainConfig
 from onevision.train.feed import Feed
 from onevision.train.learner import Learner
 from onevision.train.parallel import Processes
-from onevision.train.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
     """What an objective is made from: everything of one process's run but the learning itself."""
 
-    config: Settings
+    config: TrainConfig
     processor: Processor
     processes: Processes
     # As the run begins with it, before adapters and freezing; without weights if it resumes.

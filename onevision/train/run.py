@@ -28,6 +28,7 @@ from onevision.errors import TrainingError
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
+from onevision.train.config import TrainConfig
 from onevision.train.cost.devices import peak_flops
 from onevision.train.cost.plan import batch_flops
 from onevision.train.directory import RunDirectory
@@ -48,7 +49,6 @@ from onevision.train.objectives import make_objective
 from onevision.train.optim import freeze_parameters, make_optimizer
 from onevision.train.parallel import Processes, join_processes
 from onevision.train.report.journal import Callbacks, Journal
-from onevision.train.settings import Settings
 from onevision.train.snapshots import State, prune, read_state
 from onevision.train.stage import stage_config
 from onevision.train.start import Starts, check_tokenizer, start_network
@@ -65,7 +65,7 @@ class RunResult:
 
 
 def run_stage(
-    settings: Settings,
+    config: TrainConfig,
     *,
     tokenizer: Tokenizer,
     starts: Starts,
@@ -82,7 +82,7 @@ def run_stage(
     continue: because memory is exhausted, another of its processes has died, or `save_strict` is
     set and a snapshot cannot be written.
     """
-    options = settings.options
+    options = config.options
     with ExitStack() as held:
         held.enter_context(explain_failures(output))
         processes = join_processes(
@@ -90,7 +90,7 @@ def run_stage(
         )
         held.enter_context(lock_directory(output) if processes.rank == 0 else nullcontext())
         run = TrainingRun(
-            settings,
+            config,
             tokenizer=tokenizer,
             starts=starts,
             output=output,
@@ -107,7 +107,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        settings: Settings,
+        config: TrainConfig,
         *,
         tokenizer: Tokenizer,
         starts: Starts,
@@ -117,27 +117,27 @@ class TrainingRun:
         allow_change: Sequence[str],
         callbacks: Callbacks,
     ) -> None:
-        self.settings, self.starts, self.directory = settings, starts, RunDirectory(output)
-        self.stage, self.tokenizer, self.options = settings.stage, tokenizer, settings.options
+        self.config, self.starts, self.directory = config, starts, RunDirectory(output)
+        self.stage, self.tokenizer, self.options = config.stage, tokenizer, config.options
         self.processes, self.callbacks, self.main = processes, callbacks, processes.rank == 0
         self.journal = Journal(output, callbacks, main=self.main)
-        self.config = stage_config(settings.stage, settings.target)
-        self.directory.agree_on_settings(settings, processes, allow_change=allow_change)
+        self.model_config = stage_config(config.stage, config.target)
+        self.directory.agree_on_settings(config, processes, allow_change=allow_change)
         check_tokenizer(tokenizer, starts)
         check_adapters(self.options.lora, self.stage, starts)
         torch.manual_seed(self.options.seed)
         snapshot = self.directory.choose_snapshot(warn=self.journal.warn)
         # A snapshot holds every weight, so only a new run reads the starts.
         network = (
-            start_network(self.stage, self.config, starts)
+            start_network(self.stage, self.model_config, starts)
             if snapshot is None
-            else LlavaNetwork(self.config)
+            else LlavaNetwork(self.model_config)
         )
         network = accelerate_training(network.to(processes.device))
         self.objective = make_objective(
             RunContext(
-                config=settings,
-                processor=Processor(self.config.inputs, tokenizer),
+                config=config,
+                processor=Processor(self.model_config.inputs, tokenizer),
                 processes=processes,
                 network=network,
                 output=output,
@@ -146,7 +146,7 @@ class TrainingRun:
         )
         self.trainer = self._make_trainer(network)
         self.evaluator = HeldoutEvaluator(
-            config=self.config,
+            config=self.model_config,
             tokenizer=tokenizer,
             options=self.options,
             processes=processes,
@@ -201,7 +201,7 @@ class TrainingRun:
             options=self.options,
             on_skip=self.journal.skip,
             on_split=self.journal.split,
-            flops_of=partial(batch_flops, self.stage, self.config, lora=self.options.lora),
+            flops_of=partial(batch_flops, self.stage, self.model_config, lora=self.options.lora),
         )
 
     def _make_learner(self, network: LlavaNetwork) -> Learner:
@@ -253,12 +253,12 @@ class TrainingRun:
     def _export(self) -> None:
         """Writes the trained network, and how it was made."""
         network = gathered(
-            self.trainer.learner.network, self.config, self.options.lora, keep=self.main
+            self.trainer.learner.network, self.model_config, self.options.lora, keep=self.main
         )
         if network is not None:
             run = FinishedRun(
-                settings=self.settings,
                 config=self.config,
+                model_config=self.model_config,
                 tokenizer=self.tokenizer,
                 starts=self.starts,
                 directory=self.directory,

@@ -28,6 +28,7 @@ from onevision.errors import OneVisionError
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.train import finish
+from onevision.train.config import TrainConfig
 from onevision.train.feed import Feed
 from onevision.train.objective import RunContext
 from onevision.train.objectives import make_objective
@@ -35,7 +36,6 @@ from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.report.journal import Callbacks
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.stage import Stage, stage_config
 from onevision.train.start import Starts
@@ -115,9 +115,9 @@ def run(told: Told) -> int:
     return run_stage(settings_of(told), **arguments(told), callbacks=callbacks).exit_code
 
 
-def settings_of(told: Told) -> Settings:
+def settings_of(told: Told) -> TrainConfig:
     """Return the settings of a run."""
-    return Settings(stage=told.stage, target=told.target, options=told.options)
+    return TrainConfig(stage=told.stage, target=told.target, options=told.options)
 
 
 def arguments(told: Told) -> dict:

@@ -13,13 +13,13 @@ from onevision.checkpoint.save import save
 from onevision.errors import ConfigError
 from onevision.generate.answer import load
 from onevision.model.llava import LlavaNetwork
+from onevision.train.config import TrainConfig, list_changes
 from onevision.train.lora.files import load_adapter
 from onevision.train.lora.layers import merge
 from onevision.train.optim import freeze_parameters
 from onevision.train.options import RunOptions
 from onevision.train.report.journal import Callbacks
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings, difference
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.stage import Stage
 from onevision.train.start import Starts
@@ -59,7 +59,7 @@ def train(start, micro_config, tokenizer):
                 os.kill(os.getpid(), signal.SIGTERM)
 
         return run_stage(
-            Settings(stage=stage, target=micro_config, options=options),
+            TrainConfig(stage=stage, target=micro_config, options=options),
             tokenizer=tokenizer,
             starts=starts or Starts(previous=(start,)),
             output=output,
@@ -174,8 +174,8 @@ def test_settings_can_be_written_on_a_command_line(micro_config):
     assert options.lora.parts == ("language_model", "vision_encoder")
     with pytest.raises(ConfigError, match="lora_base is 'int4'; expected one of full, int8"):
         apply_settings(RunOptions(), ["lora_base=int4"])
-    old = Settings(stage=STAGE, target=micro_config, options=RunOptions())
-    assert difference(old, replace(old, options=replace(old.options, lora_rank=8))) == [
+    old = TrainConfig(stage=STAGE, target=micro_config, options=RunOptions())
+    assert list_changes(old, replace(old, options=replace(old.options, lora_rank=8))) == [
         "lora_rank: 0 -> 8"
     ]
 

@@ -9,10 +9,10 @@ from onevision.errors import ConfigError
 from onevision.inputs.processor import Processor
 from onevision.known_models import TINY
 from onevision.model.decoder import Decoder
+from onevision.train.config import TrainConfig
 from onevision.train.contrast import ContrastHead, read_captions, sigmoid_loss
 from onevision.train.options import RunOptions
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.stage import stage_config
 from onevision.train.stages import stage_named
@@ -79,7 +79,7 @@ def test_a_vision_stage_may_learn_by_contrast_and_leaves_no_head(objective, toke
         stage_named("vision"), num_samples=24, global_batch=8, vision_objective=objective
     )
     outcome = run_stage(
-        Settings(stage=stage, target=MICRO, options=RunOptions(save_steps=2, precision="fp32")),
+        TrainConfig(stage=stage, target=MICRO, options=RunOptions(save_steps=2, precision="fp32")),
         tokenizer=tokenizer,
         starts=Starts(),
         output=tmp_path / "run",

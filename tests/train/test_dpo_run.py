@@ -15,6 +15,7 @@ from onevision.checkpoint.save import save
 from onevision.errors import CheckpointError, ConfigError, DataError
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
+from onevision.train.config import TrainConfig, list_changes, read_train_config
 from onevision.train.options import RunOptions
 from onevision.train.preference.data import read_preferences
 from onevision.train.preference.feed import PreferenceFeed
@@ -22,7 +23,6 @@ from onevision.train.preference.loss import PreferenceConfig
 from onevision.train.preference.objective import PreferenceLearner
 from onevision.train.report.journal import Callbacks
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings, difference, read_settings
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.stages import DPO
 from onevision.train.start import Starts
@@ -84,7 +84,7 @@ def train(start, pairs, micro_config, tokenizer):
                 os.kill(os.getpid(), signal.SIGTERM)
 
         return run_stage(
-            Settings(
+            TrainConfig(
                 stage=stage.learning_from(str(pairs)),
                 target=micro_config,
                 options=options,
@@ -194,10 +194,10 @@ def test_a_resumed_run_refuses_other_pairs(train, tmp_path, pairs):
 
 def test_settings_of_pairs_decide_the_outcome(train, tmp_path):
     train(tmp_path / "run", stop_after=1)
-    told = read_settings(tmp_path / "run" / "settings.json")
+    told = read_train_config(tmp_path / "run" / "settings.json")
     assert told.preference == PreferenceConfig(beta=0.1, sft_weight=0.0)
     other = replace(told, preference=PreferenceConfig(beta=0.2))
-    assert difference(told, other) == ["preference.beta: 0.1 -> 0.2"]
+    assert list_changes(told, other) == ["preference.beta: 0.1 -> 0.2"]
     with pytest.raises(ConfigError, match=r"preference.beta: 0.1 -> 0.2"):
         train(tmp_path / "run", beta=0.2)
 
@@ -306,7 +306,7 @@ def test_the_command_runs(pairs, start, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"wrote {tmp_path / 'run' / 'checkpoint'}"
     assert "accuracy" in done.stderr
-    told = read_settings(tmp_path / "run" / "settings.json")
+    told = read_train_config(tmp_path / "run" / "settings.json")
     assert told.preference == PreferenceConfig(beta=0.2)
     wrong = command("dpo", pairs, "--from", start, "-o", tmp_path / "b", "--set", "bta=1")
     assert wrong.returncode == 1

@@ -11,11 +11,11 @@ from onevision.checkpoint.load import inspect
 from onevision.data.mixture import published_mixtures
 from onevision.inputs.templates import end_ids
 from onevision.known_models import ARCHITECTURES
+from onevision.train.config import TrainConfig
 from onevision.train.cost.amounts import published_amounts
 from onevision.train.cost.devices import device_named
 from onevision.train.cost.plan import plan_training
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings
 from onevision.train.stage import stage_config
 from onevision.train.stages import CURRICULA
 from onevision.train.start import Starts
@@ -72,7 +72,7 @@ def train(stage, target, output, *, starts, tokenizer):
     """Run a stage as the command does, two samples a step; returns its checkpoint."""
     stage = replace(stage, global_batch=2, max_tokens=600, epochs=1)
     result = run_stage(
-        Settings(stage=stage, target=target, options=replace(OPTIONS, num_workers=0)),
+        TrainConfig(stage=stage, target=target, options=replace(OPTIONS, num_workers=0)),
         tokenizer=tokenizer,
         starts=starts,
         output=output,

@@ -16,6 +16,7 @@ from onevision.eval.judging.judge import Judge
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.synth.worlds.shapes import scenes
+from onevision.train.config import read_train_config
 from onevision.train.options import RunOptions
 from onevision.train.preference.candidates import RoundsConfig
 from onevision.train.preference.critic import MAX_FRAMES, score_answers
@@ -28,7 +29,6 @@ from onevision.train.preference.feed import pack_pairs
 from onevision.train.preference.loss import compute_log_probabilities
 from onevision.train.preference.pairing import ALL_ALIKE, ALL_EQUAL, NOT_ASKED, NOT_SCORED, pair_up
 from onevision.train.preference.rounds import Rounds, RoundsCallbacks, run_rounds
-from onevision.train.settings import read_settings
 from onevision.train.stages import DPO
 from tests.cli.conftest import run as command
 from tests.data.conftest import write_clip
@@ -134,7 +134,7 @@ def test_preference_accuracy_rises(world):
 
 
 def test_a_round_begins_with_the_last_ones_model(world):
-    starts = [read_settings(world.round(n) / "run" / "settings.json").starts for n in (1, 2, 3)]
+    starts = [read_train_config(world.round(n) / "run" / "settings.json").starts for n in (1, 2, 3)]
     made = [(str(world.round(n) / "run" / "checkpoint"),) for n in (1, 2)]
     assert starts == [(str(START),), *made]
     texts = [(world.round(n) / "answers.jsonl").read_text() for n in (1, 2, 3)]

@@ -14,12 +14,12 @@ from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.known_models import TINY
 from onevision.model.llava import LlavaNetwork
+from onevision.train.config import TrainConfig, read_train_config
 from onevision.train.learner import Learner
 from onevision.train.optim import make_optimizer, set_learning_rate
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings, read_settings
 from onevision.train.stage import stage_config
 from onevision.train.stages import STAGES, STARTS_FROM, stage_named
 from onevision.train.start import Starts, start_network
@@ -34,7 +34,7 @@ BRIEF = {"num_samples": 6, "global_batch": 3, "max_tokens": 1500}
 def trained(stage, target, starts, output, tokenizer):
     options = RunOptions(patience_seconds=200, precision="fp32")
     return run_stage(
-        Settings(stage=stage, target=target, options=options),
+        TrainConfig(stage=stage, target=target, options=options),
         tokenizer=tokenizer,
         starts=Starts(previous=tuple(starts)),
         output=output,
@@ -63,7 +63,7 @@ def test_the_stages_hand_over_to_one_another(runs):
         (1, 3),
         (2, 6),
     ]
-    assert read_settings(runs / "onevision" / "settings.json").stage == replace(
+    assert read_train_config(runs / "onevision" / "settings.json").stage == replace(
         STAGES["onevision"], **BRIEF
     )
 

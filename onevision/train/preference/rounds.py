@@ -31,6 +31,7 @@ from onevision.eval.judging.endpoint import EndpointConfig
 from onevision.eval.judging.judge import Judge
 from onevision.generate.answer import load
 from onevision.inputs.tokenizer import Tokenizer
+from onevision.train.config import TrainConfig, list_changes, read_train_config
 from onevision.train.directory import RunDirectory, refuse_changes
 from onevision.train.guard import lock_directory
 from onevision.train.options import RunOptions
@@ -43,7 +44,6 @@ from onevision.train.preference.pairing import pair_up, write_pairs
 from onevision.train.report.journal import Callbacks
 from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.run import RunResult, run_stage
-from onevision.train.settings import Settings, difference, read_settings
 from onevision.train.stage import Stage
 from onevision.train.start import Starts
 
@@ -197,7 +197,7 @@ class Round:
     def _learn(self, pairs: Path) -> RunResult:
         rounds = self.rounds
         target, words = inspect(self.start).config, Tokenizer.from_directory(self.start)
-        settings = Settings(
+        config = TrainConfig(
             stage=rounds.stage.learning_from(str(pairs)),
             target=target,
             options=rounds.options,
@@ -206,11 +206,11 @@ class Round:
             tokenizer=words.name,
         )
         if self.run.checkpoint.is_dir():
-            changes = difference(read_settings(self.run.settings), settings)
+            changes = list_changes(read_train_config(self.run.settings), config)
             refuse_changes(self.run.path, changes, rounds.allow_change)
             return RunResult(checkpoint=self.run.checkpoint)
         return run_stage(
-            settings,
+            config,
             tokenizer=words,
             starts=Starts(previous=(self.start,)),
             output=self.run.path,
