@@ -257,9 +257,6 @@ CURRICULA: Mapping[str, Curriculum] = MappingProxyType(
         "llava-next-qwen1.5-72b": LLAVA_NEXT_QWEN,
     }
 )
-STAGES = CURRICULA["tiny"]
-# The stages whose outputs each stage of `tiny` starts from.
-STARTS_FROM = MappingProxyType({name: stage.starts_from for name, stage in STAGES.items()})
 
 
 def stage_named(name: str, size: str = "tiny") -> Stage:

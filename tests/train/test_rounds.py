@@ -189,7 +189,7 @@ def test_changed_prompts_models_and_lessons_are_refused(world, tmp_path):
     with pytest.raises(DataError, match=r"model\.fingerprint: "):
         start = world.round(1) / "run" / "checkpoint"
         run_rounds(replace(world.told, start=start), RoundsCallbacks())
-    with pytest.raises(ConfigError, match=r"round-1/run was begun with .*learning_rate: 0.00012"):
+    with pytest.raises(ConfigError, match=r"round-1/run began with .*learning_rate: 0.00012"):
         run_rounds(replace(world.told, stage=replace(STAGE, learning_rate=1e-3)), RoundsCallbacks())
 
 

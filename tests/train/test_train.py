@@ -21,13 +21,14 @@ from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.run import run_stage
 from onevision.train.stage import stage_config
-from onevision.train.stages import STAGES, STARTS_FROM, stage_named
+from onevision.train.stages import CURRICULA, stage_named
 from onevision.train.start import Starts, start_network
 from onevision.train.trainer import Trainer
 from onevision.train.words import FamilyFeed
 from tests.conftest import randomise
 from tests.train.runs import MICRO, SHORT, lines
 
+STAGES = CURRICULA["tiny"]
 BRIEF = {"num_samples": 6, "global_batch": 3, "max_tokens": 1500}
 
 
@@ -46,7 +47,7 @@ def runs(tmp_path_factory):
     """All stages, a few samples each."""
     root, tokenizer = tmp_path_factory.mktemp("runs"), Tokenizer.from_directory(BUNDLED["tiny"])
     for name, stage in STAGES.items():
-        starts = [root / start / "checkpoint" for start in STARTS_FROM[name]]
+        starts = [root / start / "checkpoint" for start in stage.starts_from]
         outcome = trained(replace(stage, **BRIEF), MICRO, starts, root / name, tokenizer)
         assert outcome.exit_code == 0
         assert outcome.checkpoint == root / name / "checkpoint"
