@@ -18,7 +18,7 @@ class RunDirectory:
 
     @property
     def settings(self) -> Path:
-        """What the run was told."""
+        """The configuration of the run."""
         return self.path / "settings.json"
 
     @property

@@ -1,7 +1,7 @@
 """A stage and a directory -> its network trained there: settings, snapshots, metrics, checkpoint.
 
     runs/a/
-        settings.json     what the run was told; enough to run it again
+        settings.json     the run's configuration, enough to repeat it
         step-00000120/    snapshots, the newest ones
         metrics.jsonl     one line per step
         skipped.jsonl     steps that changed nothing, and their samples
