@@ -12,9 +12,9 @@ from benchmarks.train_samples import BASE, SEED, shape_named
 if TYPE_CHECKING:
     import torch
 
-    from onevision.batch import TrainingBatch
     from onevision.config import ModelConfig
     from onevision.inputs.processor import Example
+    from onevision.train.feed import MicroBatch
 
 PACK_TOKENS, VIDEO_ID = 8192, 151647
 LEARNING_RATE, MAX_NORM = 1e-4, 1.0
@@ -27,17 +27,17 @@ class Ours:
         import torch
 
         from onevision.accelerate.apply import accelerate_training
-        from onevision.train.learner import make_learner
-        from onevision.train.optim import freeze_what_stays, make_optimizer
+        from onevision.train.learner import Learner, prepare_learner
+        from onevision.train.optim import freeze_parameters, make_optimizer
         from onevision.train.parallel import Processes
-        from onevision.train.recipes import Stage
+        from onevision.train.stage import Stage
 
         self.options = options
         stage = Stage(name=BASE, learning_rate=LEARNING_RATE, vision_learning_rate=LEARNING_RATE)
-        freeze_what_stays(network, stage)
+        freeze_parameters(network, stage)
         processes = Processes(device=torch.device(options.device))
-        self.learner = make_learner(
-            accelerate_training(network),
+        self.learner = prepare_learner(
+            Learner(accelerate_training(network)),
             processes,
             recompute=options.recompute,
             compiled=options.compile,
@@ -45,19 +45,29 @@ class Ours:
         self.optimizer = make_optimizer(network, stage)
         self.parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
 
-    def batches(self, examples: Sequence["Example"]) -> list["TrainingBatch"]:
+    def batches(self, examples: Sequence["Example"]) -> list["MicroBatch"]:
         """Pack samples into rows; with --padded, pad them as the plain way does."""
-        from onevision.data.packing import collate, join, share_prefix
+        from onevision.data.packing import share_prefix
         from onevision.data.packs import batches, pack
+        from onevision.train.feed import pack_rows, pad_rows
 
         rows = [share_prefix([example]) for example in examples]
         lengths = [len(row) for row in rows]
         inputs = shape_named(self.options.shape).inputs
         if self.options.padded:
             groups = batches(lengths, batch_size=self.options.plain_batch)
-            return [collate([rows[i] for i in groups[n]], inputs) for n in range(len(groups))]
-        groups = pack(lengths, max_tokens=PACK_TOKENS)
-        return [collate([join([rows[i] for i in groups[n]])], inputs) for n in range(len(groups))]
+            collate = pad_rows
+        else:
+            groups, collate = pack(lengths, max_tokens=PACK_TOKENS), pack_rows
+        return [
+            collate(
+                [rows[i] for i in groups[n]],
+                inputs,
+                samples=[str(i) for i in groups[n]],
+                sources=[0] * len(groups[n]),
+            )
+            for n in range(len(groups))
+        ]
 
     def losses(self, examples: Sequence["Example"]) -> list[float]:
         """Return the loss of each sample, computed in the packs of training."""
@@ -69,23 +79,23 @@ class Ours:
         lengths = [len(share_prefix([example])) for example in examples]
         packs = pack(lengths, max_tokens=PACK_TOKENS)
         found = [0.0] * len(examples)
-        for number, batch in enumerate(self.batches(examples)):
+        for number, one in enumerate(self.batches(examples)):
             with torch.no_grad(), precision_context(self.options.precision, "cpu"):
-                _, losses = self.learner(batch, torch.ones(len(batch.targets)))
+                losses = self.learner(one, torch.ones(len(one.owners))).losses
             counts = [int((examples[i].labels >= 0).sum()) for i in packs[number]]
             for i, own in zip(packs[number], losses.split(counts), strict=True):
                 found[i] = float(own.mean())
         return found
 
-    def step(self, batches: Sequence["TrainingBatch"]) -> float:
+    def step(self, batches: Sequence["MicroBatch"]) -> float:
         """Take an optimiser step; returns its loss."""
         import torch
 
-        device, total, loss = self.options.device, sum(len(b.targets) for b in batches), 0.0
+        device, total, loss = self.options.device, sum(len(b.owners) for b in batches), 0.0
         for batch in batches:
-            weights = torch.full((len(batch.targets),), 1 / total, device=device)
+            weights = torch.full((len(batch.owners),), 1 / total, device=device)
             with precision_context(self.options.precision, device):
-                one, _ = self.learner(batch.to(device), weights)
+                one = self.learner(batch.to(device), weights).loss
             one.backward()
             loss += float(one.detach())
         torch.nn.utils.clip_grad_norm_(self.parameters, MAX_NORM)

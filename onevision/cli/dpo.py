@@ -5,66 +5,52 @@ from typing import Annotated
 
 import typer
 
-from onevision.cli import train_options as options
+from onevision.cli import train_options as given
 
 
 def dpo(
-    preferences: options.PreferencesArgument,
+    preferences: given.PreferencesArgument,
     start: Annotated[str, typer.Option("--from", help="'tiny', a checkpoint, or a hub id.")],
-    output: options.OutputOption,
-    root: options.RootOption = None,
-    settings: options.SetOption = None,
-    allow_change: options.AllowChangeOption = None,
-    peak_tflops: options.PeakOption = None,
-    tensorboard: options.TensorBoardOption = False,
-    wandb: options.WandbOption = None,
+    output: given.OutputOption,
+    root: given.RootOption = None,
+    settings: given.SetOption = None,
+    allow_change: given.AllowChangeOption = None,
+    peak_tflops: given.PeakOption = None,
+    tensorboard: given.TensorBoardOption = False,
+    wandb: given.WandbOption = None,
 ) -> None:
-    """Make chosen answers likelier than rejected ones (DPO), or go on where it was stopped."""
+    """Make chosen answers likelier than rejected ones (DPO), or resume a run that does."""
     from onevision.checkpoint.hub import resolve
     from onevision.checkpoint.load import inspect
-    from onevision.cli.train_run import carry_out
+    from onevision.cli.train_run import train_and_show
     from onevision.inputs.tokenizer import Tokenizer
+    from onevision.train.config import TrainConfig, make_run_options
     from onevision.train.options import RunOptions
-    from onevision.train.preference.feed import open_feed
     from onevision.train.preference.loss import PreferenceConfig
-    from onevision.train.preference.run import PreferenceRun
-    from onevision.train.recipes import Stage
-    from onevision.train.settings import Settings, run_options
+    from onevision.train.preference.objective import make_preference
+    from onevision.train.stage import Stage
     from onevision.train.stages import DPO
     from onevision.train.start import Starts
     from onevision.values import apply_settings, split_settings
 
-    told = options.with_options(settings, peak_tflops=peak_tflops)
-    kinds = split_settings(told, Stage, RunOptions, PreferenceConfig)
-    stage = apply_settings(DPO.learning_from(str(preferences)), kinds[0])
-    run_options, preference = (
-        run_options(kinds[1]),
-        apply_settings(PreferenceConfig(), kinds[2]),
-    )
+    told = given.with_options(settings, peak_tflops=peak_tflops)
+    for_stage, for_run, for_preference = split_settings(told, Stage, RunOptions, PreferenceConfig)
     checkpoint = resolve(start)
-    target, words = inspect(checkpoint).config, Tokenizer.from_directory(checkpoint)
-
-    carry_out(
-        Settings(
-            stage=stage,
-            target=target,
-            options=run_options,
-            preference=preference,
+    tokenizer = Tokenizer.from_directory(checkpoint)
+    train_and_show(
+        TrainConfig(
+            stage=apply_settings(DPO.learning_from(str(preferences)), for_stage),
+            target=inspect(checkpoint).config,
+            options=make_run_options(for_run),
+            preference=apply_settings(PreferenceConfig(), for_preference),
             starts=(str(checkpoint),),
-            tokenizer=words.name,
+            tokenizer=tokenizer.name,
         ),
-        words,
+        tokenizer,
         Starts(previous=(checkpoint,)),
         output,
-        make_feed=partial(
-            open_feed,
-            path=preferences,
-            root=root,
-            max_positions=target.language.max_positions,
-            seed=run_options.seed,
-        ),
+        make_objective=partial(make_preference, media_root=root),
         allow_change=allow_change or [],
         tensorboard=tensorboard,
         wandb=wandb,
-        kind=PreferenceRun,
     )

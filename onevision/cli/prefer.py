@@ -1,4 +1,4 @@
-"""`onevision prefer`: a model answers, a critic grades, the model learns which was better."""
+"""`onevision prefer`: a model answers, a critic scores, the model learns which is better."""
 
 import os
 import sys
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 CLEAR = "\r\x1b[K"  # of the terminal's line
 PromptsArgument = Annotated[
-    Path, typer.Argument(help="Lines of id, image or video (a path, or a list), prompt.")
+    Path, typer.Argument(help="JSON lines with id, image or video (a path, or a list), prompt.")
 ]
 CriticOption = Annotated[
-    str | None, typer.Option(help="The grading model; default: $ONEVISION_JUDGE_MODEL.")
+    str | None, typer.Option(help="The model that scores; by default $ONEVISION_JUDGE_MODEL.")
 ]
 CriticUrlOption = Annotated[
-    str | None, typer.Option(help="Its OpenAI-compatible address; default: $ONEVISION_JUDGE_URL.")
+    str | None, typer.Option(help="Its OpenAI-compatible URL; by default $ONEVISION_JUDGE_URL.")
 ]
 LearnOption = Annotated[
-    bool, typer.Option(help="--no-learn stops where a round's pairs are written.")
+    bool, typer.Option(help="--no-learn stops once a round's pairs are written.")
 ]
 
 
@@ -39,20 +39,20 @@ def prefer(
     allow_change: options.AllowChangeOption = None,
     peak_tflops: options.PeakOption = None,
 ) -> None:
-    """Draw answers, have a critic grade them, learn from best and worst (DPO); in three rounds.
+    """Sample answers, let a critic score them, learn from best and worst (DPO); in three rounds.
 
-    A key for the critic is read from $ONEVISION_JUDGE_KEY or $OPENAI_API_KEY. --set has keys of the
+    The critic's key is read from $ONEVISION_JUDGE_KEY or $OPENAI_API_KEY. --set takes keys of the
     rounds (num_rounds, num_answers, temperature, top_p, max_new_tokens, prompts_at_once), of the
-    run, of the stage, and beta and sft_weight.
+    run and of the stage, and beta and sft_weight.
     """
     from onevision.checkpoint.hub import resolve
     from onevision.eval.judging.endpoint import EndpointConfig
+    from onevision.train.config import make_run_options
     from onevision.train.options import RunOptions
     from onevision.train.preference.candidates import RoundsConfig
     from onevision.train.preference.loss import PreferenceConfig
     from onevision.train.preference.rounds import Rounds
-    from onevision.train.recipes import Stage
-    from onevision.train.settings import run_options
+    from onevision.train.stage import Stage
     from onevision.train.stages import DPO
     from onevision.values import apply_settings, split_settings
 
@@ -69,46 +69,48 @@ def prefer(
         root=root,
         config=apply_settings(RoundsConfig(), kinds[0]),
         stage=apply_settings(DPO, kinds[1]),
-        options=run_options(kinds[2]),
+        options=make_run_options(kinds[2]),
         preference=apply_settings(PreferenceConfig(), kinds[3]),
         learns=learn,
         allow_change=allow_change or [],
     )
-    _carry_out(rounds)
+    _run_and_show(rounds)
 
 
-def _carry_out(rounds: "Rounds") -> None:
-    """Take the rounds, shown on the terminal, and end as the command does."""
+def _run_and_show(rounds: "Rounds") -> None:
+    """Runs the rounds, shown on the terminal, and exits with the command's code."""
     from rich.console import Console
 
-    from onevision.train.preference.rounds import Hearers, run_rounds
+    from onevision.train.preference.rounds import RoundsCallbacks, run_rounds
     from onevision.train.report.display import ProgressDisplay
-    from onevision.train.report.journal import Reports
+    from onevision.train.report.journal import Callbacks
 
     console = Console(stderr=True)
     with ProgressDisplay(console) as display:
-        reports = Reports(
-            step=display.show,
-            warn=lambda text: console.print(f"warning: {text}", soft_wrap=True, markup=False),
+        run_callbacks = Callbacks(
+            on_step=display.show,
+            on_warning=lambda text: console.print(f"warning: {text}", soft_wrap=True, markup=False),
         )
-        hearers = Hearers(say=_say, progress=_show_progress, reports=reports)
-        outcome = run_rounds(rounds, hearers)
-    if outcome.checkpoint is not None:
-        print(f"wrote {outcome.checkpoint}")
+        callbacks = RoundsCallbacks(
+            on_message=_print_message, on_progress=_show_progress, run=run_callbacks
+        )
+        result = run_rounds(rounds, callbacks)
+    if result.checkpoint is not None:
+        print(f"wrote {result.checkpoint}")
     elif rounds.learns:
         console.print(
-            f"stopped; run the same command again to go on ({rounds.output})", markup=False
+            f"stopped; run the same command again to resume ({rounds.output})", markup=False
         )
-        sys.exit(outcome.exit_code)
+        sys.exit(result.exit_code)
 
 
-def _say(text: str) -> None:
+def _print_message(text: str) -> None:
     if sys.stderr.isatty():
         print(CLEAR, end="", file=sys.stderr, flush=True)
     print(text)
 
 
 def _show_progress(text: str) -> None:
-    """Say how far it is, on a terminal alone."""
+    """Shows progress, only on a terminal."""
     if sys.stderr.isatty():
         print(f"{CLEAR}{text}", end="", file=sys.stderr, flush=True)

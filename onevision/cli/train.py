@@ -1,6 +1,5 @@
 """`onevision train`: a stage of a curriculum, or what it would cost."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ if TYPE_CHECKING:
     from onevision.config import ModelConfig
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.options import RunOptions
-    from onevision.train.recipes import Stage
+    from onevision.train.stage import Stage
     from onevision.train.start import Starts
 
 
@@ -34,11 +33,11 @@ def train(
     tensorboard: given.TensorBoardOption = False,
     wandb: given.WandbOption = None,
 ) -> None:
-    """Train a stage, or go on with it where it was stopped; see docs/training.md."""
+    """Train a stage of a curriculum, or resume one that was stopped; see docs/training.md."""
     from onevision.cli.train_plan import print_plan
-    from onevision.cli.train_run import carry_out
-    from onevision.train.feeds import make_feed
-    from onevision.train.settings import Settings
+    from onevision.cli.train_run import train_and_show
+    from onevision.train.config import TrainConfig
+    from onevision.train.objectives import make_objective
     from onevision.train.start import Starts
 
     if stage == "tokenizer":
@@ -48,14 +47,14 @@ def train(
         previous=tuple(start or ()), language_model=language_model, vision_encoder=vision_encoder
     )
     told = given.with_options(settings, manifest=manifest, peak_tflops=peak_tflops)
-    chosen, options = _chosen(stage, model, mixture, told)
+    chosen, options = _apply_options(stage, model, mixture, told)
     if plan:
-        words = _tokenizer_at_hand(tokenizer, starts)
+        words = _find_tokenizer(tokenizer, starts)
         print_plan(chosen, model, words, options, devices=devices, kind=device_kind, price=price)
         return
     words = _tokenizer(tokenizer, starts)
-    carry_out(
-        Settings(
+    train_and_show(
+        TrainConfig(
             stage=chosen,
             target=_target(model),
             options=options,
@@ -65,20 +64,21 @@ def train(
         words,
         starts,
         output,
-        make_feed=partial(make_feed, options=options, output=output),
+        make_objective=make_objective,
         allow_change=allow_change or [],
         tensorboard=tensorboard,
         wandb=wandb,
     )
 
 
-def _chosen(
+def _apply_options(
     name: str, model: str, mixture: Path | None, settings: list[str]
 ) -> "tuple[Stage, RunOptions]":
-    """Return the stage and the run's options with what `--mixture` and `--set` change."""
+    """Returns the stage and the run's options, as `--mixture` and `--set` change them."""
+    from onevision.train.config import make_run_options
+    from onevision.train.objectives import objective_maker
     from onevision.train.options import RunOptions
-    from onevision.train.recipes import Stage
-    from onevision.train.settings import run_options
+    from onevision.train.stage import Stage
     from onevision.train.stages import stage_named
     from onevision.values import apply_settings, split_settings
 
@@ -86,7 +86,9 @@ def _chosen(
     stage = stage_named(name, model)
     if mixture is not None:
         stage = stage.learning_from(str(mixture))
-    return apply_settings(stage, for_stage), run_options(for_run)
+    stage = apply_settings(stage, for_stage)
+    objective_maker(stage.vision_objective)  # raises for an unknown name
+    return stage, make_run_options(for_run)
 
 
 def _train_tokenizer(output: Path) -> None:
@@ -109,10 +111,10 @@ def _target(model: str) -> "ModelConfig":
 
 
 def _tokenizer(path: Path | None, starts: "Starts") -> "Tokenizer":
-    """Return the given tokenizer, or that of where the run begins."""
+    """Returns the given tokenizer, or that of a checkpoint the run begins with."""
     from onevision.errors import InputError
 
-    found = _tokenizer_at_hand(path, starts)
+    found = _find_tokenizer(path, starts)
     if found is None:
         raise InputError(
             f"--tokenizer is {path}; give a tokenizer.json, or start from a checkpoint that has one"
@@ -120,7 +122,7 @@ def _tokenizer(path: Path | None, starts: "Starts") -> "Tokenizer":
     return found
 
 
-def _tokenizer_at_hand(path: Path | None, starts: "Starts") -> "Tokenizer | None":
+def _find_tokenizer(path: Path | None, starts: "Starts") -> "Tokenizer | None":
     from onevision.inputs.tokenizer import Tokenizer
 
     homes = [d / "tokenizer.json" for d in (starts.language_model, *starts.previous) if d]

@@ -1,4 +1,4 @@
-"""The options of the training commands, with what `--help` says of each."""
+"""The options of the training commands, with their help texts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,15 +15,16 @@ StageArgument = Annotated[
 PreferencesArgument = Annotated[
     Path,
     typer.Argument(
-        help="Lines of id, image or video (a path, or a list), prompt, chosen, rejected."
+        help="JSON lines with id, image or video (a path, or a list), prompt, chosen, rejected."
     ),
 ]
 RootOption = Annotated[
-    Path | None, typer.Option(help="Where media lie; by default beside the file.")
+    Path | None, typer.Option(help="The directory of media paths; by default that of the file.")
 ]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The run's directory.")]
 CurriculumOption = Annotated[
-    str, typer.Option("--model", "-m", help="Whose curriculum; `onevision models` lists them.")
+    str,
+    typer.Option("--model", "-m", help="The model whose curriculum it is; see `onevision models`."),
 ]
 FromOption = Annotated[
     list[Path] | None,
@@ -36,11 +37,11 @@ VisionEncoderOption = Annotated[
     Path | None, typer.Option(help="A released CLIP or SigLIP, for the first stage.")
 ]
 MixtureOption = Annotated[
-    Path | None, typer.Option(help="What to learn from; by default the stage's own.")
+    Path | None, typer.Option(help="A mixture file to learn from; by default the stage's own.")
 ]
 ManifestOption = Annotated[
     Path | None,
-    typer.Option(help="What `data check --manifest` wrote: learn from exactly those samples."),
+    typer.Option(help="A manifest by `data check --manifest`: learn from exactly its samples."),
 ]
 TokenizerOption = Annotated[
     Path | None,
@@ -52,20 +53,24 @@ SetOption = Annotated[
 ]
 PeakOption = Annotated[
     float | None,
-    typer.Option(help="1e12 operations a second of one device, for MFU; known of common GPUs."),
+    typer.Option(
+        help="Peak of a device in 1e12 operations per second, for MFU; known for common GPUs."
+    ),
 ]
-PlanOption = Annotated[bool, typer.Option("--plan", help="Say what it costs; train nothing.")]
-DevicesOption = Annotated[int, typer.Option(help="For --plan: how many devices.")]
+PlanOption = Annotated[
+    bool, typer.Option("--plan", help="Print what the stage costs; train nothing.")
+]
+DevicesOption = Annotated[int, typer.Option(help="For --plan: the number of devices.")]
 DeviceKindOption = Annotated[str, typer.Option(help="For --plan: their kind.")]
-PriceOption = Annotated[float | None, typer.Option(help="For --plan: dollars an hour and device.")]
+PriceOption = Annotated[float | None, typer.Option(help="For --plan: dollars per hour and device.")]
 AllowChangeOption = Annotated[
     list[str] | None,
-    typer.Option(help="A setting that may differ from the one the run began with."),
+    typer.Option(help="A setting that may differ from when the run began; repeatable."),
 ]
-TensorBoardOption = Annotated[bool, typer.Option(help="Write TensorBoard's files too.")]
-WandbOption = Annotated[str | None, typer.Option(help="A project of Weights & Biases.")]
+TensorBoardOption = Annotated[bool, typer.Option(help="Also write TensorBoard files.")]
+WandbOption = Annotated[str | None, typer.Option(help="A Weights & Biases project to log to.")]
 
 
 def with_options(settings: list[str] | None, **named: object) -> list[str]:
-    """Return `--set`'s key=value texts with those of options that have a name of their own."""
+    """Returns the key=value texts of `--set` and of options that have their own names."""
     return [*(settings or []), *(f"{k}={v}" for k, v in named.items() if v is not None)]

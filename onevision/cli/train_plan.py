@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.cost.amounts import Amount
     from onevision.train.options import RunOptions
-    from onevision.train.recipes import Stage
+    from onevision.train.stage import Stage
 
 
 def print_plan(
@@ -51,7 +51,7 @@ def _amounts(
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.known_models import ARCHITECTURES
     from onevision.train.cost.amounts import count_families, simulate_mixture
-    from onevision.train.stages import stage_config
+    from onevision.train.stage import stage_config
 
     inputs = stage_config(stage, ARCHITECTURES[model]).inputs
     if tokenizer is None and model in BUNDLED:
@@ -80,7 +80,7 @@ def _counted(
     from onevision.cli.planning import plan_and_show
     from onevision.errors import DataError
     from onevision.train.cost.amounts import count_mixture
-    from onevision.train.feeds import open_reader
+    from onevision.train.mixture_feed import open_reader
 
     if processor is None:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Settings of a run -> the run, shown on the terminal, and how the command ends."""
+"""The configuration of a run -> the run, shown on the terminal, and the command's exit code."""
 
 import os
 import sys
@@ -8,53 +8,53 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onevision.inputs.tokenizer import Tokenizer
-    from onevision.train.run import FeedMaker, Run
-    from onevision.train.settings import Settings
+    from onevision.train.config import TrainConfig
+    from onevision.train.objective import ObjectiveMaker
     from onevision.train.start import Starts
 
 
-def carry_out(
-    told: "Settings",
-    words: "Tokenizer",
+def train_and_show(
+    config: "TrainConfig",
+    tokenizer: "Tokenizer",
     starts: "Starts",
     output: Path,
     *,
-    make_feed: "FeedMaker",
+    make_objective: "ObjectiveMaker",
     allow_change: Sequence[str],
     tensorboard: bool,
     wandb: str | None,
-    kind: "type[Run] | None" = None,
 ) -> None:
-    """Run to the end, or until somebody stops it; `kind` is as in `run_stage`."""
+    """Runs to the end, or until it is stopped."""
     from rich.console import Console
 
     from onevision.train.parallel import leave_processes
     from onevision.train.report.display import ProgressDisplay
-    from onevision.train.report.journal import Reports
+    from onevision.train.report.journal import Callbacks
     from onevision.train.run import run_stage
 
     console = Console(stderr=True)
     with ProgressDisplay(console) as display:
-        outcome = run_stage(
-            told,
-            tokenizer=words,
+        result = run_stage(
+            config,
+            tokenizer=tokenizer,
             starts=starts,
             output=output,
-            make_feed=make_feed,
+            make_objective=make_objective,
             allow_change=allow_change,
-            reports=Reports(
-                step=display.show,
-                evaluation=display.show_evaluation,
-                warn=lambda text: console.print(f"warning: {text}", soft_wrap=True, markup=False),
+            callbacks=Callbacks(
+                on_step=display.show,
+                on_evaluation=display.show_evaluation,
+                on_warning=lambda text: console.print(
+                    f"warning: {text}", soft_wrap=True, markup=False
+                ),
                 tensorboard=tensorboard,
                 wandb=wandb,
             ),
-            kind=kind,
         )
     leave_processes()
     if int(os.environ.get("RANK", "0")) > 0:
-        sys.exit(outcome.exit_code)  # torchrun's first process speaks for all
-    if outcome.checkpoint is None:
-        console.print(f"stopped; run the same command again to go on ({output})", markup=False)
-        sys.exit(outcome.exit_code)
-    print(f"wrote {outcome.checkpoint}")
+        sys.exit(result.exit_code)  # torchrun's first process speaks for all
+    if result.checkpoint is None:
+        console.print(f"stopped; run the same command again to resume ({output})", markup=False)
+        sys.exit(result.exit_code)
+    print(f"wrote {result.checkpoint}")

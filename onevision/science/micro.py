@@ -10,9 +10,9 @@ from types import MappingProxyType
 
 from onevision.anyres import AnyRes, ImageRule, SingleCrop, VideoRule
 from onevision.config import InputConfig, LanguageConfig, ModelConfig, VisionConfig
-from onevision.known_models import TINY
-from onevision.train.recipes import Stage
-from onevision.train.stages import FIVE_CROP_GRIDS, stage_named
+from onevision.known_models import FIVE_CROP_GRIDS, TINY
+from onevision.train.stage import Stage
+from onevision.train.stages import stage_named
 
 SEEDS = (0, 1, 2)
 CROP = 56

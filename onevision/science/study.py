@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,15 +22,13 @@ from onevision.generate.answer import load
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.science.evaluation import AnswerRow, evaluate_arm
 from onevision.science.trials import Trial
-from onevision.train.directory import refuse_changes
-from onevision.train.feeds import make_feed
-from onevision.train.finish import CHECKPOINT
+from onevision.train.config import TrainConfig, list_changes, read_train_config
+from onevision.train.directory import RunDirectory, refuse_changes
 from onevision.train.options import RunOptions
-from onevision.train.report.journal import Reports
+from onevision.train.report.journal import Callbacks
 from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings, difference, read_settings
-from onevision.train.start import SETTINGS, Starts
+from onevision.train.start import Starts
 
 RECORD = "trial.json"
 
@@ -67,8 +64,8 @@ class Study:
         if not (self.directory(trial.name) / RECORD).is_file():
             return False
         directory = self.directory(trial.name)
-        before = read_settings(directory / SETTINGS)
-        refuse_changes(directory, difference(before, self.settings(trial)), ())
+        before = read_train_config(RunDirectory(directory).settings)
+        refuse_changes(directory, list_changes(before, self.settings(trial)), ())
         return True
 
     def record(self, trial: Trial) -> TrialRecord:
@@ -76,10 +73,10 @@ class Study:
         text = (self.directory(trial.name) / RECORD).read_text(encoding="utf-8")
         return TrialRecord(**json.loads(text))
 
-    def settings(self, trial: Trial) -> Settings:
+    def settings(self, trial: Trial) -> TrainConfig:
         """Returns the settings of its training run."""
         starts = self._starts(trial)
-        return Settings(
+        return TrainConfig(
             stage=trial.stage,
             target=trial.target,
             options=RunOptions(seed=trial.seed, precision=trial.precision, keep=1),
@@ -87,7 +84,7 @@ class Study:
             tokenizer=str(BUNDLED["tiny"] / "tokenizer.json"),
         )
 
-    def run(self, trial: Trial, reports: Reports | None = None) -> bool:
+    def run(self, trial: Trial, callbacks: Callbacks | None = None) -> bool:
         """Trains and evaluates a trial, or resumes it; returns False if it was interrupted."""
         directory, settings = self.directory(trial.name), self.settings(trial)
         outcome = run_stage(
@@ -95,8 +92,7 @@ class Study:
             tokenizer=Tokenizer.from_directory(BUNDLED["tiny"]),
             starts=self._starts(trial),
             output=directory,
-            make_feed=partial(make_feed, options=settings.options, output=directory),
-            reports=reports,
+            callbacks=callbacks,
         )
         if outcome.checkpoint is None:
             return False
@@ -119,7 +115,9 @@ class Study:
 
     def _starts(self, trial: Trial) -> Starts:
         return Starts(
-            previous=tuple(self.directory(name) / CHECKPOINT for name in trial.start_names)
+            previous=tuple(
+                RunDirectory(self.directory(name)).checkpoint for name in trial.start_names
+            )
         )
 
 

@@ -33,7 +33,7 @@ from onevision.science.micro import (
     reading_stage,
 )
 from onevision.train.options import Precision
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 SHARED_STAGES = (VISION, LANGUAGE, ALIGN, KNOWLEDGE, SINGLE_IMAGE)
 READING_STAGES = (LETTERS, READER)

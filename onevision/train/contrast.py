@@ -1,12 +1,13 @@
-"""Pictures and their captions, told apart from all others: SigLIP's loss for the vision stage.
+"""Pictures and captions -> SigLIP's sigmoid loss, which tells matching pairs from all others.
 
     loss = -1/N sum_ij log sigmoid(z_ij (t x_i . y_j + b))        z_ij = 1 if i = j, else -1
 
 (arXiv 2303.15343, algorithm 1): x_i and y_j are unit vectors of picture i and caption j; t and b
-are learned, from log t = log 10 and b = -10. A caption is read by the stage's small decoder.
+are learned, starting at log t = log 10 and b = -10. The stage's small decoder reads the captions.
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,20 +16,33 @@ from torch import Tensor, nn
 from onevision.batch import TrainingBatch
 from onevision.model.decoder import Decoder
 from onevision.model.llava import LlavaNetwork
-from onevision.train.learner import Learner
+from onevision.train.feed import MicroBatch
+from onevision.train.learner import Learner, LossTerms
+from onevision.train.objective import Objective, RunContext
+from onevision.train.words import open_feed
 
 FIRST_SCALE, FIRST_BIAS = 10.0, -10.0
 WIDTH = 256
 
 
-class VisionLearner(Learner):
-    """Learns pictures by their captions: told apart from others, and word by word too if asked.
+def make_contrast(run: RunContext) -> Objective:
+    """Returns the sigmoid loss over pictures and their captions."""
+    return Objective(feed=open_feed(run), make_learner=partial(ContrastLearner, with_words=False))
 
-    The head is held by the vision encoder while it learns, so that it is optimised, saved and
-    divided with it; a checkpoint leaves it out.
+
+def make_contrast_with_words(run: RunContext) -> Objective:
+    """Returns the sum of that loss and of next-token cross-entropy over the captions."""
+    return Objective(feed=open_feed(run), make_learner=partial(ContrastLearner, with_words=True))
+
+
+class ContrastLearner(Learner):
+    """Learns pictures by their captions: by contrast with others and, `with_words`, word by word.
+
+    The vision encoder holds the head while it learns, so that the head is optimised, saved and
+    sharded with it; a checkpoint leaves it out.
     """
 
-    divisible = False  # the captions of a batch stand against one another
+    divisible = False  # the captions of a batch are contrasted with one another
 
     def __init__(
         self, network: LlavaNetwork, *, with_words: bool, encode_always: bool = False
@@ -41,13 +55,12 @@ class VisionLearner(Learner):
             vision_width=vision_width, language_width=language_width
         )
 
-    def forward(self, batch: TrainingBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of a batch of one picture a row, and of each target [L].
+    def forward(self, micro_batch: MicroBatch, weights: Tensor) -> LossTerms:
+        """Returns the loss of rows with one picture each; every target has the batch's loss.
 
-        A picture's loss counts as much as its row's words; captions of one batch stand against
-        one another.
+        A picture's loss counts as much as the words of its row.
         """
-        network = self.network
+        network, batch = self.network, micro_batch.batch
         patches = network.vision_encoder(batch.pixel_values)
         hidden, lengths = read_captions(network.language_model, batch)
         head = network.vision_encoder.get_submodule("contrast")
@@ -55,13 +68,13 @@ class VisionLearner(Learner):
         loss = contrast * weights.sum()
         losses = contrast.detach().expand(len(batch.targets))
         if not self.with_words:
-            return loss, losses
-        words, of_words = super().forward(batch, weights)
-        return loss + words, losses + of_words
+            return LossTerms(loss, losses)
+        words = super().forward(micro_batch, weights)
+        return LossTerms(loss + words.loss, losses + words.losses)
 
 
 class ContrastHead(nn.Module):
-    """Puts pictures and captions into one space. Thrown away after the stage."""
+    """Projects pictures and captions into one space. Discarded after the stage."""
 
     def __init__(self, *, vision_width: int, language_width: int, width: int = WIDTH) -> None:
         super().__init__()
@@ -71,9 +84,9 @@ class ContrastHead(nn.Module):
         self.bias = nn.Parameter(torch.tensor(FIRST_BIAS))
 
     def forward(self, patches: Tensor, hidden: Tensor, lengths: Tensor) -> Tensor:
-        """Return the mean loss of N pictures and their captions.
+        """Returns the mean loss of N pictures and their captions.
 
-        `patches` [N, P, C] are a picture's features, `hidden` [N, T, D] a caption's states, of
+        `patches` [N, P, C] are a picture's features and `hidden` [N, T, D] a caption's states, of
         which the first `lengths` [N] count.
         """
         inside = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
@@ -84,16 +97,16 @@ class ContrastHead(nn.Module):
 
 
 def sigmoid_loss(x: Tensor, y: Tensor, *, log_scale: Tensor, bias: Tensor) -> Tensor:
-    """Return the loss above for unit vectors `x`, `y` [N, E]."""
+    """Returns the loss above for unit vectors `x`, `y` [N, E]."""
     logits = x @ y.T * log_scale.exp() + bias
     signs = 2 * torch.eye(len(x), device=x.device) - 1
     return -F.logsigmoid(signs * logits).sum() / len(x)
 
 
 def read_captions(decoder: Decoder, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
-    """Run the decoder over every row's labelled words alone: states [N, T, D], lengths [N].
+    """Runs the decoder over the labelled words of every row: states [N, T, D], lengths [N].
 
-    The rows hold one picture each, so a row's labelled words are what is said of that picture.
+    Each row holds one picture, so its labelled words are that picture's caption.
     """
     rows = batch.sources // batch.input_ids.shape[1]
     captions = [batch.targets[rows == row] for row in range(len(batch.input_ids))]

@@ -1,81 +1,100 @@
-"""A run's directory -> whether this run is the one that was begun there, and where it goes on."""
+"""The directory of a run -> where its files lie, and whether this is the run that began there."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from onevision.errors import CheckpointError, ConfigError
+from onevision.train.config import TrainConfig, list_changes, read_train_config, write_train_config
 from onevision.train.parallel import Processes
-from onevision.train.settings import Settings, difference, read_settings, write_settings
 from onevision.train.snapshots import State, newest_snapshot, read_state, snapshots
-from onevision.train.start import SETTINGS
 
 
-def agree_on_settings(
-    output: Path, settings: Settings, processes: Processes, *, allow_change: Sequence[str]
-) -> None:
-    """Refuse to go on with other settings than the run began with; then write them down.
+@dataclass(frozen=True)
+class RunDirectory:
+    """A directory that a run writes to; `run.py` lists its files."""
 
-    Every process calls it. Raises ConfigError, also where the directory cannot be written to.
-    """
-    path = output / SETTINGS
-    if path.is_file() and snapshots(output):
-        refuse_changes(output, difference(read_settings(path), settings), allow_change)
-    processes.all_well()  # all have read before one writes
-    if processes.rank == 0:
-        try:
-            write_settings(settings, path)
-        except OSError as error:
-            raise ConfigError(
-                f"{output}: cannot be written to ({error.strerror}); give another --output"
-            ) from error
+    path: Path
 
+    @property
+    def settings(self) -> Path:
+        """The configuration of the run."""
+        return self.path / "settings.json"
 
-def agree_on_content(
-    output: Path, snapshot: Path, content: State, *, allow_change: Sequence[str]
-) -> None:
-    """Refuse to go on where other things lie under the names that the run began with.
+    @property
+    def checkpoint(self) -> Path:
+        """The trained network, once the run has finished."""
+        return self.path / "checkpoint"
 
-    `content` is as in `state.snapshot`. Raises ConfigError.
-    """
-    before = read_state(snapshot).get("content")
-    if before is not None:  # older releases did not write it
-        refuse_changes(output, content_changes(before, content), allow_change)
+    @property
+    def adapter(self) -> Path:
+        """The trained adapters alone, if there are any."""
+        return self.path / "adapter"
+
+    def agree_on_settings(
+        self, config: TrainConfig, processes: Processes, *, allow_change: Sequence[str]
+    ) -> None:
+        """Refuses to resume with other settings than the run began with; then writes them.
+
+        Every process calls it. Raises ConfigError, also if the directory cannot be written to.
+        """
+        if self.settings.is_file() and snapshots(self.path):
+            changes = list_changes(read_train_config(self.settings), config)
+            refuse_changes(self.path, changes, allow_change)
+        processes.all_succeeded()  # all have read before one writes
+        if processes.rank == 0:
+            try:
+                write_train_config(config, self.settings)
+            except OSError as error:
+                raise ConfigError(
+                    f"{self.path}: cannot be written to ({error.strerror}); give another --output"
+                ) from error
+
+    def agree_on_content(
+        self, snapshot: Path, content: State, *, allow_change: Sequence[str]
+    ) -> None:
+        """Refuses to resume if data or tokenizer differ from those the run began with.
+
+        `content` is as in `state.save_snapshot`. Raises ConfigError.
+        """
+        before = read_state(snapshot).get("content")
+        if before is not None:  # older releases did not write it
+            refuse_changes(self.path, content_changes(before, content), allow_change)
+
+    def choose_snapshot(self, *, warn: Callable[[str], object]) -> Path | None:
+        """Returns the newest whole snapshot; the same on every process, None for a new run.
+
+        Raises CheckpointError if there are snapshots and none is whole.
+        """
+        found = newest_snapshot(self.path, warn=warn)
+        if found is None and snapshots(self.path):
+            raise CheckpointError(
+                f"{self.path}: no snapshot is whole; restore one, or move the step-* directories "
+                "away to start over"
+            )
+        return found
 
 
 def content_changes(before: State, after: State) -> list[str]:
-    """Name what differs: "data: texts.json is another", "tokenizer: it is another"."""
+    """Returns what differs: "data: texts.json has changed", "tokenizer: it has changed"."""
     changes: list[str] = []
     for key in before.keys() & after.keys():
         then, now = before[key], after[key]
         if isinstance(then, dict):
-            words = {(True, False): "is gone", (False, True): "is new", (True, True): "is another"}
+            words = {(True, False): "is gone", (False, True): "is new", (True, True): "has changed"}
             odd = [name for name in {**then, **now} if then.get(name) != now.get(name)]
             changes += [f"{key}: {name} {words[name in then, name in now]}" for name in odd]
         elif then != now:
-            changes.append(f"{key}: it is another")
+            changes.append(f"{key}: it has changed")
     return sorted(changes)
 
 
 def refuse_changes(output: Path, changes: Sequence[str], allow_change: Sequence[str]) -> None:
-    """Raise ConfigError where any of the changes, "key: before -> now", was not allowed."""
+    """Raises ConfigError unless all changes, "key: before -> now", are allowed."""
     refused = [c for c in changes if c.partition(":")[0] not in allow_change]
     if refused:
         raise ConfigError(
-            f"{output} was begun with other settings or data ({'; '.join(refused)}); use those, "
+            f"{output} began with other settings or data ({'; '.join(refused)}); use those, "
             "give another --output, or allow it: --allow-change "
             f"{refused[0].partition(':')[0]}"
         )
-
-
-def snapshot_to_go_on_from(output: Path, *, warn: Callable[[str], object]) -> Path | None:
-    """Choose the newest whole snapshot; the same on every process, None for a new run.
-
-    Raises CheckpointError where there are snapshots and none is whole.
-    """
-    found = newest_snapshot(output, warn=warn)
-    if found is None and snapshots(output):
-        raise CheckpointError(
-            f"{output}: no snapshot is whole; restore one, or move the step-* directories away to "
-            "begin again"
-        )
-    return found

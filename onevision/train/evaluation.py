@@ -1,10 +1,10 @@
-"""A network in training -> its answers to held-out questions, a line of eval.jsonl each time.
+"""A network in training -> its accuracy on held-out questions, one line of eval.jsonl each time.
 
     {"step": 200, "questions": 60, "accuracy": {"single_image": 0.4, ...}, "seconds": 31.2}
 
-The network is asked as it stands: in evaluation and inference mode, in the type of its weights,
-without autocast, as `onevision eval` asks the checkpoint. Nothing that training depends on moves,
-neither weights nor random streams, so a run with evaluations ends as one without.
+The network is evaluated as `onevision eval` evaluates a checkpoint: in evaluation and inference
+mode, in the type of its weights, without autocast. Neither weights nor random streams change, so a
+run with evaluations ends with the same weights as one without.
 """
 
 import time
@@ -33,11 +33,11 @@ from onevision.train.report.notes import EVALUATIONS, Notes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examiner:
-    """Asks the network of a run the first held-out questions of each scenario, now and then.
+class HeldoutEvaluator:
+    """Asks the network of a run the first held-out questions of each scenario at intervals.
 
-    The first process asks, the others wait. A sharded network is copied whole for it: there must be
-    room for one beside the training.
+    The first process asks while the others wait. A sharded network is copied whole for it, which
+    takes memory for one more network.
     """
 
     config: ModelConfig
@@ -45,36 +45,41 @@ class Examiner:
     options: RunOptions
     processes: Processes
     output: Path
-    tell: Callable[[Line], object]
+    on_evaluation: Callable[[Line], object]
     warn: Callable[[str], object]
 
     @property
     def notes(self) -> Notes:
-        """The file of the answers."""
+        """The file of the results."""
         return Notes(self.output / EVALUATIONS, warn=self.warn)
 
-    def after(
-        self, metrics: StepMetrics, learning: LlavaNetwork, alive: Callable[[], None]
+    def evaluate_if_due(
+        self, metrics: StepMetrics, training: LlavaNetwork, report_alive: Callable[[], None]
     ) -> None:
-        """Ask after a step, if it is time; every process calls it, and `alive` is called often."""
+        """Evaluates after a step if it is time; every process calls it.
+
+        It calls `report_alive` often.
+        """
         every = self.options.eval_steps
         if not every or (metrics.step % every and metrics.step < metrics.num_steps):
             return
-        main, network = self.processes.rank == 0, learning
-        if self.processes.shards:  # a process without its slices cannot ask
-            copy = copy_to_cpu(learning, self.config, self.options.lora, keep=main)
-            network = learning if copy is None else copy.to(self.processes.device)
+        main, network = self.processes.rank == 0, training
+        if self.processes.shards:  # the network is not usable in slices
+            copy = copy_to_cpu(training, self.config, self.options.lora, keep=main)
+            network = training if copy is None else copy.to(self.processes.device)
         if main:
             try:
-                line = self.ask(network, step=metrics.step, alive=alive)
+                line = self.evaluate(network, step=metrics.step, report_alive=report_alive)
                 self.notes.add(line)
-                self.tell(line)
+                self.on_evaluation(line)
             except OneVisionError as error:
                 self.warn(f"step {metrics.step} could not be evaluated: {error}")
-        self.processes.all_well()
+        self.processes.all_succeeded()
 
-    def ask(self, network: LlavaNetwork, *, step: int, alive: Callable[[], None]) -> Line:
-        """Return the line of a step."""
+    def evaluate(
+        self, network: LlavaNetwork, *, step: int, report_alive: Callable[[], None]
+    ) -> Line:
+        """Returns the line of a step."""
         began, count = time.monotonic(), self.options.eval_questions
         accuracy: dict[str, float] = {}
         template = self.config.inputs.template
@@ -86,22 +91,22 @@ class Examiner:
                 end_ids=end_ids(template, self.tokenizer), end_texts=end_texts(template)
             ),
         )
-        with undisturbed(network):
+        with preserve_state(network):
             for scenario in self.options.eval_scenarios:
                 accuracy[scenario] = run_heldout(model, scenario, count=count).accuracy
-                alive()
+                report_alive()
         seconds = round(time.monotonic() - began, 3)
         return {"step": step, "questions": count, "accuracy": accuracy, "seconds": seconds}
 
 
 @contextmanager
-def undisturbed(network: LlavaNetwork) -> Iterator[None]:
-    """Have the network in evaluation mode; afterwards modes and random streams are as before."""
+def preserve_state(network: LlavaNetwork) -> Iterator[None]:
+    """Puts the network into evaluation mode; restores modes and random streams afterwards."""
     modes = [(module, module.training) for module in network.modules()]
-    place = network.language_model.device
+    device = network.language_model.device
     network.eval()
     try:
-        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
     finally:
         for module, training in modes:

@@ -1,11 +1,11 @@
-"""Crops -> what a frozen vision encoder makes of them, computed once and kept on the disk.
+"""Crops -> their features by a frozen vision encoder, computed once and kept on disk.
 
-    features/<digest of the encoder's weights>-<type of its arithmetic>/
+    features/<digest of the encoder's weights>-<dtype it computes in>/
         3f/3f9c...safetensors     patch features of one crop, by the digest of its pixels
 
-What is read again is what was computed, to the last bit. A crop's features depend a little, in
-rounding, on the crops that were encoded with it, so a run with kept features equals one without up
-to rounding. One crop of the published models takes 3.4 MB in fp32.
+What is read equals what was computed, to the last bit. The rounding of a crop's features depends a
+little on the crops encoded with it, so a run with kept features equals one without up to rounding.
+One crop of the published models takes 3.4 MB in fp32.
 """
 
 import hashlib
@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from onevision.checkpoint.files import save_tensors
 from onevision.errors import ConfigError
 from onevision.train.options import RunOptions
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
-FEATURES = "features"  # of the one tensor in a file
+FEATURES = "features"  # the name of the one tensor in a file
 
 
 def keep_features(
     encoder: nn.Module, stage: Stage, options: RunOptions, *, warn: Callable[[str], object]
 ) -> None:
-    """Let the encoder compute each crop once, if the options name a directory for it.
+    """Makes the encoder compute each crop once, if the options name a directory.
 
-    Raises ConfigError where the encoder learns, or is divided among processes.
+    Raises ConfigError if the encoder trains or is sharded.
     """
     if options.features is None:
         return
@@ -42,7 +42,7 @@ def keep_features(
     if options.sharing == "shard":
         raise ConfigError(
             "features cannot be kept with sharing=shard, where all processes encode together; "
-            "take sharing=replicate, or leave out `features`"
+            "set sharing=replicate, or leave out `features`"
         )
     store = FeatureStore(Path(options.features), encoder, warn=warn)
     compute = encoder.forward
@@ -55,17 +55,17 @@ def keep_features(
 
 
 class FeatureStore:
-    """The features of one encoder. Its weights are read at the first crop, and stay."""
+    """The features of one encoder. Its weights are hashed at the first crop and must not change."""
 
     def __init__(
         self, directory: Path, encoder: nn.Module, *, warn: Callable[[str], object]
     ) -> None:
         self.directory, self.encoder, self.warn = directory, encoder, warn
         self.digest: str | None = None
-        self.full = False  # whether the disk has refused a file
+        self.full = False  # whether writing has failed
 
     def encode(self, pixel_values: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return patch features [N, P, C] of crops [N, 3, H, W]; `compute` makes those missing."""
+        """Returns patch features [N, P, C] of crops [N, 3, H, W]; `compute` makes missing ones."""
         home = self._home(pixel_values.device.type)
         paths = [home / key[:2] / f"{key}.safetensors" for key in map(_digest, pixel_values.cpu())]
         found = [_read(path) for path in paths]
@@ -79,29 +79,29 @@ class FeatureStore:
         return torch.stack(kept)
 
     def _home(self, device: str) -> Path:
-        """Return where features of these weights in the arithmetic at hand lie."""
+        """Returns the directory of these weights and of the dtype in use."""
         if self.digest is None:
-            told = hashlib.blake2b(digest_size=16)
+            digest = hashlib.blake2b(digest_size=16)
             for parameter in self.encoder.parameters():
-                told.update(_digest(parameter.detach().cpu()).encode())
-            self.digest = told.hexdigest()
+                digest.update(_digest(parameter.detach().cpu()).encode())
+            self.digest = digest.hexdigest()
         low = torch.is_autocast_enabled(device)
         kind = torch.get_autocast_dtype(device) if low else next(self.encoder.parameters()).dtype
         return self.directory / f"{self.digest}-{str(kind).removeprefix('torch.')}"
 
     def _write(self, features: Tensor, path: Path) -> None:
-        """Write a file whole; several processes may write the same."""
+        """Writes a file whole; several processes may write the same one."""
         if self.full:
             return
         try:
             save_tensors({FEATURES: features.cpu()}, path)
         except (OSError, SafetensorError) as error:
             self.full = True
-            self.warn(f"{self.directory}: no more features are kept ({error}); training goes on")
+            self.warn(f"{self.directory}: no more features are kept ({error}); training continues")
 
 
 def _read(path: Path) -> Tensor | None:
-    """Return what a file holds; None where there is none, or it is damaged."""
+    """Returns what a file holds; None if it is missing or damaged."""
     try:
         return load_file(path)[FEATURES]
     except (OSError, SafetensorError, KeyError):
@@ -109,6 +109,6 @@ def _read(path: Path) -> Tensor | None:
 
 
 def _digest(tensor: Tensor) -> str:
-    told = hashlib.blake2b(f"{tensor.dtype} {tuple(tensor.shape)}".encode(), digest_size=16)
-    told.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return told.hexdigest()
+    digest = hashlib.blake2b(f"{tensor.dtype} {tuple(tensor.shape)}".encode(), digest_size=16)
+    digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,73 +1,61 @@
-"""What a stage learns from, step by step: drawn samples, or the packs of a mixture.
+"""Rows and their origin -> the micro-batches of a step; the protocol of what deals them out.
 
     feed.steps(first=120)  ->  step 120: [MicroBatch, MicroBatch, ...]   this process's share
                                step 121: ...
 
-What stands in a step is a function of the seed and the step's number alone, so a run goes on
-anywhere, on any number of processes, and its feed has no state to save.
+The contents of a step depend only on the seed and the step's number. A run can therefore resume
+anywhere, on any number of processes, and a feed has no state to save.
 """
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
-from onevision.batch import TrainingBatch
+from onevision.batch import Blocks, TrainingBatch
 from onevision.config import InputConfig
-from onevision.conversation import Conversation, Message, Text, Video
-from onevision.data.packing import PackedRow, collate, join, share_prefix
-from onevision.inputs.processor import Processor
-from onevision.synth.families import family_named
-from onevision.synth.sample import Sample, rng_for
-from onevision.train.halving import divided, middle
-from onevision.train.recipes import Stage
-
-DESCRIBE = {
-    "nothing": ("Make up a description.", "Describe something."),
-    "picture": ("Describe the picture.", "What does the picture show?"),
-    "pictures": ("Describe the pictures.", "What do the pictures show?"),
-    "video": ("Describe the video.", "What happens in the video?"),
-}
-# Share of the samples that learn their whole caption beside their aspects.
-CAPTIONED = 0.5
+from onevision.data.packing import PackedRow, collate, join
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """What one process learns from at a time, and where each part of it came from."""
+    """What one process learns from in one pass, and where each part of it came from."""
 
     batch: TrainingBatch
-    owners: Tensor  # [L] int64: to which of `samples` each target belongs
+    # [L] int64: the sample, an index into `samples`, that each term of the loss belongs to.
+    owners: Tensor
     samples: tuple[str, ...]  # "single_image.json, row 7"
     sources: tuple[int, ...]  # of each sample, an index into the feed's sources
 
-    def halves(self) -> "tuple[MicroBatch, MicroBatch] | None":
-        """Divide it about where half of its tokens end; None where it is one sample."""
+    def to(self, device: torch.device | str) -> Self:
+        """Returns the micro-batch with the model's inputs on `device`; the rest stays put."""
+        return replace(self, batch=self.batch.to(device))
+
+    def halves(self) -> tuple[Self, Self] | None:
+        """Divides it near the middle of its tokens; None if it is a single sample."""
         count = middle(self.batch)
         if count is None:
             return None
-        first, second = divided(self.batch, count)
-        scored = len(first.targets)
-        return (
-            MicroBatch(
-                batch=first,
-                owners=self.owners[:scored],
-                samples=self.samples[:count],
-                sources=self.sources[:count],
-            ),
-            MicroBatch(
-                batch=second,
-                owners=self.owners[scored:] - count,
-                samples=self.samples[count:],
-                sources=self.sources[count:],
-            ),
+        first, second = split_batch(self.batch, count)
+        return self._part(first, slice(count)), self._part(second, slice(count, None))
+
+    def _part(self, batch: TrainingBatch, part: slice) -> Self:
+        """Returns the samples in `part`, of which `batch` holds the tensors."""
+        begin, end, _ = part.indices(len(self.samples))
+        inside = (self.owners >= begin) & (self.owners < end)
+        return replace(
+            self,
+            batch=batch,
+            owners=self.owners[inside] - begin,
+            samples=self.samples[part],
+            sources=self.sources[part],
         )
 
     def __str__(self) -> str:
-        """Say how large it is."""
+        """Describes its size."""
         batch = self.batch
         samples = self.samples[0] if len(self.samples) == 1 else f"{len(self.samples)} samples"
         return (
@@ -86,90 +74,27 @@ class Feed(Protocol):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The names of what samples are drawn from."""
+        """Names of the data sets or families that samples come from."""
         ...
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
-        """What changes when the samples do, by source; of drawn ones nothing can."""
+        """A digest of each source's samples; empty if they are procedural."""
         ...
 
     def steps(self, first: int) -> Iterator[list[MicroBatch]]:
-        """Give this process's share of every step from `first` (0-based) to the last."""
+        """Yields this process's share of every step from `first` (0-based) to the last."""
         ...
 
 
-class DrawnFeed:
-    """Procedural samples, drawn when they are needed."""
-
-    def __init__(
-        self, stage: Stage, processor: Processor, *, seed: int, rank: int = 0, ranks: int = 1
-    ) -> None:
-        assert stage.num_samples is not None, "a stage of families says how many it draws"
-        self.stage, self.processor, self.seed = stage, processor, seed
-        self.rank, self.ranks = rank, ranks
-        self.num_samples = stage.num_samples * stage.epochs
-        self.num_steps, self.sources = stage.num_steps(), tuple(stage.families)
-        self.fingerprints: Mapping[str, str] = {}
-
-    def steps(self, first: int) -> Iterator[list[MicroBatch]]:
-        """Give this process's share of every step from `first` to the last."""
-        for step in range(first, self.num_steps):
-            begin = step * self.stage.global_batch
-            end = min(begin + self.stage.global_batch, self.num_samples)
-            yield self.micro_batches(range(begin + self.rank, end, self.ranks))
-
-    def micro_batches(self, indices: Sequence[int]) -> list[MicroBatch]:
-        """Draw samples and put those of like length together, padded."""
-        drawn = [(index, *self.row(index)) for index in indices]
-        drawn.sort(key=lambda one: len(one[2]))
-        groups: list[list[tuple[int, str, PackedRow]]] = []
-        for one in drawn:
-            if not groups or (len(groups[-1]) + 1) * len(one[2]) > self.stage.max_tokens:
-                groups.append([])
-            groups[-1].append(one)
-        return [
-            micro_batch(
-                [row for _, _, row in group],
-                self.processor.config,
-                samples=[f"{family} {index}" for index, family, _ in group],
-                sources=[self.sources.index(family) for _, family, _ in group],
-            )
-            for group in groups
-        ]
-
-    def row(self, index: int) -> tuple[str, PackedRow]:
-        """Return family and row of a sample: a function of stage, seed and index."""
-        stage = self.stage
-        rng = rng_for("train", f"rows/{stage.name}/{self.seed}", index)
-        family, sample = draw(stage, rng)
-        asked = rng.sample(sample.questions, min(stage.max_questions, len(sample.questions)))
-        turns = [(q.question, q.answer) for q in asked]
-        if not stage.aspects or not sample.aspects or rng.random() < CAPTIONED:
-            turns.append((rng.choice(DESCRIBE[_kind(sample)]), sample.caption))
-        if stage.aspects:
-            turns += [("", aspect) for aspect in sample.aspects]
-        talks = [
-            Conversation([Message("user", [*sample.media, Text(q)]), Message("assistant", a)])
-            for q, a in turns
-        ]
-        return family, share_prefix(self.processor.about_same_media(talks, template=stage.template))
-
-
-def draw(stage: Stage, rng: random.Random) -> tuple[str, Sample]:
-    """Draw a family by its share, and a sample of it."""
-    family = rng.choices(list(stage.families), weights=list(stage.families.values()))[0]
-    return family, family_named(family)("train", rng.randrange(10**9))
-
-
-def micro_batch(
+def pad_rows(
     rows: Sequence[PackedRow],
     config: InputConfig,
     *,
     samples: Sequence[str],
     sources: Sequence[int],
 ) -> MicroBatch:
-    """Collate rows; `samples` and `sources` stand for the samples in them, row after row."""
+    """Collates rows, padded; `samples` and `sources` list the samples in them, row by row."""
     batch = collate(rows, config)
     length = batch.input_ids.shape[1]
     owners = torch.zeros(len(rows), length, dtype=torch.int64)
@@ -186,20 +111,101 @@ def micro_batch(
     )
 
 
-def packed(
+def pack_rows(
     rows: Sequence[PackedRow],
     config: InputConfig,
     *,
     samples: Sequence[str],
     sources: Sequence[int],
 ) -> MicroBatch:
-    """Collate the samples of a pack in one row."""
-    return micro_batch([join(rows)], config, samples=samples, sources=sources)
+    """Collates rows as one sequence without padding; the rest as in `pad_rows`."""
+    return pad_rows([join(rows)], config, samples=samples, sources=sources)
 
 
-def _kind(sample: Sample) -> str:
-    if not sample.media:
-        return "nothing"
-    if isinstance(sample.media[0], Video):
-        return "video"
-    return "picture" if len(sample.media) == 1 else "pictures"
+def empty_micro_batch(*, crop_size: int) -> MicroBatch:
+    """Returns one token without a label, for a process that has no work left in a step."""
+    nothing = torch.zeros(0, dtype=torch.int64)
+    batch = TrainingBatch(
+        input_ids=torch.zeros(1, 1, dtype=torch.int64),
+        visual_mask=torch.zeros(1, 1, dtype=torch.bool),
+        position_ids=torch.zeros(1, 1, dtype=torch.int64),
+        mask=torch.ones(1, 1, 1, 1, dtype=torch.bool),
+        sources=nothing,
+        targets=nothing,
+        pixel_values=torch.zeros(0, 3, crop_size, crop_size),
+        layouts=(),
+    )
+    return MicroBatch(batch=batch, owners=nothing, samples=(), sources=())
+
+
+def middle(batch: TrainingBatch) -> int | None:
+    """Returns how many samples come before about half of the tokens; None for one sample."""
+    ends = list(accumulate(sample_lengths(batch)))
+    if len(ends) < 2:
+        return None
+    return min(range(1, len(ends)), key=lambda count: abs(2 * ends[count - 1] - ends[-1]))
+
+
+def sample_lengths(batch: TrainingBatch) -> list[int]:
+    """Returns the tokens of each sample, padding included: of each row, or of a row's blocks."""
+    if isinstance(batch.mask, Blocks):
+        return list(batch.mask.lengths)
+    return [batch.input_ids.shape[1]] * len(batch.input_ids)
+
+
+def split_batch(batch: TrainingBatch, count: int) -> tuple[TrainingBatch, TrainingBatch]:
+    """Returns the first `count` samples of a batch, and the others.
+
+    Padded rows are divided between rows, a packed row between its samples: no sample sees another,
+    so both parts together teach what the whole does.
+    """
+    at = sum(sample_lengths(batch)[:count])  # a flat position
+    scored = int((batch.sources < at).sum())
+    visual = int(batch.visual_mask.flatten()[:at].sum())
+    tokens = accumulate(layout.num_tokens for layout in batch.layouts)
+    media = sum(end <= visual for end in tokens)
+    crops = sum(layout.num_crops for layout in batch.layouts[:media])
+    first, second = _split_positions(batch, at=at, count=count)
+    return (
+        replace(
+            first,
+            sources=batch.sources[:scored],
+            targets=batch.targets[:scored],
+            pixel_values=batch.pixel_values[:crops],
+            layouts=batch.layouts[:media],
+        ),
+        replace(
+            second,
+            sources=batch.sources[scored:] - at,
+            targets=batch.targets[scored:],
+            pixel_values=batch.pixel_values[crops:],
+            layouts=batch.layouts[media:],
+        ),
+    )
+
+
+def _split_positions(
+    batch: TrainingBatch, *, at: int, count: int
+) -> tuple[TrainingBatch, TrainingBatch]:
+    """Divides the tensors that have an entry for every position."""
+    mask = batch.mask
+    if isinstance(mask, Blocks):  # one row: cut between its positions
+        cuts = ((..., slice(at)), (..., slice(at, None)))
+        masks: list[Tensor | Blocks] = [
+            Blocks(lengths=mask.lengths[part], masks=mask.masks[part])
+            for part in (slice(count), slice(count, None))
+        ]
+    else:  # cut between rows
+        cuts = (slice(count), slice(count, None))
+        masks = [mask[cut] for cut in cuts]
+    first, second = (
+        replace(
+            batch,
+            input_ids=batch.input_ids[cut],
+            visual_mask=batch.visual_mask[cut],
+            position_ids=batch.position_ids[cut],
+            mask=part,
+        )
+        for cut, part in zip(cuts, masks, strict=True)
+    )
+    return first, second

@@ -1,11 +1,11 @@
-"""A stage that is over -> its checkpoint with a model card, its adapter, its curves.
+"""A finished run -> its checkpoint with a model card, its adapter, its curves.
 
     runs/a/
         checkpoint/       the network, adapters merged; README.md is its card
-        adapter/          the adapters alone, in PEFT's format, where some were trained
+        adapter/          the adapters alone, in PEFT's format, if some were trained
         report.html       and curves.png: how it went
 
-The checkpoint comes first: what fails after it is a warning.
+The checkpoint is written first; a failure after it is only a warning.
 """
 
 import json
@@ -20,61 +20,62 @@ from onevision.files import write_text
 from onevision.inputs.templates import end_ids
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
+from onevision.train.config import TrainConfig, decisive_options
+from onevision.train.directory import RunDirectory
 from onevision.train.feed import Feed
 from onevision.train.lora.adapt import write_adapter
 from onevision.train.lora.layers import merge
 from onevision.train.mixture_feed import MixtureFeed
-from onevision.train.recipes import PARTS
 from onevision.train.report.card import ModelFacts, Score, Source, Spent, Start, model_card
 from onevision.train.report.curves import write_curves
 from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.report.notes import EVALUATIONS, read_notes
-from onevision.train.settings import Settings, decisive_options
+from onevision.train.stage import PARTS
 from onevision.train.start import Starts
 
-CHECKPOINT, ADAPTER, CARD = "checkpoint", "adapter", "README.md"
+CARD = "README.md"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
-    """What is known of a run that has come to its end."""
+class FinishedRun:
+    """What is known of a run that has taken its last step."""
 
-    settings: Settings
-    config: ModelConfig
+    config: TrainConfig
+    model_config: ModelConfig
     tokenizer: Tokenizer
     starts: Starts
-    output: Path
+    directory: RunDirectory
     sources: Sequence[Source] = ()
     device: str | None = None
     warn: Callable[[str], object] = str
 
 
-def write_result(network: LlavaNetwork, ending: Ending) -> Path:
-    """Write all there is to write; returns the checkpoint. Merges the network's adapters in place.
+def write_result(network: LlavaNetwork, run: FinishedRun) -> Path:
+    """Writes everything and returns the checkpoint. Merges the network's adapters in place.
 
-    Raises CheckpointError where the checkpoint or the adapter cannot be written.
+    Raises CheckpointError if the checkpoint or the adapter cannot be written.
     """
-    lora, checkpoint = ending.settings.options.lora, ending.output / CHECKPOINT
+    lora, checkpoint = run.config.options.lora, run.directory.checkpoint
     if lora is not None:
         write_adapter(
             network,
             lora,
-            ending.settings.stage,
-            ending.output / ADAPTER,
-            base_model=str(ending.starts.previous[0]),
+            run.config.stage,
+            run.directory.adapter,
+            base_model=str(run.starts.previous[0]),
         )
         merge(network)
-    ends = end_ids(ending.settings.target.inputs.template, ending.tokenizer)
+    ends = end_ids(run.config.target.inputs.template, run.tokenizer)
     end = json.dumps({"eos_token_id": list(ends)})
     companions = {"generation_config.json": end}
-    save(network, ending.config, ending.tokenizer, checkpoint, companions=companions)
-    _attempt(lambda: _write_card(network, ending), ending, what="the model card")
-    _attempt(lambda: write_curves(ending.output, warn=ending.warn), ending, what="the curves")
+    save(network, run.model_config, run.tokenizer, checkpoint, companions=companions)
+    _attempt(lambda: _write_card(network, run), run, what="the model card")
+    _attempt(lambda: write_curves(run.directory.path, warn=run.warn), run, what="the curves")
     return checkpoint
 
 
-def sources_of(feed: Feed) -> list[Source]:
-    """Return what a feed draws from, with rows and licences where they are known."""
+def list_sources(feed: Feed) -> list[Source]:
+    """Returns the sources of a feed, with rows and licences if known."""
     if not isinstance(feed, MixtureFeed):
         return [Source(name=name) for name in feed.sources]
     return [
@@ -88,52 +89,52 @@ def sources_of(feed: Feed) -> list[Source]:
     ]
 
 
-def facts_of(network: LlavaNetwork, ending: Ending) -> ModelFacts:
-    """Collect what the card says from the network, the settings and the run's files."""
+def collect_facts(network: LlavaNetwork, run: FinishedRun) -> ModelFacts:
+    """Collects the facts of the card from the network, the settings and the run's files."""
     parts = {name: network.get_submodule(name) for name in PARTS}
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     if network.image_newline is not None:
         counts["image_newline"] = network.image_newline.numel()
-    settings = ending.settings
-    stage = asdict(settings.stage) | decisive_options(settings)
-    if settings.preference is not None:
-        stage |= asdict(settings.preference)
+    config = run.config
+    stage = asdict(config.stage) | decisive_options(config)
+    if config.preference is not None:
+        stage |= asdict(config.preference)
     return ModelFacts(
-        name=ending.output.resolve().name,
+        name=run.directory.path.resolve().name,
         num_parameters=counts,
         stages={str(stage.pop("name")): stage},
-        sources=ending.sources,
-        starts=[Start(name=str(path)) for path in ending.starts.directories],
-        spent=_spent(ending),
-        scores=_scores(ending),
-        model=str(ending.output / CHECKPOINT),
+        sources=run.sources,
+        starts=[Start(name=str(path)) for path in run.starts.directories],
+        spent=_spent(run),
+        scores=_scores(run),
+        model=str(run.directory.checkpoint),
     )
 
 
-def _write_card(network: LlavaNetwork, ending: Ending) -> None:
-    card = model_card(facts_of(network, ending))
-    write_text(ending.output / CHECKPOINT / CARD, card)
+def _write_card(network: LlavaNetwork, run: FinishedRun) -> None:
+    card = model_card(collect_facts(network, run))
+    write_text(run.directory.checkpoint / CARD, card)
 
 
-def _spent(ending: Ending) -> Spent:
-    lines = read_metrics(ending.output / METRICS)
+def _spent(run: FinishedRun) -> Spent:
+    lines = read_metrics(run.directory.path / METRICS)
     if not lines:
-        return Spent(device=ending.device)
+        return Spent(device=run.device)
     return Spent(
         hours=lines[-1]["elapsed_seconds"] / 3600,
-        device=ending.device,
+        device=run.device,
         num_tokens=sum(line["tokens"] for line in lines),
     )
 
 
-def _scores(ending: Ending) -> dict[str, Score]:
-    """Return the evaluation of the last step, if there was one."""
-    lines = read_metrics(ending.output / METRICS)
+def _scores(run: FinishedRun) -> dict[str, Score]:
+    """Returns the evaluation of the last step, if there was one."""
+    lines = read_metrics(run.directory.path / METRICS)
     last = lines[-1]["step"] if lines else None
-    rounds = [r for r in read_notes(ending.output / EVALUATIONS) if r["step"] == last]
+    rounds = [r for r in read_notes(run.directory.path / EVALUATIONS) if r["step"] == last]
     if not rounds:
         return {}
-    count, model = rounds[-1]["questions"], ending.output / CHECKPOINT
+    count, model = rounds[-1]["questions"], run.directory.checkpoint
     return {
         f"{scenario.replace('_', ' ')}, exact match of {count} held-out questions": Score(
             value=f"{100 * share:.1f} %",
@@ -144,12 +145,14 @@ def _scores(ending: Ending) -> dict[str, Score]:
     }
 
 
-def _attempt(act: Callable[[], object], ending: Ending, *, what: str) -> None:
-    """Do what the checkpoint does not depend on."""
+def _attempt(act: Callable[[], object], run: FinishedRun, *, what: str) -> None:
+    """Does what the checkpoint does not depend on."""
     try:
         act()
     except (OneVisionError, OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
-        ending.warn(f"{ending.output}: {what} could not be written ({error}); the weights are safe")
+        run.warn(
+            f"{run.directory.path}: {what} could not be written ({error}); the weights are safe"
+        )
 
 
 def _hub_id(source: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What may come between a run and its end: another trainer, a signal, a process that hangs."""
+"""Guards of a run: against a second trainer, for signals, and for processes that die or hang."""
 
 import contextlib
 import faulthandler
@@ -22,10 +22,10 @@ LOCK = "lock"
 
 
 @contextlib.contextmanager
-def only_trainer(directory: Path) -> Iterator[None]:
-    """Hold a run's directory for this process. Raises ConfigError where another one holds it.
+def lock_directory(directory: Path) -> Iterator[None]:
+    """Locks a run's directory for this process. Raises ConfigError if another one holds the lock.
 
-    The lock belongs to the process, so it is free again however the process ends.
+    The lock belongs to the process, so it is released however the process ends.
     """
     path = directory / LOCK
     try:
@@ -42,7 +42,7 @@ def only_trainer(directory: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise ConfigError(
-                f"{directory}: another trainer writes here ({holder}); wait for it, stop it, or "
+                f"{directory}: another trainer runs here ({holder}); wait for it, stop it, or "
                 "give another --output"
             ) from error
         file.truncate(0)
@@ -52,53 +52,53 @@ def only_trainer(directory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told_plainly(directory: Path) -> Iterator[None]:
-    """Say in one line what system and other processes do to a run. Raises TrainingError."""
+def explain_failures(directory: Path) -> Iterator[None]:
+    """Turns failures of memory and of other processes into a TrainingError of one line."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        said = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate" in said:
+        summary = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate" in summary:
             problem = (
-                f"memory has run out ({said}); free some, set recompute=true or a smaller "
+                f"out of memory ({summary}); free some, set recompute=true or a smaller "
                 "max_tokens, then"
             )
-        # What gloo raises has no type of its own; it begins with gloo's source file.
-        elif isinstance(error, dist.DistError) or "gloo" in said:
-            problem = f"another process of this run has died or hangs ({said});"
+        # gloo's errors have no type of their own; their text begins with gloo's source file.
+        elif isinstance(error, dist.DistError) or "gloo" in summary:
+            problem = f"another process of this run has died or hangs ({summary});"
         else:
             raise
         raise TrainingError(
-            f"{directory}: {problem} start it again: {goes_on(directory)}"
+            f"{directory}: {problem} start it again: {describe_resumption(directory)}"
         ) from error
 
 
-def goes_on(directory: Path) -> str:
-    """Say where a run would go on that is started again."""
+def describe_resumption(directory: Path) -> str:
+    """Returns where a run resumes if it is started again."""
     found = snapshots(directory)
-    return f"it goes on from step {step_of(found[-1])}" if found else "it begins anew"
+    return f"it resumes from step {step_of(found[-1])}" if found else "it starts over"
 
 
 class Interruption:
-    """SIGTERM and Ctrl-C ask for a stop after the step at hand; a second one stops at once."""
+    """SIGTERM and Ctrl-C request a stop after the current step; a second one stops at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._before: dict[int, object] = {}
 
     @property
-    def asked(self) -> bool:
-        """Whether somebody wants the run to stop."""
+    def requested(self) -> bool:
+        """Whether the run should stop."""
         return self.signal is not None
 
     @property
     def exit_code(self) -> int:
-        """What a process ends with that was asked to stop: 0 for SIGTERM, 130 for Ctrl-C."""
+        """The exit code of a process that was stopped: 0 for SIGTERM, 130 for Ctrl-C."""
         return 130 if self.signal == signal.SIGINT else 0
 
     def __enter__(self) -> Self:
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
+            self._before[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(
@@ -110,21 +110,21 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.asked:
+        if self.requested:
             os._exit(128 + number)
         self.signal = number
 
 
 class Watchdog:
-    """Ends the process, with the stacks of all threads, if no step ends for `seconds`."""
+    """Ends the process, printing the stacks of all threads, if no step ends for `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
     def touch(self) -> None:
-        """A step has ended: count anew."""
+        """Restarts the count; called when a step has ended."""
         faulthandler.dump_traceback_later(self.seconds, exit=True, file=sys.__stderr__ or 2)
 
     def __enter__(self) -> Self:

@@ -1,38 +1,58 @@
-"""A network that learns: one micro-batch in, the gradients of its share of a step out."""
+"""A network that learns: a micro-batch in, its loss and the loss of each of its targets out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from onevision.batch import TrainingBatch
 from onevision.model.llava import LlavaNetwork
+from onevision.train.feed import MicroBatch
 from onevision.train.loss import weighted_loss
 from onevision.train.parallel import Processes, shard_model
 
 
-class Learner(nn.Module):
-    """The network and its loss in one forward pass, as sharding asks for."""
+class LossTerms(NamedTuple):
+    """What a learner returns. A tuple, because FSDP2 looks for gradients in tuples alone."""
 
-    # Whether the parts of a batch, taken one by one, teach what the batch does.
+    loss: Tensor  # [], the weighted sum to run backward from
+    losses: Tensor  # [L], of each target, unweighted, without gradient
+    # [L, K], one column per name in `Learner.statistics`, without gradient.
+    statistics: Tensor | None = None
+
+
+class Learner(nn.Module):
+    """The network and its loss in one forward pass, as sharding requires; here, that of words."""
+
+    # Whether a micro-batch may be split: its halves, one after the other, teach what it does.
     divisible = True
+    # Names of the statistics of each target; the trainer averages them over a step's targets.
+    statistics: tuple[str, ...] = ()
 
     def __init__(self, network: LlavaNetwork, *, encode_always: bool = False) -> None:
         super().__init__()
         self.network = network
-        # Sharded weights are gathered by all processes together: one without a picture takes part.
+        # Sharded weights are gathered by all processes together, so a process whose micro-batch
+        # has no picture must run the vision encoder as well.
         self.encode_always = encode_always
 
-    def forward(self, batch: TrainingBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weighted sum of the losses, and the loss of every target [L]."""
-        nothing = self._encode_nothing(batch)  # first: processes gather weights in one order
-        loss, losses = weighted_loss(self.network, batch, weights)
-        return loss + nothing, losses
+    def forward(self, micro_batch: MicroBatch, weights: Tensor) -> LossTerms:
+        """Returns the sum of weight times loss over the targets, and the terms.
 
-    def _encode_nothing(self, batch: TrainingBatch) -> Tensor | float:
-        """Return a zero that depends on what a sharded batch may leave out.
+        `weights` [L] stands beside `micro_batch.owners`.
+        """
+        nothing = self._encode_nothing(micro_batch)  # first: all gather weights in one order
+        loss, losses = weighted_loss(self.network, micro_batch.batch, weights)
+        return LossTerms(loss + nothing, losses)
+
+    @staticmethod
+    def step_metrics(means: Mapping[str, float]) -> dict[str, float]:
+        """Returns what a line of metrics.jsonl holds of the means of a step's statistics."""
+        return dict(means)
+
+    def _encode_nothing(self, micro_batch: MicroBatch) -> Tensor | float:
+        """Returns a zero that depends on what a sharded batch may leave out.
 
         Gradients are added up in one piece, so each process must have one of every parameter.
         """
@@ -40,6 +60,7 @@ class Learner(nn.Module):
             return 0.0
         newline = self.network.image_newline
         nothing = 0.0 if newline is None else 0.0 * newline.sum()
+        batch = micro_batch.batch
         if batch.layouts:
             return nothing
         crop_size = batch.pixel_values.shape[-1]
@@ -47,50 +68,34 @@ class Learner(nn.Module):
         return nothing + 0.0 * self.network.projector(self.network.vision_encoder(crop)).sum()
 
 
-def make_learner(
-    network: LlavaNetwork,
+def prepare_learner(
+    learner: Learner,
     processes: Processes,
     *,
     recompute: bool = False,
     compiled: bool = False,
     replicas: int = 1,
-    kind: Callable[..., Learner] = Learner,
 ) -> Learner:
-    """Wrap a network for training on these processes; its parameters keep their names.
+    """Prepares a learner, in place, for training on these processes; parameters keep their names.
 
-    `recompute` keeps a block's input alone and runs the block again backwards (activation
-    checkpointing); `compiled` compiles block by block.
+    `recompute` keeps only a block's input and runs the block again during the backward pass
+    (activation checkpointing); `compiled` compiles block by block; `replicas` is as in
+    `shard_model`.
     """
-    learner = kind(network, encode_always=processes.shards)
-    for block in blocks_of(network):
+    blocks = list(iterate_blocks(learner.network))
+    for block in blocks:
         if recompute:
             _recompute(block)
         if compiled:
             block.compile()
-    shard_model(learner, blocks_of(network), processes, replicas=replicas)
+    shard_model(learner, blocks, processes, replicas=replicas)
     return learner
 
 
-def blocks_of(network: LlavaNetwork) -> Iterator[nn.Module]:
-    """Give the transformer blocks of both towers."""
+def iterate_blocks(network: LlavaNetwork) -> Iterator[nn.Module]:
+    """Yields the transformer blocks of the vision encoder and of the language model."""
     yield from network.vision_encoder.blocks
     yield from network.language_model.blocks
-
-
-def empty_batch(*, crop_size: int, device: torch.device) -> TrainingBatch:
-    """Return a batch of one token that nothing is learned from, for a process without work."""
-    nothing = torch.zeros(0, dtype=torch.int64)
-    batch = TrainingBatch(
-        input_ids=torch.zeros(1, 1, dtype=torch.int64),
-        visual_mask=torch.zeros(1, 1, dtype=torch.bool),
-        position_ids=torch.zeros(1, 1, dtype=torch.int64),
-        mask=torch.ones(1, 1, 1, 1, dtype=torch.bool),
-        sources=nothing,
-        targets=nothing,
-        pixel_values=torch.zeros(0, 3, crop_size, crop_size),
-        layouts=(),
-    )
-    return batch.to(device)
 
 
 def _recompute(block: nn.Module) -> None:

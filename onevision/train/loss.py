@@ -1,8 +1,8 @@
-"""Hidden states -> the loss of a batch: next-token cross-entropy where a label asks for it.
+"""A network and a batch -> next-token cross-entropy at labelled positions.
 
 The head runs on labelled positions alone, a chunk of them at a time, and a chunk's gradients are
-taken while its logits are there. So the logits [positions, vocab] never exist together, and nothing
-is computed twice.
+computed while its logits exist. So the logits [positions, vocab] never exist all at once, and
+nothing is computed twice.
 """
 
 from typing import Any
@@ -13,22 +13,16 @@ from torch import Tensor
 from onevision.batch import TrainingBatch
 from onevision.model.llava import LlavaNetwork
 
-# Logits that exist at a time, in fp32.
+# Bytes of logits that exist at a time, in fp32.
 CHUNK_BYTES = 64 * 2**20
-
-
-def next_token_loss(network: LlavaNetwork, batch: TrainingBatch) -> Tensor:
-    """Return the mean cross-entropy over labelled positions, in fp32."""
-    share = torch.full(batch.targets.shape, 1 / max(1, len(batch.targets)))
-    return weighted_loss(network, batch, share)[0]
 
 
 def weighted_loss(
     network: LlavaNetwork, batch: TrainingBatch, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the sum of weight times cross-entropy over labelled positions, and each term.
+    """Returns the sum of weight times cross-entropy over labelled positions, and each term.
 
-    `weights` [L] stands beside `batch.targets`; the terms [L], unweighted, carry no gradient.
+    `weights` [L] stands beside `batch.targets`. The terms [L] are unweighted and carry no gradient.
     """
     visual_tokens = network.encode(batch.pixel_values, batch.layouts)
     x = network.place(batch.input_ids, batch.visual_mask, visual_tokens)
@@ -39,7 +33,7 @@ def weighted_loss(
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """sum(weight * -log softmax(hidden @ head.T)[target]), chunk by chunk.
+    """Computes sum(weight * -log softmax(hidden @ head.T)[target]), chunk by chunk.
 
     d loss / d logits = weight * (softmax - onehot(target)).
     """
@@ -48,7 +42,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def forward(  # pyrefly: ignore[bad-override]
         ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Take `hidden` [L, D], `head` [V, D], `targets` [L], `weights` [L]."""
+        """Takes `hidden` [L, D], `head` [V, D], `targets` [L], `weights` [L]."""
         device = hidden.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         with torch.autocast(device, enabled=False):
@@ -58,7 +52,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def backward(  # pyrefly: ignore[bad-override]
         ctx: Any, grad: Tensor, _: Tensor
     ) -> tuple[Tensor | None, ...]:
-        """Scale what the forward pass has prepared."""
+        """Scales the gradients that the forward pass has computed."""
         to_hidden, to_head = ctx.saved_tensors
         hidden = grad * to_hidden if ctx.needs_input_grad[0] else None
         head = to_head.mul_(grad) if ctx.needs_input_grad[1] else None

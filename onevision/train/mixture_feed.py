@@ -1,61 +1,54 @@
-"""A mixture on disk, planned and packed -> the steps of a stage."""
+"""A mixture on disk -> planned once, packed, and dealt out to the steps of a stage."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from onevision.data.loader import LoadedPack, Loader
-from onevision.data.manifest import fingerprint_sources
+from onevision.data.manifest import apply_manifest, fingerprint_sources
+from onevision.data.mixture import open_mixture
 from onevision.data.order import Order
 from onevision.data.packs import Packs, pack
-from onevision.data.plan import Plan
+from onevision.data.plan import Plan, make_plan
+from onevision.data.plan_bytes import plan_from_bytes, plan_to_bytes
 from onevision.data.quarantine import Quarantine
 from onevision.data.samples import SampleReader
-from onevision.data.workers import SECONDS_EACH
-from onevision.errors import DataError
-from onevision.train.feed import MicroBatch, packed
-from onevision.train.recipes import Stage
+from onevision.data.styles import read_styles
+from onevision.errors import DataError, InputError
+from onevision.inputs.processor import Processor
+from onevision.train.feed import MicroBatch, pack_rows
+from onevision.train.objective import RunContext
+from onevision.train.options import RunOptions
+from onevision.train.parallel import Processes, compute_once
+from onevision.train.stage import Stage
 
 
 class MixtureFeed:
     """The packs of all epochs, dealt evenly to the steps, and within a step to the processes.
 
-    Steps follow from the samples: ceil(samples * epochs / global batch), as without packing; step s
-    of S sees packs [s P / S, (s + 1) P / S) of P.
+    The number of steps follows from the samples, as without packing: ceil(samples * epochs /
+    global batch). Step s of S sees packs [s P / S, (s + 1) P / S) of P.
     """
 
-    def __init__(
-        self,
-        stage: Stage,
-        reader: SampleReader,
-        plan: Plan,
-        *,
-        seed: int,
-        quarantine: Path | None = None,
-        num_workers: int = 2,
-        decode_seconds: float = SECONDS_EACH,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        self.stage, self.num_workers, self.decode_seconds = stage, num_workers, decode_seconds
-        self.rank, self.ranks = rank, ranks
-        self.reader = reader
+    def __init__(self, run: RunContext, reader: SampleReader, plan: Plan) -> None:
+        stage, options = run.config.stage, run.config.options
+        self.options, self.processes, self.reader = options, run.processes, reader
         self.mixture = plan.restrict(reader.mixture)
         self.sources = tuple(part.dataset.name for part in self.mixture.parts)
         self.fingerprints = fingerprint_sources(reader.mixture, plan)
-        self.orders = [Order(self.mixture, seed=seed, epoch=e) for e in range(stage.epochs)]
+        self.orders = [Order(self.mixture, seed=options.seed, epoch=e) for e in range(stage.epochs)]
         self.packs: list[Packs] = [
-            pack(plan.lengths(order), max_tokens=stage.max_tokens, seed=seed)
+            pack(plan.lengths(order), max_tokens=stage.max_tokens, seed=options.seed)
             for order in self.orders
         ]
         if not len(self.orders[0]):
             raise DataError(f"mixture {self.mixture.name!r}: no usable sample; check it first")
         self.num_steps = stage.num_steps(len(self.orders[0]))
         self.quarantine = Quarantine(
-            directory=quarantine, num_samples=sum(len(order) for order in self.orders)
+            directory=run.output, num_samples=sum(len(order) for order in self.orders)
         )
 
     def steps(self, first: int) -> Iterator[list[MicroBatch]]:
-        """Give this process's share of every step from `first` to the last."""
+        """Yields this process's share of every step from `first` to the last."""
         shares = [self._share(step) for step in range(first, self.num_steps)]
         loaded = self._load([place for share in shares for place in share])
         for share in shares:
@@ -63,11 +56,12 @@ class MixtureFeed:
             yield [self._micro_batch(one) for one in packs if one.rows]
 
     def _share(self, step: int) -> list[tuple[int, int]]:
-        """Return (epoch, pack) of this process's packs of a step."""
+        """Returns (epoch, pack) of this process's packs of a step."""
         total = sum(map(len, self.packs))
         begin = step * total // self.num_steps
         end = (step + 1) * total // self.num_steps
-        return [self._place(number) for number in range(begin + self.rank, end, self.ranks)]
+        rank, ranks = self.processes.rank, self.processes.count
+        return [self._place(number) for number in range(begin + rank, end, ranks)]
 
     def _place(self, number: int) -> tuple[int, int]:
         for epoch, packs in enumerate(self.packs):
@@ -85,14 +79,59 @@ class MixtureFeed:
                     order,
                     self.packs[epoch],
                     quarantine=self.quarantine,
-                    num_workers=self.num_workers,
-                    seconds_each=self.decode_seconds,
+                    num_workers=self.options.num_workers,
+                    seconds_each=self.options.decode_seconds,
                 ).load(numbers)
 
     def _micro_batch(self, loaded: LoadedPack) -> MicroBatch:
-        return packed(
+        return pack_rows(
             loaded.rows,
             self.reader.processor.config,
             samples=[self.reader.where(part, row) for part, row in loaded.samples],
             sources=[part for part, _ in loaded.samples],
         )
+
+
+def open_mixture_feed(run: RunContext) -> MixtureFeed:
+    """Returns this process's feed of the stage's mixture; bad samples are noted in the output.
+
+    Every process calls it. Raises InputError if the stage names no mixture, DataError if it cannot
+    be used or does not fit the options' manifest.
+    """
+    options = run.config.options
+    reader = open_reader(run.config.stage, run.processor, seed=options.seed)
+    return MixtureFeed(run, reader, plan_once(reader, run.processes, options))
+
+
+def open_reader(stage: Stage, processor: Processor, *, seed: int) -> SampleReader:
+    """Opens the mixture of a stage, by the stage's rules. Raises InputError, DataError."""
+    if stage.mixture is None:
+        raise InputError(f"stage {stage.name} names no data; give --mixture FILE")
+    path = Path(stage.mixture)
+    return SampleReader(
+        mixture=open_mixture(path, seed=seed),
+        processor=processor,
+        max_tokens=stage.max_tokens,
+        template=stage.template,
+        num_frames=stage.num_frames,
+        styles=read_styles(path),
+    )
+
+
+def plan_once(reader: SampleReader, processes: Processes, options: RunOptions) -> Plan:
+    """Plans a mixture in the first process; returns the same plan in all of them."""
+
+    def work(report_alive: Callable[[], None]) -> bytes:
+        plan = make_plan(reader, num_workers=options.num_workers, progress=lambda _: report_alive())
+        if options.manifest is not None:
+            plan = apply_manifest(reader.mixture, plan, Path(options.manifest))
+        return plan_to_bytes(plan)
+
+    return plan_from_bytes(
+        compute_once(
+            processes,
+            work,
+            patience_seconds=options.patience_seconds,
+            what="planning the mixture",
+        )
+    )

@@ -1,26 +1,40 @@
-"""What a stage learns by -> the feed that draws for it, and the learner that learns from it."""
+"""The table of objectives: a name -> the function that makes it.
 
-from collections.abc import Callable
-from functools import partial
+To add one, write a file with a `make_...` function beside `words.py` and name it here; its name is
+then a value of the stage's `vision_objective`.
+"""
 
-from onevision.train.contrast import VisionLearner
-from onevision.train.feed import DrawnFeed
-from onevision.train.learner import Learner
-from onevision.train.patches import PatchFeed, PatchLearner, names_of
-from onevision.train.recipes import Stage
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from onevision.errors import ConfigError
+from onevision.train.contrast import make_contrast, make_contrast_with_words
+from onevision.train.objective import Objective, ObjectiveMaker, RunContext
+from onevision.train.patches import make_patches
+from onevision.train.preference.objective import make_preference
+from onevision.train.words import make_words
+
+PREFERENCE = "preference"
+OBJECTIVES: Mapping[str, ObjectiveMaker] = MappingProxyType(
+    {
+        "caption": make_words,
+        "sigmoid": make_contrast,
+        "both": make_contrast_with_words,
+        "patches": make_patches,
+        PREFERENCE: make_preference,
+    }
+)
 
 
-def learner_of(stage: Stage) -> Callable[..., Learner]:
-    """Return what makes a learner of a network. Raises ConfigError where the data do not fit."""
-    match stage.vision_objective:
-        case "caption":
-            return Learner
-        case "sigmoid" | "both":
-            return partial(VisionLearner, with_words=stage.vision_objective == "both")
-        case "patches":
-            return partial(PatchLearner, names=names_of(stage))
+def make_objective(run: RunContext) -> Objective:
+    """Makes the objective that a run's configuration names. Raises ConfigError, DataError."""
+    config = run.config
+    name = config.stage.vision_objective if config.preference is None else PREFERENCE
+    return objective_maker(name)(run)
 
 
-def drawn_feed_of(stage: Stage) -> type[DrawnFeed]:
-    """Return what draws the samples of a stage."""
-    return PatchFeed if stage.vision_objective == "patches" else DrawnFeed
+def objective_maker(name: str) -> ObjectiveMaker:
+    """Returns a row of the table. Raises ConfigError if there is none of that name."""
+    if name not in OBJECTIVES:
+        raise ConfigError(f"vision_objective is {name!r}; expected one of {', '.join(OBJECTIVES)}")
+    return OBJECTIVES[name]

@@ -1,7 +1,7 @@
-"""AdamW, or Muon beside it, with one learning rate a part, and the schedule they share."""
+"""A network and a stage -> AdamW, or Muon with AdamW, one learning rate per part; the schedule."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,15 +10,19 @@ from torch.distributed.tensor import DTensor
 
 from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
-from onevision.train.learner import blocks_of
+from onevision.train.learner import iterate_blocks
 from onevision.train.lora.layers import lora_parameters
-from onevision.train.muon import WholeMuon
 from onevision.train.options import Precision
-from onevision.train.recipes import PARTS, Stage
+from onevision.train.stage import PARTS, Stage
+
+# The quintic that torch's Muon iterates.
+A, B, C = 3.4445, -4.7750, 2.0315
+NUM_ITERATIONS = 5
+SMALLEST_NORM = 1e-7
 
 
 def part_parameters(network: LlavaNetwork) -> dict[str, list[nn.Parameter]]:
-    """Return the parameters of each part; `image_newline` belongs to the language model."""
+    """Returns the parameters of each part; `image_newline` belongs to the language model."""
     parts = {name: list(network.get_submodule(name).parameters()) for name in PARTS}
     if network.image_newline is not None:
         parts["language_model"].append(network.image_newline)
@@ -29,9 +33,9 @@ def part_parameters(network: LlavaNetwork) -> dict[str, list[nn.Parameter]]:
 
 
 def learning_parameters(network: LlavaNetwork, stage: Stage) -> dict[str, list[nn.Parameter]]:
-    """Return what learns of each part the stage trains: its adapters if it has any, or all of it.
+    """Returns what trains of each trainable part: its adapters if it has any, or all of it.
 
-    `image_newline` is below no adapter: it learns beside those of the language model.
+    `image_newline` has no adapter: it trains beside those of the language model.
     """
     learning = {n: ps for n, ps in part_parameters(network).items() if n in stage.trainable}
     for name in learning:
@@ -42,21 +46,55 @@ def learning_parameters(network: LlavaNetwork, stage: Stage) -> dict[str, list[n
     return learning
 
 
-def freeze_what_stays(network: LlavaNetwork, stage: Stage) -> None:
-    """Let the parts learn that the stage names, or their adapters, and nothing else."""
+def freeze_parameters(network: LlavaNetwork, stage: Stage) -> None:
+    """Freezes everything but the parts that the stage trains, or their adapters."""
     network.requires_grad_(False)
     for parameters in learning_parameters(network, stage).values():
         for parameter in parameters:
             parameter.requires_grad_(True)
 
 
+class Fp32Muon(torch.optim.Muon):
+    """torch's Muon with Nesterov momentum and steps of AdamW's size, in single precision.
+
+    torch's own multiplies in bf16, which takes a CPU without bf16 instructions some twenty times
+    as long; what is learned is the same up to rounding.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:
+        """Updates every weight by its gradient."""
+        assert closure is None, "a gradient is taken once"
+        for group in self.param_groups:
+            momentum, rate = group["momentum"], group["lr"]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                average = self.state[weight]["momentum_buffer"]
+                average.lerp_(weight.grad, 1 - momentum)
+                direction = orthogonalise(weight.grad.lerp(average, momentum))
+                weight.mul_(1 - rate * group["weight_decay"])
+                weight.add_(direction, alpha=-0.2 * rate * max(weight.shape) ** 0.5)
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Returns a matrix [M, N] with the same singular vectors and singular values of about one."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / x.norm().clamp(min=SMALLEST_NORM)
+    for _ in range(NUM_ITERATIONS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
+    return x.T if tall else x
+
+
 class MuonWithAdamW:
     """Muon for some weights, AdamW for the others: two optimizers that step together.
 
-    Muon (https://kellerjordan.github.io/posts/muon) makes the singular values of a matrix's
-    momentum alike before it takes a step, so that directions of small gradients are learned as
-    fast as those of large ones. Its steps are scaled to the size of AdamW's (arXiv 2502.16982), so
-    one learning rate serves both.
+    Muon (https://kellerjordan.github.io/posts/muon) equalises the singular values of a matrix's
+    momentum before each step, so that directions with small gradients are learned as fast as those
+    with large ones. Its steps are scaled to the size of AdamW's (arXiv 2502.16982), so one learning
+    rate serves both.
     """
 
     def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
@@ -65,12 +103,12 @@ class MuonWithAdamW:
         self.state: dict[Tensor, dict[str, Tensor]] = {**muon.state, **adamw.state}
 
     def step(self) -> None:
-        """Change every weight by its gradient."""
+        """Updates every weight by its gradient."""
         for one in self._both:
             one.step()
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Clears all gradients."""
         for one in self._both:
             one.zero_grad()
 
@@ -81,16 +119,17 @@ AnyOptimizer = torch.optim.AdamW | MuonWithAdamW
 def make_optimizer(
     network: LlavaNetwork, stage: Stage, *, precision: Precision = "bf16"
 ) -> AnyOptimizer:
-    """Return the stage's optimizer over what learns, groups by part. Its moments exist at once.
+    """Returns the stage's optimizer over what trains, in groups by part, its moments allocated.
 
-    Muon multiplies matrices; `precision` is that of its arithmetic, too.
-
-    Raises ConfigError where Muon would see slices of matrices.
+    `precision` is also that of Muon's matrix products. Raises ConfigError if Muon would get slices
+    of matrices.
     """
     learning = learning_parameters(network, stage)
     if stage.optimizer == "adamw":
         return _adamw(learning, stage)
-    matrices = {id(p) for block in blocks_of(network) for p in block.parameters() if p.ndim == 2}
+    matrices = {
+        id(p) for block in iterate_blocks(network) for p in block.parameters() if p.ndim == 2
+    }
     others = {n: [p for p in ps if id(p) not in matrices] for n, ps in learning.items()}
     learning = {n: [p for p in ps if id(p) in matrices] for n, ps in learning.items()}
     if any(isinstance(p, DTensor) for ps in learning.values() for p in ps):
@@ -121,7 +160,7 @@ def _adamw(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.
 def _muon(
     parameters: Mapping[str, list[nn.Parameter]], stage: Stage, precision: Precision
 ) -> torch.optim.Muon:
-    kind = WholeMuon if precision == "fp32" else torch.optim.Muon
+    kind = Fp32Muon if precision == "fp32" else torch.optim.Muon
     optimizer = kind(
         _groups(parameters, stage), weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"
     )
@@ -133,7 +172,7 @@ def _muon(
 
 def _groups(
     parameters: Mapping[str, list[nn.Parameter]], stage: Stage
-) -> list[dict[str, Any]]:  # Any: what an optimizer keeps of a group
+) -> list[dict[str, Any]]:  # Any: what an optimizer stores of a group
     return [
         {"params": weights, "lr": rate, "peak_lr": rate, "name": name}
         for name, weights in parameters.items()
@@ -142,7 +181,7 @@ def _groups(
 
 
 def set_learning_rate(optimizer: AnyOptimizer, *, progress: float, warmup: float) -> None:
-    """Set every group's rate at `progress` (0..1): linear warm-up, then a cosine to zero."""
+    """Sets every group's rate at `progress` (0..1): linear warm-up, then a cosine to zero."""
     if progress < warmup:
         factor = progress / warmup
     else:

@@ -1,4 +1,4 @@
-"""How a stage is run, apart from what it learns: precision, sharing, saving, patience."""
+"""How a stage is run, apart from what it learns: precision, processes, saving, time limits."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,62 +8,63 @@ from onevision.eval.heldout import Scenario
 from onevision.train.lora.layers import Base, LoraConfig, Part
 from onevision.train.parallel import Sharing
 
-# Every target of a step counts the same; or, as in the reference, every micro-batch does.
+# Whether every target of a step counts the same or, as in the reference, every micro-batch.
 LossMean = Literal["tokens", "micro_batches"]
 Precision = Literal["bf16", "fp32"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Settings of a run. Raises ConfigError where a value is out of range."""
+    """Options of a run. Raises ConfigError if a value is out of range."""
 
     seed: int = 0
     device: str = "cpu"
-    # Of the arithmetic; weights, moments and sums of gradients are fp32 in either.
+    # Of computation; weights, moments and sums of gradients are always fp32.
     precision: Precision = "bf16"
     loss_mean: LossMean = "tokens"
-    # Several processes hold the whole model each, or a slice each (FSDP2); with `replicas` slices
-    # are held that many times (HSDP).
+    # Whether each of several processes holds the whole model or a slice (FSDP2); with `replicas`,
+    # that many groups of processes hold all slices each (HSDP).
     sharing: Sharing = "replicate"
     replicas: int = 1
-    # Keep the inputs of blocks and run them again backwards: less memory, a third more time.
+    # Keep only the inputs of blocks and run the blocks again in the backward pass (activation
+    # checkpointing): less memory, a third more time.
     recompute: bool = False
     compiled: bool = False
     num_workers: int = 2
-    # A worker that takes longer over a sample is replaced; a sample that costs two is left out.
+    # A worker that takes longer over a sample is replaced; a sample that costs two workers is left
+    # out.
     decode_seconds: float = 120.0
-    # What `onevision data check --manifest` wrote: learn from exactly those samples of the mixture.
+    # A manifest written by `onevision data check --manifest`: learn from exactly its samples.
     manifest: str | None = None
-    # A directory that keeps what a frozen vision encoder makes of each crop; see `features`.
+    # A directory that keeps the features of a frozen vision encoder; see features.py.
     features: str | None = None
 
-    # Adapters of this rank learn in place of `lora_parts` (0: none do); see `lora.LoraConfig`.
+    # Adapters of this rank train in place of `lora_parts` (0: no adapters); see `LoraConfig`.
     lora_rank: int = 0
     lora_alpha: float = 16.0
     lora_dropout: float = 0.0
     lora_parts: tuple[Part, ...] = ("language_model",)
     lora_base: Base = "full"
 
-    # A snapshot every so many steps, or else every so many seconds; the newest `keep` stay.
+    # Steps between snapshots or, if None, seconds; the newest `keep` stay.
     save_steps: int | None = None
     save_seconds: float = 600.0
     keep: int = 2
-    # Stop where a snapshot cannot be written, rather than warn and try again later.
+    # Stop if a snapshot cannot be written, rather than warn and try again later.
     save_strict: bool = False
 
-    # Steps whose loss or gradient is no number, or whose gradient is longer than
-    # `max_spike`, change nothing; so many in a row end the run.
+    # A step is skipped if its loss or gradient is not finite, or its gradient's norm exceeds
+    # `max_spike`; `max_skipped` skipped steps in a row end the run.
     max_spike: float | None = None
     max_skipped: int = 3
-    # A step that takes longer ends the process with its stacks printed; a process that others wait
-    # for so long ends them too.
+    # A process whose step takes longer prints its stacks and ends, as do those that wait for it.
     patience_seconds: float = 1800.0
 
-    # What one device can do in a second, in units of 1e12 operations, for the share of it that the
-    # model uses (`mfu` in the metrics); None: as `devices.py` knows it, if it does.
+    # Peak of one device in 1e12 operations per second, for `mfu` in the metrics; None: taken from
+    # cost/devices.py, if it lists the device.
     peak_tflops: float | None = None
 
-    # Questions of the held-out set asked every so many steps (0: never).
+    # Steps between evaluations on held-out questions (0: never), and questions per scenario.
     eval_steps: int = 0
     eval_questions: int = 60
     eval_scenarios: tuple[Scenario, ...] = ("single_image", "multi_image", "video")
@@ -85,7 +86,7 @@ class RunOptions:
 
     @property
     def lora(self) -> LoraConfig | None:
-        """The adapters to train; None where whole parts are."""
+        """The adapters to train; None if whole parts train."""
         if not self.lora_rank:
             return None
         return LoraConfig(

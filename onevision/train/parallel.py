@@ -1,17 +1,18 @@
-"""Several processes that train one model: who they are, and how they add up what each has found.
+"""The environment -> the processes that train one model, and how they sum what each computes.
 
-Started by `torchrun --nproc-per-node N`, which says in the environment who each process is; without
-it there is one. Two ways to share the work:
+`torchrun --nproc-per-node N` starts them and numbers them in the environment; without it there is
+one. They share the work in one of two ways:
 
-    replicate   every process holds the whole model; gradients are added up. On a CPU, two
-                processes of one thread outrun one of two.
+    replicate   every process holds the whole model; gradients are summed. On a CPU, two
+                processes of one thread are faster than one of two.
     shard       FSDP2: every process holds a slice of every parameter, gradient and moment, and
-                gathers a block's weights while the block runs. With `replicas` > 1 (HSDP) the
-                slices are held once per replica.
+                gathers a block's weights while the block runs. With `replicas` > 1 (HSDP) every
+                replica holds all slices.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -23,16 +24,21 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from onevision.errors import ConfigError
+from onevision.errors import ConfigError, OneVisionError, TrainingError
+from onevision.train.guard import Watchdog
 from onevision.train.snapshots import Shard
 
 Sharing = Literal["replicate", "shard"]
 CPU = torch.device("cpu")
+# What the first process reports while the others wait for it.
+WORKING, DONE, FAILED = 0.0, 1.0, 2.0
+# Reports sent within the time after which a process without news gives up.
+REPORTS_PER_PATIENCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """Which of `count` processes this is, and how they share the model."""
+    """This process's number among `count`, and how they share the model."""
 
     rank: int = 0
     count: int = 1
@@ -41,23 +47,23 @@ class Processes:
 
     @property
     def shards(self) -> bool:
-        """Whether every process holds a slice of the model only."""
+        """Whether every process holds only a slice of the model."""
         return self.sharing == "shard" and self.count > 1
 
-    def total(self, *values: float) -> list[float]:
-        """Add up each value over all processes."""
+    def sum(self, *values: float) -> list[float]:
+        """Returns the sum of each value over all processes."""
         if self.count == 1:
             return list(values)
         column = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(column)
         return column.tolist()
 
-    def give(self, content: bytes | None) -> bytes:
-        """Give what the first process has to all of them; the others pass None."""
+    def broadcast(self, content: bytes | None) -> bytes:
+        """Returns the first process's content on all of them; the others pass None."""
         if self.count == 1:
             assert content is not None
             return content
-        (length,) = self.total(0.0 if content is None else float(len(content)))
+        (length,) = self.sum(0.0 if content is None else float(len(content)))
         held = torch.empty(int(length), dtype=torch.uint8)
         if content is not None:
             held.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
@@ -66,22 +72,22 @@ class Processes:
 
     @property
     def device_name(self) -> str:
-        """What this process's device is called by its driver: "NVIDIA H200"; else "CPU"."""
+        """The device's name by its driver, such as "NVIDIA H200"; otherwise "CPU"."""
         cuda = self.device.type == "cuda"
         return torch.cuda.get_device_name(self.device) if cuda else self.device.type.upper()
 
     def describe(self) -> str:
-        """Name the devices: "8 x NVIDIA H200"."""
+        """Returns a name for all devices: "8 x NVIDIA H200"."""
         return self.device_name if self.count == 1 else f"{self.count} x {self.device_name}"
 
-    def all_well(self, problem: Exception | None = None) -> bool:
-        """Whether no process has a problem; waits for all of them."""
-        return self.total(float(problem is not None))[0] == 0
+    def all_succeeded(self, problem: Exception | None = None) -> bool:
+        """Returns whether no process has a problem; waits for all of them."""
+        return self.sum(float(problem is not None))[0] == 0
 
-    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its sum over all processes; one that is missing counts as 0.
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replaces every gradient by its sum over all processes; a missing one counts as 0.
 
-        Of a sharded model this is done already, while it runs backwards.
+        The backward pass of a sharded model has done so already.
         """
         if self.count == 1 or self.shards:
             return
@@ -95,7 +101,7 @@ class Processes:
             parameter.grad = piece.view_as(parameter)
 
     def gradient_norm(self, parameters: Sequence[nn.Parameter]) -> float:
-        """Return the norm of all gradients together."""
+        """Returns the norm of all gradients together."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
@@ -104,9 +110,9 @@ class Processes:
 def join_processes(
     *, sharing: Sharing = "replicate", device: str = "cpu", timeout_seconds: float = 600.0
 ) -> Processes:
-    """Meet the other processes that torchrun started, if it did.
+    """Joins the other processes if torchrun started any.
 
-    One that dies or stays away for `timeout_seconds` ends all of them.
+    If one dies or stays away for `timeout_seconds`, all of them end.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     place = torch.device(device)
@@ -122,22 +128,71 @@ def join_processes(
 
 
 def leave_processes() -> None:
-    """Part from the other processes, once all have come to their end.
+    """Leaves the other processes once all have finished.
 
-    One that left early would break the connections of the others.
+    A process that left early would break the connections of the others.
     """
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
 
 
+def compute_once(
+    processes: Processes,
+    work: Callable[[Callable[[], None]], bytes],
+    *,
+    patience_seconds: float,
+    what: str,
+) -> bytes:
+    """Runs `work` in the first process, and returns its result in all of them.
+
+    The others wait as long as it takes, which may be hours: `work` calls its argument whenever it
+    has made progress, and the first process passes that on. If it makes none for
+    `patience_seconds`, every process ends. Raises what `work` raises in the first process, and
+    TrainingError, which says that `what` failed, in the others.
+    """
+    with Watchdog(patience_seconds) as watchdog:
+        if processes.rank == 0:
+            reporter = _Reporter(
+                processes, watchdog, every_seconds=patience_seconds / REPORTS_PER_PATIENCE
+            )
+            try:
+                result = work(reporter.report_alive)
+            except OneVisionError:
+                processes.sum(FAILED)
+                raise
+            processes.sum(DONE)
+            return processes.broadcast(result)
+        report = WORKING
+        while report == WORKING:
+            (report,) = processes.sum(WORKING)
+            watchdog.touch()
+        if report == FAILED:
+            raise TrainingError(f"{what} failed in the first process; see its message")
+        return processes.broadcast(None)
+
+
+class _Reporter:
+    """Reports to the waiting processes, not too often, that the first one makes progress."""
+
+    def __init__(self, processes: Processes, watchdog: Watchdog, *, every_seconds: float) -> None:
+        self.processes, self.watchdog, self.every_seconds = processes, watchdog, every_seconds
+        self.last = time.monotonic()
+
+    def report_alive(self) -> None:
+        self.watchdog.touch()
+        if time.monotonic() - self.last >= self.every_seconds:
+            self.processes.sum(WORKING)
+            self.last = time.monotonic()
+
+
 def shard_model(
     root: nn.Module, blocks: Iterable[nn.Module], processes: Processes, *, replicas: int = 1
 ) -> None:
-    """Divide the parameters of `root` among the processes, block by block (FSDP2, HSDP).
+    """Divides the parameters of `root` among the processes, block by block (FSDP2, HSDP).
 
-    Weights stay fp32, run in bf16 on CUDA, and gradients are added in fp32. Raises ConfigError
-    where `replicas` does not divide the number of processes.
+    Weights stay fp32, run in bf16 on CUDA, and gradients are summed in fp32. Raises ConfigError if
+    `replicas` does not divide the number of processes.
     """
     if not processes.shards:
         return
@@ -158,9 +213,9 @@ def shard_model(
 
 
 def own_rows(tensor: Tensor) -> Shard | None:
-    """Return this process's rows of a tensor; None where another process writes the same rows.
+    """Returns this process's rows of a tensor; None if another process writes the same rows.
 
-    FSDP2 divides the first axis as `torch.chunk` does: all but the last slices are equally long.
+    FSDP2 divides the first axis as `torch.chunk` does: all slices but the last have equal length.
     """
     if not isinstance(tensor, DTensor):
         if dist.is_initialized() and dist.get_rank() > 0:
@@ -173,7 +228,7 @@ def own_rows(tensor: Tensor) -> Shard | None:
 
 
 def first_row(tensor: DTensor) -> int:
-    """Return the number of this process's first row in the whole tensor."""
+    """Returns the index of this process's first row in the whole tensor."""
     mesh = tensor.device_mesh
     dimension = mesh.ndim - 1  # the one that shards
     rows = -(-tensor.shape[0] // mesh.size(dimension))
@@ -181,5 +236,5 @@ def first_row(tensor: DTensor) -> int:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return the whole of a tensor on every process."""
+    """Returns a whole tensor on every process."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

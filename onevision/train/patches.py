@@ -1,16 +1,18 @@
-"""What covers each patch of a picture, named by a linear layer: the densest thing to learn to see.
+"""Pictures with labelled regions -> the loss of naming what covers each patch, by a linear layer.
 
-    +-----+-----+     a picture of 2 x 2 patches with a K at its right, taught as
+    +-----+-----+     a picture of 2 x 2 patches with a K at its right has the labels
     |     |   K |
     +-----+-----+         0 2        0: nothing; 1 + n: the n-th of the names
     |     |     |         0 0
     +-----+-----+
 
-A caption says once what is there; here every patch is told. Letters and shapes that an encoder does
-not learn from captions it learns so (docs/log.md). The layer is thrown away afterwards.
+A caption names a thing once; here every patch it covers has a label. An encoder learns letters and
+shapes this way that it does not learn from captions (docs/log.md). The layer is discarded after the
+stage.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -26,22 +28,35 @@ from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
 from onevision.synth.families import COVERS
 from onevision.synth.sample import Region, Sample, rng_for
-from onevision.train.feed import DrawnFeed, MicroBatch, draw
-from onevision.train.learner import Learner
-from onevision.train.recipes import Stage
+from onevision.train.feed import MicroBatch
+from onevision.train.learner import Learner, LossTerms
+from onevision.train.objective import Objective, RunContext
+from onevision.train.stage import Stage
+from onevision.train.words import FamilyFeed, choose_sample, open_feed
 
 NOTHING = 0
-# Share of a patch that must be covered for it to be told so.
+# Share of a patch that a region must cover to label it.
 COVERED = 0.06
 
 
-def names_of(stage: Stage) -> tuple[str, ...]:
-    """Return what can cover the pictures of a stage. Raises ConfigError where nobody says."""
-    silent = [family for family in stage.families if family not in COVERS]
-    if silent or not stage.families or stage.trainable != ("vision_encoder",):
+def make_patches(run: RunContext) -> Objective:
+    """Returns the cross-entropy of naming every patch. Raises ConfigError if data do not fit."""
+    names = label_names(run.config.stage)
+    feed = open_feed(run, family_feed=PatchFeed)
+    return Objective(feed=feed, make_learner=partial(PatchLearner, names=names))
+
+
+def label_names(stage: Stage) -> tuple[str, ...]:
+    """Returns what can cover the pictures of a stage.
+
+    Raises ConfigError if a family does not label its pictures, or other parts than the encoder
+    train.
+    """
+    unlabelled = [family for family in stage.families if family not in COVERS]
+    if unlabelled or not stage.families or stage.trainable != ("vision_encoder",):
         raise ConfigError(
-            f"stage {stage.name}: vision_objective patches teaches the vision encoder alone, from "
-            f"families that say what covers a picture ({', '.join(COVERS)}); its families are "
+            f"stage {stage.name}: vision_objective patches trains the vision encoder alone, on "
+            f"families that label what covers a picture ({', '.join(COVERS)}); its families are "
             f"{', '.join(stage.families) or 'none'}, trainable {', '.join(stage.trainable)}"
         )
     return tuple(dict.fromkeys(name for family in stage.families for name in COVERS[family]))
@@ -50,9 +65,9 @@ def names_of(stage: Stage) -> tuple[str, ...]:
 def label_patches(
     regions: Sequence[Region], names: Sequence[str], *, width: int, height: int, side: int
 ) -> Tensor:
-    """Say what covers each of `side` x `side` patches of a picture squashed to a square [P].
+    """Returns the label [P] of each of `side` x `side` patches of a picture squashed to a square.
 
-    It is the region that covers most of the patch; of less than COVERED nothing.
+    It is that of the region that covers most of the patch, if that is at least COVERED of it.
     """
     labels, most = torch.full((side, side), NOTHING), torch.full((side, side), COVERED)
     for region in regions:
@@ -65,44 +80,44 @@ def label_patches(
 
 
 def _overlap(begin: float, end: float, side: int) -> Tensor:
-    """Return the share of each of `side` equal parts of 0..1 that lies from `begin` to `end`."""
+    """Returns the share of each of `side` equal parts of 0..1 that lies from `begin` to `end`."""
     edges = torch.arange(side + 1) / side
     covered = edges[1:].clamp(max=end) - edges[:-1].clamp(min=begin)
     return covered.clamp(min=0) * side
 
 
-class PatchFeed(DrawnFeed):
-    """Drawn pictures, one crop each, with what covers their patches in place of words.
+class PatchFeed(FamilyFeed):
+    """Procedural pictures, one crop each, with the labels of their patches in place of words.
 
-    In its batches a position is a patch: `sources` are all of them, `targets` what covers them.
+    In its batches a position is a patch: `sources` are all of them, `targets` their labels.
     """
 
     def __init__(
         self, stage: Stage, processor: Processor, *, seed: int, rank: int = 0, ranks: int = 1
     ) -> None:
         super().__init__(stage, processor, seed=seed, rank=rank, ranks=ranks)
-        self.names = names_of(stage)
+        self.names = label_names(stage)
 
     def micro_batches(self, indices: Sequence[int]) -> list[MicroBatch]:
-        """Draw samples; all are of one size."""
+        """Makes samples; all are of one size."""
         if not indices:
             return []
-        drawn = [self._sample(index) for index in indices]
-        crops, labels = zip(*(self._taught(sample) for _, sample in drawn), strict=True)
+        made = [self._sample(index) for index in indices]
+        crops, labels = zip(*(self._crop_and_labels(sample) for _, sample in made), strict=True)
         config, targets = self.processor.config, torch.stack(labels)  # [N, P]
         pixels = normalise(torch.cat(crops), mean=config.image_mean, std=config.image_std)
-        families = [family for family, _ in drawn]
+        families = [family for family, _ in made]
         return [
             MicroBatch(
                 batch=patch_batch(pixels, targets),
-                owners=torch.arange(len(drawn)).repeat_interleave(targets.shape[1]),
+                owners=torch.arange(len(made)).repeat_interleave(targets.shape[1]),
                 samples=tuple(f"{f} {n}" for f, n in zip(families, indices, strict=True)),
                 sources=tuple(map(self.sources.index, families)),
             )
         ]
 
-    def _taught(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        """Return the crop of a picture, uint8 [1, 3, H, W], and what covers its patches [P]."""
+    def _crop_and_labels(self, sample: Sample) -> tuple[Tensor, Tensor]:
+        """Returns the crop of a picture, uint8 [1, 3, H, W], and the labels of its patches [P]."""
         picture, inputs = _picture(sample), self.processor.config
         width, height, rule = picture.width, picture.height, inputs.image
         assert isinstance(rule, SingleCrop), "patches are learned at one crop"
@@ -114,9 +129,9 @@ class PatchFeed(DrawnFeed):
         )
 
     def _sample(self, index: int) -> tuple[str, Sample]:
-        """Return family and sample of an index: a function of stage, seed and index."""
+        """Returns family and sample of an index, which depend on stage, seed and index alone."""
         rng = rng_for("train", f"patches/{self.stage.name}/{self.seed}", index)
-        return draw(self.stage, rng)
+        return choose_sample(self.stage, rng)
 
 
 def _picture(sample: Sample) -> PillowImage:
@@ -126,7 +141,7 @@ def _picture(sample: Sample) -> PillowImage:
 
 
 def patch_batch(pixels: Tensor, targets: Tensor) -> TrainingBatch:
-    """Put crops [N, 3, H, W] and what covers their patches [N, P] where words would stand."""
+    """Returns a batch of crops [N, 3, H, W] whose positions are patches, with labels [N, P]."""
     count, patches = targets.shape
     return TrainingBatch(
         input_ids=torch.zeros(count, patches, dtype=torch.int64),
@@ -141,13 +156,13 @@ def patch_batch(pixels: Tensor, targets: Tensor) -> TrainingBatch:
 
 
 class PatchLearner(Learner):
-    """Teaches the vision encoder what covers each patch.
+    """Trains the vision encoder to name what covers each patch.
 
-    The layer is held by the encoder while it learns, so that it is optimised and saved with it; a
-    checkpoint leaves it out.
+    The encoder holds the layer while it learns, so that the layer is optimised and saved with it;
+    a checkpoint leaves it out.
     """
 
-    divisible = False  # the losses of a batch are all of its patches'
+    divisible = False  # a crop has no layout here, by which a batch is split
 
     def __init__(
         self, network: LlavaNetwork, *, names: Sequence[str], encode_always: bool = False
@@ -156,10 +171,10 @@ class PatchLearner(Learner):
         width = network.vision_encoder.position_embedding.embedding_dim
         network.vision_encoder.namer = nn.Linear(width, 1 + len(names))
 
-    def forward(self, batch: TrainingBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weighted sum of the losses of all patches, and each of them [L]."""
-        encoder = self.network.vision_encoder
+    def forward(self, micro_batch: MicroBatch, weights: Tensor) -> LossTerms:
+        """Returns the weighted sum of the losses of all patches, and each of them [L]."""
+        encoder, batch = self.network.vision_encoder, micro_batch.batch
         features = encoder(batch.pixel_values).flatten(0, 1)  # [N, P, C] -> [N * P, C]
         logits = encoder.get_submodule("namer")(features[batch.sources]).float()
         losses = F.cross_entropy(logits, batch.targets, reduction="none")
-        return (losses * weights).sum(), losses.detach()
+        return LossTerms((losses * weights).sum(), losses.detach())

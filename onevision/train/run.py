@@ -1,21 +1,21 @@
-"""A stage in a directory: settings, snapshots, metrics, and at the end a checkpoint.
+"""A stage and a directory -> its network trained there: settings, snapshots, metrics, checkpoint.
 
     runs/a/
-        settings.json     what the run was told; it can be run again
+        settings.json     the run's configuration, enough to repeat it
         step-00000120/    snapshots, the newest ones
-        metrics.jsonl     a line a step
+        metrics.jsonl     one line per step
         skipped.jsonl     steps that changed nothing, and their samples
         quarantine.jsonl  samples that could not be read
-        eval.jsonl        held-out questions asked on the way, if any were to be
-        checkpoint/       the result, once there is one; see finish.py for what lies beside it
+        eval.jsonl        answers to held-out questions during the run, if requested
+        checkpoint/       the result, at the end; see finish.py for what lies beside it
         lock              held while a trainer runs here
 
-A run that finds snapshots goes on from the newest whole one as if nothing had happened.
+A run that finds snapshots resumes from the newest whole one as if it had never stopped.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,185 +24,156 @@ from pathlib import Path
 import torch
 
 from onevision.accelerate.apply import accelerate_training
-from onevision.batch import TrainingBatch
 from onevision.errors import TrainingError
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
+from onevision.train.config import TrainConfig
 from onevision.train.cost.devices import peak_flops
 from onevision.train.cost.plan import batch_flops
-from onevision.train.directory import (
-    agree_on_content,
-    agree_on_settings,
-    snapshot_to_go_on_from,
-)
-from onevision.train.evaluation import Examiner
+from onevision.train.directory import RunDirectory
+from onevision.train.evaluation import HeldoutEvaluator
 from onevision.train.features import keep_features
-from onevision.train.feed import Feed
-from onevision.train.finish import CHECKPOINT, Ending, sources_of, write_result
-from onevision.train.guard import Interruption, Watchdog, goes_on, only_trainer, told_plainly
-from onevision.train.learner import Learner, make_learner
+from onevision.train.finish import FinishedRun, list_sources, write_result
+from onevision.train.guard import (
+    Interruption,
+    Watchdog,
+    describe_resumption,
+    explain_failures,
+    lock_directory,
+)
+from onevision.train.learner import Learner, prepare_learner
 from onevision.train.lora.adapt import adapt, check_adapters, copy_to_cpu
-from onevision.train.objectives import learner_of
-from onevision.train.optim import freeze_what_stays, make_optimizer
+from onevision.train.objective import ObjectiveMaker, RunContext
+from onevision.train.objectives import make_objective
+from onevision.train.optim import freeze_parameters, make_optimizer
 from onevision.train.parallel import Processes, join_processes
-from onevision.train.recipes import Stage
-from onevision.train.report.journal import Journal, Reports
-from onevision.train.settings import Settings
+from onevision.train.report.journal import Callbacks, Journal
 from onevision.train.snapshots import State, prune, read_state
-from onevision.train.stages import stage_config
+from onevision.train.stage import stage_config
 from onevision.train.start import Starts, check_tokenizer, start_network
-from onevision.train.state import restore, snapshot
+from onevision.train.state import restore_snapshot, save_snapshot
 from onevision.train.trainer import Progress, Trainer
-
-# Makes the feed of a run: (stage, processor, processes) -> Feed.
-FeedMaker = Callable[[Stage, Processor, Processes], Feed]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class RunResult:
     """How a run ended."""
 
-    checkpoint: Path | None  # None where it was stopped before its end
+    checkpoint: Path | None  # None if it was stopped before its end
     exit_code: int = 0
 
 
 def run_stage(
-    settings: Settings,
+    config: TrainConfig,
     *,
     tokenizer: Tokenizer,
     starts: Starts,
     output: Path,
-    make_feed: FeedMaker,
+    make_objective: ObjectiveMaker = make_objective,
     allow_change: Sequence[str] = (),
-    reports: Reports | None = None,
-    kind: "type[Run] | None" = None,
-) -> Outcome:
-    """Run a stage, or go on with it. Every process of a run calls it.
+    callbacks: Callbacks | None = None,
+) -> RunResult:
+    """Runs a stage, or resumes it. Every process of a run calls it.
 
-    `kind` is what a run of preferences puts in place of `Run`.
+    `make_objective` replaces the objective that the settings name in the table.
 
-    Raises ConfigError where starts, settings or directory do not fit, TrainingError where the run
-    cannot go on: also for want of memory, because another of its processes has died, or where
-    `save_strict` is set and a snapshot cannot be written.
+    Raises ConfigError if starts, settings or directory do not fit, TrainingError if the run cannot
+    continue: because memory is exhausted, another of its processes has died, or `save_strict` is
+    set and a snapshot cannot be written.
     """
-    options = settings.options
+    options = config.options
     with ExitStack() as held:
-        held.enter_context(told_plainly(output))
+        held.enter_context(explain_failures(output))
         processes = join_processes(
             sharing=options.sharing, device=options.device, timeout_seconds=options.patience_seconds
         )
-        held.enter_context(only_trainer(output) if processes.rank == 0 else nullcontext())
-        run = (kind or Run)(
-            settings,
+        held.enter_context(lock_directory(output) if processes.rank == 0 else nullcontext())
+        run = TrainingRun(
+            config,
             tokenizer=tokenizer,
             starts=starts,
             output=output,
             processes=processes,
-            make_feed=make_feed,
+            make_objective=make_objective,
             allow_change=allow_change,
-            reports=reports or Reports(),
+            callbacks=callbacks or Callbacks(),
         )
-        return run.go_on()
+        return run.finish()
 
 
-class Run:
+class TrainingRun:
     """One process's part of a stage in a directory."""
 
     def __init__(
         self,
-        settings: Settings,
+        config: TrainConfig,
         *,
         tokenizer: Tokenizer,
         starts: Starts,
         output: Path,
         processes: Processes,
-        make_feed: FeedMaker,
+        make_objective: ObjectiveMaker,
         allow_change: Sequence[str],
-        reports: Reports,
+        callbacks: Callbacks,
     ) -> None:
-        self.settings, self.starts = settings, starts
-        self.stage, self.tokenizer, self.output = settings.stage, tokenizer, output
-        self.options, self.processes, self.reports = settings.options, processes, reports
-        options = settings.options
-        self.main = processes.rank == 0
-        self.journal = Journal(output, reports, main=self.main)
-        self.config = stage_config(settings.stage, settings.target)
-        agree_on_settings(output, settings, processes, allow_change=allow_change)
+        self.config, self.starts, self.directory = config, starts, RunDirectory(output)
+        self.stage, self.tokenizer, self.options = config.stage, tokenizer, config.options
+        self.processes, self.callbacks, self.main = processes, callbacks, processes.rank == 0
+        self.journal = Journal(output, callbacks, main=self.main)
+        self.model_config = stage_config(config.stage, config.target)
+        self.directory.agree_on_settings(config, processes, allow_change=allow_change)
         check_tokenizer(tokenizer, starts)
-        check_adapters(options.lora, self.stage, starts)
-        torch.manual_seed(options.seed)
-        self.snapshot = snapshot_to_go_on_from(output, warn=self.journal.warn)
-        # A snapshot holds every weight: the starts are read by a new run alone.
+        check_adapters(self.options.lora, self.stage, starts)
+        torch.manual_seed(self.options.seed)
+        snapshot = self.directory.choose_snapshot(warn=self.journal.warn)
+        # A snapshot holds every weight, so only a new run reads the starts.
         network = (
-            start_network(self.stage, self.config, starts)
-            if self.snapshot is None
-            else LlavaNetwork(self.config)
+            start_network(self.stage, self.model_config, starts)
+            if snapshot is None
+            else LlavaNetwork(self.model_config)
         )
-        feed = make_feed(self.stage, Processor(self.config.inputs, tokenizer), processes)
-        self.trainer = self._make_trainer(accelerate_training(network.to(processes.device)), feed)
-        self.examiner = Examiner(
-            config=self.config,
+        network = accelerate_training(network.to(processes.device))
+        self.objective = make_objective(
+            RunContext(
+                config=config,
+                processor=Processor(self.model_config.inputs, tokenizer),
+                processes=processes,
+                network=network,
+                output=output,
+                snapshot=snapshot,
+            )
+        )
+        self.trainer = self._make_trainer(network)
+        self.evaluator = HeldoutEvaluator(
+            config=self.model_config,
             tokenizer=tokenizer,
-            options=options,
+            options=self.options,
             processes=processes,
             output=output,
-            tell=reports.evaluation,
-            warn=reports.warn,
+            on_evaluation=callbacks.on_evaluation,
+            warn=callbacks.on_warning,
         )
-        if self.snapshot is not None:
-            agree_on_content(output, self.snapshot, self.content, allow_change=allow_change)
-            restore(self.trainer, self.snapshot)
-            self.trainer.progress = Progress(**read_state(self.snapshot)["progress"])
+        if snapshot is not None:
+            self.directory.agree_on_content(snapshot, self.content, allow_change=allow_change)
+            restore_snapshot(self.trainer, snapshot)
+            self.trainer.progress = Progress(**read_state(snapshot)["progress"])
 
     @property
     def content(self) -> State:
-        """Fingerprints of what the run learns from: the same names may come to stand for others."""
+        """Digests of what the run learns from, since files may change under the same name."""
         return {
             "tokenizer": hashlib.sha256(self.tokenizer.definition.encode()).hexdigest()[:16],
-            "data": dict(self.trainer.feed.fingerprints),
+            "data": dict(self.objective.feed.fingerprints),
+            **self.objective.fingerprints,
         }
 
-    def _make_trainer(self, network: LlavaNetwork, feed: Feed) -> Trainer:
-        """Make the trainer of a network that is as its starts have it, or empty."""
-        return Trainer(
-            self.stage,
-            self._make_learner(network),
-            make_optimizer(network, self.stage, precision=self.options.precision),
-            feed,
-            processes=self.processes,
-            options=self.options,
-            on_skip=self.journal.skip,
-            on_split=self.journal.split,
-            flops_of=self._flops_of(),
-        )
-
-    def _flops_of(self) -> Callable[[TrainingBatch], float]:
-        return partial(batch_flops, self.stage, self.config, lora=self.options.lora)
-
-    def _make_learner(
-        self, network: LlavaNetwork, kind: Callable[..., Learner] | None = None
-    ) -> Learner:
-        """Add adapters, freeze what stays, and wrap the network for these processes."""
-        options = self.options
-        adapt(network, options.lora, seed=options.seed)
-        freeze_what_stays(network, self.stage)
-        keep_features(network.vision_encoder, self.stage, options, warn=self.reports.warn)
-        return make_learner(
-            network,
-            self.processes,
-            recompute=options.recompute,
-            compiled=options.compiled,
-            replicas=options.replicas,
-            kind=kind or learner_of(self.stage),
-        ).train()
-
-    def go_on(self) -> Outcome:
-        """Take the steps that are left, save now and then, and write the checkpoint."""
+    def finish(self) -> RunResult:
+        """Takes the remaining steps, saves now and then, and writes the checkpoint."""
         trainer = self.trainer
         journal = self.journal.begin(trainer.progress.step, peak_flops=self._peak_flops())
         if self.main:
-            self.examiner.notes.rewind(trainer.progress.step)
+            self.evaluator.notes.rewind(trainer.progress.step)
         last_saved = time.monotonic()
         with journal, ExitStack() as held:
             interruption = held.enter_context(Interruption())
@@ -210,62 +181,89 @@ class Run:
             for metrics in trainer.steps():
                 watchdog.touch()
                 journal.tell(metrics)
-                self.examiner.after(metrics, trainer.learner.network, watchdog.touch)
+                self.evaluator.evaluate_if_due(metrics, trainer.learner.network, watchdog.touch)
                 stop, due = self._decide(interruption, time.monotonic() - last_saved)
                 if stop or due:
                     self._save()
                     last_saved = time.monotonic()
                 if stop and metrics.step < metrics.num_steps:
-                    return Outcome(checkpoint=None, exit_code=interruption.exit_code)
+                    return RunResult(checkpoint=None, exit_code=interruption.exit_code)
             self._export()
-        return Outcome(checkpoint=self.output / CHECKPOINT)
+        return RunResult(checkpoint=self.directory.checkpoint)
+
+    def _make_trainer(self, network: LlavaNetwork) -> Trainer:
+        return Trainer(
+            self.stage,
+            self._make_learner(network),
+            make_optimizer(network, self.stage, precision=self.options.precision),
+            self.objective.feed,
+            processes=self.processes,
+            options=self.options,
+            on_skip=self.journal.skip,
+            on_split=self.journal.split,
+            flops_of=partial(batch_flops, self.stage, self.model_config, lora=self.options.lora),
+        )
+
+    def _make_learner(self, network: LlavaNetwork) -> Learner:
+        """Adds adapters, freezes what does not train, and wraps the network."""
+        options = self.options
+        adapt(network, options.lora, seed=options.seed)
+        freeze_parameters(network, self.stage)
+        keep_features(network.vision_encoder, self.stage, options, warn=self.callbacks.on_warning)
+        return prepare_learner(
+            self.objective.make_learner(network, encode_always=self.processes.shards),
+            self.processes,
+            recompute=options.recompute,
+            compiled=options.compiled,
+            replicas=options.replicas,
+        ).train()
 
     def _peak_flops(self) -> float | None:
-        """Return what all devices together can do in a second; None where nobody knows."""
+        """Returns the operations per second of all devices at most; None if unknown."""
         peak = peak_flops(self.processes.device_name, tflops=self.options.peak_tflops)
         return None if peak is None else peak * self.processes.count
 
     def _decide(self, interruption: Interruption, seconds: float) -> tuple[bool, bool]:
-        """Return whether to stop, and whether to save; the same on every process."""
+        """Returns whether to stop, and whether to save; the same on every process."""
         steps, progress = self.options.save_steps, self.trainer.progress
         due = progress.step % steps == 0 if steps else seconds >= self.options.save_seconds
         last = progress.step == self.trainer.feed.num_steps
-        stop, save_now = self.processes.total(
-            float(interruption.asked), float(self.main and (due or last))
+        stop, save_now = self.processes.sum(
+            float(interruption.requested), float(self.main and (due or last))
         )
         return stop > 0, save_now > 0
 
     def _save(self) -> None:
+        output = self.directory.path
         try:
-            newest = snapshot(self.trainer, self.output, content=self.content)
+            newest = save_snapshot(self.trainer, output, content=self.content)
         except OSError as error:
+            problem = f"{output}: step {self.trainer.progress.step} could not be saved ({error});"
             if self.options.save_strict:
                 raise TrainingError(
-                    f"{self.output}: step {self.trainer.progress.step} could not be saved "
-                    f"({error}); make room, then start it again: {goes_on(self.output)}"
+                    f"{problem} make room, then start it again: {describe_resumption(output)}"
                 ) from error
             self.journal.warn(
-                f"{self.output}: step {self.trainer.progress.step} could not be saved ({error}); "
-                "training goes on and the next save tries again; make room"
+                f"{problem} training continues and the next save tries again; make room"
             )
             return
         if self.main:
-            prune(self.output, keep=self.options.keep, newest=newest)
+            prune(output, keep=self.options.keep, newest=newest)
 
     def _export(self) -> None:
-        """Write the finished network, and how it came about."""
+        """Writes the trained network, and how it was made."""
         network = copy_to_cpu(
-            self.trainer.learner.network, self.config, self.options.lora, keep=self.main
+            self.trainer.learner.network, self.model_config, self.options.lora, keep=self.main
         )
         if network is not None:
-            ending = Ending(
-                settings=self.settings,
+            run = FinishedRun(
                 config=self.config,
+                model_config=self.model_config,
                 tokenizer=self.tokenizer,
                 starts=self.starts,
-                output=self.output,
-                sources=sources_of(self.trainer.feed),
+                directory=self.directory,
+                sources=list_sources(self.objective.feed),
                 device=self.processes.describe(),
-                warn=self.reports.warn,
+                warn=self.callbacks.on_warning,
             )
-            write_result(network, ending)
+            write_result(network, run)

@@ -1,4 +1,4 @@
-"""Snapshots of a run: everything needed to go on as if nothing had happened, or nothing at all.
+"""Tensors and state of a run -> a snapshot to resume from, written whole or not at all; and back.
 
     step-00000120/
         rank-0-of-2.safetensors   this rank's rows of every weight and optimiser moment, its RNG
@@ -6,8 +6,8 @@
         state.json                step, samples and whatever else the trainer counts
         manifest.json             size and SHA-256 of all files above; written last
 
-A snapshot is written beside its name, flushed to the disk and renamed; older ones go only then. It
-is read on any number of ranks. Nothing in it can run code.
+A snapshot is written under a temporary name, flushed to disk and renamed; only then are older ones
+deleted. It can be read on any number of ranks. Nothing in it can run code.
 """
 
 import hashlib
@@ -38,28 +38,28 @@ State = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """This rank's rows of a tensor whose first axis is divided among ranks, or all of it."""
+    """This rank's rows of a tensor whose first axis is sharded, or the whole tensor."""
 
     rows: Tensor
-    first: int = 0  # the number of its first row in the whole
+    first: int = 0  # the index of its first row in the whole tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writer:
-    """Who writes a snapshot: one of `ranks`, which `meet` between the stages of writing."""
+class SnapshotWriter:
+    """One of the `ranks` that write a snapshot together, in stages."""
 
     rank: int
     ranks: int
-    # Takes this rank's problem; returns whether no rank has one, when all have come so far.
-    all_well: Callable[[Exception | None], bool]
+    # Takes this rank's problem; waits for all ranks and returns whether none has one.
+    all_succeeded: Callable[[Exception | None], bool]
 
 
 def write_snapshot(
-    directory: Path, step: int, shards: Mapping[str, Shard], state: State, *, writer: Writer
+    directory: Path, step: int, shards: Mapping[str, Shard], state: State, *, writer: SnapshotWriter
 ) -> Path:
-    """Write the snapshot of `step` whole or not at all; every rank calls it.
+    """Writes the snapshot of `step`, whole or not at all; every rank calls it.
 
-    Raises OSError on every rank if any rank could not write; nothing is left behind then.
+    Raises OSError on every rank, and leaves nothing behind, if any rank could not write.
     """
     target, part = directory / _name(step), directory / f"{_name(step)}.part"
     problem: OSError | None = None
@@ -70,7 +70,7 @@ def write_snapshot(
             work()
         except (OSError, SafetensorError) as error:
             problem = error if isinstance(error, OSError) else OSError(str(error))
-        if not writer.all_well(problem):
+        if not writer.all_succeeded(problem):
             if writer.rank == 0:
                 shutil.rmtree(part, ignore_errors=True)
             raise problem or OSError(f"{part}: another rank could not write its share")
@@ -82,28 +82,28 @@ def write_snapshot(
 
 
 def snapshots(directory: Path) -> list[Path]:
-    """Return the snapshots of a run, oldest first; none is verified."""
+    """Returns the snapshots of a run, oldest first, unverified."""
     found = [path for path in directory.glob("step-*") if NAME.fullmatch(path.name)]
     return sorted(found, key=step_of)
 
 
 def step_of(snapshot: Path) -> int:
-    """Return the number in a snapshot's name."""
+    """Returns the step in a snapshot's name."""
     return int(snapshot.name.removeprefix("step-"))
 
 
 def newest_snapshot(directory: Path, *, warn: Callable[[str], object]) -> Path | None:
-    """Return the newest snapshot whose files are what its manifest says; names the broken ones."""
+    """Returns the newest snapshot whose files match its manifest; warns of broken ones."""
     for path in reversed(snapshots(directory)):
-        problem = what_is_wrong(path)
+        problem = find_damage(path)
         if problem is None:
             return path
         warn(f"{path}: {problem}; an older snapshot is used")
     return None
 
 
-def what_is_wrong(snapshot: Path) -> str | None:
-    """Compare every file with the manifest; None if all is well."""
+def find_damage(snapshot: Path) -> str | None:
+    """Compares every file with the manifest; returns the first problem, or None."""
     try:
         files = json.loads((snapshot / MANIFEST).read_text(encoding="utf-8"))["files"]
         for name, expected in files.items():
@@ -118,10 +118,10 @@ def what_is_wrong(snapshot: Path) -> str | None:
 
 
 def prune(directory: Path, *, keep: int, newest: Path) -> None:
-    """Delete all but `keep` snapshots up to `newest`, which is whole.
+    """Deletes all but `keep` snapshots up to `newest`, which is whole.
 
-    Those after it are broken: the run would have gone on from them otherwise. What a broken writing
-    has left goes too.
+    Later ones are broken, or the run would have resumed from them; they go too, as does what an
+    interrupted write has left.
     """
     found = snapshots(directory)
     good = [path for path in found if step_of(path) <= step_of(newest)]
@@ -131,12 +131,12 @@ def prune(directory: Path, *, keep: int, newest: Path) -> None:
 
 
 def read_state(snapshot: Path) -> dict[str, Any]:
-    """Return what the trainer counted."""
+    """Returns the trainer's counts and the digests of its content."""
     return json.loads((snapshot / STATE).read_text(encoding="utf-8"))
 
 
 class SnapshotReader:
-    """Gives the whole tensors of a snapshot, or some rows, whoever wrote them."""
+    """Reads tensors of a snapshot, whole or some rows, whichever ranks wrote them."""
 
     def __init__(self, snapshot: Path) -> None:
         self.snapshot = snapshot
@@ -146,16 +146,18 @@ class SnapshotReader:
                 self._places.setdefault(name, []).append((first, count, path))
 
     def names(self) -> list[str]:
-        """Return the names of all tensors."""
+        """Returns the names of all tensors."""
         return sorted(self._places)
 
     def rows(self, name: str, *, first: int = 0, count: int | None = None) -> Tensor:
-        """Return rows `first` to `first + count` of a tensor, put together from the ranks' shares.
+        """Returns rows `first` to `first + count` of a tensor, joined from the ranks' shares.
 
         Raises CheckpointError if the snapshot lacks the tensor.
         """
         if name not in self._places:
-            raise CheckpointError(f"{self.snapshot}: it has no tensor {name!r}; another model's?")
+            raise CheckpointError(
+                f"{self.snapshot}: it has no tensor {name!r}; is it of another model?"
+            )
         pieces = []
         for begin, size, path in sorted(self._places[name]):
             low = max(first, begin)
@@ -180,7 +182,7 @@ def _begin(part: Path) -> None:
     part.mkdir(parents=True)
 
 
-def _write_rank(part: Path, shards: Mapping[str, Shard], writer: Writer) -> None:
+def _write_rank(part: Path, shards: Mapping[str, Shard], writer: SnapshotWriter) -> None:
     path = part / f"rank-{writer.rank}-of-{writer.ranks}.safetensors"
     tensors = {
         name: (s.rows if s.rows.dim() else s.rows[None]).detach().cpu().contiguous()
@@ -194,14 +196,14 @@ def _write_rank(part: Path, shards: Mapping[str, Shard], writer: Writer) -> None
 
 
 def _finish(part: Path, target: Path, state: State) -> None:
-    """Write state and manifest, and give the snapshot its name."""
+    """Writes state and manifest, and gives the snapshot its name."""
     _write_json(part / STATE, state)
     files = {STATE: {"bytes": (part / STATE).stat().st_size, "sha256": _sha256(part / STATE)}}
     for path in sorted(part.glob("rank-*.json")):
         files |= json.loads(path.read_text(encoding="utf-8"))
     _write_json(part / MANIFEST, {"format_version": FORMAT_VERSION, "files": files})
     _flush(part)
-    if target.exists():  # a broken one, or the run has come here a second time
+    if target.exists():  # a broken one, or the run has reached this step before
         shutil.rmtree(target)
     part.replace(target)
     _flush(target.parent)
@@ -222,7 +224,7 @@ def _write_json(path: Path, content: State) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have the system write a file, or a directory's names, to the disk."""
+    """Flushes a file, or a directory's entries, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -231,8 +233,8 @@ def _flush(path: Path) -> None:
 
 
 def _sha256(path: Path) -> str:
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
-            told.update(block)
-    return told.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()

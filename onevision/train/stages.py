@@ -1,19 +1,16 @@
-"""The stages of every curriculum, written as differences from one another.
+"""The stages of every curriculum, each written as its difference from another.
 
 The paper's four (arXiv 2408.03326, table 1) are align, knowledge, single_image and onevision, with
 the same rates and batches for every size. A model without pretrained parts, such as `tiny`, first
-makes them: vision and language. The family's models take two: align and instruct.
+trains them: vision and language. The family's models have two stages: align and instruct.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from onevision.anyres import AnyRes, ImageRule, SingleCrop
-from onevision.config import LanguageConfig, ModelConfig
 from onevision.errors import ConfigError
-from onevision.known_models import FIVE_CROP_GRIDS
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 Curriculum = Mapping[str, Stage]
 
@@ -51,14 +48,14 @@ ONEVISION = replace(
     SINGLE_IMAGE, name="onevision", starts_from=("single_image",), mixture="onevision.yaml"
 )
 PUBLISHED = _curriculum(ALIGN, KNOWLEDGE, SINGLE_IMAGE, ONEVISION)
-# Shorter sequences for the largest: less memory, and a step has some for each of its many devices.
+# Shorter sequences for the largest: they take less memory, and a step has enough for many devices.
 PUBLISHED_72B = _curriculum(
     ALIGN, *(replace(stage, max_tokens=16384) for stage in (KNOWLEDGE, SINGLE_IMAGE, ONEVISION))
 )
 
-# The bundled model, from nothing: higher rates, small batches, drawn samples, and Muon, without
-# which its encoder is slow to tell shapes. Its knowledge stage stays at one crop: the language
-# model must first read shapes and letters off the features, many pictures a minute (measured:
+# The bundled model, from scratch: higher rates, small batches, procedural samples, and Muon, as its
+# encoder is slow to tell shapes apart without. Its knowledge stage stays at one crop, because the
+# language model must first see many pictures to read shapes and letters off the features (measured:
 # docs/log.md).
 TINY_VISION = Stage(
     name="vision",
@@ -127,7 +124,7 @@ TINY_ONEVISION = replace(
     families={"scenes": 0.3, "pairs": 0.35, "clips": 0.32, "texts": 0.03},
     num_samples=20_000,
 )
-# More of the last stage, with more and more clips: what it was still learning when it ended.
+# More of the last stage, with a growing share of clips, which it was still learning when it ended.
 TINY_ONEVISION_MORE = replace(
     TINY_ONEVISION,
     name="onevision_more",
@@ -142,8 +139,9 @@ TINY_ONEVISION_CLIPS = replace(
     families={"scenes": 0.12, "pairs": 0.25, "clips": 0.6, "texts": 0.03},
     num_samples=8_000,
 )
-# Reading, tried after the bundled model (docs/log.md): letters in a dozen typefaces, named patch by
-# patch beside the things that the encoder knows; then everything again in their light, with charts.
+# Reading, tried after the bundled model (docs/log.md): the encoder learns letters in a dozen
+# typefaces patch by patch, beside the things it knows; then the model learns everything again, with
+# charts.
 TINY_LETTERS = replace(
     TINY_VISION,
     name="letters",
@@ -178,7 +176,7 @@ TINY = _curriculum(
 )
 
 # The family (arXiv 2304.08485 §4.2 and appendix; 2310.03744 table 9; the archived scripts of
-# LLaVA-NeXT). Its pictures and templates are the model's own.
+# LLaVA-NeXT). Image rules and templates are the model's own.
 LLAVA_V1_ALIGN = replace(
     ALIGN,
     mixture="llava_v1_align.yaml",
@@ -198,7 +196,7 @@ LLAVA_V1_INSTRUCT = replace(
     global_batch=32,
     learning_rate=2e-5,
 )
-# Science questions are learned in place of instructions; half of them have no picture.
+# Learns science questions in place of instructions; half of them have no picture.
 LLAVA_V1_SCIENCE = replace(
     LLAVA_V1_INSTRUCT, name="science_qa", mixture="llava_v1_science_qa.yaml", epochs=12
 )
@@ -217,8 +215,8 @@ LLAVA_NEXT_INSTRUCT = replace(
     vision_learning_rate=2e-6,
 )
 
-# After any curriculum: which of two answers is better (arXiv 2305.18290; the released script
-# dpo_ov7b.sh). Learns from pairs; one rate for all parts.
+# After any curriculum, DPO on pairs of answers (arXiv 2305.18290; the released script dpo_ov7b.sh),
+# with one rate for all parts.
 DPO = Stage(
     name="dpo",
     starts_from=(
@@ -236,7 +234,7 @@ DPO = Stage(
 )
 
 LLAVA_V1 = _curriculum(LLAVA_V1_ALIGN, LLAVA_V1_INSTRUCT, LLAVA_V1_SCIENCE)
-# In high definition too: the model's own grids make the difference.
+# The high-definition model has the same stages; its own grids make the difference.
 LLAVA_1_5 = _curriculum(LLAVA_1_5_ALIGN, LLAVA_1_5_INSTRUCT)
 LLAVA_NEXT = _curriculum(LLAVA_1_5_ALIGN, LLAVA_NEXT_INSTRUCT)
 LLAVA_NEXT_QWEN = _curriculum(LLAVA_1_5_ALIGN, replace(LLAVA_NEXT_INSTRUCT, max_tokens=32768))
@@ -259,69 +257,13 @@ CURRICULA: Mapping[str, Curriculum] = MappingProxyType(
         "llava-next-qwen1.5-72b": LLAVA_NEXT_QWEN,
     }
 )
-STAGES = CURRICULA["tiny"]
-# What a stage of `tiny` starts from: the outputs of these.
-STARTS_FROM = MappingProxyType({name: stage.starts_from for name, stage in STAGES.items()})
 
 
 def stage_named(name: str, size: str = "tiny") -> Stage:
-    """Return a stage of the curriculum of `size`. Raises ConfigError for an unknown name."""
+    """Returns a stage of the curriculum of `size`. Raises ConfigError for an unknown name."""
     if size not in CURRICULA:
         raise ConfigError(f"no curriculum {size!r}; expected one of {', '.join(CURRICULA)}")
     stages = CURRICULA[size]
     if name not in stages:
         raise ConfigError(f"no stage {name!r} of {size}; expected one of {', '.join(stages)}")
     return stages[name]
-
-
-def stage_config(stage: Stage, target: ModelConfig) -> ModelConfig:
-    """Return the architecture that trains in `stage`, on the way to `target`.
-
-    Where a picture is one plain crop there is no `image_newline`, after videos neither; but an
-    encoder that learns alone leaves what its start has beside it. The vision stage reads captions
-    off a small decoder that is thrown away.
-    """
-    leaves_rest = stage.vision_objective == "patches" and bool(stage.starts_from)
-    inputs = replace(
-        target.inputs,
-        image=_image_rule(stage, target),
-        template=stage.template or target.inputs.template,
-    )
-    if stage.resolution == "one_crop":
-        video = replace(target.inputs.video, newline="no_token")
-        inputs = replace(inputs, multi_image=inputs.image, video=video)
-    config = replace(
-        target,
-        inputs=inputs,
-        image_newline=target.image_newline and (leaves_rest or stage.resolution != "one_crop"),
-    )
-    if stage.name == "vision":
-        return replace(config, language=_caption_decoder(target.language))
-    return config
-
-
-def _image_rule(stage: Stage, config: ModelConfig) -> ImageRule:
-    """Return the ladder's step: one crop, up to five, or as many as the target's rule allows.
-
-    FIDELITY: the reference's first stages take a picture as the tower's own processor does, which
-    squashes for SigLIP and cuts out the middle for CLIP.
-    """
-    target = config.inputs.image
-    size, patch = target.crop_size, target.patch_size
-    if stage.resolution == "one_crop":
-        fit = "crop" if config.vision.class_token else "squash"
-        return SingleCrop(crop_size=size, patch_size=patch, fit=fit, newline=False)
-    if stage.resolution == "five_crops":
-        return AnyRes(crop_size=size, patch_size=patch, max_crops=None, grids=FIVE_CROP_GRIDS)
-    return target
-
-
-def _caption_decoder(language: LanguageConfig) -> LanguageConfig:
-    return replace(
-        language,
-        hidden_size=192,
-        intermediate_size=512,
-        num_layers=3,
-        num_heads=3,
-        num_kv_heads=3,
-    )

@@ -1,4 +1,4 @@
-"""Stage -> the network it begins with: fresh, from pretrained parts, or from earlier stages."""
+"""A stage -> the network it begins with: random, from pretrained parts, or from earlier stages."""
 
 import json
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from onevision.config import InputConfig, ModelConfig
 from onevision.errors import ConfigError
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
-from onevision.train.recipes import PARTS, Stage
+from onevision.train.directory import RunDirectory
+from onevision.train.stage import PARTS, Stage
 
 INITIAL_STD = 0.02
-SETTINGS = "settings.json"
-# What is taken from the output of a stage that makes a part only.
+# The one part that is taken from the output of these stages.
 PART_MADE_BY = {"vision": "vision_encoder", "language": "language_model"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Starts:
-    """Where a run begins: outputs of earlier stages in the stage's order, or pretrained parts."""
+    """Checkpoints a run begins with: of earlier stages, in the stage's order, or of parts."""
 
     previous: tuple[Path, ...] = ()
     language_model: Path | None = None
@@ -38,9 +38,9 @@ class Starts:
 
 
 def start_network(stage: Stage, config: ModelConfig, starts: Starts) -> LlavaNetwork:
-    """Build the network of `stage` from its starts; what they lack is initialised at random.
+    """Builds the network of `stage` from its starts; missing parts are initialised at random.
 
-    Raises ConfigError where the starts do not fit the stage or the architecture.
+    Raises ConfigError if the starts do not fit the stage or the architecture.
     """
     _check_number(stage, starts)
     for path in starts.previous:
@@ -61,21 +61,20 @@ def start_network(stage: Stage, config: ModelConfig, starts: Starts) -> LlavaNet
 
 
 def check_tokenizer(tokenizer: Tokenizer, starts: Starts) -> None:
-    """Refuse starts that were trained with other ids. Raises ConfigError."""
+    """Refuses starts that were trained with another tokenizer. Raises ConfigError."""
     for path in starts.previous:
         definition = (path / "tokenizer.json").read_text(encoding="utf-8")
         if json.loads(definition) != json.loads(tokenizer.definition):
             raise ConfigError(
-                f"{path}: its tokenizer is not {tokenizer.name}; go on with the one it was "
-                "trained with"
+                f"{path}: its tokenizer is not {tokenizer.name}; use the one it was trained with"
             )
 
 
 def _check_number(stage: Stage, starts: Starts) -> None:
     parts = starts.language_model is not None or starts.vision_encoder is not None
-    goes_on = len(starts.previous) == 1  # from the stage before, or from its own output for longer
+    one = len(starts.previous) == 1  # of the stage before, or its own output to train for longer
     fits = len(starts.previous) in (0, len(stage.starts_from)) if parts else False
-    if fits or goes_on or len(starts.previous) == len(stage.starts_from):
+    if fits or one or len(starts.previous) == len(stage.starts_from):
         return
     raise ConfigError(
         f"stage {stage.name} starts from {' and '.join(stage.starts_from) or 'nothing'}; "
@@ -84,20 +83,20 @@ def _check_number(stage: Stage, starts: Starts) -> None:
 
 
 def _check_order(stage: Stage, path: Path) -> None:
-    """A run's output says which stage made it; weights from elsewhere do not, and are taken."""
-    file = path.parent / SETTINGS
+    """Refuses output of a stage that does not come before; weights from elsewhere have no stage."""
+    file = RunDirectory(path.parent).settings
     if not file.is_file():
         return
     made_by = json.loads(file.read_text(encoding="utf-8"))["stage"]["name"]
     if made_by not in (*stage.starts_from, stage.name):
         raise ConfigError(
-            f"{path}: stage {made_by} made it; {stage.name} starts from "
+            f"{path}: it is of stage {made_by}; {stage.name} starts from "
             f"{' and '.join(stage.starts_from) or 'nothing'}"
         )
 
 
 def _check_rules(inputs: InputConfig, path: Path) -> None:
-    """The same cells and the same placeholder; grids may grow from stage to stage."""
+    """Refuses other patches, pixels or placeholders; grids may grow from stage to stage."""
     theirs = inspect(path).config.inputs
     for name, mine, other in (
         ("crop_size", inputs.image.crop_size, theirs.image.crop_size),

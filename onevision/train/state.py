@@ -1,4 +1,4 @@
-"""A trainer -> the tensors of a snapshot, and back, on any number of processes."""
+"""A trainer -> the tensors of its snapshot, and back, on any number of processes."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +14,8 @@ from onevision.train.parallel import first_row, own_rows
 from onevision.train.snapshots import (
     Shard,
     SnapshotReader,
+    SnapshotWriter,
     State,
-    Writer,
     read_state,
     write_snapshot,
 )
@@ -23,14 +23,14 @@ from onevision.train.snapshots import (
 if TYPE_CHECKING:
     from onevision.train.trainer import Trainer
 
-# AdamW's two; Muon's one.
+# AdamW's two, and Muon's one.
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
 
-def snapshot(trainer: "Trainer", directory: Path, *, content: State) -> Path:
-    """Write everything a trainer holds; every process calls it. Raises OSError.
+def save_snapshot(trainer: "Trainer", directory: Path, *, content: State) -> Path:
+    """Writes the whole state of a trainer; every process calls it. Raises OSError.
 
-    `content` is written beside it: fingerprints of what the run learns from.
+    `content` is written with it: digests of what the run learns from.
     """
     shards: dict[str, Shard] = {}
     for name, tensor in _tensors(trainer).items():
@@ -46,20 +46,22 @@ def snapshot(trainer: "Trainer", directory: Path, *, content: State) -> Path:
         trainer.progress.step,
         shards,
         {"progress": asdict(trainer.progress), "content": content},
-        writer=Writer(rank=processes.rank, ranks=processes.count, all_well=processes.all_well),
+        writer=SnapshotWriter(
+            rank=processes.rank, ranks=processes.count, all_succeeded=processes.all_succeeded
+        ),
     )
 
 
-def restore(trainer: "Trainer", path: Path) -> None:
-    """Fill a trainer's weights, moments and random streams. Raises CheckpointError."""
+def restore_snapshot(trainer: "Trainer", path: Path) -> None:
+    """Restores a trainer's weights, moments and random streams. Raises CheckpointError."""
     reader = SnapshotReader(path)
     tensors = _tensors(trainer)
     saved = {name for name in reader.names() if not name.split("/")[0].endswith("rng")}
     if saved != tensors.keys():
         odd = min(saved ^ tensors.keys())
         raise CheckpointError(
-            f"{path}: {'it lacks' if odd in tensors else 'this run does not know'} {odd}; "
-            "another model or other trainable parts made it"
+            f"{path}: {'it lacks' if odd in tensors else 'this run has no'} {odd}; "
+            "it is of another model or of other trainable parts"
         )
     with torch.no_grad():
         for name, tensor in tensors.items():
@@ -76,7 +78,7 @@ def restore(trainer: "Trainer", path: Path) -> None:
 
 
 def _tensors(trainer: "Trainer") -> dict[str, Tensor]:
-    """Name every weight, bases in int8 too, and the moments of every weight that learns."""
+    """Returns all weights, int8 bases too, and the moments of those that train, by name."""
     parameters = dict(trainer.learner.network.named_parameters())
     tensors: dict[str, Tensor] = {f"weight/{name}": p for name, p in parameters.items()}
     tensors |= {f"buffer/{name}": b for name, b in trainer.learner.network.named_buffers()}
@@ -96,6 +98,6 @@ def _fill(tensor: Tensor, name: str, reader: SnapshotReader) -> None:
     if rows.shape != tensor.shape:
         raise CheckpointError(
             f"{reader.snapshot}: {name} has shape {tuple(rows.shape)}, this run needs "
-            f"{tuple(tensor.shape)}; another model made it"
+            f"{tuple(tensor.shape)}; it is of another model"
         )
     tensor.copy_(rows)

@@ -1,7 +1,7 @@
 """Texts -> a byte-level BPE tokenizer of Qwen2's kind, as the text of a tokenizer.json.
 
-The corpus of `tiny` is the text of its procedural worlds and, so that other words too become
-tokens of some length, the prose and code of this package.
+The corpus of `tiny` is the text of its procedural worlds and the prose and code of this package, so
+that other words, too, become tokens of more than a letter.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ from onevision.synth.worlds.sets import pairs
 from onevision.synth.worlds.shapes import scenes
 
 CONTROL_TOKENS = (END_OF_TEXT, IM_START, IM_END, "<image>", "<video>")
-# How Qwen2 cuts text into words before merging: contractions, words, single digits, marks, space.
+# How Qwen2 splits text before merging: contractions, words, single digits, punctuation, spaces.
 WORD_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -25,7 +25,7 @@ WORD_PATTERN = (
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> str:
-    """Learn merges from `texts` until `vocab_size` entries are reached or nothing repeats."""
+    """Learns merges from `texts` until there are `vocab_size` entries or nothing repeats."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -47,7 +47,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> str:
 
 
 def corpus(num_samples: int) -> Iterator[str]:
-    """Give the whole corpus: the worlds, then this package's own files."""
+    """Yields the whole corpus: the worlds, then this package's own files."""
     yield from world_texts(num_samples)
     package = Path(__file__).parents[1]
     for path in sorted(package.rglob("*.py")):
@@ -55,7 +55,7 @@ def corpus(num_samples: int) -> Iterator[str]:
 
 
 def world_texts(count: int) -> Iterator[str]:
-    """Give the words of `count` training samples of every procedural family."""
+    """Yields the text of `count` training samples of each of the procedural families."""
     for text in ("system user assistant\n", "You are a helpful assistant.", *NUMBERS, *WORDS):
         yield from (text, f" {text}") * 10
     for index in range(count):

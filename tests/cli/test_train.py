@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from onevision.checkpoint.hub import BUNDLED
 from onevision.cli import app
 from onevision.errors import OneVisionError
-from onevision.train.settings import read_settings
+from onevision.train.config import read_train_config
 from tests.cli.conftest import run
 
 SMALL = ("num_samples=4", "global_batch=2", "max_tokens=1500", "precision=fp32")
@@ -30,7 +30,7 @@ def test_a_stage_with_adapters(tmp_path):
     assert (output / "adapter" / "adapter_config.json").is_file()
     assert (output / "report.html").is_file()
     assert "--scenario video --count 1" in (output / "checkpoint" / "README.md").read_text()
-    assert read_settings(output / "settings.json").options.lora_rank == 2
+    assert read_train_config(output / "settings.json").options.lora_rank == 2
     changed = train(
         *("onevision", "--from", BUNDLED["tiny"], "-o", output),
         settings=(*SMALL, "lora_rank=4"),
@@ -120,6 +120,6 @@ def test_a_manifest_of_another_mixture_is_refused(mixture, tmp_path):
     done = CliRunner().invoke(app, [*map(str, told), "--manifest", str(tmp_path / "pinned")])
     assert isinstance(done.exception, OneVisionError)
     assert "the mixture has no data set 'mine.json'" in str(done.exception)
-    assert read_settings(tmp_path / "a" / "settings.json").options.manifest == str(
+    assert read_train_config(tmp_path / "a" / "settings.json").options.manifest == str(
         tmp_path / "pinned"
     )

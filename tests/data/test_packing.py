@@ -6,7 +6,7 @@ from onevision.data.packing import collate, join, share_prefix
 from onevision.inputs.chat import IGNORE
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
-from onevision.train.loss import next_token_loss
+from onevision.train.loss import weighted_loss
 from tests.conftest import randomise
 
 
@@ -62,7 +62,9 @@ def test_leak_gradients_of_a_pack_are_those_of_its_examples(micro_config, exampl
     gradients = []
     for rows in ([share_prefix(text_only)], [share_prefix([e]) for e in text_only]):
         network.zero_grad()
-        next_token_loss(network, collate(rows, micro_config.inputs)).backward()
+        batch = collate(rows, micro_config.inputs)
+        weights = torch.full(batch.targets.shape, 1 / len(batch.targets))
+        weighted_loss(network, batch, weights)[0].backward()
         gradients.append([p.grad.clone() for p in network.language_model.parameters()])
     for a, b in zip(*gradients, strict=True):
         assert torch.allclose(a, b, atol=1e-5)

@@ -14,7 +14,7 @@ from onevision.eval.runner import Result
 from onevision.science.evaluation import best_constants, evaluate_arm
 from onevision.science.study import Study, run_trials
 from onevision.synth.sample import Question
-from onevision.train.report.journal import Reports
+from onevision.train.report.journal import Callbacks
 from onevision.train.report.metrics import read_metrics
 from tests.science.conftest import WANTED, told
 
@@ -101,7 +101,7 @@ def test_a_stopped_trial_goes_on_to_the_same_weights(rehearsed, tmp_path):
     """The trainer's own tests stop it anywhere; here, that a study picks the snapshot up."""
     whole, _ = rehearsed
     trial, study = WANTED[0], Study(output=tmp_path, rehearsal=True)
-    stop = Reports(step=lambda line: os.kill(os.getpid(), signal.SIGTERM))
+    stop = Callbacks(on_step=lambda line: os.kill(os.getpid(), signal.SIGTERM))
     assert not study.run(trial, stop)
     assert not study.is_finished(trial)
     assert len(read_metrics(study.directory(trial.name) / "metrics.jsonl")) == 1

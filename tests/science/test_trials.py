@@ -9,8 +9,8 @@ from onevision.inputs.processor import Processor
 from onevision.science.micro import MICRO, RULES, SEEDS
 from onevision.science.trials import CLAIMS, all_trials, trials_for_claim
 from onevision.train.cost.plan import batch_flops
-from onevision.train.feed import DrawnFeed
-from onevision.train.stages import stage_config
+from onevision.train.stage import stage_config
+from onevision.train.words import FamilyFeed
 
 TRIALS = all_trials()
 ARMS = {trial.arm: trial for trial in TRIALS if trial.seed == SEEDS[0]}
@@ -24,7 +24,7 @@ def operations(arm: str, tokenizer) -> float:
     """
     stage = ARMS[arm].stage
     config = stage_config(stage, ARMS[arm].target)
-    feed, num_steps = DrawnFeed(stage, Processor(config.inputs, tokenizer), seed=0), 8
+    feed, num_steps = FamilyFeed(stage, Processor(config.inputs, tokenizer), seed=0), 8
     counted = sum(
         batch_flops(stage, config, micro.batch, lora=None)
         for _, share in zip(range(num_steps), feed.steps(0), strict=False)

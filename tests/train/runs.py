@@ -25,15 +25,19 @@ from onevision.anyres import AnyRes, SingleCrop, VideoRule
 from onevision.checkpoint.hub import BUNDLED
 from onevision.config import InputConfig, LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import OneVisionError
+from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
-from onevision.train import feeds, finish
+from onevision.train import finish
+from onevision.train.config import TrainConfig
 from onevision.train.feed import Feed
+from onevision.train.objective import RunContext
+from onevision.train.objectives import make_objective
 from onevision.train.options import RunOptions
-from onevision.train.recipes import Stage
-from onevision.train.report.journal import Reports
+from onevision.train.parallel import Processes
+from onevision.train.report.journal import Callbacks
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings
 from onevision.train.snapshots import SnapshotReader, snapshots
+from onevision.train.stage import Stage, stage_config
 from onevision.train.start import Starts
 
 PATIENCE_SECONDS = 90.0
@@ -107,31 +111,43 @@ def run(told: Told) -> int:
         if lines == told.stop_after:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    reports = Reports(step=step, warn=lambda text: _say(f"warning: {text}"))
-    return run_stage(settings_of(told), **arguments(told), reports=reports).exit_code
+    callbacks = Callbacks(on_step=step, on_warning=lambda text: _say(f"warning: {text}"))
+    return run_stage(settings_of(told), **arguments(told), callbacks=callbacks).exit_code
 
 
-def settings_of(told: Told) -> Settings:
+def settings_of(told: Told) -> TrainConfig:
     """Return the settings of a run."""
-    return Settings(stage=told.stage, target=told.target, options=told.options)
+    return TrainConfig(stage=told.stage, target=told.target, options=told.options)
 
 
 def arguments(told: Told) -> dict:
     """Return what a run needs beside its settings."""
 
-    def make_feed(stage, processor, processes) -> Feed:
-        feed = feeds.make_feed(
-            stage, processor, processes, options=told.options, output=told.output
-        )
-        return told.spoil(feed) if told.spoil else feed
+    def make(context):
+        objective = make_objective(context)
+        return replace(objective, feed=told.spoil(objective.feed)) if told.spoil else objective
 
     return {
         "tokenizer": Tokenizer.from_directory(BUNDLED["tiny"]),
         "starts": Starts(),
         "output": told.output,
-        "make_feed": make_feed,
+        "make_objective": make,
         "allow_change": told.allow_change,
     }
+
+
+def context_of(told: Told) -> RunContext:
+    """Return what the objective of a new run of one process is made from, without a network."""
+    tokenizer = Tokenizer.from_directory(BUNDLED["tiny"])
+    config = stage_config(told.stage, told.target)
+    return RunContext(
+        config=settings_of(told),
+        processor=Processor(config.inputs, tokenizer),
+        processes=Processes(),
+        network=None,
+        output=told.output,
+        snapshot=None,
+    )
 
 
 @dataclass

@@ -15,15 +15,14 @@ from onevision.checkpoint.save import save
 from onevision.errors import ConfigError
 from onevision.generate.answer import load
 from onevision.model.llava import LlavaNetwork
-from onevision.train.feed import DrawnFeed
+from onevision.train.config import TrainConfig, list_changes
 from onevision.train.lora.files import CONFIG, PREFIX, WEIGHTS
-from onevision.train.optim import freeze_what_stays
+from onevision.train.optim import freeze_parameters
 from onevision.train.options import RunOptions
-from onevision.train.recipes import Stage
-from onevision.train.report.journal import Reports
+from onevision.train.report.journal import Callbacks
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings, difference
 from onevision.train.snapshots import SnapshotReader, snapshots
+from onevision.train.stage import Stage
 from onevision.train.start import Starts
 from onevision.values import apply_settings
 from tests.conftest import randomise
@@ -60,16 +59,14 @@ def train(start, micro_config, tokenizer):
             if line["step"] == stop_after:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        def make_feed(stage, processor, processes):
-            return DrawnFeed(stage, processor, seed=0, rank=processes.rank, ranks=processes.count)
-
         return run_stage(
-            Settings(stage=stage, target=micro_config, options=options),
+            TrainConfig(stage=stage, target=micro_config, options=options),
             tokenizer=tokenizer,
             starts=starts or Starts(previous=(start,)),
             output=output,
-            make_feed=make_feed,
-            reports=Reports(step=step, warn=[].append if warned is None else warned.append),
+            callbacks=Callbacks(
+                on_step=step, on_warning=[].append if warned is None else warned.append
+            ),
         )
 
     return train
@@ -185,14 +182,14 @@ def test_settings_can_be_written_on_a_command_line(micro_config):
     assert options.lora.parts == ("language_model", "vision_encoder")
     with pytest.raises(ConfigError, match="lora_base is 'int4'; expected one of full, int8"):
         apply_settings(RunOptions(), ["lora_base=int4"])
-    old = Settings(stage=STAGE, target=micro_config, options=RunOptions())
-    assert difference(old, replace(old, options=replace(old.options, lora_rank=8))) == [
+    old = TrainConfig(stage=STAGE, target=micro_config, options=RunOptions())
+    assert list_changes(old, replace(old, options=replace(old.options, lora_rank=8))) == [
         "lora_rank: 0 -> 8"
     ]
 
 
 def test_parts_learn_as_the_stage_says(micro_config):
     network = LlavaNetwork(micro_config)
-    freeze_what_stays(network, STAGE)
+    freeze_parameters(network, STAGE)
     assert network.image_newline is not None and network.image_newline.requires_grad
     assert not network.vision_encoder.post_norm.weight.requires_grad

@@ -11,7 +11,8 @@ from onevision.known_models import ONEVISION_7B, TINY
 from onevision.train.cost.amounts import count_families, count_mixture, simulate_mixture
 from onevision.train.cost.devices import get_device_kind
 from onevision.train.cost.plan import plan_training
-from onevision.train.stages import CURRICULA, stage_config, stage_named
+from onevision.train.stage import stage_config
+from onevision.train.stages import CURRICULA, stage_named
 
 MIXTURES = published_mixtures()
 KNOWLEDGE = stage_named("knowledge", "7b")

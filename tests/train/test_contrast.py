@@ -9,14 +9,15 @@ from onevision.errors import ConfigError
 from onevision.inputs.processor import Processor
 from onevision.known_models import TINY
 from onevision.model.decoder import Decoder
+from onevision.train.config import TrainConfig
 from onevision.train.contrast import ContrastHead, read_captions, sigmoid_loss
-from onevision.train.feed import DrawnFeed
 from onevision.train.options import RunOptions
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings
 from onevision.train.snapshots import SnapshotReader, snapshots
-from onevision.train.stages import stage_config, stage_named
+from onevision.train.stage import stage_config
+from onevision.train.stages import stage_named
 from onevision.train.start import Starts
+from onevision.train.words import FamilyFeed
 from tests.train.runs import MICRO
 
 
@@ -48,7 +49,7 @@ def test_words_beyond_a_captions_end_count_nothing():
 def test_captions_are_the_labelled_words_of_each_row(tokenizer):
     stage = stage_named("vision")
     config = stage_config(stage, TINY)
-    feed = DrawnFeed(stage, Processor(config.inputs, tokenizer), seed=0)
+    feed = FamilyFeed(stage, Processor(config.inputs, tokenizer), seed=0)
     rows = [feed.row(index)[1] for index in range(3)]
     (one,) = feed.micro_batches(range(3))
     hidden, lengths = read_captions(Decoder(config.language), one.batch)
@@ -78,11 +79,10 @@ def test_a_vision_stage_may_learn_by_contrast_and_leaves_no_head(objective, toke
         stage_named("vision"), num_samples=24, global_batch=8, vision_objective=objective
     )
     outcome = run_stage(
-        Settings(stage=stage, target=MICRO, options=RunOptions(save_steps=2, precision="fp32")),
+        TrainConfig(stage=stage, target=MICRO, options=RunOptions(save_steps=2, precision="fp32")),
         tokenizer=tokenizer,
         starts=Starts(),
         output=tmp_path / "run",
-        make_feed=lambda stage, processor, _: DrawnFeed(stage, processor, seed=0),
     )
     network = load_network(inspect(outcome.checkpoint))
     assert not [name for name, _ in network.named_parameters() if "contrast" in name]

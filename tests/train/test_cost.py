@@ -16,9 +16,10 @@ from onevision.train.cost.amounts import Amount, count_families, simulate_mixtur
 from onevision.train.cost.devices import DEVICES, get_device_kind, peak_flops
 from onevision.train.cost.plan import batch_flops, plan_training
 from onevision.train.cost.tables import compact, tables
-from onevision.train.feed import DrawnFeed
 from onevision.train.lora.layers import LoraConfig
-from onevision.train.stages import stage_config, stage_named
+from onevision.train.stage import stage_config
+from onevision.train.stages import stage_named
+from onevision.train.words import FamilyFeed
 
 MIXTURES = published_mixtures()
 H100 = get_device_kind("h100")
@@ -219,7 +220,7 @@ def test_adapters_cost_two_thirds_of_what_they_stand_beside_and_a_little():
 def test_a_batch_costs_what_is_planned_of_its_samples(tokenizer):
     stage = replace(stage_named("single_image"), num_samples=1, families={"scenes": 1.0})
     config = stage_config(stage, TINY)
-    feed = DrawnFeed(stage, Processor(config.inputs, tokenizer), seed=0)
+    feed = FamilyFeed(stage, Processor(config.inputs, tokenizer), seed=0)
     (one,) = feed.micro_batches([0])
     amounts = count_families(stage, feed.processor, rows_each=1)
     planned = plan_training(stage, TINY, amounts, kind=get_device_kind("cpu")).total_operations

@@ -15,14 +15,14 @@ from onevision.checkpoint.save import save
 from onevision.errors import CheckpointError, ConfigError, DataError
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
+from onevision.train.config import TrainConfig, list_changes, read_train_config
 from onevision.train.options import RunOptions
 from onevision.train.preference.data import read_preferences
 from onevision.train.preference.feed import PreferenceFeed
 from onevision.train.preference.loss import PreferenceConfig
-from onevision.train.preference.run import PreferenceLearner, PreferenceRun
-from onevision.train.report.journal import Reports
+from onevision.train.preference.objective import PreferenceLearner
+from onevision.train.report.journal import Callbacks
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings, difference, read_settings
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.stages import DPO
 from onevision.train.start import Starts
@@ -31,7 +31,14 @@ from tests.conftest import randomise
 from tests.data.conftest import write_clip
 from tests.train.runs import Told, arguments, lines, settings_of
 
-STAGE = replace(DPO, global_batch=3, learning_rate=1e-3, vision_learning_rate=1e-3, max_tokens=300)
+STAGE = replace(
+    DPO,
+    global_batch=3,
+    learning_rate=1e-3,
+    vision_learning_rate=1e-3,
+    max_tokens=300,
+    num_frames=3,
+)
 OPTIONS = RunOptions(precision="fp32", save_steps=1, keep=9)
 
 
@@ -77,8 +84,8 @@ def train(start, pairs, micro_config, tokenizer):
                 os.kill(os.getpid(), signal.SIGTERM)
 
         return run_stage(
-            Settings(
-                stage=stage,
+            TrainConfig(
+                stage=stage.learning_from(str(pairs)),
                 target=micro_config,
                 options=options,
                 preference=PreferenceConfig(**preference),
@@ -86,28 +93,10 @@ def train(start, pairs, micro_config, tokenizer):
             tokenizer=tokenizer,
             starts=Starts(previous=(begin,)),
             output=output,
-            make_feed=feed_maker(pairs, micro_config),
-            reports=Reports(step=step),
-            kind=PreferenceRun,
+            callbacks=Callbacks(on_step=step),
         )
 
     return train
-
-
-def feed_maker(pairs, config):
-    def make_feed(stage, processor, processes):
-        return PreferenceFeed(
-            stage,
-            processor,
-            read_preferences(pairs, num_frames=3),
-            name=pairs.name,
-            max_positions=config.language.max_positions,
-            seed=0,
-            rank=processes.rank,
-            ranks=processes.count,
-        )
-
-    return make_feed
 
 
 def last_tensors(output):
@@ -197,7 +186,7 @@ def test_a_resumed_run_refuses_other_pairs(train, tmp_path, pairs):
     before = pairs.read_text()
     pairs.write_text(before.replace("a ring indeed", "a ring it is"))
     try:
-        with pytest.raises(ConfigError, match=r"\(data: pairs\.jsonl is another\)"):
+        with pytest.raises(ConfigError, match=r"\(data: pairs\.jsonl has changed\)"):
             train(tmp_path / "run")
     finally:
         pairs.write_text(before)
@@ -205,10 +194,10 @@ def test_a_resumed_run_refuses_other_pairs(train, tmp_path, pairs):
 
 def test_settings_of_pairs_decide_the_outcome(train, tmp_path):
     train(tmp_path / "run", stop_after=1)
-    told = read_settings(tmp_path / "run" / "settings.json")
+    told = read_train_config(tmp_path / "run" / "settings.json")
     assert told.preference == PreferenceConfig(beta=0.1, sft_weight=0.0)
     other = replace(told, preference=PreferenceConfig(beta=0.2))
-    assert difference(told, other) == ["preference.beta: 0.1 -> 0.2"]
+    assert list_changes(told, other) == ["preference.beta: 0.1 -> 0.2"]
     with pytest.raises(ConfigError, match=r"preference.beta: 0.1 -> 0.2"):
         train(tmp_path / "run", beta=0.2)
 
@@ -232,7 +221,7 @@ def test_pairs_that_are_too_long_are_named(pairs, micro_config, tokenizer):
     with pytest.raises(DataError) as error:
         make(max_positions=limit)
     assert str(error.value).startswith(
-        f"pairs.jsonl: 1 of 8 pairs are longer than the {limit} tokens that are read: "
+        f"pairs.jsonl: 1 of 8 pairs are longer than the limit of {limit} tokens: "
         f"{name!r} ({most}); shorten"
     )
     with pytest.raises(DataError, match="it has no pair"):
@@ -256,7 +245,7 @@ def test_every_epoch_shows_every_pair_once(pairs, micro_config, tokenizer):
     assert first != second
     shares = [[one.samples for step in feed.steps(0) for one in step] for feed in feeds]
     assert sum(len(samples) for share in shares for samples in share) == 16
-    keys = {key for feed in feeds for one in feed.first_epoch() for key in one.pairs.keys}
+    keys = {key for feed in feeds for one in feed.first_epoch() for key in one.keys}
     assert len(keys) == 8
 
 
@@ -264,10 +253,10 @@ def test_pairs_that_memory_does_not_hold_are_learned_the_same(train, tmp_path, m
     train(tmp_path / "whole")
     run = PreferenceLearner.forward
 
-    def little(self, batch, weights, reference=None):
+    def little(self, pairs, weights):
         if len(weights) > 2:
             raise torch.OutOfMemoryError("no room")
-        return run(self, batch, weights, reference)
+        return run(self, pairs, weights)
 
     monkeypatch.setattr(PreferenceLearner, "forward", little)
     train(tmp_path / "halves")
@@ -286,9 +275,8 @@ class Pairs:
     def __call__(self, told):
         settings = settings_of(told)
         given = arguments(told) | {"starts": Starts(previous=(self.start,))}
-        given["make_feed"] = feed_maker(Path(told.stage.mixture), told.target)
         told_pairs = replace(settings, preference=PreferenceConfig())
-        return run_stage(told_pairs, **given, kind=PreferenceRun).exit_code
+        return run_stage(told_pairs, **given).exit_code
 
 
 @pytest.mark.distributed
@@ -318,7 +306,7 @@ def test_the_command_runs(pairs, start, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"wrote {tmp_path / 'run' / 'checkpoint'}"
     assert "accuracy" in done.stderr
-    told = read_settings(tmp_path / "run" / "settings.json")
+    told = read_train_config(tmp_path / "run" / "settings.json")
     assert told.preference == PreferenceConfig(beta=0.2)
     wrong = command("dpo", pairs, "--from", start, "-o", tmp_path / "b", "--set", "bta=1")
     assert wrong.returncode == 1

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from onevision.model.llava import LlavaNetwork
-from onevision.train.evaluation import undisturbed
+from onevision.train.evaluation import preserve_state
 from onevision.train.report.notes import read_notes
 from tests.train.runs import MICRO, OPTIONS, SHORT, Told, left, run
 
@@ -57,7 +57,7 @@ def test_modes_and_random_streams_come_back():
     network = LlavaNetwork(MICRO).train()
     network.projector.eval()
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    with undisturbed(network):
+    with preserve_state(network):
         assert not any(module.training for module in network.modules())
         torch.rand(3)
     assert torch.equal(torch.get_rng_state(), before[0])

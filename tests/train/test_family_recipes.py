@@ -2,26 +2,22 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from onevision import Conversation, Image, Message, Text, load
 from onevision.checkpoint.load import inspect
-from onevision.data.mixture import open_mixture, published_mixtures
-from onevision.data.plan import make_plan
-from onevision.data.samples import SampleReader
+from onevision.data.mixture import published_mixtures
 from onevision.inputs.templates import end_ids
 from onevision.known_models import ARCHITECTURES
+from onevision.train.config import TrainConfig
 from onevision.train.cost.amounts import simulate_mixture
 from onevision.train.cost.devices import get_device_kind
 from onevision.train.cost.plan import plan_training
-from onevision.train.finish import CHECKPOINT
-from onevision.train.mixture_feed import MixtureFeed
-from onevision.train.run import Reports, run_stage
-from onevision.train.settings import Settings
-from onevision.train.stages import CURRICULA, stage_config
+from onevision.train.run import run_stage
+from onevision.train.stage import stage_config
+from onevision.train.stages import CURRICULA
 from onevision.train.start import Starts
 from tests.checkpoint.test_family import FAMILY, with_inputs
 from tests.sentencepiece import CHATML, LLAMA_3, llama
@@ -75,27 +71,13 @@ def mixture(tmp_path, picture):
 def train(stage, target, output, *, starts, tokenizer):
     """Run a stage as the command does, two samples a step; returns its checkpoint."""
     stage = replace(stage, global_batch=2, max_tokens=600, epochs=1)
-
-    def make_feed(stage, processor, processes):
-        reader = SampleReader(
-            mixture=open_mixture(Path(stage.mixture), seed=0),
-            processor=processor,
-            max_tokens=stage.max_tokens,
-            template=stage.template,
-        )
-        plan = make_plan(reader, num_workers=0)
-        return MixtureFeed(stage, reader, plan, seed=0, num_workers=0, quarantine=output)
-
-    run_stage(
-        Settings(stage=stage, target=target, options=replace(OPTIONS, num_workers=0)),
+    result = run_stage(
+        TrainConfig(stage=stage, target=target, options=replace(OPTIONS, num_workers=0)),
         tokenizer=tokenizer,
         starts=starts,
         output=output,
-        make_feed=make_feed,
-        allow_change=(),
-        reports=Reports(step=lambda line: None, warn=lambda text: None),
     )
-    return output / CHECKPOINT
+    return result.checkpoint
 
 
 def changed(before, after):

@@ -19,7 +19,7 @@ import torch
 import onevision.train
 from onevision.errors import ConfigError
 from onevision.train.feed import Feed
-from onevision.train.guard import only_trainer
+from onevision.train.guard import lock_directory
 from onevision.train.snapshots import newest_snapshot, snapshots
 from tests.data.conftest import record
 from tests.train.runs import (
@@ -140,7 +140,7 @@ def test_a_full_disk_is_a_warning_and_the_next_save_tries_again(nursery, tmp_pat
     full = told.but(output=tmp_path / "full", spoil=DiskFullFromTwoToFour())
     said = nursery.train(full)
     assert said.count("could not be saved") == 3
-    assert "training goes on and the next save tries again; make room" in said
+    assert "training continues and the next save tries again; make room" in said
     names = [path.name for path in snapshots(full.output)]
     assert names == [f"step-0000000{step}" for step in (1, 5, 6)]
     assert not list(full.output.glob("*.part"))
@@ -152,7 +152,7 @@ def test_a_full_disk_stops_a_strict_run(nursery, tmp_path, ranks):
     told = Told(output=tmp_path, stage=SIX_STEPS, spoil=DiskFullFromTwoToFour())
     told = told.but(save_steps=1, save_strict=True)
     said = nursery.train(told, ranks, code=1)
-    assert re.search(r"error: .*step 2 could not be saved .*it goes on from step 1\n", said)
+    assert re.search(r"error: .*step 2 could not be saved .*it resumes from step 1\n", said)
     assert newest_snapshot(tmp_path, warn=pytest.fail) == tmp_path / "step-00000001"
     assert not list(tmp_path.glob("*.part"))
 
@@ -199,9 +199,9 @@ def test_a_directory_that_cannot_be_written_is_refused_early(tmp_path):
 
 def test_two_trainers_in_a_directory_are_refused(nursery, tmp_path):
     holder = rf"process {os.getpid()} on {re.escape(socket.gethostname())}"
-    with only_trainer(tmp_path):
+    with lock_directory(tmp_path):
         said = nursery.train(Told(output=tmp_path), code=1)
-        assert re.search(rf"another trainer writes here \({holder}\); wait for it", said)
+        assert re.search(rf"another trainer runs here \({holder}\); wait for it", said)
     nursery.train(Told(output=tmp_path, stage=SIX_STEPS))  # free again
 
 
@@ -308,7 +308,7 @@ def test_a_process_that_dies_ends_the_others(nursery, tmp_path, sharing):
     assert "another process of this run has died or hangs" in main.said
     newest = newest_snapshot(tmp_path, warn=pytest.fail)
     assert newest is not None
-    assert f"start it again: it goes on from step {int(newest.name[5:])}" in main.said
+    assert f"start it again: it resumes from step {int(newest.name[5:])}" in main.said
     assert "Traceback" not in main.said
 
 
@@ -350,8 +350,8 @@ def grow(share, feed):
 def test_memory_that_runs_out_is_one_line(nursery, tmp_path):
     told = Told(output=tmp_path / "run", stage=SIX_STEPS).but(save_steps=1)
     said = nursery.train(told.but(spoil=Spoil(grow, 3)), code=1)
-    assert "memory has run out" in said
-    assert "start it again: it goes on from step 2" in said
+    assert "out of memory" in said
+    assert "start it again: it resumes from step 2" in said
     assert "Traceback" not in said
     assert not list(told.output.glob("*.part"))
     nursery.train(told)

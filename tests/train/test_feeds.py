@@ -8,26 +8,21 @@ from onevision.data.manifest import write_manifest
 from onevision.data.plan import make_plan
 from onevision.errors import DataError, InputError
 from onevision.inputs.processor import Processor
-from onevision.train.feeds import make_feed, open_reader
-from onevision.train.options import RunOptions
-from onevision.train.parallel import Processes
+from onevision.train.mixture_feed import open_reader
+from onevision.train.objectives import make_objective
 from tests.data.conftest import _own_cache, record  # noqa: F401
 from tests.data.test_check import rewrite
-from tests.train.runs import MICRO, SHORT
+from tests.train.runs import MICRO, SHORT, Told, context_of
 
 
 @pytest.fixture
-def make(tokenizer, mixture_file, tmp_path):
+def make(mixture_file, tmp_path):
     """Return a maker of feeds of the mixture: make(stage=..., **options)."""
 
     def make(*, stage=None, **options):
-        return make_feed(
-            stage or SHORT.learning_from(str(mixture_file)),
-            Processor(MICRO.inputs, tokenizer),
-            Processes(),
-            options=RunOptions(num_workers=0, **options),
-            output=tmp_path / "run",
-        )
+        stage = stage or replace(SHORT.learning_from(str(mixture_file)), resolution="target")
+        told = Told(output=tmp_path / "run", stage=stage).but(num_workers=0, **options)
+        return make_objective(context_of(told)).feed
 
     return make
 
@@ -60,7 +55,7 @@ def test_a_manifest_that_does_not_fit_is_refused(make, mixture_file, manifest):
 
 
 def test_drawn_samples_cannot_be_pinned(make, manifest):
-    with pytest.raises(InputError, match="stage short draws its samples, so there is nothing"):
+    with pytest.raises(InputError, match="stage short makes its own samples, so there is nothing"):
         make(stage=SHORT, manifest=manifest)
 
 

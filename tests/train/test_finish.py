@@ -7,10 +7,11 @@ import pytest
 
 from onevision.data.mixture import open_mixture
 from onevision.train import finish
-from onevision.train.finish import sources_of
+from onevision.train.finish import list_sources
 from onevision.train.mixture_feed import MixtureFeed
+from onevision.train.objectives import make_objective
 from onevision.train.report.card import Source
-from tests.train.runs import MICRO, OPTIONS, SHORT, Told, arguments, run, settings_of
+from tests.train.runs import MICRO, OPTIONS, SHORT, Told, context_of, run, settings_of
 
 STAGE = replace(SHORT, num_samples=8, resolution="target")
 
@@ -60,13 +61,9 @@ def test_sources_of_a_mixture_have_rows_and_licences(told, mixture_file, monkeyp
         "datasets:\n  - json_path: texts.json\n    licence: cc-by-4.0\n    source: us/texts\n"
     )
     stage = replace(STAGE, families={}, num_samples=None, mixture=str(mixture_file))
-    from onevision.inputs.processor import Processor
-    from onevision.train.parallel import Processes
-
-    given = arguments(told.but(stage=stage, num_workers=0))
-    feed = given["make_feed"](stage, Processor(MICRO.inputs, given["tokenizer"]), Processes())
+    feed = make_objective(context_of(told.but(stage=stage, num_workers=0))).feed
     assert isinstance(feed, MixtureFeed)
-    (found,) = sources_of(feed)
+    (found,) = list_sources(feed)
     assert replace(found, name="") == Source(
         name="", num_rows=20, licence="cc-by-4.0", hub_id="us/texts"
     )

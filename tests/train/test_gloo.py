@@ -11,8 +11,7 @@ import pytest
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect
 from onevision.known_models import TINY
-from onevision.train.parallel import join_processes, leave_processes
-from onevision.train.together import done_once
+from onevision.train.parallel import compute_once, join_processes, leave_processes
 from tests.train.runs import SHORT, Told, free_port, killed_at_last, lines, loss_values
 
 pytestmark = pytest.mark.distributed
@@ -122,7 +121,7 @@ class Works:
                 alive()
             return b"a plan"
 
-        done = done_once(processes, work, patience_seconds=patience, what="the work")
+        done = compute_once(processes, work, patience_seconds=patience, what="the work")
         sys.stdout.write(f"{done}\n")
         leave_processes()
 

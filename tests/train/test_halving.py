@@ -8,15 +8,15 @@ import torch
 from onevision.data.packing import share_prefix
 from onevision.inputs.processor import Example, Processor
 from onevision.model.llava import LlavaNetwork
-from onevision.train.contrast import VisionLearner
-from onevision.train.feed import DrawnFeed, micro_batch, packed
-from onevision.train.halving import _lengths, middle
-from onevision.train.learner import Learner, make_learner
+from onevision.train.contrast import ContrastLearner
+from onevision.train.feed import middle, pack_rows, pad_rows, sample_lengths
+from onevision.train.learner import Learner
 from onevision.train.loss import weighted_loss
 from onevision.train.optim import make_optimizer
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.trainer import Trainer
+from onevision.train.words import FamilyFeed
 from tests.conftest import randomise
 from tests.train.runs import MICRO, SHORT
 
@@ -25,7 +25,7 @@ STAGE = replace(SHORT, families={"scenes": 0.5, "texts": 0.3, "pairs": 0.2}, max
 
 @pytest.fixture
 def feed(tokenizer):
-    return DrawnFeed(STAGE, Processor(MICRO.inputs, tokenizer), seed=0)
+    return FamilyFeed(STAGE, Processor(MICRO.inputs, tokenizer), seed=0)
 
 
 def made(feed, collate):
@@ -51,7 +51,7 @@ def learned(network, parts):
     return torch.cat(losses), [p.grad for p in network.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize("collate", [micro_batch, packed])
+@pytest.mark.parametrize("collate", [pad_rows, pack_rows])
 def test_halves_teach_what_the_whole_does(feed, collate):
     whole = made(feed, collate)
     first, second = whole.halves()
@@ -76,7 +76,7 @@ def test_one_sample_has_no_halves(feed):
 def test_halves_are_cut_near_the_middle(feed):
     lengths = [10, 50, 10, 20]
     rows = [share_prefix([_words(length)]) for length in lengths]
-    batch = packed(rows, feed.processor.config, samples="abcd", sources=[0] * 4).batch
+    batch = pack_rows(rows, feed.processor.config, samples="abcd", sources=[0] * 4).batch
     assert batch.mask.lengths == tuple(lengths)
     assert middle(batch) == 2  # 60 | 30 is no nearer than 10 | 80 would be
 
@@ -98,11 +98,11 @@ class LittleMemory(Learner):
         super().__init__(network, **given)
         self.large = False
 
-    def forward(self, batch, weights):
-        self.large = len(_lengths(batch)) > 2
+    def forward(self, micro_batch, weights):
+        self.large = len(sample_lengths(micro_batch.batch)) > 2
         if self.large:
             raise torch.OutOfMemoryError("no room\nfor all of this")
-        return super().forward(batch, weights)
+        return super().forward(micro_batch, weights)
 
 
 class LittleMemoryBackwards(LittleMemory):
@@ -112,9 +112,9 @@ class LittleMemoryBackwards(LittleMemory):
         super().__init__(network, **given)
         network.language_model.embedding.weight.register_hook(self._at_last)
 
-    def forward(self, batch, weights):
-        self.large = len(_lengths(batch)) > 2
-        return Learner.forward(self, batch, weights)
+    def forward(self, micro_batch, weights):
+        self.large = len(sample_lengths(micro_batch.batch)) > 2
+        return Learner.forward(self, micro_batch, weights)
 
     def _at_last(self, gradient):
         if self.large:
@@ -129,7 +129,7 @@ def make_trainer(feed):
         heard = []
         trainer = Trainer(
             STAGE,
-            make_learner(network, Processes(), kind=kind),
+            kind(network),
             make_optimizer(network, STAGE),
             feed,
             processes=Processes(),
@@ -159,7 +159,7 @@ def test_a_step_that_memory_does_not_hold_is_the_same_step(make_trainer, kind, l
 
 
 class NoMemory(Learner):
-    def forward(self, batch, weights):
+    def forward(self, micro_batch, weights):
         raise torch.OutOfMemoryError("no room")
 
 
@@ -173,7 +173,7 @@ def test_a_sample_that_memory_does_not_hold_is_named(make_trainer):
 
 def test_pictures_that_stand_against_one_another_are_not_divided(make_trainer):
     class Contrast(NoMemory):
-        divisible = VisionLearner.divisible
+        divisible = ContrastLearner.divisible
 
     trainer, heard = make_trainer(Contrast)
     with pytest.raises(torch.OutOfMemoryError, match="^4 samples: "):

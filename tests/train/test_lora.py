@@ -22,7 +22,7 @@ from onevision.train.lora.layers import (
     merge,
     without_adapters,
 )
-from onevision.train.loss import next_token_loss
+from onevision.train.loss import weighted_loss
 from tests.conftest import randomise
 
 BOTH = LoraConfig(rank=4, alpha=8, parts=("language_model", "vision_encoder"))
@@ -224,11 +224,12 @@ def test_adapters_alone_learn_an_answer(network, processor, talks, kind, base):
     parameters = add_lora(network, replace(BOTH, base=base))
     frozen = {n: p.clone() for n, p in network.named_parameters() if not p.requires_grad}
     batch = collate([share_prefix([processor.example(talks[kind])])], processor.config)
+    count = len(batch.targets)
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
     losses = []
     for _ in range(12):
         with torch.autocast("cpu", torch.bfloat16):
-            loss = next_token_loss(network, batch)
+            loss, _ = weighted_loss(network, batch, torch.full(batch.targets.shape, 1 / count))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -10,7 +10,7 @@ from onevision.model.llava import LlavaNetwork
 from onevision.model.vision import VisionBlock
 from onevision.train.cost.memory import SequenceLoad, count_parameters, memory_per_device
 from onevision.train.lora.layers import LoraConfig, LoraLinear, add_lora
-from onevision.train.optim import freeze_what_stays
+from onevision.train.optim import freeze_parameters
 from onevision.train.stages import stage_named
 
 KNOWLEDGE = stage_named("knowledge", "7b")
@@ -124,7 +124,7 @@ def test_adapters_are_those_of_the_network(micro_config, parts, base):
     lora = LoraConfig(rank=3, parts=parts, base=base)
     network = LlavaNetwork(micro_config)
     add_lora(network, lora)
-    freeze_what_stays(network, KNOWLEDGE)
+    freeze_parameters(network, KNOWLEDGE)
     held = [*network.parameters(), *network.buffers()]
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     memory = memory_per_device(KNOWLEDGE, micro_config, CROWD, lora=lora)

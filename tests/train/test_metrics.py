@@ -66,7 +66,14 @@ def test_a_step_is_one_json_line(tmp_path):
     text = (tmp_path / "run/metrics.jsonl").read_text()
     assert json.loads(text) == line
     assert text.count("\n") == 1
-    assert {key: line[key] for key in asdict(measured(1))} == asdict(measured(1))
+    plain = {key: value for key, value in asdict(measured(1)).items() if key != "statistics"}
+    assert {key: line[key] for key in plain} == plain
+
+
+def test_statistics_of_the_objective_stand_in_the_line(tmp_path):
+    line = MetricsLog(tmp_path).write(measured(1, statistics={"margin": 0.5, "accuracy": 1.0}))
+    assert (line["margin"], line["accuracy"]) == (0.5, 1.0)
+    assert "statistics" not in line
 
 
 def test_what_follows_from_the_measurements(tmp_path):

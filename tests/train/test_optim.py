@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from onevision.model.llava import LlavaNetwork
-from onevision.train.muon import WholeMuon
-from onevision.train.optim import MuonWithAdamW, make_optimizer, set_learning_rate
-from onevision.train.recipes import PARTS
+from onevision.train.optim import Fp32Muon, MuonWithAdamW, make_optimizer, set_learning_rate
+from onevision.train.stage import PARTS
 from tests.conftest import randomise
 from tests.train.runs import MICRO, SHORT, Told
 
@@ -60,7 +59,7 @@ def test_muon_in_single_precision_takes_the_steps_of_torchs_own():
     starts = [torch.randn(6, 4), torch.randn(4, 6)]
     gradients = [[torch.randn_like(w) for w in starts] for _ in range(3)]
     ends = []
-    for kind in (torch.optim.Muon, WholeMuon):
+    for kind in (torch.optim.Muon, Fp32Muon):
         weights = [torch.nn.Parameter(w.clone()) for w in starts]
         optimizer = kind(weights, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
         for weight in weights:
@@ -80,7 +79,7 @@ def test_precision_says_which_muon_there_is():
         make_optimizer(LlavaNetwork(MICRO), MUON, precision=precision)._both[0]
         for precision in ("bf16", "fp32")
     ]
-    assert [type(one) for one in kinds] == [torch.optim.Muon, WholeMuon]
+    assert [type(one) for one in kinds] == [torch.optim.Muon, Fp32Muon]
 
 
 @pytest.mark.distributed

@@ -13,16 +13,18 @@ from onevision.model.llava import LlavaNetwork
 from onevision.science.micro import LETTERS
 from onevision.synth.sample import Region
 from onevision.train.cost.plan import vision_flops
+from onevision.train.feed import MicroBatch
 from onevision.train.patches import (
     PatchFeed,
     PatchLearner,
+    label_names,
     label_patches,
-    names_of,
     patch_batch,
 )
 from onevision.train.report.metrics import read_metrics
 from onevision.train.snapshots import SnapshotReader, snapshots
-from onevision.train.stages import stage_config, stage_named
+from onevision.train.stage import stage_config
+from onevision.train.stages import stage_named
 from tests.conftest import randomise
 from tests.train.runs import MICRO, Told
 
@@ -74,7 +76,10 @@ def test_the_loss_by_hand():
     batch = patch_batch(torch.rand(1, 3, 56, 56), torch.tensor([[0] * 15 + [2]]))
     weights = torch.zeros(16)
     weights[-1] = 0.5
-    loss, losses = learner(batch, weights)
+    micro_batch = MicroBatch(
+        batch=batch, owners=torch.zeros(16).long(), samples=("one",), sources=(0,)
+    )
+    loss, losses, _ = learner(micro_batch, weights)
     assert losses.tolist() == pytest.approx([math.log(3)] * 16)
     assert loss.item() == pytest.approx(0.5 * math.log(3))
     loss.backward()
@@ -106,10 +111,10 @@ def test_processes_share_a_step(tokenizer):
 
 def test_other_families_and_other_parts_are_refused():
     with pytest.raises(ConfigError, match="families are scenes"):
-        names_of(replace(STAGE, families={"scenes": 1.0}))
-    with pytest.raises(ConfigError, match="teaches the vision encoder alone"):
-        names_of(replace(stage_named("vision"), families=STAGE.families))
-    assert names_of(replace(STAGE, families={"glimpses": 1, "capitals": 1})) == tuple("AEKOTX")
+        label_names(replace(STAGE, families={"scenes": 1.0}))
+    with pytest.raises(ConfigError, match="trains the vision encoder alone"):
+        label_names(replace(stage_named("vision"), families=STAGE.families))
+    assert label_names(replace(STAGE, families={"glimpses": 1, "capitals": 1})) == tuple("AEKOTX")
 
 
 def test_labels_lie_where_the_ink_is(tokenizer):

@@ -12,29 +12,25 @@ from onevision.errors import CheckpointError, ConfigError, DataError
 from onevision.inputs.chat import IGNORE
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
-from onevision.train.lora.layers import LoraConfig, add_lora, lora_parameters, merge
-from onevision.train.preference.data import (
-    Preference,
-    preference_batch,
-    preference_row,
-    read_preferences,
-)
+from onevision.train.lora.layers import LoraConfig, add_lora
+from onevision.train.preference.data import Preference, preference_row, read_preferences
+from onevision.train.preference.feed import pack_pairs
 from onevision.train.preference.loss import (
+    TERMS,
     PreferenceConfig,
-    dpo_loss,
-    preference_loss,
-    sequence_log_probabilities,
+    compute_log_probabilities,
+    dpo_terms,
 )
+from onevision.train.preference.objective import PreferenceLearner
 from onevision.train.preference.reference import (
-    adapter_off_reference,
+    Reference,
+    compute_reference,
     fingerprint,
-    precompute_reference,
     read_reference,
     write_reference,
 )
 from tests.conftest import randomise
 from tests.data.conftest import write_clip
-from tests.train.test_lora import shake
 
 LORA = LoraConfig(rank=4, alpha=8)
 GOOD = {"id": "7", "image": "0.png", "prompt": "What?", "chosen": "a ring", "rejected": "a cat"}
@@ -84,8 +80,13 @@ def toy(read):
 
 @pytest.fixture
 def batch(toy, processor):
-    rows = [preference_row(preference, processor) for preference in toy]
-    return preference_batch(rows, processor.config)
+    return pack(toy, processor)
+
+
+def pack(preferences, processor):
+    """The pairs in one row."""
+    rows = [preference_row(preference, processor) for preference in preferences]
+    return pack_pairs(rows, processor.config, samples=[one.id for one in preferences])
 
 
 def parts(preference):
@@ -134,12 +135,12 @@ def test_media_stand_where_they_are_marked_and_else_in_front(read):
     [
         ({"chosen": None}, "field 'chosen': it is missing; expected a string"),
         ({"chosen": ["a"]}, r"field 'chosen': it is list .*; expected a string"),
-        ({"rejected": "  "}, "field 'rejected': it is empty; give its words"),
+        ({"rejected": "  "}, "field 'rejected': it is empty; write something"),
         ({"rejected": "a ring\n"}, "field 'rejected': it equals 'chosen'; there is nothing"),
         ({"prompt": ""}, "field 'prompt': it is empty"),
-        ({"prompt": "<image> <image>"}, "marks <image> <image> but 1 media .* field 'image'"),
-        ({"prompt": "<video>"}, "marks <video> but 1 media .*write one <image> for each"),
-        ({"image": None, "prompt": "<image>?"}, "marks <image> but 0 media"),
+        ({"prompt": "<image> <image>"}, "markers <image> <image> but 1 media .* field 'image'"),
+        ({"prompt": "<video>"}, "markers <video> but 1 media .*write one <image> per medium"),
+        ({"image": None, "prompt": "<image>?"}, "markers <image> but 0 media"),
         ({"video": "clip.mp4"}, "field 'video': the record has an image as well"),
         ({"image": 7}, "field 'image': it is int '7'; expected a path"),
         ({"image": "../../x.png"}, "field 'image': .* lies outside the media root"),
@@ -169,7 +170,7 @@ def test_a_pair_is_one_row_with_its_media_once(toy, processor):
 def test_an_answer_in_a_row_is_as_likely_as_alone(network, toy, processor, batch):
     """Against a plain forward pass over each conversation by itself."""
     with torch.inference_mode():
-        found = sequence_log_probabilities(network, batch)
+        found = compute_log_probabilities(network, batch)
         for row, preference in zip(found, toy, strict=True):
             for score, talk in zip(row, preference.conversations(), strict=True):
                 example = processor.example(processor.outline(talk, label_rule="strict"))
@@ -180,69 +181,75 @@ def test_an_answer_in_a_row_is_as_likely_as_alone(network, toy, processor, batch
 
 
 def test_log_probabilities_do_not_depend_on_how_logits_are_cut(network, batch, monkeypatch):
-    whole = sequence_log_probabilities(network, batch)
+    whole = compute_log_probabilities(network, batch)
     gradient = torch.autograd.grad(whole.sum(), network.projector.layers[0].weight)[0]
     monkeypatch.setattr("onevision.train.preference.loss.CHUNK_POSITIONS", 3)
-    cut = sequence_log_probabilities(network, batch)
+    cut = compute_log_probabilities(network, batch)
     assert torch.allclose(cut, whole, atol=1e-4)
     again = torch.autograd.grad(cut.sum(), network.projector.layers[0].weight)[0]
     assert torch.allclose(again, gradient, rtol=1e-3, atol=1e-4)
 
 
-def dpo(policy, reference, **options):
-    """The loss of pairs given as (chosen, rejected)."""
-    columns = (torch.tensor(pairs).unbind(1) for pairs in (policy, reference))
-    settings = {"beta": 0.1, "sft_weight": 0.0, "chosen_tokens": torch.tensor([4] * len(policy))}
-    return dpo_loss(*next(columns), *next(columns), **settings | options)
+def terms(policy, reference, *, beta=0.1, tokens=4):
+    """What `dpo_terms` finds of pairs given as (chosen, rejected), by name."""
+    columns = dpo_terms(
+        torch.as_tensor(policy),
+        torch.as_tensor(reference),
+        beta=beta,
+        chosen_tokens=torch.tensor([tokens] * len(policy)),
+    )
+    return dict(zip(TERMS, columns.unbind(1), strict=True))
 
 
 def test_the_loss_by_hand():
-    loss, metrics = dpo([[-10.0, -20.0], [-8.0, -5.0]], [[-12.0, -15.0], [-8.0, -6.0]])
+    found = terms([[-10.0, -20.0], [-8.0, -5.0]], [[-12.0, -15.0], [-8.0, -6.0]])
     # Margins 0.1 * ((-10 + 12) - (-20 + 15)) = 0.7 and 0.1 * ((-8 + 8) - (-5 + 6)) = -0.1.
-    expected = (math.log(1 + math.exp(-0.7)) + math.log(1 + math.exp(0.1))) / 2
-    assert loss.item() == pytest.approx(expected)
-    assert metrics.preference_loss == pytest.approx(expected)
-    assert metrics.chosen_reward == pytest.approx(0.1)
-    assert metrics.rejected_reward == pytest.approx(-0.2)
-    assert metrics.margin == pytest.approx(0.3)
-    assert metrics.accuracy == 0.5
-    assert metrics.sft_loss == pytest.approx((10 / 4 + 8 / 4) / 2)
+    expected = [math.log(1 + math.exp(-0.7)), math.log(1 + math.exp(0.1))]
+    assert found["preference_loss"].tolist() == pytest.approx(expected)
+    assert found["chosen_reward"].tolist() == pytest.approx([0.2, 0.0])
+    assert found["rejected_reward"].tolist() == pytest.approx([-0.5, 0.1])
+    assert found["accuracy"].tolist() == [1, 0]
+    assert found["sft_loss"].tolist() == pytest.approx([10 / 4, 8 / 4])
 
 
 def test_equal_to_the_reference_is_a_coin_toss():
-    loss, metrics = dpo([[-3.0, -4.0]], [[-3.0, -4.0]])
-    assert loss.item() == pytest.approx(math.log(2))
-    assert (metrics.margin, metrics.accuracy) == (0, 0)
-
-
-def test_the_sft_term_adds_the_cross_entropy_of_the_chosen_answer():
-    loss, _ = dpo([[-6.0, -4.0]], [[-6.0, -4.0]], sft_weight=0.5, chosen_tokens=torch.tensor([3]))
-    assert loss.item() == pytest.approx(math.log(2) + 0.5 * 6 / 3)
+    found = terms([[-3.0, -4.0]], [[-3.0, -4.0]])
+    assert found["preference_loss"].item() == pytest.approx(math.log(2))
+    assert found["accuracy"].item() == 0
 
 
 def test_the_loss_is_finite_for_any_margin():
     for chosen in (-1e5, 1e5):
-        policy = torch.tensor([chosen], requires_grad=True)
-        zero = torch.zeros(1)
-        loss, _ = dpo_loss(
-            policy, zero, zero, zero, beta=1.0, sft_weight=0.0, chosen_tokens=torch.ones(1)
-        )
+        policy = torch.tensor([[chosen, 0.0]], requires_grad=True)
+        loss = terms(policy, [[0.0, 0.0]], beta=1.0, tokens=1)["preference_loss"].sum()
         loss.backward()
         assert loss.item() == pytest.approx(max(0.0, -chosen))
-        assert policy.grad.item() == pytest.approx(-1.0 if chosen < 0 else 0.0)
+        assert policy.grad[0, 0].item() == pytest.approx(-1.0 if chosen < 0 else 0.0)
 
 
 def test_the_gradient_is_that_of_the_formula():
     """d loss / d policy_chosen = -beta * sigmoid(-margin)."""
-    policy = torch.tensor([-3.0], requires_grad=True)
-    other, reference = torch.tensor([-2.0]), torch.tensor([-4.0])
-    loss, _ = dpo_loss(
-        policy, other, reference, reference,
-        beta=0.5, sft_weight=0.0, chosen_tokens=torch.ones(1),
-    )  # fmt: skip
-    loss.backward()
+    policy = torch.tensor([[-3.0, -2.0]], requires_grad=True)
+    terms(policy, [[-4.0, -4.0]], beta=0.5, tokens=1)["preference_loss"].sum().backward()
     margin = 0.5 * ((-3 + 4) - (-2 + 4))
-    assert policy.grad.item() == pytest.approx(-0.5 / (1 + math.exp(margin)))
+    assert policy.grad[0, 0].item() == pytest.approx(-0.5 / (1 + math.exp(margin)))
+
+
+def learn(network, pairs, reference, **config):
+    """Return what the learner finds in some pairs that share a mean."""
+    learner = PreferenceLearner(network, config=PreferenceConfig(**config), reference=reference)
+    count = len(pairs.keys)
+    return learner(pairs, torch.full((count,), 1 / count))
+
+
+def test_the_sft_term_adds_the_cross_entropy_of_the_chosen_answer(network, batch):
+    reference = compute_reference(network, [batch])
+    plain, _, statistics = learn(network, batch, reference)
+    with_sft, losses, _ = learn(network, batch, reference, sft_weight=0.5)
+    sft = statistics[:, TERMS.index("sft_loss")]
+    assert plain.item() == pytest.approx(math.log(2), abs=1e-5)
+    assert with_sft.item() == pytest.approx(math.log(2) + 0.5 * sft.mean().item(), rel=1e-5)
+    assert losses.tolist() == pytest.approx((math.log(2) + 0.5 * sft).tolist(), rel=1e-5)
 
 
 @pytest.mark.parametrize("base", ["full", "int8"])
@@ -250,60 +257,50 @@ def test_the_margin_grows_over_images_and_a_video(network, batch, base):
     randomise(network, std=0.5)
     parameters = add_lora(network, replace(LORA, base=base))
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
-    config = PreferenceConfig(sft_weight=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        reference = compute_reference(network, [batch])  # fresh adapters change nothing
     history = []
     for _ in range(10):
         with torch.autocast("cpu", torch.bfloat16):
-            reference = adapter_off_reference(network, batch)
-            loss, metrics = preference_loss(network, batch, reference, config)
+            loss, _, statistics = learn(network, batch, reference, sft_weight=0.1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        history.append(metrics)
-    # Fresh adapters are the reference, but for the rounding of a pass with gradients in bf16.
-    assert abs(history[0].margin) < 0.02
-    assert history[0].preference_loss == pytest.approx(math.log(2), abs=0.02)
-    assert history[-1].margin > 0.5
-    assert history[-1].accuracy == 1
-    assert history[-1].preference_loss < history[0].preference_loss
-    assert history[-1].sft_loss < history[0].sft_loss
+        means = dict(zip(TERMS, statistics.mean(0).tolist(), strict=True))
+        history.append(means | PreferenceLearner.step_metrics(means))
+    # The first step stands at the reference, but for the rounding of a pass with gradients in bf16.
+    assert abs(history[0]["margin"]) < 0.02
+    assert history[0]["preference_loss"] == pytest.approx(math.log(2), abs=0.02)
+    assert history[-1]["margin"] > 0.5
+    assert history[-1]["accuracy"] == 1
+    assert history[-1]["preference_loss"] < history[0]["preference_loss"]
+    assert history[-1]["sft_loss"] < history[0]["sft_loss"]
 
 
 def test_micro_batches_add_up_to_a_batch(network, toy, processor, batch):
-    reference = torch.arange(8).view(4, 2) - 30.0
-    config = PreferenceConfig(sft_weight=0.3)
-    whole, _ = preference_loss(network, batch, reference, config)
+    values = {key: (-30.0 + 2 * n, -29.0 + 2 * n) for n, key in enumerate(batch.keys)}
+    reference = Reference(model="", values=values)
+    whole, *_ = learn(network, batch, reference, sft_weight=0.3)
     total = 0.0
     for rows in (slice(0, 1), slice(1, 4)):
-        some = preference_batch([preference_row(p, processor) for p in toy[rows]], processor.config)
-        loss, _ = preference_loss(network, some, reference[rows], config)
+        some = pack(toy[rows], processor)
+        loss, *_ = learn(network, some, reference, sft_weight=0.3)
         total += loss.item() * len(some.keys) / 4
     assert total == pytest.approx(whole.item(), rel=1e-4)
 
 
-def test_adapters_off_is_the_precomputed_reference(network, batch):
-    precomputed = precompute_reference(network, [batch])
-    add_lora(network, LORA)
-    shake(network)
-    assert torch.equal(adapter_off_reference(network, batch), precomputed.of(batch))
-    assert precompute_reference(network, [batch]) == precomputed
-    assert not torch.equal(sequence_log_probabilities(network, batch), precomputed.of(batch))
-
-
 def test_a_reference_comes_back_from_its_file(network, batch, tmp_path):
-    reference = precompute_reference(network, [batch])
+    reference = compute_reference(network, [batch])
     write_reference(reference, tmp_path / "reference.jsonl")
     again = read_reference(tmp_path / "reference.jsonl", model=fingerprint(network))
-    assert torch.equal(again.of(batch), reference.of(batch))
+    assert torch.equal(again.look_up(batch.keys), reference.look_up(batch.keys))
 
 
 def test_a_reference_of_another_model_is_refused(network, batch, tmp_path):
     path = tmp_path / "reference.jsonl"
-    write_reference(precompute_reference(network, [batch]), path)
-    add_lora(network, LORA)
-    shake(network)
-    assert read_reference(path, model=fingerprint(network))  # adapters do not count
-    merge(network)
+    write_reference(compute_reference(network, [batch]), path)
+    assert read_reference(path, model=fingerprint(network))
+    randomise(network, std=0.2)
     with pytest.raises(CheckpointError, match="it is of model .* precompute it again from the"):
         read_reference(path, model=fingerprint(network))
     path.write_text("{}\n")
@@ -312,21 +309,10 @@ def test_a_reference_of_another_model_is_refused(network, batch, tmp_path):
 
 
 def test_a_reference_of_other_data_is_refused(network, toy, processor, batch, picture, tmp_path):
-    reference = precompute_reference(network, [batch])
+    reference = compute_reference(network, [batch])
     picture(40, 50, seed=9).save(tmp_path / "0.png")  # the same name, other content
-    rows = [preference_row(preference, processor) for preference in toy[:2]]
     with pytest.raises(DataError, match="1 of 2 pairs have no reference log-probabilities"):
-        reference.of(preference_batch(rows, processor.config))
-
-
-def test_adapters_off_must_be_a_fixed_reference(network, batch):
-    with pytest.raises(ConfigError, match="no adapters to turn off; precompute the reference"):
-        adapter_off_reference(network, batch)
-    add_lora(network, LORA)
-    network.projector.requires_grad_(True)
-    with pytest.raises(ConfigError, match=r"projector\.layers\.0 trains beside the adapters"):
-        adapter_off_reference(network, batch)
-    assert len(lora_parameters(network)) == 28
+        reference.look_up(pack(toy[:2], processor).keys)
 
 
 @pytest.mark.parametrize(

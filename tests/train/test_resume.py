@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from onevision.errors import ConfigError
-from onevision.train.directory import agree_on_content, content_changes
+from onevision.train.directory import RunDirectory, content_changes
 from onevision.train.parallel import join_processes
-from onevision.train.report.journal import Reports
-from onevision.train.run import Run
+from onevision.train.report.journal import Callbacks
+from onevision.train.run import TrainingRun
 from onevision.train.snapshots import SnapshotReader, newest_snapshot, read_state, snapshots
-from onevision.train.state import snapshot
+from onevision.train.state import save_snapshot
 from tests.train.runs import (
     SHORT,
     Told,
@@ -100,8 +100,10 @@ def save_again(told):
     """Load the newest snapshot and write it again, as these processes hold it."""
     options = told.options
     processes = join_processes(sharing=options.sharing, timeout_seconds=options.patience_seconds)
-    loaded = Run(settings_of(told), processes=processes, reports=Reports(), **arguments(told))
-    snapshot(loaded.trainer, told.output / "again", content=loaded.content)
+    loaded = TrainingRun(
+        settings_of(told), processes=processes, callbacks=Callbacks(), **arguments(told)
+    )
+    save_snapshot(loaded.trainer, told.output / "again", content=loaded.content)
 
 
 @pytest.mark.distributed
@@ -164,7 +166,7 @@ def test_resume_on_other_words_is_refused(nursery, on_mixture, mixture_file):
     path = mixture_file.parent / "texts.json"
     path.write_text(path.read_text().replace("thing 3", "thing 33"))
     said = nursery.train(on_mixture, code=1)
-    assert "(data: texts.json is another); use those" in said
+    assert "(data: texts.json has changed); use those" in said
     assert "or allow it: --allow-change data" in said
     nursery.train(on_mixture.but(allow_change=("data",)))
     assert lines(on_mixture.output)[-1]["step"] == 5
@@ -177,16 +179,16 @@ def test_resume_with_another_tokenizer_is_refused(nursery, tmp_path):
     content = read_state(path)["content"]
     assert content["data"] == {}
     other = content | {"tokenizer": "0" * 16}
-    with pytest.raises(ConfigError, match=r"\(tokenizer: it is another\); use those"):
-        agree_on_content(tmp_path, path, other, allow_change=["data"])
-    agree_on_content(tmp_path, path, other, allow_change=["tokenizer"])
+    with pytest.raises(ConfigError, match=r"\(tokenizer: it has changed\); use those"):
+        RunDirectory(tmp_path).agree_on_content(path, other, allow_change=["data"])
+    RunDirectory(tmp_path).agree_on_content(path, other, allow_change=["tokenizer"])
 
 
 def test_what_data_changed_is_named():
     before = {"data": {"a": "1", "b": "1", "c": "1"}, "tokenizer": "1"}
     after = {"data": {"a": "2", "c": "1", "d": "1"}, "tokenizer": "1"}
     assert content_changes(before, after) == [
-        "data: a is another", "data: b is gone", "data: d is new",
+        "data: a has changed", "data: b is gone", "data: d is new",
     ]  # fmt: skip
 
 

@@ -16,19 +16,19 @@ from onevision.eval.judging.judge import Judge
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.synth.worlds.shapes import scenes
+from onevision.train.config import read_train_config
 from onevision.train.options import RunOptions
 from onevision.train.preference.candidates import RoundsConfig
 from onevision.train.preference.critic import MAX_FRAMES, score_answers
 from onevision.train.preference.data import (
-    preference_batch,
     preference_row,
     read_preferences,
     read_prompts,
 )
-from onevision.train.preference.loss import sequence_log_probabilities
+from onevision.train.preference.feed import pack_pairs
+from onevision.train.preference.loss import compute_log_probabilities
 from onevision.train.preference.pairing import ALL_ALIKE, ALL_EQUAL, NOT_ASKED, NOT_SCORED, pair_up
-from onevision.train.preference.rounds import Hearers, Rounds, run_rounds
-from onevision.train.settings import read_settings
+from onevision.train.preference.rounds import Rounds, RoundsCallbacks, run_rounds
 from onevision.train.stages import DPO
 from tests.cli.conftest import run as command
 from tests.data.conftest import write_clip
@@ -99,11 +99,11 @@ def world(tmp_path_factory):
     directory = tmp_path_factory.mktemp("world")
     with serve(by_letters) as server:
         others = write_prompts(directory, range(500, 516))
-        run_rounds(rounds(others, directory / "held", server, learns=False), Hearers())
+        run_rounds(rounds(others, directory / "held", server, learns=False), RoundsCallbacks())
         told = rounds(write_prompts(directory, range(NUM_PROMPTS)), directory / "out", server)
         pairs = directory / "held" / "round-1" / "pairs.jsonl"
         world = World(directory=directory, server=server, told=told, held_out=pairs)
-        outcome = run_rounds(told, Hearers(say=world.said.append))
+        outcome = run_rounds(told, RoundsCallbacks(on_message=world.said.append))
         assert outcome.checkpoint == world.round(3) / "run" / "checkpoint"
         yield world
 
@@ -115,7 +115,8 @@ def margins(checkpoint, pairs, root):
     processor = Processor(info.config.inputs, Tokenizer.from_directory(checkpoint))
     rows = [preference_row(pair, processor) for pair in read_preferences(pairs, root=root)]
     with torch.inference_mode():
-        found = sequence_log_probabilities(network, preference_batch(rows, info.config.inputs))
+        batch = pack_pairs(rows, info.config.inputs, samples=[""] * len(rows))
+        found = compute_log_probabilities(network, batch)
     return found[:, 0] - found[:, 1]
 
 
@@ -133,7 +134,7 @@ def test_preference_accuracy_rises(world):
 
 
 def test_a_round_begins_with_the_last_ones_model(world):
-    starts = [read_settings(world.round(n) / "run" / "settings.json").starts for n in (1, 2, 3)]
+    starts = [read_train_config(world.round(n) / "run" / "settings.json").starts for n in (1, 2, 3)]
     made = [(str(world.round(n) / "run" / "checkpoint"),) for n in (1, 2)]
     assert starts == [(str(START),), *made]
     texts = [(world.round(n) / "answers.jsonl").read_text() for n in (1, 2, 3)]
@@ -163,7 +164,7 @@ def test_a_pair_is_the_best_and_the_worst_of_five(world):
 def test_what_is_there_is_not_done_again(world):
     before = {path: path.stat().st_mtime_ns for path in world.told.output.rglob("*.safetensors")}
     num_asked = len(world.server.requests)
-    run_rounds(world.told, Hearers())
+    run_rounds(world.told, RoundsCallbacks())
     assert len(world.server.requests) == num_asked
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -178,18 +179,18 @@ def test_what_is_there_is_not_done_again(world):
 )
 def test_a_changed_setting_is_refused_by_name(world, changes, error):
     with pytest.raises(DataError, match=error):
-        run_rounds(replace(world.told, **changes), Hearers())
+        run_rounds(replace(world.told, **changes), RoundsCallbacks())
 
 
 def test_changed_prompts_models_and_lessons_are_refused(world, tmp_path):
     other = write_prompts(world.directory, range(700, 701))
     with pytest.raises(DataError, match=r"data\.fingerprint: "):
-        run_rounds(replace(world.told, prompts=other), Hearers())
+        run_rounds(replace(world.told, prompts=other), RoundsCallbacks())
     with pytest.raises(DataError, match=r"model\.fingerprint: "):
         start = world.round(1) / "run" / "checkpoint"
-        run_rounds(replace(world.told, start=start), Hearers())
-    with pytest.raises(ConfigError, match=r"round-1/run was begun with .*learning_rate: 0.00012"):
-        run_rounds(replace(world.told, stage=replace(STAGE, learning_rate=1e-3)), Hearers())
+        run_rounds(replace(world.told, start=start), RoundsCallbacks())
+    with pytest.raises(ConfigError, match=r"round-1/run began with .*learning_rate: 0.00012"):
+        run_rounds(replace(world.told, stage=replace(STAGE, learning_rate=1e-3)), RoundsCallbacks())
 
 
 def test_a_round_that_was_cut_short_ends_the_same(world, tmp_path):
@@ -202,7 +203,7 @@ def test_a_round_that_was_cut_short_ends_the_same(world, tmp_path):
     (cut / "answers.jsonl").write_text(half)
     num_asked = len(world.server.requests)
     others = world.directory / "prompts-500.jsonl"
-    run_rounds(rounds(others, tmp_path / "held", world.server, learns=False), Hearers())
+    run_rounds(rounds(others, tmp_path / "held", world.server, learns=False), RoundsCallbacks())
     for name in ("answers.jsonl", "scores.jsonl", "pairs.jsonl"):
         assert (cut / name).read_text() == (whole / name).read_text()
     assert len(world.server.requests) == num_asked + 1  # a word, to see whether the critic is there
@@ -223,12 +224,12 @@ def test_a_critic_that_is_not_there_costs_no_answers(tmp_path, free_port):
         stage=STAGE,
     )
     with pytest.raises(JudgeError, match="gave no answer in 2 attempts, the last: .*refused"):
-        run_rounds(told, Hearers())
+        run_rounds(told, RoundsCallbacks())
     assert not (tmp_path / "out" / "round-1" / "answers.jsonl").read_text()
     with serve(by_letters, failures=[(400, {})]) as server:
         critic = replace(nobody, base_url=server.url)
         with pytest.raises(JudgeError, match="refuses a plain question .*model's name, 'rules'"):
-            run_rounds(replace(told, critic=critic), Hearers())
+            run_rounds(replace(told, critic=critic), RoundsCallbacks())
 
 
 def test_prompts_that_give_no_pair_are_counted_and_told(tmp_path):
@@ -237,7 +238,7 @@ def test_prompts_that_give_no_pair_are_counted_and_told(tmp_path):
     with serve(lambda words: "It is lovely.") as server:
         told = rounds(path, tmp_path / "out", server)
         with pytest.raises(DataError) as error:
-            run_rounds(told, Hearers())
+            run_rounds(told, RoundsCallbacks())
     message = str(error.value)
     assert "0 pairs from 2 prompts" in message
     assert f"1 without: {NOT_ASKED}" in message
@@ -345,7 +346,7 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
         stage=STAGE,
     )
     with pytest.raises(ConfigError, match=r"without torchrun and with --no-learn"):
-        run_rounds(told, Hearers())
+        run_rounds(told, RoundsCallbacks())
 
 
 def test_the_command_goes_on_where_others_have_learned(tmp_path):

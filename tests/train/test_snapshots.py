@@ -10,7 +10,7 @@ from onevision.errors import CheckpointError
 from onevision.train.snapshots import (
     Shard,
     SnapshotReader,
-    Writer,
+    SnapshotWriter,
     newest_snapshot,
     prune,
     read_state,
@@ -22,14 +22,16 @@ from tests.train.runs import SHORT, Told, left, run
 SHARD = "rank-0-of-1.safetensors"
 
 
-def write(directory, step, *, rows=None, rank=0, ranks=1, all_well=lambda problem: problem is None):
+def write(
+    directory, step, *, rows=None, rank=0, ranks=1, all_succeeded=lambda problem: problem is None
+):
     rows = torch.arange(12.0).reshape(6, 2) + step if rows is None else rows
     return write_snapshot(
         directory,
         step,
         {"a": Shard(rows=rows)},
         {"progress": {"step": step}},
-        writer=Writer(rank=rank, ranks=ranks, all_well=all_well),
+        writer=SnapshotWriter(rank=rank, ranks=ranks, all_succeeded=all_succeeded),
     )
 
 
@@ -116,7 +118,7 @@ def test_a_snapshot_is_read_back(two, tmp_path):
 def test_another_ranks_problem_leaves_nothing_behind(tmp_path):
     answers = iter([True, False])
     with pytest.raises(OSError, match="another rank could not write"):
-        write(tmp_path, 1, ranks=2, all_well=lambda problem: next(answers))
+        write(tmp_path, 1, ranks=2, all_succeeded=lambda problem: next(answers))
     assert list(tmp_path.iterdir()) == []
 
 

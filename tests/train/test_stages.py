@@ -9,15 +9,15 @@ from onevision.data.mixture import published_mixtures, read_datasets
 from onevision.errors import ConfigError
 from onevision.known_models import ARCHITECTURES, ONEVISION_7B, TINY
 from onevision.synth.families import FAMILIES
+from onevision.train.objectives import OBJECTIVES, objective_maker
+from onevision.train.stage import stage_config
 from onevision.train.stages import (
     CURRICULA,
-    STAGES,
-    STARTS_FROM,
     Stage,
-    stage_config,
     stage_named,
 )
 
+STAGES = CURRICULA["tiny"]
 MIXTURES = published_mixtures()
 EVERY = [(size, stage) for size, stages in CURRICULA.items() for stage in stages.values()]
 # Pictures of every shape, from a pixel to far beyond the largest canvas.
@@ -101,7 +101,7 @@ def test_derived_stages_differ_only_where_they_should():
 
 def test_tiny_makes_its_parts_first_and_teaches_properties():
     assert list(STAGES) == ["vision", "language", *CURRICULA["0.5b"], *MORE, *READING]
-    assert STARTS_FROM["align"] == ("vision", "language")
+    assert STAGES["align"].starts_from == ("vision", "language")
     assert [s.name for s in STAGES.values() if not s.aspects] == ["language", "align"]
     for stage in STAGES.values():
         assert (stage.vision_objective == "patches") == (stage.name == "letters")
@@ -211,3 +211,10 @@ def test_an_encoder_taught_alone_keeps_the_newline_of_its_start():
     assert not stage_config(stage_named("vision"), tiny).image_newline
     alone = replace(stage_named("letters"), starts_from=())
     assert not stage_config(alone, tiny).image_newline
+
+
+def test_every_stage_names_an_objective():
+    names = {stage.vision_objective for stages in CURRICULA.values() for stage in stages.values()}
+    assert names == {"caption", "patches"} <= OBJECTIVES.keys()
+    with pytest.raises(ConfigError, match="vision_objective is 'words'; expected one of caption,"):
+        objective_maker("words")

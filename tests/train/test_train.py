@@ -1,7 +1,7 @@
 """The curriculum's stages hand over to one another, and the parts learn that should."""
 
 from dataclasses import replace
-from functools import partial
+from itertools import islice
 
 import pytest
 import torch
@@ -14,31 +14,31 @@ from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.known_models import TINY
 from onevision.model.llava import LlavaNetwork
-from onevision.train.feed import DrawnFeed
-from onevision.train.feeds import make_feed
-from onevision.train.learner import make_learner
+from onevision.train.config import TrainConfig, read_train_config
+from onevision.train.learner import Learner
 from onevision.train.optim import make_optimizer, set_learning_rate
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.run import run_stage
-from onevision.train.settings import Settings, read_settings
-from onevision.train.stages import STAGES, STARTS_FROM, stage_config, stage_named
+from onevision.train.stage import stage_config
+from onevision.train.stages import CURRICULA, stage_named
 from onevision.train.start import Starts, start_network
-from onevision.train.trainer import Trainer, take
+from onevision.train.trainer import Trainer
+from onevision.train.words import FamilyFeed
 from tests.conftest import randomise
 from tests.train.runs import MICRO, SHORT, lines
 
+STAGES = CURRICULA["tiny"]
 BRIEF = {"num_samples": 6, "global_batch": 3, "max_tokens": 1500}
 
 
 def trained(stage, target, starts, output, tokenizer):
     options = RunOptions(patience_seconds=200, precision="fp32")
     return run_stage(
-        Settings(stage=stage, target=target, options=options),
+        TrainConfig(stage=stage, target=target, options=options),
         tokenizer=tokenizer,
         starts=Starts(previous=tuple(starts)),
         output=output,
-        make_feed=partial(make_feed, options=options, output=output),
     )
 
 
@@ -47,7 +47,7 @@ def runs(tmp_path_factory):
     """All stages, a few samples each."""
     root, tokenizer = tmp_path_factory.mktemp("runs"), Tokenizer.from_directory(BUNDLED["tiny"])
     for name, stage in STAGES.items():
-        starts = [root / start / "checkpoint" for start in STARTS_FROM[name]]
+        starts = [root / start / "checkpoint" for start in stage.starts_from]
         outcome = trained(replace(stage, **BRIEF), MICRO, starts, root / name, tokenizer)
         assert outcome.exit_code == 0
         assert outcome.checkpoint == root / name / "checkpoint"
@@ -64,7 +64,7 @@ def test_the_stages_hand_over_to_one_another(runs):
         (1, 3),
         (2, 6),
     ]
-    assert read_settings(runs / "onevision" / "settings.json").stage == replace(
+    assert read_train_config(runs / "onevision" / "settings.json").stage == replace(
         STAGES["onevision"], **BRIEF
     )
 
@@ -100,7 +100,7 @@ def test_later_stages_train_everything(runs):
 @pytest.fixture
 def feed(tokenizer):
     processor = Processor(MICRO.inputs, tokenizer)
-    return lambda **place: DrawnFeed(SHORT, processor, **({"seed": 1} | place))
+    return lambda **place: FamilyFeed(SHORT, processor, **({"seed": 1} | place))
 
 
 def test_the_same_seed_gives_the_same_batches(feed):
@@ -129,7 +129,7 @@ def make_trainer(feed):
         network = randomise(LlavaNetwork(MICRO), std=0.05).train()
         return Trainer(
             SHORT,
-            make_learner(network, Processes()),
+            Learner(network),
             make_optimizer(network, SHORT),
             feed(),
             processes=Processes(),
@@ -162,7 +162,7 @@ def test_the_gradient_is_that_of_the_mean(make_trainer, feed, loss_mean):
         mean = torch.stack([one.mean() for one in terms]).mean()
     parameters = trainer.parameters
     expected = torch.autograd.grad(mean, parameters, allow_unused=True)
-    totals, suspects = trainer._gradients(share)
+    totals, suspects = trainer._compute_gradients(share)
     assert totals.loss == pytest.approx(torch.cat(terms).mean().item(), rel=1e-5)
     assert suspects == []
     for parameter, gradient in zip(parameters, expected, strict=True):
@@ -171,7 +171,7 @@ def test_the_gradient_is_that_of_the_mean(make_trainer, feed, loss_mean):
 
 
 def test_sources_have_losses_of_their_own(make_trainer):
-    for metrics in take(make_trainer().steps(), 3):
+    for metrics in islice(make_trainer().steps(), 3):
         assert set(metrics.loss_per_source) <= {"scenes", "texts"}
         low, high = min(metrics.loss_per_source.values()), max(metrics.loss_per_source.values())
         assert low <= metrics.loss <= high
@@ -190,7 +190,7 @@ def test_a_long_gradient_is_shortened(make_trainer):
 def test_too_many_skipped_steps_end_the_run(make_trainer):
     trainer = make_trainer(max_spike=1e-9, max_skipped=2)
     with pytest.raises(TrainingError, match="2 steps in a row were skipped.*max_spike"):
-        take(trainer.steps(), 3)
+        list(trainer.steps())
     assert (trainer.progress.step, trainer.progress.updates) == (2, 0)
 
 
@@ -226,7 +226,7 @@ def test_starts_that_do_not_fit_are_refused(runs):
     with pytest.raises(ConfigError, match="does not fit this model"):
         start_network(STAGES["knowledge"], stage_config(STAGES["knowledge"], other), align)
     with pytest.raises(
-        ConfigError, match="stage align made it; onevision starts from single_image"
+        ConfigError, match="it is of stage align; onevision starts from single_image"
     ):
         start_network(STAGES["onevision"], stage_config(STAGES["onevision"], MICRO), align)
     with pytest.raises(ConfigError, match="no stage 'alining'"):

@@ -23,8 +23,8 @@ from onevision.data.samples import SampleReader
 from onevision.errors import DataError
 from onevision.inputs.chat import IGNORE, Slot
 from onevision.inputs.processor import Outline, Processor
-from onevision.train.feed import DrawnFeed
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
+from onevision.train.words import FamilyFeed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ def count_families(
     total = sum(stage.families.values())
     amounts = []
     for family, weight in stage.families.items():
-        feed = DrawnFeed(replace(stage, families={family: 1.0}), processor, seed=seed)
+        feed = FamilyFeed(replace(stage, families={family: 1.0}), processor, seed=seed)
         samples = [_of_row(feed.row(index)[1]) for index in range(rows_each)]
         count = round(stage.num_samples * weight / total)
         amounts.append(_mean(samples, name=family, num_samples=count))

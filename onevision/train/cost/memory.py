@@ -18,7 +18,7 @@ from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.layers import LoraConfig, linear_names
 from onevision.train.loss import CHUNK_BYTES
 from onevision.train.optim import part_parameters
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 
 FP32, BF16 = 4, 2
 

@@ -15,8 +15,7 @@ from onevision.train.cost.amounts import Amount
 from onevision.train.cost.devices import DeviceKind
 from onevision.train.cost.memory import Memory, SequenceLoad, count_adapters, memory_per_device
 from onevision.train.lora.layers import LoraConfig
-from onevision.train.recipes import Stage
-from onevision.train.stages import stage_config
+from onevision.train.stage import Stage, stage_config
 
 # Share of the devices' peak that executed operations reach. ASSUMPTION: FSDP2 in bf16 on H100s was
 # measured at 33 to 39 % (torchtitan, Llama 3.1 8B).

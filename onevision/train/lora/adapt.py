@@ -10,9 +10,9 @@ from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.files import save_adapter
 from onevision.train.lora.layers import LoraConfig, add_lora
-from onevision.train.optim import freeze_what_stays
+from onevision.train.optim import freeze_parameters
 from onevision.train.parallel import whole
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 from onevision.train.start import Starts
 
 
@@ -65,6 +65,6 @@ def write_adapter(
     network: LlavaNetwork, lora: LoraConfig, stage: Stage, directory: Path, *, base_model: str
 ) -> None:
     """Writes the adapters, and what trained beside them, in PEFT's format, whole or not at all."""
-    freeze_what_stays(network, stage)  # what trains is what is written
+    freeze_parameters(network, stage)  # what trains is what is written
     with new_directory(directory, replace=True) as partial:
         save_adapter(network, lora, partial, base_model=base_model)

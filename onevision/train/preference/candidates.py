@@ -1,10 +1,10 @@
-"""Prompts + model -> several drawn answers to each, a line a prompt in a round's answers.jsonl.
+"""Prompts and a model -> several sampled answers to each, one line of answers.jsonl per prompt.
 
     {"row": 3, "id": "7", "answers": [{"text": "A ring.", "finish_reason": "stop"}, ...],
      "problem": null}
 
-What is drawn for a prompt is a function of the seed, the round and the prompt's number. A prompt
-that cannot be asked, for its picture is damaged or it is too long, has a problem and no answers.
+A prompt's answers depend only on the seed, the round and the prompt's number. A prompt that cannot
+be answered, because its picture is damaged or it is too long, has a problem and no answers.
 """
 
 import hashlib
@@ -24,18 +24,18 @@ from onevision.train.preference.data import Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class RoundsConfig:
-    """How often and how answers are drawn: LLaVA-OneVision-Chat's recipe.
+    """How many answers are sampled, and how: the recipe of LLaVA-OneVision-Chat.
 
     Source: docs/LLaVA_OneVision_Chat.md of the reference, which does not say how long an answer
-    may be. Raises ConfigError where a value is out of range.
+    may be. Raises ConfigError if a value is out of range.
     """
 
     num_rounds: int = 3
-    # Answers drawn to each prompt, of which the best and the worst become a pair.
+    # Answers per prompt, of which the best and the worst become a pair.
     num_answers: int = 5
     temperature: float = 0.7
     top_p: float = 0.9
-    # An answer that is longer was cut off, and is no candidate.
+    # A longer answer is cut off and is not a candidate.
     max_new_tokens: int = 1024
     # Prompts that are answered together.
     prompts_at_once: int = 8
@@ -58,8 +58,8 @@ class RoundsConfig:
             raise ConfigError(f"top_p is {self.top_p}; expected more than 0, at most 1")
 
     @property
-    def drawing(self) -> SamplingOptions:
-        """How the answers to one prompt are drawn, but for the seed."""
+    def sampling(self) -> SamplingOptions:
+        """How the answers to one prompt are sampled, except for the seed."""
         return {
             "num_answers": self.num_answers,
             "temperature": self.temperature,
@@ -68,35 +68,35 @@ class RoundsConfig:
         }
 
 
-def draw_answers(
+def sample_answers(
     model: Model,
     prompts: Sequence[Prompt],
     files: AnswerFiles,
     *,
     config: RoundsConfig,
     seed: str,
-    tell: Callable[[int], object] = int,
+    on_progress: Callable[[int], object] = int,
 ) -> None:
-    """Ask the prompts that have no line yet; `tell` hears how many have one.
+    """Answers the prompts that have no line yet; calls `on_progress` with how many have one.
 
-    Raises EngineError where answering fails, DataError where the disk does.
+    Raises EngineError if generation fails, DataError if writing does.
     """
     done = {line["row"] for line in files.answers()}
     remaining = iter([row for row in range(len(prompts)) if row not in done])
     while rows := list(islice(remaining, config.prompts_at_once)):
-        asked = {row: prompts[row] for row in rows}
-        files.add(_draw(model, asked, config.drawing, seed=seed))
+        chosen = {row: prompts[row] for row in rows}
+        files.add(_sample(model, chosen, config.sampling, seed=seed))
         done.update(rows)
-        tell(len(done))
+        on_progress(len(done))
 
 
-def _draw(
-    model: Model, prompts: dict[int, Prompt], drawing: SamplingOptions, *, seed: str
+def _sample(
+    model: Model, prompts: dict[int, Prompt], sampling: SamplingOptions, *, seed: str
 ) -> list[Line]:
     requests: dict[int, Request] = {}
     problems: dict[int, str] = {}
     for row, prompt in prompts.items():
-        options = drawing | SamplingOptions(seed=_seed(f"{seed}/{row}"))
+        options = sampling | SamplingOptions(seed=_seed(f"{seed}/{row}"))
         try:
             inputs = model.prompt(Conversation([prompt.message]))
             requests[row] = model.engine.submit(inputs, model.sampling.override(options))

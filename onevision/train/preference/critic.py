@@ -1,11 +1,11 @@
-"""Drawn answers + a critic -> a grade for each, a line a prompt in a round's scores.jsonl.
+"""Sampled answers and a critic -> a score for each, one line of scores.jsonl per prompt.
 
     {"row": 3, "candidates": [{"text": "A ring.", "score": 80.0, "problem": null}, ...]}
 
 The critic is a judge, any model behind an OpenAI-compatible endpoint. It sees the prompt's pictures
-(of a video, some frames) and one answer at a time; answers that are the same are graded once, those
-that were cut off or are empty not at all. A reply without a readable score leaves its answer
-without one, which is counted, never guessed.
+(of a video, some frames) and one answer at a time. Equal answers are scored once; those that were
+cut off or are empty are not scored. If a reply has no readable score, neither has its answer, which
+is counted, never guessed.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from onevision.inputs.video import choose_frames
 from onevision.train.preference.data import Prompt
 
 MAX_SCORE = 100.0
-# The most frames of a video that are shown.
+# Frames of a video that the critic sees at most.
 MAX_FRAMES = 8
 
 
@@ -35,38 +35,38 @@ def score_answers(
     lines: Sequence[Line],
     critic: Judge,
     *,
-    tell: Callable[[int], object] = int,
+    on_progress: Callable[[int], object] = int,
 ) -> dict[int, Line]:
-    """Grade the candidates among the drawn answers; returns a line of scores.jsonl for each row.
+    """Scores the candidates among the answers; returns a line of scores.jsonl for each row.
 
-    `tell` hears how many answers have been graded. Raises JudgeError where the critic cannot be
-    asked; what it has said by then is remembered.
+    Calls `on_progress` with the number of answers scored. Raises JudgeError if the critic cannot be
+    reached; its replies so far are kept.
     """
-    asked = [(line["row"], text) for line in lines for text in candidates(line)]
+    answers = [(line["row"], text) for line in lines for text in candidates(line)]
     numbers = count(1)
 
     def score(row_and_text: tuple[int, str]) -> Line:
         row, text = row_and_text
         found = _score(prompts[row], text, critic)
-        tell(next(numbers))
+        on_progress(next(numbers))
         return found
 
     with ThreadPoolExecutor(critic.config.num_parallel) as pool:
-        found = list(pool.map(score, asked))
+        found = list(pool.map(score, answers))
     scored: dict[int, list[Line]] = {line["row"]: [] for line in lines}
-    for (row, _), candidate in zip(asked, found, strict=True):
+    for (row, _), candidate in zip(answers, found, strict=True):
         scored[row].append(candidate)
     return {row: {"candidates": inside} for row, inside in scored.items()}
 
 
 def candidates(line: Line) -> list[str]:
-    """Return the answers of a line of answers.jsonl that can be graded, each once, in order."""
+    """Returns the answers of a line of answers.jsonl that can be scored, each once, in order."""
     whole = (a["text"] for a in line["answers"] if a["finish_reason"] == "stop")
     return [text for text in dict.fromkeys(whole) if text]
 
 
 def check_critic(config: EndpointConfig) -> None:
-    """Ask the critic for a word, before hours go into answers for it. Raises JudgeError."""
+    """Asks the critic for one word before hours go into answers for it. Raises JudgeError."""
     try:
         Endpoint(config).ask(Query(system="", user="Reply with the word yes.", max_tokens=8))
     except RefusedQueryError as error:
@@ -77,22 +77,22 @@ def check_critic(config: EndpointConfig) -> None:
 
 
 def critic_fingerprint() -> str:
-    """Return what changes when the words do with which a critic is asked."""
-    told = json.dumps(asking.prompts()["critic"], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    """Returns a digest of the prompts a critic is given."""
+    prompts = json.dumps(asking.prompts()["critic"], sort_keys=True)
+    return hashlib.sha256(prompts.encode()).hexdigest()[:16]
 
 
 def _score(prompt: Prompt, answer: str, critic: Judge) -> Line:
-    said = {"text": answer, "score": None, "problem": None}
+    unscored = {"text": answer, "score": None, "problem": None}
     try:
         reply = critic.ask(_query(prompt, answer))
-        return said | {"score": labelled_number(reply, label="Score", low=0, high=MAX_SCORE)}
+        return unscored | {"score": labelled_number(reply, label="Score", low=0, high=MAX_SCORE)}
     except UnreadableReplyError as error:
-        return said | {"problem": f"no score in the critic's reply: {error}"}
+        return unscored | {"problem": f"no score in the critic's reply: {error}"}
     except RefusedQueryError as error:
-        return said | {"problem": f"the critic refuses the question: {error}"}
+        return unscored | {"problem": f"the critic refuses the question: {error}"}
     except MediaError as error:
-        return said | {"problem": f"the critic cannot be shown the media: {error}"}
+        return unscored | {"problem": f"the critic cannot be shown the media: {error}"}
 
 
 def _query(prompt: Prompt, answer: str) -> Query:
@@ -106,7 +106,7 @@ def _query(prompt: Prompt, answer: str) -> Query:
 
 
 def _pictures(prompt: Prompt) -> list[object]:
-    """Return what the critic is shown of a prompt's media, in order."""
+    """Returns the pictures of a prompt's media that the critic sees, in order."""
     pictures: list[object] = []
     for part in prompt.message.parts:
         if isinstance(part, Image):

@@ -1,69 +1,51 @@
-"""Preferences -> the steps of a stage: every epoch all pairs in another order, packed."""
+"""Preferences -> the steps of a stage: in every epoch all pairs in another order, packed."""
 
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 import torch
+from torch import Tensor
 
 from onevision.batch import TrainingBatch
-from onevision.data.packing import PackedRow
+from onevision.config import InputConfig
+from onevision.data.packing import PackedRow, collate, join
 from onevision.data.plan import digest_record
 from onevision.errors import DataError
+from onevision.inputs.chat import IGNORE
 from onevision.inputs.processor import Processor
 from onevision.train.feed import MicroBatch
-from onevision.train.halving import divided, middle
-from onevision.train.parallel import Processes
-from onevision.train.preference.data import (
-    Preference,
-    PreferenceBatch,
-    preference_batch,
-    preference_row,
-    read_preferences,
-)
-from onevision.train.recipes import Stage
+from onevision.train.preference.data import Preference, preference_row
+from onevision.train.stage import Stage
 
-NAMED = 5  # pairs that an error names
+CHOSEN, REJECTED = 1, 2  # branches of a pair's row
+MAX_NAMED = 5  # pairs that an error names
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairBatch(MicroBatch):
-    """Pairs to learn from at a time; what counts as a target is a pair."""
+    """P pairs in one row, packed; the terms of its loss are pairs.
 
-    pairs: PreferenceBatch
+    Scored positions go pair by pair, the chosen answer first.
+    """
 
-    def halves(self) -> "tuple[PairBatch, PairBatch] | None":
-        """Divide it about where half of its tokens end; None where it is one pair."""
-        count = middle(self.batch)
-        if count is None:
-            return None
-        first, second = divided(self.batch, count)
-        return self._of(first, slice(count)), self._of(second, slice(count, None))
+    num_tokens: Tensor  # [P, 2] int64, scored positions of each chosen and rejected answer
+    keys: tuple[str, ...]  # of each pair, by content
 
-    def _of(self, batch: TrainingBatch, some: slice) -> "PairBatch":
-        keys = self.pairs.keys[some]
-        return PairBatch(
-            batch=batch,
-            pairs=PreferenceBatch(batch=batch, num_tokens=self.pairs.num_tokens[some], keys=keys),
-            owners=torch.arange(len(keys)),
-            samples=self.samples[some],
-            sources=self.sources[some],
-        )
-
-    @property
-    def scored_tokens(self) -> int:
-        """Tokens of all answers."""
-        return int(self.pairs.num_tokens.sum())
+    def _part(self, batch: TrainingBatch, part: slice) -> Self:
+        half = super()._part(batch, part)
+        return replace(half, num_tokens=self.num_tokens[part], keys=self.keys[part])
 
 
 class PreferenceFeed:
     """The pairs of one file, dealt out to the processes that share a step.
 
-    Raises DataError where there is no pair, or one is longer than the model can read: than
-    `max_positions`, or the stage's `max_tokens`.
+    Raises DataError if there is no pair, or one is longer than `max_positions` or the stage's
+    `max_tokens`.
     """
 
     def __init__(
@@ -88,18 +70,18 @@ class PreferenceFeed:
         self._check_lengths(min(max_positions, stage.max_tokens))
 
     def steps(self, first: int) -> Iterator[list[MicroBatch]]:
-        """Give this process's share of every step from `first` to the last."""
+        """Yields this process's share of every step from `first` to the last."""
         for step in range(first, self.num_steps):
             yield [*self.batches(step)]
 
     def first_epoch(self) -> Iterator[PairBatch]:
-        """Give this process's share of the steps that show every pair once."""
+        """Yields this process's share of the steps that show every pair once."""
         for step in range(self.num_steps):
             if step * self.stage.global_batch < len(self.preferences):
                 yield from self.batches(step)
 
     def batches(self, step: int) -> Iterator[PairBatch]:
-        """Give this process's pairs of a step, as many at a time as `max_tokens` holds."""
+        """Yields this process's pairs of a step, as many at a time as fit in `max_tokens`."""
         begin = step * self.stage.global_batch
         end = min(begin + self.stage.global_batch, len(self.preferences) * self.stage.epochs)
         group: list[tuple[int, PackedRow]] = []
@@ -114,73 +96,73 @@ class PreferenceFeed:
             yield self._batch(group)
 
     def number_at(self, place: int) -> int:
-        """Return which pair stands at a place of all epochs: a function of the seed."""
+        """Returns which pair stands at a place of all epochs; it depends on the seed alone."""
         epoch, within = divmod(place, len(self.preferences))
         return _order(len(self.preferences), f"pairs/{self.seed}/{epoch}")[within]
 
     def _batch(self, group: Sequence[tuple[int, PackedRow]]) -> PairBatch:
-        pairs = preference_batch([row for _, row in group], self.processor.config)
-        return PairBatch(
-            batch=pairs.batch,
-            pairs=pairs,
-            owners=torch.arange(len(group)),
-            samples=tuple(f"{self.sources[0]}, {self.preferences[n].id}" for n, _ in group),
-            sources=(0,) * len(group),
+        return pack_pairs(
+            [row for _, row in group],
+            self.processor.config,
+            samples=[f"{self.sources[0]}, {self.preferences[n].id}" for n, _ in group],
         )
 
     def _check_lengths(self, most: int) -> None:
-        """Refuse pairs that do not fit, from words and headers alone."""
+        """Refuses pairs that do not fit; reads only words and the headers of media."""
         long = [
             f"{preference.id!r} ({length:,})"
             for preference in self.preferences
             if (length := self._length(preference)) > most
         ]
         if long:
-            more = f" and {len(long) - NAMED} more" if len(long) > NAMED else ""
+            more = f" and {len(long) - MAX_NAMED} more" if len(long) > MAX_NAMED else ""
             raise DataError(
                 f"{self.sources[0]}: {len(long)} of {len(self.preferences)} pairs are longer than "
-                f"the {most:,} tokens that are read: {', '.join(long[:NAMED])}{more}; shorten or "
+                f"the limit of {most:,} tokens: {', '.join(long[:MAX_NAMED])}{more}; shorten or "
                 "remove them"
             )
 
     def _length(self, preference: Preference) -> int:
-        """Return the tokens of the longer of both conversations."""
+        """Returns the tokens of the longer of both conversations."""
         return max(self.processor.outline(c).num_tokens for c in preference.conversations())
 
 
-def open_feed(
-    stage: Stage,
-    processor: Processor,
-    processes: Processes,
-    *,
-    path: Path,
-    root: Path | None,
-    max_positions: int,
-    seed: int,
-) -> PreferenceFeed:
-    """Return this process's feed of a file of pairs; `root` is as in `read_preferences`.
-
-    Raises DataError.
-    """
-    return PreferenceFeed(
-        stage,
-        processor,
-        read_preferences(path, root=root, num_frames=stage.num_frames),
-        name=path.name,
-        max_positions=max_positions,
-        seed=seed,
-        rank=processes.rank,
-        ranks=processes.count,
+def pack_pairs(
+    rows: Sequence[PackedRow], config: InputConfig, *, samples: Sequence[str]
+) -> PairBatch:
+    """Packs the rows of P pairs into one, without padding; `samples` names the pairs."""
+    return PairBatch(
+        batch=collate([join(rows)], config),
+        owners=torch.arange(len(rows)),
+        samples=tuple(samples),
+        sources=(0,) * len(rows),
+        num_tokens=torch.stack([_count_scored(row) for row in rows]),
+        keys=tuple(_content_key(row) for row in rows),
     )
 
 
+def _count_scored(row: PackedRow) -> Tensor:
+    """Counts the scored positions of both answers: [2]."""
+    scored = row.branch[(row.labels != IGNORE) & (row.previous >= 0)]
+    return torch.bincount(scored, minlength=REJECTED + 1)[CHOSEN:]
+
+
+def _content_key(row: PackedRow) -> str:
+    """Returns a digest of all that the model reads or learns of a pair."""
+    content = hashlib.blake2b(repr(row.layouts).encode(), digest_size=16)
+    for tensor in (row.input_ids, row.labels, row.branch, row.crops):
+        content.update(repr(tuple(tensor.shape)).encode())
+        content.update(tensor.contiguous().numpy().data)
+    return content.hexdigest()
+
+
 def _fingerprint(preferences: Sequence[Preference]) -> str:
-    """Return what changes with the words and the media's names of any pair."""
-    told = hashlib.sha256()
+    """Returns a digest of the words and the media's names of all pairs."""
+    content = hashlib.sha256()
     for preference in preferences:
         for conversation in preference.conversations():
-            told.update(digest_record(conversation, directory=Path("/")).to_bytes(8, "little"))
-    return told.hexdigest()[:16]
+            content.update(digest_record(conversation, directory=Path("/")).to_bytes(8, "little"))
+    return content.hexdigest()[:16]
 
 
 @lru_cache(maxsize=2)

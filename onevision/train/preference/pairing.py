@@ -1,7 +1,7 @@
-"""Graded answers -> pairs for DPO: the best and the worst answer to each prompt.
+"""Scored answers -> pairs for DPO: the best and the worst answer to each prompt.
 
-pairs.jsonl      lines of `preference_data.py`, with both scores
-left_out.jsonl   {"id": "9", "why": "all scores are equal"}: every prompt that gave no pair
+pairs.jsonl      records as `data.py` reads them, with both scores
+left_out.jsonl   {"id": "9", "why": "all scores are equal"}: every prompt without a pair
 """
 
 from collections import Counter
@@ -23,22 +23,22 @@ ALL_EQUAL = "all scores are equal"
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """What a round's answers came to."""
+    """The pairs of a round's answers, and counts."""
 
     pairs: tuple[Line, ...]
     left_out: tuple[Line, ...]
     num_answers: int
     num_cut_off: int  # answers that were longer than allowed
-    num_unscored: int  # candidates to which the critic gave no readable score
+    num_unscored: int  # candidates without a readable score from the critic
     mean_score: float | None  # over all candidates with a score
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many prompts were left out for which reason."""
+        """The number of prompts left out for each reason."""
         return dict(Counter(line["why"] for line in self.left_out))
 
     def figures(self) -> Line:
-        """Return the counts, ready for JSON."""
+        """Returns the counts as JSON values."""
         return {
             "prompts": len(self.pairs) + len(self.left_out),
             "pairs": len(self.pairs),
@@ -62,33 +62,33 @@ class Pairing:
 def pair_up(
     prompts: Sequence[Prompt], lines: Sequence[Line], scores: Mapping[int, Line]
 ) -> Pairing:
-    """Pair the best with the worst answer to each prompt; of equals, the one drawn first."""
+    """Pairs the best with the worst answer to each prompt; of equals, the first sampled."""
     pairs: list[Line] = []
     left_out: list[Line] = []
     for line in lines:
-        prompt, graded = prompts[line["row"]], scores[line["row"]]["candidates"]
-        found = _best_and_worst(line, graded)
+        prompt, scored = prompts[line["row"]], scores[line["row"]]["candidates"]
+        found = _best_and_worst(line, scored)
         if isinstance(found, str):
             left_out.append({"id": prompt.id, "why": found, "problem": line["problem"]})
         else:
             pairs.append({"id": prompt.id, **prompt.fields, **found})
     answers = [answer for line in lines for answer in line["answers"]]
-    graded = [one for line in lines for one in scores[line["row"]]["candidates"]]
-    known = [one["score"] for one in graded if one["score"] is not None]
+    candidates = [one for line in lines for one in scores[line["row"]]["candidates"]]
+    known = [one["score"] for one in candidates if one["score"] is not None]
     return Pairing(
         pairs=tuple(pairs),
         left_out=tuple(left_out),
         num_answers=len(answers),
         num_cut_off=sum(answer["finish_reason"] == "length" for answer in answers),
-        num_unscored=len(graded) - len(known),
+        num_unscored=len(candidates) - len(known),
         mean_score=fmean(known) if known else None,
     )
 
 
 def write_pairs(pairing: Pairing, directory: Path) -> Path:
-    """Write pairs.jsonl and left_out.jsonl, each whole or not at all; returns the first.
+    """Writes pairs.jsonl and left_out.jsonl, each whole or not at all; returns the first.
 
-    Raises DataError where there is not one pair, after writing why.
+    Raises DataError if there is no pair, after writing why.
     """
     try:
         write_lines(directory / LEFT_OUT, pairing.left_out)
@@ -98,19 +98,19 @@ def write_pairs(pairing: Pairing, directory: Path) -> Path:
     if not pairing.pairs:
         raise DataError(
             f"{directory}: {pairing}; without a pair there is nothing to learn: see {LEFT_OUT} "
-            "and scores.jsonl there, and draw more or warmer answers (--set num_answers, "
+            "and scores.jsonl there, and sample more or warmer answers (--set num_answers, "
             "temperature, max_new_tokens) into another --output"
         )
     return directory / PAIRS
 
 
-def _best_and_worst(line: Line, graded: Sequence[Line]) -> Line | str:
-    """Return the pair's own fields, or why there is none."""
+def _best_and_worst(line: Line, candidates: Sequence[Line]) -> Line | str:
+    """Returns the pair's own fields, or why there is no pair."""
     if line["problem"] is not None:
         return NOT_ASKED
-    if len(graded) < 2:
+    if len(candidates) < 2:
         return ALL_ALIKE
-    scored = [one for one in graded if one["score"] is not None]
+    scored = [one for one in candidates if one["score"] is not None]
     if len(scored) < 2:
         return NOT_SCORED
     best = max(scored, key=lambda one: one["score"])

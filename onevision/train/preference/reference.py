@@ -1,31 +1,31 @@
 """Pairs -> their log-probabilities under the reference that DPO compares with.
 
-The reference is the network without its adapters, so it needs no second copy. Either it is asked in
-every step (`adapter_off_reference`: one more forward pass, nothing to prepare), or once for all
-pairs before training (`precompute_reference`), which also serves training without adapters. To
-take a trained adapter as the reference, merge it first.
+The reference is the network as the run begins with it: it scores every pair once, before training,
+and its numbers are kept in a file. To take a trained adapter as the reference, merge it first.
 
-    {"format_version": 1, "model": "<fingerprint of the weights>"}      the file of the latter
-    {"key": "<content of a pair>", "chosen": -12.25, "rejected": -9.5}  one line a pair
+    {"format_version": 1, "model": "<fingerprint of the weights>"}      the first line
+    {"key": "<content of a pair>", "chosen": -12.25, "rejected": -9.5}  one line per pair
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from onevision.errors import CheckpointError, ConfigError, DataError
+from onevision.errors import CheckpointError, DataError
 from onevision.files import write_lines
 from onevision.model.llava import LlavaNetwork
-from onevision.train.lora.files import trained_modules
-from onevision.train.lora.layers import LoraLinear, adapted_layers, without_adapters
-from onevision.train.preference.data import PreferenceBatch
-from onevision.train.preference.loss import sequence_log_probabilities
+from onevision.train.objective import RunContext
+from onevision.train.parallel import Processes
+from onevision.train.preference.feed import PairBatch, PreferenceFeed
+from onevision.train.preference.loss import compute_log_probabilities
+from onevision.train.snapshots import read_state
 
+REFERENCE = "reference.jsonl"
 FORMAT_VERSION = 1
 
 
@@ -33,51 +33,54 @@ FORMAT_VERSION = 1
 class Reference:
     """Log-probabilities of both answers of every pair, by the pair's content."""
 
-    model: str  # fingerprint of the network they are of
+    model: str  # fingerprint of the network that computed them
     values: Mapping[str, tuple[float, float]]
 
-    def of(self, batch: PreferenceBatch) -> Tensor:
-        """Return those of a batch [P, 2]. Raises DataError for a pair that was not there."""
-        missing = [key for key in batch.keys if key not in self.values]
+    def look_up(self, keys: Sequence[str]) -> Tensor:
+        """Returns those of some pairs [P, 2]. Raises DataError for an unknown pair."""
+        missing = [key for key in keys if key not in self.values]
         if missing:
             raise DataError(
-                f"{len(missing)} of {len(batch.keys)} pairs have no reference log-probabilities "
+                f"{len(missing)} of {len(keys)} pairs have no reference log-probabilities "
                 f"(first: {missing[0]}): their text, media or preparation changed since; "
                 "precompute the reference again"
             )
-        return torch.tensor([self.values[key] for key in batch.keys])
+        return torch.tensor([self.values[key] for key in keys])
 
 
-def precompute_reference(network: LlavaNetwork, batches: Iterable[PreferenceBatch]) -> Reference:
-    """Ask the network, without adapters, for the log-probabilities of all pairs.
+def obtain_reference(run: RunContext, feed: PreferenceFeed) -> Reference:
+    """Returns the reference of a run, from its directory or from the network.
 
-    Do so under the autocast and on the device of the training, which else starts off the mark.
+    Every process calls it. Raises CheckpointError if the file in the directory is of another model.
     """
+    path, precision = run.output / REFERENCE, run.config.options.precision
+    if run.snapshot is not None:  # the network it is of is gone; the snapshot has its fingerprint
+        content = read_state(run.snapshot).get("content", {})
+        return read_reference(path, model=content.get("reference"))
+    model = f"{fingerprint(run.network)}/{precision}"
+    if path.is_file():
+        return read_reference(path, model=model)
+    device = run.processes.device
+    # Under the autocast of training, or the first step would not stand at the reference.
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        batches = (one.to(device) for one in feed.first_epoch())
+        own = replace(compute_reference(run.network, batches), model=model)
+    return _merge_shares(own, path, run.processes)
+
+
+def compute_reference(network: LlavaNetwork, batches: Iterable[PairBatch]) -> Reference:
+    """Computes the log-probabilities of all pairs by the network as it stands."""
     values: dict[str, tuple[float, float]] = {}
-    for batch in batches:
-        for key, (chosen, rejected) in zip(batch.keys, _ask(network, batch).tolist(), strict=True):
-            values[key] = (chosen, rejected)
+    with torch.no_grad():
+        for pairs in batches:
+            found = compute_log_probabilities(network, pairs).tolist()
+            for key, (chosen, rejected) in zip(pairs.keys, found, strict=True):
+                values[key] = (chosen, rejected)
     return Reference(model=fingerprint(network), values=values)
 
 
-def adapter_off_reference(network: LlavaNetwork, batch: PreferenceBatch) -> Tensor:
-    """Return the reference's log-probabilities [P, 2] of a batch: the network's, adapters off.
-
-    Raises ConfigError where that is no fixed reference: there are no adapters, or more than they
-    trains.
-    """
-    if not adapted_layers(network):
-        raise ConfigError("the network has no adapters to turn off; precompute the reference")
-    if modules := trained_modules(network):
-        raise ConfigError(
-            f"{modules[0] or 'image_newline'} trains beside the adapters, so the network without "
-            "them does not stay what it was; freeze it, or precompute the reference"
-        )
-    return _ask(network, batch)
-
-
 def write_reference(reference: Reference, path: Path) -> None:
-    """Write the log-probabilities as JSON lines; read back, they are equal to the last bit."""
+    """Writes the log-probabilities as JSON lines, which read back equal to the last bit."""
     lines: list[dict[str, object]] = [
         {"format_version": FORMAT_VERSION, "model": reference.model},
         *({"key": k, "chosen": c, "rejected": r} for k, (c, r) in reference.values.items()),
@@ -86,7 +89,7 @@ def write_reference(reference: Reference, path: Path) -> None:
 
 
 def read_reference(path: Path, *, model: str | None) -> Reference:
-    """Read the log-probabilities of the network whose `fingerprint` is `model` (None: of any).
+    """Reads the log-probabilities of the network with fingerprint `model` (None: of any).
 
     Raises CheckpointError for a file that is damaged or of another network.
     """
@@ -107,18 +110,26 @@ def read_reference(path: Path, *, model: str | None) -> Reference:
 
 
 def fingerprint(network: LlavaNetwork) -> str:
-    """Return what changes when a weight does; adapters are left out."""
+    """Returns a digest of the weights."""
     digest = hashlib.blake2b(digest_size=16)
     for module in network.modules():
-        if isinstance(module, LoraLinear):
-            continue  # its own are the adapter; its base comes next
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-@torch.no_grad()
-def _ask(network: LlavaNetwork, batch: PreferenceBatch) -> Tensor:
-    with without_adapters(network):
-        return sequence_log_probabilities(network, batch)
+def _merge_shares(own: Reference, path: Path, processes: Processes) -> Reference:
+    """Merges what each process has computed into one file, which all of them read."""
+    shares = [path.with_name(f".{REFERENCE}.{rank}") for rank in range(processes.count)]
+    write_reference(own, shares[processes.rank])
+    processes.all_succeeded()
+    if processes.rank == 0:
+        values = dict(own.values)
+        for share in shares:
+            values |= read_reference(share, model=own.model).values
+        write_reference(Reference(model=own.model, values=values), path)
+    if not processes.all_succeeded():
+        raise CheckpointError(f"{path}: another process could not write it")
+    shares[processes.rank].unlink()
+    return read_reference(path, model=own.model)

@@ -1,19 +1,19 @@
-"""A model that learns from its own answers, in rounds: draw, grade, pair, DPO, and again.
+"""Prompts and a critic -> a model that learns from its own answers, in rounds of DPO.
 
     runs/chat/
         critic/              the critic's replies, by content
         round-1/
-            run.json         what was asked of whom; other settings are refused by name
-            answers.jsonl    drawn answers, a line a prompt          candidates.py
-            scores.jsonl     the critic's grades                     critic.py
+            run.json         the round's settings; others are refused by name
+            answers.jsonl    sampled answers, one line per prompt    candidates.py
+            scores.jsonl     the critic's scores                     critic.py
             pairs.jsonl      best and worst; left_out.jsonl          pairing.py
-            results.json     what the round came to
-            run/             DPO on the pairs; run/checkpoint begins the next round
+            results.json     counts and mean score of the round
+            run/             DPO on the pairs; the next round starts from run/checkpoint
         round-2/ ...
 
-What is there is not done again, so a run that was stopped goes on where it was. A round's pairs are
-a file as `onevision dpo` takes it: with `learns` off a run stops before it learns, and the round's
-`run/` may be made by any number of processes.
+Files that exist are not made again, so a stopped run resumes where it was. `onevision dpo` reads a
+round's pairs: with `learns` off a run stops before it learns, and any number of processes may then
+make the round's `run/`.
 """
 
 import hashlib
@@ -31,23 +31,21 @@ from onevision.eval.judging.endpoint import EndpointConfig
 from onevision.eval.judging.judge import Judge
 from onevision.generate.answer import load
 from onevision.inputs.tokenizer import Tokenizer
-from onevision.train.directory import refuse_changes
-from onevision.train.finish import CHECKPOINT
-from onevision.train.guard import only_trainer
+from onevision.train.config import TrainConfig, list_changes, read_train_config
+from onevision.train.directory import RunDirectory, refuse_changes
+from onevision.train.guard import lock_directory
 from onevision.train.options import RunOptions
-from onevision.train.preference.candidates import RoundsConfig, draw_answers
+from onevision.train.preference.candidates import RoundsConfig, sample_answers
 from onevision.train.preference.critic import check_critic, critic_fingerprint, score_answers
 from onevision.train.preference.data import Prompt, read_prompts
-from onevision.train.preference.feed import open_feed
 from onevision.train.preference.loss import PreferenceConfig
+from onevision.train.preference.objective import make_preference
 from onevision.train.preference.pairing import pair_up, write_pairs
-from onevision.train.preference.run import PreferenceRun
-from onevision.train.recipes import Stage
-from onevision.train.report.journal import Reports
+from onevision.train.report.journal import Callbacks
 from onevision.train.report.metrics import METRICS, read_metrics
-from onevision.train.run import Outcome, run_stage
-from onevision.train.settings import Settings, difference, read_settings
-from onevision.train.start import SETTINGS, Starts
+from onevision.train.run import RunResult, run_stage
+from onevision.train.stage import Stage
+from onevision.train.start import Starts
 
 CRITIC, RUN = "critic", "run"
 DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
@@ -55,205 +53,205 @@ DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """What is to be learned from what, and who grades it."""
+    """What is learned, from which prompts, and which critic scores the answers."""
 
     start: Path  # a checkpoint
     prompts: Path  # as `read_prompts` reads them
     output: Path
     critic: EndpointConfig
     stage: Stage  # of DPO, in every round
-    root: Path | None = None  # where media lie; by default beside the prompts
+    root: Path | None = None  # of media paths; by default the prompts' directory
     config: RoundsConfig = field(default_factory=RoundsConfig)
     options: RunOptions = field(default_factory=RunOptions)
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
-    # Whether to learn, or stop where there is something to learn from.
+    # Whether to learn, or stop once a round's pairs are written.
     learns: bool = True
     allow_change: Sequence[str] = ()
 
     @property
     def media_root(self) -> Path:
-        """Where relative paths of the prompts' media lie."""
+        """The directory that the prompts' media paths are relative to."""
         return self.root or self.prompts.parent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hearers:
-    """Who hears of the rounds: of what each came to, of how far it is, and of steps."""
+class RoundsCallbacks:
+    """What is called with each round's outcome, with progress, and by the runs."""
 
-    say: Callable[[str], object] = str
-    progress: Callable[[str], object] = str
-    reports: Reports = field(default_factory=Reports)
+    on_message: Callable[[str], object] = str
+    on_progress: Callable[[str], object] = str
+    run: Callbacks = field(default_factory=Callbacks)
 
 
-def run_rounds(told: Rounds, hearers: Hearers) -> Outcome:
-    """Take all rounds, or go on with them; returns the last one's checkpoint.
+def run_rounds(rounds: Rounds, callbacks: RoundsCallbacks) -> RunResult:
+    """Runs all rounds, or resumes them; returns the last one's checkpoint.
 
-    None in its place says that somebody stopped it, or that `learns` is off and a round's pairs
-    wait for a run. Raises JudgeError where the critic cannot be asked, DataError where prompts
-    cannot be read or give no pair, ConfigError for other settings than it was begun with.
+    It is None if the run was stopped, or if `learns` is off and a round's pairs wait for a run.
+    Raises JudgeError if the critic cannot be reached, DataError if prompts cannot be read or yield
+    no pair, ConfigError for other settings than the rounds began with.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            "answers are drawn in one process; start it without torchrun and with --no-learn, then "
+            "answers are sampled in one process; run it without torchrun and with --no-learn, then "
             "learn from the round's pairs.jsonl by torchrun ... onevision dpo"
         )
-    prompts = read_prompts(told.prompts, root=told.root, num_frames=told.stage.num_frames)
-    with only_trainer(told.output):
-        outcome = Outcome(checkpoint=told.start)
-        for number in range(1, told.config.num_rounds + 1):
-            assert outcome.checkpoint is not None
-            one = Round(
-                told=told, hearers=hearers, number=number, start=outcome.checkpoint, prompts=prompts
-            )
-            outcome = one.go_on()
-            if outcome.checkpoint is None:
+    prompts = read_prompts(rounds.prompts, root=rounds.root, num_frames=rounds.stage.num_frames)
+    with lock_directory(rounds.output):
+        result = RunResult(checkpoint=rounds.start)
+        for number in range(1, rounds.config.num_rounds + 1):
+            assert result.checkpoint is not None
+            result = Round(
+                rounds=rounds,
+                callbacks=callbacks,
+                number=number,
+                start=result.checkpoint,
+                prompts=prompts,
+            ).finish()
+            if result.checkpoint is None:
                 break
-    return outcome
+    return result
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
     """One round, in a directory of its own."""
 
-    told: Rounds
-    hearers: Hearers
+    rounds: Rounds
+    callbacks: RoundsCallbacks
     number: int
-    start: Path  # the checkpoint it begins with
+    start: Path  # the checkpoint it starts from
     prompts: Sequence[Prompt]
 
     @property
     def files(self) -> AnswerFiles:
-        """Its directory's files."""
-        return AnswerFiles(self.told.output / f"round-{self.number}")
+        """The files of its directory."""
+        return AnswerFiles(self.rounds.output / f"round-{self.number}")
 
     @property
-    def run(self) -> Path:
+    def run(self) -> RunDirectory:
         """The directory of its DPO."""
-        return self.files.directory / RUN
+        return RunDirectory(self.files.directory / RUN)
 
-    def go_on(self) -> Outcome:
-        """Do what is left of the round."""
+    def finish(self) -> RunResult:
+        """Does what is left of the round."""
         self.files.begin(self._settings())
-        self._draw_and_score()
+        self._sample_and_score()
         pairing = pair_up(self.prompts, self.files.answers(), self.files.scores())
         pairs = write_pairs(pairing, self.files.directory)
-        self.hearers.say(f"round {self.number}: {pairing}")
+        self.callbacks.on_message(f"round {self.number}: {pairing}")
         self.files.write_results(pairing.figures())
-        if not self.told.learns and not (self.run / CHECKPOINT).is_dir():
-            self.hearers.say(f"to learn from them: {self._command(pairs)}")
-            return Outcome(checkpoint=None)
-        outcome = self._learn(pairs)
-        if outcome.checkpoint is not None:
+        if not self.rounds.learns and not self.run.checkpoint.is_dir():
+            self.callbacks.on_message(f"to learn from them: {self._command(pairs)}")
+            return RunResult(checkpoint=None)
+        result = self._learn(pairs)
+        if result.checkpoint is not None:
             accuracy = later_accuracy(self.run)
             self.files.write_results(pairing.figures() | {"accuracy": accuracy})
-            self.hearers.say(f"round {self.number}: {100 * accuracy:.1f} % of new pairs preferred")
-        return outcome
+            self.callbacks.on_message(
+                f"round {self.number}: {100 * accuracy:.1f} % of new pairs preferred"
+            )
+        return result
 
     def _settings(self) -> dict[str, object]:
-        """Return all that decides the round's answers and grades."""
-        told, first = self.told, self.number == 1
+        """Returns all that decides the round's answers and scores."""
+        rounds, first = self.rounds, self.number == 1
         model = {"name": str(self.start), "fingerprint": _digest(self.start) if first else None}
         return {
             "round": self.number,
             "model": model,
-            "data": {"place": str(told.prompts), "fingerprint": _fingerprint(self.prompts)},
-            **told.config.drawing,
-            "seed": told.options.seed,
-            "precision": told.options.precision,
-            "num_frames": told.stage.num_frames,
-            "critic": {"model": told.critic.model, "prompt": critic_fingerprint()},
+            "data": {"place": str(rounds.prompts), "fingerprint": _fingerprint(self.prompts)},
+            **rounds.config.sampling,
+            "seed": rounds.options.seed,
+            "precision": rounds.options.precision,
+            "num_frames": rounds.stage.num_frames,
+            "critic": {"model": rounds.critic.model, "prompt": critic_fingerprint()},
         }
 
-    def _draw_and_score(self) -> None:
-        files, told = self.files, self.told
+    def _sample_and_score(self) -> None:
+        files, rounds = self.files, self.rounds
         if (files.directory / SCORES).is_file():
             return
-        check_critic(told.critic)
+        check_critic(rounds.critic)
         if len(files.answers()) < len(self.prompts):
             model = load(
-                self.start, device=told.options.device, dtype=DTYPES[told.options.precision]
+                self.start, device=rounds.options.device, dtype=DTYPES[rounds.options.precision]
             )
-            draw_answers(
+            sample_answers(
                 model,
                 self.prompts,
                 files,
-                config=told.config,
-                seed=f"{told.options.seed}/{self.number}",
-                tell=partial(self._progress, f"of {len(self.prompts):,} prompts answered"),
+                config=rounds.config,
+                seed=f"{rounds.options.seed}/{self.number}",
+                on_progress=partial(self._progress, f"of {len(self.prompts):,} prompts answered"),
             )
-            del model  # its memory is for training
-        critic = Judge(told.critic, memory=told.output / CRITIC)
-        tell = partial(self._progress, "answers graded")
-        files.write_scores(score_answers(self.prompts, files.answers(), critic, tell=tell))
+            del model  # training needs its memory
+        critic = Judge(rounds.critic, memory=rounds.output / CRITIC)
+        on_progress = partial(self._progress, "answers scored")
+        files.write_scores(
+            score_answers(self.prompts, files.answers(), critic, on_progress=on_progress)
+        )
 
     def _progress(self, what: str, done: int) -> None:
-        self.hearers.progress(f"round {self.number}: {done:,} {what}")
+        self.callbacks.on_progress(f"round {self.number}: {done:,} {what}")
 
-    def _learn(self, pairs: Path) -> Outcome:
-        told = self.told
+    def _learn(self, pairs: Path) -> RunResult:
+        rounds = self.rounds
         target, words = inspect(self.start).config, Tokenizer.from_directory(self.start)
-        settings = Settings(
-            stage=told.stage.learning_from(str(pairs)),
+        config = TrainConfig(
+            stage=rounds.stage.learning_from(str(pairs)),
             target=target,
-            options=told.options,
-            preference=told.preference,
+            options=rounds.options,
+            preference=rounds.preference,
             starts=(str(self.start),),
             tokenizer=words.name,
         )
-        if (self.run / CHECKPOINT).is_dir():
-            changes = difference(read_settings(self.run / SETTINGS), settings)
-            refuse_changes(self.run, changes, told.allow_change)
-            return Outcome(checkpoint=self.run / CHECKPOINT)
+        if self.run.checkpoint.is_dir():
+            changes = list_changes(read_train_config(self.run.settings), config)
+            refuse_changes(self.run.path, changes, rounds.allow_change)
+            return RunResult(checkpoint=self.run.checkpoint)
         return run_stage(
-            settings,
+            config,
             tokenizer=words,
             starts=Starts(previous=(self.start,)),
-            output=self.run,
-            make_feed=partial(
-                open_feed,
-                path=pairs,
-                root=told.media_root,
-                max_positions=target.language.max_positions,
-                seed=told.options.seed,
-            ),
-            allow_change=told.allow_change,
-            reports=self.hearers.reports,
-            kind=PreferenceRun,
+            output=self.run.path,
+            make_objective=partial(make_preference, media_root=rounds.media_root),
+            allow_change=rounds.allow_change,
+            callbacks=self.callbacks.run,
         )
 
     def _command(self, pairs: Path) -> str:
         return (
-            f"onevision dpo {pairs} --root {self.told.media_root} --from {self.start} "
-            f"--output {self.run}, with the same --set but for the rounds' own; then this command "
-            "again"
+            f"onevision dpo {pairs} --root {self.rounds.media_root} --from {self.start} "
+            f"--output {self.run.path}, with the same --set except the rounds' own; then run this "
+            "command again"
         )
 
 
-def later_accuracy(run: Path) -> float:
-    """Return how many pairs of the later half of a DPO run were preferred rightly, as a share.
+def later_accuracy(run: RunDirectory) -> float:
+    """Returns the accuracy on the pairs of the later half of a DPO run, from 0 to 1.
 
-    A step's accuracy is counted before its pairs are learned from, so in one epoch they are new.
+    A step's accuracy is measured before its pairs are learned, so in one epoch they are new.
     """
-    shares = [line["accuracy"] for line in read_metrics(run / METRICS)]
+    shares = [line["accuracy"] for line in read_metrics(run.path / METRICS)]
     return fmean(shares[len(shares) // 2 :])
 
 
 def _digest(checkpoint: Path) -> str:
-    """Return what changes with the bytes of a checkpoint's weights, config and tokenizer."""
-    told = hashlib.sha256()
+    """Returns a digest of a checkpoint's weights, config and tokenizer."""
+    digest = hashlib.sha256()
     files = (*checkpoint.glob("*.safetensors"), *checkpoint.glob("*.json"))
     for path in sorted(files):
         try:
             with path.open("rb") as file:
-                told.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); check it") from error
-    return told.hexdigest()[:32]
+    return digest.hexdigest()[:32]
 
 
 def _fingerprint(prompts: Sequence[Prompt]) -> str:
-    """Return what changes with the words and the media's names of any prompt."""
-    told = hashlib.sha256()
+    """Returns a digest of the words and the media's names of all prompts."""
+    digest = hashlib.sha256()
     for prompt in prompts:
-        told.update(repr((prompt.id, sorted(prompt.fields.items()))).encode())
-    return told.hexdigest()[:16]
+        digest.update(repr((prompt.id, sorted(prompt.fields.items()))).encode())
+    return digest.hexdigest()[:16]

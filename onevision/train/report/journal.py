@@ -12,12 +12,12 @@ from onevision.train.report.notes import SKIPPED, Notes
 
 
 @dataclass(kw_only=True)
-class Reports:
+class Callbacks:
     """The callbacks of a run: for lines of metrics, for evaluations, and for warnings."""
 
-    step: Callable[[Line], object] = str
-    evaluation: Callable[[Line], object] = str
-    warn: Callable[[str], object] = str
+    on_step: Callable[[Line], object] = str
+    on_evaluation: Callable[[Line], object] = str
+    on_warning: Callable[[str], object] = str
     tensorboard: bool = False
     wandb: str | None = None  # a project
 
@@ -28,9 +28,9 @@ class Journal:
     It is a context manager.
     """
 
-    def __init__(self, output: Path, reports: Reports, *, main: bool) -> None:
-        self.output, self.reports, self.main = output, reports, main
-        self.skips = Notes(output / SKIPPED, warn=reports.warn)
+    def __init__(self, output: Path, callbacks: Callbacks, *, main: bool) -> None:
+        self.output, self.callbacks, self.main = output, callbacks, main
+        self.skips = Notes(output / SKIPPED, warn=callbacks.on_warning)
         self._log: MetricsLog | None = None
 
     def begin(self, step: int, *, peak_flops: float | None) -> Self:
@@ -42,9 +42,9 @@ class Journal:
             self._log = MetricsLog(
                 self.output,
                 peak_flops=peak_flops,
-                tensorboard=self.reports.tensorboard,
-                wandb=self.reports.wandb,
-                warn=self.reports.warn,
+                tensorboard=self.callbacks.tensorboard,
+                wandb=self.callbacks.wandb,
+                warn=self.callbacks.on_warning,
             )
             self._log.rewind(step)
             self.skips.rewind(step)
@@ -53,12 +53,12 @@ class Journal:
     def tell(self, metrics: StepMetrics) -> None:
         """Writes a step and calls the callback."""
         if self._log is not None:
-            self.reports.step(self._log.write(metrics))
+            self.callbacks.on_step(self._log.write(metrics))
 
     def warn(self, text: str) -> None:
         """Warns once of what all processes have seen."""
         if self.main:
-            self.reports.warn(text)
+            self.callbacks.on_warning(text)
 
     def skip(self, step: int, problem: str, suspects: Sequence[str]) -> None:
         """Notes a skipped step, and the samples of this process to look at."""
@@ -68,7 +68,7 @@ class Journal:
 
     def split(self, step: int, one: MicroBatch) -> None:
         """Warns that a micro-batch did not fit into this process's memory."""
-        self.reports.warn(
+        self.callbacks.on_warning(
             f"step {step}: out of memory ({one}); it is taken in two halves, which costs the time "
             "of a second try: recompute=true or a smaller max_tokens avoids it"
         )

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -46,6 +46,8 @@ class StepMetrics:
     memory_bytes: int  # the peak so far: see `peak_memory_bytes`
     flops: float  # of this step, forward and backward, vision included
     skipped: bool  # whether the weights stayed the same, as for a gradient that is not finite
+    # What the objective adds to the line, such as the rewards of pairs.
+    statistics: dict[str, float] = field(default_factory=dict)
 
 
 class MetricsLog:
@@ -86,7 +88,8 @@ class MetricsLog:
 
         A value that is not finite becomes null, and `not_finite` holds what it was.
         """
-        line = _strict(asdict(metrics) | self._derived(metrics))
+        measured = asdict(metrics)
+        line = _strict(measured | measured.pop("statistics") | self._derived(metrics))
         self.pending.append((metrics.step, line))
         self._attempt(str(self.path), self._append)
         for board in self.boards:

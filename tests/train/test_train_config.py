@@ -7,15 +7,15 @@ import torch
 from onevision.accelerate.packed import can_multiply
 from onevision.errors import ConfigError
 from onevision.known_models import ONEVISION_7B, TINY
-from onevision.train.options import RunOptions
-from onevision.train.settings import (
-    Settings,
-    difference,
-    read_settings,
-    resolved,
-    run_options,
-    write_settings,
+from onevision.train.config import (
+    TrainConfig,
+    list_changes,
+    make_run_options,
+    read_train_config,
+    to_json_values,
+    write_train_config,
 )
+from onevision.train.options import RunOptions
 from onevision.train.stages import CURRICULA, Stage, stage_named
 from onevision.values import apply_settings, split_settings
 
@@ -72,14 +72,14 @@ def test_settings_apply_together():
         ("epochs=1.5", "epochs is '1.5'; expected a whole number"),
         ("aspects=yes", "aspects is 'yes'; expected true or false"),
         ("template=vicuna", "template is 'vicuna'; expected one of plain, qwen_1_5, qwen_2_5"),
-        ("betas=0.9", "betas is '0.9'; expected 2 values with commas between, each a number"),
+        ("betas=0.9", "betas is ['0.9']; expected 2 values with commas between, each a number"),
         (
             "betas=0.9,x",
-            "betas is '0.9,x'; expected 2 values with commas between, each a number",
+            "betas is ['0.9', 'x']; expected 2 values with commas between, each a number",
         ),
         (
             "families=scenes",
-            "families is 'scenes'; expected name:value pairs with commas between",
+            "families is {'scenes': ''}; expected name:value pairs with commas between",
         ),
         ("global_batch=0", "global_batch is 0; expected more than 0"),
     ],
@@ -107,7 +107,7 @@ def test_settings_find_the_dataclass_that_has_them():
 @pytest.mark.parametrize("size", ["tiny", "7b", "llava-v1-7b"])
 def test_settings_can_be_written_and_read_again(tmp_path, size):
     for number, stage in enumerate(CURRICULA[size].values()):
-        settings = Settings(
+        settings = TrainConfig(
             stage=stage,
             target=TINY,
             options=RunOptions(seed=7, max_spike=2.5),
@@ -115,21 +115,21 @@ def test_settings_can_be_written_and_read_again(tmp_path, size):
             tokenizer="t/tokenizer.json",
         )
         path = tmp_path / str(number) / "settings.json"
-        write_settings(settings, path)
-        assert read_settings(path) == settings
-        assert json.loads(path.read_text()) == resolved(settings)
+        write_train_config(settings, path)
+        assert read_train_config(path) == settings
+        assert json.loads(path.read_text()) == to_json_values(settings)
 
 
 def test_damaged_settings_are_refused(tmp_path):
     path = tmp_path / "settings.json"
-    good = Settings(stage=KNOWLEDGE, target=TINY, options=RunOptions())
+    good = TrainConfig(stage=KNOWLEDGE, target=TINY, options=RunOptions())
 
     def fault(change):
-        values = resolved(good)
+        values = to_json_values(good)
         change(values)
         path.write_text(json.dumps(values))
         with pytest.raises(ConfigError) as caught:
-            read_settings(path)
+            read_train_config(path)
         return str(caught.value)
 
     assert "stage: no key 'epoch'; did you mean 'epochs'" in fault(
@@ -145,14 +145,14 @@ def test_damaged_settings_are_refused(tmp_path):
     assert "not settings of format_version 1" in fault(lambda v: v.update(format_version=2))
     path.write_text("{")
     with pytest.raises(ConfigError, match="not JSON"):
-        read_settings(path)
+        read_train_config(path)
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_settings(tmp_path / "none.json")
+        read_train_config(tmp_path / "none.json")
 
 
 def test_what_decides_the_outcome_is_compared():
-    old = Settings(stage=KNOWLEDGE, target=TINY, options=RunOptions(), starts=("here",))
-    assert difference(old, old) == []
+    old = TrainConfig(stage=KNOWLEDGE, target=TINY, options=RunOptions(), starts=("here",))
+    assert list_changes(old, old) == []
     new = replace(
         old,
         stage=apply_settings(
@@ -163,7 +163,7 @@ def test_what_decides_the_outcome_is_compared():
         options=RunOptions(seed=3, device="cuda", save_seconds=5.0),
         starts=("there",),
     )
-    assert difference(old, new) == [
+    assert list_changes(old, new) == [
         "trainable: vision_encoder,projector,language_model -> projector",
         "learning_rate: 1e-05 -> 2e-05",
         "vision_learning_rate: 2e-06 -> none",
@@ -173,17 +173,20 @@ def test_what_decides_the_outcome_is_compared():
 
 
 def test_a_difference_names_what_is_on_one_side_only():
-    old = Settings(stage=DRAWN, target=TINY, options=RunOptions())
+    old = TrainConfig(stage=DRAWN, target=TINY, options=RunOptions())
     new = replace(old, stage=apply_settings(DRAWN, ["families=scenes:1"]), target=TINY)
-    assert difference(old, new) == [
+    assert list_changes(old, new) == [
         "families.scenes: 0.95 -> 1.0",
         "families.texts: 0.05 -> absent",
     ]
-    bigger = difference(old, replace(old, target=ONEVISION_7B))
+    bigger = list_changes(old, replace(old, target=ONEVISION_7B))
     assert "target.vision.num_layers: 6 -> 26" in bigger
 
 
 def test_arithmetic_is_bf16_where_the_processor_has_it_or_when_asked_for():
-    assert run_options([]).precision == ("bf16" if can_multiply(torch.bfloat16) else "fp32")
-    assert run_options(["device=cuda"]).precision == "bf16"
-    assert [run_options([f"precision={p}"]).precision for p in ("bf16", "fp32")] == ["bf16", "fp32"]
+    assert make_run_options([]).precision == ("bf16" if can_multiply(torch.bfloat16) else "fp32")
+    assert make_run_options(["device=cuda"]).precision == "bf16"
+    assert [make_run_options([f"precision={p}"]).precision for p in ("bf16", "fp32")] == [
+        "bf16",
+        "fp32",
+    ]

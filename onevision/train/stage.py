@@ -1,23 +1,22 @@
-"""What one stage of training is: what learns, from what, and how fast."""
+"""One stage of training: which parts train, on what data, how fast, in which architecture."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from onevision.config import Template
+from onevision.anyres import AnyRes, ImageRule, SingleCrop
+from onevision.config import LanguageConfig, ModelConfig, Template
 from onevision.errors import ConfigError
+from onevision.known_models import FIVE_CROP_GRIDS
 
 PARTS = ("vision_encoder", "projector", "language_model")
 
-# How large a picture may become; see `stages.stage_config`.
+# The image rule: a single crop, up to five, or all that the model allows; see `stage_config`.
 Resolution = Literal["one_crop", "five_crops", "target"]
-# Captions read off by a small decoder, SigLIP's sigmoid loss over image-text pairs, or their sum;
-# or what covers each patch, named by a linear layer.
-VisionObjective = Literal["caption", "sigmoid", "both", "patches"]
 # AdamW for every weight; or Muon for the matrices of the transformer blocks, AdamW for the others.
 Optimizer = Literal["adamw", "muon"]
-# Fields that are numbers above zero, where they are not None.
+# Fields that are numbers above zero, or None.
 ABOVE_ZERO = (
     *("num_frames", "num_samples", "epochs", "global_batch", "max_tokens"),
     *("learning_rate", "projector_learning_rate", "vision_learning_rate"),
@@ -27,49 +26,51 @@ ABOVE_ZERO = (
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage. Raises ConfigError where its values contradict one another."""
+    """One stage. Raises ConfigError if its values contradict one another."""
 
     name: str
-    # Stages of the same curriculum whose outputs this one begins with; none: pretrained parts, or
-    # random weights.
+    # Stages of the same curriculum whose outputs this one begins with; if empty, it begins with
+    # pretrained parts or random weights.
     starts_from: tuple[str, ...] = ()
-    # Parts that learn; the others stay as they came. `image_newline` learns with the language
-    # model.
+    # Parts that train; the others are frozen. `image_newline` trains with the language model.
     trainable: tuple[str, ...] = PARTS
-    # None is the model's own template.
+    # None means the model's own template.
     template: Template | None = "qwen_1_5"
     resolution: Resolution = "target"
     # The most frames of a video; only in stages that see videos.
     num_frames: int = 32
 
-    # A mixture file (a bare name lies in mixtures/), or procedural families and how often each is
-    # drawn; without either, the run must name a mixture.
+    # Either a mixture file (a bare name lies in mixtures/), or procedural families with their
+    # relative frequencies; without both, the run must name a mixture.
     mixture: str | None = None
     families: Mapping[str, float] = field(default_factory=dict[str, float])
-    # Samples drawn from the families in an epoch; a mixture brings its own number.
+    # Samples of the families per epoch; a mixture has its own number.
     num_samples: int | None = None
-    # Questions learned of each drawn sample, beside its caption.
+    # Questions per sample of a family, beside its caption.
     max_questions: int = 6
-    # Learn single properties of everything in view too: what is small is learned late otherwise.
+    # Whether to learn single properties of everything in view too; without them, small things are
+    # learned late.
     aspects: bool = False
-    # What the vision encoder learns by where it is made from nothing; objectives.py.
-    vision_objective: VisionObjective = "caption"
+    # What the stage learns by, a row of the table in objectives.py: the words of answers
+    # ("caption"); for an encoder trained from scratch, SigLIP's sigmoid loss ("sigmoid") or the sum
+    # of the two ("both"); or the labels of patches ("patches").
+    vision_objective: str = "caption"
     epochs: int = 1
 
-    # Samples of one optimiser step, over all processes.
+    # Samples per optimiser step, over all processes.
     global_batch: int = 256
     # Tokens of one packed sequence.
     max_tokens: int = 32768
 
-    # Peak rates. The language model's is the projector's too, unless that has its own.
+    # Peak rates. The first is the language model's, and the projector's unless that has its own.
     learning_rate: float = 1e-5
     projector_learning_rate: float | None = None
-    # None where the vision encoder is frozen.
+    # None if the vision encoder is frozen.
     vision_learning_rate: float | None = 2e-6
-    # Share of the steps in which the rates rise from zero; a cosine takes them back to zero.
+    # Share of the steps during which the rates rise from zero; then a cosine takes them to zero.
     warmup: float = 0.03
     optimizer: Optimizer = "adamw"
-    # AdamW's; weight decay is Muon's too.
+    # For AdamW; the weight decay is Muon's too.
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     weight_decay: float = 0.0
@@ -92,7 +93,7 @@ class Stage:
             raise self._fault("betas", "two numbers from 0 to below 1")
 
     def rate_of(self, part: str) -> float:
-        """Return the peak learning rate of a part that learns."""
+        """Returns the peak learning rate of a part that trains."""
         if part == "vision_encoder":
             assert self.vision_learning_rate is not None, "the vision encoder is frozen"
             return self.vision_learning_rate
@@ -101,13 +102,13 @@ class Stage:
         return self.learning_rate
 
     def learning_from(self, mixture: str) -> "Stage":
-        """Return the stage with a mixture file in place of its own data."""
+        """Returns the stage with a mixture file in place of its own data."""
         return replace(self, mixture=mixture, families={}, num_samples=None)
 
     def num_steps(self, num_samples: int | None = None) -> int:
-        """Return the optimiser steps of the stage; `num_samples` is an epoch of its mixture.
+        """Returns the optimiser steps of the stage; `num_samples` is an epoch of its mixture.
 
-        Raises ConfigError where neither the stage nor the caller knows how many samples there are.
+        Raises ConfigError if neither the stage nor the caller knows the number of samples.
         """
         count = num_samples if num_samples is not None else self.num_samples
         if count is None:
@@ -123,8 +124,8 @@ class Stage:
             raise self._fault("trainable", f"some of {', '.join(PARTS)}")
         learns = "vision_encoder" in self.trainable
         if learns != (self.vision_learning_rate is not None):
-            says = "a rate, since vision_encoder is" if learns else "none, since it is not"
-            raise self._fault("vision_learning_rate", f"{says} among the trainable parts")
+            wanted = "a rate, since vision_encoder is" if learns else "none, since it is not"
+            raise self._fault("vision_learning_rate", f"{wanted} among the trainable parts")
 
     def _check_data(self) -> None:
         if self.mixture is not None and self.families:
@@ -142,3 +143,56 @@ class Stage:
         return ConfigError(
             f"stage {self.name}: {name} is {vars(self)[name]!r}; expected {expected}"
         )
+
+
+def stage_config(stage: Stage, target: ModelConfig) -> ModelConfig:
+    """Returns the architecture that trains in `stage`, on the way to `target`.
+
+    If a picture is one plain crop, there is no `image_newline`, after videos neither; but an
+    encoder that trains alone keeps what its start has beside it. The vision stage learns captions
+    with a small decoder that is discarded.
+    """
+    keeps_rest = stage.vision_objective == "patches" and bool(stage.starts_from)
+    inputs = replace(
+        target.inputs,
+        image=_image_rule(stage, target),
+        template=stage.template or target.inputs.template,
+    )
+    if stage.resolution == "one_crop":
+        video = replace(target.inputs.video, newline="no_token")
+        inputs = replace(inputs, multi_image=inputs.image, video=video)
+    config = replace(
+        target,
+        inputs=inputs,
+        image_newline=target.image_newline and (keeps_rest or stage.resolution != "one_crop"),
+    )
+    if stage.name == "vision":
+        return replace(config, language=_caption_decoder(target.language))
+    return config
+
+
+def _image_rule(stage: Stage, config: ModelConfig) -> ImageRule:
+    """Returns the rule of the stage's resolution: one crop, up to five, or the target's own.
+
+    FIDELITY: the reference's first stages prepare a picture as the encoder's own processor does,
+    which squashes it for SigLIP and crops its centre for CLIP.
+    """
+    target = config.inputs.image
+    size, patch = target.crop_size, target.patch_size
+    if stage.resolution == "one_crop":
+        fit = "crop" if config.vision.class_token else "squash"
+        return SingleCrop(crop_size=size, patch_size=patch, fit=fit, newline=False)
+    if stage.resolution == "five_crops":
+        return AnyRes(crop_size=size, patch_size=patch, max_crops=None, grids=FIVE_CROP_GRIDS)
+    return target
+
+
+def _caption_decoder(language: LanguageConfig) -> LanguageConfig:
+    return replace(
+        language,
+        hidden_size=192,
+        intermediate_size=512,
+        num_layers=3,
+        num_heads=3,
+        num_kv_heads=3,
+    )

@@ -1,4 +1,4 @@
-"""Everything a run was told, as values that can be written, read back and compared."""
+"""The configuration of a run -> its settings.json and back, and what differs between two."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,12 @@ from onevision.errors import ConfigError
 from onevision.files import write_text
 from onevision.train.options import RunOptions
 from onevision.train.preference.loss import PreferenceConfig
-from onevision.train.recipes import Stage
+from onevision.train.stage import Stage
 from onevision.values import apply_settings, flatten, from_plain, to_plain
 
-# Raised when settings written before would be read otherwise.
+# Raised if older files would be read differently.
 FORMAT_VERSION = 1
-# What decides a run's outcome, of its options; the others may change when it goes on.
+# The options that decide a run's outcome; the others may change when it resumes.
 DECISIVE_OPTIONS = (
     *("seed", "precision", "loss_mean"),
     *("lora_rank", "lora_alpha", "lora_dropout", "lora_parts", "lora_base"),
@@ -27,24 +27,24 @@ DECISIVE_OPTIONS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """All that a run was told, so that it can be told again."""
+class TrainConfig:
+    """All that a run needs to know, so that it can be repeated."""
 
     stage: Stage
-    # The architecture that the curriculum leads to.
+    # The architecture at the end of the curriculum.
     target: ModelConfig
     options: RunOptions
-    # How to learn from pairs which answer is better; None learns answers.
+    # How to learn which of two answers is better; None for every other objective.
     preference: PreferenceConfig | None = None
-    # Directories that the run begins with, and its tokenizer.
+    # Checkpoints that the run begins with, and its tokenizer.
     starts: tuple[str, ...] = ()
     tokenizer: str | None = None
 
 
-def run_options(settings: Sequence[str]) -> RunOptions:
-    """Return the options of a run with "key=value" texts applied. Raises ConfigError.
+def make_run_options(settings: Sequence[str]) -> RunOptions:
+    """Returns the options of a run with "key=value" texts applied. Raises ConfigError.
 
-    Where nothing is said of the precision and the processor only emulates bf16, it is fp32.
+    If they do not set the precision and the CPU only emulates bf16, it is fp32.
     """
     options = apply_settings(RunOptions(), settings)
     is_given = any(setting.partition("=")[0].strip() == "precision" for setting in settings)
@@ -53,20 +53,20 @@ def run_options(settings: Sequence[str]) -> RunOptions:
     return replace(options, precision="fp32")
 
 
-def resolved(settings: Settings) -> dict[str, Any]:
-    """Return every value of a run as JSON knows it."""
-    plain = {"format_version": FORMAT_VERSION} | to_plain(settings)
-    plain["target"] = json.loads(settings.target.to_json())
+def to_json_values(config: TrainConfig) -> dict[str, Any]:
+    """Returns every value of a run as JSON values."""
+    plain = {"format_version": FORMAT_VERSION} | to_plain(config)
+    plain["target"] = json.loads(config.target.to_json())
     return plain
 
 
-def write_settings(settings: Settings, path: Path) -> None:
-    """Write a run's settings as JSON, whole or not at all. Raises OSError."""
-    write_text(path, json.dumps(resolved(settings), indent=2) + "\n")
+def write_train_config(config: TrainConfig, path: Path) -> None:
+    """Writes a run's configuration as JSON, whole or not at all. Raises OSError."""
+    write_text(path, json.dumps(to_json_values(config), indent=2) + "\n")
 
 
-def read_settings(path: Path) -> Settings:
-    """Read what `write_settings` wrote, strictly. Raises ConfigError."""
+def read_train_config(path: Path) -> TrainConfig:
+    """Reads what `write_train_config` wrote, strictly. Raises ConfigError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -80,41 +80,41 @@ def read_settings(path: Path) -> Settings:
     if "target" in values:
         values["target"] = ModelConfig.from_dict(values["target"])
     try:
-        return from_plain(Settings, values, where=str(path))
+        return from_plain(TrainConfig, values, where=str(path))
     except ConfigError as error:
         raise ConfigError(f"{error}; start the run anew") from error
 
 
-def decisive_options(settings: Settings) -> dict[str, Any]:
-    """Return the options that decide a run's outcome, as JSON knows them."""
-    options = resolved(settings)["options"]
+def decisive_options(config: TrainConfig) -> dict[str, Any]:
+    """Returns the options that decide a run's outcome, as JSON values."""
+    options = to_json_values(config)["options"]
     return {key: options[key] for key in DECISIVE_OPTIONS}
 
 
-def difference(old: Settings, new: Settings) -> list[str]:
-    """Say what differs of what decides the outcome: "learning_rate: 1e-05 -> 2e-05".
+def list_changes(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """Returns the differences that decide the outcome: "learning_rate: 1e-05 -> 2e-05".
 
-    Where its files lie, on how many devices it runs, how often it saves and the like is left out.
+    It leaves out paths, the number of devices, how often a run saves and the like.
     """
     before, after = dict(_decisive(old)), dict(_decisive(new))
     keys = [*before, *(key for key in after if key not in before)]
     return [
-        f"{key}: {_told(before.get(key, 'absent'))} -> {_told(after.get(key, 'absent'))}"
+        f"{key}: {_format(before.get(key, 'absent'))} -> {_format(after.get(key, 'absent'))}"
         for key in keys
         if before.get(key, "absent") != after.get(key, "absent")
     ]
 
 
-def _decisive(settings: Settings) -> Iterator[tuple[str, object]]:
-    """Give what decides the outcome, by dotted name; the stage's fields go without prefix."""
-    plain = resolved(settings)
+def _decisive(config: TrainConfig) -> Iterator[tuple[str, object]]:
+    """Yields what decides the outcome, by dotted name; the stage's fields have no prefix."""
+    plain = to_json_values(config)
     yield from flatten(plain["stage"])
     yield from flatten({"target": plain["target"]})
     yield from flatten({"preference": plain["preference"]})
-    yield from flatten(decisive_options(settings))
+    yield from flatten(decisive_options(config))
 
 
-def _told(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value)) or "nothing"
     return "none" if value is None else str(value)
