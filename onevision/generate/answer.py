@@ -94,12 +94,19 @@ class Model:
 
     @cached_property
     def engine(self) -> Engine:
-        """What answers, for all who ask; it keeps what it has read."""
+        """The engine that answers `ask` and `stream`; its caches are kept between calls."""
+        return self.new_engine()
+
+    def new_engine(self, settings: EngineSettings | None = None) -> Engine:
+        """Creates an engine that answers with this model's weights, quantised if it was loaded so.
+
+        Its caches are its own. `settings` replace those the model was loaded with.
+        """
         return Engine(
             self.network,
             self.config.language,
             self.processor.tokenizer,
-            settings=self.settings,
+            settings=settings or self.settings,
             writer=self.writer,
         )
 

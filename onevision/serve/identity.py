@@ -5,13 +5,18 @@ import secrets
 
 from onevision import __version__
 from onevision.accelerate.packed import named_tensors
-from onevision.generate.answer import Model
+from onevision.generate.engine import Engine
 
 
-def fingerprint(model: Model) -> str:
-    """Name what answers: weights (samples of every tensor), code, dtype and device."""
+def fingerprint(engine: Engine) -> str:
+    """Hashes what answers: the code's version, and shape, type and a sample of every weight.
+
+    It reads the modules that the engine runs, so a quantised decoder changes it.
+    """
     digest = hashlib.sha256(__version__.encode())
-    for part in filter(None, (model.network, model.writer)):
+    network, decoder = engine.reader.network, engine.writer.decoder
+    own = () if decoder is network.language_model else (decoder,)
+    for part in (network, *own):
         for name, tensor in named_tensors(part):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.device}".encode())
             flat = tensor.flatten()

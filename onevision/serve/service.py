@@ -43,7 +43,7 @@ class Service:
         self.supervisor = Supervisor(model, engine)
         self.sandbox = Sandbox(limits.sandbox)
         self.metrics = Metrics(self.supervisor, self.sandbox)
-        self.fingerprint = fingerprint(model)
+        self.fingerprint = fingerprint(self.supervisor.engine)
         self.created = int(time.time())
         self._preparer = Preparer(
             model,

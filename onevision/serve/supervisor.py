@@ -79,10 +79,6 @@ class Supervisor:
         self._thread.stop()
 
     def _start(self) -> EngineThread:
-        model = self._model
-        engine = Engine(
-            model.network, model.config.language, model.processor.tokenizer, settings=self._settings
-        )
-        thread = EngineThread(engine)
+        thread = EngineThread(self._model.new_engine(self._settings))
         thread.start()
         return thread
