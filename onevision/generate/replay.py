@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from onevision.accelerate.cuda_graphs import capture_graph
-from onevision.generate.kv_cache import Span
+from onevision.generate.kv_cache import KVCache
 from onevision.model.decoder import Decoder
 
 # The fewest positions a pass looks at.
@@ -24,7 +24,7 @@ LEAST_POSITIONS = 256
 class Slab:
     """Keys and values of up to `rows` answers of `positions`, and what the next step is given."""
 
-    def __init__(self, like: Span, *, rows: int, positions: int) -> None:
+    def __init__(self, like: KVCache, *, rows: int, positions: int) -> None:
         num_layers, num_groups, _, head_size = like.keys.shape
         shape, device = (num_layers, rows, num_groups, positions, head_size), like.keys.device
         # Zeros: what lies beyond an answer has no weight, but 0 times NaN would be NaN.
@@ -66,15 +66,15 @@ class Replayer:
         self.decoder, self.max_bytes = decoder, max_bytes
         self.slab: Slab | None = None
         # Spans whose keys and values stand in a slot. No other has anything there.
-        self._slots: WeakKeyDictionary[Span, int] = WeakKeyDictionary()
+        self._slots: WeakKeyDictionary[KVCache, int] = WeakKeyDictionary()
         self._read: dict[int, int] = {}  # slot -> positions of its span that it holds
         self._graphs: dict[tuple[int, int], Callable[[], Tensor]] = {}
 
-    def fits(self, spans: Sequence[Span]) -> bool:
+    def fits(self, spans: Sequence[KVCache]) -> bool:
         """Whether there is room for answers with these spans."""
         return self._num_bytes(self._size(spans), spans) <= self.max_bytes
 
-    def run(self, spans: Sequence[Span], ids: Sequence[int]) -> tuple[Tensor, list[int]]:
+    def run(self, spans: Sequence[KVCache], ids: Sequence[int]) -> tuple[Tensor, list[int]]:
         """Go on with answers by their last tokens `ids`.
 
         Returns logits [rows, vocab], good until the next call, and the row of each answer.
@@ -82,20 +82,20 @@ class Replayer:
         slab = self._prepare(spans)
         slots = [self._slots[span] for span in spans]
         rows = _power_of_two(max(slots) + 1)
-        positions = _power_of_two(max(span.end for span in spans) + 1, least=LEAST_POSITIONS)
+        positions = _power_of_two(max(span.length for span in spans) + 1, least=LEAST_POSITIONS)
         given = [(0, 0)] * rows
         for slot, span, token_id in zip(slots, spans, ids, strict=True):
-            given[slot] = token_id, span.end
+            given[slot] = token_id, span.length
         slab.given[:rows] = torch.tensor(given)
         logits = self._step(slab, rows, min(positions, slab.keys.shape[3]))
         for slot, span in zip(slots, spans, strict=True):
-            if not span.is_lent:
-                span.lend(slab.keys[:, slot], slab.values[:, slot])
-            span.end += 1
-            self._read[slot] = span.end
+            if not span.is_redirected:
+                span.redirect(slab.keys[:, slot], slab.values[:, slot])
+            span.length += 1
+            self._read[slot] = span.length
         return logits, slots
 
-    def _size(self, spans: Sequence[Span]) -> tuple[int, int]:
+    def _size(self, spans: Sequence[KVCache]) -> tuple[int, int]:
         """Return rows and positions of a slab for these, and for what it was made for if it can."""
         most = max(span.capacity for span in spans)
         own = _power_of_two(len(spans)), _power_of_two(most, least=LEAST_POSITIONS)
@@ -105,10 +105,10 @@ class Replayer:
         both = max(own[0], rows), max(own[1], positions)
         return both if self._num_bytes(both, spans) <= self.max_bytes else own
 
-    def _num_bytes(self, size: tuple[int, int], spans: Sequence[Span]) -> int:
+    def _num_bytes(self, size: tuple[int, int], spans: Sequence[KVCache]) -> int:
         return size[0] * size[1] * spans[0].num_bytes // spans[0].capacity
 
-    def _prepare(self, spans: Sequence[Span]) -> Slab:
+    def _prepare(self, spans: Sequence[KVCache]) -> Slab:
         """Give every span a slot that holds what it holds."""
         rows, positions = self._size(spans)
         if self.slab is None or self.slab.keys.shape[1:4:2] != (rows, positions):
@@ -123,14 +123,14 @@ class Replayer:
                 self._slots[span] = free.pop()
                 self._read[self._slots[span]] = 0
             slot = self._slots[span]
-            if self._read[slot] != span.end:  # new, or something else has written since
-                self.slab.keys[:, slot, :, : span.end] = span.keys[:, :, : span.end]
-                self.slab.values[:, slot, :, : span.end] = span.values[:, :, : span.end]
+            if self._read[slot] != span.length:  # new, or something else has written since
+                self.slab.keys[:, slot, :, : span.length] = span.keys[:, :, : span.length]
+                self.slab.values[:, slot, :, : span.length] = span.values[:, :, : span.length]
         return self.slab
 
-    def _leave(self, spans: set[Span]) -> None:
+    def _leave(self, spans: set[KVCache]) -> None:
         for span in spans:
-            span.settle()
+            span.copy_back()
             del self._slots[span]
 
     def _step(self, slab: Slab, rows: int, positions: int) -> Tensor:

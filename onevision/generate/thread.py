@@ -1,4 +1,4 @@
-"""An engine that runs by itself, in a thread of its own: for servers."""
+"""An engine -> one that runs by itself, in a thread of its own: for servers."""
 
 import logging
 import threading
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from onevision.batch import ModelInputs
 from onevision.errors import EngineError
 from onevision.generate.engine import Engine
-from onevision.generate.request import Piece, Request
+from onevision.generate.request import AnswerDelta, Request
 from onevision.generate.sampler import Sampling
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 class EngineThread:
     """Takes steps while there is work, and sleeps while there is none.
 
-    What it cannot survive ends all its requests with an EngineError, and `is_alive`.
+    An unexpected exception ends the thread, and all its requests with an EngineError.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -29,18 +29,18 @@ class EngineThread:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Starts taking steps."""
         self._thread.start()
 
     def stop(self, *, timeout_seconds: float = 10.0) -> None:
-        """Take no further step; wait for the one that is being taken."""
+        """Stops after the step that is being taken."""
         self._stopping = True
         self._wake.set()
         self._thread.join(timeout_seconds)
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still takes steps."""
+        """Whether it takes steps."""
         return self._thread.is_alive() and self.failure is None
 
     def submit(
@@ -48,23 +48,23 @@ class EngineThread:
         prompt: ModelInputs,
         sampling: Sampling,
         *,
-        sink: Callable[[Piece], object],
+        on_delta: Callable[[AnswerDelta], object],
         tenant: str = "",
         timeout_seconds: float | None = None,
     ) -> Request:
-        """Take on a request; see `Engine.submit`. `sink` is called in the engine's thread.
+        """Accepts a request; see `Engine.submit`. `on_delta` is called in the engine's thread.
 
-        The last piece of each answer has a `finish_reason`; where that is "error", the request's
-        `error` says why.
+        The last delta of each answer has a `finish_reason`; if it is "error", `Request.error` has
+        the cause.
         """
         request = self.engine.submit(
-            prompt, sampling, sink=sink, tenant=tenant, timeout_seconds=timeout_seconds
+            prompt, sampling, on_delta=on_delta, tenant=tenant, timeout_seconds=timeout_seconds
         )
         self._wake.set()
         return request
 
     def cancel(self, request: Request) -> None:
-        """Stop answering a request."""
+        """Cancels a request; see `Engine.cancel`."""
         self.engine.cancel(request)
         self._wake.set()
 
@@ -76,7 +76,7 @@ class EngineThread:
                     self.last_step = time.monotonic()
                 self.last_step = time.monotonic()
                 self._wake.wait(timeout=1.0)
-        except Exception as failure:  # whatever it is, those who wait must be told
+        except Exception as failure:  # whatever it is, the callers that wait must hear of it
             self.failure = failure
             logger.exception("the engine broke down")
             self.engine.abandon(EngineError("the engine broke down; ask again"))

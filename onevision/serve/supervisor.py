@@ -1,4 +1,4 @@
-"""The engine of a server, started again when it breaks down, a few times."""
+"""Model -> an engine in a thread, restarted a few times if it fails."""
 
 import threading
 import time
@@ -8,19 +8,19 @@ from collections.abc import Callable
 from onevision.batch import ModelInputs
 from onevision.generate.answer import Model
 from onevision.generate.engine import Engine
-from onevision.generate.request import Piece, Request
+from onevision.generate.request import AnswerDelta, Request
 from onevision.generate.sampler import Sampling
 from onevision.generate.settings import EngineSettings
 from onevision.generate.thread import EngineThread
 from onevision.serve.schema.problems import ApiError
 
 MAX_RESTARTS, WITHIN_SECONDS = 3, 600.0
-# An engine that is at work and takes no step for so long hangs.
+# An engine with work that takes no step for so long is stuck.
 MAX_STEP_SECONDS = 120.0
 
 
 class Supervisor:
-    """One engine at a time. All methods may be called from any thread."""
+    """Runs one engine at a time. All methods may be called from any thread."""
 
     def __init__(self, model: Model, settings: EngineSettings) -> None:
         self._model, self._settings = model, settings
@@ -31,12 +31,12 @@ class Supervisor:
 
     @property
     def engine(self) -> Engine:
-        """The engine of now."""
+        """The current engine."""
         return self._thread.engine
 
     @property
     def is_alive(self) -> bool:
-        """Whether steps are taken."""
+        """Whether the engine takes steps."""
         late = time.monotonic() - self._thread.last_step > MAX_STEP_SECONDS
         return self._thread.is_alive and not late
 
@@ -45,26 +45,26 @@ class Supervisor:
         prompt: ModelInputs,
         sampling: Sampling,
         *,
-        sink: Callable[[Piece], object],
+        on_delta: Callable[[AnswerDelta], object],
         tenant: str,
         timeout_seconds: float,
     ) -> Request:
-        """Take on a request; see `EngineThread.submit`. Raises ApiError without an engine."""
+        """Accepts a request; see `EngineThread.submit`. Raises ApiError if no engine runs."""
         self.check()
         if not self._thread.is_alive:
             raise ApiError(
                 "the engine is being started again", status=503, code="not_ready", retry_after=5
             )
         return self._thread.submit(
-            prompt, sampling, sink=sink, tenant=tenant, timeout_seconds=timeout_seconds
+            prompt, sampling, on_delta=on_delta, tenant=tenant, timeout_seconds=timeout_seconds
         )
 
     def cancel(self, request: Request) -> None:
-        """Stop answering a request."""
+        """Cancels a request."""
         self._thread.cancel(request)
 
     def check(self) -> None:
-        """Start a new engine where the last one broke down, unless that happened too often."""
+        """Starts a new engine if the last one failed, unless too many did."""
         now = time.monotonic()
         with self._lock:
             while self._failures and now - self._failures[0] > WITHIN_SECONDS:
@@ -75,7 +75,7 @@ class Supervisor:
                 self._thread = self._start()
 
     def stop(self) -> None:
-        """Take no further step."""
+        """Stops the engine."""
         self._thread.stop()
 
     def _start(self) -> EngineThread:

@@ -18,10 +18,9 @@ from onevision.errors import (
     InputError,
     QueueFullError,
 )
-from onevision.generate.decode import Turn, fetched
-from onevision.generate.engine import Engine
+from onevision.generate.decode import DecodeStep, fetch_logits
 from onevision.generate.request import Answer
-from onevision.generate.sampler import Drawer
+from onevision.generate.sampler import Sampler
 from onevision.generate.settings import EngineSettings
 
 
@@ -31,12 +30,7 @@ def model():
 
 
 def engine_of(model, **settings):
-    return Engine(
-        model.network,
-        model.config.language,
-        model.processor.tokenizer,
-        settings=EngineSettings(**settings),
-    )
+    return model.new_engine(EngineSettings(**settings))
 
 
 def user(*parts):
@@ -61,14 +55,12 @@ def ids_of(request):
 
 
 class Recorder:
-    """Keeps the logits that every token was drawn by."""
+    """Keeps the logits that every token was sampled from."""
 
     def __init__(self, engine):
         self.rows = {}
-        for name in ("reader", "writer"):
-            part = getattr(engine, name)
-            method = "read" if name == "reader" else "write"
-            setattr(part, method, self._kept(getattr(part, method)))
+        for part in (engine.prefiller, engine.batch_decoder):
+            part.step = self._kept(part.step)
 
     def _kept(self, method):
         def kept(*args):
@@ -152,18 +144,18 @@ def test_bf16_answers_are_independent_where_the_margin_is_clear(talks):
 
 
 def test_long_prompts_do_not_hold_answers_up(model, talks, picture):
-    """While a long prompt is read, an answer that has begun gains a token every step."""
+    """While a long prompt is prefilled, an answer that has begun gains a token every step."""
     engine = engine_of(model, chunk_tokens=64)
     quick = engine.submit(
         model.prompt(talks[-1]), replace(model.sampling, end_ids=(), max_new_tokens=60)
     )
-    while not quick.is_read:
+    while not quick.is_prefilled:
         engine.step()
     slow = engine.submit(
         model.prompt(user(Image(picture(400, 400)), Text("What is this?"))), model.sampling
     )
     steps = 0
-    while not slow.is_read:
+    while not slow.is_prefilled:
         before = len(quick.answers[0].ids)
         engine.step()
         assert len(quick.answers[0].ids) == before + 1
@@ -180,8 +172,8 @@ def test_media_are_encoded_in_parts_as_they_are_whole(model, picture, size):
     )
     prompt = model.prompt(talk)
     engine = engine_of(model)
-    engine.reader.encoder.crops_at_once = size
-    kept = engine.reader.encoder._kept
+    engine.prefiller.vision_cache.crops_at_once = size
+    kept = engine.prefiller.vision_cache._tokens
     request = engine.submit(prompt, replace(model.sampling, max_new_tokens=1))
     engine.run([request])
     with torch.inference_mode():
@@ -211,7 +203,7 @@ def test_tenants_take_turns(model, talks):
     prompt = model.prompt(talks[-1])
     order = []
     requests = [
-        engine.submit(prompt, options, tenant=tenant, sink=lambda _, t=tenant: order.append(t))
+        engine.submit(prompt, options, tenant=tenant, on_delta=lambda _, t=tenant: order.append(t))
         for tenant in ("greedy", "greedy", "greedy", "modest")
     ]
     engine.run(requests)
@@ -229,11 +221,11 @@ def test_a_cancelled_request_is_gone_within_a_step(model, talks):
     engine.cancel(waiting)
     engine.step()
     assert leaving.answers[0].finish_reason == waiting.answers[0].finish_reason == "cancelled"
-    assert engine.load.running == 1
-    assert engine.load.kv_bytes == staying.kv_bytes
+    assert engine.stats.running == 1
+    assert engine.stats.kv_bytes == staying.kv_bytes
     engine.run([staying])
     assert staying.answers[0].finish_reason == "length"
-    assert engine.load.kv_bytes == 0
+    assert engine.stats.kv_bytes == 0
 
 
 def test_a_second_question_about_an_image_reads_only_what_is_new(model, picture):
@@ -250,8 +242,8 @@ def test_a_second_question_about_an_image_reads_only_what_is_new(model, picture)
     assert length - 17 < most < length
     assert length - 40 < some < length
     assert first == again
-    assert engine.load.encoder_misses == 1
-    assert engine.load.prefix_tokens == most + some
+    assert engine.stats.encoder_misses == 1
+    assert engine.stats.prefix_tokens == most + some
 
 
 def test_a_turn_later_the_answer_is_remembered_too(model, picture):
@@ -283,7 +275,7 @@ def test_the_cache_keeps_tenants_and_pictures_apart(model, picture):
     assert cached[1] == 0
     assert cached[2] <= 16  # the words before the picture, at most
     assert cached[3] > 40
-    assert engine.load.encoder_misses == 3
+    assert engine.stats.encoder_misses == 3
 
 
 def test_memory_of_keys_and_values_is_bounded(model, talks):
@@ -295,11 +287,11 @@ def test_memory_of_keys_and_values_is_bounded(model, talks):
     engine = engine_of(model, kv_bytes=limit, encoder_bytes=100_000)
     requests = [engine.submit(model.prompt(talk), sampling) for talk in talks]
     while engine.step():
-        load = engine.load
-        assert load.kv_bytes + load.remembered_bytes <= limit
-        assert engine.reader.encoder.num_bytes <= 100_000
+        stats = engine.stats
+        assert stats.kv_bytes + stats.prefix_bytes <= limit
+        assert engine.prefiller.vision_cache.num_bytes <= 100_000
     assert all(request.finished and request.error is None for request in requests)
-    assert engine.load.remembered_bytes > 0
+    assert engine.stats.prefix_bytes > 0
     with pytest.raises(CapacityError, match="the engine has 0 MiB: give fewer"):
         engine_of(model, kv_bytes=1000).submit(model.prompt(talks[0]), sampling)
 
@@ -321,7 +313,7 @@ def test_a_late_request_ends_with_an_error_and_the_others_go_on(model, talks):
     engine.run([late, good])
     assert isinstance(late.error, DeadlineError)
     assert good.error is None
-    assert engine.load.kv_bytes == 0
+    assert engine.stats.kv_bytes == 0
 
 
 def test_bad_requests_are_refused_with_numbers(model, talks):
@@ -336,7 +328,7 @@ def test_bad_requests_are_refused_with_numbers(model, talks):
 def test_a_failure_of_one_prompt_is_its_own(model, talks, monkeypatch):
     """Running out of memory while one prompt is read ends that one alone."""
     engine = engine_of(model, deterministic=True)
-    run = engine.reader._run
+    run = engine.prefiller._run
     broken = engine.submit(model.prompt(talks[0]), model.sampling)
     good = engine.submit(model.prompt(talks[1]), replace(model.sampling, max_new_tokens=3))
 
@@ -345,7 +337,7 @@ def test_a_failure_of_one_prompt_is_its_own(model, talks, monkeypatch):
             raise torch.OutOfMemoryError("no memory left")
         return run(chunk)
 
-    monkeypatch.setattr(engine.reader, "_run", failing)
+    monkeypatch.setattr(engine.prefiller, "_run", failing)
     engine.run([broken, good])
     assert isinstance(broken.error, EngineError)
     assert good.error is None
@@ -359,7 +351,7 @@ def test_several_answers_share_one_reading(model, talks):
     prompt = model.prompt(talks[0])
     request = engine.submit(prompt, sampling)
     engine.run([request])
-    assert engine.load.prefix_misses == 1
+    assert engine.stats.prefix_misses == 1
     assert len({tuple(ids) for ids in ids_of(request)}) > 1
     one = engine.submit(prompt, replace(sampling, num_answers=1))
     engine.run([one])
@@ -377,7 +369,7 @@ def test_guessing_changes_no_greedy_answer(model, talks, deterministic):
         requests = [engine.submit(model.prompt(talk), options) for talk in asked]
         engine.run(requests)
         found.append([ids_of(request) for request in requests])
-        steps.append(engine.load.steps)
+        steps.append(engine.stats.steps)
     assert found[0] == found[1]
     assert steps[1] < steps[0]
 
@@ -385,12 +377,12 @@ def test_guessing_changes_no_greedy_answer(model, talks, deterministic):
 def pieces_of(model, talk, **options):
     engine, pieces = engine_of(model), []
     sampling = replace(model.sampling, **options)
-    request = engine.submit(model.prompt(talk), sampling, sink=pieces.append)
+    request = engine.submit(model.prompt(talk), sampling, on_delta=pieces.append)
     engine.run([request])
     return request, pieces
 
 
-def test_stop_words_end_an_answer_across_tokens_and_are_not_shown(model, picture):
+def test_stop_strings_end_an_answer_across_tokens_and_are_not_shown(model, picture):
     talk = user(Image(picture(98, 98)), Text("Describe the picture."))
     request, _ = pieces_of(model, talk, max_new_tokens=30, end_ids=())
     whole = request.answers[0].text
@@ -400,7 +392,7 @@ def test_stop_words_end_an_answer_across_tokens_and_are_not_shown(model, picture
         shown = "".join(piece.text for piece in pieces)
         assert shown == request.answers[0].text == whole[: whole.index(words)]
         assert request.answers[0].finish_reason == pieces[-1].finish_reason == "stop"
-        assert request.answers[0].stop_words == words
+        assert request.answers[0].stop_string == words
     request, pieces = pieces_of(model, talk, max_new_tokens=30, end_ids=(), stop=(whole + "!",))
     assert "".join(piece.text for piece in pieces) == whole  # held back, then shown
 
@@ -423,22 +415,22 @@ def test_answers_of_a_given_form(model, picture):
 
 def test_chunks_suit_the_device_but_where_bits_must_not_depend_on_it():
     plain, fixed = EngineSettings(), EngineSettings(deterministic=True)
-    assert [plain.chunk_on(device) for device in ("cpu", "cuda")] == [512, 4096]
-    assert fixed.chunk_on("cuda") == 512
-    assert EngineSettings(chunk_tokens=64).chunk_on("cuda") == 64
+    assert [plain.chunk_tokens_on(device) for device in ("cpu", "cuda")] == [512, 4096]
+    assert fixed.chunk_tokens_on("cuda") == 512
+    assert EngineSettings(chunk_tokens=64).chunk_tokens_on("cuda") == 64
 
 
 def test_plain_answers_are_drawn_as_one_by_one(model):
     """Of equal logits the first is taken, in bf16 too; what asks for more gets its own logits."""
     logits = torch.zeros(4, 50, dtype=torch.bfloat16)
     logits[0, [7, 9]], logits[1, 30], logits[3, [2, 3]] = 2.0, 1.0, 5.0
-    turns = []
+    steps = []
     for options, ids in (({}, [1, 7]), ({"logprobs": 2}, [1]), ({}, [1])):
         sampling = replace(model.sampling, repetition_penalty=1.0, **options)
-        answer = Answer(0, Drawer(sampling), model.processor.tokenizer.stream())
-        turns.append(Turn(request=None, answer=answer, ids=ids))
-    rows = fetched(turns, logits, [0, 2, 3])
-    assert [turn.likeliest for turn in turns] == [[7, 30], [], [2]]
-    for turn, own in zip(turns, rows, strict=True):
-        alone = [Drawer(turn.answer.drawer.sampling).draw(row).id for row in own]
-        assert alone == (turn.likeliest or [0])
+        answer = Answer(0, Sampler(sampling), model.processor.tokenizer.stream())
+        steps.append(DecodeStep(request=None, answer=answer, ids=ids))
+    rows = fetch_logits(steps, logits, [0, 2, 3])
+    assert [step.likeliest for step in steps] == [[7, 30], [], [2]]
+    for step, own in zip(steps, rows, strict=True):
+        alone = [Sampler(step.answer.sampler.sampling).sample(row).id for row in own]
+        assert alone == (step.likeliest or [0])

@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from onevision import load
-from onevision.generate.engine import Engine
-from onevision.generate.kv_cache import Span
+from onevision.generate.kv_cache import KVCache
 from onevision.generate.replay import Replayer
-from onevision.generate.settings import EngineSettings
 from tests.generate.test_engine import Recorder, answer_together, engine_of, ids_of, talks, user
 
 __all__ = ["talks"]  # a fixture
@@ -22,7 +20,7 @@ def model():
 
 def replaying(model, *, max_bytes=2**30, **settings):
     engine = engine_of(model, **settings)
-    engine.writer.replayer = Replayer(model.network.language_model, max_bytes=max_bytes)
+    engine.batch_decoder.replayer = Replayer(model.network.language_model, max_bytes=max_bytes)
     return engine
 
 
@@ -36,7 +34,7 @@ def test_logits_and_greedy_answers_are_those_of_an_ordinary_step(model, talks):
     ordinary, expected = answers(model, talks, engine_of(model, max_running=3))
     engine = replaying(model, max_running=3)
     replayed, found = answers(model, talks, engine)
-    assert engine.writer.replayer.slab is not None
+    assert engine.batch_decoder.replayer.slab is not None
     for one, other, left, right in zip(ordinary, replayed, expected, found, strict=True):
         assert ids_of(one) == ids_of(other)
         assert len(left) == len(right)
@@ -63,7 +61,7 @@ def test_what_a_replayed_answer_read_is_found_again(model, talks):
         request = own.submit(following, asked)
         own.run([request])
         rows += recorder.rows[request.number]
-    assert engine.reader.prefixes.tokens_saved > first.num_tokens
+    assert engine.prefix_cache.tokens_saved > first.num_tokens
     assert (rows[0] - rows[1]).abs().max() < 1e-4
 
 
@@ -74,23 +72,19 @@ def test_guessed_steps_in_between_are_noticed(model, talks):
     plain, _ = answer_together(model, several, options, engine=engine_of(model))
     engine = replaying(model, draft_tokens=3)
     guessed, _ = answer_together(model, several, options, engine=engine)
-    assert engine.writer.replayer.slab is not None
+    assert engine.batch_decoder.replayer.slab is not None
     assert [ids_of(r) for r in plain] == [ids_of(r) for r in guessed]
 
 
 def test_answers_that_do_not_fit_take_ordinary_steps(model, talks):
     engine = replaying(model, max_bytes=1000)
     _, found = answers(model, talks[:2], engine)
-    assert engine.writer.replayer.slab is None
+    assert engine.batch_decoder.replayer.slab is None
     assert all(found)
 
 
 def test_a_processor_replays_nothing(model):
-    settings = EngineSettings()
-    engine = Engine(
-        model.network, model.config.language, model.processor.tokenizer, settings=settings
-    )
-    assert engine.writer.replayer is None
+    assert model.new_engine().batch_decoder.replayer is None
 
 
 def greedy(length):
@@ -105,7 +99,7 @@ def in_both_ways(model, scene, **settings):
     """Let `scene` ask things of an ordinary and a replaying engine; compare the answers' ids."""
     engines = engine_of(model, **settings), replaying(model, **settings)
     ordinary, replayed = ([ids_of(request) for request in scene(own)] for own in engines)
-    assert engines[1].writer.replayer.slab is not None
+    assert engines[1].batch_decoder.replayer.slab is not None
     assert ordinary == replayed
     return engines[1]
 
@@ -117,14 +111,14 @@ def test_keys_stay_in_the_slab_until_they_are_asked_for(model, talks):
         request = submitted(model, engine, talks[-2], **greedy(20))
         while len(request.answers[0].ids) < 9:
             engine.step()
-        spans.append(request.answers[0].span)
+        spans.append(request.answers[0].kv_cache)
     ordinary, replayed = spans
-    assert replayed.is_lent
-    assert replayed.end == ordinary.end
+    assert replayed.is_redirected
+    assert replayed.length == ordinary.length
     for stored in ("keys", "values"):
-        known, found = (getattr(span, stored)[:, :, : span.end] for span in spans)
+        known, found = (getattr(span, stored)[:, :, : span.length] for span in spans)
         assert (known - found).abs().max() < 1e-4
-    assert not replayed.is_lent
+    assert not replayed.is_redirected
 
 
 def test_several_answers_to_a_prompt_are_replayed_apart(model, talks):
@@ -146,7 +140,7 @@ def test_a_prompt_that_is_being_answered_is_found_again(model, talks):
         engine.run(requests)
         return requests
 
-    assert in_both_ways(model, scene).reader.prefixes.tokens_saved > 0
+    assert in_both_ways(model, scene).prefix_cache.tokens_saved > 0
 
 
 def test_a_cancelled_answer_leaves_its_slot_to_another(model, talks):
@@ -172,7 +166,7 @@ def test_where_there_is_no_longer_room_ordinary_steps_go_on(model, talks):
         ]
         while len(requests[1].answers[0].ids) < 5:
             engine.step()
-        spans += [request.answers[0].span for request in requests]
+        spans += [request.answers[0].kv_cache for request in requests]
         requests.append(submitted(model, engine, talks[-1], end_ids=(), max_new_tokens=1000))
         while len(requests[2].answers[0].ids) < 8:
             engine.step()
@@ -186,7 +180,7 @@ def test_where_there_is_no_longer_room_ordinary_steps_go_on(model, talks):
     each = spans[0].num_bytes // spans[0].capacity
     engine = replaying(model, max_bytes=2 * 256 * each)
     assert [ids_of(request) for request in scene(engine, spans)] == expected
-    assert engine.writer.replayer.slab.keys.shape[1:4:2] == (2, 256)
+    assert engine.batch_decoder.replayer.slab.keys.shape[1:4:2] == (2, 256)
 
 
 @torch.inference_mode()
@@ -199,9 +193,9 @@ def test_a_window_hides_what_is_too_far_back(model, talks):
         request = engine.submit(
             model.prompt(talks[-2]), replace(model.sampling, end_ids=(), max_new_tokens=6)
         )
-        while not request.is_read:
+        while not request.is_prefilled:
             engine.step()
-        request.answers[0].span.window = decoder.window = 16
+        request.answers[0].kv_cache.window = decoder.window = 16
         recorder = Recorder(engine)
         engine.run([request])
         decoder.window = None
@@ -217,13 +211,13 @@ def test_a_slab_that_has_grown_both_ways_makes_room_for_what_fits_alone(model):
 
     def spans(count, capacity):
         made = [
-            Span(config, capacity, dtype=torch.float32, device=torch.device("cpu"))
+            KVCache(config, capacity, dtype=torch.float32, device=torch.device("cpu"))
             for _ in range(count)
         ]
         for span in made:
             span.keys.zero_()
             span.values.zero_()
-            span.end = 3
+            span.length = 3
         return made
 
     many, long = spans(8, 256), spans(1, 2048)

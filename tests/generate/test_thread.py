@@ -15,7 +15,7 @@ def test_an_engine_thread_answers_whoever_asks_and_stops(picture):
     talk = Conversation([Message("user", [Image(picture(98, 98)), Text("What is this?")])])
     sampling = replace(model.sampling, max_new_tokens=5, end_ids=())
     for own in pieces:
-        running.submit(model.prompt(talk), sampling, sink=own.put)
+        running.submit(model.prompt(talk), sampling, on_delta=own.put)
     for own in pieces:
         tokens = 0
         while tokens < 5:

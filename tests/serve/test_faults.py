@@ -35,7 +35,7 @@ def test_26_an_engine_that_breaks_down_is_started_again(monkeypatch):
     async def talk():
         transport = httpx2.ASGITransport(create_app(service))
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
-            monkeypatch.setattr(service.supervisor.engine.reader, "read", break_down)
+            monkeypatch.setattr(service.supervisor.engine.prefiller, "step", break_down)
             failed = await http.post(CHAT, json=GOOD)
             assert failed.status_code == 500
             assert "fault of ours" not in failed.text
@@ -44,7 +44,7 @@ def test_26_an_engine_that_breaks_down_is_started_again(monkeypatch):
             assert (await http.post(CHAT, json=GOOD)).status_code == 200
             assert (await http.get("/health")).status_code == 200
             for _ in range(6):  # it is not started again for ever
-                monkeypatch.setattr(service.supervisor.engine.reader, "read", break_down)
+                monkeypatch.setattr(service.supervisor.engine.prefiller, "step", break_down)
                 last = await http.post(CHAT, json=GOOD)
             assert last.status_code == 503
             assert service.supervisor.num_restarts == 3

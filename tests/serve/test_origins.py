@@ -7,7 +7,7 @@ import pytest
 
 from onevision import load
 from onevision.serve.app import create_app
-from onevision.serve.run import with_origins
+from onevision.serve.run import add_cors
 from onevision.serve.service import Service
 from onevision.serve.settings import Limits, ServerSettings
 from tests.serve.conftest import CHAT, GOOD, KEY, bearer, check
@@ -29,7 +29,7 @@ def service():
 
 @pytest.fixture
 def ask(service):
-    app = with_origins(create_app(service), service.settings.allowed_origins)
+    app = add_cors(create_app(service), service.settings.allowed_origins)
 
     def ask(method, path, **options):
         async def talk():
@@ -94,4 +94,4 @@ def test_what_is_remembered_stays_within_its_published_limit(ask, service):
         words = f"{number} " + "a b " * 600
         asked = GOOD | {"messages": [{"role": "user", "content": words}]}
         assert ask("POST", CHAT, json=asked, headers=bearer()).status_code == 200
-    assert 0 < engine.load.remembered_bytes <= 2**24
+    assert 0 < engine.stats.prefix_bytes <= 2**24

@@ -1,4 +1,4 @@
-"""`serve --quantize` and `batch --quantize` answer with the quantised weights that they announce."""
+"""`serve --quantize` and `batch --quantize` answer with the weights in their fingerprint."""
 
 import json
 from dataclasses import replace
