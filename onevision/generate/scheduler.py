@@ -47,7 +47,7 @@ class Scheduler:
         with self._queue_lock:
             num_waiting = len(self._waiting)
             if num_waiting >= self.max_waiting + self.max_running - len(self.running):
-                raise QueueFullError(f"{num_waiting} requests are waiting already; ask again later")
+                raise QueueFullError(f"{num_waiting} requests are waiting already; try again later")
             self._waiting.put(request)
 
     def admit(self) -> None:

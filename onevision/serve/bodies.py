@@ -51,7 +51,7 @@ class BodyReader:
     def _hold(self, num_bytes: int) -> None:
         if self._held + num_bytes > self._limits.bodies_bytes:
             raise ApiError(
-                "too many bytes are being read; ask again later",
+                "too many bytes are being read; try again later",
                 status=429, code="queue_full", retry_after=2,
             )  # fmt: skip
         self._held += num_bytes

@@ -109,7 +109,7 @@ class Service:
         most, gone = self.settings.limits.preparing, Gone()
         if self._num_preparing >= most:
             raise ApiError(
-                f"{most} requests are being read; ask again later",
+                f"{most} requests are being read; try again later",
                 status=429, code="queue_full", retry_after=2,
             )  # fmt: skip
         self._num_preparing += 1

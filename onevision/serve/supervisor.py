@@ -60,9 +60,7 @@ class Supervisor:
         self.check()
         thread = self._thread
         if not thread.is_alive:
-            raise ApiError(
-                "the engine is being started again", status=503, code="not_ready", retry_after=5
-            )
+            raise ApiError("the engine is restarting", status=503, code="not_ready", retry_after=5)
         request = thread.engine.submit(
             prompt, sampling, on_delta=on_delta, tenant=tenant, timeout_seconds=timeout_seconds
         )
@@ -130,5 +128,5 @@ class EngineThread:
                 self._woken.wait(timeout=1.0)
         except Exception:  # whatever it is, the callers that wait must hear of it
             self.has_failed = True
-            logger.exception("the engine broke down")
-            self.engine.abandon(EngineError("the engine broke down; ask again"))
+            logger.exception("the engine failed")
+            self.engine.abandon(EngineError("the engine failed; try again"))

@@ -1,4 +1,4 @@
-"""A step in fixed shapes, as a GPU replays it, computes what an ordinary step does."""
+"""A step in fixed shapes, as CUDA graphs replay it, computes what an ordinary step does."""
 
 from dataclasses import replace
 
@@ -25,12 +25,12 @@ def replaying(model, *, max_bytes=2**30, **settings):
 
 
 def answers(model, talks, engine):
-    """Answers of many lengths, so that slots are left and taken again; three places in all."""
+    """Answers of many lengths, so that slots are freed and reused; three at a time."""
     options = [{"max_new_tokens": 3 + 5 * (n % 4), "end_ids": ()} for n in range(len(talks))]
     return answer_together(model, talks, options, engine=engine)
 
 
-def test_logits_and_greedy_answers_are_those_of_an_ordinary_step(model, talks):
+def test_logits_and_greedy_answers_equal_those_of_an_ordinary_step(model, talks):
     ordinary, expected = answers(model, talks, engine_of(model, max_running=3))
     engine = replaying(model, max_running=3)
     replayed, found = answers(model, talks, engine)
@@ -42,8 +42,8 @@ def test_logits_and_greedy_answers_are_those_of_an_ordinary_step(model, talks):
             assert (a - b).abs().max() < 1e-4
 
 
-def test_what_a_replayed_answer_read_is_found_again(model, talks):
-    """The next turn begins with the answer's own keys and values, which were copied back."""
+def test_the_prefix_cache_finds_a_replayed_answer(model, talks):
+    """The next turn begins with the answer's keys and values, which were copied back."""
     engine = replaying(model)
     (first,), _ = answer_together(
         model, talks[:1], [{"max_new_tokens": 40, "end_ids": ()}], engine=engine
@@ -65,8 +65,8 @@ def test_what_a_replayed_answer_read_is_found_again(model, talks):
     assert (rows[0] - rows[1]).abs().max() < 1e-4
 
 
-def test_guessed_steps_in_between_are_noticed(model, talks):
-    """Guesses take an ordinary step; the slot then holds less than the span, and is filled."""
+def test_drafted_steps_in_between_are_noticed(model, talks):
+    """Drafts take an ordinary step; the slot then lags behind the KV cache, and is refilled."""
     options = [{"max_new_tokens": 60, "end_ids": ()}] * 2
     several = [user(*talk.messages[0].parts) for talk in talks[-3:-1]]
     plain, _ = answer_together(model, several, options, engine=engine_of(model))
@@ -83,7 +83,7 @@ def test_answers_that_do_not_fit_take_ordinary_steps(model, talks):
     assert all(found)
 
 
-def test_a_processor_replays_nothing(model):
+def test_a_cpu_replays_nothing(model):
     assert model.new_engine().batch_decoder.replayer is None
 
 
@@ -96,7 +96,7 @@ def submitted(model, engine, talk, **options):
 
 
 def in_both_ways(model, scene, **settings):
-    """Let `scene` ask things of an ordinary and a replaying engine; compare the answers' ids."""
+    """Runs `scene` on an ordinary and a replaying engine, and compares the ids."""
     engines = engine_of(model, **settings), replaying(model, **settings)
     ordinary, replayed = ([ids_of(request) for request in scene(own)] for own in engines)
     assert engines[1].batch_decoder.replayer.slab is not None
@@ -105,7 +105,7 @@ def in_both_ways(model, scene, **settings):
 
 
 @torch.inference_mode()
-def test_keys_stay_in_the_slab_until_they_are_asked_for(model, talks):
+def test_keys_stay_in_the_static_cache_until_they_are_read(model, talks):
     spans = []
     for engine in (engine_of(model), replaying(model)):
         request = submitted(model, engine, talks[-2], **greedy(20))
@@ -121,7 +121,7 @@ def test_keys_stay_in_the_slab_until_they_are_asked_for(model, talks):
     assert not replayed.is_redirected
 
 
-def test_several_answers_to_a_prompt_are_replayed_apart(model, talks):
+def test_several_answers_to_a_prompt_are_replayed_separately(model, talks):
     def scene(engine):
         drawn = {**greedy(12), "num_answers": 3, "temperature": 0.9, "seed": 3}
         requests = [submitted(model, engine, talk, **drawn) for talk in talks[-3:]]
@@ -131,7 +131,7 @@ def test_several_answers_to_a_prompt_are_replayed_apart(model, talks):
     in_both_ways(model, scene, max_running=2)
 
 
-def test_a_prompt_that_is_being_answered_is_found_again(model, talks):
+def test_the_prefix_cache_finds_a_prompt_that_is_still_being_answered(model, talks):
     def scene(engine):
         first = submitted(model, engine, talks[-2], **greedy(12))
         while len(first.answers[0].ids) < 5:
@@ -156,8 +156,8 @@ def test_a_cancelled_answer_leaves_its_slot_to_another(model, talks):
     in_both_ways(model, scene)
 
 
-def test_where_there_is_no_longer_room_ordinary_steps_go_on(model, talks):
-    """Two short answers are replayed, then a long one comes for a while, and they are again."""
+def test_ordinary_steps_take_over_when_memory_runs_out(model, talks):
+    """Two short answers are replayed, not while a long one runs, and replayed again after it."""
 
     def scene(engine, spans):
         requests = [
@@ -184,7 +184,7 @@ def test_where_there_is_no_longer_room_ordinary_steps_go_on(model, talks):
 
 
 @torch.inference_mode()
-def test_a_window_hides_what_is_too_far_back(model, talks):
+def test_a_sliding_window_hides_earlier_positions(model, talks):
     decoder = model.network.language_model
     assert decoder.window is None
     engines = engine_of(model), replaying(model)
@@ -205,8 +205,8 @@ def test_a_window_hides_what_is_too_far_back(model, talks):
 
 
 @torch.inference_mode()
-def test_a_slab_that_has_grown_both_ways_makes_room_for_what_fits_alone(model):
-    """Many short answers, then a long one: room for both together is more than there is."""
+def test_a_static_cache_that_grew_both_ways_is_resized_to_fit(model):
+    """Many short answers, then a long one: a cache for both would exceed the memory."""
     decoder, config = model.network.language_model, model.config.language
 
     def spans(count, capacity):

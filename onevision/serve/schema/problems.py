@@ -118,7 +118,7 @@ def problem_of(
             return ApiError(
                 str(error), status=status, code=code, param=param, retry_after=retry_after
             )
-    return ApiError("the answer failed; ask again", status=500, code="engine_error")
+    return ApiError("the answer failed; try again", status=500, code="engine_error")
 
 
 def first_problem(error: ValidationError, value: Any) -> ApiError:  # Any: whatever JSON held
