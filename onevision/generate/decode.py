@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from onevision.errors import EngineError, OneVisionError
+from onevision.generate.graphed_decoder import GraphedDecoder
 from onevision.generate.kv_cache import KVCacheBatch
-from onevision.generate.replay import Replayer
 from onevision.generate.request import Answer, Request
 from onevision.generate.sampler import Token
 from onevision.generate.settings import MEMORY_SHARE, EngineSettings
@@ -43,11 +43,11 @@ class BatchDecoder:
     def __init__(self, decoder: Decoder, settings: EngineSettings) -> None:
         self.decoder = decoder
         self.deterministic, self.draft_tokens = settings.deterministic, settings.draft_tokens
-        self.replayer: Replayer | None = None
+        self.graphed_decoder: GraphedDecoder | None = None
         if decoder.device.type == "cuda" and settings.allows_cuda_graphs:
             memory = torch.cuda.get_device_properties(decoder.device).total_memory
             most = min(settings.kv_limit, int(memory * MEMORY_SHARE))
-            self.replayer = Replayer(decoder, max_bytes=most)
+            self.graphed_decoder = GraphedDecoder(decoder, max_bytes=most)
 
     def step(
         self, answers: Sequence[tuple[Request, Answer]]
@@ -85,8 +85,9 @@ class BatchDecoder:
         """Returns logits [rows, vocab], and the first row of each step."""
         counts = [len(step.ids) for step in steps]
         caches = [s.answer.kv_cache for s in steps if s.answer.kv_cache is not None]
-        if self.replayer is not None and max(counts) == 1 and self.replayer.fits(caches):
-            return self.replayer.run(caches, [step.ids[0] for step in steps])
+        graphed = self.graphed_decoder
+        if graphed is not None and max(counts) == 1 and graphed.fits(caches):
+            return graphed.run(caches, [step.ids[0] for step in steps])
         ids = [token_id for step in steps for token_id in step.ids]
         positions = [step.position + i for step in steps for i in range(len(step.ids))]
         padding = [0] * (FIXED_ROWS - len(ids) if self.deterministic else 0)

@@ -53,15 +53,15 @@ class Guard:
             await self.app(scope, receive, send)
             return
         began, status = time.monotonic(), 0
-        number = f"req_{secrets.token_hex(12)}"
-        scope["request_id"], scope["api_key"] = number, ""
+        request_id = f"req_{secrets.token_hex(12)}"
+        scope["request_id"], scope["api_key"] = request_id, ""
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = number
+                headers["x-request-id"] = request_id
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("x-processing-ms", f"{(time.monotonic() - began) * 1000:.0f}")
@@ -74,9 +74,11 @@ class Guard:
         except ApiError as problem:
             await self._refuse(problem, scope, receive, send_with_headers)
         except Exception:  # a bug: the log has the traceback, the client only the id
-            logger.exception("%s failed", number)
+            logger.exception("%s failed", request_id)
             if not status:
-                problem = ApiError(f"internal error; request {number}", status=500, code="internal")
+                problem = ApiError(
+                    f"internal error; request {request_id}", status=500, code="internal"
+                )
                 await problem_response(problem)(scope, receive, send_with_headers)
         finally:
             self.num_open -= 1

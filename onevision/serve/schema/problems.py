@@ -94,7 +94,7 @@ class ApiError(Exception):
 
 def client_gone() -> ApiError:
     """Returns the error of a client that disconnected: it shows in the log and the metrics."""
-    return ApiError("the client went away", status=499, code="client_gone")
+    return ApiError("the client disconnected", status=499, code="client_gone")
 
 
 def problem_of(

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from onevision import load
+from onevision.generate.graphed_decoder import GraphedDecoder
 from onevision.generate.kv_cache import KVCache
-from onevision.generate.replay import Replayer
 from tests.generate.test_engine import Recorder, answer_together, engine_of, ids_of, talks, user
 
 __all__ = ["talks"]  # a fixture
@@ -20,7 +20,9 @@ def model():
 
 def replaying(model, *, max_bytes=2**30, **settings):
     engine = engine_of(model, **settings)
-    engine.batch_decoder.replayer = Replayer(model.network.language_model, max_bytes=max_bytes)
+    engine.batch_decoder.graphed_decoder = GraphedDecoder(
+        model.network.language_model, max_bytes=max_bytes
+    )
     return engine
 
 
@@ -34,7 +36,7 @@ def test_logits_and_greedy_answers_equal_those_of_an_ordinary_step(model, talks)
     ordinary, expected = answers(model, talks, engine_of(model, max_running=3))
     engine = replaying(model, max_running=3)
     replayed, found = answers(model, talks, engine)
-    assert engine.batch_decoder.replayer.slab is not None
+    assert engine.batch_decoder.graphed_decoder.static_cache is not None
     for one, other, left, right in zip(ordinary, replayed, expected, found, strict=True):
         assert ids_of(one) == ids_of(other)
         assert len(left) == len(right)
@@ -72,19 +74,19 @@ def test_drafted_steps_in_between_are_noticed(model, talks):
     plain, _ = answer_together(model, several, options, engine=engine_of(model))
     engine = replaying(model, draft_tokens=3)
     guessed, _ = answer_together(model, several, options, engine=engine)
-    assert engine.batch_decoder.replayer.slab is not None
+    assert engine.batch_decoder.graphed_decoder.static_cache is not None
     assert [ids_of(r) for r in plain] == [ids_of(r) for r in guessed]
 
 
 def test_answers_that_do_not_fit_take_ordinary_steps(model, talks):
     engine = replaying(model, max_bytes=1000)
     _, found = answers(model, talks[:2], engine)
-    assert engine.batch_decoder.replayer.slab is None
+    assert engine.batch_decoder.graphed_decoder.static_cache is None
     assert all(found)
 
 
 def test_a_cpu_replays_nothing(model):
-    assert model.new_engine().batch_decoder.replayer is None
+    assert model.new_engine().batch_decoder.graphed_decoder is None
 
 
 def greedy(length):
@@ -99,24 +101,24 @@ def in_both_ways(model, scene, **settings):
     """Runs `scene` on an ordinary and a replaying engine, and compares the ids."""
     engines = engine_of(model, **settings), replaying(model, **settings)
     ordinary, replayed = ([ids_of(request) for request in scene(own)] for own in engines)
-    assert engines[1].batch_decoder.replayer.slab is not None
+    assert engines[1].batch_decoder.graphed_decoder.static_cache is not None
     assert ordinary == replayed
     return engines[1]
 
 
 @torch.inference_mode()
 def test_keys_stay_in_the_static_cache_until_they_are_read(model, talks):
-    spans = []
+    caches = []
     for engine in (engine_of(model), replaying(model)):
         request = submitted(model, engine, talks[-2], **greedy(20))
         while len(request.answers[0].ids) < 9:
             engine.step()
-        spans.append(request.answers[0].kv_cache)
-    ordinary, replayed = spans
+        caches.append(request.answers[0].kv_cache)
+    ordinary, replayed = caches
     assert replayed.is_redirected
     assert replayed.length == ordinary.length
     for stored in ("keys", "values"):
-        known, found = (getattr(span, stored)[:, :, : span.length] for span in spans)
+        known, found = (getattr(cache, stored)[:, :, : cache.length] for cache in caches)
         assert (known - found).abs().max() < 1e-4
     assert not replayed.is_redirected
 
@@ -159,14 +161,14 @@ def test_a_cancelled_answer_leaves_its_slot_to_another(model, talks):
 def test_ordinary_steps_take_over_when_memory_runs_out(model, talks):
     """Two short answers are replayed, not while a long one runs, and replayed again after it."""
 
-    def scene(engine, spans):
+    def scene(engine, caches):
         requests = [
             submitted(model, engine, t, **greedy(n))
             for t, n in zip(talks[-3:-1], (40, 30), strict=True)
         ]
         while len(requests[1].answers[0].ids) < 5:
             engine.step()
-        spans += [request.answers[0].kv_cache for request in requests]
+        caches += [request.answers[0].kv_cache for request in requests]
         requests.append(submitted(model, engine, talks[-1], end_ids=(), max_new_tokens=1000))
         while len(requests[2].answers[0].ids) < 8:
             engine.step()
@@ -174,13 +176,13 @@ def test_ordinary_steps_take_over_when_memory_runs_out(model, talks):
         engine.run(requests[:2])
         return requests[:2]
 
-    spans = []
+    caches = []
     ordinary = engine_of(model)
-    expected = [ids_of(request) for request in scene(ordinary, spans)]
-    each = spans[0].num_bytes // spans[0].capacity
+    expected = [ids_of(request) for request in scene(ordinary, caches)]
+    each = caches[0].num_bytes // caches[0].capacity
     engine = replaying(model, max_bytes=2 * 256 * each)
-    assert [ids_of(request) for request in scene(engine, spans)] == expected
-    assert engine.batch_decoder.replayer.slab.keys.shape[1:4:2] == (2, 256)
+    assert [ids_of(request) for request in scene(engine, caches)] == expected
+    assert engine.batch_decoder.graphed_decoder.static_cache.size == (2, 256)
 
 
 @torch.inference_mode()
@@ -209,21 +211,21 @@ def test_a_static_cache_that_grew_both_ways_is_resized_to_fit(model):
     """Many short answers, then a long one: a cache for both would exceed the memory."""
     decoder, config = model.network.language_model, model.config.language
 
-    def spans(count, capacity):
+    def caches(count, capacity):
         made = [
             KVCache(config, capacity, dtype=torch.float32, device=torch.device("cpu"))
             for _ in range(count)
         ]
-        for span in made:
-            span.keys.zero_()
-            span.values.zero_()
-            span.length = 3
+        for cache in made:
+            cache.keys.zero_()
+            cache.values.zero_()
+            cache.length = 3
         return made
 
-    many, long = spans(8, 256), spans(1, 2048)
-    replayer = Replayer(decoder, max_bytes=long[0].num_bytes)
+    many, long = caches(8, 256), caches(1, 2048)
+    graphed = GraphedDecoder(decoder, max_bytes=long[0].num_bytes)
     for some, size in ((many, (8, 256)), (long, (1, 2048)), (many, (8, 256))):
-        assert replayer.fits(some)
-        replayer.run(some, [5] * len(some))
-        assert (replayer.slab.keys.shape[1], replayer.slab.keys.shape[3]) == size
-    assert not replayer.fits(spans(2, 2048))
+        assert graphed.fits(some)
+        graphed.run(some, [5] * len(some))
+        assert graphed.static_cache.size == size
+    assert not graphed.fits(caches(2, 2048))
