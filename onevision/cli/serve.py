@@ -43,9 +43,7 @@ def serve(
     temperature: Annotated[
         float, typer.Option(help="Default for requests without one.", min=0, max=2)
     ] = 0.0,
-    drain_seconds: Annotated[
-        float, typer.Option(help="Time to finish answers on shutdown.")
-    ] = 30.0,
+    drain_seconds: Annotated[float, typer.Option(help="For answers to end at shutdown.")] = 30.0,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,

@@ -89,7 +89,7 @@ def test_cached_prefixes_stay_within_the_published_limit(ask, service):
     card = ask("GET", "/v1/models", headers=bearer()).json()["data"][0]
     assert (card["limits"]["kv_bytes"], card["limits"]["encoder_bytes"]) == (2**24, 2**20)
     engine = service.supervisor.engine
-    assert engine.kv_limit == 2**24
+    assert engine.stats.kv_limit == 2**24
     for number in range(12):  # together more than the limit
         words = f"{number} " + "a b " * 600
         asked = GOOD | {"messages": [{"role": "user", "content": words}]}
