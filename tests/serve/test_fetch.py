@@ -182,10 +182,10 @@ def test_few_files_open_connections():
         str(path.relative_to(package))
         for path in package.rglob("*.py") for word in words if word in path.read_text()
     }  # fmt: skip
-    names = {"train/guard.py", "train/parallel.py"}  # they ask for the names of machines
-    allowed = {"serve/fetch.py", "eval/endpoint.py", *names}
-    assert found - allowed == set()
-    assert "serve/fetch.py" in found
+    hostnames = {"train/guard.py", "train/parallel.py"}  # look up this machine's name
+    judge = {name for name in found if name.startswith("eval/judging/")}
+    assert len(judge) == 1
+    assert found - hostnames - judge == {"serve/fetch.py"}
 
 
 def test_a_server_without_a_key_stays_on_this_machine():
