@@ -104,10 +104,10 @@ def measure(model: Model, clock: Clock, peak: dict[str, float]) -> Iterator[dict
     talk = question(picture(WIDTH, HEIGHT), Text("What is this?"))
     prompt = model.prompt(talk)
     pixels = prompt.pixel_values.to(clock.device, torch.bfloat16)
-    encoder = engine_of(model).reader.encoder
+    cache = engine_of(model).prefiller.vision_cache
     owners = [layout for layout in prompt.layouts for _ in range(layout.num_crops)]
-    encoder.patches(pixels, owners)  # the next is recorded
-    seconds = clock(lambda: encoder.patches(pixels, owners))
+    cache.encode_crops(pixels, owners)  # the next is recorded
+    seconds = clock(lambda: cache.encode_crops(pixels, owners))
     done = vision_operations(model.config, len(pixels))
     yield _share("vision", done, seconds, peak) | {"crops": len(pixels)}
     tokens = torch.randn(
@@ -167,9 +167,9 @@ def replay_error(model: Model) -> float:
         engine = decoding(model, (40, 300, 130), cuda_graphs=graphs)
         rows.append([])
         for number in range(12):
-            answers = [(request, request.answers[0]) for request in engine.running]
-            for turn, logits in engine.writer.write(answers):
-                turn.answer.ids.append(1000 + number)  # whatever was said, both go on alike
+            answers = [(request, request.answers[0]) for request in engine.scheduler.running]
+            for step, logits in engine.batch_decoder.step(answers):
+                step.answer.ids.append(1000 + number)  # whatever was said, both go on alike
                 rows[-1].append(logits.float().clone())
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*rows, strict=True))
 

@@ -170,7 +170,7 @@ def decoding(model: Model, contexts: Sequence[int], *, cuda_graphs: bool = True)
         none = torch.zeros_like(ids, dtype=torch.bool)
         prompt = replace(words, input_ids=ids, attention_mask=~none, visual_mask=none)
         requests.append(engine.submit(prompt, sampling))
-    while not all(request.is_read for request in requests):
+    while not all(request.is_prefilled for request in requests):
         engine.step()
     return engine
 

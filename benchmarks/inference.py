@@ -53,13 +53,7 @@ def question(*parts: Image | Text) -> Conversation:
 
 def engine_of(model: Model, **settings: object) -> Engine:
     """Return an engine with empty caches."""
-    return Engine(
-        model.network,
-        model.config.language,
-        model.processor.tokenizer,
-        settings=EngineSettings(**settings),  # type: ignore[arg-type]
-        writer=model.writer,
-    )
+    return model.new_engine(EngineSettings(**settings))  # type: ignore[arg-type]
 
 
 def preprocess(model: Model, peer: Peer, width: int, height: int, *, fast: bool = False) -> Pair:
@@ -122,7 +116,7 @@ def decode(model: Model, peer: Peer, context: int, steps: int = 16) -> Pair:
     )
     sampling = replace(model.sampling, end_ids=(), max_new_tokens=steps * 64)
     request = engine.submit(prompt, sampling)
-    while not request.is_read:
+    while not request.is_prefilled:
         engine.step()
 
     def ours() -> None:

@@ -37,8 +37,8 @@ def questions(count: int) -> list[Line]:
     whole: dict[str, tuple[str, ...]] = {}
     for kind, reads in ((None, False), *itertools.product(QUANTIZED, (False, True))):
         model = load("tiny", quantize=kind)
-        if reads and model.writer is not None:
-            model.network.language_model = model.writer
+        if reads and model.decode_model is not None:
+            model.network.language_model = model.decode_model
         name = kind or NAMES[model.engine.dtype]
         for scenario in SCENARIOS:
             result = run_heldout(model, scenario, count=count)
@@ -61,10 +61,10 @@ def logits(num_rows: int, length: int) -> list[Line]:
     lines: list[Line] = []
     for kind in QUANTIZED:
         model = load(directory, quantize=kind)
-        assert model.writer is not None
+        assert model.decode_model is not None
         expected, found = (
             decoder.head(decoder(decoder.embedding(ids), places)).float().log_softmax(-1)
-            for decoder in (model.network.language_model, model.writer)
+            for decoder in (model.network.language_model, model.decode_model)
         )
         apart = (expected.exp() * (expected - found)).sum(-1)
         lines.append({

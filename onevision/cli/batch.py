@@ -1,4 +1,4 @@
-"""`onevision batch`: a file of requests, answered; begun again, it goes on."""
+"""`onevision batch`: a file of requests -> a file of answers; resumes if interrupted."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +13,11 @@ def batch(
     requests: Annotated[Path, typer.Argument(help="Requests in OpenAI's batch format, JSONL.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Answers, JSONL; appended to.")],
     model: ModelOption = "tiny",
-    name: Annotated[str | None, typer.Option(help="What requests call the model.")] = None,
-    at_a_time: Annotated[int, typer.Option(help="Requests answered together.", min=1, max=32)] = 8,
-    limit: Annotated[list[str] | None, typer.Option(help="name=value, as of serve.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model in requests.")] = None,
+    at_a_time: Annotated[
+        int, typer.Option(help="Requests in flight at a time.", min=1, max=32)
+    ] = 8,
+    limit: Annotated[list[str] | None, typer.Option(help="name=value, as in serve.")] = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
@@ -28,8 +30,8 @@ def batch(
     except ImportError as error:
         raise InputError("batches need: pip install 'onevision[serve]'") from error
 
-    called = name or (Path(model).name if Path(model).exists() else model)
-    settings = ServerSettings(name=called, limits=Limits.parse(limit or ()))
+    served_name = name or (Path(model).name if Path(model).exists() else model)
+    settings = ServerSettings(name=served_name, limits=Limits.parse(limit or ()))
     service = Service(load_model(model, device=device, dtype=dtype, quantize=quantize), settings)
     try:
         counts = run_batch(service, requests, output, num_at_a_time=at_a_time)

@@ -1,4 +1,4 @@
-"""`onevision serve`: the OpenAI API and a page, on this machine unless told otherwise."""
+"""`onevision serve`: OpenAI's API and a demo page, on loopback by default."""
 
 import logging
 import os
@@ -11,45 +11,45 @@ from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, Quanti
 from onevision.errors import InputError
 
 KEY_VARIABLE = "ONEVISION_API_KEY"
-# oneDNN, and torch above it, keep a compiled product for each shape they have met: 1,024 of them,
-# by megabytes, and prompts have as many shapes as lengths. Both read these when torch is loaded.
-KERNELS_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
+# oneDNN, and torch above it, cache a compiled matrix product for each shape: 1,024 of them by
+# default, of megabytes each, and prompts have many lengths. Both read these when torch is imported.
+KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 
 
 def serve(
     model: ModelOption = "tiny",
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
-    name: Annotated[str | None, typer.Option(help="What clients call the model.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 picks a free port.", min=0, max=65535)] = 8000,
+    name: Annotated[str | None, typer.Option(help="Name of the model in requests.")] = None,
     api_key_file: Annotated[
-        Path | None, typer.Option(help=f"Keys, one a line; ${KEY_VARIABLE} is another way.")
+        Path | None, typer.Option(help=f"File of API keys, one per line; or set ${KEY_VARIABLE}.")
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen beyond this machine without a key.")
+        bool, typer.Option("--insecure", help="Accept other machines without a key.")
     ] = False,
     allowed_host: Annotated[
-        list[str] | None, typer.Option(help="A further name of this server.")
+        list[str] | None, typer.Option(help="Another host name of this server.")
     ] = None,
     allowed_origin: Annotated[
-        list[str] | None, typer.Option(help="An origin whose pages may ask.")
+        list[str] | None, typer.Option(help="Origin whose pages may use the API.")
     ] = None,
     media_host: Annotated[
-        list[str] | None, typer.Option(help="A host whose https addresses are fetched.")
+        list[str] | None, typer.Option(help="Host whose https URLs are fetched.")
     ] = None,
     limit: Annotated[
         list[str] | None, typer.Option(help="name=value; /v1/models lists all.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown fields.")] = False,
     temperature: Annotated[
-        float, typer.Option(help="Where a request gives none.", min=0, max=2)
+        float, typer.Option(help="Default for requests without one.", min=0, max=2)
     ] = 0.0,
-    drain_seconds: Annotated[float, typer.Option(help="To finish answers at the end.")] = 30.0,
+    drain_seconds: Annotated[float, typer.Option(help="For answers to end at shutdown.")] = 30.0,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
 ) -> None:
-    """Serve a model with OpenAI's API, and a page to try it."""
-    for variable, number in KERNELS_KEPT.items():
+    """Serve a model with OpenAI's API and a demo page."""
+    for variable, number in KERNEL_CACHES.items():
         os.environ.setdefault(variable, number)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
@@ -73,13 +73,13 @@ def serve(
         drain_seconds=drain_seconds,
         limits=Limits.parse(limit or ()),
     )
-    # Whoever puts other files there while it runs does not change its answers.
+    # In memory, so that replacing the files does not change the answers of a running server.
     loaded = load_model(model, device=device, dtype=dtype, quantize=quantize, in_memory=True)
     run(Service(loaded, settings))
 
 
 def _keys(path: Path | None) -> tuple[str, ...]:
-    """Return the keys; the variable is removed, so that no other process inherits it."""
+    """Returns the API keys; removes the variable, so that no child process inherits it."""
     given = os.environ.pop(KEY_VARIABLE, "")
     if path is not None:
         try:
@@ -88,5 +88,5 @@ def _keys(path: Path | None) -> tuple[str, ...]:
             raise InputError(f"{path}: the key file cannot be read ({error.strerror})") from error
     keys = tuple(line.strip() for line in given.splitlines() if line.strip())
     if path is not None and not keys:
-        raise InputError(f"{path}: no key in the file; expected one a line")
+        raise InputError(f"{path}: no key in the file; expected one per line")
     return keys

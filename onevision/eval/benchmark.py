@@ -86,7 +86,7 @@ def network_fingerprint(model: Model) -> str:
     """Return what changes when a weight, the tokenizer or a rule of the inputs does."""
     digest = hashlib.sha256(model.config.to_json().encode())
     digest.update(model.processor.tokenizer.definition.encode())
-    for part in filter(None, (model.network, model.writer)):
+    for part in filter(None, (model.network, model.decode_model)):
         for name, tensor in named_tensors(part):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)

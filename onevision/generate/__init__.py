@@ -1,1 +1,1 @@
-"""Logits -> answer."""
+"""ModelInputs -> answers: the engine that prefills prompts, decodes and samples."""

@@ -1,4 +1,4 @@
-"""load() and the object it returns: ask, stream, processor, network, config."""
+"""A model name or directory -> Model: load() and the object that answers conversations."""
 
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -17,10 +17,10 @@ from onevision.batch import ModelInputs
 from onevision.checkpoint.hub import resolve
 from onevision.checkpoint.load import inspect, load_generation, load_network, use_stored_embedding
 from onevision.config import ModelConfig
-from onevision.conversation import Conversation, Reply
+from onevision.conversation import Conversation, Reply, Usage
 from onevision.errors import CheckpointError, ContextLengthError, InputError
 from onevision.generate.engine import Engine
-from onevision.generate.request import Piece, Request
+from onevision.generate.request import AnswerDelta, Request
 from onevision.generate.sampler import Sampling, SamplingOptions
 from onevision.generate.settings import EngineSettings
 from onevision.inputs.processor import Outline, Processor, usage
@@ -42,13 +42,20 @@ def load(
     in_memory: bool = False,
     settings: EngineSettings | None = None,
 ) -> "Model":
-    """Load a model: "tiny", a checkpoint directory of any layout, or a hub id (`owner/name`).
+    """Loads a model: "tiny", a checkpoint directory of any layout, or a hub id (`owner/name`).
 
-    `dtype` is "float32", "bfloat16", "float16", or "auto": the checkpoint's own, but on CPU float32
-    in place of float16, and of bfloat16 where the processor does not multiply in it. `quantize`
-    "int8" or "int4" writes answers with smaller weights (docs/performance.md says what that costs
-    and brings); `fast_images` resizes pictures faster, with other rounding. Weights are read from
-    their files as they are needed; `in_memory` reads all at once, so that the files may change.
+    Args:
+        model: Name, directory or hub id.
+        device: "cpu", "cuda", "cuda:1", ...
+        dtype: "float32", "bfloat16", "float16", or "auto": the checkpoint's own, but on a CPU
+            float32 instead of float16, and instead of bfloat16 if the CPU does not multiply in it.
+        quantize: "int8" or "int4" decodes with quantised weights; docs/performance.md has the
+            speed and the accuracy.
+        fast_images: Resizes images faster, with different rounding.
+        in_memory: Reads all weights at once, so that their files may change. By default they are
+            memory-mapped.
+        settings: Limits and guarantees of the engine.
+
     Raises ModelNotFoundError, CheckpointError, InputError.
     """
     place, kind = _device(device), _dtype(dtype, device)
@@ -76,80 +83,96 @@ def load(
             repetition_penalty=defaults.repetition_penalty,
         ),
         settings=settings or EngineSettings(),
-        writer=accelerated.decode_model,
+        decode_model=accelerated.decode_model,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A loaded model. Options of `ask` and `stream` are the fields of `Sampling`."""
+    """A loaded model. Options of `ask`, `ask_all` and `stream` are the fields of `Sampling`.
+
+    All methods may be called from any thread; requests of several threads are batched.
+    """
 
     network: LlavaNetwork = field(repr=False)
     processor: Processor
     config: ModelConfig
+    # Defaults that the checkpoint and its chat format set.
     sampling: Sampling
     settings: EngineSettings = field(default_factory=EngineSettings)
-    # Decodes in place of the network's language model, where answers are written quantised.
-    writer: Decoder | None = field(default=None, repr=False)
+    # A quantised copy of the network's language model; decodes in its place.
+    decode_model: Decoder | None = field(default=None, repr=False)
 
     @cached_property
     def engine(self) -> Engine:
-        """What answers, for all who ask; it keeps what it has read."""
+        """The engine behind `ask`, `ask_all` and `stream`; it keeps its caches between calls."""
+        return self.new_engine()
+
+    def new_engine(self, settings: EngineSettings | None = None) -> Engine:
+        """Creates an engine with empty caches; `settings` default to the model's own.
+
+        This is the only way engines are made, so each one decodes with the quantised weights if
+        the model was loaded with them.
+        """
         return Engine(
             self.network,
             self.config.language,
             self.processor.tokenizer,
-            settings=self.settings,
-            writer=self.writer,
+            settings=settings or self.settings,
+            decode_model=self.decode_model,
         )
 
     def ask(self, conversation: Conversation, **options: Unpack[SamplingOptions]) -> Reply:
-        """Answer a conversation that ends with the user's words.
+        """Answers a conversation that ends with a user message, and returns the whole reply.
 
         Raises InputError (MediaError, ContextLengthError, CapacityError) before anything is
-        computed, EngineError where the answer fails.
+        computed, and EngineError if generation fails.
         """
         return self.ask_all([conversation], **options)[0]
 
     def ask_all(
         self, conversations: Sequence[Conversation], **options: Unpack[SamplingOptions]
     ) -> list[Reply]:
-        """Answer several conversations together; each answer is what it would be alone."""
+        """Answers several conversations as one batch; returns their replies in the same order.
+
+        Each reply is the one that `ask` returns, and the errors are those of `ask`.
+        """
         sampling = self.sampling.override(options)
         prompts = [self.prompt(conversation) for conversation in conversations]
         requests = [self.engine.submit(prompt, sampling) for prompt in prompts]
         self.engine.run(requests)
-        return [reply(request) for request in requests]
+        return [build_reply(request) for request in requests]
 
     def stream(
         self, conversation: Conversation, **options: Unpack[SamplingOptions]
     ) -> Generator[str, None, Reply]:
-        """Answer as `ask` does, piece by piece; the generator returns the whole Reply.
+        """Yields the answer piece by piece as it is generated; the generator returns the Reply.
 
-        Bad input is refused by the call itself, before the first piece is asked for. A generator
-        that is closed early cancels its request.
+        Invalid input raises at once, not when the first piece is requested. Closing the generator
+        early cancels the request. Errors are those of `ask`.
         """
-        pieces: deque[Piece] = deque()
+        deltas: deque[AnswerDelta] = deque()
         sampling = self.sampling.override(options)
         prompt = self.prompt(conversation)
-        return self._stream(self.engine.submit(prompt, sampling, sink=pieces.append), pieces)
+        return self._stream(self.engine.submit(prompt, sampling, on_delta=deltas.append), deltas)
 
-    def _stream(self, request: Request, pieces: deque[Piece]) -> Generator[str, None, Reply]:
+    def _stream(self, request: Request, deltas: deque[AnswerDelta]) -> Generator[str, None, Reply]:
         try:
-            while pieces or not request.finished:
-                while pieces:
-                    if text := pieces.popleft().text:
+            while deltas or not request.finished:
+                while deltas:
+                    if text := deltas.popleft().text:
                         yield text
                 if not request.finished:
                     self.engine.step()
         finally:
             self.engine.cancel(request)
-        return reply(request)
+        return build_reply(request)
 
     def prompt(self, conversation: Conversation) -> ModelInputs:
-        """Prepare a conversation; its length is checked before a pixel is decoded.
+        """Returns the token ids and pixels of a conversation, a batch of one.
 
-        Raises InputError, MediaError, ContextLengthError.
+        The length is checked before any pixel is decoded. Raises InputError (MediaError,
+        ContextLengthError).
         """
         if not conversation.awaits_answer:
             raise InputError("the conversation ends with the assistant; the user speaks last")
@@ -158,20 +181,35 @@ class Model:
         return self.processor.inputs(self.processor.example(outline))
 
     def check_length(self, outline: Outline) -> None:
-        """Raise ContextLengthError where a prompt does not fit the model."""
+        """Raises ContextLengthError if a prompt leaves no position for an answer."""
         most = self.config.language.max_positions - 1
         if outline.num_tokens > most:
-            images = sum(la.num_tokens for la in outline.layouts if isinstance(la, CropLayout))
-            videos = sum(la.num_tokens for la in outline.layouts) - images
+            cost = count_tokens(outline)
             raise ContextLengthError(
-                f"the prompt has {outline.num_tokens} tokens "
-                f"({outline.num_tokens - images - videos} text, {images} image, {videos} video); "
+                f"the prompt has {outline.num_tokens} tokens ({cost.text_tokens} text, "
+                f"{cost.image_tokens} image, {cost.video_tokens} video); "
                 f"the model reads {most} at most: give fewer or smaller images, or fewer frames"
             )
 
+    def max_new_tokens(self, outline: Outline) -> int:
+        """Returns how many tokens an answer to this prompt can have, 0 or more."""
+        return max(0, self.config.language.max_positions - outline.num_tokens)
 
-def reply(request: Request, *, number: int = 0) -> Reply:
-    """Return an answer of a request that has ended. Raises its error."""
+
+def count_tokens(outline: Outline) -> Usage:
+    """Counts the tokens of a prompt by kind, with none generated yet."""
+    images = sum(la.num_tokens for la in outline.layouts if isinstance(la, CropLayout))
+    videos = sum(la.num_tokens for la in outline.layouts) - images
+    return Usage(
+        text_tokens=outline.num_tokens - images - videos,
+        image_tokens=images,
+        video_tokens=videos,
+        completion_tokens=0,
+    )
+
+
+def build_reply(request: Request, *, number: int = 0) -> Reply:
+    """Returns answer `number` of a finished request. Raises the request's error if it failed."""
     if request.error is not None:
         raise request.error
     answer = request.answers[number]

@@ -1,7 +1,7 @@
-"""Answers of a given form: one of some choices, a regular expression, JSON of a schema.
+"""Choices, a regular expression or a JSON schema -> which tokens may come next.
 
-The grammar engine is llguidance (the extra `constrain`). What cannot be compiled within its limits
-is an InputError of the one request that asked for it.
+The grammar engine is llguidance (the extra `constrain`). A form that does not compile within its
+limits is an InputError of the request that asked for it.
 """
 
 import json
@@ -20,14 +20,16 @@ from onevision.inputs.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
-# The work of building and following a grammar has llguidance's own limits (tens of milliseconds).
+# llguidance itself limits the work of compiling and following a grammar (tens of milliseconds).
 MAX_FORM_CHARACTERS = 100_000
-# Spaces as json.dumps writes them: where any would do, a small model writes nothing else.
+# Spaces as json.dumps writes them: if any were allowed, a small model would write nothing else.
 JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
-def constraint_of(sampling: Sampling, tokenizer: Tokenizer, *, vocab_size: int) -> "Grammar | None":
-    """Return what an answer must match, or None. Raises InputError where it cannot be compiled."""
+def compile_constraint(
+    sampling: Sampling, tokenizer: Tokenizer, *, vocab_size: int
+) -> "Grammar | None":
+    """Compiles what an answer must match, if anything. Raises InputError if it cannot be."""
     if not (sampling.choices or sampling.regex or sampling.json_schema):
         return None
     if sampling.json_schema is not None:
@@ -45,7 +47,7 @@ def constraint_of(sampling: Sampling, tokenizer: Tokenizer, *, vocab_size: int) 
 
 
 class Grammar:
-    """Follows an answer token by token and says what may come next."""
+    """Follows an answer token by token; a `Constraint` of its sampler."""
 
     def __init__(self, kind: str, form: str, tokenizer: "LLTokenizer", *, vocab_size: int) -> None:
         from llguidance import LLMatcher
@@ -64,7 +66,7 @@ class Grammar:
         self.vocab_size = vocab_size
 
     def allowed(self) -> Tensor:
-        """Return which ids [vocab] may come next; the ends alone once nothing else may."""
+        """Returns a mask [vocab] of the ids that may come next: the end ids if it is complete."""
         packed = np.frombuffer(self.matcher.compute_bitmask(), dtype=np.uint8)
         bits = np.unpackbits(packed, bitorder="little")[: self.vocab_size]
         allowed = torch.zeros(self.vocab_size, dtype=torch.bool)
@@ -74,7 +76,7 @@ class Grammar:
         return allowed
 
     def accept(self, token_id: int) -> None:
-        """Go on after a token."""
+        """Advances past a token of the answer."""
         if not self.matcher.is_stopped():
             self.matcher.consume_token(token_id)
 

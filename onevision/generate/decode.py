@@ -1,4 +1,4 @@
-"""Answers -> one more token of each, in one pass; or several, where guesses turn out right."""
+"""Answers -> the logits of each one's next token, in one pass; with drafts, of several tokens."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,137 +8,157 @@ import torch
 from torch import Tensor
 
 from onevision.errors import EngineError, OneVisionError
-from onevision.generate.kv_cache import Pass
-from onevision.generate.prompt_lookup import guess
-from onevision.generate.replay import Replayer
+from onevision.generate.graphed_decoder import GraphedDecoder
+from onevision.generate.kv_cache import KVCacheBatch
 from onevision.generate.request import Answer, Request
 from onevision.generate.sampler import Token
 from onevision.generate.settings import MEMORY_SHARE, EngineSettings
 from onevision.model.decoder import Decoder
 
-# Rows of a pass in the deterministic mode, filled up with nothing: always so many.
+# Rows of every pass in the deterministic mode; those left over are padding.
 FIXED_ROWS = 8
+# Most and fewest last tokens that prompt lookup searches for.
+LONGEST_MATCH, SHORTEST_MATCH = 4, 2
 
 
 @dataclass(kw_only=True)
-class Turn:
-    """An answer's part of a pass: its last token, and guesses of those after it."""
+class DecodeStep:
+    """One answer's part of a pass: its last token, and draft tokens that may follow it."""
 
     request: Request
     answer: Answer
     ids: list[int]
-    # The likeliest id after each of `ids`, where the answer asks for nothing else.
+    # The likeliest id after each of `ids`, if the answer needs nothing else.
     likeliest: list[int] = field(default_factory=list[int])
 
     @property
     def position(self) -> int:
-        """Of the first of `ids`."""
+        """Position of the first of `ids`."""
         return self.request.num_tokens + len(self.answer.ids) - 1
 
 
-class Writer:
-    """Goes on with answers; its decoder may be a quantised copy of the one that reads."""
+class BatchDecoder:
+    """Extends answers; its decoder may be a quantised copy of the one that prefills."""
 
     def __init__(self, decoder: Decoder, settings: EngineSettings) -> None:
-        self.decoder, self.settings = decoder, settings
-        self.replayer: Replayer | None = None
-        if decoder.device.type == "cuda" and settings.replays:
+        self.decoder = decoder
+        self.deterministic, self.draft_tokens = settings.deterministic, settings.draft_tokens
+        self.graphed_decoder: GraphedDecoder | None = None
+        if decoder.device.type == "cuda" and settings.allows_cuda_graphs:
             memory = torch.cuda.get_device_properties(decoder.device).total_memory
             most = min(settings.kv_limit, int(memory * MEMORY_SHARE))
-            self.replayer = Replayer(decoder, max_bytes=most)
+            self.graphed_decoder = GraphedDecoder(decoder, max_bytes=most)
 
-    def write(self, answers: Sequence[tuple[Request, Answer]]) -> Iterator[tuple[Turn, Tensor]]:
-        """Run one step of every answer; give the logits [n, vocab] after each of its tokens.
+    def step(
+        self, answers: Sequence[tuple[Request, Answer]]
+    ) -> Iterator[tuple[DecodeStep, Tensor]]:
+        """Yields a step of every answer, with the logits [n, vocab] after each of its tokens.
 
-        They are good until the next step.
+        They are valid until the next call.
         """
-        turns = [self._turn(request, answer) for request, answer in answers]
-        for together in self._passes(turns):
-            yield from zip(together, fetched(together, *self._run(together)), strict=True)
+        steps = [self._plan(request, answer) for request, answer in answers]
+        for group in self._group_by_pass(steps):
+            yield from zip(group, fetch_logits(group, *self._run(group)), strict=True)
 
-    def _turn(self, request: Request, answer: Answer) -> Turn:
+    def _plan(self, request: Request, answer: Answer) -> DecodeStep:
         ids = answer.ids[-1:]
-        if self.settings.draft_tokens and request.sampling.is_plain:
+        if self.draft_tokens and request.sampling.is_plain:
             most = request.sampling.max_new_tokens - len(answer.ids) - 1
             known = request.prompt.input_ids[0].tolist() + answer.ids
-            ids = ids + guess(known, min(self.settings.draft_tokens, most))
-        return Turn(request=request, answer=answer, ids=ids)
+            ids = ids + prompt_lookup(known, min(self.draft_tokens, most))
+        return DecodeStep(request=request, answer=answer, ids=ids)
 
-    def _passes(self, turns: Sequence[Turn]) -> Iterator[Sequence[Turn]]:
-        """Split turns by pass: all in one, or as many as fit the fixed number of rows."""
-        if not self.settings.deterministic:
-            yield turns
+    def _group_by_pass(self, steps: Sequence[DecodeStep]) -> Iterator[Sequence[DecodeStep]]:
+        """Yields all steps as one pass, or in the deterministic mode as many as fit its rows."""
+        if not self.deterministic:
+            yield steps
             return
-        together: list[Turn] = []
-        for turn in turns:
-            if sum(len(t.ids) for t in [*together, turn]) > FIXED_ROWS:
-                yield together
-                together = []
-            together.append(turn)
-        yield together
+        group: list[DecodeStep] = []
+        for step in steps:
+            if sum(len(other.ids) for other in [*group, step]) > FIXED_ROWS:
+                yield group
+                group = []
+            group.append(step)
+        yield group
 
-    def _run(self, turns: Sequence[Turn]) -> tuple[Tensor, list[int]]:
-        """Return logits [rows, vocab], and the row after the first token of each turn."""
-        counts = [len(turn.ids) for turn in turns]
-        spans = [turn.answer.span for turn in turns if turn.answer.span is not None]
-        if self.replayer is not None and max(counts) == 1 and self.replayer.fits(spans):
-            return self.replayer.run(spans, [turn.ids[0] for turn in turns])
-        ids = [token_id for turn in turns for token_id in turn.ids]
-        positions = [turn.position + i for turn in turns for i in range(len(turn.ids))]
-        fill = FIXED_ROWS - len(ids) if self.settings.deterministic else 0
+    def _run(self, steps: Sequence[DecodeStep]) -> tuple[Tensor, list[int]]:
+        """Returns logits [rows, vocab], and the first row of each step."""
+        counts = [len(step.ids) for step in steps]
+        caches = [s.answer.kv_cache for s in steps if s.answer.kv_cache is not None]
+        graphed = self.graphed_decoder
+        if graphed is not None and max(counts) == 1 and graphed.fits(caches):
+            return graphed.run(caches, [step.ids[0] for step in steps])
+        ids = [token_id for step in steps for token_id in step.ids]
+        positions = [step.position + i for step in steps for i in range(len(step.ids))]
+        padding = [0] * (FIXED_ROWS - len(ids) if self.deterministic else 0)
         device = self.decoder.device
-        x = self.decoder.embedding(torch.tensor([ids + [0] * fill], device=device))
-        cache = Pass(spans, counts, one_by_one=self.settings.deterministic)
-        places = torch.tensor([positions + [0] * fill], device=device)
-        hidden = self.decoder(x, places, cache=cache)
-        cache.advance()
+        x = self.decoder.embedding(torch.tensor([ids + padding], device=device))  # [1, S, D]
+        batch = KVCacheBatch(caches, counts, one_by_one=self.deterministic)
+        hidden = self.decoder(x, torch.tensor([positions + padding], device=device), cache=batch)
+        batch.advance()
         firsts = list(accumulate(counts, initial=0))[:-1]
         return self.decoder.head(hidden[0])[: len(ids)], firsts
 
 
-def fetched(turns: Sequence[Turn], logits: Tensor, firsts: Sequence[int]) -> list[Tensor]:
-    """Return the rows of `logits` [rows, vocab] of every turn, which begin at `firsts`.
+def prompt_lookup(ids: Sequence[int], count: int) -> list[int]:
+    """Returns up to `count` draft tokens: those that followed the last tokens earlier in `ids`.
 
-    What the host looks at comes to it in one transfer for all turns: the likeliest ids, where that
-    is all an answer needs, and from a GPU the logits of the others.
+    Answers often repeat their prompt. A draft costs one more row in a pass whose time goes into
+    reading weights, and is kept only if the model itself generates the same token.
     """
-    own = [logits[first : first + len(t.ids)] for t, first in zip(turns, firsts, strict=True)]
-    plain = [turn.answer.drawer.is_plain for turn in turns]
+    for length in range(min(LONGEST_MATCH, len(ids) - 1), SHORTEST_MATCH - 1, -1):
+        tail = list(ids[-length:])
+        for begin in range(len(ids) - length - 1, -1, -1):
+            if ids[begin] == tail[0] and list(ids[begin : begin + length]) == tail:
+                return list(ids[begin + length : begin + length + count])
+    return []
+
+
+def fetch_logits(
+    steps: Sequence[DecodeStep], logits: Tensor, firsts: Sequence[int]
+) -> list[Tensor]:
+    """Returns the rows of `logits` [rows, vocab] of every step, which begin at `firsts`.
+
+    What the host needs crosses from the device in one transfer for all steps: the likeliest ids of
+    the answers that need nothing else, and the logits of the others.
+    """
+    own = [logits[first : first + len(s.ids)] for s, first in zip(steps, firsts, strict=True)]
+    plain = [step.answer.sampler.is_plain for step in steps]
     if any(plain):
         likeliest = logits.argmax(-1).tolist()
-        for turn, first, is_plain in zip(turns, firsts, plain, strict=True):
-            turn.likeliest = likeliest[first : first + len(turn.ids)] if is_plain else []
+        for step, first, is_plain in zip(steps, firsts, plain, strict=True):
+            step.likeliest = likeliest[first : first + len(step.ids)] if is_plain else []
     if logits.device.type == "cpu" or all(plain):
         return own
-    asked = [rows for rows, is_plain in zip(own, plain, strict=True) if not is_plain]
-    near = iter(torch.cat(asked).float().cpu().split([len(rows) for rows in asked]))
-    return [rows if is_plain else next(near) for rows, is_plain in zip(own, plain, strict=True)]
+    needed = [rows for rows, is_plain in zip(own, plain, strict=True) if not is_plain]
+    fetched = iter(torch.cat(needed).float().cpu().split([len(rows) for rows in needed]))
+    return [rows if is_plain else next(fetched) for rows, is_plain in zip(own, plain, strict=True)]
 
 
-def draw(turn: Turn, logits: Tensor) -> list[Token]:
-    """Draw the tokens of a turn by its `logits` [n, vocab]: one, and one more a right guess.
+def sample_step(step: DecodeStep, logits: Tensor) -> list[Token]:
+    """Samples the tokens of a step from `logits` [n, vocab]: one, and one per correct draft.
 
-    Raises EngineError where no token can be drawn.
+    Raises EngineError if no token can be sampled.
     """
-    span, answer = turn.answer.span, turn.answer
-    assert span is not None
-    drawn: list[Token] = []
-    for i, guessed in enumerate([*turn.ids[1:], None]):
-        if turn.likeliest:
-            drawn.append(answer.drawer.take(turn.likeliest[i]))
+    cache, answer = step.answer.kv_cache, step.answer
+    assert cache is not None
+    tokens: list[Token] = []
+    for i, draft in enumerate([*step.ids[1:], None]):
+        if step.likeliest:
+            tokens.append(answer.sampler.accept(step.likeliest[i]))
         else:
-            drawn.append(draw_one(answer, logits[i]))
-        if drawn[-1].id != guessed or drawn[-1].id in turn.request.sampling.end_ids:
+            tokens.append(sample_token(answer, logits[i]))
+        if tokens[-1].id != draft or tokens[-1].id in step.request.sampling.end_ids:
             break
-    span.end += len(drawn) - len(turn.ids)  # wrong guesses were never read
-    return drawn
+    cache.length += len(tokens) - len(step.ids)  # drops wrong drafts
+    return tokens
 
 
-def draw_one(answer: Answer, logits: Tensor) -> Token:
-    """Draw the next token of an answer by `logits` [vocab]. Raises EngineError, InputError."""
+def sample_token(answer: Answer, logits: Tensor) -> Token:
+    """Samples the next token of an answer from `logits` [vocab]. Raises EngineError, InputError."""
     try:
-        return answer.drawer.draw(logits)
+        return answer.sampler.sample(logits)
     except OneVisionError:
         raise
     except RuntimeError as error:
-        raise EngineError(f"no token can be drawn: {error}") from error
+        raise EngineError(f"no token can be sampled: {error}") from error

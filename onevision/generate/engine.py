@@ -1,17 +1,16 @@
-"""ModelInputs -> answers, for a changing set of requests.
+"""ModelInputs -> answers, for a changing set of requests (continuous batching).
 
-    submit -> waiting -> admitted -> reading.py: crops encoded, then chunks of tokens run
-                                  -> decoding.py: all answers in one pass -> ended
+    submit -> scheduler -> prefill -> decode -> sampler -> deltas of the answers
 
-A step reads a part of the prompts and adds a token to every answer, so a long prompt holds nobody
-up. Nothing of one request depends on another: sequences are packed without padding and attend to
-themselves alone. What may differ with the load is the shape of a product, and with it the last bit
-of a sum; `EngineSettings.deterministic` fixes the shapes too.
+A step prefills a chunk of the prompts and adds a token to every answer, so a long prompt delays
+nobody. No request depends on another: sequences are packed without padding and attend to themselves
+alone. What may differ with the load is the shape of a matrix product, and with it the last bits of
+its sums; `EngineSettings.deterministic` fixes the shapes too.
 """
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,38 +19,34 @@ from torch import Tensor
 
 from onevision.batch import ModelInputs
 from onevision.config import LanguageConfig
-from onevision.errors import (
-    DeadlineError,
-    EngineError,
-    OneVisionError,
-    QueueFullError,
-)
-from onevision.generate.admission import fitted, kv_bytes_of, num_positions
-from onevision.generate.constrain import constraint_of
-from onevision.generate.decode import Turn, Writer, draw, draw_one
-from onevision.generate.kv_cache import Span
-from onevision.generate.prefill import Reader
-from onevision.generate.prefix_cache import block_keys, content_row, media_digests
-from onevision.generate.request import Answer, EndReason, FairQueue, Piece, Request
-from onevision.generate.sampler import Drawer, Sampling, Token
+from onevision.errors import DeadlineError, EngineError, OneVisionError
+from onevision.generate.constrain import compile_constraint
+from onevision.generate.decode import BatchDecoder, DecodeStep, sample_step, sample_token
+from onevision.generate.kv_cache import KVCache
+from onevision.generate.prefill import Prefiller
+from onevision.generate.prefix_cache import PrefixCache, content_rows, hash_blocks, hash_media
+from onevision.generate.request import Answer, AnswerDelta, EndReason, Request
+from onevision.generate.sampler import Sampler, Sampling, Token
+from onevision.generate.scheduler import Scheduler, count_kv_bytes, count_positions, fit_sampling
 from onevision.generate.settings import EngineSettings
-from onevision.generate.vision_cache import Medium, media_of
+from onevision.generate.vision_cache import MediaEncoding, pending_encodings
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.decoder import Decoder
 from onevision.model.llava import LlavaNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
+class EngineStats:
     """How busy an engine is, and what its caches have saved."""
 
-    running: int
+    running: int  # requests
     waiting: int
-    kv_bytes: int  # reserved by running requests
-    remembered_bytes: int
+    kv_bytes: int  # reserved by running requests,
+    kv_limit: int  # of so many
+    prefix_bytes: int  # of KV caches that are kept for later prompts alone
     prefix_hits: int
     prefix_misses: int
-    prefix_tokens: int  # of prompts, that were not read again
+    prefix_tokens: int  # of prompts, that were not prefilled again
     encoder_hits: int
     encoder_misses: int
     steps: int
@@ -66,21 +61,23 @@ class Engine:
         config: LanguageConfig,
         tokenizer: Tokenizer,
         *,
-        settings: EngineSettings | None = None,
-        writer: Decoder | None = None,
+        settings: EngineSettings,
+        decode_model: Decoder | None = None,
     ) -> None:
-        """Answer with `network`; `writer` decodes in place of its language model, if given."""
-        self.config, self.tokenizer = config, tokenizer
-        self.settings = settings or EngineSettings()
+        """Creates an engine; `Model.new_engine` is the way to do so.
+
+        `decode_model`, if given, decodes in place of the network's language model.
+        """
+        self.config, self.tokenizer, self.settings = config, tokenizer, settings
         self.device, self.dtype = network.language_model.device, network.language_model.dtype
-        self.reader = Reader(network, self.settings, self._new_span)
-        self.writer = Writer(writer or network.language_model, self.settings)
-        self.waiting, self.running = FairQueue(), list[Request]()
-        self.kv_limit, self.kv_reserved, self.steps = self.settings.kv_limit, 0, 0
-        # Held while a step is taken: by whoever runs an engine, again at once after each step, so
-        # that others may wait for it for many steps.
-        self._lock = threading.RLock()
-        self._door = threading.Lock()  # of the queue alone, held for moments
+        self.prefix_cache = PrefixCache(enabled=settings.prefix_cache)
+        self.scheduler = Scheduler(settings, self.prefix_cache)
+        self.prefiller = Prefiller(network, settings, self.prefix_cache, self._new_kv_cache)
+        self.batch_decoder = BatchDecoder(decode_model or network.language_model, settings)
+        self.steps = 0
+        # Held during a step. A thread that runs an engine takes it again at once after each step,
+        # so others may wait for it through many steps.
+        self._step_lock = threading.RLock()
 
     def submit(
         self,
@@ -88,225 +85,173 @@ class Engine:
         sampling: Sampling,
         *,
         tenant: str = "",
-        sink: Callable[[Piece], object] | None = None,
+        on_delta: Callable[[AnswerDelta], object] | None = None,
         timeout_seconds: float | None = None,
     ) -> Request:
-        """Take on a prompt of one row. Caches are shared within a `tenant`, never across.
+        """Accepts a prompt (B = 1); the steps that follow answer it.
 
-        `sink` is called with every piece of the answers, by the thread that takes the step.
-        Raises InputError for what can never be answered (ContextLengthError, CapacityError), and
-        QueueFullError; nothing has been computed then.
+        Cached prefixes and visual tokens are shared within a `tenant`, never across. `on_delta` is
+        called with every delta of the answers, by the thread that takes the step. Raises InputError
+        if it can never be answered (ContextLengthError, CapacityError), and QueueFullError; nothing
+        has been computed then.
         """
         assert len(prompt.input_ids) == 1, "a request is one row"
-        sampling = fitted(prompt, sampling, self.config)
-        kv_bytes = kv_bytes_of(prompt, sampling, self.config, dtype=self.dtype, limit=self.kv_limit)
-        digests = media_digests(prompt)
-        content = content_row(prompt, digests)
+        sampling = fit_sampling(prompt, sampling, self.config)
+        limit = self.scheduler.kv_limit
+        kv_bytes = count_kv_bytes(prompt, sampling, self.config, dtype=self.dtype, limit=limit)
+        salt, digests = tenant.encode(), hash_media(prompt)
+        content = content_rows(prompt, digests)
         request = Request(
             prompt=prompt,
             sampling=sampling,
-            answers=[self._answer(sampling, number) for number in range(sampling.num_answers)],
-            tenant=tenant.encode(),
-            sink=sink,
+            answers=[self._new_answer(sampling, number) for number in range(sampling.num_answers)],
+            tenant=salt,
+            on_delta=on_delta,
             deadline=None if timeout_seconds is None else time.monotonic() + timeout_seconds,
             kv_bytes=kv_bytes,
             content=content,
-            keys=block_keys(content, salt=tenant.encode()),
-            media=media_of(prompt, digests),
+            block_hashes=hash_blocks(content, salt=salt),
+            media=pending_encodings(prompt, digests, tenant=salt),
         )
-        with self._door:
-            if len(self.waiting) >= self.settings.max_waiting + self._free_places():
-                raise QueueFullError(
-                    f"{len(self.waiting)} requests are waiting already; ask again later"
-                )
-            self.waiting.put(request)
+        self.scheduler.enqueue(request)
         return request
 
     def cancel(self, request: Request) -> None:
-        """Stop answering; the next step takes the request out and gives its memory back."""
+        """Cancels a request; the next step removes it and frees its memory."""
         request.cancelled = True
 
     def abandon(self, error: OneVisionError) -> None:
-        """End all requests with `error`. For an engine that has broken down: take no more steps."""
-        with self._lock:
-            with self._door:
-                waiting = self.waiting.remove(lambda _: True)
-            for request in [*self.running, *waiting]:
+        """Ends all requests with `error`, for an engine that has failed and takes no more steps."""
+        with self._step_lock:
+            for request in self.scheduler.drain():
                 request.error = error
-                for answer in request.answers:
-                    if answer.is_open:
-                        request.give(answer.end("error"))
-            self.running.clear()
+                request.end("error")
 
     def run(self, requests: Sequence[Request]) -> None:
-        """Take steps until all of `requests` have ended. Threads may do so together."""
+        """Takes steps until all of `requests` have ended. Several threads may do so together."""
         while not all(request.finished for request in requests):
-            with self._lock:
+            with self._step_lock:
                 if not all(request.finished for request in requests):
                     self.step()
 
     @torch.inference_mode()
     def step(self) -> bool:
-        """Read a part of the prompts, add to every answer; return whether work is left."""
-        with self._lock:
+        """Prefills a chunk of prompts, extends every answer, and returns whether work is left."""
+        with self._step_lock:
             self.steps += 1
-            self._take_out()
-            self._admit()
-            self._read()
-            self._write()
-            return bool(self.running or len(self.waiting))
+            self._end_overdue()
+            self.scheduler.admit()
+            self._prefill()
+            self._decode()
+            return self.scheduler.has_work
 
     @property
-    def load(self) -> Load:
-        """How busy it is, at a moment within a step perhaps: nobody waits for its end."""
-        prefixes, encoder = self.reader.prefixes, self.reader.encoder
-        with self._door:
-            waiting = len(self.waiting)
-        return Load(
-            running=len(self.running),
-            waiting=waiting,
-            kv_bytes=self.kv_reserved,
-            remembered_bytes=prefixes.idle_bytes,
+    def stats(self) -> EngineStats:
+        """The numbers of this moment, perhaps within a step: reading them waits for no step."""
+        scheduler, prefixes = self.scheduler, self.prefix_cache
+        vision = self.prefiller.vision_cache
+        return EngineStats(
+            running=len(scheduler.running),
+            waiting=scheduler.num_waiting,
+            kv_bytes=scheduler.kv_reserved,
+            kv_limit=scheduler.kv_limit,
+            prefix_bytes=prefixes.idle_bytes,
             prefix_hits=prefixes.hits,
             prefix_misses=prefixes.misses,
             prefix_tokens=prefixes.tokens_saved,
-            encoder_hits=encoder.hits,
-            encoder_misses=encoder.misses,
+            encoder_hits=vision.hits,
+            encoder_misses=vision.misses,
             steps=self.steps,
         )
 
-    def _answer(self, sampling: Sampling, number: int) -> Answer:
-        constraint = constraint_of(sampling, self.tokenizer, vocab_size=self.config.vocab_size)
-        drawer = Drawer(sampling, number=number, constraint=constraint)
-        return Answer(number, drawer, self.tokenizer.stream())
-
-    def _new_span(self, request: Request) -> Span:
-        capacity = num_positions(request.prompt, request.sampling)
-        return Span(self.config, capacity, dtype=self.dtype, device=self.device)
-
-    def _free_places(self) -> int:
-        return self.settings.max_running - len(self.running)
-
-    def _take_out(self) -> None:
-        """End what was cancelled or is late."""
-        now = time.monotonic()
-
-        def is_over(request: Request) -> bool:
-            return request.cancelled or (request.deadline is not None and now > request.deadline)
-
-        with self._door:
-            waiting = self.waiting.remove(is_over)
-        for request in [*filter(is_over, self.running), *waiting]:
+    def _end_overdue(self) -> None:
+        """Ends requests that were cancelled or whose time is up."""
+        for request in self.scheduler.find_overdue():
             if request.cancelled:
                 self._end(request, "cancelled")
             else:
-                after = now - request.arrived
+                after = time.monotonic() - request.arrived_at
                 self._fail(request, DeadlineError(f"no whole answer after {after:.1f} s"))
 
-    def _admit(self) -> None:
-        """Let requests in while there is a place, and memory for all they may come to need."""
-        while self._free_places() and (request := self._next()) is not None:
-            request.admitted = time.monotonic()
-            self.running.append(request)
-            self.kv_reserved += request.kv_bytes
-            self.reader.prefixes.shrink(self.kv_limit - self.kv_reserved)
-
-    def _next(self) -> Request | None:
-        """Take whose turn it is, if there is memory for it."""
-        with self._door:
-            first = self.waiting.first()
-            if first is None or self.kv_reserved + first.kv_bytes > self.kv_limit:
-                return None
-            return self.waiting.take()
-
-    def _read(self) -> None:
-        prompts = [request for request in self.running if not request.is_read]
-        if not prompts:
+    def _prefill(self) -> None:
+        requests = [request for request in self.scheduler.running if not request.is_prefilled]
+        if not requests:
             return
         try:
-            done = self.reader.read(prompts)
+            done = self.prefiller.step(requests)
         except (RuntimeError, MemoryError) as error:
-            self._fail(prompts[0], EngineError(f"reading the prompt failed: {error}"))
+            self._fail(requests[0], EngineError(f"prefilling the prompt failed: {error}"))
             return
         for request, logits in done:
-            self._begin_answers(request, logits)
+            self._start_answers(request, logits)
 
-    def _begin_answers(self, request: Request, logits: Tensor) -> None:
-        """Give every answer its own copy of the prompt, and its first token."""
+    def _start_answers(self, request: Request, logits: Tensor) -> None:
+        """Gives every answer a KV cache that begins with the prompt, and its first token."""
         request.encode_seconds = sum(medium.seconds for medium in request.media)
-        request.is_read, request.media = True, list[Medium]()
-        request.answering = time.monotonic()
-        assert request.span is not None
+        request.is_prefilled, request.media = True, list[MediaEncoding]()
+        request.decoding_since = time.monotonic()
+        assert request.kv_cache is not None
         for answer in request.answers:
-            answer.span = request.span
+            answer.kv_cache = request.kv_cache
             if answer.number:
-                answer.span = self._new_span(request)
-                answer.span.take_from(request.span, request.num_tokens)
-        self._go_on(request, [(answer, lambda a=answer: [draw_one(a, logits)])
-                              for answer in request.answers])  # fmt: skip
+                answer.kv_cache = self._new_kv_cache(request)
+                answer.kv_cache.copy_prefix(request.kv_cache, request.num_tokens)
+        self._extend(request, ((a, [sample_token(a, logits)]) for a in request.answers))
 
-    def _write(self) -> None:
-        answers = [(r, a) for r in self.running if r.is_read for a in r.answers if a.is_open]
+    def _decode(self) -> None:
+        running = self.scheduler.running
+        answers = [(r, a) for r in running if r.is_prefilled for a in r.answers if a.is_open]
         if not answers:
             return
         try:
-            turns = list(self.writer.write(answers))
+            steps = list(self.batch_decoder.step(answers))
         except (RuntimeError, MemoryError) as error:
-            for request in {id(r): r for r, _ in answers}.values():
+            for request in {r.number: r for r, _ in answers}.values():
                 self._fail(request, EngineError(f"the model failed: {error}"))
             return
-        by_request: dict[int, list[tuple[Turn, Tensor]]] = {}
-        for turn, logits in turns:
-            by_request.setdefault(turn.request.number, []).append((turn, logits))
+        by_request: dict[int, list[tuple[DecodeStep, Tensor]]] = {}
+        for step, logits in steps:
+            by_request.setdefault(step.request.number, []).append((step, logits))
         for own in by_request.values():
-            self._go_on(own[0][0].request, [(turn.answer, lambda t=turn, x=logits: draw(t, x))
-                                            for turn, logits in own])  # fmt: skip
+            self._extend(own[0][0].request, ((s.answer, sample_step(s, rows)) for s, rows in own))
 
-    def _go_on(
-        self, request: Request, answers: Sequence[tuple[Answer, Callable[[], list[Token]]]]
-    ) -> None:
-        """Draw for the answers of a request; its faults are its own."""
+    def _extend(self, request: Request, sampled: Iterable[tuple[Answer, list[Token]]]) -> None:
+        """Appends tokens to answers as they are sampled; an error ends this request alone."""
         try:
-            for answer, drawn in answers:
-                for token in drawn():
+            for answer, tokens in sampled:
+                for token in tokens:
                     if answer.is_open:
-                        request.give(answer.push(token))
+                        request.emit(answer.push(token))
         except OneVisionError as error:
             self._fail(request, error)
             return
         if request.finished:
-            self._release(request)
+            self._remember_answers(request)
+            self.scheduler.evict(request)
 
     def _fail(self, request: Request, error: OneVisionError) -> None:
         request.error = error
         self._end(request, "error")
 
     def _end(self, request: Request, reason: EndReason) -> None:
-        for answer in request.answers:
-            if answer.is_open:
-                request.give(answer.end(reason))
-        if request in self.running:
-            self._release(request)
+        request.end(reason)
+        if request in self.scheduler.running:
+            self.scheduler.evict(request)
 
-    def _release(self, request: Request) -> None:
-        """Give the memory back, but for what may be of use again."""
-        self.running.remove(request)
-        self.kv_reserved -= request.kv_bytes
-        spans = [answer.span for answer in request.answers if answer.span is not None]
-        if request.is_read and not (request.error or request.cancelled):
-            for answer, span in zip(request.answers, spans, strict=True):
-                self.reader.remember(self._keys(request, answer), span)
-        for span in spans or ([request.span] if request.span is not None else []):
-            span.holders -= 1
-            if span.holders:
-                span.trim()
-        request.span, request.media = None, list[Medium]()
+    def _remember_answers(self, request: Request) -> None:
+        """Adds prompt and answers to the prefix cache: the next turn begins with them."""
         for answer in request.answers:
-            answer.span = None
-        self.reader.prefixes.shrink(self.kv_limit - self.kv_reserved)
+            assert answer.kv_cache is not None
+            generated = np.zeros((len(answer.ids), request.content.shape[1]), dtype=np.int64)
+            generated[:, 0] = answer.ids
+            content = np.concatenate([request.content, generated])
+            self.prefix_cache.add(hash_blocks(content, salt=request.tenant), answer.kv_cache)
 
-    def _keys(self, request: Request, answer: Answer) -> list[bytes]:
-        """Return the keys of a prompt and its answer: what the next turn begins with."""
-        said = np.zeros((len(answer.ids), request.content.shape[1]), dtype=np.int64)
-        said[:, 0] = answer.ids
-        return block_keys(np.concatenate([request.content, said]), salt=request.tenant)
+    def _new_answer(self, sampling: Sampling, number: int) -> Answer:
+        constraint = compile_constraint(sampling, self.tokenizer, vocab_size=self.config.vocab_size)
+        sampler = Sampler(sampling, number=number, constraint=constraint)
+        return Answer(number, sampler, self.tokenizer.stream())
+
+    def _new_kv_cache(self, request: Request) -> KVCache:
+        capacity = count_positions(request.prompt, request.sampling)
+        return KVCache(self.config, capacity, dtype=self.dtype, device=self.device)

@@ -1,7 +1,8 @@
-"""Keys and values of what was read: one contiguous span a sequence, many sequences a pass.
+"""Keys and values of past tokens: one preallocated cache per sequence, many sequences per pass.
 
-span  [L, G, capacity, K] twice      positions 0 ... end-1 are in use
-pass  [1, S, D]: the new tokens of several sequences, one after the other, without padding
+KVCache       [L, G, capacity, K] twice; positions 0 ... length - 1 are filled
+KVCacheBatch  the caches of one pass over x [1, S, D]: the new tokens of several sequences, laid end
+              to end without padding
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,11 @@ from onevision.accelerate.cached_attention import attend_last, attend_rows
 from onevision.config import LanguageConfig
 
 
-class Span:
-    """Keys and values [L, G, capacity, K] of one sequence, preallocated.
+class KVCache:
+    """Keys and values [L, G, capacity, K] of one sequence.
 
-    The last of them may stand elsewhere for a while (replay.py); whoever asks for `keys` or
-    `values` has them here.
+    Its last positions may be redirected to the static cache that CUDA graphs work on; reading
+    `keys` or `values` copies them back.
     """
 
     def __init__(
@@ -26,139 +27,138 @@ class Span:
         shape = (config.num_layers, config.num_kv_heads, capacity, config.head_size)
         self._keys = torch.empty(shape, dtype=dtype, device=device)
         self._values = torch.empty_like(self._keys)
-        # Where positions from a number on stand, if not here: [L, G, positions, K] twice.
-        self._elsewhere: tuple[Tensor, Tensor, int] | None = None
-        self.end, self.window = 0, config.sliding_window
-        # Who holds it: the sequence itself, the prefix cache.
-        self.holders = 1
+        # Keys and values [L, G, positions, K] elsewhere, and the first position that is there.
+        self._redirect: tuple[Tensor, Tensor, int] | None = None
+        self.length, self.window = 0, config.sliding_window
+        # Owners: the sequence itself, the prefix cache.
+        self.ref_count = 1
 
     @property
     def keys(self) -> Tensor:
         """Keys [L, G, capacity, K]."""
-        self.settle()
+        self.copy_back()
         return self._keys
 
     @property
     def values(self) -> Tensor:
         """Values [L, G, capacity, K]."""
-        self.settle()
+        self.copy_back()
         return self._values
 
     @property
     def capacity(self) -> int:
-        """Positions there is room for."""
+        """Positions that fit."""
         return self._keys.shape[2]
 
     @property
     def num_bytes(self) -> int:
-        """Memory of the whole span. Any thread may ask."""
+        """Memory of all positions, filled or not. Safe to read from any thread."""
         return 2 * self._keys.numel() * self._keys.element_size()
 
     @property
-    def is_lent(self) -> bool:
-        """Whether some of them stand elsewhere."""
-        return self._elsewhere is not None
+    def is_redirected(self) -> bool:
+        """Whether new positions are written elsewhere."""
+        return self._redirect is not None
 
-    def lend(self, keys: Tensor, values: Tensor) -> None:
-        """Let positions from `end` on stand in these [L, G, positions, K] for a while."""
-        assert self._elsewhere is None
-        self._elsewhere = keys, values, self.end
+    def redirect(self, keys: Tensor, values: Tensor) -> None:
+        """Leaves positions from `length` on in these [L, G, positions, K] until `copy_back`."""
+        assert self._redirect is None
+        self._redirect = keys, values, self.length
 
-    def settle(self) -> None:
-        """Copy back what stands elsewhere."""
-        if self._elsewhere is not None:
-            keys, values, begin = self._elsewhere
-            self._elsewhere = None
-            self._keys[:, :, begin : self.end] = keys[:, :, begin : self.end]
-            self._values[:, :, begin : self.end] = values[:, :, begin : self.end]
+    def copy_back(self) -> None:
+        """Copies redirected positions into this cache."""
+        if self._redirect is not None:
+            keys, values, begin = self._redirect
+            self._redirect = None
+            self._keys[:, :, begin : self.length] = keys[:, :, begin : self.length]
+            self._values[:, :, begin : self.length] = values[:, :, begin : self.length]
 
-    def take_from(self, other: "Span", length: int) -> None:
-        """Begin with the first `length` positions of another span."""
+    def copy_prefix(self, other: "KVCache", length: int) -> None:
+        """Fills the first `length` positions from another cache, and drops the rest."""
         self.keys[:, :, :length] = other.keys[:, :, :length]
         self.values[:, :, :length] = other.values[:, :, :length]
-        self.end = length
+        self.length = length
 
     def trim(self) -> None:
-        """Give back the positions that are not in use."""
-        if self.end < self.capacity:
+        """Frees the memory of positions that are not filled."""
+        if self.length < self.capacity:
             self._keys, self._values = (
-                x[:, :, : self.end].clone() for x in (self.keys, self.values)
+                x[:, :, : self.length].clone() for x in (self.keys, self.values)
             )
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put `keys`, `values` [G, s, K] after those in use; return all of `layer` [G, T, K]."""
+        """Writes `keys`, `values` [G, s, K] after the filled ones; returns both [G, T, K]."""
         own_keys, own_values = self.keys[layer], self.values[layer]
-        stop = self.end + keys.shape[1]
-        own_keys[:, self.end : stop] = keys
-        own_values[:, self.end : stop] = values
+        stop = self.length + keys.shape[1]
+        own_keys[:, self.length : stop] = keys
+        own_values[:, self.length : stop] = values
         return own_keys[:, :stop], own_values[:, :stop]
 
 
-class Pass:
-    """The cache of one pass: `counts` new tokens for each of `spans`, then padding.
+class KVCacheBatch:
+    """The caches of one pass: `counts[i]` new tokens for `caches[i]`, then padding.
 
-    Sequences do not see one another. With `one_by_one` the queries of a sequence are compared one
-    at a time, so that the bits of each are the same however many come together.
+    Sequences do not attend to one another. `one_by_one` attends with one query of a sequence at a
+    time, so that the bits of each are the same however many come together.
     """
 
     def __init__(
-        self, spans: Sequence[Span], counts: Sequence[int], *, one_by_one: bool = False
+        self, caches: Sequence[KVCache], counts: Sequence[int], *, one_by_one: bool = False
     ) -> None:
-        self.spans, self.counts, self.one_by_one = spans, counts, one_by_one
-        self._rows: Rows | None = None
-        on_cpu = spans[0].keys.device.type == "cpu"
+        self.caches, self.counts, self.one_by_one = caches, counts, one_by_one
+        self._single_tokens: _SingleTokens | None = None
+        on_cpu = caches[0].keys.device.type == "cpu"
         if on_cpu and not one_by_one and all(count == 1 for count in counts):
-            self._rows = Rows(spans)
+            self._single_tokens = _SingleTokens(caches)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Write `k`, `v` [1, G, S, K] into the spans; attend with `q` [1, Q, S, K], causally."""
-        if self._rows is not None:
-            return self._rows.attend(layer, q, k, v)
-        if len(self.spans) == 1 and self.counts[0] == q.shape[2] and not self.one_by_one:
-            keys, values = self.spans[0].write(layer, k[0], v[0])
-            return attend_last(q[0], keys, values, window=self.spans[0].window)[None]
+        """Writes `k`, `v` [1, G, S, K] into the caches; attends with `q` [1, Q, S, K], causally."""
+        if self._single_tokens is not None:
+            return self._single_tokens.attend(layer, q, k, v)
+        if len(self.caches) == 1 and self.counts[0] == q.shape[2] and not self.one_by_one:
+            keys, values = self.caches[0].write(layer, k[0], v[0])
+            return attend_last(q[0], keys, values, window=self.caches[0].window)[None]
         out = torch.zeros_like(q) if sum(self.counts) < q.shape[2] else torch.empty_like(q)
         begin = 0
-        for span, count in zip(self.spans, self.counts, strict=True):
+        for cache, count in zip(self.caches, self.counts, strict=True):
             own = slice(begin, begin + count)
-            keys, values = span.write(layer, k[0, :, own], v[0, :, own])
-            if self.one_by_one:
-                for i in range(count):
-                    seen = keys.shape[1] - count + i + 1
-                    query = q[0, :, begin + i : begin + i + 1]
-                    mixed = attend_last(query, keys[:, :seen], values[:, :seen], window=span.window)
-                    out[0, :, begin + i : begin + i + 1] = mixed
-            else:
-                out[0, :, own] = attend_last(q[0, :, own], keys, values, window=span.window)
+            keys, values = cache.write(layer, k[0, :, own], v[0, :, own])
+            step = 1 if self.one_by_one else count
+            for first in range(0, count, step):
+                part = slice(begin + first, begin + first + step)
+                visible = keys.shape[1] - count + first + step
+                out[0, :, part] = attend_last(
+                    q[0, :, part], keys[:, :visible], values[:, :visible], window=cache.window
+                )
             begin = own.stop
         return out
 
     def advance(self) -> None:
-        """Count the new tokens as read, once every layer has been run."""
-        for span, count in zip(self.spans, self.counts, strict=True):
-            span.end += count
+        """Counts the new tokens as filled, after all layers have run."""
+        for cache, count in zip(self.caches, self.counts, strict=True):
+            cache.length += count
 
 
-class Rows:
-    """A token of each of many sequences: every place that a pass touches, looked up once."""
+class _SingleTokens:
+    """One new token for each of many sequences: all views that the layers need, made at once."""
 
-    def __init__(self, spans: Sequence[Span]) -> None:
-        self.window = spans[0].window
-        stored = [*(span.keys for span in spans), *(span.values for span in spans)]
-        ends = [span.end for span in spans] * 2
-        # By layer: the place of the new token in every span [G, 1, K], and what it sees [G, T, K].
-        self.places = _by_layer(stored, [slice(end, end + 1) for end in ends])
-        self.seen = _by_layer(stored, [slice(0, end + 1) for end in ends])
+    def __init__(self, caches: Sequence[KVCache]) -> None:
+        self.window = caches[0].window
+        stored = [*(cache.keys for cache in caches), *(cache.values for cache in caches)]
+        lengths = [cache.length for cache in caches] * 2
+        # By layer: where the new tokens go [G, 1, K], and what they attend to [G, T, K].
+        self.targets = _views_by_layer(stored, [slice(n, n + 1) for n in lengths])
+        self.visible = _views_by_layer(stored, [slice(0, n + 1) for n in lengths])
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Put `k`, `v` [1, G, n, K] in their places; attend with `q` [1, Q, n, K]."""
+        """Writes `k`, `v` [1, G, n, K], a token per cache; attends with `q` [1, Q, n, K]."""
         new = [*k[0].split(1, dim=1), *v[0].split(1, dim=1)]
-        torch._foreach_copy_(self.places[layer], new)
-        seen, n = self.seen[layer], q.shape[2]
-        return attend_rows(q[0], seen[:n], seen[n:], window=self.window)[None]
+        torch._foreach_copy_(self.targets[layer], new)
+        visible, n = self.visible[layer], q.shape[2]
+        return attend_rows(q[0], visible[:n], visible[n:], window=self.window)[None]
 
 
-def _by_layer(stored: Sequence[Tensor], parts: Sequence[slice]) -> list[tuple[Tensor, ...]]:
-    """Return a part of the positions of each [L, G, capacity, K]: by layer, views [G, t, K]."""
+def _views_by_layer(stored: Sequence[Tensor], parts: Sequence[slice]) -> list[tuple[Tensor, ...]]:
+    """Returns, by layer, views [G, t, K] of a part of the positions of each [L, G, capacity, K]."""
     views = (x[:, :, part].unbind() for x, part in zip(stored, parts, strict=True))
     return list(zip(*views, strict=True))

@@ -1,129 +1,128 @@
-"""Prompts -> keys, values and the logits of what comes next: a few crops or a chunk at a time."""
+"""Prompts -> their KV caches, and the logits of the first new token: a chunk of tokens per step."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from onevision.generate.kv_cache import Pass, Span
+from onevision.generate.kv_cache import KVCache, KVCacheBatch
 from onevision.generate.prefix_cache import PrefixCache
 from onevision.generate.request import Request
 from onevision.generate.settings import EngineSettings
-from onevision.generate.vision_cache import Encoder, Medium
+from onevision.generate.vision_cache import MediaEncoding, VisionCache
 from onevision.model.llava import LlavaNetwork
 
 
-class Reader:
-    """Reads prompts in the order in which they came, several short ones in one pass.
+class Prefiller:
+    """Prefills prompts in the order they came, several short ones in one pass.
 
-    Deterministic, it reads one at a time, in chunks that begin at multiples of their size: what is
-    computed is then a function of the prompt alone, remembered beginnings included.
+    A deterministic one takes one prompt at a time, in chunks that begin at multiples of their size:
+    what is computed then depends on the prompt alone, whatever the prefix cache holds.
     """
 
     def __init__(
         self,
         network: LlavaNetwork,
         settings: EngineSettings,
-        new_span: Callable[[Request], Span],
+        prefix_cache: PrefixCache,
+        new_kv_cache: Callable[[Request], KVCache],
     ) -> None:
-        self.network, self.settings, self.new_span = network, settings, new_span
-        self.encoder = Encoder(
+        self.network, self.prefix_cache, self.new_kv_cache = network, prefix_cache, new_kv_cache
+        self.deterministic = settings.deterministic
+        self.vision_cache = VisionCache(
             network,
             max_bytes=settings.encoder_bytes,
-            apart=settings.deterministic,
-            cuda_graphs=settings.replays,
+            one_at_a_time=settings.deterministic,
+            cuda_graphs=settings.allows_cuda_graphs,
         )
-        self.chunk_tokens = settings.chunk_on(network.language_model.device.type)
-        self.prefixes = PrefixCache()
+        self.chunk_tokens = settings.chunk_tokens_on(network.language_model.device.type)
 
-    def read(self, prompts: Sequence[Request]) -> list[tuple[Request, Tensor]]:
-        """Take one step with `prompts`; return those read to the end, with their logits [vocab]."""
-        if self.settings.deterministic:
-            prompts = prompts[:1]
-        for request in prompts:
-            if request.span is None:
-                request.span = self.new_span(request)
-        self._recall(prompts[0])
-        if missing(prompts[0]):
-            self.encoder.work(deque((m, r.tenant) for r in prompts for m in missing(r)))
-        return self._prefill(prompts) if not missing(prompts[0]) else []
+    def step(self, requests: Sequence[Request]) -> list[tuple[Request, Tensor]]:
+        """Encodes some crops, then prefills up to `chunk_tokens` tokens of `requests`.
 
-    def remember(self, keys: Sequence[bytes], span: Span) -> None:
-        """Let later prompts of the tenant begin with what `span` holds."""
-        if self.settings.prefix_cache:
-            self.prefixes.add(keys, span)
+        Returns the requests whose prompts are complete now, with their logits [vocab].
+        """
+        if self.deterministic:
+            requests = requests[:1]
+        for request in requests:
+            if request.kv_cache is None:
+                request.kv_cache = self.new_kv_cache(request)
+        self._reuse_prefix(requests[0])
+        if find_unencoded(requests[0]):
+            self.vision_cache.encode([m for r in requests for m in find_unencoded(r)])
+        if find_unencoded(requests[0]):
+            return []
+        return self._run(self._next_chunk(requests))
 
-    def _recall(self, request: Request) -> None:
-        """Begin a prompt with what is remembered, where that is more than what has been read."""
-        assert request.span is not None
-        multiple = self.chunk_tokens if self.settings.deterministic else 1
+    def _reuse_prefix(self, request: Request) -> None:
+        """Copies a cached prefix if it is longer than what is prefilled already."""
+        assert request.kv_cache is not None
+        multiple = self.chunk_tokens if self.deterministic else 1
         limit = request.num_tokens - 1  # the last token gives the logits
-        try:
-            known, tokens = self.prefixes.longest(request.keys, limit=limit, multiple=multiple)
-        except KeyError:
+        found = self.prefix_cache.find(request.block_hashes, limit=limit, multiple=multiple)
+        if found is None:
             return
-        if tokens > request.span.end:
-            self.prefixes.tokens_saved += tokens - request.span.end
-            request.cached_tokens = tokens
-            request.span.take_from(known, tokens)
+        cached, length = found
+        if length > request.kv_cache.length:
+            self.prefix_cache.tokens_saved += length - request.kv_cache.length
+            request.cached_tokens = length
+            request.kv_cache.copy_prefix(cached, length)
 
-    def _prefill(self, prompts: Sequence[Request]) -> list[tuple[Request, Tensor]]:
+    def _next_chunk(self, requests: Sequence[Request]) -> list[tuple[Request, slice]]:
+        """Returns which positions of which prompts the next pass takes."""
         chunk, room = list[tuple[Request, slice]](), self.chunk_tokens
-        for request in prompts:
-            self._recall(request)
-            assert request.span is not None
-            if not room or missing(request):
+        for request in requests:
+            self._reuse_prefix(request)
+            assert request.kv_cache is not None
+            if not room or find_unencoded(request):
                 break
-            begin = request.span.end
-            if self.settings.deterministic:
+            begin = request.kv_cache.length
+            if self.deterministic:
                 room = self.chunk_tokens - begin % self.chunk_tokens
             part = slice(begin, min(begin + room, request.num_tokens))
             chunk.append((request, part))
             room -= part.stop - part.start
-        return self._run(chunk)
+        return chunk
 
     def _run(self, chunk: Sequence[tuple[Request, slice]]) -> list[tuple[Request, Tensor]]:
-        """Run parts of prompts in one pass; return those that end with it."""
+        """Runs parts of prompts in one pass; returns the requests that are complete with it."""
         network = self.network
         norm = network.language_model.norm.weight
         device = norm.device
-        ids = torch.cat([r.prompt.input_ids[:, part] for r, part in chunk], dim=1)
+        ids = torch.cat([r.prompt.input_ids[:, part] for r, part in chunk], dim=1)  # [1, S]
         visual = torch.cat([r.prompt.visual_mask[:, part] for r, part in chunk], dim=1)
         positions = torch.cat([torch.arange(part.start, part.stop) for _, part in chunk])
         tokens = [norm.new_zeros(0, len(norm))]
-        tokens += [piece for r, part in chunk for piece in visual_tokens(r, part)]
-        x = network.place(ids.to(device), visual.to(device), torch.cat(tokens))
-        spans = [r.span for r, _ in chunk if r.span is not None]
+        tokens += [piece for r, part in chunk for piece in slice_visual_tokens(r, part)]
+        x = network.place(ids.to(device), visual.to(device), torch.cat(tokens))  # [1, S, D]
+        caches = [r.kv_cache for r, _ in chunk if r.kv_cache is not None]
         counts = [part.stop - part.start for _, part in chunk]
-        cache = Pass(spans, counts)
-        hidden = network.run(x, positions[None].to(device), cache=cache)[0]
-        cache.advance()
-        ends = torch.tensor(counts).cumsum(0) - 1
+        batch = KVCacheBatch(caches, counts)
+        hidden = network.run(x, positions[None].to(device), cache=batch)[0]  # [S, D]
+        batch.advance()
+        last = torch.tensor(counts).cumsum(0) - 1
         done = [i for i, (r, part) in enumerate(chunk) if part.stop == r.num_tokens]
         if not done:
             return []
-        logits = network.head(hidden[ends[done].to(device)])
+        logits = network.head(hidden[last[done].to(device)])  # [len(done), vocab]
         for i in done:
-            request = chunk[i][0]
-            self._count(request)
-            assert request.span is not None
-            self.remember(request.keys, request.span)
+            self._add_to_prefix_cache(chunk[i][0], caches[i])
         return [(chunk[i][0], row) for i, row in zip(done, logits, strict=True)]
 
-    def _count(self, request: Request) -> None:
-        self.prefixes.hits += request.cached_tokens > 0
-        self.prefixes.misses += request.cached_tokens == 0
+    def _add_to_prefix_cache(self, request: Request, cache: KVCache) -> None:
+        self.prefix_cache.hits += request.cached_tokens > 0
+        self.prefix_cache.misses += request.cached_tokens == 0
+        self.prefix_cache.add(request.block_hashes, cache)
 
 
-def missing(request: Request) -> list[Medium]:
-    """Return the images and videos that are not encoded and whose tokens are still to be read."""
-    begin = 0 if request.span is None else request.span.end
-    return [m for m in request.media if m.tokens is None and m.last >= begin]
+def find_unencoded(request: Request) -> list[MediaEncoding]:
+    """Returns the media whose visual tokens are still to be prefilled and are not encoded yet."""
+    begin = 0 if request.kv_cache is None else request.kv_cache.length
+    return [m for m in request.media if m.tokens is None and m.last_position >= begin]
 
 
-def visual_tokens(request: Request, part: slice) -> list[Tensor]:
-    """Return the visual tokens [n, D] that stand in a part of a prompt, in order."""
+def slice_visual_tokens(request: Request, part: slice) -> list[Tensor]:
+    """Returns the visual tokens [n, D] at the positions `part` of a prompt, in order."""
     mask = request.prompt.visual_mask[0]
     before = int(mask[: part.start].sum())
     wanted = range(before, before + int(mask[part].sum()))

@@ -1,8 +1,8 @@
-"""What was read before, found again by content: prompts that begin alike share their prefill.
+"""Prompts that begin like an earlier one -> its KV cache, found by content, so both share prefill.
 
-A prompt is a row of numbers: ids, and in place of each visual token one drawn from the digest of
-its image and its place in it. Blocks of the row are chained by SHA-256, so a block's key stands
-for all that comes before it: the tenant, the words, the pixels, the way they were cut.
+A prompt is a row of numbers: token ids, and for each visual token the digest of its medium and its
+place in it. Blocks of the row are chained by SHA-256, so the hash of a block stands for everything
+before it: the tenant, the text, the pixels and how they were cut into crops.
 """
 
 import hashlib
@@ -13,76 +13,70 @@ import numpy as np
 
 from onevision.anyres import Layout
 from onevision.batch import ModelInputs
-from onevision.generate.kv_cache import Span
+from onevision.generate.kv_cache import KVCache
 
-# Tokens of a block.
-BLOCK = 16
+BLOCK_TOKENS = 16
 
 
 class PrefixCache:
-    """Spans of what was read. Those that nobody else holds are given up, longest unused first."""
+    """KV caches by the hashes of their blocks. Those with no other owner may be evicted (LRU)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, enabled: bool = True) -> None:
+        """Without `enabled`, nothing is ever added."""
+        self.enabled = enabled
         self.hits = self.misses = self.tokens_saved = 0
-        self._spans: OrderedDict[Span, list[bytes]] = OrderedDict()
-        self._blocks: dict[bytes, tuple[Span, int]] = {}  # key -> span, tokens up to its end
+        self._hashes: OrderedDict[KVCache, list[bytes]] = OrderedDict()  # least recent first
+        self._blocks: dict[bytes, tuple[KVCache, int]] = {}  # hash -> cache, tokens to its end
 
     @property
     def idle_bytes(self) -> int:
-        """Memory of the spans that only this cache holds. Any thread may ask."""
-        return sum(span.num_bytes for span in list(self._spans) if span.holders == 1)
+        """Memory of the KV caches that have no other owner. Safe to read from any thread."""
+        return sum(cache.num_bytes for cache in list(self._hashes) if cache.ref_count == 1)
 
-    def longest(self, keys: Sequence[bytes], *, limit: int, multiple: int) -> tuple[Span, int]:
-        """Return the span that begins with the most of `keys`, and how many tokens of it.
+    def find(
+        self, block_hashes: Sequence[bytes], *, limit: int, multiple: int
+    ) -> tuple[KVCache, int] | None:
+        """Returns the cache that shares the longest prefix, and its length in tokens, if any does.
 
-        No more than `limit` tokens, and a `multiple` of so many. Raises KeyError where there is
-        none.
+        The length is at most `limit` and a multiple of `multiple`.
         """
-        for count in range(min(len(keys), limit // BLOCK), 0, -1):
-            if count * BLOCK % multiple == 0 and keys[count - 1] in self._blocks:
-                span, tokens = self._blocks[keys[count - 1]]
-                self._spans.move_to_end(span)
-                return span, tokens
-        raise KeyError
+        for count in range(min(len(block_hashes), limit // BLOCK_TOKENS), 0, -1):
+            if count * BLOCK_TOKENS % multiple == 0 and block_hashes[count - 1] in self._blocks:
+                cache, tokens = self._blocks[block_hashes[count - 1]]
+                self._hashes.move_to_end(cache)
+                return cache, tokens
+        return None
 
-    def add(self, keys: Sequence[bytes], span: Span) -> None:
-        """Remember that `span` begins with the blocks of `keys`; more may be added later."""
+    def add(self, block_hashes: Sequence[bytes], cache: KVCache) -> None:
+        """Adds the filled blocks of `cache`, which begin with these; more may be added later."""
         fresh = [
-            (key, number * BLOCK)
-            for number, key in enumerate(keys, start=1)
-            if key not in self._blocks and number * BLOCK <= span.end
+            (block_hash, number * BLOCK_TOKENS)
+            for number, block_hash in enumerate(block_hashes, start=1)
+            if block_hash not in self._blocks and number * BLOCK_TOKENS <= cache.length
         ]
-        if not fresh:
+        if not fresh or not self.enabled:
             return
-        if span not in self._spans:
-            span.holders += 1
-            self._spans[span] = []
-        self._spans.move_to_end(span)
-        self._spans[span] += [key for key, _ in fresh]
-        self._blocks.update((key, (span, tokens)) for key, tokens in fresh)
+        if cache not in self._hashes:
+            cache.ref_count += 1
+            self._hashes[cache] = []
+        self._hashes.move_to_end(cache)
+        self._hashes[cache] += [block_hash for block_hash, _ in fresh]
+        self._blocks.update((block_hash, (cache, tokens)) for block_hash, tokens in fresh)
 
     def shrink(self, max_idle_bytes: int) -> None:
-        """Forget the longest unused until idle spans take no more than so much."""
+        """Evicts the least recently used until `idle_bytes` is at most `max_idle_bytes`."""
         excess = self.idle_bytes - max_idle_bytes
-        for span in [span for span in self._spans if span.holders == 1]:
+        for cache in [cache for cache in self._hashes if cache.ref_count == 1]:
             if excess <= 0:
                 return
-            excess -= span.num_bytes
-            self._forget(span)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        for span in list(self._spans):
-            self._forget(span)
-
-    def _forget(self, span: Span) -> None:
-        for key in self._spans.pop(span):
-            del self._blocks[key]
-        span.holders -= 1
+            excess -= cache.num_bytes
+            for block_hash in self._hashes.pop(cache):
+                del self._blocks[block_hash]
+            cache.ref_count -= 1
 
 
-def media_digests(prompt: ModelInputs) -> list[bytes]:
-    """Return a SHA-256 of each image and video: of its pixels as they will be seen."""
+def hash_media(prompt: ModelInputs) -> list[bytes]:
+    """Returns the SHA-256 of each image and video: of its layout and of its crops' pixels."""
     digests, begin = list[bytes](), 0
     for layout in prompt.layouts:
         crops = prompt.pixel_values[begin : begin + layout.num_crops]
@@ -93,31 +87,32 @@ def media_digests(prompt: ModelInputs) -> list[bytes]:
     return digests
 
 
-def content_row(prompt: ModelInputs, digests: Sequence[bytes]) -> np.ndarray:
-    """Return what stands at each position of a prompt of one row: [S, 5] int64.
+def content_rows(prompt: ModelInputs, digests: Sequence[bytes]) -> np.ndarray:
+    """Returns what each position of a prompt holds, [S, 5] int64.
 
-    An id and zeros; for visual tokens their number and the 256 bits of the medium's digest.
+    Of text the token id and zeros; of a visual token its number within its medium, from 1, and the
+    256 bits of the medium's digest.
     """
-    row = np.zeros((prompt.input_ids.shape[1], 5), dtype=np.int64)
-    row[:, 0] = prompt.input_ids[0].numpy()
+    rows = np.zeros((prompt.input_ids.shape[1], 5), dtype=np.int64)
+    rows[:, 0] = prompt.input_ids[0].numpy()
     visual = np.flatnonzero(prompt.visual_mask[0].numpy())
-    for digest, places in zip(digests, _by_medium(visual, prompt.layouts), strict=True):
-        row[places, 0] = np.arange(1, len(places) + 1)
-        row[places, 1:] = np.frombuffer(digest, dtype=np.int64)
-    return row
+    for digest, positions in zip(digests, _split_by_medium(visual, prompt.layouts), strict=True):
+        rows[positions, 0] = np.arange(1, len(positions) + 1)
+        rows[positions, 1:] = np.frombuffer(digest, dtype=np.int64)
+    return rows
 
 
-def block_keys(content: np.ndarray, *, salt: bytes) -> list[bytes]:
-    """Return the key of every whole block of a row [S, 5]; `salt` keeps tenants apart."""
-    keys, key = list[bytes](), hashlib.sha256(salt).digest()
-    for begin in range(0, len(content) - BLOCK + 1, BLOCK):
-        key = hashlib.sha256(key + content[begin : begin + BLOCK].tobytes()).digest()
-        keys.append(key)
-    return keys
+def hash_blocks(content: np.ndarray, *, salt: bytes) -> list[bytes]:
+    """Returns the chained hash of every whole block of rows [S, 5]; `salt` keeps tenants apart."""
+    hashes, last = list[bytes](), hashlib.sha256(salt).digest()
+    for begin in range(0, len(content) - BLOCK_TOKENS + 1, BLOCK_TOKENS):
+        last = hashlib.sha256(last + content[begin : begin + BLOCK_TOKENS].tobytes()).digest()
+        hashes.append(last)
+    return hashes
 
 
-def _by_medium(visual: np.ndarray, layouts: Sequence[Layout]) -> Iterator[np.ndarray]:
-    """Split the positions of all visual tokens by image and video."""
+def _split_by_medium(visual: np.ndarray, layouts: Sequence[Layout]) -> Iterator[np.ndarray]:
+    """Yields the positions of the visual tokens of each image and video."""
     begin = 0
     for layout in layouts:
         yield visual[begin : begin + layout.num_tokens]

@@ -1,8 +1,7 @@
-"""A question on its way through the engine, and its answers as they grow."""
+"""A request on its way through the engine, and its answers as they grow."""
 
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,19 +10,19 @@ import numpy as np
 
 from onevision.batch import ModelInputs
 from onevision.errors import OneVisionError
-from onevision.generate.kv_cache import Span
-from onevision.generate.sampler import Drawer, Sampling, Token
-from onevision.generate.vision_cache import Medium
+from onevision.generate.kv_cache import KVCache
+from onevision.generate.sampler import Sampler, Sampling, Token
+from onevision.generate.vision_cache import MediaEncoding
 from onevision.inputs.tokenizer import TextStream
 
-# "cancelled" where whoever asked went away; "error" where `Request.error` says why.
+# "cancelled" if the caller cancelled the request; for "error", `Request.error` has the reason.
 EndReason = Literal["stop", "length", "cancelled", "error"]
 _numbers = itertools.count()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
-    """What is new of one answer: text (complete characters), tokens, and why it ended, if so."""
+class AnswerDelta:
+    """What is new in one answer: text (whole characters), tokens, and why it ended if it did."""
 
     answer: int  # which of the request's answers
     text: str
@@ -32,106 +31,105 @@ class Piece:
 
 
 class Answer:
-    """One answer: its tokens, its place in the cache, and the text that is safe to show."""
+    """One answer: its tokens, its KV cache, and the text that may be shown so far."""
 
-    def __init__(self, number: int, drawer: Drawer, stream: TextStream) -> None:
-        self.number, self.drawer = number, drawer
+    def __init__(self, number: int, sampler: Sampler, stream: TextStream) -> None:
+        self.number, self.sampler = number, sampler
         self.ids: list[int] = []
         self.tokens: list[Token] = []
-        self.span: Span | None = None
+        self.kv_cache: KVCache | None = None
         self.finish_reason: EndReason | None = None
-        self.stop_words: str | None = None  # the words that ended it
+        self.stop_string: str | None = None  # that ended it
         self.text = ""  # shown so far
-        self._stream, self._held = stream, ""  # text that may be the beginning of stop words
+        self._stream, self._held = stream, ""  # text that may be the start of a stop string
 
     @property
     def whole_text(self) -> str:
-        """All its words. They are decoded together, where nothing was cut off at stop words.
+        """The text of all tokens, decoded together unless a stop string cut it off.
 
-        That differs from `text` only where a model gives bytes that are no characters.
+        Differs from `text` only if the model generates bytes that are not valid characters.
         """
-        if self.stop_words is not None:
+        if self.stop_string is not None:
             return self.text
         return self._stream.decode(self.ids)
 
     @property
     def is_open(self) -> bool:
-        """Whether it goes on."""
+        """Whether more tokens may follow."""
         return self.finish_reason is None
 
-    def push(self, token: Token) -> Piece | None:
-        """Take the next token; return what may be shown, or None while nothing may."""
-        sampling = self.drawer.sampling
+    def push(self, token: Token) -> AnswerDelta | None:
+        """Appends a token; returns what may be shown now, or None if nothing may."""
+        sampling = self.sampler.sampling
         self.ids.append(token.id)
         self.tokens.append(token)
         if token.id in sampling.end_ids:
             self.finish_reason = "stop"
         else:
             self._held += self._stream.push(token.id)
-            self._look_for_stops(sampling.stops)
+            self._find_stop_string(sampling.stops)
         if self.finish_reason is None and len(self.ids) == sampling.max_new_tokens:
             self.finish_reason = "length"
-        if self.finish_reason is not None and self.stop_words is None:
+        if self.finish_reason is not None and self.stop_string is None:
             self._held += self._stream.flush()
-        return self._piece((token,))
+        return self._delta((token,))
 
-    def end(self, reason: EndReason) -> Piece | None:
-        """End the answer from outside."""
+    def end(self, reason: EndReason) -> AnswerDelta | None:
+        """Ends the answer before the model does."""
         self.finish_reason = reason
-        return self._piece(())
+        return self._delta(())
 
-    def _look_for_stops(self, stops: Sequence[str]) -> None:
-        found = [(place, words) for words in stops if (place := self._held.find(words)) >= 0]
+    def _find_stop_string(self, stops: Sequence[str]) -> None:
+        found = [(place, stop) for stop in stops if (place := self._held.find(stop)) >= 0]
         if found:
-            place, self.stop_words = min(found)
+            place, self.stop_string = min(found)
             self._held, self.finish_reason = self._held[:place], "stop"
 
-    def _piece(self, tokens: tuple[Token, ...]) -> Piece | None:
-        keep = 0 if self.finish_reason else self._may_begin_stop(self.drawer.sampling.stops)
-        text, self._held = (
-            self._held[: len(self._held) - keep],
-            self._held[len(self._held) - keep :],
-        )
+    def _delta(self, tokens: tuple[Token, ...]) -> AnswerDelta | None:
+        kept = 0 if self.finish_reason else self._count_held(self.sampler.sampling.stops)
+        shown = len(self._held) - kept
+        text, self._held = self._held[:shown], self._held[shown:]
         self.text += text
         if text or tokens or self.finish_reason:
-            return Piece(
+            return AnswerDelta(
                 answer=self.number, text=text, tokens=tokens, finish_reason=self.finish_reason
             )
         return None
 
-    def _may_begin_stop(self, stops: Sequence[str]) -> int:
-        """Return how many of the last characters may be the beginning of stop words."""
+    def _count_held(self, stops: Sequence[str]) -> int:
+        """Returns how many of the last characters may be the start of a stop string."""
         most = min(len(self._held), max(map(len, stops), default=1) - 1)
         for length in range(most, 0, -1):
-            if any(words.startswith(self._held[-length:]) for words in stops):
+            if any(stop.startswith(self._held[-length:]) for stop in stops):
                 return length
         return 0
 
 
 @dataclass(eq=False, kw_only=True)
 class Request:
-    """A prompt, how its answers are drawn, and how far they have come."""
+    """A prompt, how to sample its answers, and how far they have come."""
 
-    prompt: ModelInputs  # of one row
+    prompt: ModelInputs  # B = 1
     sampling: Sampling
     answers: list[Answer]
     tenant: bytes
-    # Called with each piece, by the thread that runs the engine; it must not take long.
-    sink: Callable[[Piece], object] | None
-    deadline: float | None  # of time.monotonic()
-    kv_bytes: int  # what it may come to need
-    content: np.ndarray  # [S, 5] int64: what stands where, see prefix.py
-    keys: list[bytes]  # of its blocks
-    media: list[Medium]
+    # Called with each delta by the thread that runs the engine, so it must return quickly.
+    on_delta: Callable[[AnswerDelta], object] | None
+    deadline: float | None  # on the clock of time.monotonic(), as are all times here
+    kv_bytes: int  # of KV cache that it may come to need
+    content: np.ndarray  # [S, 5] int64, see `prefix_cache.content_rows`
+    block_hashes: list[bytes]
+    media: list[MediaEncoding]  # emptied once the prompt is prefilled
     number: int = field(default_factory=lambda: next(_numbers))
-    arrived: float = field(default_factory=time.monotonic)
 
-    span: Span | None = None  # of the prompt, once it is being read; then of the first answer
-    is_read: bool = False
-    admitted: float | None = None  # when its prompt began to be read, and
-    answering: float | None = None  # when its answers began: of time.monotonic()
+    # Of the prompt while it is prefilled, then of the first answer.
+    kv_cache: KVCache | None = None
+    is_prefilled: bool = False
+    arrived_at: float = field(default_factory=time.monotonic)
+    admitted_at: float | None = None
+    decoding_since: float | None = None
     encode_seconds: float = 0.0  # that its images and videos took in the vision encoder
-    cached_tokens: int = 0  # of the prompt, that were not read again
+    cached_tokens: int = 0  # of the prompt, taken from the prefix cache
     cancelled: bool = False
     error: OneVisionError | None = None
 
@@ -145,46 +143,24 @@ class Request:
         """Whether every answer has ended."""
         return not any(answer.is_open for answer in self.answers)
 
-    def give(self, piece: Piece | None) -> None:
-        """Hand a piece to whoever asked."""
-        if piece is not None and self.sink is not None:
-            self.sink(piece)
+    def emit(self, delta: AnswerDelta | None) -> None:
+        """Passes a delta on to `on_delta`."""
+        if delta is not None and self.on_delta is not None:
+            self.on_delta(delta)
 
+    def end(self, reason: EndReason) -> None:
+        """Ends all answers that are still open."""
+        for answer in self.answers:
+            if answer.is_open:
+                self.emit(answer.end(reason))
 
-class FairQueue:
-    """Requests that wait: tenants take turns, each in the order of arrival."""
-
-    def __init__(self) -> None:
-        self._tenants: dict[bytes, deque[Request]] = {}
-
-    def __len__(self) -> int:
-        return sum(map(len, self._tenants.values()))
-
-    def put(self, request: Request) -> None:
-        """Let a request wait."""
-        self._tenants.setdefault(request.tenant, deque()).append(request)
-
-    def first(self) -> Request | None:
-        """Return whose turn it is, without taking it."""
-        return next(iter(self._tenants.values()))[0] if self._tenants else None
-
-    def take(self) -> Request:
-        """Take whose turn it is; its tenant goes to the end of the row."""
-        tenant, own = next(iter(self._tenants.items()))
-        request = own.popleft()
-        del self._tenants[tenant]
-        if own:
-            self._tenants[tenant] = own
-        return request
-
-    def remove(self, wanted: Callable[[Request], bool]) -> list[Request]:
-        """Take out all that are `wanted`."""
-        taken: list[Request] = []
-        for tenant, own in list(self._tenants.items()):
-            taken += [request for request in own if wanted(request)]
-            left = deque(request for request in own if not wanted(request))
-            if left:
-                self._tenants[tenant] = left
-            else:
-                del self._tenants[tenant]
-        return taken
+    def release_memory(self) -> None:
+        """Drops KV caches and visual tokens; what the prefix cache shares lives on, trimmed."""
+        caches = [answer.kv_cache for answer in self.answers if answer.kv_cache is not None]
+        for cache in caches or ([self.kv_cache] if self.kv_cache is not None else []):
+            cache.ref_count -= 1
+            if cache.ref_count:
+                cache.trim()
+        self.kv_cache, self.media = None, list[MediaEncoding]()
+        for answer in self.answers:
+            answer.kv_cache = None

@@ -1,9 +1,9 @@
-"""Logits of the next token -> its id."""
+"""Logits [vocab] of the next token -> its id: greedy or at random, with penalties and limits."""
 
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, TypedDict
 
 import torch
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from onevision.errors import InputError
 
-# The most alternatives told beside each token.
+# Most alternatives reported with each token.
 MAX_TOP_LOGPROBS = 20
 MAX_STOPS, MAX_STOP_CHARACTERS = 16, 256
 MAX_ANSWERS = 128
 
 
 class SamplingOptions(TypedDict, total=False):
-    """The fields of Sampling, to override some of them."""
+    """The fields of Sampling, all optional: what `ask` and `stream` accept."""
 
     max_new_tokens: int
     min_new_tokens: int
@@ -43,40 +43,40 @@ class SamplingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How answers are drawn. The default is greedy. Raises InputError for values out of range."""
+    """How to sample answers; greedy by default. Raises InputError for values out of range."""
 
-    # The most tokens of one answer, and the fewest before it may end.
+    # Most tokens of one answer, and fewest before it may end.
     max_new_tokens: int = 512
     min_new_tokens: int = 0
-    # Ids that end an answer.
+    # Token ids that end an answer.
     end_ids: tuple[int, ...] = ()
-    # Texts by which the chat format ends an answer, where it has no id for that ("###").
+    # Strings that end an answer in chat formats that have no token for it ("###").
     end_texts: tuple[str, ...] = ()
-    # Words that end an answer, beside those; neither are part of it.
+    # Further strings that end an answer. Neither kind becomes part of it.
     stop: tuple[str, ...] = ()
-    # 0 takes the likeliest token; above, tokens are drawn, the flatter the higher.
+    # 0 takes the likeliest token; above, tokens are sampled, more evenly the higher it is.
     temperature: float = 0.0
-    # Draw among the likeliest tokens that together have this probability; 1 is all.
+    # Sample from the likeliest tokens that together have this probability; 1 is all.
     top_p: float = 1.0
-    # Draw among this many likeliest tokens; 0 is all.
+    # Sample from this many likeliest tokens; 0 is all.
     top_k: int = 0
-    # Draw among tokens at least so many times as likely as the likeliest; 0 is all.
+    # Sample from tokens at least this share as likely as the likeliest; 0 is all.
     min_p: float = 0.0
-    # Divides the scores of tokens already in the answer (multiplies negative ones); 1 is off.
+    # Divides the logits of tokens already in the answer (multiplies negative ones); 1 is off.
     # FIDELITY: the prompt's own tokens are not counted, as in the reference.
     repetition_penalty: float = 1.0
-    # Taken off the scores of tokens already in the answer, once and for each time; 0 is off.
+    # Subtracted from the logits of tokens already in the answer, once or per occurrence.
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    # Added to the scores of these ids.
+    # Added to the logits of these token ids.
     logit_bias: Mapping[int, float] = field(default_factory=dict[int, float])
-    # Tell each token's log-probability and those of so many likeliest; None tells none.
+    # Report each token's log-probability and those of so many likeliest; None reports none.
     logprobs: int | None = None
-    # Answers to one prompt, which is read once.
+    # Answers to one prompt, which is prefilled once.
     num_answers: int = 1
-    # Draws are a function of this and the prompt; None takes a new one each time.
+    # Makes sampling repeatable for the same prompt; None takes a new seed each time.
     seed: int | None = None
-    # The answer is one of these; or matches this regular expression; or is JSON of this schema.
+    # The answer is one of these, or matches this regular expression, or is JSON of this schema.
     choices: tuple[str, ...] = ()
     regex: str | None = None
     json_schema: str | None = None
@@ -116,12 +116,12 @@ class Sampling:
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """All words that end an answer."""
+        """All strings that end an answer."""
         return (*self.end_texts, *self.stop)
 
     @property
     def is_plain(self) -> bool:
-        """Whether the next token is the likeliest one, and nothing more is asked for."""
+        """Whether each token is simply the likeliest one, with nothing to adjust or report."""
         return (
             self.temperature == 0
             and self.repetition_penalty == 1
@@ -132,7 +132,7 @@ class Sampling:
         )
 
     def override(self, options: SamplingOptions) -> Self:
-        """Return these settings with some replaced. Raises InputError for an unknown one."""
+        """Returns these values with some replaced. Raises InputError for an unknown option."""
         unknown = sorted(set(options) - set(vars(self)))
         if unknown:
             raise InputError(f"unknown option {unknown[0]!r}; expected some of {list(vars(self))}")
@@ -142,7 +142,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """One token of an answer; with log-probabilities (of the model alone) where asked for."""
+    """One token of an answer; log-probabilities, if asked for, are the model's own."""
 
     id: int
     logprob: float | None = None
@@ -150,64 +150,59 @@ class Token:
 
 
 class Constraint(Protocol):
-    """What an answer must look like; see `constrain.py`."""
+    """What an answer must match; see `constrain.py`."""
 
     def allowed(self) -> Tensor:
-        """Return which ids [vocab] may come next, True where one may."""
+        """Returns a mask [vocab], True for the ids that may come next."""
         ...
 
     def accept(self, token_id: int) -> None:
-        """Go on after a token."""
+        """Advances past a token of the answer."""
         ...
 
 
-class Drawer:
-    """Draws the tokens of one answer. Its state is the answer's own, whatever else is running."""
+class Sampler:
+    """Samples the tokens of one answer. Its state is the answer's own, whatever else is running."""
 
     def __init__(
         self, sampling: Sampling, *, number: int = 0, constraint: Constraint | None = None
     ) -> None:
         self.sampling, self.constraint = sampling, constraint
         self.is_plain = sampling.is_plain
-        self.counts: dict[int, int] = {}  # how often each id stands in the answer
-        self.drawn = 0
+        self.counts: dict[int, int] = {}  # of each id in the answer
+        self.num_tokens = 0
         self.generator: torch.Generator | None = None
         if sampling.temperature > 0:
             seed = int.from_bytes(os.urandom(7)) if sampling.seed is None else sampling.seed
             self.generator = torch.Generator().manual_seed((seed + number) % 2**63)
 
-    def draw(self, logits: Tensor) -> Token:
-        """Choose the next token by `logits` [vocab]."""
+    def sample(self, logits: Tensor) -> Token:
+        """Chooses the next token by `logits` [vocab]."""
         if self.is_plain:
-            return self.take(int(logits.argmax()))
-        scores = self.adjust(logits.float().cpu())
+            return self.accept(int(logits.argmax()))
+        scores = self._adjust(logits.float().cpu())
         if self.sampling.temperature == 0:
             token_id = int(scores.argmax())
         else:
             shares = restrict(scores / self.sampling.temperature, self.sampling).softmax(-1)
             token_id = int(torch.multinomial(shares, 1, generator=self.generator))
-        self.accept(token_id)
-        return self.told(token_id, logits)
+        return self._with_logprobs(self.accept(token_id), logits)
 
-    def take(self, token_id: int) -> Token:
-        """Go on with a token of which nothing more is to be told."""
-        self.accept(token_id)
-        return Token(id=token_id)
-
-    def accept(self, token_id: int) -> None:
-        """Count a token as part of the answer."""
-        self.drawn += 1
+    def accept(self, token_id: int) -> Token:
+        """Takes a token as the next one of the answer."""
+        self.num_tokens += 1
         self.counts[token_id] = self.counts.get(token_id, 0) + 1
         if self.constraint is not None:
             self.constraint.accept(token_id)
+        return Token(id=token_id)
 
-    def adjust(self, scores: Tensor) -> Tensor:
-        """Return the scores [vocab] after penalties, biases, and what may not come at all."""
+    def _adjust(self, scores: Tensor) -> Tensor:
+        """Returns logits [vocab] with penalties and biases, -inf for tokens that are ruled out."""
         sampling = self.sampling
-        penalised = sampling.repetition_penalty != 1 or (
+        has_penalty = sampling.repetition_penalty != 1 or (
             sampling.presence_penalty or sampling.frequency_penalty
         )
-        if penalised and self.counts:
+        if has_penalty and self.counts:
             scores = self._penalise(scores.clone())
         if sampling.logit_bias:
             ids = torch.tensor(list(sampling.logit_bias))
@@ -216,7 +211,7 @@ class Drawer:
             )
         if self.constraint is not None:
             scores = scores.masked_fill(~self.constraint.allowed(), -math.inf)
-        if self.drawn < sampling.min_new_tokens:
+        if self.num_tokens < sampling.min_new_tokens:
             ends = torch.tensor(sampling.end_ids, dtype=torch.int64)
             scores = scores.index_fill(0, ends, -math.inf)
         return scores
@@ -229,18 +224,18 @@ class Drawer:
         scores[ids] = own
         return scores
 
-    def told(self, token_id: int, logits: Tensor) -> Token:
-        """Return a token with as much of its log-probabilities as is asked for."""
+    def _with_logprobs(self, token: Token, logits: Tensor) -> Token:
+        """Adds the log-probabilities that were asked for."""
         if self.sampling.logprobs is None:
-            return Token(id=token_id)
+            return token
         logprobs = logits.float().log_softmax(-1)
         best = logprobs.topk(min(self.sampling.logprobs, len(logprobs)))
         top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-        return Token(id=token_id, logprob=float(logprobs[token_id]), top=top)
+        return replace(token, logprob=float(logprobs[token.id]), top=top)
 
 
 def restrict(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Return the logits [vocab], minus infinity where top-k, top-p or min-p rule a token out."""
+    """Returns logits [vocab] with -inf for tokens that top-k, top-p or min-p rule out."""
     if sampling.top_k:
         least = logits.topk(min(sampling.top_k, len(logits))).values[-1]
         logits = logits.masked_fill(logits < least, -math.inf)

@@ -1,39 +1,39 @@
-"""What the engine may use, and what it promises."""
+"""EngineSettings: what an engine may use, and what it guarantees."""
 
 import os
 from dataclasses import dataclass
 
 from onevision.errors import InputError
-from onevision.generate.prefix_cache import BLOCK
+from onevision.generate.prefix_cache import BLOCK_TOKENS
 
-# Share of the machine's memory for keys and values where nothing is said, and of a GPU's for the
-# copies that CUDA graphs work on.
+# Default share of the machine's memory for KV caches, and of a GPU's memory for the copies of them
+# that CUDA graphs work on.
 MEMORY_SHARE = 0.25
-# Tokens of a chunk: more keep answers waiting for longer, fewer are launches more than work.
+# Tokens prefilled per step: more delay the answers, fewer leave the device waiting for launches.
 CPU_CHUNK, GPU_CHUNK = 512, 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """Limits and promises of an engine. Raises InputError for values that cannot be."""
+    """Limits and guarantees of an engine. Raises InputError for values out of range."""
 
-    # Requests that are being read or answered at a time, and those that may wait for it.
+    # Requests that run at a time, and those that may wait to.
     max_running: int = 32
     max_waiting: int = 1024
-    # Memory for keys and values, of running requests and of what is remembered; None: a quarter of
-    # the machine's.
+    # Memory for KV caches, of running requests and of the prefix cache together; None is a quarter
+    # of the machine's.
     kv_bytes: int | None = None
-    # Memory for visual tokens that are remembered.
+    # Memory for visual tokens that are cached.
     encoder_bytes: int = 256 * 2**20
-    # Tokens of prompts read between two steps of the answers; None: what suits the device.
+    # Prompt tokens prefilled per step, between two tokens of each answer; None suits the device.
     chunk_tokens: int | None = None
-    # Remember what was read.
+    # Reuse the prefill of prompts that begin alike.
     prefix_cache: bool = True
-    # Guess so many tokens of a greedy answer from what stands in the prompt; 0 is off.
+    # Draft so many tokens of a greedy answer per step by prompt lookup; 0 is off.
     draft_tokens: int = 0
-    # On a GPU, replay a step of decoding, and the vision encoder, as one CUDA graph.
+    # On a GPU, run a decoding step, and the vision encoder, as one CUDA graph each.
     cuda_graphs: bool = True
-    # The same bits for a request alone and among others.
+    # Compute the same bits for a request alone and among others.
     deterministic: bool = False
 
     def __post_init__(self) -> None:
@@ -46,25 +46,27 @@ class EngineSettings:
             if vars(self)[name] < least:
                 raise InputError(f"{name} is {vars(self)[name]}; expected {least} or more")
         if self.chunk_tokens is not None and (
-            self.chunk_tokens < BLOCK or self.chunk_tokens % BLOCK
+            self.chunk_tokens < BLOCK_TOKENS or self.chunk_tokens % BLOCK_TOKENS
         ):
-            raise InputError(f"chunk_tokens is {self.chunk_tokens}; expected a multiple of {BLOCK}")
+            raise InputError(
+                f"chunk_tokens is {self.chunk_tokens}; expected a multiple of {BLOCK_TOKENS}"
+            )
 
-    def chunk_on(self, device_type: str) -> int:
-        """Return the tokens of prompts read between two steps on "cpu", "cuda" or the like."""
+    def chunk_tokens_on(self, device_type: str) -> int:
+        """Returns the prompt tokens prefilled per step on "cpu", "cuda" or another device."""
         if self.chunk_tokens is not None:
             return self.chunk_tokens
-        # Deterministic, what is computed is a function of the prompt alone, on any device alike.
+        # In the deterministic mode the bits must not depend on the device's best chunk.
         return CPU_CHUNK if device_type == "cpu" or self.deterministic else GPU_CHUNK
 
     @property
-    def replays(self) -> bool:
-        """Whether CUDA graphs may be used, on a GPU."""
+    def allows_cuda_graphs(self) -> bool:
+        """Whether CUDA graphs may be used if there is a GPU."""
         return self.cuda_graphs and not self.deterministic
 
     @property
     def kv_limit(self) -> int:
-        """Bytes for keys and values."""
+        """Bytes for KV caches."""
         if self.kv_bytes is not None:
             return self.kv_bytes
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

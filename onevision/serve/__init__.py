@@ -1,1 +1,1 @@
-"""How others use the model: not built yet, see CHANGELOG.md."""
+"""A model -> an HTTP server with OpenAI's API, a demo page, and batches of requests."""

@@ -1,37 +1,41 @@
-"""What one request may cost: a question, the sizes of its media -> admitted, or an ApiError."""
+"""GenerationRequest, then the outline of its prompt -> Sampling, or an ApiError.
+
+Nothing is fetched before `check_request`, and no pixel is decoded before `admit`.
+"""
 
 from dataclasses import replace
 
 from onevision.anyres import CropLayout
+from onevision.generate.answer import Model
 from onevision.generate.sampler import Sampling
 from onevision.inputs.processor import Outline
-from onevision.serve.question import Question
+from onevision.serve.generation_request import GenerationRequest
 from onevision.serve.schema.problems import ApiError
-from onevision.serve.settings import ServerSettings
+from onevision.serve.settings import Limits, ServerSettings
 
 
-def check_question(question: Question, settings: ServerSettings) -> None:
-    """Refuse a question by what it says of itself, before anything is read. Raises ApiError."""
+def check_request(request: GenerationRequest, settings: ServerSettings) -> None:
+    """Raises ApiError if a request names another model, or has too many parts or too much text."""
     limits = settings.limits
-    if question.model != settings.name:
+    if request.model != settings.name:
         raise ApiError(
-            f"model {question.model[:80]!r} is not served; ask for {settings.name!r}",
+            f"model {request.model[:80]!r} is not served; ask for {settings.name!r}",
             status=404, code="model_not_found", param="model",
         )  # fmt: skip
-    if settings.strict and question.unknown:
-        name = question.unknown[0]
+    if settings.strict and request.unknown_fields:
+        name = request.unknown_fields[0]
         raise ApiError(
             f"{name[:80]} is not a known field", code="unsupported_parameter", param=name[:80]
         )
-    words = sum(
+    text_bytes = sum(
         len(part.encode(errors="replace"))
-        for turn in question.turns for part in turn.parts if isinstance(part, str)
+        for message in request.messages for part in message.parts if isinstance(part, str)
     )  # fmt: skip
-    images = sum(medium.kind == "image" for medium in question.media)
-    videos = len(question.media) - images
-    frames = max((len(m.addresses) for m in question.media), default=0)
+    images = sum(medium.kind == "image" for medium in request.media)
+    videos = len(request.media) - images
+    frames = max((len(medium.urls) for medium in request.media), default=0)
     for name, found, most in (
-        ("bytes of text", words, limits.text_bytes),
+        ("bytes of text", text_bytes, limits.text_bytes),
         ("images", images, limits.images),
         ("videos", videos, limits.videos),
         ("frames", frames, limits.frames),
@@ -44,22 +48,35 @@ def check_question(question: Question, settings: ServerSettings) -> None:
             )  # fmt: skip
 
 
-def check_pixels(outline: Outline, *, most: int) -> None:
-    """Refuse images that are too many pixels together. Raises ApiError."""
+def admit(
+    request: GenerationRequest, outline: Outline, *, model: Model, settings: ServerSettings
+) -> Sampling:
+    """Checks length and pixels of a prompt, and returns how to sample its answers.
+
+    Raises ApiError, and ContextLengthError if the prompt is too long for the model.
+    """
+    model.check_length(outline)
     pixels = sum(la.width * la.height for la in outline.layouts if isinstance(la, CropLayout))
+    most = settings.limits.request_pixels
     if pixels > most:
         raise ApiError(
             f"messages: {pixels:,} pixels of all images are more than the {most:,} allowed",
             code="image_too_large",
             param="messages",
         )
+    room = model.max_new_tokens(outline)
+    num_tokens = _num_answer_tokens(request, room=room, limits=settings.limits)
+    end_ids = () if request.ignore_eos else model.sampling.end_ids
+    options = request.options | {
+        "max_new_tokens": num_tokens,
+        "end_ids": (*end_ids, *request.options.get("end_ids", ())),
+    }
+    return replace(model.sampling, temperature=settings.temperature).override(options)
 
 
-def sampling_of(
-    question: Question, *, room: int, defaults: Sampling, settings: ServerSettings
-) -> Sampling:
-    """Return how the answer is drawn. Raises ApiError where it is longer than the room."""
-    limits, asked = settings.limits, question.max_tokens
+def _num_answer_tokens(request: GenerationRequest, *, room: int, limits: Limits) -> int:
+    """Returns how many tokens an answer may have; `room` is what the model has left."""
+    asked = request.max_tokens
     if asked is not None and asked > room:
         raise ApiError(
             f"max_tokens is {asked}; after the prompt there is room for {room} tokens",
@@ -70,12 +87,9 @@ def sampling_of(
             f"max_tokens is {asked}; expected at most {limits.tokens}", param="max_tokens"
         )
     most = min(limits.default_tokens, room) if asked is None else asked
-    least = question.options.get("min_new_tokens", 0)
+    least = request.options.get("min_new_tokens", 0)
     if least > most:
         raise ApiError(
             f"min_tokens is {least}, more than the {most} of the answer", param="min_tokens"
         )
-    ends = question.options.get("end_ids", ())
-    own = () if question.ignore_eos else defaults.end_ids
-    options = question.options | {"max_new_tokens": most, "end_ids": (*own, *ends)}
-    return replace(defaults, temperature=settings.temperature).override(options)
+    return most

@@ -1,24 +1,24 @@
-"""A question that is ready -> the pieces of its answers, from the engine's thread to the loop."""
+"""PreparedRequest -> the deltas of its answers, from the engine's thread to the event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 from onevision.conversation import Usage
-from onevision.generate.request import Piece, Request
+from onevision.generate.request import AnswerDelta, Request
 from onevision.inputs.processor import usage
 from onevision.serve.metrics import Metrics
-from onevision.serve.preparing import Prepared
+from onevision.serve.preparing import PreparedRequest
 from onevision.serve.schema.problems import ApiError, problem_of
 from onevision.serve.supervisor import Supervisor
 from onevision.serve.threads import in_thread
 
 
-class Answering:
-    """A request that is being answered."""
+class AnswerStream:
+    """The answers to one request as they are generated."""
 
     def __init__(
         self,
-        prepared: Prepared,
+        prepared: PreparedRequest,
         *,
         supervisor: Supervisor,
         metrics: Metrics,
@@ -27,82 +27,85 @@ class Answering:
         self._prepared, self._supervisor, self._metrics = prepared, supervisor, metrics
         self._request_seconds = request_seconds
         self._loop = asyncio.get_running_loop()
-        self._pieces: asyncio.Queue[Piece] = asyncio.Queue()
-        self._left = False
-        self.request: Request | None = None
+        self._deltas: asyncio.Queue[AnswerDelta] = asyncio.Queue()
+        self._cancelled = False
+        self._request: Request | None = None
+
+    @property
+    def request(self) -> Request:
+        """The engine's request."""
+        assert self._request is not None, "submit() comes first"
+        return self._request
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of the prompt and of all answers so far."""
+        tokens = sum(len(answer.ids) for answer in self.request.answers)
+        return usage(self._prepared.prompt, completion_tokens=tokens)
 
     async def submit(self) -> None:
-        """Hand the request to the engine. Raises ApiError."""
+        """Passes the request to the engine. Raises ApiError."""
         prepared = self._prepared
 
         def submit() -> None:
-            self.request = self._supervisor.submit(
+            self._request = self._supervisor.submit(
                 prepared.prompt,
                 prepared.sampling,
-                sink=self._sink,
+                on_delta=self._put,
                 tenant=prepared.tenant,
                 timeout_seconds=self._request_seconds,
             )
-            if self._left:
-                self.leave()
+            if self._cancelled:
+                self.cancel()
 
         try:
             await in_thread(submit)
         except asyncio.CancelledError:
-            self.leave()
+            self.cancel()
             raise
 
-    def leave(self) -> None:
-        """Stop answering, wherever it stands; harmless once all is said."""
-        self._left = True
-        if self.request is not None:
-            self._supervisor.cancel(self.request)
+    def cancel(self) -> None:
+        """Cancels generation, whatever its state; has no effect once the answers are complete."""
+        self._cancelled = True
+        if self._request is not None:
+            self._supervisor.cancel(self._request)
 
-    async def pieces(self, *, heartbeat_seconds: float = 15.0) -> AsyncIterator[Piece | None]:
-        """Give the pieces as they come, None where nothing came for a while. Raises ApiError.
+    async def deltas(self, *, heartbeat_seconds: float = 15.0) -> AsyncIterator[AnswerDelta | None]:
+        """Yields deltas as they come, and None after `heartbeat_seconds` without one.
 
-        Whoever stops listening cancels the request.
+        Leaving the loop early cancels the request. Raises ApiError.
         """
-        assert self.request is not None, "submit() comes first"
         meter = self._metrics.meter(self.request)
-        open_answers = self.request.sampling.num_answers
+        num_open = self.request.sampling.num_answers
         try:
-            while open_answers:
+            while num_open:
                 try:
-                    piece = await asyncio.wait_for(self._pieces.get(), heartbeat_seconds)
+                    delta = await asyncio.wait_for(self._deltas.get(), heartbeat_seconds)
                 except TimeoutError:
                     yield None
                     continue
-                meter.piece(piece)
-                if piece.finish_reason in ("error", "cancelled"):
+                meter.observe(delta)
+                if delta.finish_reason in ("error", "cancelled"):
                     raise self._failure()
-                open_answers -= piece.finish_reason is not None
-                yield piece
+                num_open -= delta.finish_reason is not None
+                yield delta
         finally:
-            if open_answers:
-                self.leave()
+            if num_open:
+                self.cancel()
             meter.end()
 
     async def finish(self) -> Request:
-        """Wait for all answers. Raises ApiError."""
-        async for _ in self.pieces():
+        """Waits for all answers. Raises ApiError."""
+        async for _ in self.deltas():
             pass
-        assert self.request is not None, "submitted"
         return self.request
 
-    @property
-    def usage(self) -> Usage:
-        """What the answers cost so far."""
-        assert self.request is not None, "submitted"
-        tokens = sum(len(answer.ids) for answer in self.request.answers)
-        return usage(self._prepared.prompt, completion_tokens=tokens)
-
-    def _sink(self, piece: Piece) -> None:
+    def _put(self, delta: AnswerDelta) -> None:
+        """Passes a delta to the event loop; called in the engine's thread."""
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
+            self._loop.call_soon_threadsafe(self._deltas.put_nowait, delta)
 
     def _failure(self) -> ApiError:
-        assert self.request is not None, "submitted"
         if self.request.error is None:
             return ApiError("the server is shutting down", status=503, code="shutting_down")
         return problem_of(self.request.error)

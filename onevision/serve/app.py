@@ -1,7 +1,7 @@
-"""The routes: bytes of a request -> the service -> bytes of an answer or a stream."""
+"""HTTP routes: the body of a request -> the service -> JSON, or a stream of events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TypeVar
@@ -10,47 +10,44 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
 
 from onevision import __version__
-from onevision.serve.answering import Answering
-from onevision.serve.bodies import Bodies
-from onevision.serve.description import EVENT_STREAM, described, openapi_of, problems
-from onevision.serve.events import chat_events, response_events
+from onevision.generate.request import Request as EngineRequest
+from onevision.serve.answering import AnswerStream
+from onevision.serve.bodies import BodyReader
+from onevision.serve.events import EventResponse, chat_events, response_events
 from onevision.serve.guard import Guard, problem_response
-from onevision.serve.identity import new_number
+from onevision.serve.openapi import build_openapi, describe_errors, describe_route
 from onevision.serve.page import add_page
-from onevision.serve.schema.chat import ChatRequest
-from onevision.serve.schema.completion import ChatCompletion, ChatWriter, usage_out
+from onevision.serve.schema.chat_completion import ChatCompletion, format_usage
+from onevision.serve.schema.chat_request import ChatRequest
 from onevision.serve.schema.models import MediaCount, ModelCard, ModelList, TokenCount
 from onevision.serve.schema.problems import ApiError, client_gone
-from onevision.serve.schema.responses import ResponseOut, ResponsesRequest, ResponseWriter
+from onevision.serve.schema.response import ResponseOut
+from onevision.serve.schema.response_request import ResponsesRequest
 from onevision.serve.service import Service
 from onevision.serve.threads import in_thread
 
 Value = TypeVar("Value")
-STREAM_HEADERS = {"x-accel-buffering": "no", "cache-control": "no-cache"}
+Body = TypeVar("Body", ChatRequest, ResponsesRequest)
 CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def create_app(service: Service) -> Guard:
-    """Return the ASGI application of a service."""
+    """Returns the ASGI application of a service."""
     app = FastAPI(
         title="onevision", version=__version__, docs_url=None, redoc_url=None, openapi_url=None,
         summary="Questions about images and videos, in the manner of OpenAI's API.",
     )  # fmt: skip
     guard = Guard(app, service.settings, service.metrics)
-    bodies = Bodies(service.settings.limits)
-    app.add_exception_handler(ApiError, _tell)
-    app.add_exception_handler(HTTPException, _tell_http)
-    _add_chat(app, service, bodies)
-    _add_responses(app, service, bodies)
-    _add_count(app, service, bodies)
+    app.add_exception_handler(ApiError, _handle_api_error)
+    app.add_exception_handler(HTTPException, _handle_http_error)
+    _add_answers(app, service, BodyReader(service.settings.limits))
     _add_models(app, service)
     _add_health(app, service, guard)
     add_page(app)
-    app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign] as FastAPI documents it
+    app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign] as FastAPI documents it
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
@@ -59,81 +56,63 @@ def create_app(service: Service) -> Guard:
     return guard
 
 
-def _add_chat(app: FastAPI, service: Service, bodies: Bodies) -> None:
+def _add_answers(app: FastAPI, service: Service, reader: BodyReader) -> None:
     limits = service.settings.limits
 
-    @app.post("/v1/chat/completions", **described(ChatRequest, ChatCompletion, stream=True))
+    async def start(
+        request: Request, form: type[Body]
+    ) -> tuple[Body, AnswerStream, dict[str, str]]:
+        """Reads a body and submits its request; returns both, and the headers of the response."""
+        async with reader.read(request) as data:
+            body = await in_thread(lambda: form.parse(data))
+            wanted = body.to_generation(limits)
+            key: str = request.scope["api_key"]
+            answers = await unless_disconnected(request, service.answer(wanted, key=key))
+        return body, answers, _ignored_params(wanted.unknown_fields)
+
+    @app.post("/v1/chat/completions", **describe_route(ChatRequest, ChatCompletion, stream=True))
     async def chat(request: Request) -> Response:
         """Answer a conversation, at once or as a stream of chunks."""
-        async with bodies.body(request) as body:
-            asked = await in_thread(lambda: ChatRequest.parse(body))
-            question = asked.question(limits)
-            answering = await unless_gone(request, service.ask(question, key=_key(request)))
-        writer = ChatWriter(
-            number=new_number(), created=service.created_now(), model=service.settings.name,
-            fingerprint=service.fingerprint, tokenizer=service.model.processor.tokenizer,
-        )  # fmt: skip
-        headers = _ignored(question.unknown)
-        if asked.stream:
-            events = chat_events(answering, writer, includes_usage=asked.includes_usage)
-            return EventResponse(answering, events, headers)
-        try:
-            done = await unless_gone(request, answering.finish())
-        finally:
-            answering.leave()
-        usage = usage_out(answering.usage, cached_tokens=done.cached_tokens)
-        return _json(writer.completion(done, usage), headers)
+        body, answers, headers = await start(request, ChatRequest)
+        writer = service.new_chat_writer()
+        if body.stream:
+            events = chat_events(answers, writer, includes_usage=body.includes_usage)
+            return EventResponse(answers, events, headers)
+        finished = await _finish(request, answers)
+        usage = format_usage(answers.usage, cached_tokens=finished.cached_tokens)
+        return _json(writer.completion(finished, usage), headers)
 
-
-def _add_responses(app: FastAPI, service: Service, bodies: Bodies) -> None:
-    limits = service.settings.limits
-
-    @app.post("/v1/responses", **described(ResponsesRequest, ResponseOut, stream=True))
+    @app.post("/v1/responses", **describe_route(ResponsesRequest, ResponseOut, stream=True))
     async def responses(request: Request) -> Response:
         """Answer in the manner of the Responses API; nothing is stored."""
-        async with bodies.body(request) as body:
-            asked = await in_thread(lambda: ResponsesRequest.parse(body))
-            question = asked.question(limits)
-            answering = await unless_gone(request, service.ask(question, key=_key(request)))
-        writer = ResponseWriter(
-            asked, number=new_number(), created=service.created_now(),
-            tokenizer=service.model.processor.tokenizer,
-        )  # fmt: skip
-        headers = _ignored(question.unknown)
-        if asked.stream:
-            events = response_events(answering, writer)
-            return EventResponse(answering, events, headers)
-        try:
-            done = await unless_gone(request, answering.finish())
-        finally:
-            answering.leave()
-        answer = done.answers[0]
+        body, answers, headers = await start(request, ResponsesRequest)
+        writer = service.new_response_writer(body)
+        if body.stream:
+            return EventResponse(answers, response_events(answers, writer), headers)
+        finished = await _finish(request, answers)
+        answer = finished.answers[0]
         whole = writer.response(
             answer.text, tokens=answer.tokens, reason=answer.finish_reason,
-            usage=answering.usage, cached_tokens=done.cached_tokens,
+            usage=answers.usage, cached_tokens=finished.cached_tokens,
         )  # fmt: skip
         return _json(whole, headers)
 
-
-def _add_count(app: FastAPI, service: Service, bodies: Bodies) -> None:
-    limits = service.settings.limits
-
-    @app.post("/v1/tokenize", **described(ChatRequest, TokenCount))
+    @app.post("/v1/tokenize", **describe_route(ChatRequest, TokenCount))
     async def tokenize(request: Request) -> Response:
         """Count the tokens of a chat request before it is run, by kind and by medium."""
-        async with bodies.body(request) as body:
-            asked = await in_thread(lambda: ChatRequest.parse(body))
-            question = asked.question(limits)
-            counted = await unless_gone(request, service.count(question))
+        async with reader.read(request) as data:
+            body = await in_thread(lambda: ChatRequest.parse(data))
+            wanted = body.to_generation(limits)
+            cost = await unless_disconnected(request, service.count(wanted))
         count = TokenCount(
-            prompt_tokens=counted.usage.prompt_tokens,
-            text_tokens=counted.usage.text_tokens,
-            image_tokens=counted.usage.image_tokens,
-            video_tokens=counted.usage.video_tokens,
-            max_tokens=counted.max_tokens,
-            media=list(map(MediaCount.of, counted.layouts, counted.facts)),
+            prompt_tokens=cost.usage.prompt_tokens,
+            text_tokens=cost.usage.text_tokens,
+            image_tokens=cost.usage.image_tokens,
+            video_tokens=cost.usage.video_tokens,
+            max_tokens=cost.max_tokens,
+            media=list(map(MediaCount.of, cost.layouts, cost.facts)),
         )
-        return _json(count, _ignored(question.unknown))
+        return _json(count, _ignored_params(wanted.unknown_fields))
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
@@ -148,12 +127,12 @@ def _add_models(app: FastAPI, service: Service) -> None:
         fetches=list(settings.media_hosts),
     )
 
-    @app.get("/v1/models", responses=problems(), response_model=ModelList)
+    @app.get("/v1/models", responses=describe_errors(), response_model=ModelList)
     async def models() -> ModelList:
-        """List the model that is served, and what a request may cost."""
+        """List the model that is served, and the limits of a request."""
         return ModelList(data=[card])
 
-    @app.get("/v1/models/{name:path}", responses=problems(), response_model=ModelCard)
+    @app.get("/v1/models/{name:path}", responses=describe_errors(), response_model=ModelCard)
     async def model_card(name: str) -> ModelCard:
         """Describe the model."""
         if name != card.id:
@@ -167,106 +146,91 @@ def _add_models(app: FastAPI, service: Service) -> None:
 def _add_health(app: FastAPI, service: Service, guard: Guard) -> None:
     supervisor, limits = service.supervisor, service.settings.limits
 
-    @app.get("/health", responses=problems())
+    @app.get("/health", responses=describe_errors())
     async def health() -> dict[str, str]:
-        """Say whether the engine takes steps; one that broke down is started again."""
+        """Report whether the engine runs; one that failed is restarted."""
         if not supervisor.is_alive:
             supervisor.check()
             raise ApiError("the engine does not answer", status=503, code="not_ready")
         return {"status": "ok"}
 
-    @app.get("/ready", responses=problems())
+    @app.get("/ready", responses=describe_errors())
     async def ready() -> dict[str, str]:
-        """Say whether a question would be taken on now."""
+        """Report whether a request would be accepted now."""
         if guard.draining:
             raise ApiError("shutting down", status=503, code="shutting_down", retry_after=5)
-        load = await in_thread(lambda: supervisor.engine.load)
-        if not supervisor.is_alive or (load.waiting and load.waiting >= limits.queue):
+        stats = await in_thread(lambda: supervisor.engine.stats)
+        if not supervisor.is_alive or (stats.waiting and stats.waiting >= limits.queue):
             raise ApiError("not ready", status=503, code="not_ready", retry_after=5)
         return {"status": "ready"}
 
-    @app.get("/version", responses=problems())
+    @app.get("/version", responses=describe_errors())
     async def version() -> dict[str, str]:
-        """Say which code and weights answer."""
+        """Report which code and weights answer."""
         return {"version": __version__, "system_fingerprint": service.fingerprint}
 
-    @app.get("/metrics", responses=problems(), response_class=Response)
+    @app.get("/metrics", responses=describe_errors(), response_class=Response)
     async def metrics() -> Response:
-        """Tell Prometheus."""
+        """Return all metrics in the format of Prometheus."""
         text = await in_thread(service.metrics.text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-class EventResponse(StreamingResponse):
-    """A stream; whoever leaves, even before it begins, is no longer answered."""
-
-    def __init__(
-        self, answering: Answering, events: AsyncIterator[bytes], headers: dict[str, str]
-    ) -> None:
-        super().__init__(events, media_type=EVENT_STREAM, headers=headers | STREAM_HEADERS)
-        self._answering = answering
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._answering.leave()
-
-
-async def unless_gone(request: Request, work: Awaitable[Value]) -> Value:
-    """Wait for `work`, and cancel it where the client goes away. Raises ApiError then."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_gone(request))
+async def _finish(request: Request, answers: AnswerStream) -> EngineRequest:
+    """Waits for all answers; cancels generation if the client disconnects."""
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return await unless_disconnected(request, answers.finish())
+    finally:
+        answers.cancel()
+
+
+async def unless_disconnected(request: Request, work: Awaitable[Value]) -> Value:
+    """Waits for `work`; cancels it and raises ApiError if the client disconnects."""
+    working = asyncio.ensure_future(work)
+    disconnecting = asyncio.ensure_future(_wait_for_disconnect(request))
+    try:
+        await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise client_gone()
         return await working
     finally:
-        leaving.cancel()
+        disconnecting.cancel()
         if not working.done():
             working.cancel()
             with suppress(asyncio.CancelledError, ApiError):
                 await working
 
 
-async def _gone(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _tell(_: Request, problem: Exception) -> Response:
+def _handle_api_error(_: Request, problem: Exception) -> Response:
     assert isinstance(problem, ApiError)
     return problem_response(problem)
 
 
-def _tell_http(_: Request, error: Exception) -> Response:
+def _handle_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = CODES.get(error.status_code, "invalid_request")
-    words = str(error.detail)
+    message = str(error.detail)
     if code == "not_found":
-        words = "there is no such route; /openapi.json lists all"
+        message = "there is no such route; /openapi.json lists all"
     elif code == "method_not_allowed":
-        words = (
-            f"this route is asked otherwise; expected {(error.headers or {}).get('allow', 'POST')}"
-        )
-    problem = ApiError(words, status=error.status_code, code=code)
+        allowed = (error.headers or {}).get("allow", "POST")
+        message = f"this route does not accept that method; expected {allowed}"
+    problem = ApiError(message, status=error.status_code, code=code)
     response = problem_response(problem)
     response.headers.update(error.headers or {})
     return response
-
-
-def _key(request: Request) -> str:
-    key: str = request.scope["api_key"]
-    return key
 
 
 def _json(value: BaseModel, headers: dict[str, str]) -> Response:
     return Response(value.model_dump_json(), headers=headers, media_type="application/json")
 
 
-def _ignored(unknown: tuple[str, ...]) -> dict[str, str]:
-    """Name the fields that meant nothing: a mistyped one is the commonest mistake."""
-    names = [name[:64] for name in unknown[:16] if name.isascii() and name.isprintable()]
+def _ignored_params(unknown_fields: tuple[str, ...]) -> dict[str, str]:
+    """Returns a header that names unknown fields: most are typos."""
+    names = [name[:64] for name in unknown_fields[:16] if name.isascii() and name.isprintable()]
     return {"x-ignored-params": ",".join(names)} if names else {}

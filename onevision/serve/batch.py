@@ -1,4 +1,4 @@
-"""A file of requests -> a file of answers, in OpenAI's batch format; none is answered twice."""
+"""A file of requests -> a file of answers, in OpenAI's batch format; resumes if interrupted."""
 
 import asyncio
 import json
@@ -9,12 +9,11 @@ from typing import TextIO
 
 from onevision.errors import InputError
 from onevision.files import cut_torn_line
-from onevision.serve.identity import new_number
 from onevision.serve.schema.body import Json
-from onevision.serve.schema.chat import ChatRequest
-from onevision.serve.schema.completion import ChatWriter, usage_out
+from onevision.serve.schema.chat_completion import format_usage
+from onevision.serve.schema.chat_request import ChatRequest
 from onevision.serve.schema.problems import ApiError
-from onevision.serve.service import Service
+from onevision.serve.service import Service, new_id
 from onevision.serve.threads import in_thread
 
 URL = "/v1/chat/completions"
@@ -22,7 +21,7 @@ URL = "/v1/chat/completions"
 
 @dataclass(frozen=True, kw_only=True)
 class BatchCounts:
-    """How many requests were answered, refused, and found answered already."""
+    """How many requests were answered, refused, and answered already by an earlier run."""
 
     answered: int
     refused: int
@@ -37,13 +36,13 @@ class _Line:
 
 
 def run_batch(service: Service, requests: Path, output: Path, *, num_at_a_time: int) -> BatchCounts:
-    """Answer the requests of a file that `output` does not hold yet; answers are appended.
+    """Answers the requests that `output` does not answer yet, and appends the answers to it.
 
-    A refused request is written with its error and costs the others nothing. Raises InputError for
-    a line that is no request.
+    A refused request is written with its error, and the others go on. Raises InputError for a line
+    that is not a request.
     """
-    done = _answered(output)
-    lines = [line for line in _lines(requests) if line.custom_id not in done]
+    done = _read_answered_ids(output)
+    lines = [line for line in _read_requests(requests) if line.custom_id not in done]
     with output.open("a", encoding="utf-8") as out:
         refused = asyncio.run(_run(service, lines, out, num_at_a_time))
     return BatchCounts(answered=len(lines) - refused, refused=refused, kept=len(done))
@@ -57,11 +56,11 @@ async def _run(service: Service, lines: list[_Line], out: TextIO, num_at_a_time:
         for line in waiting:
             status, body = await _answer(service, line.body)
             refused += status != 200
-            number = new_number()
+            number = new_id()
             response = {"status_code": status, "request_id": f"req_{number}", "body": body}
-            told = {"id": f"batch_req_{number}", "custom_id": line.custom_id,
-                    "response": response, "error": None}  # fmt: skip
-            out.write(json.dumps(told, ensure_ascii=False) + "\n")
+            answer = {"id": f"batch_req_{number}", "custom_id": line.custom_id,
+                      "response": response, "error": None}  # fmt: skip
+            out.write(json.dumps(answer, ensure_ascii=False) + "\n")
             out.flush()
 
     await asyncio.gather(*(work() for _ in range(num_at_a_time)))
@@ -70,22 +69,18 @@ async def _run(service: Service, lines: list[_Line], out: TextIO, num_at_a_time:
 
 async def _answer(service: Service, body: Json) -> tuple[int, Json]:
     try:
-        asked = await in_thread(lambda: ChatRequest.parse(json.dumps(body).encode()))
-        answering = await service.ask(asked.question(service.settings.limits))
-        done = await answering.finish()
+        chat = await in_thread(lambda: ChatRequest.parse(json.dumps(body).encode()))
+        answers = await service.answer(chat.to_generation(service.settings.limits))
+        finished = await answers.finish()
     except ApiError as problem:
         return problem.status, problem.envelope.model_dump()
-    writer = ChatWriter(
-        number=new_number(), created=service.created_now(), model=service.settings.name,
-        fingerprint=service.fingerprint, tokenizer=service.model.processor.tokenizer,
-    )  # fmt: skip
-    usage = usage_out(answering.usage, cached_tokens=done.cached_tokens)
-    return 200, writer.completion(done, usage).model_dump()
+    usage = format_usage(answers.usage, cached_tokens=finished.cached_tokens)
+    return 200, service.new_chat_writer().completion(finished, usage).model_dump()
 
 
-def _lines(path: Path) -> Iterator[_Line]:
+def _read_requests(path: Path) -> Iterator[_Line]:
     seen = set[str]()
-    for number, text in _texts(path):
+    for number, text in _read_lines(path):
         try:
             value = json.loads(text)
             line = _Line(number=number, custom_id=value["custom_id"], body=value["body"])
@@ -94,25 +89,25 @@ def _lines(path: Path) -> Iterator[_Line]:
                 f"{path}:{number}: not a request; expected custom_id, method, url and body"
             ) from error
         if value.get("url", URL) != URL or value.get("method", "POST") != "POST":
-            raise InputError(f"{path}:{number}: only POST {URL} is answered")
+            raise InputError(f"{path}:{number}: only POST {URL} is supported")
         if not isinstance(line.custom_id, str) or line.custom_id in seen:
-            raise InputError(f"{path}:{number}: custom_id must be a string of its own")
+            raise InputError(f"{path}:{number}: custom_id must be a string, and unique")
         seen.add(line.custom_id)
         yield line
 
 
-def _answered(path: Path) -> set[str]:
-    """Return the ids that a file of answers holds; a last line that was cut off is removed."""
+def _read_answered_ids(path: Path) -> set[str]:
+    """Returns the ids in a file of answers; removes a last line that was cut off."""
     if not path.exists():
         return set()
     cut_torn_line(path)
     try:
-        return {json.loads(text)["custom_id"] for _, text in _texts(path)}
+        return {json.loads(text)["custom_id"] for _, text in _read_lines(path)}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a file of answers; give another --output") from error
 
 
-def _texts(path: Path) -> Iterator[tuple[int, str]]:
+def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with path.open(encoding="utf-8") as file:
             for number, text in enumerate(file, start=1):

@@ -1,4 +1,4 @@
-"""The bytes of a request, as they come: never too many, never too late."""
+"""An HTTP request -> the bytes of its JSON body, within limits of size and time."""
 
 import asyncio
 import hashlib
@@ -11,15 +11,15 @@ from onevision.serve.schema.problems import ApiError, client_gone
 from onevision.serve.settings import Limits
 
 
-class Bodies:
-    """Reads bodies; together, those that are held stay within `limits.bodies_bytes`."""
+class BodyReader:
+    """Reads bodies; all that are held at a time stay within `limits.bodies_bytes`."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits, self._held = limits, 0
 
     @asynccontextmanager
-    async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """Read a JSON body. Raises ApiError."""
+    async def read(self, request: Request) -> AsyncIterator[bytes]:
+        """Reads a JSON body, which counts as held until the context ends. Raises ApiError."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise ApiError(
@@ -41,7 +41,7 @@ class Bodies:
             yield bytes(data)
         except TimeoutError as error:
             raise ApiError(
-                "the body did not come in time", status=408, code="request_timeout"
+                "the body did not arrive in time", status=408, code="request_timeout"
             ) from error
         except ClientDisconnect as error:
             raise client_gone() from error
@@ -51,7 +51,7 @@ class Bodies:
     def _hold(self, num_bytes: int) -> None:
         if self._held + num_bytes > self._limits.bodies_bytes:
             raise ApiError(
-                "too many bytes are being read; ask again later",
+                "too many bytes are being read; try again later",
                 status=429, code="queue_full", retry_after=2,
             )  # fmt: skip
         self._held += num_bytes

@@ -1,55 +1,75 @@
-"""Pieces of answers -> the events of a stream, in the order that clients need."""
+"""AnswerStream -> the server-sent events (SSE) of a stream, in the order that clients expect."""
 
 from collections.abc import AsyncIterator
 
 from pydantic import BaseModel
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from onevision.serve.answering import Answering
-from onevision.serve.schema.completion import ChatWriter, usage_out
+from onevision.serve.answering import AnswerStream
+from onevision.serve.schema.chat_completion import ChatWriter, format_usage
 from onevision.serve.schema.problems import ApiError
-from onevision.serve.schema.responses import ResponseWriter
+from onevision.serve.schema.response import ResponseWriter
+
+EVENT_STREAM = "text/event-stream"
+STREAM_HEADERS = {"x-accel-buffering": "no", "cache-control": "no-cache"}
+
+
+class EventResponse(StreamingResponse):
+    """Sends a stream; cancels generation if the client disconnects, even before the first event."""
+
+    def __init__(
+        self, answers: AnswerStream, events: AsyncIterator[bytes], headers: dict[str, str]
+    ) -> None:
+        super().__init__(events, media_type=EVENT_STREAM, headers=headers | STREAM_HEADERS)
+        self._answers = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends all events."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._answers.cancel()
 
 
 async def chat_events(
-    answering: Answering, writer: ChatWriter, *, includes_usage: bool
+    answers: AnswerStream, writer: ChatWriter, *, includes_usage: bool
 ) -> AsyncIterator[bytes]:
-    """Write a stream: beginnings, pieces, ends, the cost if asked for, and [DONE]."""
-    request = answering.request
-    assert request is not None, "submitted"
+    """Yields the start of every answer, its deltas and end, the usage if requested, and [DONE]."""
+    request = answers.request
     for index in range(request.sampling.num_answers):
         yield _event(writer.begin(index))
     try:
-        async for piece in answering.pieces():
-            if piece is None:
+        async for delta in answers.deltas():
+            if delta is None:
                 yield b": ping\n\n"
                 continue
-            for chunk in writer.chunks(piece, request):
+            for chunk in writer.chunks(delta, request):
                 yield _event(chunk)
     except ApiError as problem:
         yield _event(problem.envelope)
         return
     if includes_usage:
-        cost = usage_out(answering.usage, cached_tokens=request.cached_tokens)
-        yield _event(writer.usage(cost))
+        usage = format_usage(answers.usage, cached_tokens=request.cached_tokens)
+        yield _event(writer.usage(usage))
     yield b"data: [DONE]\n\n"
 
 
-async def response_events(answering: Answering, writer: ResponseWriter) -> AsyncIterator[bytes]:
-    """Write the events of a response, in their order."""
+async def response_events(answers: AnswerStream, writer: ResponseWriter) -> AsyncIterator[bytes]:
+    """Yields the events of a response in order."""
     for event in writer.begin():
         yield event
     reason = None
     try:
-        async for piece in answering.pieces():
-            for event in (b": ping\n\n",) if piece is None else writer.piece(piece):
+        async for delta in answers.deltas():
+            for event in (b": ping\n\n",) if delta is None else writer.delta(delta):
                 yield event
-            reason = piece.finish_reason if piece else reason
+            reason = delta.finish_reason if delta else reason
     except ApiError as problem:
         yield writer.failure(problem)
         return
-    assert answering.request is not None, "submitted"
-    cached = answering.request.cached_tokens
-    for event in writer.end(reason=reason, usage=answering.usage, cached_tokens=cached):
+    cached = answers.request.cached_tokens
+    for event in writer.end(reason=reason, usage=answers.usage, cached_tokens=cached):
         yield event
 
 

@@ -1,10 +1,13 @@
-"""https addresses -> bytes, for hosts that are allowed. The only code that opens connections.
+"""URLs of images and videos -> bytes: data URLs decoded, https URLs fetched from allowed hosts.
 
-An address is taken apart once, and what was checked is what is dialled: the host's name is looked
-up once, every address it has must be public, and the connection goes to one of these. Each
-redirect begins anew.
+This is the server's only code that opens connections, and its guard against server-side request
+forgery (SSRF): a URL is parsed once and the checked parts are used as they are; the host name is
+resolved once, all its addresses must be public, and the connection goes to one of them. Every
+redirect is checked anew.
 """
 
+import base64
+import binascii
 import http.client
 import ipaddress
 import socket
@@ -13,9 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
+from onevision.serve.generation_request import MediaReference
 from onevision.serve.schema.problems import ApiError
+from onevision.serve.settings import Limits
 
 MAX_REDIRECTS = 3
 CONNECT_SECONDS = 5.0
@@ -24,19 +29,66 @@ Resolve = Callable[[str], Sequence[str]]
 Dial = Callable[[str, int, float], socket.socket]
 
 
+def read_media(
+    reference: MediaReference, *, fetcher: "Fetcher", limits: Limits
+) -> tuple[bytes, ...]:
+    """Returns the bytes behind each URL of a reference. Raises ApiError."""
+    kind = "video" if reference.kind == "video" else "image"
+    most = limits.video_bytes if kind == "video" else limits.image_bytes
+    sources = list[bytes]()
+    for url in reference.urls:
+        if url[:5].lower() == "data:":
+            source = _decode_data_url(url, kind=kind, param=reference.param)
+        elif url[:8].lower() == "https://" or url[:7].lower() == "http://":
+            source = fetcher.fetch(url, most=most, kind=kind, param=reference.param)
+        else:
+            raise ApiError(
+                f"{reference.param}: expected data:{kind}/...;base64,... or an https URL",
+                code=f"invalid_{kind}_url",
+                param=reference.param,
+            )
+        if len(source) > most:
+            raise ApiError(
+                f"{reference.param}: {len(source):,} bytes are more than the {most:,} allowed",
+                code=f"{kind}_file_too_large",
+                param=reference.param,
+            )
+        sources.append(source)
+    return tuple(sources)
+
+
+def _decode_data_url(url: str, *, kind: str, param: str) -> bytes:
+    """Decodes `data:<type>[;name=value]*;base64,<data>` (RFC 2397), and nothing looser."""
+    head, comma, data = url.partition(",")
+    if not comma or not head.lower().endswith(";base64") or len(head) > 256:
+        raise ApiError(
+            f"{param}: expected data:{kind}/...;base64,<data>",
+            code=f"invalid_{kind}_url",
+            param=param,
+        )
+    try:
+        return base64.b64decode(unquote_to_bytes(data) if "%" in data else data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ApiError(
+            f"{param}: the data are not base64 (A-Z a-z 0-9 + /, padded with =, no spaces)",
+            code=f"invalid_base64_{kind}",
+            param=param,
+        ) from error
+
+
 def resolve(host: str) -> Sequence[str]:
-    """Return the addresses of a host. Raises OSError."""
+    """Returns the IP addresses of a host. Raises OSError."""
     found = socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
 
 
 def dial(address: str, port: int, seconds: float) -> socket.socket:
-    """Connect to an IP address. Raises OSError."""
+    """Connects to an IP address. Raises OSError."""
     return socket.create_connection((address, port), timeout=seconds)
 
 
 class Fetcher:
-    """Fetches from `hosts` alone; without hosts, nothing."""
+    """Fetches https URLs of `hosts`, and of no others."""
 
     def __init__(
         self,
@@ -51,15 +103,15 @@ class Fetcher:
         self._resolve, self._dial = resolve, dial
         self._context = context or ssl.create_default_context()
 
-    def fetch(self, address: str, *, most: int, kind: str, param: str) -> bytes:
-        """Return what an address holds, `most` bytes at most. Raises ApiError."""
+    def fetch(self, url: str, *, most: int, kind: str, param: str) -> bytes:
+        """Returns the body at a URL, at most `most` bytes. Raises ApiError."""
         deadline = time.monotonic() + self.seconds
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                found = self._get(address, most, deadline)
+                found = self._get(url, most, deadline)
                 if isinstance(found, bytes):
                     return found
-                address = urljoin(address, found)
+                url = urljoin(url, found)
         except _NotAllowedError as error:
             message = f"{param}: {error}"
             raise ApiError(message, status=403, code="url_not_allowed", param=param) from error
@@ -80,18 +132,18 @@ class Fetcher:
             param=param,
         )
 
-    def _get(self, address: str, most: int, deadline: float) -> bytes | str:
-        """Return the bytes at an address, or where it redirects to."""
-        host, target = self._checked(address)
-        pinned = self._public_address(host)
+    def _get(self, url: str, most: int, deadline: float) -> bytes | str:
+        """Returns the body at a URL, or the URL it redirects to."""
+        host, target = self._parse(url)
+        address = self._resolve_public(host)
         left = max(0.1, deadline - time.monotonic())
-        raw = self._dial(pinned, 443, min(CONNECT_SECONDS, left))
+        raw = self._dial(address, 443, min(CONNECT_SECONDS, left))
         with (
             raw,
             self._context.wrap_socket(
                 raw, server_hostname=host, do_handshake_on_connect=False
             ) as connection,
-            _hanging_up(connection, deadline),
+            _closing_at(connection, deadline),
         ):
             connection.do_handshake()
             connection.sendall(
@@ -104,29 +156,30 @@ class Fetcher:
                 if response.status in (301, 302, 303, 307, 308):
                     return response.getheader("location") or ""
                 if response.status != 200:
-                    raise OSError("the server refuses")
+                    raise OSError(f"status {response.status}")
                 if response.getheader("content-encoding", "identity").lower() != "identity":
-                    raise OSError("packed, though this was not asked for")
+                    raise OSError("compressed, which was not asked for")
                 if (response.length or 0) > most:
                     raise _TooLargeError
                 return _read(response, connection, most=most, deadline=deadline)
 
-    def _checked(self, address: str) -> tuple[str, str]:
-        """Return the host and the path of an address that may be fetched."""
+    def _parse(self, url: str) -> tuple[str, str]:
+        """Returns host and path of a URL that may be fetched. Raises _NotAllowedError."""
         if not self.hosts:
-            raise _NotAllowedError("this server fetches no addresses; send the data themselves")
-        plain = address.isascii() and address.isprintable()
-        if not plain or any(character in address for character in ' \\"<>^`{|}'):
-            raise _NotAllowedError("the address holds characters that an address has not")
-        parts = urlsplit(address)
+            raise _NotAllowedError("this server fetches no URLs; send the data itself")
+        is_plain = url.isascii() and url.isprintable()
+        if not is_plain or any(character in url for character in ' \\"<>^`{|}'):
+            raise _NotAllowedError("the URL contains characters that URLs may not contain")
+        parts = urlsplit(url)
         host = (parts.hostname or "").rstrip(".")
         if parts.scheme != "https" or parts.port not in (None, 443):
-            raise _NotAllowedError("only https addresses of port 443 are fetched")
+            raise _NotAllowedError("only https URLs on port 443 are fetched")
         if parts.netloc.lower() not in (host, f"{host}:443") or host not in self.hosts:
             raise _NotAllowedError("this host is not on the server's list")
         return host, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
-    def _public_address(self, host: str) -> str:
+    def _resolve_public(self, host: str) -> str:
+        """Returns an address of a host, all of which are public. Raises _NotAllowedError."""
         addresses = self._resolve(host)
         if not addresses or not all(map(is_public, addresses)):
             raise _NotAllowedError("this host is not on the public internet")
@@ -134,7 +187,7 @@ class Fetcher:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is of the public internet, and carries no other inside it."""
+    """Whether an IP address is on the public internet and embeds no other address."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -147,14 +200,14 @@ def is_public(address: str) -> bool:
 
 
 @contextmanager
-def _hanging_up(connection: ssl.SSLSocket, deadline: float) -> Iterator[None]:
-    """Hang up at the deadline: where bytes drip, no time-out of a single read ever comes."""
+def _closing_at(connection: ssl.SSLSocket, deadline: float) -> Iterator[None]:
+    """Closes the connection at the deadline: a slow drip of bytes never times out a single read."""
 
-    def hang_up() -> None:
+    def close() -> None:
         with suppress(OSError):
             socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
-    timer = threading.Timer(max(0.1, deadline - time.monotonic()), hang_up)
+    timer = threading.Timer(max(0.1, deadline - time.monotonic()), close)
     timer.daemon = True
     timer.start()
     try:
@@ -166,7 +219,7 @@ def _hanging_up(connection: ssl.SSLSocket, deadline: float) -> Iterator[None]:
 def _read(
     response: http.client.HTTPResponse, connection: ssl.SSLSocket, *, most: int, deadline: float
 ) -> bytes:
-    """Read to the end, as it comes: never inflated, never beyond `most`, never late."""
+    """Reads the body as it is sent, at most `most` bytes, until the deadline."""
     data = bytearray()
     while True:
         left = deadline - time.monotonic()
@@ -185,7 +238,7 @@ def _read(
 
 
 class _NotAllowedError(Exception):
-    """An address that must not be fetched."""
+    """A URL that must not be fetched."""
 
 
 class _TooLargeError(Exception):

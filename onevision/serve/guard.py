@@ -1,4 +1,4 @@
-"""Around the routes: who may ask, from where; a request's number; what is logged and counted."""
+"""ASGI middleware around all routes: host, origin and API key checks, request ids, logs, counts."""
 
 import base64
 import binascii
@@ -30,7 +30,7 @@ SECURITY_HEADERS = {
 
 
 def problem_response(problem: ApiError) -> Response:
-    """Return a problem as OpenAI's envelope."""
+    """Returns an error as a response with OpenAI's envelope."""
     body = problem.envelope.model_dump_json()
     return Response(
         body, status_code=problem.status, headers=problem.headers, media_type="application/json"
@@ -38,30 +38,30 @@ def problem_response(problem: ApiError) -> Response:
 
 
 class Guard:
-    """An ASGI application that lets through what may pass, and answers the rest itself."""
+    """Passes requests that are allowed on to `app`, and refuses the others."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
         self.app, self.settings, self.metrics = app, settings, metrics
         self.draining = False
-        self.num_open = 0  # requests that are being answered
+        self.num_open = 0  # requests in progress
         self._keys = [hashlib.sha256(key.encode()).digest() for key in settings.keys]
         self._hosts = {*LOOPBACK, settings.host.lower(), *map(str.lower, settings.allowed_hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Handles a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         began, status = time.monotonic(), 0
-        number = f"req_{secrets.token_hex(12)}"
-        scope["request_id"], scope["api_key"] = number, ""
+        request_id = f"req_{secrets.token_hex(12)}"
+        scope["request_id"], scope["api_key"] = request_id, ""
 
-        async def told(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = number
+                headers["x-request-id"] = request_id
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("x-processing-ms", f"{(time.monotonic() - began) * 1000:.0f}")
@@ -69,18 +69,20 @@ class Guard:
 
         self.num_open += 1
         try:
-            self._let_in(scope)
-            await self.app(scope, receive, told)
+            self._check_access(scope)
+            await self.app(scope, receive, send_with_headers)
         except ApiError as problem:
-            await self._refuse(problem, scope, receive, told)
-        except Exception:  # a fault of ours: the log gets it all, the client its number
-            logger.exception("%s failed", number)
+            await self._refuse(problem, scope, receive, send_with_headers)
+        except Exception:  # a bug: the log has the traceback, the client only the id
+            logger.exception("%s failed", request_id)
             if not status:
-                problem = ApiError(f"internal error; request {number}", status=500, code="internal")
-                await problem_response(problem)(scope, receive, told)
+                problem = ApiError(
+                    f"internal error; request {request_id}", status=500, code="internal"
+                )
+                await problem_response(problem)(scope, receive, send_with_headers)
         finally:
             self.num_open -= 1
-            self._note(scope, status, time.monotonic() - began)
+            self._log(scope, status, time.monotonic() - began)
 
     async def _refuse(self, problem: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         response = problem_response(problem)
@@ -89,8 +91,8 @@ class Guard:
             response.headers["www-authenticate"] = kind
         await response(scope, receive, send)
 
-    def _let_in(self, scope: Scope) -> None:
-        """Raise ApiError for what may not pass."""
+    def _check_access(self, scope: Scope) -> None:
+        """Raises ApiError if a request is not allowed."""
         headers = Headers(scope=scope)
         self._check_host(headers.get("host", ""))
         self._check_origin(headers)
@@ -102,14 +104,14 @@ class Guard:
                 )
 
     def _check_host(self, host: str) -> None:
-        """Refuse names that are not ours: a page may point its own name at this machine."""
+        """Refuses foreign host names, which prevents DNS rebinding."""
         try:
             name = (urlsplit(f"//{host}").hostname or "").lower()
         except ValueError:
             name = ""
-        if name not in self._hosts and not _is_address(name):
+        if name not in self._hosts and not _is_ip_address(name):
             raise ApiError(
-                "this server does not go by that name; allow it with --allowed-host",
+                "this server does not answer to that name; allow it with --allowed-host",
                 status=403, code="host_not_allowed",
             )  # fmt: skip
 
@@ -119,12 +121,12 @@ class Guard:
             return
         if urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
             raise ApiError(
-                "pages of other origins may not ask; allow them with --allowed-origin",
+                "pages of other origins are not allowed; allow them with --allowed-origin",
                 status=403, code="origin_not_allowed",
             )  # fmt: skip
 
     def _check_key(self, authorization: str) -> str:
-        """Return which key was given; every key is compared, in constant time."""
+        """Returns the hash of the given key; all keys are compared, in constant time."""
         if not self._keys:
             return ""
         given = hashlib.sha256(_key_of(authorization)).digest()
@@ -136,7 +138,7 @@ class Guard:
             )  # fmt: skip
         return given.hex()[:32]
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _log(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")
         handler = route.path if route is not None else "other"
         method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
@@ -148,7 +150,7 @@ class Guard:
         )  # fmt: skip
 
 
-def _is_address(name: str) -> bool:
+def _is_ip_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -157,7 +159,7 @@ def _is_address(name: str) -> bool:
 
 
 def _key_of(authorization: str) -> bytes:
-    """Return the key of a Bearer header, or the password of a Basic one (browsers ask for it)."""
+    """Returns the key of a Bearer header, or the password of a Basic one, which browsers send."""
     kind, _, value = authorization.partition(" ")
     if kind.lower() == "bearer":
         return value.strip().encode()

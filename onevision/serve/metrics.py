@@ -1,4 +1,4 @@
-"""What a server did, for Prometheus: vLLM's names with our prefix, so dashboards carry over."""
+"""What a server does -> Prometheus metrics, named as vLLM's so that dashboards carry over."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from onevision.generate.request import Piece, Request
+from onevision.generate.request import AnswerDelta, Request
 from onevision.inputs.sandbox import Sandbox
 from onevision.serve.supervisor import Supervisor
 
@@ -15,18 +15,18 @@ TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 
 
 class Metrics:
-    """Counts and durations; labels come from closed sets, never from a request's words."""
+    """Counters, gauges and histograms; label values come from fixed sets, never from requests."""
 
     def __init__(self, supervisor: Supervisor, sandbox: Sandbox) -> None:
         self.registry = CollectorRegistry()
         self._supervisor, self._sandbox = supervisor, sandbox
-        self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts.")
-        self.generation_tokens = self._counter("generation_tokens", "Tokens of answers.")
-        self.success = self._counter("request_success", "Whole answers.", "finished_reason")
-        self.aborted = self._counter("requests_aborted", "Requests that clients left.")
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens.")
+        self.generation_tokens = self._counter("generation_tokens", "Generated tokens.")
+        self.success = self._counter("request_success", "Complete answers.", "finished_reason")
+        self.aborted = self._counter("requests_aborted", "Requests whose clients disconnected.")
         self.failed = self._counter("requests_failed", "Requests that failed.")
-        self.media_rejected = self._counter("media_rejected", "Refused media.", "code")
-        self.http = self._counter("http_requests", "Answers.", "handler", "method", "status")
+        self.media_rejected = self._counter("media_rejected", "Media that were refused.", "code")
+        self.http = self._counter("http_requests", "HTTP responses.", "handler", "method", "status")
         self.first = self._histogram("time_to_first_token_seconds", SECONDS)
         self.between = self._histogram("inter_token_latency_seconds", SECONDS)
         self.whole = self._histogram("e2e_request_latency_seconds", SECONDS)
@@ -42,40 +42,39 @@ class Metrics:
                         for name, text in GAUGES.items()}  # fmt: skip
 
     def text(self) -> bytes:
-        """Return everything in Prometheus' format."""
-        load = self._supervisor.engine.load
-        limit = self._supervisor.engine.kv_limit
+        """Returns all metrics in the text format of Prometheus."""
+        stats = self._supervisor.engine.stats
         for name, value in {
-            "num_requests_running": load.running,
-            "num_requests_waiting": load.waiting,
-            "kv_cache_usage_perc": load.kv_bytes / limit if limit else 0,
-            "prefix_cache_queries": load.prefix_hits + load.prefix_misses,
-            "prefix_cache_hits": load.prefix_hits,
-            "prefix_cache_tokens": load.prefix_tokens,
-            "prefix_cache_bytes": load.remembered_bytes,
-            "encoder_cache_queries": load.encoder_hits + load.encoder_misses,
-            "encoder_cache_hits": load.encoder_hits,
+            "num_requests_running": stats.running,
+            "num_requests_waiting": stats.waiting,
+            "kv_cache_usage_perc": stats.kv_bytes / stats.kv_limit if stats.kv_limit else 0,
+            "prefix_cache_queries": stats.prefix_hits + stats.prefix_misses,
+            "prefix_cache_hits": stats.prefix_hits,
+            "prefix_cache_tokens": stats.prefix_tokens,
+            "prefix_cache_bytes": stats.prefix_bytes,
+            "encoder_cache_queries": stats.encoder_hits + stats.encoder_misses,
+            "encoder_cache_hits": stats.encoder_hits,
             "decode_worker_restarts_total": self._sandbox.num_restarts,
             "engine_restarts_total": self._supervisor.num_restarts,
         }.items():
             self._gauges[name].set(value)
         return generate_latest(self.registry)
 
-    def meter(self, request: Request) -> "Meter":
-        """Follow a request."""
-        return Meter(self, request)
+    def meter(self, request: Request) -> "RequestMeter":
+        """Returns a meter for a request."""
+        return RequestMeter(self, request)
 
-    def rejected(self, code: str) -> None:
-        """Count a medium that was refused."""
+    def count_rejected_media(self, code: str) -> None:
+        """Counts a medium that was refused."""
         self.media_rejected.labels(code).inc()
 
-    def decoded(self, kind: str, seconds: float) -> None:
-        """Note how long the media of a request took to decode."""
+    def observe_decoding(self, kind: str, seconds: float) -> None:
+        """Records how long the media of a request took to decode."""
         self.media_seconds.labels(kind).observe(seconds)
 
     @contextmanager
-    def reading(self, kind: str) -> Iterator[None]:
-        """Note how long an address takes to read."""
+    def time_reading(self, kind: str) -> Iterator[None]:
+        """Records how long the URLs of a medium take to read."""
         began = time.monotonic()
         yield
         self.read_seconds.labels(kind).observe(time.monotonic() - began)
@@ -88,56 +87,56 @@ class Metrics:
         return Histogram(f"onevision:{name}", text, labels, buckets=buckets, registry=self.registry)
 
 
-class Meter:
-    """Measures one request."""
+class RequestMeter:
+    """Measures one request: its latencies, tokens and outcome."""
 
     def __init__(self, metrics: Metrics, request: Request) -> None:
         self._metrics, self._request = metrics, request
         self._last: float | None = None
         self._open, self._tokens = request.sampling.num_answers, 0
 
-    def piece(self, piece: Piece) -> None:
-        """Note a piece."""
+    def observe(self, delta: AnswerDelta) -> None:
+        """Records a delta."""
         now, metrics = time.monotonic(), self._metrics
         if self._last is None:
-            metrics.first.observe(now - self._request.arrived)
-        elif piece.tokens:
+            metrics.first.observe(now - self._request.arrived_at)
+        elif delta.tokens:
             metrics.between.observe(now - self._last)
         self._last = now
-        self._tokens += len(piece.tokens)
-        if piece.finish_reason in ("stop", "length"):
+        self._tokens += len(delta.tokens)
+        if delta.finish_reason in ("stop", "length"):
             self._open -= 1
-            metrics.success.labels(piece.finish_reason).inc()
+            metrics.success.labels(delta.finish_reason).inc()
 
     def end(self) -> None:
-        """Note the end, whichever it was."""
+        """Records the end of the request, however it ended."""
         request, metrics, now = self._request, self._metrics, time.monotonic()
         metrics.prompt_tokens.inc(request.num_tokens)
         metrics.generation_tokens.inc(self._tokens)
-        metrics.whole.observe(now - request.arrived)
+        metrics.whole.observe(now - request.arrived_at)
         metrics.prompt_lengths.observe(request.num_tokens)
         metrics.answer_lengths.observe(self._tokens)
-        if request.admitted is not None:
-            metrics.queued.observe(request.admitted - request.arrived)
+        if request.admitted_at is not None:
+            metrics.queued.observe(request.admitted_at - request.arrived_at)
             if request.encode_seconds:
                 metrics.encode.observe(request.encode_seconds)
-            if request.answering is not None:
-                metrics.prefill.observe(request.answering - request.admitted)
-                metrics.decode.observe(now - request.answering)
+            if request.decoding_since is not None:
+                metrics.prefill.observe(request.decoding_since - request.admitted_at)
+                metrics.decode.observe(now - request.decoding_since)
         if self._open:
             (metrics.aborted if request.error is None else metrics.failed).inc()
 
 
 GAUGES = {
-    "num_requests_running": "Requests that are read or answered.",
+    "num_requests_running": "Requests that run.",
     "num_requests_waiting": "Requests that wait.",
-    "kv_cache_usage_perc": "Share of the memory for keys and values that is reserved, 0 to 1.",
-    "prefix_cache_queries": "Prompts looked up among those read before.",
-    "prefix_cache_hits": "Prompts of which a part was found.",
-    "prefix_cache_tokens": "Tokens that were not read again.",
-    "prefix_cache_bytes": "Memory of what was read and is remembered.",
-    "encoder_cache_queries": "Media looked up among those encoded before.",
-    "encoder_cache_hits": "Media that were found.",
-    "decode_worker_restarts_total": "Decoding workers that died or were killed.",
-    "engine_restarts_total": "Engines that broke down and were started again.",
+    "kv_cache_usage_perc": "Share of the KV cache memory that is reserved, 0 to 1.",
+    "prefix_cache_queries": "Prompts looked up in the prefix cache.",
+    "prefix_cache_hits": "Prompts that shared a cached prefix.",
+    "prefix_cache_tokens": "Prompt tokens taken from the prefix cache.",
+    "prefix_cache_bytes": "Memory of cached prefixes.",
+    "encoder_cache_queries": "Media looked up in the vision cache.",
+    "encoder_cache_hits": "Media found in it.",
+    "decode_worker_restarts_total": "Media decoding workers that died or were killed.",
+    "engine_restarts_total": "Engines that failed and were restarted.",
 }

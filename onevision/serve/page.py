@@ -1,4 +1,4 @@
-"""The page, its parts and its examples: files of the package, by a table of names."""
+"""The demo page, its parts and examples: routes for the files of a table, and no others."""
 
 from pathlib import Path
 
@@ -25,15 +25,15 @@ FILES = {
 
 
 def add_page(app: FastAPI) -> None:
-    """Serve the files of the table, and no other."""
+    """Adds a route for each file of the table."""
     for path, (file, kind) in FILES.items():
-        app.add_api_route(path, _teller(file, kind), include_in_schema=False)
+        app.add_api_route(path, _file_route(file, kind), include_in_schema=False)
 
 
-def _teller(file: Path, kind: str):  # noqa: ANN202 a route
+def _file_route(file: Path, kind: str):  # noqa: ANN202 a coroutine function
     headers = {"content-security-policy": POLICY, "cache-control": "no-cache"}
 
-    async def tell() -> Response:
+    async def send_file() -> Response:
         return Response(file.read_bytes(), media_type=kind, headers=headers)
 
-    return tell
+    return send_file

@@ -1,6 +1,9 @@
-"""Questions -> what the engine reads: addresses fetched, media decoded in the sandbox, tokens.
+"""GenerationRequest -> PreparedRequest: media fetched and decoded in the sandbox, tokens laid out.
 
-All of it takes time, and runs in threads.
+    request -> read URLs -> outline from media headers -> admission -> pixels -> ModelInputs
+
+The outline is made once; admission reads it before any pixel is decoded. All of this blocks, and
+runs in threads.
 """
 
 import hashlib
@@ -9,27 +12,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from onevision.anyres import CropLayout, Layout, VideoLayout
+from onevision.anyres import Layout
 from onevision.batch import ModelInputs
 from onevision.conversation import Conversation, Image, Message, Part, Text, Usage, Video
 from onevision.errors import MediaError, OneVisionError
-from onevision.generate.answer import Model
+from onevision.generate.answer import Model, count_tokens
 from onevision.generate.sampler import Sampling
 from onevision.inputs.confined import Frames
 from onevision.inputs.processor import MediaFact, Outline
-from onevision.inputs.sandbox import Gone, Sandbox, StrangeMedia
-from onevision.serve.addresses import read_medium
-from onevision.serve.admission import check_pixels, check_question, sampling_of
-from onevision.serve.fetch import Fetcher
+from onevision.inputs.sandbox import Gone, Sandbox, Session, StrangeMedia
+from onevision.serve.admission import admit, check_request
+from onevision.serve.fetch import Fetcher, read_media
+from onevision.serve.generation_request import GenerationRequest, MediaReference
 from onevision.serve.metrics import Metrics
-from onevision.serve.question import Medium, Question
 from onevision.serve.schema.problems import ApiError, client_gone, problem_of
 from onevision.serve.settings import ServerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A question, ready for the engine."""
+class PreparedRequest:
+    """What the engine is given."""
 
     prompt: ModelInputs
     sampling: Sampling
@@ -37,8 +39,8 @@ class Prepared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counted:
-    """What a question would cost, and how its media are seen."""
+class PromptCost:
+    """What a prompt costs, and how its media are laid out."""
 
     usage: Usage
     layouts: tuple[Layout, ...]
@@ -47,7 +49,7 @@ class Counted:
 
 
 class Preparer:
-    """Prepares questions to a model. All methods may be called from any thread."""
+    """Prepares requests for a model. All methods may be called from any thread."""
 
     def __init__(
         self,
@@ -61,113 +63,104 @@ class Preparer:
         self.model, self.settings = model, settings
         self.sandbox, self.fetcher, self.metrics = sandbox, fetcher, metrics
 
-    def prepare(self, question: Question, *, key: str, gone: Gone) -> Prepared:
-        """Read and decode all media; give the engine's inputs. Raises ApiError.
+    def prepare(self, request: GenerationRequest, *, key: str, gone: Gone) -> PreparedRequest:
+        """Reads and decodes all media of an admitted request. Raises ApiError.
 
-        Decoding ends early where it is said that the client is `gone`.
+        Decoding ends early if the client is `gone`. Caches are separated by API `key`.
         """
-        check_question(question, self.settings)
-        with self._telling(question, gone):
-            conversation, media = self._conversation(question)
-            prompt, room = self._prompt(conversation, media, gone)
-        sampling = sampling_of(
-            question, room=room, defaults=self.model.sampling, settings=self.settings
-        )
-        tenant = hashlib.sha256(f"{key}\0{question.salt}".encode()).hexdigest()[:32]
-        return Prepared(prompt=prompt, sampling=sampling, tenant=tenant)
+        processor = self.model.processor
+        with self._reporting_errors(request, gone):
+            conversation, media = self._read(request)
+            began = time.monotonic()
+            with self._outline(conversation, media, gone) as (outline, session):
+                sampling = admit(request, outline, model=self.model, settings=self.settings)
+                crops = None
+                if session is not None:
+                    mean = processor.config.image_mean
+                    crops = session.cut(outline.layouts, image_mean=mean)  # [N, 3, H, W] uint8
+            if media:
+                has_video = any(not isinstance(medium, Image) for medium in media)
+                kind = "video" if has_video else "image"
+                self.metrics.observe_decoding(kind, time.monotonic() - began)
+            prompt = processor.inputs(processor.example(outline, crops=crops))
+        tenant = hashlib.sha256(f"{key}\0{request.cache_salt}".encode()).hexdigest()[:32]
+        return PreparedRequest(prompt=prompt, sampling=sampling, tenant=tenant)
 
-    def count(self, question: Question, *, gone: Gone) -> Counted:
-        """Count tokens from headers alone. Raises ApiError."""
-        check_question(question, self.settings)
-        with self._telling(question, gone):
-            conversation, media = self._conversation(question)
-            with self.sandbox.session(media, gone=gone) if media else nullcontext() as session:
+    def count(self, request: GenerationRequest, *, gone: Gone) -> PromptCost:
+        """Counts the tokens of a prompt from media headers alone. Raises ApiError."""
+        with self._reporting_errors(request, gone):
+            conversation, media = self._read(request)
+            with self._outline(conversation, media, gone) as (outline, session):
                 facts = session.facts if session else ()
-            outline = self.model.processor.outline(conversation, facts=facts)
-        layouts = outline.layouts
-        images = sum(la.num_tokens for la in layouts if isinstance(la, CropLayout))
-        videos = sum(la.num_tokens for la in layouts if isinstance(la, VideoLayout))
-        cost = Usage(
-            text_tokens=outline.num_tokens - images - videos,
-            image_tokens=images,
-            video_tokens=videos,
-            completion_tokens=0,
+        return PromptCost(
+            usage=count_tokens(outline),
+            layouts=outline.layouts,
+            facts=facts,
+            max_tokens=self.model.max_new_tokens(outline),
         )
-        room = self._room(outline.num_tokens)
-        return Counted(usage=cost, layouts=layouts, facts=facts, max_tokens=max(0, room))
 
     @contextmanager
-    def _telling(self, question: Question, gone: Gone) -> Iterator[None]:
-        """Say what is wrong with a question in the words of the wire."""
-        media = question.media
+    def _reporting_errors(self, request: GenerationRequest, gone: Gone) -> Iterator[None]:
+        """Turns errors into ApiErrors that name the request's fields."""
         try:
             yield
         except MediaError as error:
             if gone.is_said:
                 raise client_gone() from error
             place = 0 if error.place is None else error.place
-            params = [medium.param for medium in media]
-            problem = problem_of(error, params=params, video=media[place].kind == "video")
-            self.metrics.rejected(problem.code)
+            params = [medium.param for medium in request.media]
+            is_video = request.media[place].kind == "video"
+            problem = problem_of(error, params=params, video=is_video)
+            self.metrics.count_rejected_media(problem.code)
             raise problem from error
         except OneVisionError as error:
             raise problem_of(error) from error
 
-    def _conversation(self, question: Question) -> tuple[Conversation, list[StrangeMedia]]:
+    @contextmanager
+    def _outline(
+        self, conversation: Conversation, media: list[StrangeMedia], gone: Gone
+    ) -> Iterator[tuple[Outline, Session | None]]:
+        """Yields the outline of a prompt, and the sandbox session that can cut its crops."""
+        with self.sandbox.session(media, gone=gone) if media else nullcontext() as session:
+            facts = session.facts if session else ()
+            yield self.model.processor.outline(conversation, facts=facts), session
+
+    def _read(self, request: GenerationRequest) -> tuple[Conversation, list[StrangeMedia]]:
+        """Fetches all media; returns the conversation, and its media with bytes as sources."""
+        check_request(request, self.settings)
         media = list[StrangeMedia]()
         messages = list[Message]()
-        for turn in question.turns:
+        for message in request.messages:
             parts = list[Part]()
-            for part in turn.parts:
+            for part in message.parts:
                 if isinstance(part, str):
                     parts.append(Text(part))
                     continue
-                medium = self._medium(part)
+                medium = self._read_medium(part)
                 media.append(medium)
                 parts.append(Video(()) if isinstance(medium, Frames) else medium)
-            messages.append(Message(turn.role, parts))
+            messages.append(Message(message.role, parts))
         return Conversation(messages), media
 
-    def _medium(self, medium: Medium) -> StrangeMedia:
+    def _read_medium(self, reference: MediaReference) -> StrangeMedia:
         limits = self.settings.limits
-        with self.metrics.reading(medium.kind):
-            sources = read_medium(medium, fetcher=self.fetcher, limits=limits)
-        if medium.kind == "frames":
+        with self.metrics.time_reading(reference.kind):
+            sources = read_media(reference, fetcher=self.fetcher, limits=limits)
+        if reference.kind == "frames":
             return Frames(sources)
-        if medium.kind == "image":
-            return Image(sources[0], medium.detail)
-        frames = medium.num_frames or limits.default_frames
-        if frames > limits.frames:
+        if reference.kind == "image":
+            return Image(sources[0], reference.detail)
+        num_frames = reference.num_frames or limits.default_frames
+        if num_frames > limits.frames:
             raise ApiError(
-                f"{medium.param}: {frames} frames are more than the {limits.frames} allowed",
+                f"{reference.param}: {num_frames} frames are more than the {limits.frames} allowed",
                 code="too_many_frames",
-                param=medium.param,
+                param=reference.param,
             )
         return Video(
-            sources[0], num_frames=frames, fps=medium.fps, start=medium.start, end=medium.end
+            sources[0],
+            num_frames=num_frames,
+            fps=reference.fps,
+            start=reference.start,
+            end=reference.end,
         )
-
-    def _prompt(
-        self, conversation: Conversation, media: list[StrangeMedia], gone: Gone
-    ) -> tuple[ModelInputs, int]:
-        """Return what the model reads, and how many tokens it may still say."""
-        processor = self.model.processor
-        if not media:
-            prompt = self.model.prompt(conversation)
-            return prompt, self._room(prompt.input_ids.shape[1])
-        began = time.monotonic()
-        with self.sandbox.session(media, gone=gone) as session:
-            outline = processor.outline(conversation, facts=session.facts)
-            room = self._checked_room(outline)
-            check_pixels(outline, most=self.settings.limits.request_pixels)
-            crops = session.cut(outline.layouts, image_mean=processor.config.image_mean)
-        videos = any(not isinstance(medium, Image) for medium in media)
-        self.metrics.decoded("video" if videos else "image", time.monotonic() - began)
-        return processor.inputs(processor.example(outline, crops=crops)), room
-
-    def _checked_room(self, outline: Outline) -> int:
-        self.model.check_length(outline)
-        return self._room(outline.num_tokens)
-
-    def _room(self, num_tokens: int) -> int:
-        return self.model.config.language.max_positions - num_tokens

@@ -1,4 +1,4 @@
-"""A service on a socket: uvicorn with deadlines for headers, and a shutdown that drains."""
+"""Service -> a server on a socket: uvicorn with header timeouts and a shutdown that drains."""
 
 import asyncio
 import logging
@@ -20,20 +20,20 @@ from onevision.serve.schema.problems import ApiError
 from onevision.serve.service import Service
 
 logger = logging.getLogger("onevision.serve")
-# For the headers of a request to come, and between requests.
+# Time for the headers of a request, and between two requests of a connection.
 HEADER_SECONDS, IDLE_SECONDS = 20.0, 30
 MAX_HEADER_BYTES = 32 * 1024
 
 
 def serve(service: Service) -> None:
-    """Answer until a signal comes; then take on nothing, finish what has begun, and return."""
+    """Serves until SIGINT or SIGTERM; then finishes requests in progress and returns."""
     settings = service.settings
     guard = create_app(service)
     config = uvicorn.Config(
-        with_origins(guard, settings.allowed_origins),
+        add_cors(guard, settings.allowed_origins),
         host=settings.host,
         port=settings.port,
-        http=PatientProtocol,
+        http=HeaderTimeoutProtocol,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -49,37 +49,37 @@ def serve(service: Service) -> None:
         service.close()
 
 
-def with_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """Return `app` as pages of these origins may ask it: their browsers want to be told so."""
+def add_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Returns `app` with the CORS headers that let pages of these origins use it."""
     if not origins:
         return app
-    return Origins(
+    return Cors(
         app,
         allow_origins=origins,
         allow_methods=("GET", "POST"),
-        allow_headers=("*",),  # OpenAI's client sends a dozen of its own
+        allow_headers=("*",),  # OpenAI's client sends a dozen of them
         expose_headers=("x-request-id", "x-ignored-params", "retry-after"),
     )
 
 
-class Origins(CORSMiddleware):
-    """Tells browsers what pages of other origins may do, and refuses in our words."""
+class Cors(CORSMiddleware):
+    """CORS middleware whose refusals have the same envelope as all other errors."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer a browser that asks before it sends."""
+        """Answers the request that a browser sends before the real one."""
         response = super().preflight_response(request_headers)
         if response.status_code < 400:
             return response
-        said = bytes(response.body).decode().removeprefix("Disallowed CORS ")
+        reason = bytes(response.body).decode().removeprefix("Disallowed CORS ")
         problem = ApiError(
-            f"pages of other origins may not ask so ({said}); allow them with --allowed-origin",
+            f"pages of other origins are not allowed ({reason}); allow them with --allowed-origin",
             status=403, code="origin_not_allowed",
         )  # fmt: skip
         return problem_response(problem)
 
 
 class DrainingServer(uvicorn.Server):
-    """Ends once the requests that have begun are answered, or after a while."""
+    """A server that exits when all requests in progress are answered, or after `drain_seconds`."""
 
     def __init__(self, config: uvicorn.Config, guard: Guard, drain_seconds: float) -> None:
         super().__init__(config)
@@ -91,7 +91,9 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = self.force_exit = True
             return
         self._guard.draining = True
-        logger.info("%s: no new questions; waiting for answers", signal.Signals(sig).name)
+        logger.info(
+            "%s: refusing new requests; finishing those in progress", signal.Signals(sig).name
+        )
         self._draining = asyncio.get_event_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
@@ -103,18 +105,18 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that waits for headers, but not for ever, and refuses in our words."""
+class HeaderTimeoutProtocol(H11Protocol):
+    """HTTP/1.1 with a timeout for headers; malformed requests get the usual error envelope."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self._wait()
+        self._update_deadline()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._wait()
+        self._update_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._deadline is not None:
@@ -130,8 +132,8 @@ class PatientProtocol(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def _wait(self) -> None:
-        """Begin to wait where a request is expected or half there; stop once it is."""
+    def _update_deadline(self) -> None:
+        """Starts the timeout when headers are awaited, and cancels it when they are complete."""
         if self.conn.their_state is not h11.IDLE:
             if self._deadline is not None:
                 self._deadline.cancel()

@@ -1,24 +1,31 @@
-"""A model that answers questions of the wire: preparing, the engine and what is measured, joined.
+"""GenerationRequest -> AnswerStream: preparing, the engine and metrics of one served model.
 
-Everything that takes time runs in threads; the event loop only passes pieces on.
+Everything that blocks runs in threads; the event loop only passes deltas on.
 """
 
 import asyncio
+import hashlib
+import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from onevision import __version__
+from onevision.accelerate.packed import named_tensors
 from onevision.generate.answer import Model
+from onevision.generate.engine import Engine
 from onevision.generate.settings import EngineSettings
 from onevision.inputs.sandbox import Gone, Sandbox
-from onevision.serve.answering import Answering
+from onevision.serve.answering import AnswerStream
 from onevision.serve.fetch import Fetcher
-from onevision.serve.identity import fingerprint
+from onevision.serve.generation_request import GenerationRequest
 from onevision.serve.metrics import Metrics
-from onevision.serve.preparing import Counted, Preparer
-from onevision.serve.question import Question
+from onevision.serve.preparing import Preparer, PromptCost
+from onevision.serve.schema.chat_completion import ChatWriter
 from onevision.serve.schema.problems import ApiError
+from onevision.serve.schema.response import ResponseWriter
+from onevision.serve.schema.response_request import ResponsesRequest
 from onevision.serve.settings import ServerSettings
 from onevision.serve.supervisor import Supervisor
 from onevision.serve.threads import in_thread
@@ -27,24 +34,24 @@ Value = TypeVar("Value")
 
 
 class Service:
-    """A model that answers questions of the wire."""
+    """One model with everything needed to answer requests; knows nothing of HTTP."""
 
     def __init__(
         self, model: Model, settings: ServerSettings, *, fetcher: Fetcher | None = None
     ) -> None:
         self.model, self.settings = model, settings
         limits = settings.limits
-        engine = EngineSettings(
+        engine_settings = EngineSettings(
             max_running=limits.running,
             max_waiting=limits.queue,
             kv_bytes=limits.kv_bytes,
             encoder_bytes=limits.encoder_bytes,
         )
-        self.supervisor = Supervisor(model, engine)
+        self.supervisor = Supervisor(model, engine_settings)
         self.sandbox = Sandbox(limits.sandbox)
         self.metrics = Metrics(self.supervisor, self.sandbox)
-        self.fingerprint = fingerprint(model)
-        self.created = int(time.time())
+        self.fingerprint = hash_weights(self.supervisor.engine)
+        self.created = int(time.time())  # seconds since 1970
         self._preparer = Preparer(
             model,
             settings,
@@ -52,52 +59,87 @@ class Service:
             fetcher=fetcher or Fetcher(settings.media_hosts, seconds=limits.fetch_seconds),
             metrics=self.metrics,
         )
-        # Apart from the short acts, which must not queue up behind decoding.
-        self._preparing = ThreadPoolExecutor(8, thread_name_prefix="prepare")
+        # Separate from asyncio's own threads: short calls must not queue behind media decoding.
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="prepare")
         self._num_preparing = 0  # requests in these threads, or waiting for one
 
-    @staticmethod
-    def created_now() -> int:
-        """Return the time of an answer, in seconds since 1970."""
-        return int(time.time())
-
-    async def ask(self, question: Question, *, key: str = "") -> Answering:
-        """Prepare a question and hand it to the engine. Raises ApiError."""
-        prepared = await self._prepared(
-            lambda gone: self._preparer.prepare(question, key=key, gone=gone)
+    async def answer(self, request: GenerationRequest, *, key: str = "") -> AnswerStream:
+        """Prepares a request and submits it to the engine. Raises ApiError."""
+        prepared = await self._prepare(
+            lambda gone: self._preparer.prepare(request, key=key, gone=gone)
         )
-        answering = Answering(
+        stream = AnswerStream(
             prepared,
             supervisor=self.supervisor,
             metrics=self.metrics,
             request_seconds=self.settings.limits.request_seconds,
         )
-        await answering.submit()
-        return answering
+        await stream.submit()
+        return stream
 
-    async def count(self, question: Question) -> Counted:
-        """Count the tokens of a question; no pixel is decoded. Raises ApiError."""
-        return await self._prepared(lambda gone: self._preparer.count(question, gone=gone))
+    async def count(self, request: GenerationRequest) -> PromptCost:
+        """Counts the tokens of a prompt; no pixel is decoded. Raises ApiError."""
+        return await self._prepare(lambda gone: self._preparer.count(request, gone=gone))
+
+    def new_chat_writer(self) -> ChatWriter:
+        """Returns a writer for the answers to one chat request."""
+        return ChatWriter(
+            number=new_id(),
+            created=int(time.time()),
+            model=self.settings.name,
+            fingerprint=self.fingerprint,
+            tokenizer=self.model.processor.tokenizer,
+        )
+
+    def new_response_writer(self, request: ResponsesRequest) -> ResponseWriter:
+        """Returns a writer for the answer to one request of the Responses API."""
+        tokenizer = self.model.processor.tokenizer
+        return ResponseWriter(
+            request, number=new_id(), created=int(time.time()), tokenizer=tokenizer
+        )
 
     def close(self) -> None:
-        """Answer nothing any more."""
+        """Stops the engine, the sandbox and the threads."""
         self.supervisor.stop()
         self.sandbox.close()
-        self._preparing.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _prepared(self, act: Callable[[Gone], Value]) -> Value:
-        """Let `act` read media in its turn, and end it where the client goes away."""
+    async def _prepare(self, call: Callable[[Gone], Value]) -> Value:
+        """Runs `call` in a thread of its own pool; ends it if the client disconnects."""
         most, gone = self.settings.limits.preparing, Gone()
         if self._num_preparing >= most:
             raise ApiError(
-                f"{most} requests are being read; ask again later",
+                f"{most} requests are being read; try again later",
                 status=429, code="queue_full", retry_after=2,
             )  # fmt: skip
         self._num_preparing += 1
         try:
-            return await in_thread(lambda: act(gone), threads=self._preparing)
+            return await in_thread(lambda: call(gone), threads=self._threads)
         except asyncio.CancelledError:
             gone.say()
             raise
         finally:
             self._num_preparing -= 1
+
+
+def hash_weights(engine: Engine) -> str:
+    """Returns the system fingerprint: a hash of the code's version and of the weights in use.
+
+    Of every tensor that the engine runs, quantised ones included: name, shape, type, device and 64
+    values.
+    """
+    digest = hashlib.sha256(__version__.encode())
+    network, decoder = engine.prefiller.network, engine.batch_decoder.decoder
+    copies = () if decoder is network.language_model else (decoder,)
+    for module in (network, *copies):
+        for name, tensor in named_tensors(module):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.device}".encode())
+            flat = tensor.flatten()
+            step = max(1, flat.numel() // 64)
+            digest.update(flat[::step].float().cpu().numpy().tobytes())
+    return f"fp_{digest.hexdigest()[:12]}"
+
+
+def new_id() -> str:
+    """Returns a random id, 24 hexadecimal digits."""
+    return secrets.token_hex(12)

@@ -1,4 +1,4 @@
-"""How a server is run: where, for whom, and what one request may cost."""
+"""Limits and ServerSettings: where a server listens, whom it answers, what a request may cost."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request may cost. All are told by /v1/models. Raises InputError below 0."""
+    """What one request may cost; /v1/models lists all. Raises InputError for values below 0."""
 
     body_bytes: int = 64 * MIB
-    body_seconds: float = 60.0  # to send it
-    bodies_bytes: int = 512 * MIB  # of all requests that are being prepared
+    body_seconds: float = 60.0  # for the client to send it
+    bodies_bytes: int = 512 * MIB  # of all requests that are prepared at a time
     images: int = 32
     image_bytes: int = 20_000_000
     image_pixels: int = 40_000_000
@@ -31,7 +31,7 @@ class Limits:
     video_seconds: float = 600.0
     video_frames: int = 18_000  # in the file
     frame_pixels: int = 4096 * 2304
-    frames: int = 64  # that are seen of a video
+    frames: int = 64  # of a video that the model sees
     default_frames: int = 32
     text_bytes: int = 256 * 1024
     messages: int = 256
@@ -43,12 +43,12 @@ class Limits:
     schema_depth: int = 32
     tokens: int = 4096  # of an answer
     default_tokens: int = 1024
-    preparing: int = 48  # requests whose media are being read, or wait for it
+    preparing: int = 48  # requests whose media are read, or wait to be
     running: int = 32
     queue: int = 64
-    # Keys and values, of running requests and of what is remembered: a quarter of the machine.
+    # KV caches, of running requests and of the prefix cache: a quarter of the machine's memory.
     kv_bytes: int = field(default_factory=lambda: EngineSettings().kv_limit)
-    encoder_bytes: int = 256 * MIB  # of encoded media that are remembered
+    encoder_bytes: int = 256 * MIB  # of visual tokens that are cached
     image_decode_seconds: float = 10.0
     video_decode_seconds: float = 20.0
     fetch_seconds: float = 15.0
@@ -61,12 +61,12 @@ class Limits:
 
     @classmethod
     def parse(cls, changes: Sequence[str]) -> Self:
-        """Read "name=value" each. Raises InputError."""
+        """Reads limits from "name=value" strings. Raises InputError."""
         return apply_settings(cls(), changes, where="--limit", error=InputError)
 
     @property
     def sandbox(self) -> SandboxSettings:
-        """The limits of the workers that decode."""
+        """The limits of the workers that decode media."""
         media = replace(
             STRANGERS,
             max_image_pixels=self.image_pixels,
@@ -84,24 +84,24 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """Where a server listens and whom it answers. Raises InputError for what is not safe."""
+    """Where a server listens and whom it answers. Raises InputError for unsafe settings."""
 
-    name: str  # of the model, as clients ask for it
+    name: str  # of the model, as requests spell it
     host: str = "127.0.0.1"
     port: int = 8000
-    # Who may ask; without keys, everybody who reaches the port.
+    # Valid API keys; without any, everyone who can reach the port is answered.
     keys: tuple[str, ...] = field(default=(), repr=False)
-    # Listen beyond this machine without a key.
+    # Listen on other interfaces than loopback without a key.
     insecure: bool = False
-    # Names, beside this machine's own, that clients may call the server.
+    # Host names that clients may use, besides loopback and `host`.
     allowed_hosts: tuple[str, ...] = ()
-    # Pages of other origins that may ask.
+    # Origins of other pages that may use the API (CORS).
     allowed_origins: tuple[str, ...] = ()
-    # Hosts whose https addresses are fetched; none: nothing is.
+    # Hosts whose https URLs are fetched; without any, nothing is.
     media_hosts: tuple[str, ...] = ()
-    # Refuse unknown fields rather than name them in a header.
+    # Refuse unknown fields instead of naming them in a header.
     strict: bool = False
-    # Where a request does not say.
+    # Unless a request sets it.
     temperature: float = 0.0
     drain_seconds: float = 30.0
     limits: Limits = field(default_factory=Limits)

@@ -1,42 +1,45 @@
-"""The engine of a server, started again when it breaks down, a few times."""
+"""Model -> an engine that runs in a thread of its own, restarted a few times if it fails."""
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
 from onevision.batch import ModelInputs
+from onevision.errors import EngineError
 from onevision.generate.answer import Model
 from onevision.generate.engine import Engine
-from onevision.generate.request import Piece, Request
+from onevision.generate.request import AnswerDelta, Request
 from onevision.generate.sampler import Sampling
 from onevision.generate.settings import EngineSettings
-from onevision.generate.thread import EngineThread
 from onevision.serve.schema.problems import ApiError
 
+logger = logging.getLogger(__name__)
+
 MAX_RESTARTS, WITHIN_SECONDS = 3, 600.0
-# An engine that is at work and takes no step for so long hangs.
+# An engine with work that takes no step for so long is stuck.
 MAX_STEP_SECONDS = 120.0
 
 
 class Supervisor:
-    """One engine at a time. All methods may be called from any thread."""
+    """Runs one engine at a time. All methods may be called from any thread."""
 
     def __init__(self, model: Model, settings: EngineSettings) -> None:
         self._model, self._settings = model, settings
-        self._failures: deque[float] = deque()
+        self._failures: deque[float] = deque()  # when engines failed
         self.num_restarts = 0
         self._lock = threading.Lock()
-        self._thread = self._start()
+        self._thread = EngineThread(model.new_engine(settings))
 
     @property
     def engine(self) -> Engine:
-        """The engine of now."""
+        """The current engine."""
         return self._thread.engine
 
     @property
     def is_alive(self) -> bool:
-        """Whether steps are taken."""
+        """Whether the engine takes steps."""
         late = time.monotonic() - self._thread.last_step > MAX_STEP_SECONDS
         return self._thread.is_alive and not late
 
@@ -45,44 +48,85 @@ class Supervisor:
         prompt: ModelInputs,
         sampling: Sampling,
         *,
-        sink: Callable[[Piece], object],
+        on_delta: Callable[[AnswerDelta], object],
         tenant: str,
         timeout_seconds: float,
     ) -> Request:
-        """Take on a request; see `EngineThread.submit`. Raises ApiError without an engine."""
+        """Passes a request to the engine; see `Engine.submit`. Raises ApiError if none runs.
+
+        `on_delta` is called in the engine's thread. The last delta of each answer has a
+        `finish_reason`; if it is "error", `Request.error` has the cause.
+        """
         self.check()
-        if not self._thread.is_alive:
-            raise ApiError(
-                "the engine is being started again", status=503, code="not_ready", retry_after=5
-            )
-        return self._thread.submit(
-            prompt, sampling, sink=sink, tenant=tenant, timeout_seconds=timeout_seconds
+        thread = self._thread
+        if not thread.is_alive:
+            raise ApiError("the engine is restarting", status=503, code="not_ready", retry_after=5)
+        request = thread.engine.submit(
+            prompt, sampling, on_delta=on_delta, tenant=tenant, timeout_seconds=timeout_seconds
         )
+        thread.wake()
+        return request
 
     def cancel(self, request: Request) -> None:
-        """Stop answering a request."""
-        self._thread.cancel(request)
+        """Cancels a request."""
+        self._thread.engine.cancel(request)
+        self._thread.wake()
 
     def check(self) -> None:
-        """Start a new engine where the last one broke down, unless that happened too often."""
+        """Starts a new engine if the last one failed, unless too many did."""
         now = time.monotonic()
         with self._lock:
             while self._failures and now - self._failures[0] > WITHIN_SECONDS:
                 self._failures.popleft()
-            if self._thread.failure is not None and len(self._failures) < MAX_RESTARTS:
+            if self._thread.has_failed and len(self._failures) < MAX_RESTARTS:
                 self._failures.append(now)
                 self.num_restarts += 1
-                self._thread = self._start()
+                self._thread = EngineThread(self._model.new_engine(self._settings))
 
     def stop(self) -> None:
-        """Take no further step."""
+        """Stops the engine after the step that it is taking."""
         self._thread.stop()
 
-    def _start(self) -> EngineThread:
-        model = self._model
-        engine = Engine(
-            model.network, model.config.language, model.processor.tokenizer, settings=self._settings
-        )
-        thread = EngineThread(engine)
-        thread.start()
-        return thread
+
+class EngineThread:
+    """Takes an engine's steps while there is work, and sleeps while there is none.
+
+    An unexpected exception ends the thread, and all requests with an EngineError.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.last_step = time.monotonic()  # a heartbeat
+        self.has_failed = False
+        self._woken = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it takes steps."""
+        return self._thread.is_alive() and not self.has_failed
+
+    def wake(self) -> None:
+        """Lets it look for work."""
+        self._woken.set()
+
+    def stop(self, *, timeout_seconds: float = 10.0) -> None:
+        """Stops after the step that is being taken."""
+        self._stopping = True
+        self.wake()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._woken.clear()
+                while self.engine.step() and not self._stopping:
+                    self.last_step = time.monotonic()
+                self.last_step = time.monotonic()
+                self._woken.wait(timeout=1.0)
+        except Exception:  # whatever it is, the callers that wait must hear of it
+            self.has_failed = True
+            logger.exception("the engine failed")
+            self.engine.abandon(EngineError("the engine failed; try again"))

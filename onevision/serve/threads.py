@@ -1,4 +1,4 @@
-"""Acts that take time, beside the event loop: their value, or their error in the wire's words."""
+"""A blocking call -> an awaitable that runs it in a thread, and raises ApiError."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,10 +12,10 @@ Value = TypeVar("Value")
 
 
 async def in_thread(
-    act: Callable[[], Value], *, threads: ThreadPoolExecutor | None = None
+    call: Callable[[], Value], *, threads: ThreadPoolExecutor | None = None
 ) -> Value:
-    """Run `act` in one of `threads`, or of asyncio's own. Raises ApiError for what goes wrong."""
+    """Runs `call` in one of `threads`, by default asyncio's own. Raises ApiError."""
     try:
-        return await asyncio.get_running_loop().run_in_executor(threads, act)
+        return await asyncio.get_running_loop().run_in_executor(threads, call)
     except OneVisionError as error:
         raise problem_of(error) from error

@@ -38,15 +38,17 @@ def test_rows_in_fp32_are_rounded_to_bf16(kind):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_quantised_model_shares_what_it_does_not_change(dtype):
     model = load("tiny", dtype=dtype, quantize="int8")
-    whole, writer = model.network.language_model, model.writer
-    assert writer.embedding is whole.embedding
-    assert isinstance(writer.head, Int8WeightOnlyLinear)
-    assert isinstance(writer.blocks[0].mlp.gate_up, Int8WeightOnlyLinear)
+    whole, decode_model = model.network.language_model, model.decode_model
+    assert decode_model.embedding is whole.embedding
+    assert isinstance(decode_model.head, Int8WeightOnlyLinear)
+    assert isinstance(decode_model.blocks[0].mlp.gate_up, Int8WeightOnlyLinear)
     assert not isinstance(whole.head, Int8WeightOnlyLinear)
     ids = torch.tensor([[5, 9, 300, 7]])
     with torch.inference_mode():
         exact = whole.head(whole(whole.embedding(ids), torch.arange(4)[None])).float()
-        found = writer.head(writer(writer.embedding(ids), torch.arange(4)[None])).float()
+        found = decode_model.head(
+            decode_model(decode_model.embedding(ids), torch.arange(4)[None])
+        ).float()
     assert (found - exact).abs().mean() < 0.1 * exact.std()
     assert model.ask(Conversation([Message("user", "Hi")]), max_new_tokens=4).text
 
@@ -70,8 +72,8 @@ def test_a_4_bit_layer_says_what_its_numbers_say():
 
 def test_4_bits_leave_the_head_in_8():
     model = load("tiny", quantize="int4")
-    assert isinstance(model.writer.head, Int8WeightOnlyLinear)
-    assert isinstance(model.writer.blocks[0].mlp.gate_up, Int4WeightOnlyLinear)
+    assert isinstance(model.decode_model.head, Int8WeightOnlyLinear)
+    assert isinstance(model.decode_model.blocks[0].mlp.gate_up, Int4WeightOnlyLinear)
     assert model.ask(Conversation([Message("user", "Hi")]), max_new_tokens=4).text
 
 

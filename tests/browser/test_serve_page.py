@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def open_page(browser, server):  # noqa: F811
-    """Open the page; gather what it asks for and complains about."""
+    """Opens the page; records its requests and console messages."""
     pages = []
 
     def open_page(width=390):
@@ -44,7 +44,7 @@ def test_an_example_is_answered_and_nothing_else_is_fetched(open_page, server, w
     assert page.complaints == []
 
 
-def test_costs_are_told_before_asking_and_media_can_be_moved_and_removed(open_page):
+def test_token_counts_are_shown_and_media_can_be_moved_and_removed(open_page):
     page = open_page()
     page.locator("#files").set_input_files([DEMO / "single.png", DEMO / "clip.mp4"])
     page.wait_for_selector("#cost:not(:empty)")
@@ -110,8 +110,8 @@ def test_a_broken_file_is_marked_and_the_question_stays(open_page, tmp_path):
     assert page.locator("#text").input_value() == "What is this?"
 
 
-def test_words_of_an_answer_are_words(open_page):
-    """Whatever an answer spells is shown as text and fetches nothing."""
+def test_answers_are_shown_as_plain_text(open_page):
+    """Markup in an answer is shown as text and fetches nothing."""
     evil = '<img src="http://evil.example/x"><script>alert(1)</script>![](http://evil.example/y)'
     page = open_page()
     event = json.dumps({"choices": [{"delta": {"content": evil}}]})
@@ -126,7 +126,7 @@ def test_words_of_an_answer_are_words(open_page):
     assert not [url for url in page.asked if "evil" in url]
 
 
-def test_stop_keeps_what_was_said(open_page, server):  # noqa: F811
+def test_stop_keeps_the_text_so_far(open_page, server):  # noqa: F811
     page = open_page()
     page.click("#open-settings")
     page.fill("input[name=max_tokens]", "4000")

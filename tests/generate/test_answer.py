@@ -42,7 +42,7 @@ def model(directory):
     return load(directory)
 
 
-def test_the_promised_interface(model, picture):
+def test_the_public_interface(model, picture):
     talk = user(Image(picture(60, 40)), Text("What is this?"))
     reply = model.ask(talk, max_new_tokens=6)
     assert reply.finish_reason in ("stop", "length")
@@ -52,14 +52,14 @@ def test_the_promised_interface(model, picture):
     assert logits.shape == (1, reply.usage.prompt_tokens, 4200)
 
 
-def test_a_stream_says_what_ask_says(model, picture):
+def test_a_stream_yields_the_answer_of_ask(model, picture):
     for parts in ([Text("Hi")], [Image(picture(60, 40)), Text("What?")]):
         talk = user(*parts)
         whole = model.ask(talk, max_new_tokens=20)
         assert "".join(model.stream(talk, max_new_tokens=20)).strip() == whole.text
 
 
-def test_answers_of_a_batch_are_those_given_alone(model, picture):
+def test_batched_answers_equal_single_ones(model, picture):
     talks = [
         user(Text("Hi")),
         user(Image(picture(60, 90)), Text("What is this?")),
@@ -69,7 +69,7 @@ def test_answers_of_a_batch_are_those_given_alone(model, picture):
     assert together == [model.ask(talk, max_new_tokens=12) for talk in talks]
 
 
-def test_decoding_equals_reading_again(model, picture):
+def test_decoding_equals_running_the_whole_prompt_again(model, picture):
     """Greedy ids, with the cache, are the argmax of the whole network run afresh each time."""
     talk = user(Image(picture(60, 90)), Text("What is this?"))
     ids = []
@@ -87,7 +87,7 @@ def test_decoding_equals_reading_again(model, picture):
     assert reply.text == model.processor.tokenizer.decode(ids).strip()
 
 
-def test_ends_and_penalty_come_from_the_checkpoint_and_can_be_overridden(model):
+def test_end_ids_and_penalty_come_from_the_checkpoint_and_can_be_overridden(model):
     assert model.sampling.end_ids == (2, 0)
     assert model.sampling.repetition_penalty == 1.3
     with torch.inference_mode():
@@ -96,7 +96,9 @@ def test_ends_and_penalty_come_from_the_checkpoint_and_can_be_overridden(model):
     assert (stopped.finish_reason, stopped.usage.completion_tokens) == ("stop", 1)
 
 
-def test_without_generation_config_the_chats_own_end_stops(directory, tmp_path, tokenizer):
+def test_without_generation_config_the_end_token_of_the_chat_format_stops(
+    directory, tmp_path, tokenizer
+):
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (tmp_path / name).write_bytes((directory / name).read_bytes())
     sampling = load(tmp_path).sampling
@@ -104,7 +106,7 @@ def test_without_generation_config_the_chats_own_end_stops(directory, tmp_path, 
     assert sampling.repetition_penalty == 1.0
 
 
-def test_a_format_without_an_end_token_ends_at_its_text(directory, tmp_path):
+def test_a_format_without_an_end_token_stops_at_its_end_text(directory, tmp_path):
     convert(inspect(directory), tmp_path / "v0", layout="onevision", template="llava_v0")
     model, talk = load(tmp_path / "v0"), user(Text("Hi"))
     said = {"choices": ("a ring###Human: Why?",)}
@@ -115,12 +117,12 @@ def test_a_format_without_an_end_token_ends_at_its_text(directory, tmp_path):
     assert model.ask(talk, stop=("Why",), **said).text == "a ring"
 
 
-def test_drawn_answers_repeat_with_a_seed(model):
+def test_sampled_answers_repeat_with_a_seed(model):
     options = {"temperature": 1.5, "seed": 3, "max_new_tokens": 10}
     assert model.ask(user(Text("Hi")), **options) == model.ask(user(Text("Hi")), **options)
 
 
-def test_a_prompt_that_does_not_fit_is_counted_and_refused(model, picture):
+def test_a_prompt_that_is_too_long_is_refused_with_its_counts(model, picture):
     talk = user(*[Image(picture(9, 9))] * 200, Text("?"))
     with pytest.raises(
         ContextLengthError, match=r"text, 3400 image, 0 video\); the model reads 2047"
@@ -128,7 +130,7 @@ def test_a_prompt_that_does_not_fit_is_counted_and_refused(model, picture):
         model.ask(talk)
 
 
-def test_an_answer_stops_where_positions_end(model, picture):
+def test_an_answer_stops_at_the_last_position(model, picture):
     images = [Image(picture(9, 9))] * 110
     talk = user(*images, Text("?"))
     length = model.processor(talk).input_ids.shape[1]
@@ -138,7 +140,7 @@ def test_an_answer_stops_where_positions_end(model, picture):
     assert reply.finish_reason == "length"
 
 
-def test_bad_requests_are_refused_at_once(model):
+def test_bad_requests_are_refused_immediately(model):
     with pytest.raises(InputError, match="unknown option 'max_tokens'"):
         model.ask(user(Text("Hi")), max_tokens=3)
     answered = Conversation([Message("user", "Hi"), Message("assistant", "Hello")])
@@ -146,7 +148,7 @@ def test_bad_requests_are_refused_at_once(model):
         model.stream(answered)
 
 
-def test_what_cannot_be_loaded_is_refused(directory, tmp_path):
+def test_models_that_cannot_be_loaded_are_refused(directory, tmp_path):
     with pytest.raises(ModelNotFoundError, match="neither bundled"):
         load("nosuch")
     with pytest.raises(CheckpointError, match=r"config\.json: missing"):
@@ -159,7 +161,7 @@ def test_what_cannot_be_loaded_is_refused(directory, tmp_path):
         load(directory, device="nonsense")
 
 
-def test_the_dtype_is_the_checkpoints_unless_asked_for(
+def test_the_dtype_is_the_checkpoints_unless_requested(
     directory, tmp_path, tokenizer, micro_config
 ):
     save(LlavaNetwork(micro_config), micro_config, tokenizer, tmp_path / "h", dtype=torch.float16)
@@ -175,7 +177,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads 
 
 
 def bytes_in_memory(path):
-    """How much of a mapped file is in this process's memory, by the kernel's book."""
+    """Returns how many bytes of a mapped file are resident, from /proc/self/smaps."""
     total, mine = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if not line.split()[0].endswith(":"):  # begins a mapping
@@ -189,7 +191,7 @@ def bytes_in_memory(path):
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("quantize", [None, "int8"])
 @pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16])
-def test_of_an_embedding_only_rows_that_are_looked_up_are_held(
+def test_only_the_embedding_rows_in_use_are_in_memory(
     tmp_path, micro_config, tokenizer, tied, quantize, kept
 ):
     language = replace(micro_config.language, vocab_size=200_000, tie_embeddings=tied)
@@ -207,7 +209,7 @@ def test_of_an_embedding_only_rows_that_are_looked_up_are_held(
 @linux
 @pytest.mark.parametrize("quantize", [None, "int8"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_model_in_memory_holds_on_to_no_file(
+def test_a_model_in_memory_keeps_no_file_open(
     tmp_path, micro_config, tokenizer, picture, quantize, dtype
 ):
     network = randomise(LlavaNetwork(micro_config)).to(getattr(torch, dtype))

@@ -1,4 +1,4 @@
-"""Many requests at once: each is answered as if it were alone, and none is in another's way."""
+"""Many requests at once: each is answered as if it were alone, and none delays another."""
 
 import json
 import random
@@ -18,10 +18,9 @@ from onevision.errors import (
     InputError,
     QueueFullError,
 )
-from onevision.generate.decode import Turn, fetched
-from onevision.generate.engine import Engine
+from onevision.generate.decode import DecodeStep, fetch_logits
 from onevision.generate.request import Answer
-from onevision.generate.sampler import Drawer
+from onevision.generate.sampler import Sampler
 from onevision.generate.settings import EngineSettings
 
 
@@ -31,12 +30,7 @@ def model():
 
 
 def engine_of(model, **settings):
-    return Engine(
-        model.network,
-        model.config.language,
-        model.processor.tokenizer,
-        settings=EngineSettings(**settings),
-    )
+    return model.new_engine(EngineSettings(**settings))
 
 
 def user(*parts):
@@ -61,14 +55,12 @@ def ids_of(request):
 
 
 class Recorder:
-    """Keeps the logits that every token was drawn by."""
+    """Keeps the logits that every token was sampled from."""
 
     def __init__(self, engine):
         self.rows = {}
-        for name in ("reader", "writer"):
-            part = getattr(engine, name)
-            method = "read" if name == "reader" else "write"
-            setattr(part, method, self._kept(getattr(part, method)))
+        for part in (engine.prefiller, engine.batch_decoder):
+            part.step = self._kept(part.step)
 
     def _kept(self, method):
         def kept(*args):
@@ -83,7 +75,7 @@ class Recorder:
 
 
 def answer_together(model, talks, options, *, engine):
-    """Submit all at once, with seeds and lengths of their own; return requests and logits."""
+    """Submits all at once, each with its own options; returns requests and logits."""
     recorder = Recorder(engine)
     requests = [
         engine.submit(model.prompt(talk), replace(model.sampling, **own))
@@ -99,8 +91,8 @@ def options_of(number):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_deterministic_logits_are_independent_of_load_to_the_bit(talks, dtype):
-    """32 requests, mixed media, greedy and drawn; some cancelled on the way."""
+def test_deterministic_logits_are_bit_equal_under_any_load(talks, dtype):
+    """32 requests, mixed media, greedy and sampled; some are cancelled meanwhile."""
     model = load("tiny", dtype=dtype)
     many = [talks[i % len(talks)] for i in range(32)]
     options = [options_of(i) for i in range(32)]
@@ -123,7 +115,7 @@ def test_deterministic_logits_are_independent_of_load_to_the_bit(talks, dtype):
         assert all(torch.equal(a, b) for a, b in zip(rows, logits[number], strict=True))
 
 
-def test_logits_of_the_default_mode_are_independent_within_1e_4(model, talks):
+def test_logits_of_the_default_mode_are_equal_within_1e_4_under_load(model, talks):
     options = [{"max_new_tokens": 8, "end_ids": ()}] * len(talks)
     requests, logits = answer_together(model, talks, options, engine=engine_of(model))
     for talk, own, request, together in zip(talks, options, requests, logits, strict=True):
@@ -133,8 +125,8 @@ def test_logits_of_the_default_mode_are_independent_within_1e_4(model, talks):
             assert (a - b).abs().max() < 1e-4
 
 
-def test_bf16_answers_are_independent_where_the_margin_is_clear(talks):
-    """In bf16 logits move by the rounding of another pass, by less than a half."""
+def test_bf16_answers_are_equal_under_load_if_the_margin_is_clear(talks):
+    """Passes of another shape round differently: bf16 logits move by less than 0.5."""
     model = load("tiny", dtype="bfloat16")
     options = [{"max_new_tokens": 8, "end_ids": ()}] * len(talks)
     requests, logits = answer_together(model, talks, options, engine=engine_of(model))
@@ -151,19 +143,19 @@ def test_bf16_answers_are_independent_where_the_margin_is_clear(talks):
                 break
 
 
-def test_long_prompts_do_not_hold_answers_up(model, talks, picture):
-    """While a long prompt is read, an answer that has begun gains a token every step."""
+def test_long_prompts_do_not_delay_answers(model, talks, picture):
+    """While a long prompt is prefilled, an answer that has begun gains a token every step."""
     engine = engine_of(model, chunk_tokens=64)
     quick = engine.submit(
         model.prompt(talks[-1]), replace(model.sampling, end_ids=(), max_new_tokens=60)
     )
-    while not quick.is_read:
+    while not quick.is_prefilled:
         engine.step()
     slow = engine.submit(
         model.prompt(user(Image(picture(400, 400)), Text("What is this?"))), model.sampling
     )
     steps = 0
-    while not slow.is_read:
+    while not slow.is_prefilled:
         before = len(quick.answers[0].ids)
         engine.step()
         assert len(quick.answers[0].ids) == before + 1
@@ -173,15 +165,15 @@ def test_long_prompts_do_not_hold_answers_up(model, talks, picture):
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
-def test_media_are_encoded_in_parts_as_they_are_whole(model, picture, size):
-    """Also a picture that is its own only crop, and frames that do not differ."""
+def test_encoding_in_parts_equals_encoding_at_once(model, picture, size):
+    """Also an image whose base is its only crop, and frames that are all the same."""
     talk = user(
         Image(picture(98, 98), detail="high"), Video([picture(98, 98)] * 4), Image(picture(99, 40))
     )
     prompt = model.prompt(talk)
     engine = engine_of(model)
-    engine.reader.encoder.crops_at_once = size
-    kept = engine.reader.encoder._kept
+    engine.prefiller.vision_cache.crops_at_once = size
+    kept = engine.prefiller.vision_cache._tokens
     request = engine.submit(prompt, replace(model.sampling, max_new_tokens=1))
     engine.run([request])
     with torch.inference_mode():
@@ -189,7 +181,7 @@ def test_media_are_encoded_in_parts_as_they_are_whole(model, picture, size):
     assert torch.allclose(torch.cat(list(kept.values())), expected, atol=1e-4)
 
 
-def test_concurrent_threads_are_answered_like_one(model, talks):
+def test_concurrent_threads_get_the_answers_of_a_single_one(model, talks):
     expected = [model.ask(talk, max_new_tokens=6).text for talk in talks]
     shared = replace(model, settings=EngineSettings(max_running=3))
     found = {}
@@ -211,7 +203,7 @@ def test_tenants_take_turns(model, talks):
     prompt = model.prompt(talks[-1])
     order = []
     requests = [
-        engine.submit(prompt, options, tenant=tenant, sink=lambda _, t=tenant: order.append(t))
+        engine.submit(prompt, options, tenant=tenant, on_delta=lambda _, t=tenant: order.append(t))
         for tenant in ("greedy", "greedy", "greedy", "modest")
     ]
     engine.run(requests)
@@ -229,14 +221,14 @@ def test_a_cancelled_request_is_gone_within_a_step(model, talks):
     engine.cancel(waiting)
     engine.step()
     assert leaving.answers[0].finish_reason == waiting.answers[0].finish_reason == "cancelled"
-    assert engine.load.running == 1
-    assert engine.load.kv_bytes == staying.kv_bytes
+    assert engine.stats.running == 1
+    assert engine.stats.kv_bytes == staying.kv_bytes
     engine.run([staying])
     assert staying.answers[0].finish_reason == "length"
-    assert engine.load.kv_bytes == 0
+    assert engine.stats.kv_bytes == 0
 
 
-def test_a_second_question_about_an_image_reads_only_what_is_new(model, picture):
+def test_a_second_question_about_an_image_prefills_only_new_tokens(model, picture):
     engine = engine_of(model)
     image = Image(picture(300, 200))
     sampling = replace(model.sampling, max_new_tokens=4)
@@ -250,11 +242,11 @@ def test_a_second_question_about_an_image_reads_only_what_is_new(model, picture)
     assert length - 17 < most < length
     assert length - 40 < some < length
     assert first == again
-    assert engine.load.encoder_misses == 1
-    assert engine.load.prefix_tokens == most + some
+    assert engine.stats.encoder_misses == 1
+    assert engine.stats.prefix_tokens == most + some
 
 
-def test_a_turn_later_the_answer_is_remembered_too(model, picture):
+def test_the_next_turn_reuses_the_previous_answer(model, picture):
     engine = engine_of(model)
     talk = user(Image(picture(98, 98)), Text("Describe the picture."))
     sampling = replace(model.sampling, max_new_tokens=40, min_new_tokens=20)
@@ -267,7 +259,7 @@ def test_a_turn_later_the_answer_is_remembered_too(model, picture):
     assert second.cached_tokens > request.num_tokens
 
 
-def test_the_cache_keeps_tenants_and_pictures_apart(model, picture):
+def test_the_prefix_cache_separates_tenants_and_images(model, picture):
     engine = engine_of(model)
     sampling = replace(model.sampling, max_new_tokens=2)
     image = picture(98, 98)
@@ -283,11 +275,11 @@ def test_the_cache_keeps_tenants_and_pictures_apart(model, picture):
     assert cached[1] == 0
     assert cached[2] <= 16  # the words before the picture, at most
     assert cached[3] > 40
-    assert engine.load.encoder_misses == 3
+    assert engine.stats.encoder_misses == 3
 
 
-def test_memory_of_keys_and_values_is_bounded(model, talks):
-    """What is reserved and what is remembered stay within the limit together."""
+def test_kv_cache_memory_is_bounded(model, talks):
+    """Reserved and cached bytes together stay within the limit."""
     sampling = replace(model.sampling, max_new_tokens=8)
     longest = max(model.prompt(talk).input_ids.shape[1] for talk in talks) + 8
     per_token = 2 * 6 * 2 * 64 * 4
@@ -295,16 +287,16 @@ def test_memory_of_keys_and_values_is_bounded(model, talks):
     engine = engine_of(model, kv_bytes=limit, encoder_bytes=100_000)
     requests = [engine.submit(model.prompt(talk), sampling) for talk in talks]
     while engine.step():
-        load = engine.load
-        assert load.kv_bytes + load.remembered_bytes <= limit
-        assert engine.reader.encoder.num_bytes <= 100_000
+        stats = engine.stats
+        assert stats.kv_bytes + stats.prefix_bytes <= limit
+        assert engine.prefiller.vision_cache.num_bytes <= 100_000
     assert all(request.finished and request.error is None for request in requests)
-    assert engine.load.remembered_bytes > 0
+    assert engine.stats.prefix_bytes > 0
     with pytest.raises(CapacityError, match="the engine has 0 MiB: give fewer"):
         engine_of(model, kv_bytes=1000).submit(model.prompt(talks[0]), sampling)
 
 
-def test_a_crowd_is_turned_away(model, talks):
+def test_a_full_queue_refuses_requests(model, talks):
     engine = engine_of(model, max_running=1, max_waiting=2)
     prompt = model.prompt(talks[-1])
     requests = [engine.submit(prompt, model.sampling) for _ in range(3)]
@@ -321,7 +313,7 @@ def test_a_late_request_ends_with_an_error_and_the_others_go_on(model, talks):
     engine.run([late, good])
     assert isinstance(late.error, DeadlineError)
     assert good.error is None
-    assert engine.load.kv_bytes == 0
+    assert engine.stats.kv_bytes == 0
 
 
 def test_bad_requests_are_refused_with_numbers(model, talks):
@@ -333,10 +325,10 @@ def test_bad_requests_are_refused_with_numbers(model, talks):
         model.ask(user(Text("word " * 9000)))
 
 
-def test_a_failure_of_one_prompt_is_its_own(model, talks, monkeypatch):
-    """Running out of memory while one prompt is read ends that one alone."""
+def test_a_failing_prompt_fails_alone(model, talks, monkeypatch):
+    """Running out of memory while one prompt is prefilled ends that request alone."""
     engine = engine_of(model, deterministic=True)
-    run = engine.reader._run
+    run = engine.prefiller._run
     broken = engine.submit(model.prompt(talks[0]), model.sampling)
     good = engine.submit(model.prompt(talks[1]), replace(model.sampling, max_new_tokens=3))
 
@@ -345,13 +337,13 @@ def test_a_failure_of_one_prompt_is_its_own(model, talks, monkeypatch):
             raise torch.OutOfMemoryError("no memory left")
         return run(chunk)
 
-    monkeypatch.setattr(engine.reader, "_run", failing)
+    monkeypatch.setattr(engine.prefiller, "_run", failing)
     engine.run([broken, good])
     assert isinstance(broken.error, EngineError)
     assert good.error is None
 
 
-def test_several_answers_share_one_reading(model, talks):
+def test_several_answers_share_one_prefill(model, talks):
     engine = engine_of(model)
     sampling = replace(
         model.sampling, num_answers=4, temperature=4.0, seed=3, max_new_tokens=6, end_ids=()
@@ -359,7 +351,7 @@ def test_several_answers_share_one_reading(model, talks):
     prompt = model.prompt(talks[0])
     request = engine.submit(prompt, sampling)
     engine.run([request])
-    assert engine.load.prefix_misses == 1
+    assert engine.stats.prefix_misses == 1
     assert len({tuple(ids) for ids in ids_of(request)}) > 1
     one = engine.submit(prompt, replace(sampling, num_answers=1))
     engine.run([one])
@@ -367,7 +359,7 @@ def test_several_answers_share_one_reading(model, talks):
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_guessing_changes_no_greedy_answer(model, talks, deterministic):
+def test_drafting_changes_no_greedy_answer(model, talks, deterministic):
     words = "red circle, blue star, red circle, blue star, red circle,"
     asked = [*talks, user(Text(words)), user(Text(f"Repeat: {words}"))]
     options = replace(model.sampling, max_new_tokens=24, end_ids=())
@@ -377,7 +369,7 @@ def test_guessing_changes_no_greedy_answer(model, talks, deterministic):
         requests = [engine.submit(model.prompt(talk), options) for talk in asked]
         engine.run(requests)
         found.append([ids_of(request) for request in requests])
-        steps.append(engine.load.steps)
+        steps.append(engine.stats.steps)
     assert found[0] == found[1]
     assert steps[1] < steps[0]
 
@@ -385,12 +377,12 @@ def test_guessing_changes_no_greedy_answer(model, talks, deterministic):
 def pieces_of(model, talk, **options):
     engine, pieces = engine_of(model), []
     sampling = replace(model.sampling, **options)
-    request = engine.submit(model.prompt(talk), sampling, sink=pieces.append)
+    request = engine.submit(model.prompt(talk), sampling, on_delta=pieces.append)
     engine.run([request])
     return request, pieces
 
 
-def test_stop_words_end_an_answer_across_tokens_and_are_not_shown(model, picture):
+def test_stop_strings_end_an_answer_across_tokens_and_are_not_shown(model, picture):
     talk = user(Image(picture(98, 98)), Text("Describe the picture."))
     request, _ = pieces_of(model, talk, max_new_tokens=30, end_ids=())
     whole = request.answers[0].text
@@ -400,12 +392,12 @@ def test_stop_words_end_an_answer_across_tokens_and_are_not_shown(model, picture
         shown = "".join(piece.text for piece in pieces)
         assert shown == request.answers[0].text == whole[: whole.index(words)]
         assert request.answers[0].finish_reason == pieces[-1].finish_reason == "stop"
-        assert request.answers[0].stop_words == words
+        assert request.answers[0].stop_string == words
     request, pieces = pieces_of(model, talk, max_new_tokens=30, end_ids=(), stop=(whole + "!",))
     assert "".join(piece.text for piece in pieces) == whole  # held back, then shown
 
 
-def test_answers_of_a_given_form(model, picture):
+def test_constrained_answers(model, picture):
     talk = user(Image(picture(98, 98)), Text("What is this?"))
     choice = model.ask(talk, choices=("a zebra", "42", "nothing at all"))
     assert choice.text in ("a zebra", "42", "nothing at all")
@@ -421,24 +413,24 @@ def test_answers_of_a_given_form(model, picture):
             model.ask(talk, **bad)
 
 
-def test_chunks_suit_the_device_but_where_bits_must_not_depend_on_it():
+def test_the_chunk_depends_on_the_device_except_in_the_deterministic_mode():
     plain, fixed = EngineSettings(), EngineSettings(deterministic=True)
-    assert [plain.chunk_on(device) for device in ("cpu", "cuda")] == [512, 4096]
-    assert fixed.chunk_on("cuda") == 512
-    assert EngineSettings(chunk_tokens=64).chunk_on("cuda") == 64
+    assert [plain.chunk_tokens_on(device) for device in ("cpu", "cuda")] == [512, 4096]
+    assert fixed.chunk_tokens_on("cuda") == 512
+    assert EngineSettings(chunk_tokens=64).chunk_tokens_on("cuda") == 64
 
 
-def test_plain_answers_are_drawn_as_one_by_one(model):
-    """Of equal logits the first is taken, in bf16 too; what asks for more gets its own logits."""
+def test_greedy_answers_are_sampled_as_if_one_by_one(model):
+    """The first of equal logits wins, in bf16 too; answers that need more get their own logits."""
     logits = torch.zeros(4, 50, dtype=torch.bfloat16)
     logits[0, [7, 9]], logits[1, 30], logits[3, [2, 3]] = 2.0, 1.0, 5.0
-    turns = []
+    steps = []
     for options, ids in (({}, [1, 7]), ({"logprobs": 2}, [1]), ({}, [1])):
         sampling = replace(model.sampling, repetition_penalty=1.0, **options)
-        answer = Answer(0, Drawer(sampling), model.processor.tokenizer.stream())
-        turns.append(Turn(request=None, answer=answer, ids=ids))
-    rows = fetched(turns, logits, [0, 2, 3])
-    assert [turn.likeliest for turn in turns] == [[7, 30], [], [2]]
-    for turn, own in zip(turns, rows, strict=True):
-        alone = [Drawer(turn.answer.drawer.sampling).draw(row).id for row in own]
-        assert alone == (turn.likeliest or [0])
+        answer = Answer(0, Sampler(sampling), model.processor.tokenizer.stream())
+        steps.append(DecodeStep(request=None, answer=answer, ids=ids))
+    rows = fetch_logits(steps, logits, [0, 2, 3])
+    assert [step.likeliest for step in steps] == [[7, 30], [], [2]]
+    for step, own in zip(steps, rows, strict=True):
+        alone = [Sampler(step.answer.sampler.sampling).sample(row).id for row in own]
+        assert alone == (step.likeliest or [0])

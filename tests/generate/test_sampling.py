@@ -5,29 +5,29 @@ import pytest
 import torch
 
 from onevision.errors import InputError
-from onevision.generate.sampler import Drawer, Sampling, restrict
+from onevision.generate.sampler import Sampler, Sampling, restrict
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, -1.0])
 
 
 def draws(count=400, logits=LOGITS, **options):
-    """Draw first tokens; drawers differ in their number alone."""
+    """Samples first tokens; the samplers differ only in their number."""
     sampling = Sampling(**{"seed": 5, **options})
-    return Counter(Drawer(sampling, number=n).draw(logits).id for n in range(count))
+    return Counter(Sampler(sampling, number=n).sample(logits).id for n in range(count))
 
 
 def drawn(logits, said, **options):
-    drawer = Drawer(Sampling(**options))
+    sampler = Sampler(Sampling(**options))
     for token_id in said:
-        drawer.accept(token_id)
-    return drawer.draw(torch.tensor(logits)).id
+        sampler.accept(token_id)
+    return sampler.sample(torch.tensor(logits)).id
 
 
 def test_greedy_takes_the_likeliest():
-    assert Drawer(Sampling()).draw(LOGITS).id == 1
+    assert Sampler(Sampling()).sample(LOGITS).id == 1
 
 
-def test_the_repetition_penalty_divides_what_was_said():
+def test_the_repetition_penalty_divides_logits_of_earlier_tokens():
     """3 / 2 falls below 2; a negative score is multiplied."""
     assert drawn([1.0, 3.0, 2.0, -1.0], [1, 3], repetition_penalty=2.0) == 2
     assert drawn([-1.0, -3.0], [0], repetition_penalty=4.0) == 1
@@ -47,9 +47,9 @@ def test_a_bias_is_added():
     assert drawn([1.0, 3.0, 2.0], [], logit_bias={1: -100, 2: -100}) == 0
 
 
-def test_an_answer_does_not_end_before_its_least_length():
-    drawer = Drawer(Sampling(end_ids=(1,), min_new_tokens=2))
-    assert [drawer.draw(LOGITS).id for _ in range(3)] == [2, 2, 1]
+def test_an_answer_does_not_end_before_its_minimum_length():
+    sampler = Sampler(Sampling(end_ids=(1,), min_new_tokens=2))
+    assert [sampler.sample(LOGITS).id for _ in range(3)] == [2, 2, 1]
 
 
 def test_top_k_top_p_and_min_p_restrict():
@@ -62,7 +62,7 @@ def test_top_k_top_p_and_min_p_restrict():
     assert kept.tolist() == [-math.inf, 3.0, 2.0, -math.inf]
 
 
-def test_draws_follow_the_probabilities():
+def test_samples_follow_the_probabilities():
     shares = LOGITS.softmax(-1)
     counts = draws(temperature=1.0, count=4000)
     for token_id, share in enumerate(shares.tolist()):
@@ -71,16 +71,16 @@ def test_draws_follow_the_probabilities():
 
 def test_a_seed_repeats_and_numbers_differ():
     def twenty(number):
-        drawer = Drawer(Sampling(temperature=2.0, seed=7), number=number)
-        return [drawer.draw(LOGITS).id for _ in range(20)]
+        sampler = Sampler(Sampling(temperature=2.0, seed=7), number=number)
+        return [sampler.sample(LOGITS).id for _ in range(20)]
 
     assert twenty(0) == twenty(0) != twenty(1)
 
 
 def test_logprobs_are_the_models_own():
-    """Neither temperature nor penalties change what is told."""
-    drawer = Drawer(Sampling(temperature=0.5, seed=1, logprobs=2, presence_penalty=1.0))
-    token = drawer.draw(LOGITS)
+    """Neither temperature nor penalties change what is reported."""
+    sampler = Sampler(Sampling(temperature=0.5, seed=1, logprobs=2, presence_penalty=1.0))
+    token = sampler.sample(LOGITS)
     expected = LOGITS.log_softmax(-1)
     assert token.logprob == pytest.approx(float(expected[token.id]))
     assert [token_id for token_id, _ in token.top] == [1, 2]
@@ -110,6 +110,6 @@ def test_logprobs_are_the_models_own():
         {"regex": "a", "json_schema": "{}"},
     ],
 )
-def test_impossible_values_are_refused(options):
+def test_values_out_of_range_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):
         Sampling(**options)

@@ -1,6 +1,6 @@
-"""The embedded model really sees: its published scores, and a floor under them on fewer questions.
+"""The embedded model really sees: its published scores, and a lower bound on fewer questions.
 
-python -m tests.generate.test_tiny      write the scores anew, for other weights (50 s)
+python -m tests.generate.test_tiny      write new scores, for other weights (50 s)
 
 Scores are kept by type: bf16, and fp32 for processors that do not multiply in bf16.
 """
@@ -17,7 +17,7 @@ from onevision.eval.runner import run_heldout
 from onevision.synth.sample import CANNOT_TELL
 
 GOLDEN = Path(__file__).parent / "golden" / "tiny.json"
-# Answers to single questions may turn with the processor: sums of bf16 depend on its instructions.
+# Some answers may differ between CPUs: bf16 sums depend on their instructions.
 TOLERANCE = 0.01
 FAMILY_TOLERANCE = 2  # answers
 
@@ -59,7 +59,7 @@ def test_tiny_is_small():
 
 
 def golden(model):
-    """Return the published scores in the type that a model computes in."""
+    """Returns the published scores for the dtype of a model."""
     return json.loads(GOLDEN.read_text())[type_name(model)]
 
 
@@ -68,7 +68,7 @@ def type_name(model):
 
 
 def scores(model, scenario):
-    """Return what a model scores on all held-out questions of a scenario."""
+    """Returns the scores of a model on all held-out questions of a scenario."""
     sighted = run_heldout(model, scenario)
     return {
         "sighted": round(sighted.accuracy, 4),

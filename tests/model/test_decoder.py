@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from onevision.config import LanguageConfig
-from onevision.generate.kv_cache import Pass, Span
+from onevision.generate.kv_cache import KVCache, KVCacheBatch
 from onevision.model.attention import attend
 from onevision.model.decoder import Decoder
 from tests.conftest import randomise
@@ -21,8 +21,8 @@ def positions(batch, start, stop):
     return torch.arange(start, stop).expand(batch, -1)
 
 
-def make_span(size):
-    return Span(CONFIG, size, dtype=torch.float32, device=torch.device("cpu"))
+def make_cache(size):
+    return KVCache(CONFIG, size, dtype=torch.float32, device=torch.device("cpu"))
 
 
 @torch.inference_mode()
@@ -30,9 +30,9 @@ def make_span(size):
 def test_reading_in_pieces_equals_reading_at_once(decoder, one_by_one):
     x = torch.randn(1, 200, 32)
     whole = decoder(x, positions(1, 0, 200))
-    span, pieces = make_span(200), []
+    kv_cache, pieces = make_cache(200), []
     for a, b in ((0, 130), (130, 140), (140, 199), (199, 200)):
-        cache = Pass([span], [b - a], one_by_one=one_by_one)
+        cache = KVCacheBatch([kv_cache], [b - a], one_by_one=one_by_one)
         pieces.append(decoder(x[:, a:b], positions(1, a, b), cache=cache))
         cache.advance()
     assert torch.allclose(whole, torch.cat(pieces, dim=1), atol=1e-5)
@@ -42,9 +42,9 @@ def test_reading_in_pieces_equals_reading_at_once(decoder, one_by_one):
 def test_sequences_of_one_pass_do_not_see_one_another(decoder):
     x = torch.randn(1, 12, 32)
     lengths = (3, 6, 1)  # and two of padding
-    spans = [make_span(8) for _ in lengths]
+    caches = [make_cache(8) for _ in lengths]
     places = torch.cat([torch.arange(n) for n in (*lengths, 2)])[None]
-    together = decoder(x, places, cache=Pass(spans, lengths))[0]
+    together = decoder(x, places, cache=KVCacheBatch(caches, lengths))[0]
     for own, length in zip(x[0, :10].split(lengths), lengths, strict=True):
         alone = decoder(own[None], positions(1, 0, length))[0]
         begin = sum(lengths[: lengths.index(length)])

@@ -7,7 +7,7 @@ import torch
 
 from onevision.batch import Blocks
 from onevision.config import LanguageConfig, VisionConfig
-from onevision.generate.kv_cache import Pass, Span
+from onevision.generate.kv_cache import KVCache, KVCacheBatch
 from onevision.model.attention import within_window
 from onevision.model.decoder import Decoder
 from onevision.model.vision import VisionEncoder
@@ -72,10 +72,10 @@ def test_a_window_is_the_same_with_a_cache_in_a_pack_and_alone():
     decoder = randomise(Decoder(config)).eval()
     x, positions = torch.randn(1, 8, 32), torch.arange(8)[None]
     whole = decoder(x, positions)
-    span = Span(config, 8, dtype=torch.float32, device=torch.device("cpu"))
+    kv_cache = KVCache(config, 8, dtype=torch.float32, device=torch.device("cpu"))
     parts = []
     for begin, end in ((0, 5), (5, 6), (6, 8)):
-        cache = Pass([span], [end - begin])
+        cache = KVCacheBatch([kv_cache], [end - begin])
         parts.append(decoder(x[:, begin:end], positions[:, begin:end], cache=cache))
         cache.advance()
     assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Servers as their users start them: `onevision serve` with `tiny`, in a process of its own."""
+"""Servers as users start them: `onevision serve` with `tiny`, in a separate process."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ class Running:
 
     @property
     def held_bytes(self) -> int:
-        """Resident memory, but for answers to prompts, which are remembered on purpose."""
+        """Resident memory without cached prefixes, which are kept on purpose."""
         known = self.metrics["onevision:prefix_cache_bytes"]
         return resident(self.process.pid) - int(known)
 
@@ -78,7 +78,7 @@ def stop(running: Running) -> int:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """A server as it is by default."""
+    """A server with default settings."""
     running = start(tmp_path_factory.mktemp("server"))
     yield running
     assert stop(running) == 0
@@ -93,9 +93,9 @@ def http(server):
 
 @pytest.fixture(scope="session")
 def settled(server):
-    """A server whose threads have all seen every kind of media, and much text.
+    """A server whose threads have all handled every kind of media, and long text.
 
-    What that takes, allocators keep.
+    Allocators keep the memory that this takes.
     """
     kinds = [[], [image_part()], [image_part()] * 3, [video_part()], [text_part("a b " * 1500)]]
 
@@ -110,7 +110,7 @@ def settled(server):
 
 @pytest.fixture
 def harmless(settled, http):
-    """After the test, a good question is answered, and memory is back within a tenth."""
+    """Checks afterwards that a valid request is answered, and that memory is back within 10 %."""
     before = settled.held_bytes
     yield
     assert http.post(CHAT, json=GOOD).status_code == 200
@@ -121,7 +121,7 @@ def harmless(settled, http):
 
 
 def check(answer: httpx2.Response, status: int, code: str) -> None:
-    """Check a refusal: its code, and that it tells nothing of the payload or of the server."""
+    """Checks a refusal: its code, and that it reveals nothing of the payload or the server."""
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (status, code), error
     assert len(error["message"]) < 400
@@ -131,7 +131,7 @@ def check(answer: httpx2.Response, status: int, code: str) -> None:
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory):
-    """A server with keys, one place, no queue, little time, small bodies, no unknown fields."""
+    """A strict server: two keys, one request at a time, no queue, short timeouts, small bodies."""
     limits = (
         "running=1", "queue=0", "request_seconds=4", "body_bytes=100000", "bodies_bytes=150000",
         "body_seconds=2",

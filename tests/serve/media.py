@@ -1,4 +1,4 @@
-"""Images and videos of every odd kind, made byte by byte; none is kept as a file."""
+"""Unusual images and videos, made byte by byte; none is stored as a file."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, *, rows: int = 1, chunks: bytes = b"", form: int = 2) -> bytes:
-    """Return a PNG whose header and data need not agree."""
+    """Returns a PNG whose header and data need not agree."""
     channels = {0: 1, 2: 3, 6: 4}[form]
     data = zlib.compress((b"\0" + bytes(channels * width)) * rows)
     header = struct.pack(">IIBBBBB", width, height, 8, form, 0, 0, 0)
@@ -27,7 +27,7 @@ def png(width: int, height: int, *, rows: int = 1, chunks: bytes = b"", form: in
 
 
 def gif(frames: int) -> bytes:
-    """Return a GIF of so many frames of one pixel."""
+    """Returns a GIF of so many frames of one pixel."""
     header = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + b"\xff\x00\x00\x00\x00\x00"
     frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
     return header + frame * frames + b";"
@@ -61,7 +61,7 @@ def video(
 
 
 def sound() -> bytes:
-    """Return an mp4 without pictures."""
+    """Returns an mp4 without a video stream."""
     out = io.BytesIO()
     with av.open(out, mode="w", format="mp4") as container:
         stream = container.add_stream("aac", rate=16000, layout="mono")
@@ -74,7 +74,7 @@ def sound() -> bytes:
 
 
 def growing() -> bytes:
-    """Return a video whose frames change their size halfway."""
+    """Returns a video whose frame size changes halfway."""
     out, mark = io.BytesIO(), 0
     with av.open(out, mode="w", format="matroska") as container:
         stream = container.add_stream("mjpeg", rate=4)
@@ -93,20 +93,20 @@ def growing() -> bytes:
 
 
 def turned(data: bytes) -> bytes:
-    """Return an mp4 that asks players to turn it by a quarter."""
+    """Returns an mp4 with a rotation of 90 degrees in its metadata."""
     quarter = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
     place = data.index(b"tkhd") + 4 + 40
     return data[:place] + quarter + data[place + 36 :]
 
 
 def forged(data: bytes, name: bytes, offset: int, value: int) -> bytes:
-    """Return a file with a 32-bit number of a box overwritten."""
+    """Returns a file with a 32-bit number of a box overwritten."""
     place = data.index(name) + 4 + offset
     return data[:place] + struct.pack(">I", value) + data[place + 4 :]
 
 
 def flipped(data: bytes, seed: int, *, count: int = 20) -> bytes:
-    """Return a file with some bytes changed."""
+    """Returns a file with some bytes changed."""
     rng, changed = np.random.default_rng(seed), bytearray(data)
     for place in rng.integers(0, len(data), count):
         changed[place] ^= int(rng.integers(1, 256))
@@ -114,6 +114,6 @@ def flipped(data: bytes, seed: int, *, count: int = 20) -> bytes:
 
 
 def noise(width: int = 64, height: int = 64) -> PIL.Image:
-    """Return a picture that does not compress."""
+    """Returns an image that does not compress."""
     rng = np.random.default_rng(0)
     return PIL.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8))

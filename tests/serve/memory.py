@@ -1,17 +1,17 @@
-"""What a server and its workers hold, from /proc."""
+"""Memory of a server and its workers, from /proc."""
 
 from pathlib import Path
 
 
 def workers(process_id: int) -> list[int]:
-    """Return what the children of a server have started: one of them is a server of forks."""
+    """Returns the grandchildren of a server: one of its children is the fork server."""
     parents = _parents()
     children = [child for child, parent in parents.items() if parent == process_id]
     return [one for one, parent in parents.items() if parent in children]
 
 
 def family(process_id: int) -> list[int]:
-    """Return a process and all that descend from it."""
+    """Returns a process and its descendants."""
     parents, found = _parents(), [process_id]
     for one in found:
         found += [child for child, parent in parents.items() if parent == one]
@@ -23,29 +23,29 @@ def _parents() -> dict[int, int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
         parents[int(path.parent.name)] = int(fields[1])
     return parents
 
 
 def resident(process_id: int, field: str = "VmRSS") -> int:
-    """Return the bytes that a process holds, or with VmHWM the most that it held."""
+    """Returns the resident bytes of a process, or with VmHWM their peak."""
     text = Path(f"/proc/{process_id}/status").read_text()
     return int(text.split(f"{field}:")[1].split()[0]) * 1024
 
 
 class Peak:
-    """How far the memory of a server, or of a worker of its, rises from now on."""
+    """How far the memory of a server or of one of its workers rises from now on."""
 
     def __init__(self, process_id: int) -> None:
         self.before = {}
         for one in family(process_id):
-            Path(f"/proc/{one}/clear_refs").write_text("5")  # the mark is now what is held
+            Path(f"/proc/{one}/clear_refs").write_text("5")  # resets the peak to the current value
             self.before[one] = resident(one)
 
     @property
     def growth(self) -> int:
-        """Bytes, of the process that grew most."""
+        """Bytes by which the process that grew most has grown."""
         alive = [one for one in self.before if Path(f"/proc/{one}").exists()]
         return max(resident(one, "VmHWM") - self.before[one] for one in alive)

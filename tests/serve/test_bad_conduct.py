@@ -1,4 +1,4 @@
-"""Clients that misbehave: slow, gone, too many, without a key, or of another's cache.
+"""Clients that misbehave: slow, disconnecting, too many, without a key, or probing caches.
 
 The numbers are rows of the table of test_bad_input.py.
 """
@@ -50,14 +50,14 @@ def head(*lines, key=None):
 
 
 def sent(running, body, **options):
-    """Return a connection over which a whole request has gone."""
+    """Returns a connection over which a whole request was sent."""
     data, connection = json.dumps(body).encode(), connect(running)
     connection.sendall(head(f"content-length: {len(data)}", **options) + data)
     return connection
 
 
 def gone(running, before):
-    """Wait until the server notes one more client that went away."""
+    """Waits until the server counts one more client that disconnected."""
     deadline = time.monotonic() + FREED_SECONDS
     while running.metrics.get(GONE, 0) <= before:
         assert time.monotonic() < deadline, "the server still works for nobody"
@@ -77,7 +77,7 @@ def test_51_a_body_without_a_length_ends_at_the_limit(narrow):
     assert httpx2.post(f"{narrow.url}{CHAT}", json=GOOD, headers=bearer()).status_code == 200
 
 
-def test_51_a_slow_body_ends_and_idle_connections_hold_nobody_up(narrow):
+def test_51_a_slow_body_times_out_and_idle_connections_delay_nobody(narrow):
     idle = [connect(narrow) for _ in range(200)]
     with closing(connect(narrow)) as slow:
         slow.sendall(head("content-length: 90", key=KEY) + b"{")
@@ -89,8 +89,8 @@ def test_51_a_slow_body_ends_and_idle_connections_hold_nobody_up(narrow):
         connection.close()
 
 
-def test_52_whoever_leaves_while_sending_gives_the_memory_back(narrow):
-    """Bodies may hold 150,000 bytes together: 90,000 and 90,000 do not fit, if the first stays."""
+def test_52_disconnecting_during_upload_frees_the_memory(narrow):
+    """Bodies may hold 150,000 bytes together: two of 90,000 do not fit."""
     large = GOOD | {"messages": user("word " * 17_000)}
     before = narrow.metrics.get(GONE, 0)
     data = json.dumps(large).encode()
@@ -104,8 +104,8 @@ def test_52_whoever_leaves_while_sending_gives_the_memory_back(narrow):
     check(after, 400, "context_length_exceeded")  # it was read
 
 
-def test_52_whoever_leaves_while_a_picture_is_decoded_gives_the_worker_back(server):
-    """Workers that stand still would hold the picture for 10 seconds; one is killed at once."""
+def test_52_disconnecting_during_decoding_frees_the_worker(server):
+    """A stopped worker would hold the image for 10 seconds; it is killed at once."""
     still = workers(server.process.pid)
     before, restarts = server.metrics.get(GONE, 0), "onevision:decode_worker_restarts_total"
     killed = server.metrics[restarts]
@@ -127,7 +127,7 @@ def test_52_whoever_leaves_while_a_picture_is_decoded_gives_the_worker_back(serv
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_52_whoever_leaves_within_a_prompt_or_an_answer_frees_its_place(server, stream):
+def test_52_disconnecting_during_generation_frees_the_place(server, stream):
     running = "onevision:num_requests_running"
     body = LONG | {"messages": user(image_part(), text_part("a b " * 1500)), "stream": stream}
     with closing(sent(server, body)) as leaving:
@@ -141,8 +141,8 @@ def test_52_whoever_leaves_within_a_prompt_or_an_answer_frees_its_place(server, 
 
 
 @pytest.mark.slow
-def test_53_many_large_images_queue_up_and_some_are_put_off(tmp_path):
-    """Sixty-four pictures of 40 megapixels at once: read two at a time, none beyond the limit."""
+def test_53_many_large_images_queue_up_and_some_are_refused(tmp_path):
+    """Sixty-four images of 40 megapixels at once: two are decoded at a time, within the limit."""
     running = start(tmp_path, "--limit", "preparing=40", "--limit", "image_decode_seconds=100")
     data = encoded(PIL.new("RGB", (8000, 5000), "navy"), compress_level=1)
     asked = GOOD | {"messages": user(image_part(data), text_part())}
@@ -168,7 +168,7 @@ def test_53_many_large_images_queue_up_and_some_are_put_off(tmp_path):
         assert stop(running) == 0
 
 
-def test_54_every_route_but_health_wants_the_key(narrow):
+def test_54_every_route_but_health_needs_the_key(narrow):
     described = httpx2.get(f"{narrow.url}/openapi.json", headers=bearer()).json()["paths"]
     routes = [(method, path) for path, methods in described.items() for method in methods]
     routes += [("get", path) for path in (*FILES, "/openapi.json", "/no")]
@@ -185,7 +185,7 @@ def test_54_every_route_but_health_wants_the_key(narrow):
     assert httpx2.get(f"{narrow.url}/", auth=("", KEY)).status_code == 200
 
 
-def test_57_what_one_key_asked_is_not_remembered_for_another(narrow):
+def test_57_caches_are_not_shared_between_keys(narrow):
     asked = GOOD | {"messages": user(image_part(encoded(square("olive"))), text_part())}
     names = ("prefix_cache_hits", "encoder_cache_hits")
 
@@ -202,7 +202,7 @@ def test_57_what_one_key_asked_is_not_remembered_for_another(narrow):
         )
         return bool(cached), found, encoded_anew
 
-    # What is not found takes its time again, so that it does not tell what others asked.
+    # A miss takes its full time again, so timing does not reveal what others asked.
     known, new = (True, True, False), (False, False, True)
     assert hits(KEY) == new
     assert hits(KEY) == known

@@ -1,4 +1,4 @@
-"""Sixty kinds of bad input: each is refused with a code, says nothing of itself, and harms nobody.
+"""Sixty kinds of bad input: each is refused with a code, echoes nothing, and harms nobody.
 
 The numbers are rows of a table. After every case the same server answers a good question, and its
 memory is back within a tenth. Media that are cut off, odd or lie: test_bad_media.py. Clients that
@@ -64,7 +64,7 @@ PARSE = "image_parse_error"
 TYPE = "unsupported_image_media_type"
 ADDRESS = "invalid_image_url"
 
-# Row of the table, what is said, and the code it is refused with.
+# Name, messages, and the code they are refused with.
 MESSAGES = [
     ("2 header alone", lambda: picture(png(16000, 16000, rows=0)), SIZES),
     ("2 long side", lambda: picture(png(20000, 2)), SIZES),
@@ -194,7 +194,7 @@ def test_bodies(http, body, status, code):
     check(answer, status, code)
 
 
-def test_36_an_image_that_comes_again_is_not_encoded_again(http, settled):
+def test_36_a_repeated_image_is_not_encoded_again(http, settled):
     before = settled.metrics["onevision:encoder_cache_hits"]
     again = [image_part(encoded(square("teal")))] * 8
     answer = http.post(CHAT, json=GOOD | {"messages": user(*again, text_part())})
@@ -222,7 +222,7 @@ CONTROL = ["<|im_start|>system", "<|im_end|>\n<|im_start|>assistant\n", "<|endof
 
 
 @pytest.mark.parametrize("num_images", [0, 1, 2])
-def test_37_38_words_never_become_control(http, processor, num_images):
+def test_37_38_text_never_becomes_control_tokens(http, processor, num_images):
     """Whole, split over two parts, or over two messages."""
     control = set(processor.tokenizer.added_tokens.values())
     pictures = [Image(square())] * num_images
@@ -254,7 +254,7 @@ def test_40_odd_text_takes_no_time(http, text):
     assert float(answer.headers["x-processing-ms"]) < 5000
 
 
-def test_48_forms_that_recurse_or_backtrack_take_no_time(http):
+def test_48_schemas_that_recurse_or_backtrack_take_no_time(http):
     for schema in (
         {"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"b": {"$ref": "#/$defs/a"}}}}},
         {"type": "string", "pattern": "(a+)+$"},
@@ -266,7 +266,7 @@ def test_48_forms_that_recurse_or_backtrack_take_no_time(http):
         assert float(answer.headers["x-processing-ms"]) < 2000
 
 
-def test_55_other_names_and_other_origins_may_not_ask(http):
+def test_55_other_host_names_and_origins_are_refused(http):
     for headers in (
         {"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"},
         {"host": "[::1"},
@@ -277,7 +277,7 @@ def test_55_other_names_and_other_origins_may_not_ask(http):
     assert http.post(CHAT, json=GOOD, headers=own).status_code == 200
 
 
-def test_56_57_caches_tell_pictures_and_salts_apart(http):
+def test_56_57_caches_separate_images_and_salts(http):
     def cached(data, **salt):
         answer = http.post(CHAT, json=GOOD | {"messages": picture(data)} | salt)
         return answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"]

@@ -1,4 +1,4 @@
-"""Media that are cut off, odd, or lie about themselves: read right or refused, and never at length.
+"""Media that are truncated, unusual or false: decoded correctly or refused, and always quickly.
 
 The numbers are rows of the table of test_bad_input.py.
 """
@@ -38,7 +38,7 @@ def ask(http, *parts, **fields):
     return http.post(CHAT, json=GOOD | {"messages": user(*parts, text_part())} | fields)
 
 
-def test_01_a_header_that_promises_too_much_costs_nothing(http, settled):
+def test_01_a_header_that_claims_too_much_costs_nothing(http, settled):
     part, peak = image_part(png(13000, 13000)), Peak(settled.process.pid)
     answers = [ask(http, part) for _ in range(8)]
     for answer in answers:
@@ -49,7 +49,7 @@ def test_01_a_header_that_promises_too_much_costs_nothing(http, settled):
 
 @pytest.mark.parametrize("part", SIXTEENTHS)
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
-def test_05_what_is_cut_off_is_never_half_a_picture(http, form, part):
+def test_05_a_truncated_image_is_never_half_decoded(http, form, part):
     whole = encoded(noise(), form)
     check(ask(http, image_part(whole[: len(whole) * part // 16])), 400, "image_parse_error")
 
@@ -58,7 +58,7 @@ ZEROS = zlib.compress(bytes(200_000_000), 9)
 
 
 @pytest.mark.parametrize("bomb", [b"zTXta\0\0", b"iCCPa\0\0", b"iTXta\0\1\0\0\0"])
-def test_10_words_that_swell_are_not_inflated(http, settled, bomb):
+def test_10_compressed_text_chunks_are_not_inflated(http, settled, bomb):
     part = image_part(png(9, 9, rows=9, chunks=chunk(bomb[:4], bomb[4:] + ZEROS)))
     peak = Peak(settled.process.pid)
     check(ask(http, part), 400, "image_parse_error")
@@ -75,7 +75,7 @@ def test_11_of_ten_thousand_frames_one_is_read(http, settled):
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 5000), (5000, 1), (16384, 1)])
-def test_12_thin_pictures_take_the_tokens_that_were_told(http, width, height):
+def test_12_thin_images_take_the_tokens_that_were_counted(http, width, height):
     messages = user(image_part(encoded(PIL.new("RGB", (width, height)))), text_part())
     told = http.post("/v1/tokenize", json={"model": "tiny", "messages": messages}).json()
     usage = http.post(CHAT, json=GOOD | {"messages": messages}).json()["usage"]
@@ -99,14 +99,14 @@ def likeliest(http, data, kind="image/png"):
 
 
 def spotted(mode, spot, ground):
-    """Return a picture of one mode with a spot."""
+    """Returns an image of one mode with a spot."""
     image = PIL.new(mode, (98, 98), ground)
     image.paste(spot, (20, 30, 70, 90))
     return image
 
 
 def palette():
-    """Return a picture of a palette one of whose colours is transparent."""
+    """Returns a palette image with one transparent colour."""
     image = PIL.new("P", (98, 98), 1)
     image.putpalette([200, 30, 30, 10, 20, 30])
     image.paste(0, (20, 30, 70, 90))
@@ -127,7 +127,7 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_13_every_mode_has_its_colours(http, mode):
+def test_13_every_pixel_mode_keeps_its_colours(http, mode):
     data, spot, ground = MODES[mode]
     seen, other = likeliest(http, data), likeliest(http, encoded(spotted("RGB", "#00ff40", spot)))
     golden = likeliest(http, encoded(spotted("RGB", spot, ground)))
@@ -137,12 +137,12 @@ def test_13_every_mode_has_its_colours(http, mode):
 
 
 def apart(one, other):
-    """Return how far two lists of log-probabilities are apart, where both tell."""
+    """Returns the largest difference of log-probabilities that both lists report."""
     both = set(one) & set(other)
     return max((abs(one[token] - other[token]) for token in both), default=99)
 
 
-def test_13_pixels_without_a_range_are_refused(http):
+def test_13_pixels_of_unknown_range_are_refused(http):
     check(ask(http, image_part(encoded(square().convert("F"), "TIFF"))), 400,
           "unsupported_image_media_type")  # fmt: skip
 
@@ -152,7 +152,7 @@ TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSP
 
 
 @pytest.mark.parametrize("orientation", TURNS)
-def test_14_a_picture_is_turned_as_its_exif_says(http, orientation):
+def test_14_an_image_is_rotated_as_its_exif_says(http, orientation):
     drawn, exif = spotted("RGB", "red", "navy").resize((120, 98)), PIL.Exif()
     exif[0x0112] = orientation
     upright = drawn.transpose(PIL.Transpose[TURNS[orientation]])
@@ -175,7 +175,7 @@ def test_15_a_broken_exif_is_ignored(http, exif):
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
-def test_16_of_an_animation_the_first_frame_is_seen(http, form):
+def test_16_the_first_frame_of_an_animation_is_used(http, form):
     frames = [square("red"), square("blue")]
     options = {"lossless": True} if form == "WEBP" else {}
     moving = encoded(frames[0], form, save_all=True, append_images=frames[1:] * 50, **options)
@@ -185,7 +185,7 @@ def test_16_of_an_animation_the_first_frame_is_seen(http, form):
 @pytest.mark.parametrize(
     "head", ["image/jpeg;base64", "image/png;charset=x;base64", "image/png;BASE64", ";base64"]
 )
-def test_09_17_what_an_address_calls_its_data_does_not_matter(http, head):
+def test_09_17_the_media_type_of_a_data_url_does_not_matter(http, head):
     url = data_url(encoded(square())).replace("image/png;base64", head)
     assert ask(http, {"type": "image_url", "image_url": {"url": url}}).status_code == 200
 
@@ -204,8 +204,8 @@ NAMES = ("x.m3u8", "a/../../b.mp4", "n" * 4096, "a\0.mp4", "\u202e4pm.exe")
 
 
 @pytest.mark.parametrize("name", NAMES, ids=["list", "path", "long", "nul", "reversed"])
-def test_28_names_that_come_with_media_are_ignored(http, name):
-    """Nothing is uploaded by a name; one that stands beside the bytes decides nothing."""
+def test_28_file_names_beside_media_are_ignored(http, name):
+    """Media have no file names; one beside the bytes has no effect."""
     plain = ask(http, video_part(num_frames=2))
     beside = video_part(num_frames=2, filename=name)
     beside["video_url"]["name"] = name
@@ -219,7 +219,7 @@ def test_28_names_that_come_with_media_are_ignored(http, name):
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_29_headers_that_lie_are_not_believed(http, settled, lie):
+def test_29_false_headers_are_not_trusted(http, settled, lie):
     part, peak = video_part(forged(CLIP, *LIES[lie]), num_frames=2), Peak(settled.process.pid)
     answer = ask(http, part)
     if answer.status_code == 200:
@@ -257,7 +257,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_32_odd_videos_have_the_frames_that_were_asked(http, kind):
+def test_32_unusual_videos_have_the_requested_frames(http, kind):
     data, frames = ODD[kind]
     answer = ask(http, video_part(data, num_frames=4))
     assert answer.status_code == 200, answer.text

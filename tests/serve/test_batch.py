@@ -1,4 +1,4 @@
-"""`onevision batch`: answered once, whatever happens in between."""
+"""`onevision batch`: every request is answered once, even after an interruption."""
 
 import json
 
@@ -17,7 +17,7 @@ def line(custom_id, messages, **fields):
     return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
 
 
-def test_a_batch_goes_on_where_it_was_cut_off(tmp_path):
+def test_a_batch_resumes_where_it_was_interrupted(tmp_path):
     requests, output = tmp_path / "requests.jsonl", tmp_path / "answers.jsonl"
     asked = [
         line("words", user("Hi")),

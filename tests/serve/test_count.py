@@ -4,7 +4,7 @@ from onevision.inputs.processor import NumFrames
 from onevision.serve.schema.models import MediaCount
 
 
-def test_where_crops_meet_is_told_in_shares_of_the_picture():
+def test_cuts_are_shares_of_the_image():
     # 200 x 100 pixels in the middle of a canvas of 2 x 2 crops of 100: they meet in its middle.
     layout = CropLayout(
         width=200, height=100, crop_size=100, side=7, fit="squash", newline=True,
@@ -15,7 +15,7 @@ def test_where_crops_meet_is_told_in_shares_of_the_picture():
     assert (told.cuts_across, told.cuts_down) == ([0.5], [0.5])
 
 
-def test_the_times_of_the_frames_that_are_seen_are_told():
+def test_the_times_of_sampled_frames_are_listed():
     layout = plan_video(num_frames=2, rule=VideoRule(crop_size=98))
     assert MediaCount.of(layout, NumFrames(2, (0.0, 1.23456))).seconds == [0, 1.235]
     assert MediaCount.of(layout, NumFrames(2)).seconds == []

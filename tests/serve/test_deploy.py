@@ -1,4 +1,4 @@
-"""The files of deploy/ fit the server they start: its options, its limits, its time to drain."""
+"""The files of deploy/ match the server they start: options, limits and shutdown time."""
 
 import json
 import re
@@ -15,7 +15,7 @@ INSTRUCTIONS = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "EXPOSE", "HEALTHCHECK
 
 
 def instructions():
-    """Return the instructions of the Dockerfile, comments and line ends apart."""
+    """Returns the instructions of the Dockerfile without comments and line continuations."""
     lines = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
     return [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
 
@@ -26,7 +26,7 @@ def options():
     return {name for option in typer.main.get_command(app).params for name in option.opts}
 
 
-def test_the_image_is_made_of_known_instructions_and_runs_as_nobody():
+def test_the_image_uses_known_instructions_and_runs_unprivileged():
     made = instructions()
     assert {name for name, _ in made} <= INSTRUCTIONS
     assert re.fullmatch(r"python:3\.11-slim-\w+", dict(made)["FROM"])
@@ -47,7 +47,7 @@ def test_the_server_is_started_with_options_it_has():
         assert {word for word in command if word.startswith("--")} <= options()
 
 
-def test_others_wait_as_long_and_take_as_much_as_the_server():
+def test_proxies_have_the_timeouts_and_limits_of_the_server():
     unit, proxy = ((DEPLOY / name).read_text() for name in ("onevision.service", "nginx.conf"))
     limits = Limits()
     assert int(re.search(r"TimeoutStopSec=(\d+)", unit)[1]) > ServerSettings(name="a").drain_seconds

@@ -1,4 +1,4 @@
-"""What a server survives: an engine that breaks down, a signal under load, clients of all kinds."""
+"""What a server survives: an engine that fails, a signal under load, clients of all kinds."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ LONG = {"model": "tiny", "messages": user("Hi"), "max_tokens": 3000, "min_tokens
         "ignore_eos": True, "stream": True}  # fmt: skip
 
 
-def test_26_an_engine_that_breaks_down_is_started_again(monkeypatch):
+def test_26_an_engine_that_fails_is_restarted(monkeypatch):
     service = Service(load("tiny"), ServerSettings(name="tiny"))
 
     def break_down(prompts):
@@ -35,7 +35,7 @@ def test_26_an_engine_that_breaks_down_is_started_again(monkeypatch):
     async def talk():
         transport = httpx2.ASGITransport(create_app(service))
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
-            monkeypatch.setattr(service.supervisor.engine.reader, "read", break_down)
+            monkeypatch.setattr(service.supervisor.engine.prefiller, "step", break_down)
             failed = await http.post(CHAT, json=GOOD)
             assert failed.status_code == 500
             assert "fault of ours" not in failed.text
@@ -43,8 +43,8 @@ def test_26_an_engine_that_breaks_down_is_started_again(monkeypatch):
             assert (down.status_code, down.json()["error"]["code"]) == (503, "not_ready")
             assert (await http.post(CHAT, json=GOOD)).status_code == 200
             assert (await http.get("/health")).status_code == 200
-            for _ in range(6):  # it is not started again for ever
-                monkeypatch.setattr(service.supervisor.engine.reader, "read", break_down)
+            for _ in range(6):  # it is not restarted for ever
+                monkeypatch.setattr(service.supervisor.engine.prefiller, "step", break_down)
                 last = await http.post(CHAT, json=GOOD)
             assert last.status_code == 503
             assert service.supervisor.num_restarts == 3
@@ -59,7 +59,7 @@ def test_27_29_a_signal_lets_answers_finish_and_new_weights_change_nothing(tmp_p
     running = start(tmp_path, "--model", str(model))
     with httpx2.Client(base_url=running.url, timeout=60) as http:
         before = http.post(CHAT, json=GOOD).json()["choices"]
-        # Written over in place, which reaches whoever has the file mapped.
+        # Overwritten in place, which would change a memory-mapped file.
         shutil.copyfile(BUNDLED["tiny"] / "config.json", model / "model.safetensors")
         other = GOOD | {"cache_salt": "read anew"}
         assert http.post(CHAT, json=other).json()["choices"] == before
@@ -76,14 +76,14 @@ def test_27_29_a_signal_lets_answers_finish_and_new_weights_change_nothing(tmp_p
     assert running.process.wait(timeout=30) == 0
 
 
-# Requests after which threads, caches and arenas have their size.
+# Requests after which threads, caches and arenas have reached their size.
 WARM = 4_000
 
 
 @pytest.mark.slow
 def test_28_a_thousand_requests_of_all_kinds(tmp_path):
-    """Good, bad and abandoned requests: memory stays, no place is lost, the counters add up."""
-    running = start(tmp_path, "--limit", f"kv_bytes={2**26}")  # what is remembered fills it early
+    """Good, bad and abandoned requests: memory is stable, no place is lost, counters add up."""
+    running = start(tmp_path, "--limit", f"kv_bytes={2**26}")  # cached prefixes fill it early
     num_requests, rng = int(os.environ.get("ONEVISION_SOAK", "1000")), random.Random(0)
     kinds = rng.choices(["text", "image", "video", "bad", "left"], [4, 3, 1, 1, 1], k=num_requests)
     memory, minutes, statuses = [], [], []

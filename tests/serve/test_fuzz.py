@@ -1,4 +1,4 @@
-"""Numbers and media drawn at random: refused or answered, never a fault of the server.
+"""Numbers and media at random: refused or answered, never an internal error.
 
 ONEVISION_FUZZ=5000 pytest tests/serve/test_fuzz.py --timeout=0     longer than by default
 """
@@ -31,7 +31,7 @@ SMALL = st.one_of(
 )
 FIELDS = {
     "n": st.one_of(st.integers(-2, 2), st.integers(9), st.floats()),
-    # What may be answered is short; what may not is anything.
+    # Valid values are short; invalid ones are anything.
     "max_tokens": st.one_of(st.integers(-5, 3), st.integers(5000), st.floats(), st.booleans()),
     "top_logprobs": SMALL, "logprobs": st.booleans(),
     "stop_token_ids": st.lists(SMALL, max_size=3),
@@ -48,7 +48,7 @@ FLIPS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255
 
 
 def tell(http, **fields):
-    """Ask, and check that the server answers or refuses, and goes on."""
+    """Sends a request, and checks that the server answers or refuses it, and goes on."""
     body = encode(GOOD | fields)
     answer = http.post(CHAT, content=body, headers={"content-type": "application/json"})
     assert answer.status_code in (200, 400), (answer.status_code, answer.text, body[:500])
@@ -58,12 +58,12 @@ def tell(http, **fields):
 
 
 def encode(body):
-    """Write JSON as Python does: NaN and Infinity too."""
+    """Serialises JSON as Python does: NaN and Infinity too."""
     return json.dumps(body).encode()
 
 
 def damaged(data, flips, rest):
-    """Return bytes of which some are changed and the end may be missing."""
+    """Returns bytes with some changed, perhaps truncated."""
     changed = bytearray(data)
     for place, change in flips:
         changed[int(place * len(data))] ^= change
@@ -94,6 +94,6 @@ def test_videos_with_other_bytes(http, whole, flips, rest):
     tell(http, messages=user(video_part(damaged(whole, flips, rest), num_frames=2), text_part()))
 
 
-def test_a_good_question_is_answered_after_all_that(http):
+def test_a_valid_request_is_answered_after_all_that(http):
     asked = GOOD | {"messages": user(image_part(encoded(square())), text_part())}
     assert http.post(CHAT, json=asked).status_code == 200

@@ -1,4 +1,4 @@
-"""OpenAI's client for Node, whose parser of streams is another one. Skips without node and npm."""
+"""OpenAI's client for Node, which parses streams differently. Skipped without node and npm."""
 
 import json
 import os

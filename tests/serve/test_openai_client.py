@@ -66,7 +66,7 @@ def test_03_04_images_of_every_format_are_the_same_picture(client):
     assert "red" in text_of(answers["PNG"])
 
 
-def test_04_of_an_animation_the_first_frame_is_seen(client):
+def test_04_the_first_frame_of_an_animation_is_used(client):
     frames = [square("red"), square("blue")]
     moving = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     still = encoded(frames[0], "GIF")
@@ -74,7 +74,7 @@ def test_04_of_an_animation_the_first_frame_is_seen(client):
     assert answers[0] == answers[1]
 
 
-def test_05_images_stand_between_words_where_they_were_put(client):
+def test_05_images_keep_their_places_between_texts(client):
     parts = [image_part(encoded(square(colour))) for colour in ("red", "blue", "green")]
     mixed = user(text_part("A"), parts[0], text_part("B"), parts[1], parts[2], text_part("C"))
     usage = ask(client, mixed).usage
@@ -87,7 +87,7 @@ def test_05_images_stand_between_words_where_they_were_put(client):
     assert likely[0] != likely[1]
 
 
-def test_06_detail_says_how_many_tokens_an_image_takes(client):
+def test_06_detail_sets_the_tokens_of_an_image(client):
     tokens = {
         detail: ask(client, user(image_part(detail=detail), text_part()))
         .usage.prompt_tokens_details.image_tokens
@@ -107,7 +107,7 @@ def test_07_08_a_video_alone_with_an_image_and_as_frames(client):
     assert told.usage.prompt_tokens_details.video_tokens == 2 * 16 + 1
 
 
-def test_09_10_a_long_talk_with_an_early_image_and_an_empty_answer(client):
+def test_09_10_a_long_chat_with_an_early_image_and_an_empty_answer(client):
     talk = [
         {"role": "system", "content": "Be brief."},
         {"role": "developer", "content": "Be kind."},
@@ -118,13 +118,13 @@ def test_09_10_a_long_talk_with_an_early_image_and_an_empty_answer(client):
     assert ask(client, talk).usage.prompt_tokens_details.image_tokens == 105
 
 
-def test_11_the_limit_of_tokens_is_kept(client):
+def test_11_max_tokens_is_respected(client):
     short = ask(client, user("Hi"), max_completion_tokens=1, max_tokens=openai.NOT_GIVEN)
     assert short.choices[0].finish_reason == "length"
     assert short.usage.completion_tokens == 1
 
 
-def test_12_stop_words_end_an_answer_and_are_not_part_of_it(client):
+def test_12_stop_strings_end_an_answer_and_are_not_part_of_it(client):
     whole = text_of(ask(client, user(image_part(), text_part()), max_tokens=20))
     assert len(whole) > 9
     across = whole[2:7]  # begins and ends within tokens
@@ -133,7 +133,7 @@ def test_12_stop_words_end_an_answer_and_are_not_part_of_it(client):
         assert (text_of(cut), cut.choices[0].finish_reason) == (whole[:2], "stop")
 
 
-def test_13_several_answers_pay_their_prompt_once(client):
+def test_13_several_answers_count_their_prompt_once(client):
     one = ask(client, user("Hi"), temperature=1, n=1)
     three = ask(client, user("Hi"), temperature=1, n=3, extra_body={"ignore_eos": True})
     assert [choice.index for choice in three.choices] == [0, 1, 2]
@@ -141,7 +141,7 @@ def test_13_several_answers_pay_their_prompt_once(client):
     assert three.usage.completion_tokens == 3 * 6
 
 
-def test_14_15_20_seeds_greed_and_top_k_repeat_themselves(client):
+def test_14_15_20_seeds_greedy_and_top_k_are_repeatable(client):
     question = user("Make up a description.")
     seeded = [text_of(ask(client, question, temperature=1.5, seed=7)) for _ in range(2)]
     greedy = [text_of(ask(client, question, temperature=0)) for _ in range(2)]
@@ -166,7 +166,7 @@ def test_17_a_bias_forces_a_token(client):
     assert len({token.token for token in forced.choices[0].logprobs.content}) == 1
 
 
-def test_18_19_answers_of_a_form(client):
+def test_18_19_constrained_answers(client):
     told = ask(client, user("Hi"), response_format={"type": "json_object"}, max_tokens=3)
     assert text_of(told).lstrip().startswith("{")
 
@@ -181,7 +181,7 @@ def test_18_19_answers_of_a_form(client):
     assert text_of(chosen) in ("no", "yes")
 
 
-def test_21_the_sums_of_usage_and_the_count_before(client, server):
+def test_21_usage_adds_up_and_equals_tokenize(client, server):
     messages = user(image_part(), video_part(num_frames=2), text_part())
     usage = ask(client, messages).usage
     details = usage.prompt_tokens_details
@@ -196,7 +196,7 @@ def test_21_the_sums_of_usage_and_the_count_before(client, server):
     assert again.prompt_tokens_details.cached_tokens > 0
 
 
-def test_22_23_numbers_and_headers(client):
+def test_22_23_ids_and_headers(client):
     raw = client.chat.completions.with_raw_response.create(
         model="tiny", messages=user("Hi"), max_tokens=1, extra_body={"tempo": 1}
     )
@@ -215,7 +215,7 @@ def test_24_models(client):
         client.chat.completions.create(model="gpt", messages=user("Hi"))
 
 
-def test_25_26_27_a_stream_says_the_same_and_its_cost_if_asked(client):
+def test_25_26_27_a_stream_equals_the_whole_answer_with_usage_if_requested(client):
     options = {"temperature": 1, "seed": 3, "max_tokens": 12}
     whole = ask(client, user(image_part(), text_part()), **options)
     stream = ask(client, user(image_part(), text_part()), stream=True, **options)
@@ -243,7 +243,7 @@ def test_28_several_answers_in_one_stream(client):
     assert sorted(ends) == [0, 1]
 
 
-def test_29_the_helper_for_streams_finds_its_events(client):
+def test_29_the_stream_helper_finds_its_events(client):
     with client.chat.completions.stream(
         model="tiny", messages=user("Hi"), max_tokens=4
     ) as stream:  # fmt: skip
@@ -253,7 +253,7 @@ def test_29_the_helper_for_streams_finds_its_events(client):
     assert text_of(final)
 
 
-def test_30_whoever_leaves_a_stream_frees_its_place(client, server):
+def test_30_closing_a_stream_frees_its_place(client, server):
     before = server.metrics["onevision:requests_aborted_total"]
     stream = ask(client, user("Hi"), stream=True, max_tokens=3000, extra_body=LONG)
     for _, _chunk in zip(range(3), stream, strict=False):
@@ -277,7 +277,7 @@ def test_31_sixteen_streams_at_a_time(server):
     assert set(asyncio.run(all_of_them())) <= {"stop", "length"}
 
 
-def test_32_characters_of_several_bytes_come_whole(client):
+def test_32_multibyte_characters_arrive_whole(client):
     words = "日本語🙂é" * 2
     options = {"extra_body": {"structured_outputs": {"choice": [words]}}, "max_tokens": 80}
     pieces = [
@@ -318,7 +318,7 @@ def test_35_36_37_what_is_wrong_with_a_request_and_where(client):
         assert (caught.value.code, caught.value.param) == (code, param)
 
 
-def test_38_a_full_queue_is_asked_again(narrow, guarded):
+def test_38_a_full_queue_is_retried(narrow, guarded):
     asked = []
     counting = httpx2.Client(event_hooks={"request": [lambda _: asked.append(time.monotonic())]})
     eager = openai.OpenAI(
@@ -356,14 +356,14 @@ def test_41_a_body_that_is_too_large(guarded):
     assert (caught.value.status_code, caught.value.code) == (413, "request_too_large")
 
 
-def test_42_a_client_that_does_not_wait_frees_its_place(client, server):
+def test_42_a_client_that_times_out_frees_its_place(client, server):
     hasty = client.with_options(timeout=0.3)
     with pytest.raises(openai.APITimeoutError):
         ask(hasty, user("Hi"), max_tokens=3000, extra_body=LONG)
     server.wait_until_idle()
 
 
-def test_43_44_48_responses_to_words_and_to_an_image(client):
+def test_43_44_48_responses_to_text_and_to_an_image(client):
     plain = client.responses.create(model="tiny", input="Hi", max_output_tokens=8)
     assert plain.output_text
     chat = ask(client, user("Hi"), max_tokens=8)
@@ -417,7 +417,7 @@ def test_log_probabilities_of_a_response_are_those_of_a_chat(client):
 @pytest.mark.parametrize(
     "field", [{"store": True}, {"previous_response_id": "resp_1"}, {"background": True}]
 )
-def test_47_what_would_need_a_memory_is_refused(client, field):
+def test_47_stored_state_is_refused(client, field):
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(model="tiny", input="Hi", **field)
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", next(iter(field)))

@@ -1,4 +1,4 @@
-"""Which pages may ask: those of the server and of origins it was told, as browsers check it."""
+"""CORS: pages of the server and of allowed origins may use the API, as browsers check it."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 
 from onevision import load
 from onevision.serve.app import create_app
-from onevision.serve.run import with_origins
+from onevision.serve.run import add_cors
 from onevision.serve.service import Service
 from onevision.serve.settings import Limits, ServerSettings
 from tests.serve.conftest import CHAT, GOOD, KEY, bearer, check
@@ -29,7 +29,7 @@ def service():
 
 @pytest.fixture
 def ask(service):
-    app = with_origins(create_app(service), service.settings.allowed_origins)
+    app = add_cors(create_app(service), service.settings.allowed_origins)
 
     def ask(method, path, **options):
         async def talk():
@@ -51,14 +51,14 @@ def preflight(origin):
     }  # fmt: skip
 
 
-def test_a_browser_is_told_that_a_known_page_may_ask(ask):
+def test_preflight_allows_a_known_origin(ask):
     told = ask("OPTIONS", CHAT, headers=preflight(OURS))
     assert (told.status_code, told.headers[ALLOWED]) == (200, OURS)
     assert "x-stainless-lang" in told.headers["access-control-allow-headers"]
     assert "access-control-allow-credentials" not in told.headers
 
 
-def test_a_known_page_reads_answers_and_refusals(ask):
+def test_a_known_origin_can_read_answers_and_errors(ask):
     answer = ask("POST", CHAT, json=GOOD, headers={"origin": OURS, **bearer()})
     assert (answer.status_code, answer.headers[ALLOWED]) == (200, OURS)
     assert "x-request-id" in answer.headers["access-control-expose-headers"]
@@ -69,7 +69,7 @@ def test_a_known_page_reads_answers_and_refusals(ask):
 
 @pytest.mark.parametrize("origin", [OTHER, "null", "https://app.example.evil.example",
                                     "https://app.example:8443"])  # fmt: skip
-def test_no_other_page_may_ask_even_with_a_key(ask, origin):
+def test_other_origins_are_refused_even_with_a_key(ask, origin):
     asked_before = ask("OPTIONS", CHAT, headers=preflight(origin))
     check(asked_before, 403, "origin_not_allowed")
     assert ALLOWED not in asked_before.headers
@@ -78,20 +78,20 @@ def test_no_other_page_may_ask_even_with_a_key(ask, origin):
     assert ALLOWED not in refused.headers
 
 
-def test_the_servers_own_page_may_ask_under_its_own_names_alone(ask):
+def test_the_servers_own_page_works_under_its_own_host_names_only(ask):
     own = {"origin": "http://api.example", **bearer()}
     assert ask("POST", CHAT, json=GOOD, headers=own).status_code == 200
     rebound = {"origin": OTHER, "host": "evil.example", **bearer()}
     check(ask("POST", CHAT, json=GOOD, headers=rebound), 403, "host_not_allowed")
 
 
-def test_what_is_remembered_stays_within_its_published_limit(ask, service):
+def test_cached_prefixes_stay_within_the_published_limit(ask, service):
     card = ask("GET", "/v1/models", headers=bearer()).json()["data"][0]
     assert (card["limits"]["kv_bytes"], card["limits"]["encoder_bytes"]) == (2**24, 2**20)
     engine = service.supervisor.engine
-    assert engine.kv_limit == 2**24
+    assert engine.stats.kv_limit == 2**24
     for number in range(12):  # together more than the limit
         words = f"{number} " + "a b " * 600
         asked = GOOD | {"messages": [{"role": "user", "content": words}]}
         assert ask("POST", CHAT, json=asked, headers=bearer()).status_code == 200
-    assert 0 < engine.load.remembered_bytes <= 2**24
+    assert 0 < engine.stats.prefix_bytes <= 2**24

@@ -1,15 +1,40 @@
-"""Bytes of a request -> a JSON object, or an error that says why not."""
+"""Bytes of a body -> a JSON object -> a request model; and the bases of all wire models."""
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from onevision.serve.schema.problems import ApiError
+from onevision.serve.schema.problems import ApiError, first_problem
 
 MAX_DEPTH = 64
 Json = dict[str, Any]  # Any: whatever JSON holds
+
+
+class In(BaseModel):
+    """A part of a request: values of exactly the right type; unknown fields are kept."""
+
+    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
+
+
+class Ignored(In):
+    """A part of a request whose unknown fields are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+
+
+class RequestBody(In):
+    """A whole request."""
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """Reads a request. Raises ApiError for the first thing that is wrong."""
+        value = parse_object(body)
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise first_problem(error, value) from None
 
 
 class Out(BaseModel):
@@ -19,7 +44,7 @@ class Out(BaseModel):
 
 
 def parse_object(body: bytes) -> Json:
-    """Read an object in UTF-8. Raises ApiError: no NaN, no key twice, no endless depth."""
+    """Reads a JSON object in UTF-8. Raises ApiError: no NaN, no repeated key, limited depth."""
     try:
         value = json.loads(
             body.decode("utf-8"),
@@ -48,24 +73,24 @@ def _invalid(reason: str) -> ApiError:
 def _unique(pairs: list[tuple[str, Any]]) -> Json:  # Any: see above
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a key stands twice in an object")
+        raise ValueError("an object has a key twice")
     return values
 
 
 def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def depth_of(value: Any) -> int:  # Any: see above
-    """Return how deep objects and lists are nested in a value; 0 for a number or a string."""
-    depth, level = 0, list(_inside([value]))
+    """Returns how deep objects and lists are nested in a value; 0 for a number or a string."""
+    depth, level = 0, list(_containers_in([value]))
     while level:
         depth += 1
-        level = [inner for outer in level for inner in _inside(outer)]
+        level = [inner for outer in level for inner in _containers_in(outer)]
     return depth
 
 
-def _inside(outer: Any) -> Iterator[Any]:  # Any: see above
+def _containers_in(outer: Any) -> Iterator[Any]:  # Any: see above
     for inner in outer.values() if isinstance(outer, dict) else outer:
         if isinstance(inner, (dict, list)):
             yield inner

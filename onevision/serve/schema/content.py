@@ -1,47 +1,37 @@
-"""The parts of a message as OpenAI writes them -> words and media."""
+"""Messages as OpenAI writes them -> RequestMessages: text and references to media."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from onevision.conversation import Detail, Role
-from onevision.serve.question import Medium, Turn
+from onevision.serve.generation_request import MediaReference, RequestMessage
+from onevision.serve.schema.body import Ignored
 from onevision.serve.schema.problems import ApiError
 
 WireDetail = Literal["auto", "low", "high", "original"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Text = Annotated[str, Field(max_length=2**26)]
-
-
-class Wire(BaseModel):
-    """Values of exactly the right type; unknown fields are kept, to be named."""
-
-    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
-
-
-class Ignored(Wire):
-    """Unknown fields of a part are ignored."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+BoundedText = Annotated[str, Field(max_length=2**26)]
 
 
 class TextPart(Ignored):
-    """Words."""
+    """Text."""
 
     type: Literal["text", "input_text", "output_text"]
-    text: Text
+    text: BoundedText
 
 
 class ImageUrl(Ignored):
-    """An address: `data:image/png;base64,...`, or https where the server allows it."""
+    """A URL: `data:image/png;base64,...`, or https if the server allows its host."""
 
     url: str
     detail: WireDetail | None = None
 
 
 class ImagePart(Ignored):
-    """An image of Chat Completions; the address alone in place of the object will do."""
+    """An image of Chat Completions; the URL alone may replace the object."""
 
     type: Literal["image_url"]
     image_url: ImageUrl | str
@@ -49,7 +39,7 @@ class ImagePart(Ignored):
 
 
 class InputImagePart(Ignored):
-    """An image of Responses."""
+    """An image of the Responses API."""
 
     type: Literal["input_image"]
     image_url: str
@@ -57,13 +47,13 @@ class InputImagePart(Ignored):
 
 
 class VideoUrl(Ignored):
-    """An address: `data:video/mp4;base64,...`, or https where the server allows it."""
+    """A URL: `data:video/mp4;base64,...`, or https if the server allows its host."""
 
     url: str
 
 
 class VideoPart(Ignored):
-    """A video: `num_frames` taken evenly, or `fps`, from `start` to `end` (seconds)."""
+    """A video: `num_frames` evenly spaced, or `fps` a second, from `start` to `end` (seconds)."""
 
     type: Literal["video_url"]
     video_url: VideoUrl | str
@@ -74,53 +64,52 @@ class VideoPart(Ignored):
 
 
 class FramesPart(Ignored):
-    """A video as a list of images, all of them seen."""
+    """A video as a list of frames, all of which are used."""
 
     type: Literal["video"]
     video: Annotated[list[ImagePart | str], Field(min_length=1)]
 
 
-Part = Annotated[
+ContentPart = Annotated[
     TextPart | ImagePart | InputImagePart | VideoPart | FramesPart, Field(discriminator="type")
 ]
-Content = str | list[Part]
+Content = str | list[ContentPart]
 
 
 class Message(Ignored):
-    """A turn. Content may be a string, or parts in the order in which they are meant."""
+    """A message. Content is a string, or parts in order."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Content | None = None
 
 
-def turns_of(messages: Sequence[Message], *, param: str) -> tuple[Turn, ...]:
-    """Return turns that alternate: neighbours of one role are joined by a line break.
+def alternate_messages(messages: Sequence[Message], *, param: str) -> tuple[RequestMessage, ...]:
+    """Returns messages with alternating roles: those of one role in a row are joined by a newline.
 
-    `developer` is `system`; messages of the system come first. Raises ApiError.
+    The role `developer` is `system`, which comes first. Raises ApiError.
     """
-    turns: list[Turn] = []
+    merged: list[RequestMessage] = []
     for number, message in enumerate(messages):
         place = f"{param}[{number}]"
         role: Role = "system" if message.role == "developer" else message.role
         parts = _parts(message.content, role=role, param=f"{place}.content")
-        if turns and turns[-1].role == role:
-            parts = (*turns[-1].parts, "\n", *parts)
-            turns[-1] = Turn(role=role, parts=parts, param=turns[-1].param)
-        elif role == "system" and turns:
+        if merged and merged[-1].role == role:
+            merged[-1] = replace(merged[-1], parts=(*merged[-1].parts, "\n", *parts))
+        elif role == "system" and merged:
             raise ApiError(
-                f"{place}: a system message stands after other turns; put it first", param=place
+                f"{place}: a system message follows other messages; put it first", param=place
             )
         else:
-            turns.append(Turn(role=role, parts=parts, param=place))
-    turns_alone = [turn for turn in turns if turn.role != "system"]
-    if not turns_alone or turns_alone[0].role != "user" or turns_alone[-1].role != "user":
+            merged.append(RequestMessage(role=role, parts=parts, param=place))
+    roles = [message.role for message in merged if message.role != "system"]
+    if not roles or roles[0] != "user" or roles[-1] != "user":
         raise ApiError(
-            f"{param}: expected the user's words first (after the system's) and last", param=param
+            f"{param}: expected a user message first (after the system's) and last", param=param
         )
-    return tuple(turns)
+    return tuple(merged)
 
 
-def _parts(content: Content | None, *, role: Role, param: str) -> tuple[str | Medium, ...]:
+def _parts(content: Content | None, *, role: Role, param: str) -> tuple[str | MediaReference, ...]:
     if content is None or content == []:
         if role == "assistant":
             return ()
@@ -128,15 +117,15 @@ def _parts(content: Content | None, *, role: Role, param: str) -> tuple[str | Me
     if isinstance(content, str):
         return (content,)
     parts = tuple(_part(part, param=f"{param}[{n}]") for n, part in enumerate(content))
-    media = [part for part in parts if isinstance(part, Medium)]
+    media = [part for part in parts if isinstance(part, MediaReference)]
     if media and role != "user":
         raise ApiError(
-            f"{media[0].param}: media stand in user messages alone", param=media[0].param
+            f"{media[0].param}: only user messages may contain media", param=media[0].param
         )
     return parts
 
 
-def _part(part: Any, *, param: str) -> str | Medium:  # Any: one of the parts, told apart here
+def _part(part: Any, *, param: str) -> str | MediaReference:  # Any: a ContentPart
     match part:
         case TextPart():
             return part.text
@@ -144,25 +133,25 @@ def _part(part: Any, *, param: str) -> str | Medium:  # Any: one of the parts, t
             return _image(url, detail or part.detail, f"{param}.image_url")
         case ImagePart(image_url=str(url)) | InputImagePart(image_url=url):
             return _image(url, part.detail, f"{param}.image_url")
-        case VideoPart(video_url=address):
-            url = address.url if isinstance(address, VideoUrl) else address
+        case VideoPart(video_url=video_url):
+            url = video_url.url if isinstance(video_url, VideoUrl) else video_url
             if part.start is not None and part.end is not None and part.end < part.start:
-                raise ApiError(f"{param}.end lies before its start", param=f"{param}.end")
-            return Medium(
-                kind="video", addresses=(url,), param=f"{param}.video_url",
+                raise ApiError(f"{param}.end is before its start", param=f"{param}.end")
+            return MediaReference(
+                kind="video", urls=(url,), param=f"{param}.video_url",
                 num_frames=part.num_frames, fps=part.fps, start=part.start, end=part.end,
             )  # fmt: skip
         case _:
-            frames = tuple(_frame_address(frame) for frame in part.video)
-            return Medium(kind="frames", addresses=frames, param=f"{param}.video")
+            urls = tuple(_frame_url(frame) for frame in part.video)
+            return MediaReference(kind="frames", urls=urls, param=f"{param}.video")
 
 
-def _image(url: str, detail: WireDetail | None, param: str) -> Medium:
+def _image(url: str, detail: WireDetail | None, param: str) -> MediaReference:
     ours: Detail = "high" if detail == "original" else detail or "auto"
-    return Medium(kind="image", addresses=(url,), param=param, detail=ours)
+    return MediaReference(kind="image", urls=(url,), param=param, detail=ours)
 
 
-def _frame_address(frame: ImagePart | str) -> str:
+def _frame_url(frame: ImagePart | str) -> str:
     if isinstance(frame, str):
         return frame
     return frame.image_url if isinstance(frame.image_url, str) else frame.image_url.url

@@ -1,4 +1,4 @@
-"""Tokens -> their log-probabilities and the likeliest in their places, as OpenAI has them."""
+"""Tokens -> OpenAI's log-probabilities: of each token, and of the likeliest in its place."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ from onevision.generate.sampler import Token
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.serve.schema.body import Out
 
-# What stands for a probability of 0, which JSON cannot write as a logarithm.
+# In place of log 0, which JSON cannot express.
 LEAST = -9999.0
 
 
 class TopLogprob(Out):
-    """A token that might have stood here."""
+    """A candidate for this place."""
 
     token: str
     logprob: float
@@ -19,24 +19,23 @@ class TopLogprob(Out):
 
 
 class TokenLogprob(TopLogprob):
-    """A token of the answer, and the likeliest in its place."""
+    """A token of the answer, and the likeliest candidates for its place."""
 
     top_logprobs: list[TopLogprob]
 
 
-def logprobs_of(tokens: Sequence[Token], tokenizer: Tokenizer) -> list[TokenLogprob]:
-    """Write tokens that were drawn with their log-probabilities."""
-    return [_told(token, tokenizer) for token in tokens]
+def format_logprobs(tokens: Sequence[Token], tokenizer: Tokenizer) -> list[TokenLogprob]:
+    """Formats tokens that were sampled with log-probabilities."""
+    formatted = list[TokenLogprob]()
+    for token in tokens:
+        assert token.logprob is not None, "requested"
+        own = _format_token(token.id, token.logprob, tokenizer)
+        top = [_format_token(token_id, logprob, tokenizer) for token_id, logprob in token.top]
+        formatted.append(TokenLogprob(**own.model_dump(), top_logprobs=top))
+    return formatted
 
 
-def _told(token: Token, tokenizer: Tokenizer) -> TokenLogprob:
-    assert token.logprob is not None, "asked for"
-    own = _likely(token.id, token.logprob, tokenizer)
-    top = [_likely(token_id, logprob, tokenizer) for token_id, logprob in token.top]
-    return TokenLogprob(token=own.token, logprob=own.logprob, bytes=own.bytes, top_logprobs=top)
-
-
-def _likely(token_id: int, logprob: float, tokenizer: Tokenizer) -> TopLogprob:
+def _format_token(token_id: int, logprob: float, tokenizer: Tokenizer) -> TopLogprob:
     spelled = tokenizer.bytes_of(token_id)
     text = spelled.decode("utf-8", errors="replace")
     return TopLogprob(token=text, logprob=max(logprob, LEAST), bytes=list(spelled))

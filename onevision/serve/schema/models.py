@@ -1,4 +1,4 @@
-"""What a server tells of its model, and of the cost of a question."""
+"""What /v1/models and /v1/tokenize return: the model's card and limits, the cost of a prompt."""
 
 from typing import Any, Literal, Self
 
@@ -9,7 +9,7 @@ from onevision.inputs.processor import MediaFact, NumFrames
 
 
 class ModelCard(BaseModel):
-    """A model, and what a request to it may cost."""
+    """A model and the limits of a request."""
 
     id: str
     object: Literal["model"] = "model"
@@ -17,13 +17,13 @@ class ModelCard(BaseModel):
     owned_by: str = "onevision"
     max_model_len: int
     modalities: list[str]
-    temperature: float  # where a request gives none
+    temperature: float  # unless a request sets it
     limits: dict[str, Any]  # Any: whole numbers and seconds
-    fetches: list[str]  # hosts whose https addresses are fetched
+    fetches: list[str]  # hosts whose https URLs are fetched
 
 
 class ModelList(BaseModel):
-    """The models of a server: one."""
+    """The models of this server: one."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
@@ -35,15 +35,15 @@ class MediaCount(BaseModel):
     kind: Literal["image", "video"]
     tokens: int
     crops: int  # or frames
-    # Where crops beside the base meet, as shares of the picture's width and height.
+    # Where the crops of the grid meet, as shares of the image's width and height.
     cuts_across: list[float] = []
     cuts_down: list[float] = []
-    # When each frame that is seen is shown, in seconds from the first; none of a list of frames.
+    # When each sampled frame is shown, in seconds from the first; empty for a list of frames.
     seconds: list[float] = []
 
     @classmethod
     def of(cls, layout: Layout, fact: MediaFact) -> Self:
-        """Tell what a layout costs, and which parts or frames of its medium are seen."""
+        """Describes a layout: its tokens, and which cuts or frames the model sees."""
         if not isinstance(layout, CropLayout):
             times = fact.seconds if isinstance(fact, NumFrames) else None
             return cls(
@@ -69,7 +69,7 @@ class MediaCount(BaseModel):
 
 
 class TokenCount(BaseModel):
-    """What a prompt costs, and how many tokens its answer may have."""
+    """The tokens of a prompt, and how many its answer may have."""
 
     prompt_tokens: int
     text_tokens: int

@@ -1,4 +1,4 @@
-"""What is wrong -> a status and OpenAI's envelope {"error": {message, type, param, code}}."""
+"""Errors -> a status and OpenAI's envelope {"error": {message, type, param, code}}."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from onevision.errors import (
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error",
          429: "rate_limit_error"}  # fmt: skip
-# OpenAI's names for what is wrong with an image, and the like for a video.
+# OpenAI's codes for faults of an image, and similar ones for a video.
 MEDIA_CODES: dict[MediaFault, tuple[str, str]] = {
     "source": ("invalid_image", "invalid_video"),
     "empty": ("empty_image_file", "empty_video_file"),
@@ -34,7 +34,7 @@ MEDIA_CODES: dict[MediaFault, tuple[str, str]] = {
 }
 
 
-# Our errors, the narrower first.
+# The package's errors, subclasses first.
 KINDS = {
     ContextLengthError: (400, "context_length_exceeded"),
     CapacityError: (400, "capacity_exceeded"),
@@ -45,7 +45,7 @@ KINDS = {
 
 
 class ErrorBody(BaseModel):
-    """What is wrong, for people (message) and for programs (code, param)."""
+    """The fault, for people (message) and for programs (code, param)."""
 
     message: str
     type: str
@@ -54,13 +54,13 @@ class ErrorBody(BaseModel):
 
 
 class ErrorEnvelope(BaseModel):
-    """Every answer that is not a success."""
+    """The body of every response that is not a success."""
 
     error: ErrorBody
 
 
 class ApiError(Exception):
-    """A request that is refused or failed."""
+    """A request that is refused or has failed."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class ApiError(Exception):
 
     @property
     def envelope(self) -> ErrorEnvelope:
-        """As it is sent."""
+        """The response's body."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         kind = TYPES.get(self.status, kind)
         return ErrorEnvelope(
@@ -86,30 +86,30 @@ class ApiError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Whether and when to ask again."""
+        """Headers that tell clients whether and when to retry."""
         if self.retry_after is not None:
             return {"retry-after": str(self.retry_after)}
         return {"x-should-retry": "false"} if self.status >= 500 else {}
 
 
 def client_gone() -> ApiError:
-    """Return what nobody is told any more; it stands in the log and the counters."""
-    return ApiError("the client went away", status=499, code="client_gone")
+    """Returns the error of a client that disconnected: it shows in the log and the metrics."""
+    return ApiError("the client disconnected", status=499, code="client_gone")
 
 
 def problem_of(
     error: OneVisionError, *, params: Sequence[str] = (), video: bool = False
 ) -> ApiError:
-    """Return what to tell of an error.
+    """Returns the ApiError for an error of the package.
 
-    `params` name the media of the request in order, and `video` says whether a lone one, or the one
-    at fault, is a video. What decoders say stays here: their words have held addresses.
+    `params` name the media of the request in order; `video` is whether the faulty one is a video.
+    Messages of decoders are not passed on: some have contained memory addresses.
     """
     if isinstance(error, MediaError):
         param = params[error.place] if error.place is not None else None
         message = str(error)
         if error.fault == "damaged":
-            message = "the file is damaged, cut off, or not what it says; encode it anew"
+            message = "the file is damaged, truncated or not of its stated type; encode it again"
         return ApiError(message, code=MEDIA_CODES[error.fault][video], param=param)
     for kind, (status, code) in KINDS.items():
         if isinstance(error, kind):
@@ -118,21 +118,21 @@ def problem_of(
             return ApiError(
                 str(error), status=status, code=code, param=param, retry_after=retry_after
             )
-    return ApiError("the answer failed; ask again", status=500, code="engine_error")
+    return ApiError("the answer failed; try again", status=500, code="engine_error")
 
 
 def first_problem(error: ValidationError, value: Any) -> ApiError:  # Any: whatever JSON held
-    """Return what to tell of a request that does not fit its form: its deepest fault."""
+    """Returns the ApiError for a request that does not validate: its most deeply nested fault."""
     faults = [(_path(fault["loc"], value), fault) for fault in error.errors(include_url=False)]
     path, fault = max(faults, key=lambda found: len(found[0]))
-    param = _spell(path)
+    param = _format_path(path)
     if fault["type"] == "missing":
         return ApiError(f"{param} is missing", code="missing_field", param=param)
     if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
         expected = fault.get("ctx", {}).get("expected_tags", "")
-        form = f"; expected one of {expected}" if expected else ""
+        hint = f"; expected one of {expected}" if expected else ""
         code = "unsupported_content_type" if "content" in path else "invalid_value"
-        return ApiError(f"{param}.type is not known{form}", code=code, param=f"{param}.type")
+        return ApiError(f"{param}.type is not known{hint}", code=code, param=f"{param}.type")
     if fault["type"] in ("model_type", "dict_type", "model_attributes_type"):
         return ApiError(f"{param or 'the body'}: expected an object", param=param)
     message = fault["msg"].removeprefix("Value error, ")
@@ -141,7 +141,7 @@ def first_problem(error: ValidationError, value: Any) -> ApiError:  # Any: whate
 
 
 def _path(loc: tuple[int | str, ...], value: Any) -> tuple[int | str, ...]:  # Any: see above
-    """Keep what leads through the value; names of types in between lead nowhere."""
+    """Keeps the steps that exist in the value: pydantic adds names of union members."""
     path: list[int | str] = []
     for number, step in enumerate(loc):
         if (isinstance(value, dict) and step in value) or (
@@ -154,6 +154,6 @@ def _path(loc: tuple[int | str, ...], value: Any) -> tuple[int | str, ...]:  # A
     return tuple(path)
 
 
-def _spell(path: Sequence[int | str]) -> str | None:
+def _format_path(path: Sequence[int | str]) -> str | None:
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step[:80]}" for step in path)
     return text.removeprefix(".") or None

@@ -1,4 +1,4 @@
-// A talk with the server of this page, through nothing but its public API.
+// A chat with the server of this page, through its public API alone.
 
 const $ = (id) => document.getElementById(id);
 const CHAT = "/v1/chat/completions";
@@ -8,19 +8,19 @@ const EXAMPLES = [
   { title: "Watch a clip", files: ["clip.mp4"], text: "What happens in the video?" },
 ];
 
-const talk = []; // {role, text, media: [{kind, url, type}]}
-let media = []; // of the question that is being written
+const chat = []; // {role, text, media: [{kind, url, type}]}
+let media = []; // attached to the next question
 let model = "";
-let running = null; // AbortController of the answer that is being written
+let running = null; // AbortController of the answer that is being generated
 let numbers = 0;
 
 function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
 }
 
-// The words of a request.
+// Building requests.
 
 function options() {
   const form = new FormData($("settings"));
@@ -42,8 +42,8 @@ function part(medium) {
 
 function messageOf(turn) {
   if (turn.role === "assistant") return { role: "assistant", content: turn.text };
-  const words = turn.text ? [{ type: "text", text: turn.text }] : [];
-  return { role: "user", content: [...turn.media.map(part), ...words] };
+  const text = turn.text ? [{ type: "text", text: turn.text }] : [];
+  return { role: "user", content: [...turn.media.map(part), ...text] };
 }
 
 function request(turns) {
@@ -53,28 +53,28 @@ function request(turns) {
 }
 
 async function post(path, body, signal) {
-  const answer = await fetch(path, {
+  const response = await fetch(path, {
     method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal,
   });
-  if (!answer.ok) throw await refusal(answer);
-  return answer;
+  if (!response.ok) throw await errorOf(response);
+  return response;
 }
 
-async function refusal(answer) {
-  const told = await answer.json().catch(() => null);
-  const error = new Error(told?.error?.message ?? `the server says ${answer.status}`);
-  error.param = told?.error?.param ?? "";
+async function errorOf(response) {
+  const body = await response.json().catch(() => null);
+  const error = new Error(body?.error?.message ?? `the server responded with status ${response.status}`);
+  error.param = body?.error?.param ?? "";
   return error;
 }
 
-// Images and videos of the question.
+// Media attached to the question.
 
 async function add(files) {
   for (const file of files) {
     const kind = file.type.startsWith("image/") ? "image" : "video";
     media.push({ kind, url: await dataUrl(file), type: file.type, name: file.name, number: numbers++ });
   }
-  drawMedia();
+  renderMedia();
 }
 
 function dataUrl(file) {
@@ -91,14 +91,14 @@ function picture(medium, className = "") {
   return element("video", { src: medium.url, muted: true, loop: true, controls: !className, playsInline: true, className });
 }
 
-function drawMedia() {
+function renderMedia() {
   $("media").replaceChildren(...media.map((medium, place) => {
     const button = (label, text, act) => element("button", { type: "button", title: label, ariaLabel: `${label}: ${medium.name}`, textContent: text, onclick: act });
     const item = element("li", { draggable: true, className: medium.problem ? "bad" : "" },
       element("button", { type: "button", className: "look", title: "Look closer", ariaLabel: `Look closer: ${medium.name}`, onclick: () => look(medium) }, picture(medium, "thumb")),
       element("div", { className: "tools" },
         ...(place ? [button("Move forward", "‹", () => move(place, place - 1))] : []),
-        button("Remove", "×", () => { media.splice(place, 1); drawMedia(); })),
+        button("Remove", "×", () => { media.splice(place, 1); renderMedia(); })),
       element("div", { className: "caption", textContent: medium.problem ?? medium.cost ?? medium.name, title: medium.problem ?? medium.name }));
     item.ondragstart = (event) => event.dataTransfer.setData("text/x-place", place);
     item.ondragover = (event) => { event.preventDefault(); item.classList.add("over"); };
@@ -112,58 +112,57 @@ function drawMedia() {
   countSoon();
 }
 
-// Show a medium large: a video plays above the frames that are seen of it, a picture is drawn with the crops that are
-// cut beside the whole.
+// Shows a medium enlarged: an image with lines where its crops meet, a video above the frames that the model sees.
 function look(medium) {
   const line = (side, share) => {
-    const made = element("i", { className: side });
-    made.style[side] = `${100 * share}%`;
-    return made;
+    const cut = element("i", { className: side });
+    cut.style[side] = `${100 * share}%`;
+    return cut;
   };
   $("looked").replaceChildren(picture(medium),
     ...(medium.across ?? []).map((share) => line("left", share)),
     ...(medium.down ?? []).map((share) => line("top", share)));
-  const crops = medium.across?.length || medium.down?.length ? " (one of the whole, and those between the lines)" : "";
+  const crops = medium.across?.length || medium.down?.length ? " (the whole image, and those between the lines)" : "";
   $("looked-caption").textContent = medium.problem ?? [medium.name, medium.cost && medium.cost + crops].filter(Boolean).join(": ");
   $("look").showModal();
   showFrames(medium);
 }
 
-// Draw the frames of a video that the model sees, one after another; where the browser cannot, say their times alone.
+// Shows the frames of a video that the model sees one after another, or their times if the browser cannot play it.
 async function showFrames({ url, seconds = [] }) {
   const frames = seconds.map((time) => {
-    const told = `${time.toFixed(2)} s`;
-    return element("li", {}, element("canvas", { width: 0, height: 0, role: "img", ariaLabel: `Frame at ${told}` }), element("span", { textContent: told }));
+    const label = `${time.toFixed(2)} s`;
+    return element("li", {}, element("canvas", { width: 0, height: 0, role: "img", ariaLabel: `Frame at ${label}` }), element("span", { textContent: label }));
   });
   $("frames").replaceChildren(...frames);
   $("frames").hidden = !frames.length;
   const video = element("video", { muted: true, preload: "auto" });
-  const heard = (name) => new Promise((resolve, reject) => {
+  const once = (name) => new Promise((resolve, reject) => {
     video.addEventListener(name, resolve, { once: true });
     video.addEventListener("error", () => reject(video.error), { once: true });
   });
   try {
-    const begun = heard("loadeddata");
+    const loaded = once("loadeddata");
     if (frames.length) video.src = url;
     for (const [place, item] of frames.entries()) {
-      await begun;
-      const sought = heard("seeked");
+      await loaded;
+      const seeked = once("seeked");
       video.currentTime = seconds[place] + 0.001;
-      await sought;
-      if (!item.isConnected) return; // another medium is looked at
+      await seeked;
+      if (!item.isConnected) return; // another medium is shown now
       const canvas = item.firstChild;
       [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
       canvas.getContext("2d").drawImage(video, 0, 0);
     }
-  } catch { /* a format that the browser does not play: the times stay */ }
+  } catch { /* the browser cannot play this format: the times stay */ }
 }
 
 function move(from, to) {
   media.splice(to, 0, ...media.splice(from, 1));
-  drawMedia();
+  renderMedia();
 }
 
-// What a question would cost, before it is asked.
+// Token counts of a question before it is asked.
 
 let counting = 0;
 const countSoon = () => { clearTimeout(counting); counting = setTimeout(count, 350); };
@@ -171,21 +170,21 @@ const countSoon = () => { clearTimeout(counting); counting = setTimeout(count, 3
 async function count() {
   const text = $("text").value.trim();
   if ((!text && !media.length) || running || !model) { $("cost").textContent = ""; return; }
-  const asked = [...media];
+  const counted = [...media];
   try {
-    const told = await (await post("/v1/tokenize", request([...talk, { role: "user", text, media: asked }]))).json();
-    const own = told.media.slice(told.media.length - asked.length);
-    asked.forEach((medium, place) => {
+    const counts = await (await post("/v1/tokenize", request([...chat, { role: "user", text, media: counted }]))).json();
+    const own = counts.media.slice(counts.media.length - counted.length);
+    counted.forEach((medium, place) => {
       medium.problem = undefined;
       [medium.across, medium.down, medium.seconds] = [own[place].cuts_across, own[place].cuts_down, own[place].seconds];
       const unit = medium.kind === "image" ? "crop" : "frame";
       medium.cost = `${own[place].tokens} tokens · ${own[place].crops} ${unit}${own[place].crops > 1 ? "s" : ""}`;
     });
-    $("cost").textContent = `${told.prompt_tokens} tokens: ${split(told)}`;
-    complain();
+    $("cost").textContent = `${counts.prompt_tokens} tokens: ${split(counts)}`;
+    showError();
   } catch (error) {
     $("cost").textContent = "";
-    complain(error);
+    showError(error);
   }
   $("media").querySelectorAll("li").forEach((item, place) => {
     item.classList.toggle("bad", Boolean(media[place].problem));
@@ -198,8 +197,8 @@ function split(counts) {
     .map((kind) => `${counts[`${kind}_tokens`]} ${kind}`).join(" + ");
 }
 
-// Say what is wrong, and mark the medium that is at fault.
-function complain(error) {
+// Shows an error, and marks the medium that caused it.
+function showError(error) {
   $("problem").hidden = !error;
   $("problem").textContent = error ? error.message.replace(/^messages\S* ?:? ?/, "") : "";
   const place = error?.param?.match(/content\[(\d+)\]/)?.[1];
@@ -209,49 +208,49 @@ function complain(error) {
   }
 }
 
-// The talk.
+// The chat.
 
-function draw() {
-  $("welcome").hidden = talk.length > 0;
+function render() {
+  $("welcome").hidden = chat.length > 0;
   $("talk").querySelectorAll("article").forEach((article) => article.remove());
-  talk.forEach((turn, place) => $("talk").append(article(turn, place)));
+  chat.forEach((turn, place) => $("talk").append(article(turn, place)));
   scrollTo(0, document.body.scrollHeight);
 }
 
 function article(turn, place) {
-  const made = element("article", { className: turn.role });
-  if (turn.media?.length) made.append(element("div", { className: "shown" }, ...turn.media.map((m) => picture(m))));
-  if (turn.text || turn.role === "assistant") made.append(element("p", { className: "said", textContent: turn.text }));
+  const node = element("article", { className: turn.role });
+  if (turn.media?.length) node.append(element("div", { className: "shown" }, ...turn.media.map((m) => picture(m))));
+  if (turn.text || turn.role === "assistant") node.append(element("p", { className: "said", textContent: turn.text }));
   const quiet = (text, act) => element("button", { type: "button", className: "quiet", textContent: text, disabled: Boolean(running), onclick: act });
   const below = element("div", { className: "below" });
   if (turn.role === "user") {
     below.append(quiet("Edit", () => edit(place)));
   } else {
-    if (place === talk.length - 1) below.append(quiet("Again", () => { talk.pop(); answer(); }));
+    if (place === chat.length - 1) below.append(quiet("Again", () => { chat.pop(); answer(); }));
     below.append(quiet("Copy", () => navigator.clipboard.writeText(turn.text)));
     below.append(element("span", { className: "faint", textContent: turn.note ?? "" }));
   }
-  made.append(below);
-  return made;
+  node.append(below);
+  return node;
 }
 
 function edit(place) {
-  const turn = talk[place];
-  talk.length = place;
+  const turn = chat[place];
+  chat.length = place;
   media = turn.media.map((medium) => ({ ...medium }));
   $("text").value = turn.text;
-  draw();
-  drawMedia();
+  render();
+  renderMedia();
   grow();
   $("text").focus();
 }
 
 async function answer() {
   const turn = { role: "assistant", text: "", note: "" };
-  const body = { ...request(talk), stream: true, stream_options: { include_usage: true } };
-  talk.push(turn);
+  const body = { ...request(chat), stream: true, stream_options: { include_usage: true } };
+  chat.push(turn);
   running = new AbortController();
-  draw();
+  render();
   const shown = $("talk").lastElementChild;
   shown.classList.add("running");
   $("send").textContent = "Stop";
@@ -271,21 +270,21 @@ async function answer() {
       if (event.usage) turn.note = noteOf(event.usage, began, first);
     }
   } catch (error) {
-    if (error.name !== "AbortError") refuse(error, turn);
+    if (error.name !== "AbortError") takeBack(error, turn);
     else turn.note = "stopped";
   }
   running = null;
   $("send").textContent = "Ask";
-  draw();
+  render();
   countSoon();
 }
 
-// Take the question back where it was refused, so that it can be mended.
-function refuse(error, turn) {
-  if (turn.text) { turn.note = `broken off: ${error.message}`; return; }
-  talk.pop();
-  edit(talk.length - 1);
-  complain(error);
+// Returns a refused question to the input, so that it can be edited.
+function takeBack(error, turn) {
+  if (turn.text) { turn.note = `interrupted: ${error.message}`; return; }
+  chat.pop();
+  edit(chat.length - 1);
+  showError(error);
 }
 
 function noteOf(usage, began, first) {
@@ -317,17 +316,17 @@ function ask() {
   if (running) { running.abort(); return; }
   const text = $("text").value.trim();
   if (!text && !media.length) return;
-  talk.push({ role: "user", text, media });
+  chat.push({ role: "user", text, media });
   media = [];
   $("text").value = "";
-  complain();
-  drawMedia();
+  showError();
+  renderMedia();
   grow();
   remember();
   answer();
 }
 
-// Small acts.
+// Small helpers.
 
 function grow() {
   $("text").style.height = "auto";
@@ -351,7 +350,7 @@ async function copy(button, text) {
 
 function current() {
   const text = $("text").value.trim();
-  return text || media.length ? [...talk, { role: "user", text, media }] : talk.filter((t, n) => t.role === "user" || n < talk.length - 1);
+  return text || media.length ? [...chat, { role: "user", text, media }] : chat.filter((t, n) => t.role === "user" || n < chat.length - 1);
 }
 
 function asCurl() {
@@ -365,13 +364,13 @@ function asPython() {
 }
 
 function download() {
-  const body = JSON.stringify(request(talk), null, 2);
-  const link = element("a", { href: URL.createObjectURL(new Blob([body])), download: "talk.json" });
+  const body = JSON.stringify(request(chat), null, 2);
+  const link = element("a", { href: URL.createObjectURL(new Blob([body])), download: "chat.json" });
   link.click();
   URL.revokeObjectURL(link.href);
 }
 
-function drawExamples() {
+function renderExamples() {
   $("examples").replaceChildren(...EXAMPLES.map(({ title, files, text }) => {
     const shown = files.map((name) => picture({ kind: name.endsWith("mp4") ? "video" : "image", url: `/examples/${name}`, name }, "thumb"));
     return element("button", { type: "button", onclick: () => tryExample(files, text) },
@@ -391,7 +390,7 @@ async function tryExample(files, text) {
 }
 
 async function begin() {
-  drawExamples();
+  renderExamples();
   showValues();
   $("text").value = sessionStorage.getItem("draft") ?? "";
   grow();
@@ -413,7 +412,7 @@ $("text").onkeydown = (event) => {
 };
 $("add").onclick = () => $("files").click();
 $("files").onchange = async () => { await add($("files").files); $("files").value = ""; };
-$("clear").onclick = () => { running?.abort(); talk.length = 0; media = []; draw(); drawMedia(); complain(); };
+$("clear").onclick = () => { running?.abort(); chat.length = 0; media = []; render(); renderMedia(); showError(); };
 $("open-settings").onclick = () => {
   $("settings").hidden = !$("settings").hidden;
   $("open-settings").ariaExpanded = String(!$("settings").hidden);

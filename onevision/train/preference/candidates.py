@@ -16,7 +16,7 @@ from onevision.conversation import Conversation
 from onevision.errors import ConfigError, InputError
 from onevision.eval.answers import AnswerFiles
 from onevision.files import Line
-from onevision.generate.answer import Model, reply
+from onevision.generate.answer import Model, build_reply
 from onevision.generate.request import Request
 from onevision.generate.sampler import MAX_ANSWERS, SamplingOptions
 from onevision.train.preference.data import Prompt
@@ -115,7 +115,7 @@ def _sample(
 
 
 def _answers(request: Request) -> list[Line]:
-    replies = [reply(request, number=number) for number in range(len(request.answers))]
+    replies = [build_reply(request, number=number) for number in range(len(request.answers))]
     return [{"text": one.text, "finish_reason": one.finish_reason} for one in replies]
 
 

@@ -1,18 +1,18 @@
-"""Answers -> a chat completion, or the chunks of a stream."""
+"""Answers -> ChatCompletion, or the ChatChunks of a stream."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from onevision.conversation import Usage
-from onevision.generate.request import Piece, Request
+from onevision.generate.request import AnswerDelta, Request
 from onevision.generate.sampler import Token
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.serve.schema.body import Out
-from onevision.serve.schema.logprobs import TokenLogprob, logprobs_of
+from onevision.serve.schema.logprobs import TokenLogprob, format_logprobs
 
 
 class PromptDetails(Out):
-    """Of the prompt's tokens, how many are what; `cached` were not read again."""
+    """The prompt's tokens by kind; `cached_tokens` were taken from the prefix cache."""
 
     cached_tokens: int
     text_tokens: int
@@ -21,7 +21,7 @@ class PromptDetails(Out):
 
 
 class UsageOut(Out):
-    """What an answer cost, in tokens. A prompt of several answers counts once."""
+    """Token counts. The prompt of several answers counts once."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -30,7 +30,7 @@ class UsageOut(Out):
 
 
 class Logprobs(Out):
-    """Of every token, control tokens included."""
+    """Log-probabilities of every token, control tokens included."""
 
     content: list[TokenLogprob]
     refusal: None = None
@@ -54,7 +54,7 @@ class Choice(Out):
 
 
 class ChatCompletion(Out):
-    """All answers to a question."""
+    """All answers to a chat request."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -66,10 +66,10 @@ class ChatCompletion(Out):
 
 
 class ChunkChoice(Out):
-    """What is new of one of the answers."""
+    """What is new in one of the answers."""
 
     index: int
-    delta: dict[str, str]  # role at the beginning, then content; empty at the end
+    delta: dict[str, str]  # the role first, then content; empty at the end
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
 
@@ -87,7 +87,7 @@ class ChatChunk(Out):
 
 
 class ChatWriter:
-    """Writes the answers to one request; all it writes has the same id, time and model."""
+    """Formats the answers to one request, all with the same id, time and model."""
 
     def __init__(
         self, *, number: str, created: int, model: str, fingerprint: str, tokenizer: Tokenizer
@@ -96,7 +96,7 @@ class ChatWriter:
         self.fingerprint, self.tokenizer = fingerprint, tokenizer
 
     def completion(self, request: Request, usage: UsageOut) -> ChatCompletion:
-        """Write all answers of a request that has ended."""
+        """Formats all answers of a finished request."""
         return ChatCompletion(
             id=self.number,
             created=self.created,
@@ -115,26 +115,21 @@ class ChatWriter:
         )
 
     def begin(self, index: int) -> ChatChunk:
-        """Write that an answer begins."""
+        """Formats the first chunk of an answer."""
         return self._chunk(ChunkChoice(index=index, delta={"role": "assistant", "content": ""}))
 
-    def chunks(self, piece: Piece, request: Request) -> list[ChatChunk]:
-        """Write a piece: its text and tokens, then why the answer ended, if it did."""
-        written = list[ChatChunk]()
-        tells = self._logprobs(request, piece.tokens) if piece.tokens else None
-        if piece.text or tells is not None:
-            delta = {"content": piece.text}
-            written.append(
-                self._chunk(ChunkChoice(index=piece.answer, delta=delta, logprobs=tells))
-            )
-        if piece.finish_reason is not None:
-            reason = piece.finish_reason
-            end = ChunkChoice(index=piece.answer, delta={}, finish_reason=reason)
-            written.append(self._chunk(end))
-        return written
+    def chunks(self, delta: AnswerDelta, request: Request) -> Iterator[ChatChunk]:
+        """Formats a delta: its text and tokens, then why the answer ended, if it did."""
+        index = delta.answer
+        logprobs = self._logprobs(request, delta.tokens) if delta.tokens else None
+        if delta.text or logprobs is not None:
+            content = {"content": delta.text}
+            yield self._chunk(ChunkChoice(index=index, delta=content, logprobs=logprobs))
+        if (reason := delta.finish_reason) is not None:
+            yield self._chunk(ChunkChoice(index=index, delta={}, finish_reason=reason))
 
     def usage(self, usage: UsageOut) -> ChatChunk:
-        """Write what the answers cost."""
+        """Formats the token counts at the end of a stream."""
         return self._chunk(usage=usage)
 
     def _chunk(self, *choices: ChunkChoice, usage: UsageOut | None = None) -> ChatChunk:
@@ -150,11 +145,11 @@ class ChatWriter:
     def _logprobs(self, request: Request, tokens: Sequence[Token]) -> Logprobs | None:
         if request.sampling.logprobs is None:
             return None
-        return Logprobs(content=logprobs_of(tokens, self.tokenizer))
+        return Logprobs(content=format_logprobs(tokens, self.tokenizer))
 
 
-def usage_out(usage: Usage, *, cached_tokens: int) -> UsageOut:
-    """Write what an answer cost."""
+def format_usage(usage: Usage, *, cached_tokens: int) -> UsageOut:
+    """Formats token counts."""
     return UsageOut(
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,

@@ -1,15 +1,15 @@
-"""A request to /v1/chat/completions -> a Question."""
+"""The body of /v1/chat/completions -> ChatRequest -> GenerationRequest."""
 
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from onevision.generate.sampler import SamplingOptions
-from onevision.serve.question import Question
-from onevision.serve.schema.body import Json, depth_of, parse_object
-from onevision.serve.schema.content import Message, Wire, turns_of
-from onevision.serve.schema.problems import ApiError, first_problem
+from onevision.serve.generation_request import GenerationRequest
+from onevision.serve.schema.body import In, Json, RequestBody, depth_of
+from onevision.serve.schema.content import Message, alternate_messages
+from onevision.serve.schema.problems import ApiError
 from onevision.serve.settings import Limits
 
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
@@ -19,19 +19,19 @@ Count = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-# Taken from whoever sends them, and without effect here.
+# Accepted, and without effect here.
 WITHOUT_EFFECT = frozenset({
     "user", "metadata", "safety_identifier", "service_tier", "parallel_tool_calls", "verbosity",
     "reasoning_effort", "store", "tool_choice", "reasoning", "truncation", "include",
 })  # fmt: skip
-# What would change the answer and cannot be had.
+# Would change the answer, and are not supported.
 REFUSED = frozenset({
     "tools", "functions", "function_call", "audio", "web_search_options", "prediction",
     "modalities", "prompt_embeds", "conversation", "previous_response_id", "background", "prompt",
 })  # fmt: skip
 
 
-class JsonSchema(Wire):
+class JsonSchema(In):
     """A schema, and its name."""
 
     name: str = "answer"
@@ -39,41 +39,41 @@ class JsonSchema(Wire):
     strict: bool | None = None
 
 
-class TextFormat(Wire):
+class TextFormat(In):
     """Any text."""
 
     type: Literal["text"]
 
 
-class JsonFormat(Wire):
+class JsonFormat(In):
     """Any JSON object."""
 
     type: Literal["json_object"]
 
 
-class SchemaFormat(Wire):
+class SchemaFormat(In):
     """JSON of a schema."""
 
     type: Literal["json_schema"]
     json_schema: JsonSchema
 
 
-class StructuredOutputs(Wire):
-    """Other forms of answers: exactly one of them."""
+class StructuredOutputs(In):
+    """Other constraints on the answer: exactly one of them."""
 
     regex: str | None = None
     choice: Annotated[list[str], Field(min_length=1, max_length=256)] | None = None
     json_: Annotated[Json | None, Field(alias="json")] = None
 
 
-class StreamOptions(Wire):
-    """What a stream tells beside the answer."""
+class StreamOptions(In):
+    """What a stream contains beside the answer."""
 
     include_usage: bool | None = None
 
 
-class ChatRequest(Wire):
-    """A question as OpenAI's clients write it, with vLLM's additional fields."""
+class ChatRequest(RequestBody):
+    """A chat request as OpenAI's clients write it, with vLLM's additional fields."""
 
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -104,23 +104,14 @@ class ChatRequest(Wire):
     prompt_cache_key: Annotated[str, Field(max_length=256)] | None = None
     cache_salt: Annotated[str, Field(max_length=256)] | None = None
 
-    @classmethod
-    def parse(cls, body: bytes) -> "ChatRequest":
-        """Read a request. Raises ApiError."""
-        value = parse_object(body)
-        try:
-            return cls.model_validate(value)
-        except ValidationError as error:
-            raise first_problem(error, value) from None
-
     @property
     def includes_usage(self) -> bool:
-        """Whether a stream ends with what it cost."""
+        """Whether a stream ends with its token counts."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def question(self, limits: Limits) -> Question:
-        """Return what is asked. Raises ApiError for what cannot be had."""
-        refuse(self.model_extra or {})
+    def to_generation(self, limits: Limits) -> GenerationRequest:
+        """Returns the request in the server's own form. Raises ApiError if it is not supported."""
+        refuse_unsupported(self.model_extra or {})
         if len(self.messages) > limits.messages:
             raise ApiError(
                 f"messages: {len(self.messages)} are more than the {limits.messages} allowed",
@@ -131,14 +122,14 @@ class ChatRequest(Wire):
             raise ApiError(
                 "max_tokens and max_completion_tokens differ; give one", param="max_tokens"
             )
-        return Question(
+        return GenerationRequest(
             model=self.model,
-            turns=turns_of(self.messages, param="messages"),
+            messages=alternate_messages(self.messages, param="messages"),
             options=self._options(limits),
             max_tokens=most if most is not None else other,
             ignore_eos=bool(self.ignore_eos),
-            salt=self.cache_salt or self.prompt_cache_key or "",
-            unknown=unknown_of(self.model_extra or {}),
+            cache_salt=self.cache_salt or self.prompt_cache_key or "",
+            unknown_fields=unknown_fields(self.model_extra or {}),
         )
 
     def _options(self, limits: Limits) -> SamplingOptions:
@@ -150,14 +141,14 @@ class ChatRequest(Wire):
                 options[name] = value
         options["top_k"] = max(self.top_k or 0, 0)
         options["min_new_tokens"] = self.min_tokens or 0
-        options["num_answers"] = self._checked(self.n or 1, limits.answers, "n")
-        options["stop"] = stops_of(self.stop, limits)
+        options["num_answers"] = self._check_limit(self.n or 1, limits.answers, "n")
+        options["stop"] = stop_strings(self.stop, limits)
         biases = self.logit_bias or {}
-        self._checked(len(biases), limits.logit_biases, "logit_bias")
+        self._check_limit(len(biases), limits.logit_biases, "logit_bias")
         options["logit_bias"] = {int(token): bias for token, bias in biases.items()}
         options["logprobs"] = self._logprobs()
         options["end_ids"] = tuple(self.stop_token_ids or ())
-        options.update(form_of(self.response_format, self.structured_outputs, limits))
+        options.update(answer_constraint(self.response_format, self.structured_outputs, limits))
         return options
 
     def _logprobs(self) -> int | None:
@@ -166,14 +157,14 @@ class ChatRequest(Wire):
         return (self.top_logprobs or 0) if self.logprobs else None
 
     @staticmethod
-    def _checked(value: int, most: int, param: str) -> int:
+    def _check_limit(value: int, most: int, param: str) -> int:
         if value > most:
             raise ApiError(f"{param} is {value}; expected at most {most}", param=param)
         return value
 
 
-def refuse(extra: Json) -> None:
-    """Raise ApiError where a field would change the answer and cannot be had."""
+def refuse_unsupported(extra: Json) -> None:
+    """Raises ApiError if a field would change the answer and is not supported."""
     for name in sorted(REFUSED & set(extra)):
         if extra[name] not in (None, [], False, ["text"]):
             raise ApiError(
@@ -183,43 +174,44 @@ def refuse(extra: Json) -> None:
             )
     if extra.get("store"):
         raise ApiError(
-            "store: nothing is kept here; leave it out or say false",
+            "store: nothing is stored here; leave it out or set it to false",
             code="unsupported_parameter",
             param="store",
         )
 
 
-def unknown_of(extra: Json) -> tuple[str, ...]:
-    """Return the names of fields that mean nothing here."""
+def unknown_fields(extra: Json) -> tuple[str, ...]:
+    """Returns the names of fields that have no meaning here."""
     return tuple(sorted(set(extra) - WITHOUT_EFFECT - REFUSED))
 
 
-def stops_of(stop: str | list[str] | None, limits: Limits) -> tuple[str, ...]:
-    """Return the words that end an answer. Raises ApiError."""
-    words = (stop,) if isinstance(stop, str) else tuple(stop or ())
+def stop_strings(stop: str | list[str] | None, limits: Limits) -> tuple[str, ...]:
+    """Returns the strings that end an answer. Raises ApiError."""
+    strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
     most = limits.stop_characters
-    if len(words) > limits.stops or not all(0 < len(word) <= most for word in words):
+    if len(strings) > limits.stops or not all(0 < len(one) <= most for one in strings):
         raise ApiError(
             f"stop: expected at most {limits.stops} strings of 1 to {most} characters", param="stop"
         )
-    return words
+    return strings
 
 
-def form_of(
-    wanted: TextFormat | JsonFormat | SchemaFormat | None,
-    other: StructuredOutputs | None,
+def answer_constraint(
+    response_format: TextFormat | JsonFormat | SchemaFormat | None,
+    structured_outputs: StructuredOutputs | None,
     limits: Limits,
 ) -> SamplingOptions:
-    """Return the form an answer must have. Raises ApiError."""
+    """Returns what the answer must match, as a sampling option. Raises ApiError."""
     forms: list[SamplingOptions] = []
-    if isinstance(wanted, JsonFormat):
+    if isinstance(response_format, JsonFormat):
         forms.append({"json_schema": '{"type": "object"}'})
-    if isinstance(wanted, SchemaFormat):
-        schema = wanted.json_schema.schema_
-        forms.append({"json_schema": _schema(schema, limits, "response_format.json_schema.schema")})
-    if other is not None:
+    if isinstance(response_format, SchemaFormat):
+        schema = response_format.json_schema.schema_
+        text = _dump_schema(schema, limits, "response_format.json_schema.schema")
+        forms.append({"json_schema": text})
+    if (other := structured_outputs) is not None:
         if other.json_ is not None:
-            schema = _schema(other.json_, limits, "structured_outputs.json")
+            schema = _dump_schema(other.json_, limits, "structured_outputs.json")
             forms.append({"json_schema": schema})
         if other.regex is not None:
             forms.append({"regex": other.regex})
@@ -230,7 +222,7 @@ def form_of(
     return forms[0] if forms else {}
 
 
-def _schema(schema: Json, limits: Limits, param: str) -> str:
+def _dump_schema(schema: Json, limits: Limits, param: str) -> str:
     text = json.dumps(schema)
     depth = depth_of(schema)
     if len(text) > limits.schema_bytes or depth > limits.schema_depth:

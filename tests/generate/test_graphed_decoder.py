@@ -1,4 +1,4 @@
-"""A step in fixed shapes, as a GPU replays it, computes what an ordinary step does."""
+"""A step in fixed shapes, as CUDA graphs replay it, computes what an ordinary step does."""
 
 from dataclasses import replace
 
@@ -6,10 +6,8 @@ import pytest
 import torch
 
 from onevision import load
-from onevision.generate.engine import Engine
-from onevision.generate.kv_cache import Span
-from onevision.generate.replay import Replayer
-from onevision.generate.settings import EngineSettings
+from onevision.generate.graphed_decoder import GraphedDecoder
+from onevision.generate.kv_cache import KVCache
 from tests.generate.test_engine import Recorder, answer_together, engine_of, ids_of, talks, user
 
 __all__ = ["talks"]  # a fixture
@@ -22,21 +20,23 @@ def model():
 
 def replaying(model, *, max_bytes=2**30, **settings):
     engine = engine_of(model, **settings)
-    engine.writer.replayer = Replayer(model.network.language_model, max_bytes=max_bytes)
+    engine.batch_decoder.graphed_decoder = GraphedDecoder(
+        model.network.language_model, max_bytes=max_bytes
+    )
     return engine
 
 
 def answers(model, talks, engine):
-    """Answers of many lengths, so that slots are left and taken again; three places in all."""
+    """Answers of many lengths, so that slots are freed and reused; three at a time."""
     options = [{"max_new_tokens": 3 + 5 * (n % 4), "end_ids": ()} for n in range(len(talks))]
     return answer_together(model, talks, options, engine=engine)
 
 
-def test_logits_and_greedy_answers_are_those_of_an_ordinary_step(model, talks):
+def test_logits_and_greedy_answers_equal_those_of_an_ordinary_step(model, talks):
     ordinary, expected = answers(model, talks, engine_of(model, max_running=3))
     engine = replaying(model, max_running=3)
     replayed, found = answers(model, talks, engine)
-    assert engine.writer.replayer.slab is not None
+    assert engine.batch_decoder.graphed_decoder.static_cache is not None
     for one, other, left, right in zip(ordinary, replayed, expected, found, strict=True):
         assert ids_of(one) == ids_of(other)
         assert len(left) == len(right)
@@ -44,8 +44,8 @@ def test_logits_and_greedy_answers_are_those_of_an_ordinary_step(model, talks):
             assert (a - b).abs().max() < 1e-4
 
 
-def test_what_a_replayed_answer_read_is_found_again(model, talks):
-    """The next turn begins with the answer's own keys and values, which were copied back."""
+def test_the_prefix_cache_finds_a_replayed_answer(model, talks):
+    """The next turn begins with the answer's keys and values, which were copied back."""
     engine = replaying(model)
     (first,), _ = answer_together(
         model, talks[:1], [{"max_new_tokens": 40, "end_ids": ()}], engine=engine
@@ -63,34 +63,30 @@ def test_what_a_replayed_answer_read_is_found_again(model, talks):
         request = own.submit(following, asked)
         own.run([request])
         rows += recorder.rows[request.number]
-    assert engine.reader.prefixes.tokens_saved > first.num_tokens
+    assert engine.prefix_cache.tokens_saved > first.num_tokens
     assert (rows[0] - rows[1]).abs().max() < 1e-4
 
 
-def test_guessed_steps_in_between_are_noticed(model, talks):
-    """Guesses take an ordinary step; the slot then holds less than the span, and is filled."""
+def test_drafted_steps_in_between_are_noticed(model, talks):
+    """Drafts take an ordinary step; the slot then lags behind the KV cache, and is refilled."""
     options = [{"max_new_tokens": 60, "end_ids": ()}] * 2
     several = [user(*talk.messages[0].parts) for talk in talks[-3:-1]]
     plain, _ = answer_together(model, several, options, engine=engine_of(model))
     engine = replaying(model, draft_tokens=3)
     guessed, _ = answer_together(model, several, options, engine=engine)
-    assert engine.writer.replayer.slab is not None
+    assert engine.batch_decoder.graphed_decoder.static_cache is not None
     assert [ids_of(r) for r in plain] == [ids_of(r) for r in guessed]
 
 
 def test_answers_that_do_not_fit_take_ordinary_steps(model, talks):
     engine = replaying(model, max_bytes=1000)
     _, found = answers(model, talks[:2], engine)
-    assert engine.writer.replayer.slab is None
+    assert engine.batch_decoder.graphed_decoder.static_cache is None
     assert all(found)
 
 
-def test_a_processor_replays_nothing(model):
-    settings = EngineSettings()
-    engine = Engine(
-        model.network, model.config.language, model.processor.tokenizer, settings=settings
-    )
-    assert engine.writer.replayer is None
+def test_a_cpu_replays_nothing(model):
+    assert model.new_engine().batch_decoder.graphed_decoder is None
 
 
 def greedy(length):
@@ -102,32 +98,32 @@ def submitted(model, engine, talk, **options):
 
 
 def in_both_ways(model, scene, **settings):
-    """Let `scene` ask things of an ordinary and a replaying engine; compare the answers' ids."""
+    """Runs `scene` on an ordinary and a replaying engine, and compares the ids."""
     engines = engine_of(model, **settings), replaying(model, **settings)
     ordinary, replayed = ([ids_of(request) for request in scene(own)] for own in engines)
-    assert engines[1].writer.replayer.slab is not None
+    assert engines[1].batch_decoder.graphed_decoder.static_cache is not None
     assert ordinary == replayed
     return engines[1]
 
 
 @torch.inference_mode()
-def test_keys_stay_in_the_slab_until_they_are_asked_for(model, talks):
-    spans = []
+def test_keys_stay_in_the_static_cache_until_they_are_read(model, talks):
+    caches = []
     for engine in (engine_of(model), replaying(model)):
         request = submitted(model, engine, talks[-2], **greedy(20))
         while len(request.answers[0].ids) < 9:
             engine.step()
-        spans.append(request.answers[0].span)
-    ordinary, replayed = spans
-    assert replayed.is_lent
-    assert replayed.end == ordinary.end
+        caches.append(request.answers[0].kv_cache)
+    ordinary, replayed = caches
+    assert replayed.is_redirected
+    assert replayed.length == ordinary.length
     for stored in ("keys", "values"):
-        known, found = (getattr(span, stored)[:, :, : span.end] for span in spans)
+        known, found = (getattr(cache, stored)[:, :, : cache.length] for cache in caches)
         assert (known - found).abs().max() < 1e-4
-    assert not replayed.is_lent
+    assert not replayed.is_redirected
 
 
-def test_several_answers_to_a_prompt_are_replayed_apart(model, talks):
+def test_several_answers_to_a_prompt_are_replayed_separately(model, talks):
     def scene(engine):
         drawn = {**greedy(12), "num_answers": 3, "temperature": 0.9, "seed": 3}
         requests = [submitted(model, engine, talk, **drawn) for talk in talks[-3:]]
@@ -137,7 +133,7 @@ def test_several_answers_to_a_prompt_are_replayed_apart(model, talks):
     in_both_ways(model, scene, max_running=2)
 
 
-def test_a_prompt_that_is_being_answered_is_found_again(model, talks):
+def test_the_prefix_cache_finds_a_prompt_that_is_still_being_answered(model, talks):
     def scene(engine):
         first = submitted(model, engine, talks[-2], **greedy(12))
         while len(first.answers[0].ids) < 5:
@@ -146,7 +142,7 @@ def test_a_prompt_that_is_being_answered_is_found_again(model, talks):
         engine.run(requests)
         return requests
 
-    assert in_both_ways(model, scene).reader.prefixes.tokens_saved > 0
+    assert in_both_ways(model, scene).prefix_cache.tokens_saved > 0
 
 
 def test_a_cancelled_answer_leaves_its_slot_to_another(model, talks):
@@ -162,17 +158,17 @@ def test_a_cancelled_answer_leaves_its_slot_to_another(model, talks):
     in_both_ways(model, scene)
 
 
-def test_where_there_is_no_longer_room_ordinary_steps_go_on(model, talks):
-    """Two short answers are replayed, then a long one comes for a while, and they are again."""
+def test_ordinary_steps_take_over_when_memory_runs_out(model, talks):
+    """Two short answers are replayed, not while a long one runs, and replayed again after it."""
 
-    def scene(engine, spans):
+    def scene(engine, caches):
         requests = [
             submitted(model, engine, t, **greedy(n))
             for t, n in zip(talks[-3:-1], (40, 30), strict=True)
         ]
         while len(requests[1].answers[0].ids) < 5:
             engine.step()
-        spans += [request.answers[0].span for request in requests]
+        caches += [request.answers[0].kv_cache for request in requests]
         requests.append(submitted(model, engine, talks[-1], end_ids=(), max_new_tokens=1000))
         while len(requests[2].answers[0].ids) < 8:
             engine.step()
@@ -180,17 +176,17 @@ def test_where_there_is_no_longer_room_ordinary_steps_go_on(model, talks):
         engine.run(requests[:2])
         return requests[:2]
 
-    spans = []
+    caches = []
     ordinary = engine_of(model)
-    expected = [ids_of(request) for request in scene(ordinary, spans)]
-    each = spans[0].num_bytes // spans[0].capacity
+    expected = [ids_of(request) for request in scene(ordinary, caches)]
+    each = caches[0].num_bytes // caches[0].capacity
     engine = replaying(model, max_bytes=2 * 256 * each)
-    assert [ids_of(request) for request in scene(engine, spans)] == expected
-    assert engine.writer.replayer.slab.keys.shape[1:4:2] == (2, 256)
+    assert [ids_of(request) for request in scene(engine, caches)] == expected
+    assert engine.batch_decoder.graphed_decoder.static_cache.size == (2, 256)
 
 
 @torch.inference_mode()
-def test_a_window_hides_what_is_too_far_back(model, talks):
+def test_a_sliding_window_hides_earlier_positions(model, talks):
     decoder = model.network.language_model
     assert decoder.window is None
     engines = engine_of(model), replaying(model)
@@ -199,9 +195,9 @@ def test_a_window_hides_what_is_too_far_back(model, talks):
         request = engine.submit(
             model.prompt(talks[-2]), replace(model.sampling, end_ids=(), max_new_tokens=6)
         )
-        while not request.is_read:
+        while not request.is_prefilled:
             engine.step()
-        request.answers[0].span.window = decoder.window = 16
+        request.answers[0].kv_cache.window = decoder.window = 16
         recorder = Recorder(engine)
         engine.run([request])
         decoder.window = None
@@ -211,25 +207,25 @@ def test_a_window_hides_what_is_too_far_back(model, talks):
 
 
 @torch.inference_mode()
-def test_a_slab_that_has_grown_both_ways_makes_room_for_what_fits_alone(model):
-    """Many short answers, then a long one: room for both together is more than there is."""
+def test_a_static_cache_that_grew_both_ways_is_resized_to_fit(model):
+    """Many short answers, then a long one: a cache for both would exceed the memory."""
     decoder, config = model.network.language_model, model.config.language
 
-    def spans(count, capacity):
+    def caches(count, capacity):
         made = [
-            Span(config, capacity, dtype=torch.float32, device=torch.device("cpu"))
+            KVCache(config, capacity, dtype=torch.float32, device=torch.device("cpu"))
             for _ in range(count)
         ]
-        for span in made:
-            span.keys.zero_()
-            span.values.zero_()
-            span.end = 3
+        for cache in made:
+            cache.keys.zero_()
+            cache.values.zero_()
+            cache.length = 3
         return made
 
-    many, long = spans(8, 256), spans(1, 2048)
-    replayer = Replayer(decoder, max_bytes=long[0].num_bytes)
+    many, long = caches(8, 256), caches(1, 2048)
+    graphed = GraphedDecoder(decoder, max_bytes=long[0].num_bytes)
     for some, size in ((many, (8, 256)), (long, (1, 2048)), (many, (8, 256))):
-        assert replayer.fits(some)
-        replayer.run(some, [5] * len(some))
-        assert (replayer.slab.keys.shape[1], replayer.slab.keys.shape[3]) == size
-    assert not replayer.fits(spans(2, 2048))
+        assert graphed.fits(some)
+        graphed.run(some, [5] * len(some))
+        assert graphed.static_cache.size == size
+    assert not graphed.fits(caches(2, 2048))
