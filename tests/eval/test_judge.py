@@ -7,9 +7,9 @@ import pytest
 from PIL import Image as PIL
 
 from onevision.errors import DataError, InputError, JudgeError
-from onevision.eval.judging.endpoint import EndpointConfig
+from onevision.eval.judging.client import EndpointConfig
+from onevision.eval.judging.images import BENCHMARKS
 from onevision.eval.judging.judge import Judge, judge_answers, stability, total, videochatgpt_mean
-from onevision.eval.judging.judged import BENCHMARKS
 from tests.eval.judge_server import between, said, serve
 
 PICTURE = PIL.new("RGB", (8, 8), (200, 30, 30))

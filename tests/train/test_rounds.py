@@ -11,7 +11,7 @@ import torch
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect, load_network
 from onevision.errors import ConfigError, DataError, JudgeError
-from onevision.eval.judging.endpoint import EndpointConfig
+from onevision.eval.judging.client import EndpointConfig
 from onevision.eval.judging.judge import Judge
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer

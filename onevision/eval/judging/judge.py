@@ -19,17 +19,17 @@ from statistics import fmean
 from typing import TypedDict
 
 from onevision.errors import InputError
-from onevision.eval.judging.asking import Item
-from onevision.eval.judging.endpoint import (
+from onevision.eval.judging.benchmark import Asking, Case, JudgedBenchmark, Scores
+from onevision.eval.judging.client import (
     Endpoint,
     EndpointConfig,
     JudgeReply,
     Query,
     RefusedQueryError,
 )
-from onevision.eval.judging.judged import BENCHMARKS
-from onevision.eval.judging.judging import Asking, Case, JudgedBenchmark, Scores
-from onevision.eval.judging.verdicts import UnreadableReplyError
+from onevision.eval.judging.images import BENCHMARKS
+from onevision.eval.judging.parse import UnreadableReplyError
+from onevision.eval.judging.prompts import Item
 from onevision.files import write_json
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """MMBench, circular: a question counts where it is answered right in every order of its options.
 
 Rows below 10^6 are the questions; index % 10^6 leads from a rotated copy to its question. The rules
-below find the letter; where they find none, the original asks GPT (as `eval/stated.py` does, given
+below find the letter; where they find none, the original asks GPT (as judging/rules.py does, given
 a judge) and this scorer takes `mcq_letter`, as lmms-eval's "static" task does. Liu et al.,
 "MMBench", 2023.
 """

@@ -5,10 +5,10 @@ MathVista and MMBench: most answers to their prompts are a letter or a number, a
 
 from collections.abc import Generator, Mapping
 
-from onevision.eval.judging.asking import Item, field, fill
-from onevision.eval.judging.endpoint import Query
-from onevision.eval.judging.judging import Asking, Case, JudgedBenchmark, mean_of
-from onevision.eval.judging.verdicts import UnreadableReplyError, one_of
+from onevision.eval.judging.benchmark import Asking, Case, JudgedBenchmark, mean_of
+from onevision.eval.judging.client import Query
+from onevision.eval.judging.parse import UnreadableReplyError, one_of
+from onevision.eval.judging.prompts import Item, field, fill
 from onevision.eval.scoring.fields import whole
 from onevision.eval.scoring.mathvista import direct_extraction, score_extraction
 from onevision.eval.scoring.mmbench import COPY_STEP, LETTERS, inferred_letter, options_of

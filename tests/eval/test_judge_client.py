@@ -4,7 +4,7 @@ import time
 import pytest
 
 from onevision.errors import ConfigError, JudgeError
-from onevision.eval.judging.endpoint import Endpoint, EndpointConfig, Query, RefusedQueryError
+from onevision.eval.judging.client import Endpoint, EndpointConfig, Query, RefusedQueryError
 from tests.eval.judge_server import serve
 
 QUERY = Query(system="be brief", user="how are you?", temperature=0.5, max_tokens=7)

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from onevision.errors import DataError, InputError
-from onevision.eval.judging.asking import Item, field, fill
-from onevision.eval.judging.endpoint import Query, RefusedQueryError
+from onevision.eval.judging.client import Query, RefusedQueryError
 from onevision.eval.judging.judge import Judge
-from onevision.eval.judging.verdicts import UnreadableReplyError, one_of
+from onevision.eval.judging.parse import UnreadableReplyError, one_of
+from onevision.eval.judging.prompts import Item, field, fill
 
 UNKNOWN = "UNKNOWN"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from onevision.eval.judging.verdicts import (
+from onevision.eval.judging.parse import (
     UnreadableReplyError,
     labelled_number,
     one_of,

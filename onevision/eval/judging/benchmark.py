@@ -8,8 +8,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from onevision.eval.judging.asking import Item
-from onevision.eval.judging.endpoint import Query
+from onevision.eval.judging.client import Query
+from onevision.eval.judging.prompts import Item
 
 Scores = dict[str, float]
 Case = tuple[tuple[Item, str], ...]  # items that are judged together, with their answers

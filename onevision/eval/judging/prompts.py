@@ -18,7 +18,7 @@ Item = Mapping[str, object]
 @cache
 def prompts() -> dict[str, dict[str, object]]:
     """Return the prompts, by benchmark."""
-    text = (Path(__file__).parent / "judge_prompts.yaml").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "prompts.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from onevision.errors import DataError, InputError
-from onevision.eval.judging.ensembles import answer_alone, arbitrate, complement
+from onevision.eval.judging.science_qa import answer_alone, arbitrate, complement
 from tests.eval.judge_server import serve
 from tests.eval.test_judge import make_judge
 

@@ -9,11 +9,9 @@ from dataclasses import replace
 from statistics import fmean
 
 from onevision.errors import DataError
-from onevision.eval.judging.asking import Item, field, fill, images, prompts
-from onevision.eval.judging.endpoint import Query
-from onevision.eval.judging.judging import Asking, Case, JudgedBenchmark, Scores, mean_of
-from onevision.eval.judging.stated import STATED
-from onevision.eval.judging.verdicts import (
+from onevision.eval.judging.benchmark import Asking, Case, JudgedBenchmark, Scores, mean_of
+from onevision.eval.judging.client import Query
+from onevision.eval.judging.parse import (
     UnreadableReplyError,
     labelled_number,
     one_of,
@@ -23,6 +21,8 @@ from onevision.eval.judging.verdicts import (
     strings,
     two_scores,
 )
+from onevision.eval.judging.prompts import Item, field, fill, images, prompts
+from onevision.eval.judging.rules import STATED
 
 
 def _against_caption(case: Case) -> Asking:
