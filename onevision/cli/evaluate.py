@@ -80,8 +80,7 @@ def ask_heldout(
     model: "Model", scenarios: list[str] | None, *, count: int, blind: bool, output: Path | None
 ) -> None:
     """Ask the held-out questions, print how many are right, and write the answers."""
-    from onevision.eval.heldout import SCENARIOS
-    from onevision.eval.runner import run_heldout
+    from onevision.eval.heldout import SCENARIOS, run_heldout
 
     records = []
     for name in scenarios or SCENARIOS:
