@@ -222,7 +222,7 @@ def test_a_critic_that_is_not_there_costs_no_answers(tmp_path, free_port):
         critic=nobody,
         stage=STAGE,
     )
-    with pytest.raises(JudgeError, match="gave no answer in 2 attempts, the last: .*refused"):
+    with pytest.raises(JudgeError, match="in 2 attempts; the last one failed with: .*refused"):
         run_rounds(told, Hearers())
     assert not (tmp_path / "out" / "round-1" / "answers.jsonl").read_text()
     with serve(by_letters, failures=[(400, {})]) as server:

@@ -1,7 +1,6 @@
-"""A benchmark's item -> the words and pictures of a question for a judge."""
+"""A benchmark's item -> the text and images of a query to the judge. The texts: prompts.yaml."""
 
 import io
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from string import Template
@@ -10,29 +9,28 @@ import yaml
 from PIL import Image as PIL
 
 from onevision.errors import DataError
+from onevision.eval.scoring.scorer import Item
 from onevision.inputs.media import open_image
-
-Item = Mapping[str, object]
 
 
 @cache
-def prompts() -> dict[str, dict[str, object]]:
-    """Return the prompts, by benchmark."""
+def judge_prompts() -> dict[str, dict[str, object]]:
+    """Return the prompt templates, by section of prompts.yaml."""
     text = (Path(__file__).parent / "prompts.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)
 
 
-def fill(*path: str, **words: object) -> str:
-    """Return a prompt with its $names filled in."""
-    prompt: object = prompts()
+def fill_prompt(*path: str, **values: object) -> str:
+    """Return the template at `path` in prompts.yaml with its $names filled in."""
+    template: object = judge_prompts()
     for name in path:
-        assert isinstance(prompt, dict)
-        prompt = prompt[name]
-    return Template(str(prompt)).substitute(words).strip()
+        assert isinstance(template, dict)
+        template = template[name]
+    return Template(str(template)).substitute(values).strip()
 
 
-def field(item: Item, *names: str) -> str:
-    """Return an item's first field of these names as text. Raises DataError."""
+def read_field(item: Item, *names: str) -> str:
+    """Return the first of these fields that an item has, as text. Raises DataError if none."""
     for name in names:
         if item.get(name) is not None:
             return str(item[name])
@@ -42,20 +40,20 @@ def field(item: Item, *names: str) -> str:
     )
 
 
-def images(item: Item) -> tuple[bytes, ...]:
-    """Return the item's pictures, encoded."""
+def encode_images(item: Item) -> tuple[bytes, ...]:
+    """Return the item's images as PNG files. Raises DataError if it has none, MediaError."""
     match item.get("images") or item.get("image"):
         case None:
-            raise DataError("an item has no field image or images, which its judge has to see")
-        case [*pictures]:
-            return tuple(map(_png, pictures))
-        case picture:
-            return (_png(picture),)
+            raise DataError("an item has no field image or images, which its judge must see")
+        case [*images]:
+            return tuple(map(_encode_png, images))
+        case image:
+            return (_encode_png(image),)
 
 
-def _png(picture: object) -> bytes:
-    if not isinstance(picture, str | Path | bytes | PIL.Image):
-        raise DataError(f"an image is {type(picture).__name__}; expected a path, bytes or Pillow")
+def _encode_png(image: object) -> bytes:
+    if not isinstance(image, str | Path | bytes | PIL.Image):
+        raise DataError(f"an image is {type(image).__name__}; expected a path, bytes or Pillow")
     file = io.BytesIO()
-    open_image(picture).save(file, "PNG")
+    open_image(image).save(file, "PNG")
     return file.getvalue()

@@ -1,77 +1,58 @@
-"""Benchmarks scored by rules: a judge is asked only what an answer states, where rules cannot tell.
+"""MathVista and MMBench: rules score most answers; the judge reads those that rules cannot.
 
-MathVista and MMBench: most answers to their prompts are a letter or a number, and cost nothing.
+Most answers to these prompts are a letter or a number and need no query.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 
-from onevision.eval.judging.benchmark import Asking, Case, JudgedBenchmark, mean_of
+from onevision.eval.judging.benchmark import Dialogue, JudgedCase, ask_until_readable
 from onevision.eval.judging.client import Query
-from onevision.eval.judging.parse import UnreadableReplyError, one_of
-from onevision.eval.judging.prompts import Item, field, fill
-from onevision.eval.scoring.fields import whole
-from onevision.eval.scoring.mathvista import direct_extraction, score_extraction
-from onevision.eval.scoring.mmbench import COPY_STEP, LETTERS, inferred_letter, options_of
+from onevision.eval.judging.parse import parse_choice
+from onevision.eval.judging.prompts import fill_prompt, read_field
+from onevision.eval.scoring.mathvista import extract_directly, score_extraction
+from onevision.eval.scoring.mmbench import LETTERS, infer_letter, read_options
+from onevision.eval.scoring.scorer import Item
 
-# A judge that names no letter is asked again, a little warmer.
-TEMPERATURES = (0.0, 0.5, 1.0)
+_MMBENCH_TEMPERATURES = (0.0, 0.5, 1.0)
 
 
-def _mathvista(case: Case) -> Asking:
-    """Find the number or choice that an answer comes to, then compare as the benchmark does."""
+def judge_mathvista(case: JudgedCase) -> Dialogue:
+    """Extract the number or choice that an answer gives, then compare as the benchmark does."""
     ((item, answer),) = case
-    stated = direct_extraction(answer, item)
-    if stated is None:
-        question = field(item, "query", "question")
-        user = fill("mathvista", "user", question=question, response=answer.strip())
-        stated = yield Query(system=fill("mathvista", "system"), user=user, max_tokens=64)
-    score = score_extraction(stated.strip(), item)["score"]
+    extraction = extract_directly(answer, item)
+    if extraction is None:
+        question = read_field(item, "query", "question")
+        user = fill_prompt("mathvista", "user", question=question, response=answer.strip())
+        system = fill_prompt("mathvista", "system")
+        extraction = yield Query(system=system, user=user, max_tokens=64)
+    score = score_extraction(extraction.strip(), item)["score"]
     return {"right": float(str(score))}
 
 
-def _mmbench(case: Case) -> Asking:
-    """Right where all orders of the options are; one plain wrong letter spares the judge."""
-    doubtful = []
+def judge_mmbench(case: JudgedCase) -> Dialogue:
+    """Right if right in every order of the options; a plain wrong letter needs no query."""
+    unclear = []
     for item, answer in case:
-        letter = inferred_letter(answer.strip(), options_of(item))
+        letter = infer_letter(answer.strip(), read_options(item))
         if not letter:
-            doubtful.append((item, answer.strip()))
-        elif letter != field(item, "answer"):
+            unclear.append((item, answer.strip()))
+        elif letter != read_field(item, "answer"):
             return {"right": 0.0}
-    for item, answer in doubtful:
-        letter = yield from _letter(item, answer)
-        if letter != field(item, "answer"):
+    for item, answer in unclear:
+        letter = yield from _ask_for_letter(item, answer)
+        if letter != read_field(item, "answer"):
             return {"right": 0.0}
     return {"right": 1.0}
 
 
-def _letter(item: Item, answer: str) -> Generator[Query, str, str]:
-    options = "\n".join(f"{letter}. {option}" for letter, option in options_of(item).items())
-    user = fill("mmbench", "user", question=field(item, "question"), options=options, answer=answer)
-    for temperature in TEMPERATURES:
-        reply = yield Query(
-            system=fill("mmbench", "system"), user=user, temperature=temperature, max_tokens=8
+def _ask_for_letter(item: Item, answer: str) -> Generator[Query, str, str]:
+    options = "\n".join(f"{letter}. {option}" for letter, option in read_options(item).items())
+    question = read_field(item, "question")
+    user = fill_prompt("mmbench", "user", question=question, options=options, answer=answer)
+    return (
+        yield from ask_until_readable(
+            Query(system=fill_prompt("mmbench", "system"), user=user, max_tokens=8),
+            lambda reply: parse_choice(reply, LETTERS),
+            temperatures=_MMBENCH_TEMPERATURES,
         )
-        try:
-            return one_of(reply, LETTERS)
-        except UnreadableReplyError:
-            if temperature == TEMPERATURES[-1]:
-                raise
-    raise AssertionError("the last temperature returns or raises")
-
-
-STATED: Mapping[str, JudgedBenchmark] = {
-    "mathvista": JudgedBenchmark(
-        judge=_mathvista,
-        total=mean_of("right", "accuracy", times=100),
-        headline="accuracy",
-        groups=("question_type", "answer_type"),
-    ),
-    "mmbench": JudgedBenchmark(
-        judge=_mmbench,
-        total=mean_of("right", "accuracy", times=100),
-        headline="accuracy",
-        groups=("category", "L2-category"),
-        together=lambda item: whole(item, "index") % COPY_STEP,
-    ),
-}
+    )
