@@ -25,8 +25,7 @@ from benchmarks.inference import NAMES, RESULTS
 from benchmarks.inference_peer import write_checkpoint
 from onevision import load
 from onevision.accelerate.quantize import QUANTIZED
-from onevision.eval.heldout import NUM_QUESTIONS, SCENARIOS
-from onevision.eval.runner import run_heldout
+from onevision.eval.heldout import NUM_QUESTIONS, SCENARIOS, run_heldout
 
 Line = dict[str, object]
 

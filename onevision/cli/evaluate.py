@@ -14,36 +14,55 @@ if TYPE_CHECKING:
     from onevision.generate.answer import Model
 
 
+TasksOption = Annotated[
+    str | None,
+    typer.Option(help="Benchmarks, groups, task files, separated by commas; 'list' lists them."),
+]
+DataOption = Annotated[str, typer.Option(help="Folder with the benchmarks' data, or 'hub'.")]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Folder for the benchmarks' answers and results; "
+        "for the held-out questions, a file of JSON lines.",
+    ),
+]
+ProfileOption = Annotated[
+    str, typer.Option(help="p24: as the paper was evaluated; now: as lmms-eval does in 2026.")
+]
+LimitOption = Annotated[int | None, typer.Option(help="Ask only the first rows of each task.")]
+ScoreOnlyOption = Annotated[
+    bool, typer.Option("--score-only", help="Score the answers there are; load no model.")
+]
+JudgeOption = Annotated[
+    bool,
+    typer.Option(
+        "--judge", help="Have the model at ONEVISION_JUDGE_URL, _MODEL, _KEY score free answers."
+    ),
+]
+CompareOption = Annotated[
+    tuple[Path, Path] | None, typer.Option(help="Compare two --output folders.")
+]
+ScenarioOption = Annotated[
+    list[str] | None, typer.Option(help="Default: the paper's three; also words, charts.")
+]
+
+
 def evaluate(
     model: ModelOption = "tiny",
-    tasks: Annotated[
-        str | None,
-        typer.Option(help="Benchmarks, groups of them, or task files, with commas; 'list' names."),
-    ] = None,
-    data: Annotated[str, typer.Option(help="Folder of the benchmarks' data, or 'hub'.")] = "data",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Folder of a benchmark's answers and results; "
-            "of the held-out questions, a file of JSON lines.",
-        ),
-    ] = None,
-    profile: Annotated[
-        str, typer.Option(help="p24: as the paper was evaluated; now: as lmms-eval does in 2026.")
-    ] = "p24",
-    batch_size: Annotated[int, typer.Option(help="Questions of a benchmark asked at once.")] = 4,
-    limit: Annotated[int | None, typer.Option(help="Ask the first rows of a task alone.")] = None,
-    seed: Annotated[int, typer.Option(help="Of answers that are drawn.")] = 0,
-    score_only: Annotated[bool, typer.Option("--score-only", help="Ask nothing.")] = False,
-    compare: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="Two --output folders to compare.")
-    ] = None,
-    count: Annotated[int, typer.Option(help="Held-out questions a scenario.")] = 600,
-    scenario: Annotated[
-        list[str] | None, typer.Option(help="Default the three of the paper; also words, charts.")
-    ] = None,
+    tasks: TasksOption = None,
+    data: DataOption = "data",
+    output: OutputOption = None,
+    profile: ProfileOption = "p24",
+    batch_size: Annotated[int, typer.Option(help="Benchmark questions per batch.")] = 4,
+    limit: LimitOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of sampled answers.")] = 0,
+    score_only: ScoreOnlyOption = False,
+    judge: JudgeOption = False,
+    compare: CompareOption = None,
+    count: Annotated[int, typer.Option(help="Held-out questions per scenario.")] = 600,
+    scenario: ScenarioOption = None,
     blind: Annotated[bool, typer.Option(help="Also ask about grey media.")] = True,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
@@ -60,45 +79,45 @@ def evaluate(
         show_tasks(profile)
     elif tasks is None:
         if score_only:
-            raise InputError("--score-only scores a benchmark's answers; name it with --tasks")
+            raise InputError("--score-only scores benchmarks; name them with --tasks")
         loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
         ask_heldout(loaded, scenario, count=count, blind=blind, output=output)
     else:
         from onevision.cli.benchmarks import Benchmarks
 
-        chosen = Benchmarks.chosen(tasks, profile=profile, output=output)
+        chosen = Benchmarks.select(tasks, profile=profile, output=output, judged=judge)
         if score_only:
+            chosen.open_for_judge(data)
             chosen.score()
         else:
-            asking = chosen.asking(batch_size=batch_size, limit=limit, seed=seed)
-            chosen.open(data)  # what is missing is said before a model is loaded
+            config = chosen.config(batch_size=batch_size, limit=limit, seed=seed)
+            chosen.open(data)  # missing data are reported before a model is loaded
             loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
-            chosen.run(loaded, asking=asking, name=model)
+            chosen.run(loaded, config=config, name=model)
 
 
 def ask_heldout(
     model: "Model", scenarios: list[str] | None, *, count: int, blind: bool, output: Path | None
 ) -> None:
-    """Ask the held-out questions, print how many are right, and write the answers."""
-    from onevision.eval.heldout import SCENARIOS
-    from onevision.eval.runner import run_heldout
+    """Ask the held-out questions, print the accuracy, and write the answers."""
+    from onevision.eval.heldout import SCENARIOS, run_heldout
 
     records = []
     for name in scenarios or SCENARIOS:
         results = {kind: run_heldout(model, name, count=count, blind=kind == "blind")
                    for kind in (("sighted", "blind") if blind else ("sighted",))}  # fmt: skip
-        said = ", ".join(f"{kind} {percent(r.interval)}" for kind, r in results.items())
-        print(f"{name}: {said} of {count} questions")
+        shares = ", ".join(f"{kind} {format_share(r.interval)}" for kind, r in results.items())
+        print(f"{name}: {shares} of {count} questions")
         sighted = results["sighted"]
         families = sighted.intervals_by_family()
         for family, (right, asked) in sorted(sighted.by_family().items()):
-            print(f"    {family:<18} {right:>4} / {asked:<4} {percent(families[family]):>24}")
+            print(f"    {family:<18} {right:>4} / {asked:<4} {format_share(families[family]):>24}")
         records += [record for r in results.values() for record in r.records()]
     if output is not None:
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         output.write_text("".join(lines), encoding="utf-8")
 
 
-def percent(interval: "Interval") -> str:
-    """Write a share with its 95 % interval: "60.7 % (56.8 to 64.5)"."""
+def format_share(interval: "Interval") -> str:
+    """Format a share with its 95 % interval: "60.7 % (56.8 to 64.5)"."""
     return f"{100 * interval.value:.1f} % ({100 * interval.low:.1f} to {100 * interval.high:.1f})"

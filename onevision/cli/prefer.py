@@ -46,7 +46,7 @@ def prefer(
     run and of the stage, and beta and sft_weight.
     """
     from onevision.checkpoint.hub import resolve
-    from onevision.eval.judging.endpoint import EndpointConfig
+    from onevision.eval.judging.client import EndpointConfig
     from onevision.train.config import make_run_options
     from onevision.train.options import RunOptions
     from onevision.train.preference.candidates import RoundsConfig

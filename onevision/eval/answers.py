@@ -1,13 +1,13 @@
-"""A directory with the answers of one task: what was asked of whom, and every answer as it comes.
+"""The files of one task's answers: what was asked of which model, and every answer as it arrives.
 
-    run.json        {"format_version": 1, "task": {...}, "model": {...}, ...}    before the first
-    answers.jsonl   {"row": 3, "prompt": "...", "answer": "B", "item": {...}}    a line an answer
-    scores.jsonl    {"row": 3, "score": 1.0, ...}                                a line an answer
-    results.json    the figures
+    run.json        {"format_version": 1, "task": {...}, "model": {...}, ...}    written first
+    answers.jsonl   {"row": 3, "prompt": "...", "answer": "B", "item": {...}}    a line per answer
+    scores.jsonl    {"row": 3, "score": 1.0, ...}                                a line per answer
+    results.json    the metrics (results.py)
 
-An answer is on the disk before the next batch is asked. A line that a crash left unfinished is cut
-off when the run goes on. `item` is the row without its media, so that scoring needs this directory
-alone.
+An answer is on disk before the next batch starts. A line that a crash left unfinished is cut off
+when the run continues. `item` is the row without its media, so that scoring needs nothing but this
+directory.
 """
 
 import json
@@ -22,8 +22,8 @@ from onevision.values import flatten
 
 FORMAT_VERSION = 1
 RUN, ANSWERS, SCORES, RESULTS = "run.json", "answers.jsonl", "scores.jsonl", "results.json"
-# Of run.json, what does not decide an answer: where things lie, how fast they go.
-INDIFFERENT = (
+# Fields of run.json that no answer depends on.
+IRRELEVANT = (
     *("model.name", "data.place", "data.files"),
     *("task.title", "task.groups", "task.averaged", "task.files"),
     *("task.scorer", "task.metric", "task.judge", "task.unit", "task.submission"),
@@ -37,17 +37,17 @@ class AnswerFiles:
     directory: Path
 
     def begin(self, settings: Line) -> None:
-        """Write what is asked of whom, or go on if the same was asked before.
+        """Write what is asked of which model, or continue a run that asked the same.
 
-        Raises DataError that says what has changed.
+        Raises DataError, which says what has changed.
         """
         path = self.directory / RUN
         if path.exists():
-            changes = difference(self.settings(), settings)
+            changes = find_changes(self.settings(), settings)
             if changes:
                 raise DataError(
-                    f"{self.directory}: its answers are of another run ({'; '.join(changes)}); "
-                    "give another --output, or the settings of before"
+                    f"{self.directory}: its answers are from another run ({'; '.join(changes)}); "
+                    "give another --output, or the earlier settings"
                 )
         elif (self.directory / ANSWERS).exists():
             raise DataError(f"{self.directory}: answers without {RUN}; give another --output")
@@ -58,20 +58,20 @@ class AnswerFiles:
             write_json(path, {"format_version": FORMAT_VERSION} | settings)
 
     def settings(self) -> Line:
-        """Return what was asked of whom. Raises DataError."""
-        values = _read_json(self.directory / RUN)
+        """Return what was asked of which model. Raises DataError."""
+        values = read_json(self.directory / RUN)
         if values.pop("format_version", None) != FORMAT_VERSION:
             raise DataError(f"{self.directory / RUN}: not of format_version {FORMAT_VERSION}")
         return values
 
     def add(self, lines: Sequence[Line]) -> None:
-        """Add answers; they are on the disk when this returns. Raises DataError."""
+        """Append answers; they are on disk when this returns. Raises DataError."""
         try:
             append_lines(self.directory / ANSWERS, lines)
         except OSError as error:
             raise DataError(
-                f"{self.directory / ANSWERS}: cannot be written ({error.strerror}); make room and "
-                "start again, the answers so far are kept"
+                f"{self.directory / ANSWERS}: cannot be written ({error.strerror}); free some "
+                "space and start again, the answers so far are kept"
             ) from error
 
     def answers(self) -> list[Line]:
@@ -88,25 +88,21 @@ class AnswerFiles:
         with explain_failed_write(path):
             write_lines(path, ({"row": row, **score} for row, score in scores.items()))
 
-    def results(self) -> Line:
-        """Return the figures. Raises DataError where there are none yet."""
-        return _read_json(self.directory / RESULTS)
-
     def write_results(self, results: Line) -> None:
-        """Write the figures, whole or not at all."""
+        """Write results.json, whole or not at all."""
         path = self.directory / RESULTS
         with explain_failed_write(path):
             write_json(path, results)
 
 
-def difference(old: Line, new: Line) -> list[str]:
-    """Say what differs of what decides the answers: "task.prompt: 'a' -> 'b'"."""
+def find_changes(old: Line, new: Line) -> list[str]:
+    """Return what differs among the settings that matter: "task.prompt: 'a' -> 'b'"."""
     before, after = dict(flatten(old)), dict(flatten(json.loads(json.dumps(new))))
     keys = dict.fromkeys([*before, *after])
     return [
         f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
         for key in keys
-        if before.get(key) != after.get(key) and not key.startswith(INDIFFERENT)
+        if before.get(key) != after.get(key) and not key.startswith(IRRELEVANT)
     ]
 
 
@@ -116,10 +112,11 @@ def explain_failed_write(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); make room") from error
+        raise DataError(f"{path}: cannot be written ({error.strerror}); free some space") from error
 
 
-def _read_json(path: Path) -> Line:
+def read_json(path: Path) -> Line:
+    """Return a JSON object. Raises DataError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

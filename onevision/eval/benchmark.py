@@ -1,43 +1,38 @@
-"""Model + task -> answers in a directory. A run that ends early goes on where it was.
+"""Model + task -> answers in a directory. An interrupted run continues where it stopped.
 
-Answers do not depend on how many are asked at once: a batch gives what each row gives alone, and
-where answers are drawn (temperature above 0), a row's draw follows from the seed and its number.
+Answers do not depend on the batch size: a row in a batch gets the answer it gets alone, and sampled
+answers (temperature above 0) depend on the seed and the row's number.
 """
 
 import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import islice
 
 import torch
 
-from onevision import __version__
 from onevision.accelerate.packed import named_tensors
 from onevision.conversation import Reply
 from onevision.errors import DataError, OneVisionError
 from onevision.eval.answers import AnswerFiles
-from onevision.eval.assemble import Question, question
-from onevision.eval.rows import Rows, plain
+from onevision.eval.assemble import AssembledRow, assemble_row
+from onevision.eval.rows import Rows, row_to_json
 from onevision.eval.task import Profile, Task
 from onevision.files import Line
 from onevision.generate.answer import Model
 from onevision.generate.sampler import SamplingOptions
 
-LIBRARIES = ("torch", "numpy", "pillow", "av", "tokenizers")
-
 
 @dataclass(frozen=True, kw_only=True)
-class Asking:
-    """How a task is asked."""
+class EvalConfig:
+    """How a task is run."""
 
     profile: Profile = "p24"
     batch_size: int = 1
-    # The first rows alone; None is all.
+    # The number of rows, from the first; None is all.
     limit: int | None = None
-    # Of drawn answers.
+    # Of sampled answers.
     seed: int = 0
 
 
@@ -46,23 +41,24 @@ def run_task(
     rows: Rows,
     files: AnswerFiles,
     *,
-    asking: Asking,
+    config: EvalConfig,
     name: str,
     place: str,
     fingerprint: str,
-    tell: Callable[[int], object] = int,
+    on_progress: Callable[[int], object] = int,
 ) -> int:
-    """Ask the rows that have no answer yet; returns how many have one now.
+    """Answer the rows that have no answer yet; returns how many have one now.
 
-    `name`, `place` are what model and data are called; `fingerprint` is the model's. `tell` hears
-    how many rows are done. Raises DataError for a row that cannot be asked: its file, row, field.
+    `name` and `place` are what the user calls the model and the data; `fingerprint` is the model's.
+    `on_progress` is called with the number of rows done. Raises DataError for a row that cannot be
+    asked, naming its file, row and field.
     """
     dtype = model.network.language_model.dtype
     files.begin(
         {
             "task": rows.task.plain(),
-            "profile": asking.profile,
-            "seed": asking.seed,
+            "profile": config.profile,
+            "seed": config.seed,
             "model": {"name": name, "fingerprint": fingerprint, "dtype": str(dtype)},
             "data": {
                 "place": place,
@@ -72,18 +68,18 @@ def run_task(
         }
     )
     done = {line["row"] for line in files.answers()}
-    num_done, size = len(done), 1 if rows.task.temperature else asking.batch_size
-    remaining = _remaining(rows, done, limit=asking.limit)
+    num_done, size = len(done), 1 if rows.task.temperature else config.batch_size
+    remaining = _remaining(rows, done, limit=config.limit)
     while batch := list(islice(remaining, size)):
-        lines = _ask(model, rows.task, batch, seed=asking.seed)
+        lines = _answer(model, rows.task, batch, seed=config.seed)
         files.add(lines)
         num_done += len(lines)
-        tell(num_done)
+        on_progress(num_done)
     return num_done
 
 
 def network_fingerprint(model: Model) -> str:
-    """Return what changes when a weight, the tokenizer or a rule of the inputs does."""
+    """Return a hash of the weights, the tokenizer and the input rules."""
     digest = hashlib.sha256(model.config.to_json().encode())
     digest.update(model.processor.tokenizer.definition.encode())
     for part in filter(None, (model.network, model.decode_model)):
@@ -93,14 +89,10 @@ def network_fingerprint(model: Model) -> str:
     return digest.hexdigest()[:32]
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that answers may depend on."""
-    found = {name: version(name) for name in LIBRARIES}
-    return {"onevision": __version__, "python": platform.python_version()} | found
-
-
-def _remaining(rows: Rows, done: set[int], *, limit: int | None) -> Iterator[tuple[Question, Line]]:
-    """Give the questions without an answer, each with its row as JSON."""
+def _remaining(
+    rows: Rows, done: set[int], *, limit: int | None
+) -> Iterator[tuple[AssembledRow, Line]]:
+    """Yield the rows without an answer, assembled, each with its fields as JSON."""
     taken = 0
     for row in range(len(rows)):
         if limit is not None and taken >= limit:
@@ -109,26 +101,26 @@ def _remaining(rows: Rows, done: set[int], *, limit: int | None) -> Iterator[tup
             taken += 1
             continue
         record = rows.read(row)
-        if not rows.asked(record):
+        if not rows.selects(record):
             continue
         taken += 1
-        asked = question(rows, row, record)
-        item = plain(record.fields, without=rows.task.images)
+        assembled = assemble_row(rows, row, record)
+        item = row_to_json(record.fields, without=rows.task.images)
         if rows.task.images_optional:
-            item["has_image"] = bool(asked.conversation.media)
-        yield asked, item
+            item["has_image"] = bool(assembled.conversation.media)
+        yield assembled, item
 
 
-def _ask(
-    model: Model, task: Task, batch: Sequence[tuple[Question, Line]], *, seed: int
+def _answer(
+    model: Model, task: Task, batch: Sequence[tuple[AssembledRow, Line]], *, seed: int
 ) -> list[Line]:
     began = time.monotonic()
-    replies = _replies(model, task, [asked for asked, _ in batch], seed=seed)
+    replies = _generate(model, task, [row for row, _ in batch], seed=seed)
     seconds = round((time.monotonic() - began) / len(batch), 3)
     return [
         {
-            "row": asked.row,
-            "prompt": asked.prompt,
+            "row": row.row,
+            "prompt": row.prompt,
             "answer": reply.text,
             "finish_reason": reply.finish_reason,
             "tokens_in": reply.usage.prompt_tokens,
@@ -136,22 +128,22 @@ def _ask(
             "seconds": seconds,
             "item": item,
         }
-        for (asked, item), reply in zip(batch, replies, strict=True)
+        for (row, item), reply in zip(batch, replies, strict=True)
     ]
 
 
-def _replies(model: Model, task: Task, questions: Sequence[Question], *, seed: int) -> list[Reply]:
+def _generate(model: Model, task: Task, batch: Sequence[AssembledRow], *, seed: int) -> list[Reply]:
     options: SamplingOptions = {"max_new_tokens": task.max_new_tokens}
     if task.temperature:
-        options |= {"temperature": task.temperature, "seed": _seed(seed, questions[0].row)}
+        options |= {"temperature": task.temperature, "seed": _row_seed(seed, batch[0].row)}
     try:
-        return model.ask_all([q.conversation for q in questions], **options)
+        return model.ask_all([row.conversation for row in batch], **options)
     except OneVisionError as error:
-        if len(questions) == 1:
-            raise DataError(f"{questions[0].where}: {error}") from error
-        # Which row it is shows when each is asked alone.
-        return [reply for q in questions for reply in _replies(model, task, [q], seed=seed)]
+        if len(batch) == 1:
+            raise DataError(f"{batch[0].where}: {error}") from error
+        # Asking each row alone shows which one it is.
+        return [reply for row in batch for reply in _generate(model, task, [row], seed=seed)]
 
 
-def _seed(seed: int, row: int) -> int:
+def _row_seed(seed: int, row: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{row}".encode()).digest()[:6], "big")

@@ -1,140 +1,138 @@
-"""Answers on the disk -> scores, figures with their intervals, comparisons of two runs."""
+"""The answers in a directory -> scores.jsonl and results.json: by rules, or by a judge."""
 
 import time
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import TypeVar
 
 from onevision.errors import DataError
-from onevision.eval.answers import RUN, AnswerFiles, explain_failed_write
-from onevision.eval.benchmark import versions
-from onevision.eval.scoring.registry import SCORERS, Scorer
-from onevision.eval.statistics import (
-    Difference,
-    Interval,
-    McNemar,
-    bootstrap_interval,
-    mcnemar,
-    mean_interval,
-    paired_bootstrap,
-    paired_means,
+from onevision.eval.answers import RESULTS, AnswerFiles, explain_failed_write, read_json
+from onevision.eval.judging.benchmark import Scores
+from onevision.eval.judging.judge import Judge
+from onevision.eval.judging.registry import find_judged_benchmark
+from onevision.eval.judging.run import aggregate_verdicts, judge_answers
+from onevision.eval.results import (
+    AnsweredData,
+    AnsweringModel,
+    Headline,
+    JudgeSummary,
+    TaskResult,
+    current_versions,
+    write_result,
 )
+from onevision.eval.rows import Rows
+from onevision.eval.scoring.registry import SCORERS, Scorer
+from onevision.eval.scoring.scorer import Item, Score
+from onevision.eval.statistics import Interval, bootstrap_interval, mean_interval
 from onevision.files import Line, write_json
 
-SUBMISSION = "submission.json"
-# An aggregate that is so near the mean of the scores is that mean.
-SAME = 1e-9
+AnyScore = TypeVar("AnyScore")
 
-Score = Mapping[str, object]
+SUBMISSION = "submission.json"
+# An aggregate that differs from the mean of the scores by less than this is that mean.
+SAME = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """One task in two runs, over the rows that both have answered."""
+class HeadlineMetric:
+    """The metric that stands for a task, as a function of its scores."""
 
     task: str
-    metric: str
-    first: float
-    second: float
-    num_items: int
-    difference: Difference
-    # Where every score is 0 or 1.
-    mcnemar: McNemar | None
+    aggregate: Callable[[Sequence[Score]], dict[str, float]]
+    # None is the first that `aggregate` returns.
+    metric: str | None
+    # The field of a score that names its unit; a unit sampled twice counts as two.
+    unit_field: str | None
+
+    def find(self, scores: Sequence[Score]) -> tuple[str, float]:
+        """Return the metric's name and value. Raises DataError if there is no such metric."""
+        metrics = self.aggregate(scores)
+        name = self.metric or next(iter(metrics))
+        if name not in metrics:
+            raise DataError(
+                f"task {self.task!r}: its scorer has no metric {name!r}; it has "
+                f"{', '.join(metrics)}"
+            )
+        return name, metrics[name]
+
+    def __call__(self, units: Sequence[Sequence[Score]]) -> float:
+        """Return the value over resampled units."""
+        field = self.unit_field
+        scores = [
+            {**one, field: f"{number}"} if field in one else one
+            for number, unit in enumerate(units)
+            for one in unit
+        ]
+        return self.find(scores)[1]
+
+    def mean_scale(self, scores: Sequence[Score]) -> float | None:
+        """Return 1 or 100 if the value is that multiple of the scores' mean; None if it is not.
+
+        It must hold for all scores and for every other one, which rules out most coincidences.
+        """
+        for scale in (1.0, 100.0):
+            try:
+                if all(
+                    abs(self.find(part)[1] - scale * fmean(score_values(part))) < SAME
+                    for part in (scores, scores[::2])
+                ):
+                    return scale
+            except DataError:  # every other item is not a whole benchmark: not a plain mean
+                return None
+        return None
 
 
-def score(files: AnswerFiles, *, complete: bool | None = None) -> Line:
-    """Score the answers of a directory and write its results, which are returned.
+def score_answers(
+    files: AnswerFiles,
+    *,
+    complete: bool | None = None,
+    judge: Judge | None = None,
+    rows: Rows | None = None,
+) -> TaskResult:
+    """Score the answers in a directory; writes and returns its results.
 
-    `complete` says whether all rows have an answer; None leaves what was written before.
-    Raises DataError.
+    `complete` says whether all rows have an answer; None keeps what was written before. With a
+    `judge`, answers of a judged task are judged; `rows` hold the images, which some judges see.
+    Raises DataError, JudgeError.
     """
     settings, answers = files.settings(), files.answers()
     if not answers:
         raise DataError(f"{files.directory}: no answers yet; run the task first")
     task = settings["task"]
-    results: Line = {
-        "task": task["name"],
-        "title": task["title"],
-        "num_answers": len(answers),
-        "complete": _was_complete(files) if complete is None else complete,
-        "headline": None,
-        "metrics": {},
-        "seconds": round(sum(line["seconds"] for line in answers), 3),
-        "answers_cut_off": sum(line["finish_reason"] == "length" for line in answers),
-        "scored": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "versions": versions(),
-    } | {name: settings[name] for name in ("profile", "seed", "model", "data", "task")}
-    results["task"], results["settings"] = task["name"], task
-    if task["scorer"] is not None:
-        scores = _scores(files, _scorer(task), answers)
-        files.write_scores(dict(zip((line["row"] for line in answers), scores, strict=True)))
-        results |= _figures(task, _scorer(task), scores, _units(task, answers))
-    results["needs_judge"] = task["judge"] if not results["metrics"] else None
-    if task["submission"]:
-        _write_submission(files.directory / SUBMISSION, task["submission"], answers)
-        results["submission"] = SUBMISSION
-    files.write_results(results)
-    return results
-
-
-def runs_in(directory: Path) -> dict[str, AnswerFiles]:
-    """Return the runs of a directory by task: it is one itself, or holds some. Raises DataError."""
-    places = [directory, *sorted(p for p in directory.glob("*") if p.is_dir())]
-    found = [AnswerFiles(place) for place in places if (place / RUN).is_file()]
-    if not found:
-        raise DataError(f"{directory}: no answers in it; give what was --output of a run")
-    return {files.settings()["task"]["name"]: files for files in found}
-
-
-def compare(first: AnswerFiles, second: AnswerFiles) -> Comparison:
-    """Compare two runs of a task. Raises DataError where they have no row in common."""
-    task = first.settings()["task"]
-    scorer = _scorer(task)
-    if task["scorer"] != second.settings()["task"]["scorer"]:
-        raise DataError(f"{second.directory}: scored otherwise than {first.directory}")
-    lines = {line["row"]: line for line in first.answers()}
-    others = {line["row"]: line for line in second.answers()}
-    shared = [row for row in lines if row in others]
-    if not shared:
-        raise DataError(f"{first.directory} and {second.directory} have no row in common")
-    for row in shared:
-        if lines[row]["item"] != others[row]["item"]:
-            raise DataError(f"row {row} is another question in {second.directory}; compare alike")
-    mine = _scores(first, scorer, [lines[row] for row in shared])
-    theirs = _scores(second, scorer, [others[row] for row in shared])
-    return _comparison(task, scorer, mine, theirs, _units(task, [lines[r] for r in shared]))
-
-
-def _comparison(
-    task: Line,
-    scorer: Scorer,
-    mine: Sequence[Score],
-    theirs: Sequence[Score],
-    units: Sequence[Hashable],
-) -> Comparison:
-    a, b = _numbers(mine), _numbers(theirs)
-    scale = _mean_scale(task, scorer, mine), _mean_scale(task, scorer, theirs)
-    if scale[0] is not None and scale[0] == scale[1]:
-        difference = paired_means([scale[0] * x for x in a], [scale[0] * x for x in b], units=units)
-    else:
-        difference = paired_bootstrap(
-            _grouped(mine, units), _grouped(theirs, units), _Headline(task, scorer)
-        )
-    right = all(x in (0, 1) for x in (*a, *b))
-    return Comparison(
+    data = settings["data"]
+    result = TaskResult(
         task=task["name"],
-        metric=_headline(task, scorer, mine)[0],
-        first=_headline(task, scorer, mine)[1],
-        second=_headline(task, scorer, theirs)[1],
-        num_items=len(a),
-        difference=difference,
-        mcnemar=mcnemar([x == 1 for x in a], [x == 1 for x in b]) if right else None,
+        title=task["title"],
+        profile=settings["profile"],
+        seed=settings["seed"],
+        model=AnsweringModel(**settings["model"]),
+        data=AnsweredData(
+            place=data["place"], files=tuple(data["files"]), bytes=tuple(data["bytes"])
+        ),
+        num_answers=len(answers),
+        complete=_was_complete(files) if complete is None else complete,
+        num_cut_off=sum(line["finish_reason"] == "length" for line in answers),
+        needs_judge=task["judge"] if task["scorer"] is None else None,
+        submission=SUBMISSION if task["submission"] else None,
+        seconds=round(sum(line["seconds"] for line in answers), 3),
+        scored=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        versions=current_versions(),
+        settings=task,
     )
+    if judge is not None and task["judge"] is not None:
+        result = _add_judged_metrics(result, files, answers, judge=judge, rows=rows)
+    elif task["scorer"] is not None:
+        result = _add_metrics(result, files, answers)
+    if task["submission"]:
+        _write_submission(files, task["submission"], answers)
+    write_result(result, files)
+    return result
 
 
-def _scorer(task: Line) -> Scorer:
+def find_scorer(task: Line) -> Scorer:
+    """Return a task's scorer. Raises DataError if it has none."""
     name = task["scorer"]
     if name is None:
         judge = f"a judge scores it ({task['judge']})" if task["judge"] else "it has no local score"
@@ -146,8 +144,18 @@ def _scorer(task: Line) -> Scorer:
     return SCORERS[name]
 
 
-def _scores(files: AnswerFiles, scorer: Scorer, answers: Sequence[Line]) -> list[Score]:
-    """Score answers. Raises DataError that names the row."""
+def headline_metric(task: Line, scorer: Scorer) -> HeadlineMetric:
+    """Return the headline of a task that rules score."""
+    return HeadlineMetric(
+        task=task["name"],
+        aggregate=scorer.aggregate,
+        metric=task["metric"],
+        unit_field=task["unit"],
+    )
+
+
+def apply_rules(files: AnswerFiles, scorer: Scorer, answers: Sequence[Line]) -> list[Score]:
+    """Score answers by rules. Raises DataError, which names the row."""
     scores: list[Score] = []
     for line in answers:
         try:
@@ -157,104 +165,114 @@ def _scores(files: AnswerFiles, scorer: Scorer, answers: Sequence[Line]) -> list
     return scores
 
 
-def _figures(
-    task: Line, scorer: Scorer, scores: Sequence[Score], units: Sequence[Hashable]
-) -> dict[str, Any]:  # Any: JSON values
-    name, _ = _headline(task, scorer, scores)
-    interval = _interval(task, scorer, scores, units)
-    return {
-        "metrics": scorer.aggregate(scores),
-        "headline": {"metric": name, **asdict(interval)},
-    }
-
-
-def _interval(
-    task: Line, scorer: Scorer, scores: Sequence[Score], units: Sequence[Hashable]
-) -> Interval:
-    scale = _mean_scale(task, scorer, scores)
-    if scale is not None:
-        return mean_interval([scale * value for value in _numbers(scores)], units=units)
-    return bootstrap_interval(_grouped(scores, units), _Headline(task, scorer))
-
-
-def _headline(task: Line, scorer: Scorer, scores: Sequence[Score]) -> tuple[str, float]:
-    figures = scorer.aggregate(scores)
-    name = task["metric"] or next(iter(figures))
-    if name not in figures:
-        raise DataError(
-            f"task {task['name']!r}: its scorer gives {', '.join(figures)}, but no {name!r}"
-        )
-    return name, figures[name]
-
-
-@dataclass(frozen=True)
-class _Headline:
-    """The headline of units that were drawn; a unit drawn twice is two units."""
-
-    task: Line
-    scorer: Scorer
-
-    def __call__(self, units: Sequence[Sequence[Score]]) -> float:
-        name = self.task["unit"]
-        scores = [
-            {**one, name: f"{number}"} if name in one else one
-            for number, unit in enumerate(units)
-            for one in unit
-        ]
-        return _headline(self.task, self.scorer, scores)[1]
-
-
-def _mean_scale(task: Line, scorer: Scorer, scores: Sequence[Score]) -> float | None:
-    """Return what the headline is of the scores' mean, 1 or 100; None where it is no such mean.
-
-    It must hold for all items and for every other one: a chance equality of both is not likely.
-    """
-    for scale in (1.0, 100.0):
-        try:
-            if all(
-                abs(_headline(task, scorer, part)[1] - scale * fmean(_numbers(part))) < SAME
-                for part in (scores, scores[::2])
-            ):
-                return scale
-        except DataError:  # every other item is no whole benchmark: no plain mean
-            return None
-    return None
-
-
-def _numbers(scores: Sequence[Score]) -> list[float]:
-    numbers = []
+def score_values(scores: Sequence[Score]) -> list[float]:
+    """Return each score's own number."""
+    values = []
     for one in scores:
         value = one["score"]
         assert isinstance(value, int | float), "a scorer's `score` is a number"
-        numbers.append(float(value))
-    return numbers
+        values.append(float(value))
+    return values
 
 
-def _units(task: Line, answers: Sequence[Line]) -> list[Hashable]:
-    """Return the unit of each row: the value of the task's field, or the row itself."""
-    name = task["unit"]
-    if name is None:
+def find_units(task: Line, answers: Sequence[Line]) -> list[Hashable]:
+    """Return the unit of each answer: the value of the task's `unit` field, or its row."""
+    if task["unit"] is None:
         return [line["row"] for line in answers]
-    name, _, divisor = name.partition(" % ")
+    name, _, divisor = task["unit"].partition(" % ")
     values = [line["item"].get(name, f"row {line['row']}") for line in answers]
     return [str(int(value) % int(divisor)) if divisor else str(value) for value in values]
 
 
-def _grouped(scores: Sequence[Score], units: Sequence[Hashable]) -> list[list[Score]]:
-    found: dict[Hashable, list[Score]] = {}
+def group_by_unit(scores: Sequence[AnyScore], units: Sequence[Hashable]) -> list[list[AnyScore]]:
+    """Return the scores of each unit, in order."""
+    found: dict[Hashable, list[AnyScore]] = {}
     for one, unit in zip(scores, units, strict=True):
         found.setdefault(unit, []).append(one)
     return list(found.values())
 
 
+def _add_metrics(result: TaskResult, files: AnswerFiles, answers: Sequence[Line]) -> TaskResult:
+    task = dict(result.settings)
+    scorer = find_scorer(task)
+    scores = apply_rules(files, scorer, answers)
+    files.write_scores(dict(zip((line["row"] for line in answers), scores, strict=True)))
+    headline, units = headline_metric(task, scorer), find_units(task, answers)
+    scale = headline.mean_scale(scores)
+    if scale is None:
+        interval = bootstrap_interval(group_by_unit(scores, units), headline)
+    else:
+        interval = mean_interval([scale * value for value in score_values(scores)], units=units)
+    return replace(
+        result,
+        metrics=scorer.aggregate(scores),
+        headline=_to_headline(headline.find(scores)[0], interval),
+        unit=scorer.unit,
+    )
+
+
+def _add_judged_metrics(
+    result: TaskResult,
+    files: AnswerFiles,
+    answers: Sequence[Line],
+    *,
+    judge: Judge,
+    rows: Rows | None,
+) -> TaskResult:
+    task = dict(result.settings)
+    benchmark = find_judged_benchmark(task["judge"])
+    shown = rows if benchmark.sees_images else None
+    if benchmark.sees_images and shown is None:
+        raise DataError(f"task {task['name']!r}: its judge sees the images; give their --data")
+    items = [_to_judged_item(line, shown) for line in answers]
+    verdicts = judge_answers(task["judge"], items, [line["answer"] for line in answers], judge)
+    files.write_scores(dict(zip((line["row"] for line in answers), verdicts, strict=True)))
+    found = aggregate_verdicts(task["judge"], verdicts)
+    summary = JudgeSummary(
+        model=judge.config.model, num_judged=found.num_judged, num_unreadable=found.num_unreadable
+    )
+    if not found.metrics:
+        return replace(result, needs_judge=task["judge"], judge=summary)
+
+    def compute(units: Sequence[Sequence[Scores]]) -> float:
+        return benchmark.aggregate([scores for unit in units for scores in unit])[found.headline]
+
+    readable = [
+        (verdict["scores"], unit)
+        for verdict, unit in zip(verdicts, find_units(task, answers), strict=True)
+        if verdict["scores"]
+    ]
+    units = group_by_unit([scores for scores, _ in readable], [unit for _, unit in readable])
+    return replace(
+        result,
+        metrics=found.metrics,
+        headline=_to_headline(found.headline, bootstrap_interval(units, compute)),
+        unit=benchmark.unit,
+        needs_judge=None,
+        judge=summary,
+    )
+
+
+def _to_judged_item(line: Line, rows: Rows | None) -> Item:
+    """Return the row that a judge reads, with its images if `rows` are given."""
+    if rows is None:
+        return line["item"]
+    media = rows.media(rows.read(line["row"]), prompt=line["prompt"])
+    return {**line["item"], "images": [one.source for one in media]}
+
+
+def _to_headline(metric: str, interval: Interval) -> Headline:
+    return Headline(metric=metric, **asdict(interval))
+
+
 def _was_complete(files: AnswerFiles) -> bool:
-    try:
-        return bool(files.results()["complete"])
-    except DataError:
-        return False
+    """Whether earlier results, of any version, say that all rows had an answer."""
+    with suppress(DataError):
+        return bool(read_json(files.directory / RESULTS).get("complete"))
+    return False
 
 
-def _write_submission(path: Path, keys: Mapping[str, str], answers: Sequence[Line]) -> None:
+def _write_submission(files: AnswerFiles, keys: Mapping[str, str], answers: Sequence[Line]) -> None:
     """Write answers as the benchmark's server takes them: a list of objects."""
     entries = [
         {
@@ -263,5 +281,6 @@ def _write_submission(path: Path, keys: Mapping[str, str], answers: Sequence[Lin
         }
         for line in answers
     ]
+    path = files.directory / SUBMISSION
     with explain_failed_write(path):
         write_json(path, entries)

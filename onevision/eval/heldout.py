@@ -1,15 +1,15 @@
-"""The held-out questions of the procedural worlds: fixed before training, never trained on.
+"""A model + the held-out questions of the procedural worlds -> answers and exact-match accuracy.
 
-A scenario has 600 questions, one a sample, drawn from all questions the sample has an answer to.
-The samples' seeds belong to the split "heldout", which no training stream draws from. Accuracy is
-exact match; the *blind* baseline asks the same questions of the same model about grey media.
+The questions are fixed before training and never trained on: a scenario has 600, one per sample,
+picked at random among the questions the sample can answer. The samples' seeds belong to the split
+"heldout", which no training stream uses. The *blind* baseline asks the same model the same
+questions about grey media.
 
-Reading has two sets of its own: `words` in a face that no training picture has, and values of
-`charts`, right within 5 %. They are asked by name.
+Reading has two more sets, asked by name: `words` in a typeface that no training image has, and
+values read off `charts`, right within 5 %.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -17,8 +17,12 @@ from typing import Literal
 from PIL import Image as PIL
 from PIL.Image import Image as PillowImage
 
-from onevision.conversation import Image, Video
+from onevision.conversation import Conversation, Image, Message, Text, Video
 from onevision.errors import InputError
+from onevision.eval.scoring.numbers import relaxed_match
+from onevision.eval.scoring.text import exact_match
+from onevision.eval.statistics import Interval, mean_interval
+from onevision.generate.answer import Model
 from onevision.synth.families import Maker
 from onevision.synth.sample import Question, Sample, Split, rng_for
 from onevision.synth.worlds.charts import charts
@@ -26,62 +30,143 @@ from onevision.synth.worlds.clips import clips
 from onevision.synth.worlds.sets import pairs
 from onevision.synth.worlds.shapes import scenes, words
 
-Scenario = Literal["single_image", "multi_image", "video", "words", "charts"]
+HeldoutScenario = Literal["single_image", "multi_image", "video", "words", "charts"]
 NUM_QUESTIONS = 600
-SCENARIOS: Mapping[Scenario, Maker] = MappingProxyType(
+SCENARIOS: Mapping[HeldoutScenario, Maker] = MappingProxyType(
     {"single_image": scenes.make, "multi_image": pairs.make, "video": clips.make}
 )
 CHART_VALUES = ("chart_value", "chart_extreme_value", "series_value", "series_extreme_value",
                 "pie_share", "scatter_x", "scatter_y")  # fmt: skip
-# Charts to look through for one that has such a question.
+# Charts to search for one with such a question.
 CHARTS_EACH = 50
+BATCH_SIZE = 20
+MAX_ANSWER_TOKENS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class HeldoutQuestion:
     """One held-out question about its media."""
 
     media: tuple[Image | Video, ...]
     question: Question
 
 
-def heldout(scenario: str, *, count: int = NUM_QUESTIONS, blind: bool = False) -> Iterator[Item]:
-    """Give the first `count` held-out questions of a scenario; `blind` greys all media."""
+@dataclass(frozen=True, kw_only=True)
+class HeldoutResult:
+    """The answers to a scenario's questions."""
+
+    scenario: str
+    blind: bool
+    items: tuple[HeldoutQuestion, ...]
+    answers: tuple[str, ...]
+
+    @property
+    def right(self) -> tuple[bool, ...]:
+        """Whether each answer matches the expected one; a value of a chart, within 5 %."""
+        match = relaxed_match if self.scenario == "charts" else exact_match
+        return tuple(
+            match(answer, item.question.answer)
+            for item, answer in zip(self.items, self.answers, strict=True)
+        )
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers, 0 to 1."""
+        return sum(self.right) / len(self.items)
+
+    @property
+    def interval(self) -> Interval:
+        """The accuracy with its confidence interval."""
+        return mean_interval(self.right)
+
+    def by_family(self) -> dict[str, tuple[int, int]]:
+        """Return (number right, number asked) of each question family."""
+        return {family: (sum(right), len(right)) for family, right in self._families().items()}
+
+    def intervals_by_family(self) -> dict[str, Interval]:
+        """Return the accuracy of each question family with its confidence interval."""
+        return {family: mean_interval(right) for family, right in self._families().items()}
+
+    def _families(self) -> dict[str, list[bool]]:
+        families: dict[str, list[bool]] = {}
+        for item, is_right in zip(self.items, self.right, strict=True):
+            families.setdefault(item.question.family, []).append(is_right)
+        return families
+
+    def records(self) -> Iterator[dict[str, object]]:
+        """Yield a JSON record per answer."""
+        for item, answer, right in zip(self.items, self.answers, self.right, strict=True):
+            yield {
+                "scenario": self.scenario,
+                "blind": self.blind,
+                "family": item.question.family,
+                "question": item.question.question,
+                "expected": item.question.answer,
+                "answer": answer,
+                "right": right,
+            }
+
+
+def run_heldout(
+    model: Model, scenario: str, *, count: int = NUM_QUESTIONS, blind: bool = False
+) -> HeldoutResult:
+    """Ask the first `count` held-out questions of a scenario."""
+    questions = heldout_questions(scenario, count=count, blind=blind)
+    return run_items(model, questions, scenario, blind=blind)
+
+
+def run_items(
+    model: Model, items: Iterable[HeldoutQuestion], scenario: str, *, blind: bool = False
+) -> HeldoutResult:
+    """Ask any questions that have one right answer each; `scenario` names them in the result."""
+    asked = tuple(items)
+    answers: list[str] = []
+    for begin in range(0, len(asked), BATCH_SIZE):
+        conversations = [
+            Conversation([Message("user", [*item.media, Text(item.question.question)])])
+            for item in asked[begin : begin + BATCH_SIZE]
+        ]
+        replies = model.ask_all(conversations, max_new_tokens=MAX_ANSWER_TOKENS)
+        answers += [reply.text for reply in replies]
+    return HeldoutResult(scenario=scenario, blind=blind, items=asked, answers=tuple(answers))
+
+
+def heldout_questions(
+    scenario: str, *, count: int = NUM_QUESTIONS, blind: bool = False
+) -> Iterator[HeldoutQuestion]:
+    """Yield the first `count` held-out questions of a scenario; `blind` makes all media grey."""
     makers = {**SCENARIOS, **READING}
     if scenario not in makers:
         raise InputError(f"no scenario {scenario!r}; expected one of {', '.join(makers)}")
     for index in range(count):
         sample = makers[scenario]("heldout", index)
         question = rng_for("heldout", f"{scenario}/questions", index).choice(sample.questions)
-        media = tuple(map(_grey, sample.media)) if blind else sample.media
-        yield Item(media=media, question=question)
+        media = tuple(map(_make_grey, sample.media)) if blind else sample.media
+        yield HeldoutQuestion(media=media, question=question)
 
 
-def answer_mix(scenario: str, *, count: int = NUM_QUESTIONS) -> Counter[str]:
-    """Count the expected answers of a scenario."""
-    return Counter(item.question.answer for item in heldout(scenario, count=count))
-
-
-def _chart(split: Split, index: int) -> Sample:
-    """Make a chart that has a value to read, with those questions alone."""
+def _make_chart(split: Split, index: int) -> Sample:
+    """Make a chart with a value to read, with the questions about values alone."""
     for number in range(CHARTS_EACH * index, CHARTS_EACH * (index + 1)):
         sample = charts.make(split, number)
-        asked = tuple(q for q in sample.questions if q.family in CHART_VALUES)
-        if asked:
-            return replace(sample, questions=asked)
+        questions = tuple(q for q in sample.questions if q.family in CHART_VALUES)
+        if questions:
+            return replace(sample, questions=questions)
     raise AssertionError(f"none of {CHARTS_EACH} charts has a value to read")
 
 
-READING: Mapping[Scenario, Maker] = MappingProxyType({"words": words.make, "charts": _chart})
+READING: Mapping[HeldoutScenario, Maker] = MappingProxyType(
+    {"words": words.make, "charts": _make_chart}
+)
 
 
-def _grey(media: Image | Video) -> Image | Video:
+def _make_grey(media: Image | Video) -> Image | Video:
     if isinstance(media, Image):
         assert isinstance(media.source, PillowImage)
-        return replace(media, source=_grey_picture(media.source))
+        return replace(media, source=_grey_image(media.source))
     assert isinstance(media.source, list)
-    return replace(media, source=[_grey_picture(frame) for frame in media.source])
+    return replace(media, source=[_grey_image(frame) for frame in media.source])
 
 
-def _grey_picture(picture: PillowImage) -> PillowImage:
-    return PIL.new("RGB", picture.size, (127, 127, 127))
+def _grey_image(image: PillowImage) -> PillowImage:
+    return PIL.new("RGB", image.size, (127, 127, 127))

@@ -1,13 +1,13 @@
-"""The plug-in for lmms-eval: its requests -> answers of a model of ours.
+"""The plug-in for lmms-eval: its requests -> our model's answers.
 
-lmms-eval finds `manifests` by the entry point "lmms_eval.models". Only it imports this file: it has
-an environment of its own (integrations/lmms_eval). Requests are put to the model in the reference's
-order and form (reference_prompt.py); several are answered at once, each as it would be alone.
+lmms-eval finds `manifests` through the entry point "lmms_eval.models" and runs in an environment of
+its own (integrations/lmms_eval); nothing else imports this file. Requests have the reference's
+order and form (reference_prompt.py). They are answered in batches, each as it would be alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
@@ -17,30 +17,29 @@ from onevision.conversation import Conversation, Image, Message, Part, Role, Tex
 from onevision.errors import InputError
 from onevision.eval.reference_prompt import (
     NUM_FRAMES,
-    PROFILES,
-    Profile,
     to_conversation,
     to_media,
     to_sampling,
-    to_video,
 )
+from onevision.eval.rows import read_video
+from onevision.eval.task import Profile
 from onevision.generate.answer import Model, load
 from onevision.inputs.processor import Processor
 
-HERE = "onevision.eval.lmms_eval"
+MODULE = "onevision.eval.lmms_eval"
 
 
 def manifests() -> list[ModelManifest]:
-    """Tell lmms-eval which models there are; chat unless it is told --force_simple."""
-    simple, chat = f"{HERE}.OneVisionSimple", f"{HERE}.OneVisionChat"
+    """Return the models that lmms-eval may use; the chat class unless --force_simple is given."""
+    simple, chat = f"{MODULE}.OneVisionSimple", f"{MODULE}.OneVisionChat"
     return [ModelManifest("onevision", simple_class_path=simple, chat_class_path=chat)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """One question of a task; `args` are its own, in the order of its mode."""
+class EvalRequest:
+    """A request of lmms-eval, whichever mode it came in."""
 
-    place: int  # in the list that is answered
+    index: int  # in the list to be answered
     context: str
     settings: Mapping[str, object]
     doc: Mapping[str, object]
@@ -49,7 +48,7 @@ class Request:
 
 
 class _OneVision(lmms):
-    """What both modes share."""
+    """What the simple and the chat mode share."""
 
     def __init__(
         self,
@@ -62,103 +61,101 @@ class _OneVision(lmms):
         profile: str = "p24",
         max_frames_num: int = NUM_FRAMES,
     ) -> None:
-        """Take --model_args: what `onevision ask` takes, and the profile, p24 or now."""
+        """Take --model_args: the options of `onevision ask`, and the profile, p24 or now."""
         super().__init__()
-        if profile not in PROFILES:
-            raise InputError(f"profile is {profile!r}; expected {' or '.join(PROFILES)}")
+        profiles: dict[str, Profile] = {name: name for name in get_args(Profile)}
+        if profile not in profiles:
+            raise InputError(f"profile is {profile!r}; expected {' or '.join(profiles)}")
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise InputError(f"batch_size is {batch_size!r}; expected a positive number")
         self.batch_size = min(int(batch_size), max_batch_size or int(batch_size))
-        self.profile: Profile = profile
+        self.profile = profiles[profile]
         self.num_frames = max_frames_num
         self.model = load(pretrained, device=device or "cpu", dtype=dtype)
-        self._in_company = _always_in_company(self.model)
+        self._padding_model = _pad_single_images(self.model)
         self._has_seen_several = False
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """Answer requests; answers stand in the requests' order."""
+        """Return the answers, in the order of the requests."""
         results: dict[int, GenerationResult] = {}
-        for batch in self._batches([self._read(n, one) for n, one in enumerate(requests)]):
+        for batch in self._batches([self._read(index, one) for index, one in enumerate(requests)]):
             results.update(self._answer(batch))
-        return [results[place] for place in range(len(requests))]
+        return [results[index] for index in range(len(requests))]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Refuse: the paper's benchmarks are all generated."""
-        raise NotImplementedError("tasks that compare likelihoods are not answered; use generation")
+        """Raise NotImplementedError: the paper's benchmarks all generate answers."""
+        raise NotImplementedError("likelihoods are not supported; use tasks that generate")
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
-        """Refuse: the paper's benchmarks have one round."""
-        raise NotImplementedError("tasks of several rounds are not answered")
+        """Raise NotImplementedError: the paper's benchmarks have a single round."""
+        raise NotImplementedError("tasks with several rounds are not supported")
 
-    def _read(self, place: int, instance: Instance) -> Request:
+    def _read(self, index: int, instance: Instance) -> EvalRequest:
+        context, second, third, doc_id, task, split = instance.args
+        settings, source = (second, third) if self.is_simple else (third, second)
+        return EvalRequest(
+            index=index,
+            context=context if isinstance(context, str) else "",
+            settings=settings,
+            doc=self.task_dict[task][split][doc_id],
+            source=source,
+            metadata=instance.metadata,
+        )
+
+    def _converse(self, request: EvalRequest) -> Conversation:
         raise NotImplementedError
 
-    def _converse(self, request: Request) -> Conversation:
-        raise NotImplementedError
-
-    def _batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
-        """Give requests of equal settings together, the longest words first, as the reference."""
-        groups: dict[str, list[Request]] = {}
+    def _batches(self, requests: Sequence[EvalRequest]) -> Iterator[list[EvalRequest]]:
+        """Yield requests with equal settings together, longest text first, as in the reference."""
+        groups: dict[str, list[EvalRequest]] = {}
         for request in requests:
             groups.setdefault(repr(sorted(request.settings.items())), []).append(request)
         for group in groups.values():
-            group.sort(key=lambda one: (-len(self._ids(one.context)), one.context))
-            # Draws of one batch depend on each other; what is drawn is asked alone.
+            group.sort(key=lambda one: (-self._count_tokens(one.context), one.context))
+            # Sampled answers of one batch would depend on each other.
             size = 1 if group[0].settings.get("do_sample") else self.batch_size
             for begin in range(0, len(group), size):
                 yield group[begin : begin + size]
 
-    def _ids(self, words: str) -> list[int]:
-        return self.model.processor.tokenizer.encode(words).ids
+    def _count_tokens(self, text: str) -> int:
+        return len(self.model.processor.tokenizer.encode(text).ids)
 
-    def _answer(self, batch: Sequence[Request]) -> dict[int, GenerationResult]:
+    def _answer(self, batch: Sequence[EvalRequest]) -> dict[int, GenerationResult]:
         options = to_sampling(batch[0].settings, profile=self.profile)
-        asked: dict[bool, list[tuple[Request, Conversation]]] = {False: [], True: []}
+        asked: dict[bool, list[tuple[EvalRequest, Conversation]]] = {False: [], True: []}
         for request in batch:
             conversation = self._converse(request)
-            asked[self._sees_in_company(conversation, request)].append((request, conversation))
+            asked[self._must_pad(conversation, request)].append((request, conversation))
         results = {}
-        for model, pairs in ((self.model, asked[False]), (self._in_company, asked[True])):
+        for model, pairs in ((self.model, asked[False]), (self._padding_model, asked[True])):
             if not pairs:
                 continue
             replies = model.ask_all([conversation for _, conversation in pairs], **options)
             for (request, _), reply in zip(pairs, replies, strict=True):
                 counts = TokenCounts(reply.usage.prompt_tokens, reply.usage.completion_tokens)
-                results[request.place] = GenerationResult(reply.text, counts)
-                hooked = (request.context, request.settings)
-                self.cache_hook.add_partial("generate_until", hooked, reply.text)
+                results[request.index] = GenerationResult(reply.text, counts)
+                cache_key = (request.context, request.settings)
+                self.cache_hook.add_partial("generate_until", cache_key, reply.text)
         return results
 
-    def _sees_in_company(self, conversation: Conversation, request: Request) -> bool:
-        """Whether a lone picture is padded as several are.
+    def _must_pad(self, conversation: Conversation, request: EvalRequest) -> bool:
+        """Whether a single image is padded, as several images are.
 
-        FIDELITY: at the time of the paper the wrapper forgot, after its first question about
-        several pictures, to look at lone ones closely again.
+        FIDELITY: when the paper was written, the wrapper never used AnyRes again after its first
+        question about several images.
         """
-        pictures = [one for one in conversation.media if isinstance(one, Image)]
-        framed = _sample_frames(request.metadata) is not None
-        self._has_seen_several |= len(pictures) > 1 or framed
-        return self.profile == "p24" and self._has_seen_several and len(pictures) == 1
+        num_images = sum(isinstance(one, Image) for one in conversation.media)
+        shown_as_video = _sample_frames(request.metadata) is not None
+        self._has_seen_several |= num_images > 1 or shown_as_video
+        return self.profile == "p24" and self._has_seen_several and num_images == 1
 
 
 class OneVisionSimple(_OneVision):
-    """Legacy mode: a text and its visuals."""
+    """The simple mode: a text and its visuals."""
 
     is_simple = True
 
-    def _read(self, place: int, instance: Instance) -> Request:
-        context, settings, source, doc_id, task, split = instance.args
-        doc = self.task_dict[task][split][doc_id]
-        return Request(
-            place=place,
-            context=context,
-            settings=settings,
-            doc=doc,
-            source=source,
-            metadata=instance.metadata,
-        )
-
-    def _converse(self, request: Request) -> Conversation:
+    def _converse(self, request: EvalRequest) -> Conversation:
         media = to_media(
             request.source(request.doc),
             num_frames=self.num_frames,
@@ -169,32 +166,20 @@ class OneVisionSimple(_OneVision):
 
 
 class OneVisionChat(_OneVision):
-    """Chat mode: messages of parts."""
+    """The chat mode: messages made of parts."""
 
     is_simple = False
 
-    def _read(self, place: int, instance: Instance) -> Request:
-        context, source, settings, doc_id, task, split = instance.args
-        doc = self.task_dict[task][split][doc_id]
-        return Request(
-            place=place,
-            context=context if isinstance(context, str) else "",
-            settings=settings,
-            doc=doc,
-            source=source,
-            metadata=instance.metadata,
-        )
-
-    def _converse(self, request: Request) -> Conversation:
+    def _converse(self, request: EvalRequest) -> Conversation:
         return from_messages(request.source(request.doc), num_frames=self.num_frames)
 
 
 def from_messages(messages: Sequence[Mapping[str, Any]], *, num_frames: int) -> Conversation:
     """Turn chat messages into a conversation. Raises InputError, MediaError.
 
-    One message with its media before its one text, which is what lmms-eval makes of a legacy task,
-    is put together as the reference does there; elsewhere parts stand where they stand, two media
-    apart by a space, and text after media on a line of its own.
+    A single message with its media before its only text, which lmms-eval makes of a simple task, is
+    assembled as the reference assembles those. Elsewhere parts keep their order, with a space
+    between two media and a line break between media and text.
     """
     turns = [(message["role"], _parts(message["content"], num_frames)) for message in messages]
     role, parts = turns[0]
@@ -214,9 +199,9 @@ def _parts(content: Sequence[Mapping[str, Any]], num_frames: int) -> list[Part]:
             case "image":
                 parts.append(Image(part["url"]))
             case "video":
-                parts.append(to_video(part["url"], num_frames=num_frames))
+                parts.append(read_video(part["url"], num_frames=num_frames))
             case kind:
-                raise InputError(f"a message holds {kind}; expected text, image or video")
+                raise InputError(f"a message has a part {kind!r}; expected text, image or video")
     return parts
 
 
@@ -230,13 +215,13 @@ def _message(role: Role, parts: Sequence[Part]) -> Message:
 
 
 def _sample_frames(metadata: Mapping[str, Any] | None) -> int | None:
-    """Return how many pictures of a task are shown as frames of a video, where it says so."""
+    """Return how many images are shown as frames of a video, if the task wants that."""
     if metadata and metadata.get("task_type") == "video":
         return metadata.get("sample_frames")
     return None
 
 
-def _always_in_company(model: Model) -> Model:
-    """Return the model with the rule of several pictures for a lone one too."""
+def _pad_single_images(model: Model) -> Model:
+    """Return the model with a single image treated as one of several."""
     inputs = replace(model.config.inputs, image=model.config.inputs.multi_image)
     return replace(model, processor=Processor(inputs, model.processor.tokenizer))

@@ -1,14 +1,14 @@
-"""Scores of items -> how sure a figure is, and whether two runs differ.
+"""Scores of items -> confidence intervals, and whether two runs differ.
 
-The bootstrap draws items again, with replacement, and looks how far the figure moves; items that
-stand or fall together (questions about one image) are drawn together, as a unit. A seed makes it
+The bootstrap resamples items with replacement and looks how far a metric moves. Items that are not
+independent (questions about one image) form a unit and are resampled together. A seed makes it
 repeatable. Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13 (intervals
 by percentiles) and 16 (tests); McNemar (1947) in its exact, binomial form.
 """
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 LEVEL = 0.95
 MEAN_RESAMPLES = 10_000
-# Figures that are no mean are computed again for every draw: fewer draws, the fewer the more items.
-MAX_RESAMPLES, MIN_RESAMPLES, MAX_ITEMS_DRAWN = 1000, 200, 20_000_000
+# Metrics other than means are recomputed for every resample: the more items, the fewer resamples.
+MAX_RESAMPLES, MIN_RESAMPLES, MAX_ITEMS_RESAMPLED = 1000, 200, 20_000_000
 CELLS_AT_ONCE = 1 << 22
 
-Item = TypeVar("Item")
-# Items, drawn unit by unit (a unit may come more than once) -> a figure.
-Statistic = Callable[[Sequence[Sequence[Item]]], float]
+Entry = TypeVar("Entry")
+# Items, unit by unit (a unit may occur more than once) -> a metric.
+Statistic = Callable[[Sequence[Sequence[Entry]]], float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A figure, and the interval that holds it with the probability `level`."""
+    """A metric and its confidence interval at `level`."""
 
     value: float
     low: float
@@ -38,24 +38,18 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
-    """How much larger a figure is in the second run, with its interval.
+class Difference(Interval):
+    """How much larger a metric is in the second run, with its confidence interval.
 
-    `p` is two-sided: how often a difference of no sign would look as large as this one.
+    `p` is the two-sided p-value of no difference.
     """
 
-    value: float
-    low: float
-    high: float
     p: float
-    level: float = LEVEL
-    num_resamples: int
-    num_units: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class McNemar:
-    """Items that one run alone got right, and the exact two-sided p of such an imbalance."""
+    """Items that only one run got right, and the exact two-sided p-value of no difference."""
 
     only_first: int
     only_second: int
@@ -70,42 +64,27 @@ def mean_interval(
     level: float = LEVEL,
 ) -> Interval:
     """Return the mean of `values` and its bootstrap interval; `units` names each value's unit."""
-    assert values, "no values, no mean"
+    assert values, "no values to average"
     sums, counts = _by_unit(np.asarray(values, dtype=float), units)
-    means = _drawn_means(sums, counts, seed=seed)
-    low, high = _percentiles(means, level)
-    return Interval(
-        value=math.fsum(values) / len(values),
-        low=low,
-        high=high,
-        level=level,
-        num_resamples=len(means),
-        num_units=len(sums),
-    )
+    means = _resample_means(sums, counts, seed=seed)
+    value = math.fsum(values) / len(values)
+    return _to_interval(value, means, level=level, num_units=len(sums))
 
 
 def bootstrap_interval(
-    units: Sequence[Sequence[Item]],
-    statistic: Statistic[Item],
+    units: Sequence[Sequence[Entry]],
+    statistic: Statistic[Entry],
     *,
     seed: int = 0,
     level: float = LEVEL,
 ) -> Interval:
-    """Return any figure of the items of `units`, and its bootstrap interval."""
-    rng, num_resamples = np.random.default_rng(seed), _resamples(sum(map(len, units)))
-    drawn = np.empty(num_resamples)
+    """Return any metric of the items of `units`, and its bootstrap interval."""
+    rng, num_resamples = np.random.default_rng(seed), _num_resamples(sum(map(len, units)))
+    resampled = np.empty(num_resamples)
     for number in range(num_resamples):
         chosen = rng.integers(len(units), size=len(units))
-        drawn[number] = statistic([units[i] for i in chosen])
-    low, high = _percentiles(drawn, level)
-    return Interval(
-        value=statistic(units),
-        low=low,
-        high=high,
-        level=level,
-        num_resamples=num_resamples,
-        num_units=len(units),
-    )
+        resampled[number] = statistic([units[i] for i in chosen])
+    return _to_interval(statistic(units), resampled, level=level, num_units=len(units))
 
 
 def paired_means(
@@ -119,29 +98,29 @@ def paired_means(
     """Compare the means of two runs over the same items, in the same order."""
     change = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
     sums, counts = _by_unit(change, units)
-    drawn = _drawn_means(sums, counts, seed=seed)
-    return _difference(float(change.mean()), drawn, level=level, num_units=len(sums))
+    resampled = _resample_means(sums, counts, seed=seed)
+    return _to_difference(float(change.mean()), resampled, level=level, num_units=len(sums))
 
 
 def paired_bootstrap(
-    first: Sequence[Sequence[Item]],
-    second: Sequence[Sequence[Item]],
-    statistic: Statistic[Item],
+    first: Sequence[Sequence[Entry]],
+    second: Sequence[Sequence[Entry]],
+    statistic: Statistic[Entry],
     *,
     seed: int = 0,
     level: float = LEVEL,
 ) -> Difference:
-    """Compare any figure of two runs: every draw takes the same units of both."""
+    """Compare any metric of two runs; every resample takes the same units of both."""
     assert len(first) == len(second)
-    rng, num_resamples = np.random.default_rng(seed), _resamples(2 * sum(map(len, first)))
-    drawn = np.empty(num_resamples)
+    rng, num_resamples = np.random.default_rng(seed), _num_resamples(2 * sum(map(len, first)))
+    resampled = np.empty(num_resamples)
     for number in range(num_resamples):
         chosen = rng.integers(len(first), size=len(first))
-        drawn[number] = statistic([second[i] for i in chosen]) - statistic(
+        resampled[number] = statistic([second[i] for i in chosen]) - statistic(
             [first[i] for i in chosen]
         )
     value = statistic(second) - statistic(first)
-    return _difference(value, drawn, level=level, num_units=len(first))
+    return _to_difference(value, resampled, level=level, num_units=len(first))
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
@@ -151,25 +130,31 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
     only_second = sum(b and not a for a, b in pairs)
     total, fewer = only_first + only_second, min(only_first, only_second)
     tail = sum(math.comb(total, k) for k in range(fewer + 1))
-    p = 1.0 if total == 0 else min(1.0, 2 * tail / 2**total)  # whole numbers: exact
+    p = 1.0 if total == 0 else min(1.0, 2 * tail / 2**total)  # integers: exact
     return McNemar(only_first=only_first, only_second=only_second, p=p)
 
 
-def _difference(
-    value: float, drawn: NDArray[np.float64], *, level: float, num_units: int
-) -> Difference:
-    low, high = _percentiles(drawn, level)
-    at_most = (1 + int((drawn <= 0).sum())) / (1 + len(drawn))
-    at_least = (1 + int((drawn >= 0).sum())) / (1 + len(drawn))
-    return Difference(
+def _to_interval(
+    value: float, resampled: NDArray[np.float64], *, level: float, num_units: int
+) -> Interval:
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(
         value=value,
-        low=low,
-        high=high,
-        p=min(1.0, 2 * min(at_most, at_least)),
+        low=float(low),
+        high=float(high),
         level=level,
-        num_resamples=len(drawn),
+        num_resamples=len(resampled),
         num_units=num_units,
     )
+
+
+def _to_difference(
+    value: float, resampled: NDArray[np.float64], *, level: float, num_units: int
+) -> Difference:
+    at_most = (1 + int((resampled <= 0).sum())) / (1 + len(resampled))
+    at_least = (1 + int((resampled >= 0).sum())) / (1 + len(resampled))
+    interval = _to_interval(value, resampled, level=level, num_units=num_units)
+    return Difference(p=min(1.0, 2 * min(at_most, at_least)), **asdict(interval))
 
 
 def _by_unit(
@@ -184,23 +169,18 @@ def _by_unit(
     return sums, np.bincount(index).astype(np.float64)
 
 
-def _drawn_means(
+def _resample_means(
     sums: NDArray[np.float64], counts: NDArray[np.float64], *, seed: int
 ) -> NDArray[np.float64]:
-    """Return the mean of each of MEAN_RESAMPLES draws of units."""
+    """Return the means of MEAN_RESAMPLES resamples of units."""
     rng, size = np.random.default_rng(seed), len(sums)
     step = max(1, CELLS_AT_ONCE // size)
-    drawn = []
+    resampled = []
     for begin in range(0, MEAN_RESAMPLES, step):
         chosen = rng.integers(size, size=(min(step, MEAN_RESAMPLES - begin), size))
-        drawn.append(sums[chosen].sum(1) / counts[chosen].sum(1))
-    return np.concatenate(drawn)
+        resampled.append(sums[chosen].sum(1) / counts[chosen].sum(1))
+    return np.concatenate(resampled)
 
 
-def _percentiles(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _resamples(num_items: int) -> int:
-    return int(np.clip(MAX_ITEMS_DRAWN // max(1, num_items), MIN_RESAMPLES, MAX_RESAMPLES))
+def _num_resamples(num_items: int) -> int:
+    return int(np.clip(MAX_ITEMS_RESAMPLED // max(1, num_items), MIN_RESAMPLES, MAX_RESAMPLES))

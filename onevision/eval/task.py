@@ -1,4 +1,4 @@
-r"""A task file -> Task: which rows of which data set are asked, in which words, and scored how.
+r"""A task file -> Task: which rows are asked, with which prompt, and how answers are scored.
 
     title: ChartQA                                 # as the paper calls it
     groups: [single_image]
@@ -10,8 +10,8 @@ r"""A task file -> Task: which rows of which data set are asked, in which words,
     scorer: chartqa
     metric: relaxed_overall
 
-Keys are the fields of `Task`. `parts` makes one task of each of its entries, which say what is
-theirs; `now` says what a later evaluator does otherwise (profile "now").
+Keys are the fields of `Task`. `parts` makes a task of each of its entries, which override the keys
+above; `now` overrides them for the profile "now".
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,15 +26,15 @@ from onevision.errors import ConfigError
 from onevision.values import check_key, from_plain, to_plain
 
 TASKS = Path(__file__).parent / "tasks"
-# Every bundled task is in this group.
+# The group of all bundled tasks.
 ALL = "all"
-# lmms-eval when the paper was written (August 2024, v0.2.3), and in 2026 (0.7.3).
+# As in lmms-eval when the paper was written (August 2024, v0.2.3), or in 2026 (0.7.3).
 Profile = Literal["p24", "now"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A piece of prompt, `{case}`, for the rows whose fields have these values."""
+    """A text for `{case}`, used for the rows whose fields have these values."""
 
     text: str
     when: Mapping[str, str] = field(default_factory=dict)
@@ -42,63 +42,63 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One benchmark, or one part of it. Fields of rows are called by their names in the data."""
+    """A benchmark, or a part of it. Fields of rows have their names in the data set."""
 
     name: str
-    # As the paper calls it.
+    # The name in the paper.
     title: str
-    # Names that stand for this task among others.
+    # Groups that it belongs to; --tasks takes their names too.
     groups: tuple[str, ...]
     # "owner/name" on the hub.
     dataset: str
     split: str
     config: str | None = None
-    # A commit or tag of the data set; none is the newest.
+    # A commit or tag of the data set; None is the newest.
     revision: str | None = None
-    # Patterns of its files, before the usual ones (`rows.py`).
+    # Patterns of its files, tried before the usual ones (`rows.py`).
     files: tuple[str, ...] = ()
-    # Rows are asked only where a field has one of the values.
+    # Only rows whose field has one of the values are asked.
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    # Fields with images, each one, a list, or empty.
+    # Fields with images: one, a list, or empty.
     images: tuple[str, ...] = ()
-    # Whether only images are shown whose mark, as `<image 2>` for image_2, the prompt spells.
+    # Whether to show only images that the prompt mentions, as `<image 2>` for image_2.
     images_marked: bool = False
     # Whether a row may have no image at all.
     images_optional: bool = False
-    # The split that holds the images: a configuration, its split, our field and theirs.
+    # Where the images are, if not in the rows: configuration, split, our key field, theirs.
     images_from: tuple[str, ...] = ()
-    # Where a row's video may lie below the root: "all_test/v_{video_name}.mp4"; the first is taken.
+    # Paths of a row's video, as in "all_test/v_{video_name}.mp4"; the first that exists is used.
     video: tuple[str, ...] = ()
     num_frames: int = 32
 
-    # What is asked: fields in braces, `{question|strip}` with a filter (`prompts.py`).
+    # The prompt: fields in braces, `{question|strip}` with a filter (`prompts.py`).
     prompt: str
-    # The first whose values a row has is `{case}`.
+    # `{case}` is the text of the first that matches the row.
     cases: tuple[Case, ...] = ()
-    # `{name}` becomes the text, or nothing where the field is empty.
+    # `{name}` becomes this text, or nothing if the field is empty.
     optional: Mapping[str, str] = field(default_factory=dict)
-    # Phrases taken out of every field.
+    # Phrases removed from every field.
     remove: tuple[str, ...] = ()
-    # Options: one field with a list of them, or several fields. `{choices}` is a line of each.
+    # Options: a field with a list, or several fields. `{choices}` has a line per option.
     choices: tuple[str, ...] = ()
     choice_form: str = "{letter}. {choice}"
-    # A field with turns as LLaVA writes them, in place of the prompt.
+    # A field with a conversation in LLaVA's format, used instead of the prompt.
     turns: str | None = None
 
     max_new_tokens: int = 1024
     temperature: float = 0.0
 
-    # Of scoring.registry; none where there is only a judge, or a submission.
+    # A key of scoring/registry.py; None if only a judge or the benchmark's server can score it.
     scorer: str | None = None
-    # The headline among the scorer's metrics; none is the first.
+    # The headline among the scorer's metrics; None is the first.
     metric: str | None = None
-    # The judge's prompt, where a model has to judge the answers.
+    # A key of judging/registry.py, if another model judges the answers.
     judge: str | None = None
-    # Questions with the same value of this field (or remainder: "index % 1000000") stand or fall
-    # together: they are drawn together where an interval is estimated.
+    # Questions with the same value of this field (or remainder: "index % 1000000") are not
+    # independent: the bootstrap resamples them together.
     unit: str | None = None
-    # Whether the paper's figure is the mean over the parts of the group.
+    # Whether the paper reports the mean over the parts.
     averaged: bool = False
     # Key in a submission file -> field of the row, or "answer".
     submission: Mapping[str, str] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Task:
             (bool(self.images) == bool(self.video), "give either `images` or `video`"),
             (
                 not (self.scorer or self.judge or self.submission),
-                "no `scorer`, no `judge`, no `submission`; say how answers are scored",
+                "give a `scorer`, a `judge` or a `submission`",
             ),
             (self.images_from and len(self.images_from) != 4, "`images_from` has four entries"),
             (self.max_new_tokens < 1, "`max_new_tokens` is below 1"),
@@ -122,19 +122,19 @@ class Task:
                 raise ConfigError(f"task {self.name!r}: {problem}")
 
     def plain(self) -> dict[str, Any]:
-        """Return all fields as JSON knows them."""
+        """Return all fields as JSON values."""
         return to_plain(self)
 
 
 def read_tasks(path: Path, *, profile: Profile = "p24") -> tuple[Task, ...]:
-    """Read a task file: one task, or one a part. Raises ConfigError."""
+    """Read a task file: one task, or a task per part. Raises ConfigError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        said = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: not YAML ({said}); see onevision/eval/task.py") from error
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: not YAML ({reason}); see onevision/eval/task.py") from error
     content = {"name": path.stem} | _mapping(content, where=str(path))
     return tuple(_tasks(content, profile=profile, where=str(path)))
 
@@ -156,9 +156,9 @@ def groups(profile: Profile = "p24") -> Mapping[str, tuple[str, ...]]:
 
 
 def find_tasks(names: Sequence[str], *, profile: Profile = "p24") -> tuple[Task, ...]:
-    """Return the tasks that names, groups and paths of task files stand for, each once.
+    """Return the tasks with these names, in these groups and in these task files, each once.
 
-    Raises ConfigError for a name of nothing.
+    Raises ConfigError for an unknown name.
     """
     found: dict[str, Task] = {}
     for name in names:
@@ -175,7 +175,7 @@ def find_tasks(names: Sequence[str], *, profile: Profile = "p24") -> tuple[Task,
 
 
 def _tasks(values: dict[str, Any], *, profile: Profile, where: str) -> Iterator[Task]:
-    """Give the tasks of one file, or of one part of it."""
+    """Yield the tasks of a file, or of a part of it."""
     parts = _mapping(values.pop("parts", {}), where=f"{where}: parts")
     later = _mapping(values.pop("now", {}), where=f"{where}: now")
     if profile == "now":

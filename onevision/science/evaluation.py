@@ -14,8 +14,14 @@ from PIL.Image import Image as PillowImage
 from onevision.anyres import plan
 from onevision.config import ModelConfig
 from onevision.conversation import Image
-from onevision.eval.heldout import NUM_QUESTIONS, SCENARIOS, Item
-from onevision.eval.runner import Result, run_heldout, run_items
+from onevision.eval.heldout import (
+    NUM_QUESTIONS,
+    SCENARIOS,
+    HeldoutQuestion,
+    HeldoutResult,
+    run_heldout,
+    run_items,
+)
 from onevision.generate.answer import Model
 from onevision.science.micro import RULES
 from onevision.science.trials import CLAIMS
@@ -80,7 +86,7 @@ def _ask_heldout(model: Model, *, count: int) -> Iterator[HeldoutRow]:
             )
 
 
-def best_constants(result: Result) -> dict[str, int]:
+def best_constants(result: HeldoutResult) -> dict[str, int]:
     """Returns by family how often its most common answer is right.
 
     The answer is chosen with the key in hand, so this is more than a guesser can reach.
@@ -109,13 +115,13 @@ def _ask_letters(model: Model, *, per_cell: int) -> Iterator[LetterRow]:
                 )
 
 
-def _letter(aspect: float, share: float, index: int) -> Item:
+def _letter(aspect: float, share: float, index: int) -> HeldoutQuestion:
     rng = rng_for("heldout", f"science/capitals/{aspect:g}/{share:.4f}", index)
     sheet = capitals.draw(rng, aspect=aspect, share=share)
-    return Item(media=(Image(sheet.picture),), question=capitals.question(sheet, rng))
+    return HeldoutQuestion(media=(Image(sheet.picture),), question=capitals.question(sheet, rng))
 
 
-def _mean_tokens(config: ModelConfig, items: Sequence[Item]) -> float:
+def _mean_tokens(config: ModelConfig, items: Sequence[HeldoutQuestion]) -> float:
     counts = []
     for item in items:
         picture = item.media[0].source

@@ -17,7 +17,7 @@ import torch
 
 from onevision.config import ModelConfig
 from onevision.errors import OneVisionError
-from onevision.eval.runner import run_heldout
+from onevision.eval.heldout import run_heldout
 from onevision.generate.answer import Model
 from onevision.generate.sampler import Sampling
 from onevision.inputs.processor import Processor

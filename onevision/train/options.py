@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onevision.errors import ConfigError
-from onevision.eval.heldout import Scenario
+from onevision.eval.heldout import HeldoutScenario
 from onevision.train.lora.layers import Base, LoraConfig, Part
 from onevision.train.parallel import Sharing
 
@@ -67,7 +67,7 @@ class RunOptions:
     # Steps between evaluations on held-out questions (0: never), and questions per scenario.
     eval_steps: int = 0
     eval_questions: int = 60
-    eval_scenarios: tuple[Scenario, ...] = ("single_image", "multi_image", "video")
+    eval_scenarios: tuple[HeldoutScenario, ...] = ("single_image", "multi_image", "video")
 
     def __post_init__(self) -> None:
         for name in ("replicas", "keep", "max_skipped", "eval_questions"):

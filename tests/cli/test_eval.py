@@ -61,8 +61,12 @@ def test_a_killed_run_goes_on_and_is_scored_again_and_compared(colours, tmp_path
         (("--tasks", "ai2e", "-o", "x"), "error: no task 'ai2e'; expected some of all, "),
         (("--tasks", "ai2d", "-o", "x", "--data", "nowhere"), "error: nowhere: no such folder"),
         (("--tasks", "ai2d", "-o", "x", "--profile", "new"), "error: --profile is 'new'; expected"),
+        (
+            ("--tasks", "ai2d", "-o", "x", "--judge"),
+            "error: the judge has no model; set ONEVISION_",
+        ),
         (("--compare", "nowhere", "nowhere"), "error: nowhere: no answers in it"),
-        (("--score-only",), "error: --score-only scores a benchmark's answers; name it"),
+        (("--score-only",), "error: --score-only scores benchmarks; name them"),
     ],
 )
 def test_a_mistake_is_one_line(options, said, tmp_path):

@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from onevision.conversation import Image
-from onevision.eval.heldout import heldout
+from onevision.eval.heldout import heldout_questions
 
 TASK = """\
 task: local_{name}
@@ -56,7 +56,7 @@ def write_tasks(directory: Path, *, count: int) -> dict[str, list[dict]]:
 
 def _rows(directory: Path, name: str, count: int) -> list[dict]:
     rows = []
-    for index, item in enumerate(heldout(SCENARIOS[name], count=count)):
+    for index, item in enumerate(heldout_questions(SCENARIOS[name], count=count)):
         row = {"question": item.question.question, "answer": item.question.answer}
         paths, video = [], ""
         for number, media in enumerate(item.media):

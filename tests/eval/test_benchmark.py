@@ -9,7 +9,7 @@ from onevision import load
 from onevision.conversation import Conversation, Image, Message, Text
 from onevision.errors import DataError
 from onevision.eval.answers import AnswerFiles
-from onevision.eval.benchmark import Asking, network_fingerprint, run_task
+from onevision.eval.benchmark import EvalConfig, network_fingerprint, run_task
 from onevision.eval.rows import open_rows
 from onevision.eval.task import Case
 from tests.eval.conftest import COLOURS, QUESTION, encoded, write_json, write_parquet
@@ -18,13 +18,13 @@ from tests.eval.conftest import COLOURS, QUESTION, encoded, write_json, write_pa
 def answered(model, task, place, output, **options):
     """Run a task; returns its answers by row."""
     settings = {"name": "micro", "place": str(place), "fingerprint": "f"} | {
-        key: options.pop(key) for key in ("fingerprint", "tell") if key in options
+        key: options.pop(key) for key in ("fingerprint", "on_progress") if key in options
     }
     run_task(
         model,
         open_rows(task, str(place)),
         AnswerFiles(output),
-        asking=Asking(**options),
+        config=EvalConfig(**options),
         **settings,
     )
     return {line["row"]: line["answer"] for line in AnswerFiles(output).answers()}
@@ -90,7 +90,7 @@ def test_a_run_that_was_stopped_goes_on(micro, make_task, colours, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        answered(micro, make_task(), colours, tmp_path / "out", batch_size=2, tell=stop)
+        answered(micro, make_task(), colours, tmp_path / "out", batch_size=2, on_progress=stop)
     path = tmp_path / "out" / "answers.jsonl"
     kept = path.read_bytes()
     assert len(kept.splitlines()) == 2
@@ -103,7 +103,7 @@ def test_a_run_that_was_stopped_goes_on(micro, make_task, colours, tmp_path):
 def test_a_finished_run_asks_nothing(micro, make_task, colours, tmp_path):
     answered(micro, make_task(), colours, tmp_path / "out")
     asked = []
-    answered(micro, make_task(), colours, tmp_path / "out", tell=asked.append)
+    answered(micro, make_task(), colours, tmp_path / "out", on_progress=asked.append)
     assert asked == []
 
 

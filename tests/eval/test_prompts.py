@@ -3,7 +3,7 @@
 import pytest
 
 from onevision.errors import DataError
-from onevision.eval.prompts import ask
+from onevision.eval.prompts import format_prompt
 from onevision.eval.task import bundled
 
 LETTER = "\nAnswer with the option's letter from the given choices directly."
@@ -168,6 +168,7 @@ P24 = [
     ("videochatgpt_generic", {"question": "What?"}, "What?"),
     ("videochatgpt_consistency", {"question_1": "None", "question_2": "What?"}, "What?"),
     ("video_dc499", {"question": "Describe."}, "Describe."),
+    ("dream1k", {"description": "A man runs."}, "Describe the video in detail."),
     (
         "videomme",
         {"question": "Which?", "options": ["A. cat", "B. dog"]},
@@ -201,7 +202,7 @@ NOW = [
 )
 def test_the_words_are_the_evaluators(profile, name, fields, words):
     missing = dict.fromkeys(["A", "B", "C", "D", "E"]) if name == "mmbench_en_dev" else {}
-    assert ask(bundled(profile)[name], missing | fields, where="row 0") == words
+    assert format_prompt(bundled(profile)[name], missing | fields, where="row 0") == words
 
 
 def test_the_words_of_every_benchmark_are_checked():
@@ -229,7 +230,10 @@ def test_answers_are_drawn_for_mantis_alone():
 def test_words_of_a_row_are_not_read_as_places(make_task):
     task = make_task(choices=("options",), prompt="{question}\n{choices}")
     fields = {"question": "{choices} {letter}", "options": ["{choice}", "{question}"]}
-    assert ask(task, fields, where="row 0") == "{choices} {letter}\nA. {choice}\nB. {question}"
+    assert (
+        format_prompt(task, fields, where="row 0")
+        == "{choices} {letter}\nA. {choice}\nB. {question}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -251,4 +255,4 @@ def test_words_of_a_row_are_not_read_as_places(make_task):
 )
 def test_a_wrong_row_is_one_error_that_names_it(make_task, changes, fields, problem):
     with pytest.raises(DataError, match=problem):
-        ask(make_task(**changes), fields, where="test.jsonl, row 3")
+        format_prompt(make_task(**changes), fields, where="test.jsonl, row 3")

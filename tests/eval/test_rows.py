@@ -8,7 +8,7 @@ from PIL import Image as PIL
 
 from onevision.conversation import Image, Text, Video
 from onevision.errors import DataError
-from onevision.eval.assemble import question
+from onevision.eval.assemble import assemble_row
 from onevision.eval.rows import open_rows
 from onevision.inputs.media import open_image
 from tests.eval.conftest import encoded, write_json, write_parquet
@@ -19,7 +19,7 @@ RED, BLUE = encoded("red"), encoded("blue")
 
 def asked(task, place, row=0):
     rows = open_rows(task, str(place))
-    return question(rows, row, rows.read(row))
+    return assemble_row(rows, row, rows.read(row))
 
 
 def shown(task, place, row=0):
@@ -101,7 +101,7 @@ def test_numbered_marks_say_which_images_and_stay(make_task, tmp_path):
 def test_a_row_without_an_image_where_that_is_allowed(make_task, tmp_path):
     write_parquet(tmp_path / "colours" / "test.parquet", [ASK | {"image": None}])
     assert spelled(asked(make_task(images_optional=True), tmp_path)) == "Which?"
-    with pytest.raises(DataError, match=r"test.parquet, row 0, field 'image': there is no image"):
+    with pytest.raises(DataError, match=r"test.parquet, row 0, field 'image': .* no image"):
         asked(make_task(), tmp_path)
 
 
@@ -122,14 +122,14 @@ def test_images_of_another_configuration(make_task, tmp_path):
     write_parquet(tmp_path / "colours/seen/test.parquet", pictures)
     assert shown(task, tmp_path) == [(0, 0, 255)]
     write_parquet(tmp_path / "colours/asked/test.parquet", [ASK | {"imageId": "c"}])
-    with pytest.raises(DataError, match=r"row 0, field 'imageId': there is no image called 'c'"):
+    with pytest.raises(DataError, match=r"row 0, field 'imageId': no image has the key 'c'"):
         asked(task, tmp_path)
 
 
 def test_only_rows_that_are_selected(make_task, tmp_path):
     write_json(tmp_path / "colours.jsonl", [ASK | {"kind": kind} for kind in ("a", "b", 3)])
     rows = open_rows(make_task(where={"kind": ("b", "3")}), str(tmp_path))
-    assert [rows.asked(rows.read(n)) for n in range(3)] == [False, True, True]
+    assert [rows.selects(rows.read(n)) for n in range(3)] == [False, True, True]
 
 
 def test_a_video_is_found_by_its_patterns(make_task, tmp_path, real_data):
@@ -211,9 +211,9 @@ def test_rows_of_another_task_are_not_taken(make_task, tmp_path, name, config):
         (ASK | {"image": "no.png"}, "row 1, field 'image': no such file: .*no.png"),
         (ASK | {"image": "../out.png"}, "field 'image': '../out.png' lies outside the media root"),
         (ASK | {"image": 3}, "row 1, field 'image': it is int '3'"),
-        (ASK | {"image": "data:image/png;base64,A"}, "the image is not whole base64"),
+        (ASK | {"image": "data:image/png;base64,A"}, "the image is not valid base64"),
         ({"answer": "red", "image": "a.png"}, "row 1, field 'question': it is missing"),
-        (ASK | {"image": "a.png", "question": "<image><image>"}, "2 <image> marks .* but 1 media"),
+        (ASK | {"image": "a.png", "question": "<image><image>"}, "2 <image> marks .* but 1 image"),
     ],
 )
 def test_a_bad_row_is_named(make_task, tmp_path, row, problem):
@@ -230,7 +230,7 @@ def test_a_bad_row_is_named(make_task, tmp_path, row, problem):
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"name": "none"}, "field 'video': no such file: .*clips/none.mp4; put the videos below"),
+        ({"name": "none"}, "field 'video': no such file: .*clips/none.mp4; put the videos in"),
         ({"name": "../../x"}, "field 'video': .* lies outside the media root"),
         ({}, "field 'name': it is missing"),
         ({"name": "broken"}, "row 0: .*broken.mp4: not a video"),

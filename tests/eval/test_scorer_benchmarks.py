@@ -4,10 +4,10 @@ import pytest
 
 from onevision.errors import DataError
 from onevision.eval.scoring.interleave import CATEGORIES, choice_match
-from onevision.eval.scoring.mmbench import inferred_letter
-from onevision.eval.scoring.mme import COGNITION, PERCEPTION, yes_or_no
-from onevision.eval.scoring.mmmu import DOMAINS, open_candidates, open_match
+from onevision.eval.scoring.mmbench import infer_letter
+from onevision.eval.scoring.mmmu import DOMAINS, find_candidates, open_match
 from onevision.eval.scoring.registry import SCORERS
+from onevision.eval.scoring.yes_no import COGNITION, PERCEPTION, parse_yes_or_no
 
 
 def score(name, answer, /, **item):
@@ -32,7 +32,7 @@ def score(name, answer, /, **item):
     ],
 )
 def test_mmmu_open_candidates(answer, candidates):
-    assert open_candidates(answer) == candidates
+    assert find_candidates(answer) == candidates
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_mmmu_open_candidates(answer, candidates):
     ],
 )
 def test_mmmu_open_answers(answer, accepted, right):
-    assert open_match(open_candidates(answer), accepted) is right
+    assert open_match(find_candidates(answer), accepted) is right
 
 
 def test_mmmu_counts_questions_not_subjects():
@@ -87,7 +87,7 @@ def test_mmmu_counts_questions_not_subjects():
     ],
 )
 def test_yes_or_no(answer, read):
-    assert yes_or_no(answer) == read
+    assert parse_yes_or_no(answer) == read
 
 
 def mme(*rows):
@@ -165,7 +165,7 @@ OPTIONS = {"A": "a cat", "B": "a dog", "C": "two cats"}
     ],
 )
 def test_mmbench_infers_letters(answer, letter):
-    assert inferred_letter(answer, OPTIONS) == letter
+    assert infer_letter(answer, OPTIONS) == letter
 
 
 def test_mmbench_wants_every_rotation_right():
@@ -193,7 +193,7 @@ def test_mmbench_wants_every_rotation_right():
         "category/two": 0,
         "L2-category/l2": 50,
     }
-    with pytest.raises(DataError, match="originals"):
+    with pytest.raises(DataError, match="original questions"):
         bench.aggregate(scores[1:2])
 
 

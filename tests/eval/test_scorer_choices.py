@@ -3,12 +3,12 @@
 import pytest
 
 from onevision.eval.scoring.choices import (
-    first_option,
+    extract_mcq_letter,
+    find_first_option,
+    find_last_option,
+    find_letter_before_period,
+    find_stated_letter,
     guess,
-    last_option,
-    letter_before_period,
-    mcq_letter,
-    stated_letter,
 )
 from onevision.eval.scoring.registry import SCORERS
 
@@ -41,17 +41,17 @@ def test_a_guess_depends_on_its_key_alone():
     ],
 )
 def test_the_last_option_named(answer, chosen):
-    assert last_option(answer, OPTIONS, key="0") == chosen
+    assert find_last_option(answer, OPTIONS, key="0") == chosen
 
 
 def test_bare_letters_inside_words_count_where_none_stands_alone():
     # "A " is found in "DNA ", "C " in "ABC "; neither stands alone, so the first letter wins.
-    assert last_option("DNA ABC here", OPTIONS, key="0") == "A"
+    assert find_last_option("DNA ABC here", OPTIONS, key="0") == "A"
 
 
 def test_option_texts_need_more_than_five_words():
-    assert last_option("it is two cars", OPTIONS, key="1") == guess("ABCD", key="1")
-    assert last_option("", OPTIONS, key="2") == guess("ABCD", key="2")
+    assert find_last_option("it is two cars", OPTIONS, key="1") == guess("ABCD", key="1")
+    assert find_last_option("", OPTIONS, key="2") == guess("ABCD", key="2")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_option_texts_need_more_than_five_words():
     ],
 )
 def test_the_first_option_named(answer, chosen):
-    assert first_option(answer, OPTIONS, key="0") == chosen
+    assert find_first_option(answer, OPTIONS, key="0") == chosen
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_the_first_option_named(answer, chosen):
     ],
 )
 def test_the_most_trusted_letter(answer, chosen):
-    assert mcq_letter(answer, "ABCD") == chosen
+    assert extract_mcq_letter(answer, "ABCD") == chosen
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,12 @@ def test_the_most_trusted_letter(answer, chosen):
     ],
 )
 def test_the_stated_letter(answer, chosen):
-    assert stated_letter(answer, "ABC") == chosen
+    assert find_stated_letter(answer, "ABC") == chosen
 
 
 def test_a_letter_before_a_period():
-    assert letter_before_period(" B. text") == "B"
-    assert letter_before_period("b. text") == "b. text"
+    assert find_letter_before_period(" B. text") == "B"
+    assert find_letter_before_period("b. text") == "b. text"
     assert score("ai2d", "B. text", answer="1") == 1
     assert score("ai2d", "b", answer="1") == 1
     assert score("ai2d", "B text", answer="1") == 0

@@ -8,12 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onevision.errors import DataError
-from onevision.eval.scoring.choices import LETTERS, first_option, last_option, mcq_letter
-from onevision.eval.scoring.mmmu import open_candidates, open_match
+from onevision.eval.scoring.choices import (
+    LETTERS,
+    extract_mcq_letter,
+    find_first_option,
+    find_last_option,
+)
+from onevision.eval.scoring.mmmu import find_candidates, open_match
 from onevision.eval.scoring.registry import SCORERS
 from onevision.eval.scoring.rouge import rouge_l
 from onevision.eval.scoring.text import anls, edit_distance, exact_match
-from onevision.eval.scoring.vqa import processed, soft_accuracy
+from onevision.eval.scoring.vqa import compute_soft_accuracy, process_answer
 
 TEN = [{"answer": "cat", "answer_id": i} for i in range(10)]
 FOUR = ["cat", "dog", "cow", "owl"]
@@ -143,13 +148,13 @@ def test_no_scores_have_no_average(name):
     [
         ("chartqa", "answer", 5, "a text"),
         ("anls", "answers", "cat", "a list of texts"),
-        ("ai2d", "answer", "-1", "a whole number from 0"),
+        ("ai2d", "answer", "-1", "an integer from 0"),
         ("ai2d", "answer", "26", "an index below 26"),
         ("a_okvqa_choice", "correct_choice_idx", 4, "an index below 4"),
         ("textvqa", "answers", [], "at least one text"),
         ("vqav2", "answers", [], "VQAv2"),
         ("mmmu", "options", "[", "a list of texts"),
-        ("science_qa", "answer", 1.5, "a whole number from 0"),
+        ("science_qa", "answer", 1.5, "an integer from 0"),
         ("mmmu", "options", 7, "a list of texts"),
         ("pope", "answer", "maybe", "yes"),
     ],
@@ -184,34 +189,35 @@ def test_rouge_l_is_symmetric_and_1_for_itself_alone(answer, reference):
 
 @given(people=st.lists(st.sampled_from(["cat", "dog", "owl"]), min_size=10, max_size=10))
 def test_soft_accuracy_ignores_the_order_of_people(people):
-    assert soft_accuracy("cat", people) == pytest.approx(soft_accuracy("cat", sorted(people)))
+    in_order = compute_soft_accuracy("cat", sorted(people))
+    assert compute_soft_accuracy("cat", people) == pytest.approx(in_order)
 
 
 @given(answer=st.text(alphabet="abc the.,-1", max_size=20))
 def test_processing_leaves_no_articles_and_single_spaces(answer):
-    words = processed(answer).split(" ")
+    words = process_answer(answer).split(" ")
     assert words == [""] or not {"", "a", "an", "the"} & set(words)
 
 
 @given(answer=ANSWERS, options=st.lists(st.text(max_size=5), min_size=2, max_size=5))
 def test_rules_choose_an_option(answer, options):
     letters = LETTERS[: len(options)]
-    assert last_option(answer, options, key="0") in tuple(letters)
-    assert first_option(answer, options, key="0") in tuple(letters)
-    assert mcq_letter(answer, letters) in ("", *letters)
+    assert find_last_option(answer, options, key="0") in tuple(letters)
+    assert find_first_option(answer, options, key="0") in tuple(letters)
+    assert extract_mcq_letter(answer, letters) in ("", *letters)
 
 
 @given(letter=st.sampled_from("ABCD"))
 def test_rules_agree_on_a_plain_letter(letter):
     for said in (letter, f"{letter}.", f"({letter})"):
-        assert last_option(said, FOUR, key="0") == letter
-        assert first_option(said, FOUR, key="0") == letter
-        assert mcq_letter(said, "ABCD") == letter
+        assert find_last_option(said, FOUR, key="0") == letter
+        assert find_first_option(said, FOUR, key="0") == letter
+        assert extract_mcq_letter(said, "ABCD") == letter
 
 
 @given(number=st.floats(-1e6, 1e6).map(lambda x: round(x, 2)))
 def test_mmmu_finds_a_number_after_is(number):
-    assert open_match(open_candidates(f"The result is {number:.2f} m"), [f"{number:.2f}"])
+    assert open_match(find_candidates(f"The result is {number:.2f} m"), [f"{number:.2f}"])
 
 
 @given(answer=st.text(alphabet=st.characters(codec="ascii")))

@@ -7,7 +7,7 @@ from onevision.eval.scoring.numbers import relaxed_match
 from onevision.eval.scoring.registry import SCORERS
 from onevision.eval.scoring.rouge import rouge_l
 from onevision.eval.scoring.text import anls, bare, edit_distance
-from onevision.eval.scoring.vqa import processed, soft_accuracy
+from onevision.eval.scoring.vqa import compute_soft_accuracy, process_answer
 
 
 def score(name, answer, /, **item):
@@ -106,7 +106,7 @@ def test_charts_by_split():
     ],
 )
 def test_answers_are_processed_as_on_the_server(answer, expected):
-    assert processed(answer) == expected
+    assert process_answer(answer) == expected
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_answers_are_processed_as_on_the_server(answer, expected):
 )
 def test_soft_accuracy_of_ten_people(matches, expected):
     people = ["cat"] * matches + ["dog"] * (10 - matches)
-    assert soft_accuracy("cat", people) == pytest.approx(expected)
+    assert compute_soft_accuracy("cat", people) == pytest.approx(expected)
     assert score("textvqa", "The cat.", answers=people) == pytest.approx(expected)
 
 

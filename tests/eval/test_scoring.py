@@ -1,7 +1,6 @@
 import pytest
 
-from onevision.eval.heldout import heldout
-from onevision.eval.runner import Result
+from onevision.eval.heldout import HeldoutResult, heldout_questions
 from onevision.eval.scoring.text import exact_match
 
 
@@ -21,9 +20,9 @@ def test_exact_match(answer, expected, right):
 
 
 def test_a_result_counts_by_family():
-    items = tuple(heldout("single_image", count=20))
+    items = tuple(heldout_questions("single_image", count=20))
     answers = tuple(i.question.answer if n % 2 else "wrong" for n, i in enumerate(items))
-    result = Result(scenario="single_image", blind=False, items=items, answers=answers)
+    result = HeldoutResult(scenario="single_image", blind=False, items=items, answers=answers)
     assert result.accuracy == 0.5
     families = result.by_family()
     assert sum(asked for _, asked in families.values()) == 20

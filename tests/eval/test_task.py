@@ -26,7 +26,7 @@ VIDEO = (
 )
 OTHERS = (
     *("LLaVA-Bench COCO", "LLaVA-Bench in the Wild", "GQA", "VQAv2", "TextVQA", "POPE"),
-    *("OK-VQA", "A-OKVQA"),
+    *("OK-VQA", "A-OKVQA", "DREAM-1K"),
 )
 
 
@@ -59,7 +59,7 @@ def test_every_scorer_exists(profile):
 def test_video_tasks_have_videos_and_the_others_images(profile):
     for name, task in bundled(profile).items():
         assert bool(task.video) == ("video" in task.groups and name != "seedbench_video") or (
-            name == "mlvu_test"
+            name in ("mlvu_test", "dream1k")
         )
 
 
@@ -105,7 +105,7 @@ def test_profiles_are_differences(tmp_path):
         ({"max_new_tokens": 0}, "`max_new_tokens` is below 1"),
         ({"images": "image"}, "images is 'image'; expected a list"),
         ({"images": []}, "give either `images` or `video`"),
-        ({"scorer": None}, "no `scorer`, no `judge`, no `submission`"),
+        ({"scorer": None}, "give a `scorer`, a `judge` or a `submission`"),
         ({"prompt": "{question}{case}"}, "{case} without `cases`"),
         ({"prompt": "{choices}"}, "`choices` is missing"),
         ({"cases": [{"when": {"a": "b"}}]}, "cases.0: missing text"),

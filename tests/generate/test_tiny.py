@@ -12,8 +12,7 @@ import pytest
 
 from onevision import Conversation, Message, load
 from onevision.checkpoint.hub import BUNDLED
-from onevision.eval.heldout import SCENARIOS
-from onevision.eval.runner import run_heldout
+from onevision.eval.heldout import SCENARIOS, run_heldout
 from onevision.synth.sample import CANNOT_TELL
 
 GOLDEN = Path(__file__).parent / "golden" / "tiny.json"

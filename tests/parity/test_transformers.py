@@ -248,14 +248,14 @@ def test_our_llava_hf_directory_loads_whole_in_transformers(tmp_path):
 
 @torch.inference_mode()
 def test_tiny_answers_in_transformers_what_it_answers_here(tmp_path):
-    from onevision.eval.heldout import heldout
+    from onevision.eval.heldout import heldout_questions
 
     convert(inspect(BUNDLED["tiny"]), tmp_path / "hf", layout="llava-hf")
     theirs = transformers.LlavaOnevisionForConditionalGeneration.from_pretrained(
         tmp_path / "hf", dtype=torch.float32
     ).eval()
     ours = load("tiny", dtype="float32")
-    for item in heldout("single_image", count=8):
+    for item in heldout_questions("single_image", count=8):
         talk = user(*item.media, Text(item.question.question))
         inputs = ours.processor(talk)
         ids = theirs.generate(

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from onevision.errors import ConfigError
-from onevision.eval.heldout import Item
-from onevision.eval.runner import Result
+from onevision.eval.heldout import HeldoutQuestion, HeldoutResult
 from onevision.science.evaluation import best_constants, evaluate_arm
 from onevision.science.study import Study, run_trials
 from onevision.synth.sample import Question
@@ -115,8 +114,8 @@ def test_a_stopped_trial_goes_on_to_the_same_weights(rehearsed, tmp_path):
 def test_a_constant_answer_is_right_as_often_as_its_family_has_it():
     questions = [("colour", "red"), ("colour", "red"), ("colour", "blue"), ("count", "2")]
     items = tuple(
-        Item(media=(), question=Question(family=family, question="?", answer=answer))
+        HeldoutQuestion(media=(), question=Question(family=family, question="?", answer=answer))
         for family, answer in questions
     )
-    result = Result(scenario="x", blind=False, items=items, answers=("",) * 4)
+    result = HeldoutResult(scenario="x", blind=False, items=items, answers=("",) * 4)
     assert best_constants(result) == {"colour": 2, "count": 1}

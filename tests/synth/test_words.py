@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from onevision.eval.heldout import heldout
+from onevision.eval.heldout import heldout_questions
 from onevision.synth.kit.world import NUMBERS, WORDS, draw, random_scene
 from onevision.synth.sample import rng_for
 from onevision.synth.worlds.shapes import words
@@ -37,5 +37,5 @@ def test_the_face_is_not_the_one_that_is_learned_from():
 
 
 def test_values_of_charts_are_numbers():
-    for item in heldout("charts", count=60):
+    for item in heldout_questions("charts", count=60):
         assert float(item.question.answer.rstrip("%")) >= 0

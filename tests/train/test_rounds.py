@@ -11,7 +11,7 @@ import torch
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect, load_network
 from onevision.errors import ConfigError, DataError, JudgeError
-from onevision.eval.judging.endpoint import EndpointConfig
+from onevision.eval.judging.client import EndpointConfig
 from onevision.eval.judging.judge import Judge
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
@@ -223,7 +223,7 @@ def test_a_critic_that_is_not_there_costs_no_answers(tmp_path, free_port):
         critic=nobody,
         stage=STAGE,
     )
-    with pytest.raises(JudgeError, match="gave no answer in 2 attempts, the last: .*refused"):
+    with pytest.raises(JudgeError, match="in 2 attempts; the last one failed with: .*refused"):
         run_rounds(told, RoundsCallbacks())
     assert not (tmp_path / "out" / "round-1" / "answers.jsonl").read_text()
     with serve(by_letters, failures=[(400, {})]) as server:

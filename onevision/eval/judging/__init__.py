@@ -1,1 +1,1 @@
-"""Benchmarks scored by a judging model."""
+"""Benchmarks whose answers are scored by another model, the judge."""

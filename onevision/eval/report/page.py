@@ -1,21 +1,24 @@
 """Runs of evaluations -> report.md, bars.png, radar.png and report.html, beside the paper.
 
-results.json files -> Comparison -> tables and plots. Without matplotlib the plots are left out.
+results.json files -> PublishedTable -> tables and plots. Without matplotlib the plots are left out.
 """
 
 import html
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from string import Template
 
 from onevision import plots
-from onevision.eval.report.comparison import BESIDE, Comparison, compare
 from onevision.eval.report.plots import KINDS, group_svgs, sheet_png, styles
+from onevision.eval.report.table import (
+    BESIDE,
+    PublishedTable,
+    build_table,
+    published_source,
+)
 
 PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
-TABLE, REPORT = "report.md", "report.html"
-SOURCE = "Published figures: LLaVA-OneVision, arXiv 2408.03326v3, tables 3 to 5."
+MARKDOWN, REPORT = "report.md", "report.html"
 SCALE_NOTE = "Bars and spokes show the share of a figure's scale; 100 % is its end."
 NO_RUNS = "What the paper reports"
 
@@ -32,109 +35,118 @@ def write_report(
     `runs` are directories of results.json files, `beside` names published models. Without
     matplotlib there are no pictures, and `warn` is called once. Raises InputError.
     """
-    comparison = compare(runs, beside=beside)
+    table = build_table(runs, beside=beside)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / TABLE).write_text(markdown(comparison), encoding="utf-8")
+    (directory / MARKDOWN).write_text(markdown(table), encoding="utf-8")
     if plots.is_installed():
         for kind in KINDS:
-            picture = sheet_png(kind, comparison, title=_title(comparison), subtitle=SCALE_NOTE)
+            picture = sheet_png(kind, table, title=_title(table), subtitle=SCALE_NOTE)
             (directory / f"{kind}.png").write_bytes(picture)
     else:
         warn(f"{directory} has no pictures: {plots.MISSING}")
-    (directory / REPORT).write_text(page(comparison), encoding="utf-8")
+    (directory / REPORT).write_text(page(table), encoding="utf-8")
     return directory / REPORT
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(table: PublishedTable) -> str:
     """Return the table in Markdown: runs first, in bold; intervals in brackets."""
-    heads = ["", *(column.title for column in comparison.columns)]
-    lines = [_line(heads), _line(["---", *["---:"] * len(comparison.columns)])]
-    for group, rows in comparison.groups():
-        lines.append(_line([f"*{group}*", *[""] * len(comparison.columns)]))
+    heads = ["", *(column.title for column in table.columns)]
+    lines = [_line(heads), _line(["---", *["---:"] * len(table.columns)])]
+    for group, rows in table.groups():
+        lines.append(_line([f"*{group}*", *[""] * len(table.columns)]))
         for row in rows:
             cells = [
-                f"**{row.say(column)}**"
-                if column in comparison.runs and column.name in row.cells
-                else row.say(column)
-                for column in comparison.columns
+                f"**{row.format(column)}**"
+                if column in table.runs and column.name in row.cells
+                else row.format(column)
+                for column in table.columns
             ]
             lines.append(_line([row.title, *cells]))
-    notes = [f"* {row.title}: {row.note}." for row in comparison.rows if row.note]
-    return "\n".join([*lines, "", SOURCE, "", *notes]).rstrip() + "\n"
+    notes = [f"* {note}" for note in table.notes()]
+    return "\n".join([*lines, "", published_source(), "", *notes]).rstrip() + "\n"
 
 
-def page(comparison: Comparison) -> str:
+def page(table: PublishedTable) -> str:
     """Return the self-contained page."""
-    notes = [f"{row.title}: {row.note}." for row in comparison.rows if row.note]
-    colours = styles(comparison)
+    notes = (SCALE_NOTE, published_source(), *table.notes())
+    colours = styles(table)
     return PAGE.substitute(
-        title=html.escape(_title(comparison)),
-        summary=html.escape(_summary(comparison)),
+        title=html.escape(_title(table)),
+        summary=html.escape(_summary(table)),
         style=plots.style_sheet(),
         keys="".join(
             f"<li><i{'' if c.is_published else ' class=bar'} "
             f'style="background: var(--{colours[c.name]})"></i>'
             f"{html.escape(c.title)}"
-            for c in comparison.columns
+            for c in table.columns
         ),
-        groups="\n".join(_sections(comparison)),
+        groups="\n".join(_sections(table)),
         heads="".join(
             f"<th{'' if c.is_published else ' class=run'}>{html.escape(c.title)}"
-            for c in comparison.columns
+            for c in table.columns
         ),
-        table="\n".join(_table(comparison)),
-        settings="".join(_settings(comparison)),
-        notes="".join(f"<p>{html.escape(note)}</p>" for note in (SCALE_NOTE, SOURCE, *notes)),
+        table="\n".join(_table_rows(table)),
+        settings="".join(_settings(table)),
+        notes="".join(f"<p>{html.escape(note)}</p>" for note in notes),
     )
 
 
-def _sections(comparison: Comparison) -> Iterator[str]:
+def _sections(table: PublishedTable) -> Iterator[str]:
     if not plots.is_installed():
         yield f"<p>No plots: {html.escape(plots.MISSING)}</p>"
         return
-    for group, rows in comparison.groups():
-        figures = "".join(f"<figure>{one}</figure>" for one in group_svgs(group, rows, comparison))
+    for group, rows in table.groups():
+        figures = "".join(f"<figure>{one}</figure>" for one in group_svgs(group, rows, table))
         yield f'<h2>{group.capitalize()}</h2>\n<div class="plots">{figures}</div>'
 
 
-def _table(comparison: Comparison) -> Iterator[str]:
-    for group, rows in comparison.groups():
-        yield f'<tr class="group"><th>{group}<td colspan="{len(comparison.columns)}">'
+def _table_rows(table: PublishedTable) -> Iterator[str]:
+    for group, rows in table.groups():
+        yield f'<tr class="group"><th>{group}<td colspan="{len(table.columns)}">'
         for row in rows:
             cells = "".join(
-                f"<td{'' if column.is_published else ' class=run'}>{_html_cell(row.say(column))}"
-                for column in comparison.columns
+                f"<td{'' if column.is_published else ' class=run'}>{_html_cell(row.format(column))}"
+                for column in table.columns
             )
             yield f"<tr><th>{html.escape(row.title)}{cells}"
 
 
-def _html_cell(said: str) -> str:
-    value, bracket, interval = said.partition(" [")
+def _html_cell(text: str) -> str:
+    value, bracket, interval = text.partition(" [")
     return f"{value}<small>[{interval}</small>" if bracket else value
 
 
-def _settings(comparison: Comparison) -> Iterator[str]:
-    """Give what each run was told, once where all its tasks were told the same."""
-    for column in comparison.runs:
-        told: dict[str, list[str]] = {}
-        for task, settings in comparison.settings[column.name].items():
-            told.setdefault(json.dumps(settings, sort_keys=True), []).append(task)
+def _settings(table: PublishedTable) -> Iterator[str]:
+    """Yield what each run's answers depend on, once for all tasks that share it."""
+    for column in table.runs:
+        tasks: dict[str, list[str]] = {}
+        for result in table.results[column.name]:
+            settings = {
+                "profile": result.profile,
+                "seed": result.seed,
+                "dtype": result.model.dtype,
+                "fingerprint": result.model.fingerprint,
+                "judge": result.judge.model if result.judge else None,
+                **result.versions,
+            }
+            text = ", ".join(f"{name} {value}" for name, value in settings.items() if value)
+            tasks.setdefault(text, []).append(result.task)
         rows = "".join(
-            f"<dt>{'all tasks' if len(told) == 1 else html.escape(', '.join(tasks))}"
-            f"<dd><code>{html.escape(said)}</code>"
-            for said, tasks in told.items()
+            f"<dt>{'all tasks' if len(tasks) == 1 else html.escape(', '.join(names))}"
+            f"<dd><code>{html.escape(text)}</code>"
+            for text, names in tasks.items()
         )
         yield f"<h2>Settings of {html.escape(column.title)}</h2><dl>{rows}</dl>"
 
 
-def _title(comparison: Comparison) -> str:
-    return ", ".join(column.title for column in comparison.runs) or NO_RUNS
+def _title(table: PublishedTable) -> str:
+    return ", ".join(column.title for column in table.runs) or NO_RUNS
 
 
-def _summary(comparison: Comparison) -> str:
-    beside = [column.title for column in comparison.columns if column.is_published]
-    figures = f"{len(comparison.rows)} figures"
-    if not comparison.runs:
+def _summary(table: PublishedTable) -> str:
+    beside = [column.title for column in table.columns if column.is_published]
+    figures = f"{len(table.rows)} figures"
+    if not table.runs:
         return f"{figures} of {len(beside)} models."
     return f"{figures}, beside {', '.join(beside)}." if beside else f"{figures}."
 

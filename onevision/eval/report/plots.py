@@ -1,4 +1,4 @@
-"""Rows of a comparison -> bar charts and radars: an SVG per group, or a PNG of all groups."""
+"""Rows of a table -> bar charts and radars: an SVG per group, or a PNG of all groups."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from onevision import plots
 from onevision.errors import InputError
-from onevision.eval.report.comparison import Column, Comparison, Row
+from onevision.eval.report.table import Column, PublishedTable, TableRow
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -28,23 +28,23 @@ KINDS: tuple[Kind, ...] = ("bars", "radar")
 MAX_NAME = 19  # characters
 
 
-def styles(comparison: Comparison) -> Mapping[str, str]:
+def styles(table: PublishedTable) -> Mapping[str, str]:
     """Returns the style of every column. Raises InputError if there are too many columns."""
-    if len(comparison.columns) > len(plots.SERIES):
+    if len(table.columns) > len(plots.SERIES):
         raise InputError(
-            f"{len(comparison.columns)} models in one plot; expected {len(plots.SERIES)} at most: "
+            f"{len(table.columns)} models in one plot; expected {len(plots.SERIES)} at most: "
             "give fewer runs, or fewer published models"
         )
-    return {c.name: style for c, style in zip(comparison.columns, plots.SERIES, strict=False)}
+    return {c.name: style for c, style in zip(table.columns, plots.SERIES, strict=False)}
 
 
-def group_svgs(group: str, rows: Sequence[Row], comparison: Comparison) -> list[str]:
+def group_svgs(group: str, rows: Sequence[TableRow], table: PublishedTable) -> list[str]:
     """Returns the bar chart of a group, and its radar if enough rows are suited to one."""
     return [
         plots.svg(
-            partial(_add_chart, kind=kind, rows=chosen, comparison=comparison),
+            partial(_add_chart, kind=kind, rows=chosen, table=table),
             width=WIDTH,
-            height=_height(kind, chosen, comparison),
+            height=_height(kind, chosen, table),
             label=f"{group}, {kind}",
         )
         for kind in KINDS
@@ -52,24 +52,24 @@ def group_svgs(group: str, rows: Sequence[Row], comparison: Comparison) -> list[
     ]
 
 
-def sheet_png(kind: Kind, comparison: Comparison, *, title: str, subtitle: str) -> bytes:
+def sheet_png(kind: Kind, table: PublishedTable, *, title: str, subtitle: str) -> bytes:
     """Returns the charts of one kind, of all groups side by side, under a heading."""
-    groups = {g: chosen for g, rows in comparison.groups() if (chosen := rows_for(kind, rows))}
+    groups = {g: chosen for g, rows in table.groups() if (chosen := rows_for(kind, rows))}
     width = WIDTH * max(1, len(groups))
-    top = plots.heading_height(width, num_names=len(comparison.columns)) + CAPTION
+    top = plots.heading_height(width, num_names=len(table.columns)) + CAPTION
 
     def plot(figure: "Figure") -> None:
-        plots.add_heading(figure, title, subtitle, legend=_legend(comparison))
+        plots.add_heading(figure, title, subtitle, legend=_legend(table))
         for number, (group, rows) in enumerate(groups.items()):
             corner = (number * WIDTH, top)
-            axes = _add_chart(figure, kind=kind, rows=rows, comparison=comparison, corner=corner)
+            axes = _add_chart(figure, kind=kind, rows=rows, table=table, corner=corner)
             axes.set_title(group.capitalize(), pad=10 if kind == "bars" else 26)
 
-    heights = [_height(kind, rows, comparison) for rows in groups.values()]
+    heights = [_height(kind, rows, table) for rows in groups.values()]
     return plots.png(plot, width=width, height=top + max(heights, default=0))
 
 
-def rows_for(kind: Kind, rows: Sequence[Row]) -> list[Row]:
+def rows_for(kind: Kind, rows: Sequence[TableRow]) -> list[TableRow]:
     """Returns the rows that a chart shows: a radar those of several models, if there are enough."""
     if kind == "bars":
         return list(rows)
@@ -81,40 +81,40 @@ def _add_chart(
     figure: "Figure",
     *,
     kind: Kind,
-    rows: Sequence[Row],
-    comparison: Comparison,
+    rows: Sequence[TableRow],
+    table: PublishedTable,
     corner: tuple[float, float] = (0, 0),
 ) -> "Axes":
     """Plots a chart at a corner in points from the top left; bars are alike in all charts."""
     figure.set_layout_engine("none")
     across, up = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
     left, top, width = corner[0] + LEFT, corner[1] + AXIS - 4, RIGHT - LEFT
-    height = _height(kind, rows, comparison) - AXIS
+    height = _height(kind, rows, table) - AXIS
     if kind == "radar":
         left, top = corner[0] + WIDTH / 2 - RADIUS, corner[1] + RADAR_HEIGHT / 2 - RADIUS
         width = height = 2 * RADIUS
     place = (left / across, (up - top - height) / up, width / across, height / up)
     if kind == "bars":
         axes = figure.add_axes(place)
-        plot_bars(axes, rows, comparison)
+        plot_bars(axes, rows, table)
         return axes
     polar = cast("PolarAxes", figure.add_axes(place, projection="polar"))  # typed as its base
-    plot_radar(polar, rows, comparison)
+    plot_radar(polar, rows, table)
     return polar
 
 
-def _height(kind: Kind, rows: Sequence[Row], comparison: Comparison) -> float:
+def _height(kind: Kind, rows: Sequence[TableRow], table: PublishedTable) -> float:
     if kind == "radar":
         return RADAR_HEIGHT
-    return AXIS + sum(_row_height(row, comparison) for row in rows)
+    return AXIS + sum(_row_height(row, table) for row in rows)
 
 
-def plot_bars(axes: "Axes", rows: Sequence[Row], comparison: Comparison) -> None:
+def plot_bars(axes: "Axes", rows: Sequence[TableRow], table: PublishedTable) -> None:
     """Plots runs as bars with their intervals, and published models as markers on a line below.
 
     All are shares of the row's `most`.
     """
-    bottom = sum(_row_height(row, comparison) for row in rows)
+    bottom = sum(_row_height(row, table) for row in rows)
     axes.set(xlim=(0, 1), ylim=(bottom, 0))
     axes.xaxis.tick_top()
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["0 %", "25 %", "50 %", "75 %", "100 %"])
@@ -123,21 +123,21 @@ def plot_bars(axes: "Axes", rows: Sequence[Row], comparison: Comparison) -> None
     axes.spines["bottom"].set_visible(False)
     top, middles = GAP / 2, list[float]()
     for row in rows:
-        room = _row_height(row, comparison) - GAP
+        room = _row_height(row, table) - GAP
         middles.append(top + room / 2)
-        for column in comparison.runs:
+        for column in table.runs:
             if column.name in row.cells:
-                _plot_bar(axes, row, column, y=top + BAR / 2, comparison=comparison)
+                _plot_bar(axes, row, column, y=top + BAR / 2, table=table)
                 top += BAR
-        if _published(row, comparison):
-            _plot_published(axes, row, y=top + TRACK / 2, comparison=comparison)
+        if _published(row, table):
+            _plot_published(axes, row, y=top + TRACK / 2, table=table)
             top += TRACK
         top += GAP
     axes.set_yticks(middles, labels=[_shorten(row.title) for row in rows])
     axes.tick_params(axis="y", labelcolor=plots.colour("ink"))
 
 
-def plot_radar(axes: "PolarAxes", rows: Sequence[Row], comparison: Comparison) -> None:
+def plot_radar(axes: "PolarAxes", rows: Sequence[TableRow], table: PublishedTable) -> None:
     """Plots a spoke per row, from 0 in the middle to the row's `most`; areas of runs are filled."""
     angles = np.linspace(0, 2 * math.pi, len(rows) + 1)
     axes.set_theta_zero_location("N")
@@ -153,8 +153,8 @@ def plot_radar(axes: "PolarAxes", rows: Sequence[Row], comparison: Comparison) -
             "center" if abs(side) < 0.1 else "left" if side > 0 else "right"
         )
     axes.tick_params(axis="x", pad=0)
-    colours = styles(comparison)
-    for column in reversed(comparison.columns):  # runs last, on top
+    colours = styles(table)
+    for column in reversed(table.columns):  # runs last, on top
         cells = [row.cells.get(column.name) for row in rows]
         shares = [
             math.nan if cell is None else _share(row, cell.value)
@@ -172,24 +172,26 @@ def plot_radar(axes: "PolarAxes", rows: Sequence[Row], comparison: Comparison) -
                 plots.add_hint(dot, _hint(row, column))
 
 
-def _legend(comparison: Comparison) -> "list[Artist]":
+def _legend(table: PublishedTable) -> "list[Artist]":
     """Returns bars that name runs, and markers that name published models."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Artist] = []
-    for column, style in zip(comparison.columns, styles(comparison).values(), strict=True):
+    for column, style in zip(table.columns, styles(table).values(), strict=True):
         shade, name = plots.colour(style), _shorten(column.title)
         if column.is_published:
-            marker = _marker(column, comparison)
+            marker = _marker(column, table)
             handles.append(Line2D([], [], color=shade, marker=marker, linewidth=1, label=name))
         else:
             handles.append(Patch(color=shade, label=name))
     return handles
 
 
-def _plot_bar(axes: "Axes", row: Row, column: Column, *, y: float, comparison: Comparison) -> None:
-    cell, shade = row.cells[column.name], plots.colour(styles(comparison)[column.name])
+def _plot_bar(
+    axes: "Axes", row: TableRow, column: Column, *, y: float, table: PublishedTable
+) -> None:
+    cell, shade = row.cells[column.name], plots.colour(styles(table)[column.name])
     (bar,) = axes.barh(y, _share(row, cell.value), height=BAR - 3, color=shade)
     plots.add_hint(bar, _hint(row, column))
     if cell.interval is not None:
@@ -198,14 +200,14 @@ def _plot_bar(axes: "Axes", row: Row, column: Column, *, y: float, comparison: C
     axes.text(1.02, y, f"{cell.value:.{row.digits}f}", va="center")
 
 
-def _plot_published(axes: "Axes", row: Row, *, y: float, comparison: Comparison) -> None:
+def _plot_published(axes: "Axes", row: TableRow, *, y: float, table: PublishedTable) -> None:
     axes.hlines(y, 0, 1, color=plots.colour("grid"), linewidth=0.8, zorder=1)
-    for column in _published(row, comparison):
+    for column in _published(row, table):
         (mark,) = axes.plot(
             _share(row, row.cells[column.name].value),
             y,
-            _marker(column, comparison),
-            color=plots.colour(styles(comparison)[column.name]),
+            _marker(column, table),
+            color=plots.colour(styles(table)[column.name]),
             markeredgecolor=plots.colour("paper"),
             markersize=7.5,
             clip_on=False,
@@ -213,24 +215,24 @@ def _plot_published(axes: "Axes", row: Row, *, y: float, comparison: Comparison)
         plots.add_hint(mark, _hint(row, column))
 
 
-def _published(row: Row, comparison: Comparison) -> list[Column]:
-    return [c for c in comparison.columns if c.is_published and c.name in row.cells]
+def _published(row: TableRow, table: PublishedTable) -> list[Column]:
+    return [c for c in table.columns if c.is_published and c.name in row.cells]
 
 
-def _row_height(row: Row, comparison: Comparison) -> float:
-    num_bars = sum(column.name in row.cells for column in comparison.runs)
-    return num_bars * BAR + (TRACK if _published(row, comparison) else 0) + GAP
+def _row_height(row: TableRow, table: PublishedTable) -> float:
+    num_bars = sum(column.name in row.cells for column in table.runs)
+    return num_bars * BAR + (TRACK if _published(row, table) else 0) + GAP
 
 
-def _marker(column: Column, comparison: Comparison) -> str:
-    return plots.MARKERS[comparison.columns.index(column)]
+def _marker(column: Column, table: PublishedTable) -> str:
+    return plots.MARKERS[table.columns.index(column)]
 
 
-def _hint(row: Row, column: Column) -> str:
-    return f"{row.title}, {column.title}: {row.say(column)}"
+def _hint(row: TableRow, column: Column) -> str:
+    return f"{row.title}, {column.title}: {row.format(column)}"
 
 
-def _share(row: Row, value: float) -> float:
+def _share(row: TableRow, value: float) -> float:
     return min(max(value / row.most, 0.0), 1.0)
 
 

@@ -1,7 +1,7 @@
-"""Answer + options -> the letter it chooses, by each of the rules in circulation.
+"""Answer + options -> the letter it chooses, by each of the rules in use.
 
-Where a rule finds nothing and the reference draws a letter at random, `guess` draws one that
-depends on the item and the answer alone, so that a score is a function of its inputs.
+If a rule finds nothing, the reference picks a letter at random. `guess` picks one that depends only
+on the item and the answer, so that a score is a function of its inputs.
 """
 
 import re
@@ -14,7 +14,7 @@ LETTERS = string.ascii_uppercase
 _ENDS = (",", ".", "!", "?", ";", ":", "'")
 _MIN_WORDS_OF_CONTENT = 6
 
-# FIDELITY: the phrases overlap on purpose; each is looked up on its own.
+# FIDELITY: the phrases overlap; each is looked up on its own.
 _ANSWER_PHRASES = (
     "the answer is",
     "answer is",
@@ -45,7 +45,7 @@ _ANSWER_PHRASES = (
     "答えは",
 )
 
-# Formats and how much each is trusted, in the order that decides between equals.
+# Formats and how much each is trusted, in the order that breaks ties.
 _FORMATS = (("({})", 6), ("{}.", 5), ("{}:", 4), ("{})", 3), ("{} ", 2))
 _PHRASE, _START, _END = 7, 10, 9
 
@@ -56,23 +56,24 @@ def letter(position: int) -> str:
 
 
 def guess(letters: str, *, key: str) -> str:
-    """Draw a letter, always the same for the same key."""
+    """Pick a letter at random, always the same for the same key."""
     return Random(key).choice(letters)
 
 
-def letter_before_period(answer: str) -> str:
-    """Return "B" of an answer that begins "B.", any other answer as it is (AI2D, MuirBench)."""
+def find_letter_before_period(answer: str) -> str:
+    """Return "B" for an answer that begins with "B.", else the answer (AI2D, MuirBench)."""
     found = re.match(r"\s*([A-Z])\.", answer)
     return found.group(1) if found else answer
 
 
-def last_option(answer: str, options: Sequence[str], *, key: str) -> str:
-    """Return the option named last: MMMU's rule, also of NExT-QA and LongVideoBench.
+def find_last_option(answer: str, options: Sequence[str], *, key: str) -> str:
+    """Return the option named last: MMMU's rule, also used by NExT-QA and LongVideoBench.
 
-    Letters are looked for as "(A)", else as "A ", else as "A."; else, in answers of more than five
-    words, the options' own texts. FIDELITY: among several, the last *stand-alone* letter wins ("A "
-    is also found in "DNA ", which does not stand alone), the first of them if none stands alone.
-    Yue et al., "MMMU", 2024; eval_utils.py.
+    Looks for letters as "(A)", else as "A ", else as "A."; else, in answers of more than five
+    words, for the options' own texts. Yue et al., "MMMU", 2024; eval_utils.py.
+
+    FIDELITY: of several, the last *stand-alone* letter wins (the "A " in "DNA " does not stand
+    alone), or the first of them if none stands alone.
     """
     answer = _padded(answer)
     letters = LETTERS[: len(options)]
@@ -84,10 +85,10 @@ def last_option(answer: str, options: Sequence[str], *, key: str) -> str:
     return max(positions, key=positions.__getitem__) if positions else guess(letters, key=key)
 
 
-def first_option(answer: str, options: Sequence[str], *, key: str) -> str:
-    """Return the option named first: EgoSchema's variant of `last_option`.
+def find_first_option(answer: str, options: Sequence[str], *, key: str) -> str:
+    """Return the option named first: EgoSchema's variant of `find_last_option`.
 
-    FIDELITY: "(A)", "A " and "A." are all collected, each at its *last* place in the answer.
+    FIDELITY: "(A)", "A " and "A." all count, each at its *last* position in the answer.
     """
     answer = _padded(answer)
     letters = LETTERS[: len(options)]
@@ -103,11 +104,11 @@ def first_option(answer: str, options: Sequence[str], *, key: str) -> str:
     return min(by_text, key=by_text.__getitem__) if by_text else guess(letters, key=key)
 
 
-def mcq_letter(answer: str, letters: str) -> str:
+def extract_mcq_letter(answer: str, letters: str) -> str:
     """Return the most trusted letter, "" if there is none: lmms-eval's `extract_mcq_answer`.
 
-    At the start or the end of the answer, after a phrase such as "the answer is", as "(A)", "A.",
-    "A:", "A)", "A ", anywhere: in this order of trust; among equals the latest wins.
+    In order of trust: at the start, at the end, after a phrase such as "the answer is", as "(A)",
+    "A.", "A:", "A)", "A ", anywhere. Of several, the last wins.
     """
     answer = answer.strip()
     if not answer:
@@ -124,11 +125,11 @@ def mcq_letter(answer: str, letters: str) -> str:
     return max(found, key=lambda entry: entry[:2])[2] if found else ""
 
 
-def stated_letter(answer: str, letters: str) -> str:
+def find_stated_letter(answer: str, letters: str) -> str:
     """Return the letter an answer states, "" if none: BLINK's rule in lmms-eval 0.7.3.
 
-    A first line that is little but a letter; else the last "answer is (B)"; else the last "(B)";
-    else a letter at the very start.
+    A first line that is hardly more than a letter; else the last "answer is (B)"; else the last
+    "(B)"; else a letter at the very start.
     """
     answer = answer.strip()
     one = f"[{re.escape(letters)}]"
@@ -145,15 +146,15 @@ def stated_letter(answer: str, letters: str) -> str:
     return leading.group(1).upper() if leading else ""
 
 
-def first_letter(answer: str, letters: str, *, phrases: Sequence[str]) -> str:
-    """Return the first of the letters after deleting the phrases, "" if there is none."""
+def find_first_letter(answer: str, letters: str, *, phrases: Sequence[str]) -> str:
+    """Delete the phrases and return the first of the letters, "" if there is none."""
     for phrase in phrases:
         answer = answer.replace(phrase, "")
     return next((character for character in answer if character in letters), "")
 
 
 def _padded(answer: str, *, ends: Sequence[str] = _ENDS) -> str:
-    for mark in ends:  # in turn: "A'." loses its period, then its quote, but "A.'" the quote alone
+    for mark in ends:  # in turn: "A'." loses both marks, "A.'" only the quote
         answer = answer.strip(mark)
     return f" {answer} "
 

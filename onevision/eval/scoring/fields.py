@@ -16,7 +16,7 @@ def text(row: Mapping[str, object], name: str) -> str:
 
 
 def texts(row: Mapping[str, object], name: str) -> list[str]:
-    """Return a list of texts, given as a list or as the literal of one, as MMMU stores options."""
+    """Return a list of texts, given as a list or as a Python literal, as MMMU stores options."""
     value = _value(row, name)
     if isinstance(value, str):
         try:
@@ -45,19 +45,19 @@ def number(row: Mapping[str, object], name: str) -> float:
 
 
 def identifier(row: Mapping[str, object], name: str) -> str:
-    """Return an item's id, a text or a whole number, as text."""
+    """Return an item's id, a text or an integer, as text."""
     value = _value(row, name)
     if not isinstance(value, str | int):
-        raise _refused(name, value, "a text or a whole number")
+        raise _refused(name, value, "a text or an integer")
     return str(value)
 
 
 def whole(row: Mapping[str, object], name: str) -> int:
-    """Return a whole number from 0, given as one or as its digits, as AI2D stores answers."""
+    """Return an integer from 0, given as a number or as digits, as AI2D stores answers."""
     value = _value(row, name)
     digits = str(value).strip()
     if isinstance(value, bool) or not digits.isdecimal():
-        raise _refused(name, value, "a whole number from 0")
+        raise _refused(name, value, "an integer from 0")
     return int(digits)
 
 
@@ -70,12 +70,12 @@ def index(row: Mapping[str, object], name: str, *, below: int) -> int:
 
 
 def labels(row: Mapping[str, object], *names: str) -> dict[str, str]:
-    """Return those of the named fields that the row has, as text; None and NaN do not count."""
+    """Return the named fields that are not missing, as text."""
     return {name: str(row[name]) for name in names if name in row and not missing(row[name])}
 
 
 def missing(value: object) -> bool:
-    """Whether a table's cell is empty: None, NaN or, as some data sets spell it, "nan"."""
+    """Whether a table's cell is empty: None, NaN or, in some data sets, "nan"."""
     return value is None or value == "nan" or (isinstance(value, float) and math.isnan(value))
 
 

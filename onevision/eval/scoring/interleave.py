@@ -1,8 +1,8 @@
-"""LLaVA-Interleave Bench: letters by equality, texts by ROUGE-L; two scorers are in circulation.
+"""LLaVA-Interleave Bench: letters by equality, texts by ROUGE-L, in two versions.
 
 INTERLEAVE_BENCH is lmms-eval's: a category's score is the mean over its samples. The original
-(LLaVA-NeXT, evaluate_interleave.py), behind the paper's numbers, takes the mean over its data sets,
-finds letters differently, and compares processed texts.
+(LLaVA-NeXT, evaluate_interleave.py), which the paper's numbers come from, takes the mean over its
+data sets, finds letters differently, and compares processed texts.
 """
 
 import re
@@ -10,9 +10,17 @@ from collections.abc import Callable, Sequence
 
 from onevision.errors import DataError
 from onevision.eval.scoring.fields import text
-from onevision.eval.scoring.punctuation import ONE_COMMA_BETWEEN_DIGITS, without_punctuation
+from onevision.eval.scoring.punctuation import ONE_COMMA_BETWEEN_DIGITS, drop_punctuation
 from onevision.eval.scoring.rouge import rouge_l
-from onevision.eval.scoring.scorer import Aggregate, Item, Score, Scorer, groups, mean, refuse_none
+from onevision.eval.scoring.scorer import (
+    Aggregate,
+    Item,
+    Score,
+    Scorer,
+    check_not_empty,
+    groups,
+    mean,
+)
 
 CATEGORIES = {
     "Spot-the-Diff": ("Spot-the-Diff", "Birds-to-Words", "CLEVR-Change"),
@@ -58,14 +66,14 @@ def _letter_or_text(answer: str) -> str:
 
 def _processed(answer: str) -> str:
     answer = answer.replace("\n", " ").replace("\t", " ").strip()
-    answer = without_punctuation(answer, digit_comma=ONE_COMMA_BETWEEN_DIGITS)
+    answer = drop_punctuation(answer, digit_comma=ONE_COMMA_BETWEEN_DIGITS)
     for mark in "'\")(":
         answer = answer.strip(mark)
     return answer.strip().lower()
 
 
 def _original_choice_match(answer: str, expected: str) -> bool:
-    # FIDELITY: "b: text" is its lone letter, the last if there are several; "b text" is not.
+    # FIDELITY: "b: text" counts as "b", the last letter if there are several; "b text" does not.
     answer = _processed(answer)
     if ":" in answer:
         alone = [part.strip() for part in answer.split(":") if part.strip() in tuple("abcdefgh")]
@@ -77,7 +85,7 @@ def _original_rouge(answer: str, expected: str) -> float:
     return rouge_l(_processed(answer), _processed(expected))
 
 
-def _scored_by(
+def _score_by(
     choice: Callable[[str, str], bool], similarity: Callable[[str, str], float]
 ) -> Callable[[str, Item], Score]:
     def score(answer: str, item: Item) -> Score:
@@ -100,9 +108,9 @@ def _over_data_sets(scores: Sequence[Score]) -> float:
     return sum(means) / len(means)
 
 
-def _aggregated(category_score: Callable[[Sequence[Score]], float]) -> Aggregate:
+def _aggregate_by(category_score: Callable[[Sequence[Score]], float]) -> Aggregate:
     def aggregate(scores: Sequence[Score]) -> dict[str, float]:
-        refuse_none(scores)
+        check_not_empty(scores)
         categories = {
             name: category_score(group) for name, group in groups(scores, "category").items()
         }
@@ -118,8 +126,8 @@ def _aggregated(category_score: Callable[[Sequence[Score]], float]) -> Aggregate
     return aggregate
 
 
-INTERLEAVE_BENCH = Scorer(score=_scored_by(choice_match, rouge_l), aggregate=_aggregated(mean))
+INTERLEAVE_BENCH = Scorer(score=_score_by(choice_match, rouge_l), aggregate=_aggregate_by(mean))
 INTERLEAVE_BENCH_ORIGINAL = Scorer(
-    score=_scored_by(_original_choice_match, _original_rouge),
-    aggregate=_aggregated(_over_data_sets),
+    score=_score_by(_original_choice_match, _original_rouge),
+    aggregate=_aggregate_by(_over_data_sets),
 )

@@ -1,8 +1,8 @@
-"""MathVista: an answer -> what it states -> the type the question wants -> equal or not.
+"""MathVista: answer -> the choice or number it states, in the right type -> right or wrong.
 
-Where the answer does not directly state a choice or a number, the original asks GPT what it states;
-`score_extraction` scores what a judge found. Without a judge the whole answer is taken, which is
-what it states when the prompt asks for a letter or a number alone. Lu et al., "MathVista", 2024.
+If the answer does not directly state a choice or a number, the original asks GPT for it, and
+`score_extraction` scores what a judge finds. Without a judge the whole answer is used, which is
+right for prompts that ask for a letter or a number alone. Lu et al., "MathVista", 2024.
 """
 
 import re
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from onevision.eval.scoring.choices import LETTERS
 from onevision.eval.scoring.fields import labels, number, text, texts
-from onevision.eval.scoring.scorer import Item, Score, Scorer, group_averages, mean
+from onevision.eval.scoring.scorer import Item, Score, Scorer, average_groups, mean
 from onevision.eval.scoring.text import edit_distance
 
 
-def direct_extraction(answer: str, item: Item) -> str | None:
-    """Return what an answer states without asking a judge, or None where a judge is needed."""
+def extract_directly(answer: str, item: Item) -> str | None:
+    """Return the choice or number that an answer is, or None if a judge must extract it."""
     answer = answer.strip()
     if not answer or (_is_choice(item) and answer in texts(item, "choices")):
         return answer
@@ -29,7 +29,7 @@ def direct_extraction(answer: str, item: Item) -> str | None:
 
 
 def score_extraction(extraction: str, item: Item) -> Score:
-    """Score what an answer states, be it found directly or by a judge."""
+    """Score the choice or number that an answer states."""
     predicted = _normalised(extraction, item)
     right = predicted is not None and predicted.strip() == str(item["answer"]).strip()
     return {
@@ -54,7 +54,7 @@ def _normalised(extraction: str, item: Item) -> str | None:
 
 
 def _choice(extraction: str, choices: Sequence[str]) -> str:
-    """Return the choice that "(B) text" or "B" names, else the one nearest by edit distance."""
+    """Return the choice that "(B) text" or "B" names, else the closest by edit distance."""
     wrapped = re.search(r"\(([a-zA-Z])\)", extraction)
     named = wrapped.group(1).upper() if wrapped else extraction
     if len(named) == 1 and named in LETTERS[: len(choices)]:
@@ -67,9 +67,9 @@ def _is_choice(item: Item) -> bool:
 
 
 def _score(answer: str, item: Item) -> Score:
-    extraction = direct_extraction(answer, item)
-    stated = answer.strip() if extraction is None else extraction
-    return {**score_extraction(stated, item), "direct": extraction is not None}
+    extraction = extract_directly(answer, item)
+    extracted = answer.strip() if extraction is None else extraction
+    return {**score_extraction(extracted, item), "direct": extraction is not None}
 
 
 def _aggregate(scores: Sequence[Score]) -> dict[str, float]:
@@ -77,8 +77,8 @@ def _aggregate(scores: Sequence[Score]) -> dict[str, float]:
     return {
         "accuracy": 100 * mean(scores),
         "direct": 100 * direct / len(scores),
-        **group_averages(scores, by=("question_type", "answer_type"), scale=100),
+        **average_groups(scores, by=("question_type", "answer_type"), scale=100),
     }
 
 
-MATHVISTA = Scorer(score=_score, aggregate=_aggregate)
+MATHVISTA = Scorer(score=_score, aggregate=_aggregate, unit="percent")

@@ -1,17 +1,17 @@
-"""MMBench, circular: a question counts where it is answered right in every order of its options.
+"""MMBench, circular: a question is right if it is answered right in every order of its options.
 
-Rows below 10^6 are the questions; index % 10^6 leads from a rotated copy to its question. The rules
-below find the letter; where they find none, the original asks GPT (as `eval/stated.py` does, given
-a judge) and this scorer takes `mcq_letter`, as lmms-eval's "static" task does. Liu et al.,
+Rows below 10^6 are the questions; index % 10^6 maps a rotated copy to its question. The rules
+below find the letter. If they find none, the original asks GPT (as judging/rules.py does with a
+judge), while this scorer takes `extract_mcq_letter`, as lmms-eval's "static" task does. Liu et al.,
 "MMBench", 2023.
 """
 
 from collections.abc import Sequence
 
 from onevision.errors import DataError
-from onevision.eval.scoring.choices import mcq_letter
+from onevision.eval.scoring.choices import extract_mcq_letter
 from onevision.eval.scoring.fields import labels, missing, number, text, whole
-from onevision.eval.scoring.scorer import Item, Score, Scorer, group_averages, mean
+from onevision.eval.scoring.scorer import Item, Score, Scorer, average_groups, mean
 
 COPY_STEP = 1_000_000
 _OPTIONS = "ABCD"
@@ -33,7 +33,7 @@ _WRAPPERS = (
 )
 
 
-def inferred_letter(answer: str, options: dict[str, str]) -> str:
+def infer_letter(answer: str, options: dict[str, str]) -> str:
     """Return the one letter among the answer's words, else the one option it quotes, else ""."""
     return _only_letter(answer.split()) or _only_quoted(answer.lower(), options)
 
@@ -59,7 +59,7 @@ def _only(letters: Sequence[str]) -> str:
     return letters[0] if len(letters) == 1 else ""
 
 
-def options_of(item: Item) -> dict[str, str]:
+def read_options(item: Item) -> dict[str, str]:
     """Return the options that a row has, by their letters."""
     return {
         letter: str(item[letter])
@@ -70,9 +70,9 @@ def options_of(item: Item) -> dict[str, str]:
 
 def _score(answer: str, item: Item) -> Score:
     answer = answer.strip()
-    options = options_of(item)
-    inferred = inferred_letter(answer, options)
-    predicted = inferred or mcq_letter(answer, "".join(options))
+    options = read_options(item)
+    inferred = infer_letter(answer, options)
+    predicted = inferred or extract_mcq_letter(answer, "".join(options))
     return {
         "score": float(predicted == text(item, "answer")),
         "predicted": predicted,
@@ -93,11 +93,13 @@ def _aggregate(scores: Sequence[Score]) -> dict[str, float]:
         if whole(score, "index") < COPY_STEP
     ]
     if not questions:
-        raise DataError("MMBench has no row with an index below 1000000; score the originals too")
+        raise DataError(
+            "MMBench has no row with an index below 1000000; score the original questions too"
+        )
     return {
         "accuracy": 100 * mean(questions),
-        **group_averages(questions, by=("category", "L2-category"), scale=100),
+        **average_groups(questions, by=("category", "L2-category"), scale=100),
     }
 
 
-MMBENCH = Scorer(score=_score, aggregate=_aggregate)
+MMBENCH = Scorer(score=_score, aggregate=_aggregate, unit="percent")

@@ -6,9 +6,9 @@ Yue et al., "MMMU", 2024; eval_utils.py. Accuracy is over all questions, not ove
 import re
 from collections.abc import Iterable, Sequence
 
-from onevision.eval.scoring.choices import last_option
+from onevision.eval.scoring.choices import find_last_option
 from onevision.eval.scoring.fields import identifier, text, text_or_texts, texts
-from onevision.eval.scoring.scorer import Item, Score, Scorer, group_averages, mean
+from onevision.eval.scoring.scorer import Item, Score, Scorer, average_groups, mean
 
 Candidate = str | float
 
@@ -54,8 +54,8 @@ DOMAINS = {
 _DOMAIN_OF = {subject: domain for domain, subjects in DOMAINS.items() for subject in subjects}
 
 
-def open_candidates(answer: str) -> set[Candidate]:
-    """Return everything in a free answer that may be meant: key phrases and numbers, normalised."""
+def find_candidates(answer: str) -> set[Candidate]:
+    """Return everything in a free answer that may be the answer: key phrases and numbers."""
     phrases = _key_phrases(answer)
     numbers = [found for phrase in phrases for form in _NUMBERS for found in form.findall(phrase)]
     return _normalised([*phrases, *numbers])
@@ -74,7 +74,7 @@ def open_match(candidates: Iterable[Candidate], accepted: Iterable[str]) -> bool
 
 
 def _key_phrases(answer: str) -> list[str]:
-    # FIDELITY: the original also splits where a capital follows ". ", after lowering the case.
+    # FIDELITY: the original also splits at ". " before a capital, but lower-cases first.
     whole = answer.strip().strip(".").lower()
     pieces = whole.split("\n")
     tails = [_shortest_tail(piece, _INDICATORS) for piece in pieces[:-1]]
@@ -87,7 +87,7 @@ def _shortest_tail(piece: str, indicators: Sequence[str]) -> str:
     for indicator in indicators:
         if indicator in piece:
             tail = piece.rsplit(indicator, 1)[1].strip()
-            # FIDELITY: an empty tail is given up for the next one, however long.
+            # FIDELITY: an empty tail gives way to the next one, however long.
             if not shortest or len(tail) < len(shortest):
                 shortest = tail
     return shortest
@@ -102,17 +102,17 @@ def _forms(answer: str) -> tuple[Candidate, ...]:
         return (round(float(answer.replace(",", "")), 2),)
     except ValueError:
         answer = answer.lower()
-    # One character would be part of nearly everything; with a space it is the end of a word.
+    # A single character would match nearly everything; with a space it is a word of its own.
     return (f" {answer}", f"{answer} ") if len(answer) == 1 else (answer,)
 
 
 def _score(answer: str, item: Item) -> Score:
     name = identifier(item, "id")
     if text(item, "question_type") == "multiple-choice":
-        predicted = last_option(answer, texts(item, "options"), key=f"{name}\n{answer}")
+        predicted = find_last_option(answer, texts(item, "options"), key=f"{name}\n{answer}")
         right = predicted in text_or_texts(item, "answer")
     else:
-        candidates = open_candidates(answer)
+        candidates = find_candidates(answer)
         right = open_match(candidates, text_or_texts(item, "answer"))
         predicted = "; ".join(sorted(str(candidate) for candidate in candidates))
     return {"score": float(right), "predicted": predicted, **_subject(name)}
@@ -128,7 +128,7 @@ def _subject(name: str) -> dict[str, str]:
 
 
 def _aggregate(scores: Sequence[Score]) -> dict[str, float]:
-    return {"mmmu_acc": mean(scores), **group_averages(scores, by=("domain", "subject"))}
+    return {"mmmu_acc": mean(scores), **average_groups(scores, by=("domain", "subject"))}
 
 
 MMMU = Scorer(score=_score, aggregate=_aggregate)

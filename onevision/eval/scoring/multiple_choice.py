@@ -1,6 +1,7 @@
-"""Scorers of multiple choice about pictures: AI2D, SeedBench, MMStar, RealWorldQA, BLINK and so on.
+"""Multiple choice about images: AI2D, SeedBench, MMStar, RealWorldQA, BLINK and others.
 
-Names that end in NOW follow lmms-eval 0.7.3, the others 0.2.3, which is of the paper's time.
+Names that end in NOW follow lmms-eval 0.7.3; the others follow 0.2.3, current when the paper was
+written.
 """
 
 import re
@@ -9,10 +10,10 @@ from collections.abc import Sequence
 from onevision.errors import DataError
 from onevision.eval.scoring.choices import (
     LETTERS,
+    extract_mcq_letter,
+    find_letter_before_period,
+    find_stated_letter,
     letter,
-    letter_before_period,
-    mcq_letter,
-    stated_letter,
 )
 from onevision.eval.scoring.fields import index, labels, text, texts
 from onevision.eval.scoring.numbers import DIGITS_OF
@@ -20,8 +21,8 @@ from onevision.eval.scoring.scorer import (
     Item,
     Score,
     Scorer,
+    average_groups,
     averages,
-    group_averages,
     groups,
     mean,
 )
@@ -33,19 +34,19 @@ _MMSTAR_OPENINGS = ("", "(", "option ", "the answer is ")
 
 def _score_mcq(answer: str, item: Item) -> Score:
     letters = LETTERS[: len(texts(item, "options"))] if "options" in item else _FOUR
-    predicted = mcq_letter(answer, letters)
+    predicted = extract_mcq_letter(answer, letters)
     right = predicted == text(item, "answer").strip("() \n").upper()
     return {"score": float(right), "predicted": predicted}
 
 
 def _score_ai2d(answer: str, item: Item) -> Score:
-    predicted = letter_before_period(answer)
+    predicted = find_letter_before_period(answer)
     right = bare(predicted) == bare(letter(index(item, "answer", below=len(LETTERS))))
     return {"score": float(right), "predicted": predicted}
 
 
 def _score_muirbench(answer: str, item: Item) -> Score:
-    predicted = letter_before_period(answer)
+    predicted = find_letter_before_period(answer)
     right = predicted.lower().strip() == text(item, "answer").lower().strip()
     return {"score": float(right), "predicted": predicted, **labels(item, "task")}
 
@@ -62,14 +63,14 @@ def _aggregate_seedbench(scores: Sequence[Score]) -> dict[str, float]:
 
 
 def _score_mmstar(answer: str, item: Item) -> Score:
-    said = answer.lower().strip().replace("\n", " ")
+    lowered = answer.lower().strip().replace("\n", " ")
     expected = text(item, "answer").lower().strip()
-    right = any(said.startswith(opening + expected) for opening in _MMSTAR_OPENINGS)
+    right = any(lowered.startswith(opening + expected) for opening in _MMSTAR_OPENINGS)
     return {"score": float(right), **labels(item, "category", "l2_category")}
 
 
 def _score_mmstar_now(answer: str, item: Item) -> Score:
-    predicted = mcq_letter(answer, _FOUR)
+    predicted = extract_mcq_letter(answer, _FOUR)
     right = predicted == text(item, "answer").strip().upper()
     return {
         "score": float(right),
@@ -79,13 +80,13 @@ def _score_mmstar_now(answer: str, item: Item) -> Score:
 
 
 def _aggregate_mmstar(scores: Sequence[Score]) -> dict[str, float]:
-    # FIDELITY: the average is that of the finer categories' means, not of the samples.
+    # FIDELITY: the average is over the finer categories' means, not over the samples.
     finer = [mean(group) for group in groups(scores, "l2_category").values()]
     if not finer:
         raise DataError('MMStar averages over "l2_category"; no row has this field')
     return {
         "average": sum(finer) / len(finer),
-        **group_averages(scores, by=("category", "l2_category")),
+        **average_groups(scores, by=("category", "l2_category")),
     }
 
 
@@ -98,8 +99,8 @@ def _score_realworldqa(answer: str, item: Item) -> Score:
 
 
 def _option_in_question(answer: str, *, question: str) -> str:
-    # FIDELITY: options are lettered in the order they are found, whatever letters the question
-    # gives them, and their texts keep the punctuation that the answer has just lost.
+    # FIDELITY: options get letters in the order they occur, whatever letters the question gives
+    # them, and keep their punctuation although the answer has just lost its own.
     answer = re.sub(r"[^\w\s]", "", answer).strip()
     options = [found.strip() for found in re.findall(r"\b[A-Z]\.\s+([^\n]*)", question)]
     letter_of = dict(zip(options, LETTERS, strict=False))
@@ -110,7 +111,7 @@ def _option_in_question(answer: str, *, question: str) -> str:
 def _score_realworldqa_now(answer: str, item: Item) -> Score:
     expected = text(item, "answer").strip()
     if expected.upper() in tuple(_FOUR):
-        predicted = mcq_letter(answer, _FOUR)
+        predicted = extract_mcq_letter(answer, _FOUR)
         return {"score": float(predicted == expected.upper()), "predicted": predicted}
     predicted = answer.lower().strip().rstrip(".")
     return {"score": float(predicted == expected.lower()), "predicted": predicted}
@@ -118,7 +119,7 @@ def _score_realworldqa_now(answer: str, item: Item) -> Score:
 
 def _score_blink(answer: str, item: Item) -> Score:
     letters = LETTERS[: len(texts(item, "choices"))]
-    predicted = stated_letter(answer, letters)
+    predicted = find_stated_letter(answer, letters)
     right = predicted == text(item, "answer").strip("()")
     return {"score": float(right), "predicted": predicted, **labels(item, "sub_task")}
 
@@ -127,7 +128,7 @@ def _aggregate_blink(scores: Sequence[Score]) -> dict[str, float]:
     tasks = [mean(group) for group in groups(scores, "sub_task").values()] or [mean(scores)]
     return {
         "blink_acc": sum(tasks) / len(tasks),
-        **group_averages(scores, by=("sub_task",)),
+        **average_groups(scores, by=("sub_task",)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Answer + number -> whether it is near enough: the relaxed accuracy of charts."""
+"""Answer + expected number -> whether it is close enough: ChartQA's relaxed accuracy."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ DIGITS_OF = {
 def relaxed_match(answer: str, expected: str) -> bool:
     """Whether a number is within 5 % of the expected one, or a text equal to it up to case.
 
-    FIDELITY: "%" divides by 100, commas are not understood, an expected 0 is compared as text.
+    FIDELITY: "%" divides by 100, commas are not parsed, an expected 0 is compared as text.
     Masry et al., "ChartQA", 2022, section 5.1.
     """
     value, target = _as_number(answer), _as_number(expected)

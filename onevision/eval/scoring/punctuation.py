@@ -1,9 +1,9 @@
-r"""Text -> text without punctuation, as the VQA challenge does it; VQA and interleave rules use it.
+r"""Text -> text without punctuation, by the rules of the VQA challenge.
 
-FIDELITY: what becomes of a mark depends on the whole text. A mark that touches a space anywhere,
-and every mark of a text with a comma between digits, is deleted; others become a space. Periods go
-unless a digit follows (the original's look-behind is misspelt and never holds), 32 at most (the
-original passes the flag re.UNICODE, which is 32, as the count).
+FIDELITY: how a mark is treated depends on the whole text. A mark that touches a space anywhere, and
+every mark of a text with a comma between digits, is deleted; others become a space. Periods are
+removed unless a digit follows (the original's look-behind is misspelt and never matches), 32 at
+most (the original passes the flag re.UNICODE, which is 32, as the count).
 """
 
 import re
@@ -16,8 +16,8 @@ COMMAS_BETWEEN_DIGITS = re.compile(r"(?<=\d),+(?=\d)")
 ONE_COMMA_BETWEEN_DIGITS = re.compile(r"\d,\d")
 
 
-def without_punctuation(answer: str, *, digit_comma: re.Pattern[str]) -> str:
-    """Delete or blank the marks; `digit_comma` is what counts as a comma between digits."""
+def drop_punctuation(answer: str, *, digit_comma: re.Pattern[str]) -> str:
+    """Delete the marks or replace them by spaces; `digit_comma` matches a comma between digits."""
     delete_all = digit_comma.search(answer) is not None
     result = answer
     for mark in _MARKS:

@@ -1,7 +1,7 @@
-"""A scorer's name in a task file -> the scorer.
+"""The name in a task file's `scorer:` -> the scorer.
 
-Names ending in "_now" follow lmms-eval 0.7.3; all others follow 0.2.3, of the paper's time, or the
-benchmark itself where it has no task there.
+Names ending in "_now" follow lmms-eval 0.7.3. All others follow 0.2.3, current when the paper was
+written, or the benchmark itself if it has no task there.
 """
 
 from collections.abc import Mapping
@@ -12,16 +12,15 @@ from onevision.eval.scoring import (
     mantis,
     mathvista,
     mmbench,
-    mme,
     mmmu,
     multiple_choice,
     numbers,
-    pope,
     rouge,
     science_qa,
     text,
     video,
     vqa,
+    yes_no,
 )
 from onevision.eval.scoring.scorer import Scorer
 
@@ -49,7 +48,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
         "mlvu": video.MLVU,
         "mlvu_now": video.MLVU_NOW,
         "mmbench": mmbench.MMBENCH,
-        "mme": mme.MME,
+        "mme": yes_no.MME,
         "mmmu": mmmu.MMMU,
         "mmstar": multiple_choice.MMSTAR,
         "mmstar_now": multiple_choice.MMSTAR_NOW,
@@ -58,7 +57,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
         "nextqa": video.NEXTQA,
         "ok_vqa": vqa.VQA,
         "perceptiontest": video.PERCEPTIONTEST,
-        "pope": pope.POPE,
+        "pope": yes_no.POPE,
         "realworldqa": multiple_choice.REALWORLDQA,
         "realworldqa_now": multiple_choice.REALWORLDQA_NOW,
         "relaxed_accuracy": numbers.RELAXED_ACCURACY,

@@ -1,10 +1,10 @@
-"""Two texts -> ROUGE-L's F-measure, to the number of the package `rouge` 1.0.1.
+"""Two texts -> ROUGE-L's F-measure, exactly as the package `rouge` 1.0.1 computes it.
 
-FIDELITY: that package defines the interleave benchmark's numbers, and differs from others (the
-package rouge-score lowers the case and counts repeated words): sentences end at every period, "3.5"
-is two; words count once however often they occur; the longest common subsequences of all pairs of
-sentences are united. Lin, "ROUGE", 2004, section 3.2. It is written here because the package is no
-longer kept, and fails on long texts by recursing once a word.
+FIDELITY: that package defines the interleave benchmark's numbers and differs from others (the
+package rouge-score lower-cases and counts repeated words): sentences end at every period, so "3.5"
+is two; a word counts once however often it occurs; the longest common subsequences of all pairs of
+sentences are united. Lin, "ROUGE", 2004, section 3.2. Reimplemented because the package is no
+longer maintained and, recursing once per word, fails on long texts.
 """
 
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ _TINY = 1e-8
 
 
 def rouge_l(answer: str, reference: str) -> float:
-    """Return the F-measure, 0 to 1; 0 where a text is empty. Answers are cut to 512 characters."""
-    said, wanted = _sentences(answer[:_MAX_CHARACTERS]), _sentences(reference)
-    if not said or not wanted:
+    """Return the F-measure, 0 to 1; 0 if a text is empty. Answers are cut to 512 characters."""
+    given, expected = _sentences(answer[:_MAX_CHARACTERS]), _sentences(reference)
+    if not given or not expected:
         return 0.0
-    common = {word for b in wanted for a in said for word in _common_words(b, a)}
-    precision = len(common) / len({word for sentence in said for word in sentence})
-    recall = len(common) / len({word for sentence in wanted for word in sentence})
+    common = {word for b in expected for a in given for word in _common_words(b, a)}
+    precision = len(common) / len({word for sentence in given for word in sentence})
+    recall = len(common) / len({word for sentence in expected for word in sentence})
     return 2 * precision * recall / (precision + recall + _TINY)
 
 
 def _sentences(passage: str) -> list[list[str]]:
-    # Blanks between two periods are a sentence of one empty word, as in the original.
+    # FIDELITY: spaces between two periods are a sentence of one empty word.
     return [" ".join(part.split()).split(" ") for part in passage.split(".") if part]
 
 
 def _common_words(left: Sequence[str], right: Sequence[str]) -> set[str]:
-    """Return the words of the longest common subsequence; among equals, the original's."""
+    """Return the words of the longest common subsequence; of several, the original's."""
     table = _lengths(left, right)
     i, j = len(left), len(right)
     words = set()

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from onevision.eval.scoring.choices import LETTERS, letter
 from onevision.eval.scoring.fields import index, labels
-from onevision.eval.scoring.scorer import Item, Score, Scorer, group_averages, groups, mean
+from onevision.eval.scoring.scorer import Item, Score, Scorer, average_groups, groups, mean
 
 _LAST_LOWER_GRADE = 6
 
 
 def _score(answer: str, item: Item) -> Score:
-    # FIDELITY: "B. text" is wrong: the answer is lowered before its first letter is asked to be
-    # upper case. Later versions mend this; see SCIENCE_QA_NOW.
+    # FIDELITY: "B. text" is wrong, since the answer is lower-cased before its first letter is
+    # tested for upper case. Later versions fix this; see SCIENCE_QA_NOW.
     return {"score": float(answer.strip().lower() == _expected(item)), **_kinds(item)}
 
 
@@ -27,10 +27,10 @@ def _expected(item: Item) -> str:
 
 
 def _kinds(item: Item) -> dict[str, object]:
-    """Return the item's subject, grades and contexts, as far as the row tells them.
+    """Return the item's subject, grades and contexts, as far as the row has them.
 
-    Media are not part of a row; `has_image` says whether there was a picture. "No context" is
-    neither picture nor hint, and a question may have both (Lu et al., "ScienceQA", 2022).
+    A row has no media; `has_image` says whether there was an image. "No context" means neither
+    image nor hint, and a question may have both (Lu et al., "ScienceQA", 2022).
     """
     kinds: dict[str, object] = dict(labels(item, "subject"))
     grade = labels(item, "grade").get("grade", "").removeprefix("grade")
@@ -53,7 +53,7 @@ def _aggregate(scores: Sequence[Score]) -> dict[str, float]:
     }
     return {
         "exact_match": mean(scores),
-        **group_averages(scores, by=("subject", "grade")),
+        **average_groups(scores, by=("subject", "grade")),
         **{name: mean(group) for name, group in contexts.items() if group},
     }
 

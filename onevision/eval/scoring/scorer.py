@@ -1,11 +1,12 @@
-"""What a scorer is: one answer -> its score, all scores -> the benchmark's numbers.
+"""What a scorer is: an answer -> its score; all scores -> the benchmark's metrics.
 
-A score is a mapping that JSON can hold. Its key "score" is the item's own number; the other keys
-are what the numbers over all items need, such as a category.
+A score is a mapping of JSON values. Its key "score" is the item's own number; the other keys are
+what the metrics need, such as a category.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from onevision.errors import DataError
 from onevision.eval.scoring.fields import number
@@ -13,32 +14,37 @@ from onevision.eval.scoring.fields import number
 Item = Mapping[str, object]
 Score = Mapping[str, object]
 Aggregate = Callable[[Sequence[Score]], dict[str, float]]
+# What a benchmark's metrics are given in: 0 to 1, per cent, or points of its own (MME: to 2000).
+Unit = Literal["fraction", "percent", "points"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """How one benchmark is scored. Both functions raise DataError where a row lacks a field."""
+    """How a benchmark is scored. Both functions raise DataError if a row lacks a field."""
 
     score: Callable[[str, Item], Score]
-    """(answer, the benchmark's row without media) -> what `aggregate` needs of it."""
+    """(answer, the benchmark's row without media) -> what `aggregate` needs."""
 
     aggregate: Aggregate
-    """All scores -> numbers by name, in the benchmark's unit; the first is the headline."""
+    """All scores -> metrics by name; the first is the headline unless the task names another."""
+
+    unit: Unit = "fraction"
+    """What the metrics are given in."""
 
 
 def averages(name: str, *, scale: float = 1.0, by: Sequence[str] = ()) -> Aggregate:
-    """Return an aggregate: the mean score times `scale`, and the mean per label of each key."""
+    """Return an aggregate: the mean score times `scale`, overall and per label of each key."""
 
     def aggregate(scores: Sequence[Score]) -> dict[str, float]:
-        return {name: scale * mean(scores), **group_averages(scores, by=by, scale=scale)}
+        return {name: scale * mean(scores), **average_groups(scores, by=by, scale=scale)}
 
     return aggregate
 
 
-def group_averages(
+def average_groups(
     scores: Sequence[Score], *, by: Sequence[str], scale: float = 1.0
 ) -> dict[str, float]:
-    """Return the mean score per label, as "key/label", of those scores that have the key."""
+    """Return the mean score per label, as "key/label", over the scores that have the key."""
     return {
         f"{key}/{label}": scale * mean(group)
         for key in by
@@ -52,18 +58,18 @@ def mean(scores: Sequence[Score]) -> float:
     Raises:
         DataError: if there are none.
     """
-    refuse_none(scores)
+    check_not_empty(scores)
     return sum(number(score, "score") for score in scores) / len(scores)
 
 
-def refuse_none(scores: Sequence[Score]) -> None:
+def check_not_empty(scores: Sequence[Score]) -> None:
     """Raise DataError if there are no scores."""
     if not scores:
-        raise DataError("there is no score to average; score at least one item")
+        raise DataError("there are no scores to average; score at least one item")
 
 
 def groups(scores: Sequence[Score], key: str) -> dict[str, list[Score]]:
-    """Return the scores by their label under `key`, in order; those without the key are out."""
+    """Return the scores by their label under `key`, sorted; scores without the key are left out."""
     found: dict[str, list[Score]] = {}
     for score in scores:
         if key in score:

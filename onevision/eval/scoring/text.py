@@ -1,4 +1,4 @@
-"""Two texts -> whether, or how nearly, they are equal: exact match and ANLS."""
+"""Two texts -> whether they are equal, or how similar they are: exact match and ANLS."""
 
 import string
 
@@ -10,26 +10,26 @@ _ANLS_THRESHOLD = 0.5
 
 
 def normalise(answer: str) -> str:
-    """Lower the case, drop punctuation at the ends, and leave single spaces between words."""
+    """Lower-case, strip punctuation at the ends, and collapse white space."""
     return " ".join(answer.lower().split()).strip(string.punctuation + " ")
 
 
 def exact_match(answer: str, expected: str) -> bool:
-    """Whether the answer is the expected one, up to case, spacing and final punctuation."""
+    """Whether two answers are equal up to case, white space and punctuation at the ends."""
     return normalise(answer) == normalise(expected)
 
 
 def bare(answer: str) -> str:
-    """Strip, lower the case and delete all ASCII punctuation: "1.5" becomes "15", as it should."""
+    """Strip, lower-case and delete all ASCII punctuation. FIDELITY: "1.5" becomes "15"."""
     return answer.strip().lower().translate(_NO_PUNCTUATION)
 
 
 def anls(answer: str, references: list[str]) -> float:
-    """Return the average normalised Levenshtein similarity to the nearest reference, 0 to 1.
+    """Return the normalised Levenshtein similarity to the closest reference, 0 to 1; below 0.5, 0.
 
-    Below 0.5 it is 0. FIDELITY: the distance is that of the normalised texts (lower case, single
-    spaces), but it is divided by the length of the longer text *before* normalising.
-    Biten et al., "Scene Text Visual Question Answering", 2019.
+    FIDELITY: the distance is between normalised texts (lower case, single spaces), but it is
+    divided by the length of the longer text *before* normalising. Biten et al., "Scene Text Visual
+    Question Answering", 2019.
     """
     nearest = min(_normalised_distance(answer, reference) for reference in references)
     similarity = 1 - nearest
@@ -37,7 +37,7 @@ def anls(answer: str, references: list[str]) -> float:
 
 
 def edit_distance(left: str, right: str) -> int:
-    """Return how many insertions, deletions and substitutions part two texts (Levenshtein)."""
+    """Return the number of insertions, deletions and substitutions between two texts."""
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, start=1):
         diagonal, row[0] = row[0], i

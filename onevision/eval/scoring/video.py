@@ -1,6 +1,7 @@
-"""Scorers of multiple choice about videos: EgoSchema, MLVU, MVBench, Video-MME and so on.
+"""Multiple choice about videos: EgoSchema, MLVU, MVBench, Video-MME and others.
 
-Names that end in NOW follow lmms-eval 0.7.3, the others 0.2.3, which is of the paper's time.
+Names that end in NOW follow lmms-eval 0.7.3; the others follow 0.2.3, current when the paper was
+written.
 """
 
 import re
@@ -9,12 +10,12 @@ from collections.abc import Sequence
 from onevision.errors import DataError
 from onevision.eval.scoring.choices import (
     LETTERS,
-    first_letter,
-    first_option,
+    extract_mcq_letter,
+    find_first_letter,
+    find_first_option,
+    find_last_option,
     guess,
-    last_option,
     letter,
-    mcq_letter,
 )
 from onevision.eval.scoring.fields import identifier, index, labels, text, texts, whole
 from onevision.eval.scoring.interleave import choice_match
@@ -22,11 +23,11 @@ from onevision.eval.scoring.scorer import (
     Item,
     Score,
     Scorer,
+    average_groups,
     averages,
-    group_averages,
+    check_not_empty,
     groups,
     mean,
-    refuse_none,
 )
 
 _PHRASES = (
@@ -39,7 +40,7 @@ _PHRASES = (
     "Best answer:",
     "Best option:",
 )
-# FIDELITY: two commas are missing in 0.2.3's list, so that the last four phrases stay in the answer
+# FIDELITY: two commas are missing in the list of 0.2.3, so the last four phrases stay in the answer
 # and "Best option: A" is read as B.
 _VIDEOMME_PHRASES = _PHRASES[:4]
 _MAX_LVB_OPTIONS = 5
@@ -47,7 +48,7 @@ _MAX_LVB_OPTIONS = 5
 
 def _score_egoschema(answer: str, item: Item) -> Score:
     options = [option.strip() for option in texts(item, "option")]
-    predicted = first_option(answer, options, key=_key(answer, item, "video_idx"))
+    predicted = find_first_option(answer, options, key=_key(answer, item, "video_idx"))
     position = LETTERS.index(predicted)
     right = "answer" in item and str(position) == str(item["answer"])
     return {"score": float(right), "predicted": position, **labels(item, "video_idx")}
@@ -62,18 +63,18 @@ def _score_perceptiontest(answer: str, item: Item) -> Score:
 
 def _score_nextqa(answer: str, item: Item) -> Score:
     options = [text(item, f"a{position}").strip() for position in range(5)]
-    predicted = last_option(answer, options, key=_key(answer, item, "question"))
+    predicted = find_last_option(answer, options, key=_key(answer, item, "question"))
     right = predicted == letter(index(item, "answer", below=len(options)))
     return {"score": float(right), "predicted": predicted}
 
 
 def _score_longvideobench(answer: str, item: Item) -> Score:
-    predicted = last_option(answer, _lvb_options(item), key=_key(answer, item, "id"))
+    predicted = find_last_option(answer, _lvb_options(item), key=_key(answer, item, "id"))
     return _lvb_score(predicted, item)
 
 
 def _score_longvideobench_now(answer: str, item: Item) -> Score:
-    predicted = first_letter(answer.strip(), LETTERS[:_MAX_LVB_OPTIONS], phrases=_PHRASES)
+    predicted = find_first_letter(answer.strip(), LETTERS[:_MAX_LVB_OPTIONS], phrases=_PHRASES)
     letters = LETTERS[: len(_lvb_options(item))]
     return _lvb_score(predicted or guess(letters, key=_key(answer, item, "id")), item)
 
@@ -101,7 +102,7 @@ def _score_mlvu(answer: str, item: Item) -> Score:
 
 
 def _score_mlvu_now(answer: str, item: Item) -> Score:
-    return _mlvu_score(mcq_letter(answer, "ABCD"), item)
+    return _mlvu_score(extract_mcq_letter(answer, "ABCD"), item)
 
 
 def _mlvu_score(predicted: str, item: Item) -> Score:
@@ -110,13 +111,13 @@ def _mlvu_score(predicted: str, item: Item) -> Score:
 
 
 def _aggregate_mlvu(scores: Sequence[Score]) -> dict[str, float]:
-    """Return the mean over task types (m-avg, the paper's), the micro accuracy, and each type."""
-    refuse_none(scores)
+    """Return the mean over task types (m-avg, as in the paper), the accuracy, and each type's."""
+    check_not_empty(scores)
     tasks = [mean(group) for group in groups(scores, "task_type").values()]
     return {
         "m_avg": 100 * sum(tasks) / len(tasks),
         "accuracy": 100 * mean(scores),
-        **group_averages(scores, by=("task_type",), scale=100),
+        **average_groups(scores, by=("task_type",), scale=100),
     }
 
 
@@ -135,7 +136,7 @@ def _score_mvbench(answer: str, item: Item) -> Score:
 
 def _aggregate_mvbench(scores: Sequence[Score]) -> dict[str, float]:
     """Return the mean over tasks. FIDELITY: empty answers leave the denominator."""
-    refuse_none(scores)
+    check_not_empty(scores)
     tasks = groups(scores, "sub_task") or {"all": list(scores)}
     points = {f"sub_task/{task}": 100 * _answered(group) for task, group in tasks.items()}
     return {"mvbench_accuracy": sum(points.values()) / len(points), **points}
@@ -147,12 +148,12 @@ def _answered(scores: Sequence[Score]) -> float:
 
 
 def _score_videomme(answer: str, item: Item) -> Score:
-    predicted = first_letter(answer.strip(), "ABCD", phrases=_VIDEOMME_PHRASES)
+    predicted = find_first_letter(answer.strip(), "ABCD", phrases=_VIDEOMME_PHRASES)
     return _videomme_score(predicted, item)
 
 
 def _score_videomme_now(answer: str, item: Item) -> Score:
-    return _videomme_score(mcq_letter(answer, "ABCD"), item)
+    return _videomme_score(extract_mcq_letter(answer, "ABCD"), item)
 
 
 def _videomme_score(predicted: str, item: Item) -> Score:
@@ -175,8 +176,8 @@ PERCEPTIONTEST = Scorer(
 NEXTQA = Scorer(score=_score_nextqa, aggregate=averages("exact_match"))
 LONGVIDEOBENCH = Scorer(score=_score_longvideobench, aggregate=_lvb_averages)
 LONGVIDEOBENCH_NOW = Scorer(score=_score_longvideobench_now, aggregate=_lvb_averages)
-MLVU = Scorer(score=_score_mlvu, aggregate=_aggregate_mlvu)
-MLVU_NOW = Scorer(score=_score_mlvu_now, aggregate=_aggregate_mlvu)
-MVBENCH = Scorer(score=_score_mvbench, aggregate=_aggregate_mvbench)
-VIDEOMME = Scorer(score=_score_videomme, aggregate=_videomme_averages)
-VIDEOMME_NOW = Scorer(score=_score_videomme_now, aggregate=_videomme_averages)
+MLVU = Scorer(score=_score_mlvu, aggregate=_aggregate_mlvu, unit="percent")
+MLVU_NOW = Scorer(score=_score_mlvu_now, aggregate=_aggregate_mlvu, unit="percent")
+MVBENCH = Scorer(score=_score_mvbench, aggregate=_aggregate_mvbench, unit="percent")
+VIDEOMME = Scorer(score=_score_videomme, aggregate=_videomme_averages, unit="percent")
+VIDEOMME_NOW = Scorer(score=_score_videomme_now, aggregate=_videomme_averages, unit="percent")

@@ -1,22 +1,22 @@
 """Answer + ten people's answers -> soft accuracy: VQAv2, TextVQA, OK-VQA, A-OKVQA.
 
-An answer counts in full when three others gave it, 1/3 each below that, and the mean is over
-leaving out each person in turn. Antol et al., "VQA", 2015; the processing is its server's.
+An answer scores min(1, the number of people who gave it / 3), averaged over leaving out each person
+in turn. Antol et al., "VQA", 2015; the processing is that of its server.
 """
 
 from collections.abc import Mapping, Sequence
 
 from onevision.errors import DataError
-from onevision.eval.scoring.choices import mcq_letter
+from onevision.eval.scoring.choices import extract_mcq_letter
 from onevision.eval.scoring.fields import index, texts
 from onevision.eval.scoring.numbers import DIGITS_OF
-from onevision.eval.scoring.punctuation import COMMAS_BETWEEN_DIGITS, without_punctuation
+from onevision.eval.scoring.punctuation import COMMAS_BETWEEN_DIGITS, drop_punctuation
 from onevision.eval.scoring.scorer import Item, Score, Scorer, averages, mean
 
 _ARTICLES = ("a", "an", "the")
 _NUMBERS = {"none": "0", **DIGITS_OF}
 
-# Every spelling of these that lacks one apostrophe is mended. FIDELITY: the list is the server's
+# Spellings of these that lack one apostrophe are corrected. FIDELITY: the list is the server's
 # (no "i'm", no "it's"), and it writes "somebody'd" without its apostrophe.
 _CONTRACTED = """
 'ow's'at 'twas ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't
@@ -37,20 +37,20 @@ _CONTRACTIONS = {
 } | {"somebody'd": "somebodyd"}
 
 
-def processed(answer: str) -> str:
+def process_answer(answer: str) -> str:
     """Process an answer as the challenge's server does: "The two dogs!" becomes "2 dogs"."""
     answer = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's")
-    return without_articles(_without_marks(_on_one_line(answer)))
+    return drop_articles(_drop_marks(_on_one_line(answer)))
 
 
-def without_articles(answer: str) -> str:
-    """Lower, write number words as digits, drop articles, mend contractions."""
+def drop_articles(answer: str) -> str:
+    """Lower-case, write number words as digits, drop articles, correct contractions."""
     words = (_NUMBERS.get(word, word) for word in answer.lower().split())
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
-def soft_accuracy(answer: str, references: Sequence[str]) -> float:
-    """Return the mean, over each reference left out, of min(1, matches among the others / 3)."""
+def compute_soft_accuracy(answer: str, references: Sequence[str]) -> float:
+    """Return min(1, matches among the others / 3), averaged over leaving out each reference."""
     matches = references.count(answer)
     others = [matches - (reference == answer) for reference in references]
     return sum(min(1.0, count / 3) for count in others) / len(references)
@@ -60,34 +60,34 @@ def _on_one_line(answer: str) -> str:
     return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
-def _without_marks(answer: str) -> str:
-    return without_punctuation(answer, digit_comma=COMMAS_BETWEEN_DIGITS)
+def _drop_marks(answer: str) -> str:
+    return drop_punctuation(answer, digit_comma=COMMAS_BETWEEN_DIGITS)
 
 
-def _half_processed(answer: str) -> str:
-    return without_articles(_without_marks(answer))
+def _process_partly(answer: str) -> str:
+    return drop_articles(_drop_marks(answer))
 
 
 def _score_vqa(answer: str, item: Item) -> Score:
-    references = [processed(reference) for reference in texts(item, "answers")]
-    answer = processed(answer)
-    return {"score": soft_accuracy(answer, references), "answer": answer}
+    references = [process_answer(reference) for reference in texts(item, "answers")]
+    answer = process_answer(answer)
+    return {"score": compute_soft_accuracy(answer, references), "answer": answer}
 
 
 def _score_vqav2(answer: str, item: Item) -> Score:
     people = _people(item)
-    answer = processed(answer)
-    if len({person["answer"] for person in people}) > 1:  # FIDELITY: only where people disagree
-        people = [{**person, "answer": _half_processed(str(person["answer"]))} for person in people]
-        answer = _half_processed(answer)
+    answer = process_answer(answer)
+    if len({person["answer"] for person in people}) > 1:  # FIDELITY: only if people disagree
+        people = [{**person, "answer": _process_partly(str(person["answer"]))} for person in people]
+        answer = _process_partly(answer)
     return {"score": _among_others(answer, people), "answer": answer}
 
 
 def _score_vqav2_now(answer: str, item: Item) -> Score:
     people = [
-        {**person, "answer": _half_processed(str(person["answer"]))} for person in _people(item)
+        {**person, "answer": _process_partly(str(person["answer"]))} for person in _people(item)
     ]
-    answer = _half_processed(_on_one_line(answer))
+    answer = _process_partly(_on_one_line(answer))
     return {"score": _among_others(answer, people), "answer": answer}
 
 
@@ -103,8 +103,8 @@ def _people(item: Item) -> list[dict[str, object]]:
 
 
 def _among_others(answer: str, people: Sequence[Mapping[str, object]]) -> float:
-    # FIDELITY: "the others" are the entries that differ in any field, so that without ids all who
-    # gave the same answer are left out together.
+    # FIDELITY: "the others" are the entries that differ in any field, so that without ids, equal
+    # answers are left out together.
     accuracies = [
         min(1.0, sum(other["answer"] == answer for other in people if other != person) / 3)
         for person in people
@@ -127,8 +127,8 @@ def _score_choice(answer: str, item: Item) -> Score:
     letters = "ABCDEFGHIJ"[: len(choices)]
     if answer in choices:
         chosen = answer
-    else:  # the official evaluator wants choices; a letter is how our prompt asks for one
-        letter = mcq_letter(answer, letters)
+    else:  # the official evaluator expects a choice; our prompt asks for its letter
+        letter = extract_mcq_letter(answer, letters)
         chosen = choices[letters.index(letter)] if letter else ""
     right = chosen == choices[index(item, "correct_choice_idx", below=len(choices))]
     return {"score": float(right), "predicted": chosen}
@@ -137,5 +137,7 @@ def _score_choice(answer: str, item: Item) -> Score:
 VQA = Scorer(score=_score_vqa, aggregate=averages("exact_match"))
 VQAV2 = Scorer(score=_score_vqav2, aggregate=averages("exact_match"))
 VQAV2_NOW = Scorer(score=_score_vqav2_now, aggregate=averages("exact_match"))
-A_OKVQA_DIRECT = Scorer(score=_score_direct, aggregate=_aggregate_direct)
-A_OKVQA_CHOICE = Scorer(score=_score_choice, aggregate=averages("multiple_choice", scale=100))
+A_OKVQA_DIRECT = Scorer(score=_score_direct, aggregate=_aggregate_direct, unit="percent")
+A_OKVQA_CHOICE = Scorer(
+    score=_score_choice, aggregate=averages("multiple_choice", scale=100), unit="percent"
+)

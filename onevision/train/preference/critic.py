@@ -17,10 +17,10 @@ from itertools import count
 
 from onevision.conversation import Image, Text, Video
 from onevision.errors import JudgeError, MediaError
-from onevision.eval.judging import asking
-from onevision.eval.judging.endpoint import Endpoint, EndpointConfig, Query, RefusedQueryError
+from onevision.eval.judging.client import Endpoint, EndpointConfig, Query, RefusedQueryError
 from onevision.eval.judging.judge import Judge
-from onevision.eval.judging.verdicts import UnreadableReplyError, labelled_number
+from onevision.eval.judging.parse import UnreadableReplyError, parse_labelled_number
+from onevision.eval.judging.prompts import encode_images, fill_prompt, judge_prompts
 from onevision.files import Line
 from onevision.inputs.video import choose_frames
 from onevision.train.preference.data import Prompt
@@ -78,7 +78,7 @@ def check_critic(config: EndpointConfig) -> None:
 
 def critic_fingerprint() -> str:
     """Returns a digest of the prompts a critic is given."""
-    prompts = json.dumps(asking.prompts()["critic"], sort_keys=True)
+    prompts = json.dumps(judge_prompts()["critic"], sort_keys=True)
     return hashlib.sha256(prompts.encode()).hexdigest()[:16]
 
 
@@ -86,7 +86,8 @@ def _score(prompt: Prompt, answer: str, critic: Judge) -> Line:
     unscored = {"text": answer, "score": None, "problem": None}
     try:
         reply = critic.ask(_query(prompt, answer))
-        return unscored | {"score": labelled_number(reply, label="Score", low=0, high=MAX_SCORE)}
+        score = parse_labelled_number(reply, label="Score", low=0, high=MAX_SCORE)
+        return unscored | {"score": score}
     except UnreadableReplyError as error:
         return unscored | {"problem": f"no score in the critic's reply: {error}"}
     except RefusedQueryError as error:
@@ -99,9 +100,9 @@ def _query(prompt: Prompt, answer: str) -> Query:
     words = "".join(part.text for part in prompt.message.parts if isinstance(part, Text))
     pictures = _pictures(prompt)
     return Query(
-        system=asking.fill("critic", "system"),
-        user=asking.fill("critic", "user", question=words.strip(), answer=answer),
-        images=asking.images({"images": pictures}) if pictures else (),
+        system=fill_prompt("critic", "system"),
+        user=fill_prompt("critic", "user", question=words.strip(), answer=answer),
+        images=encode_images({"images": pictures}) if pictures else (),
     )
 
 

@@ -27,7 +27,7 @@ from statistics import fmean
 from onevision.checkpoint.load import inspect
 from onevision.errors import ConfigError, DataError
 from onevision.eval.answers import SCORES, AnswerFiles
-from onevision.eval.judging.endpoint import EndpointConfig
+from onevision.eval.judging.client import EndpointConfig
 from onevision.eval.judging.judge import Judge
 from onevision.generate.answer import load
 from onevision.inputs.tokenizer import Tokenizer

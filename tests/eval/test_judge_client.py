@@ -4,7 +4,7 @@ import time
 import pytest
 
 from onevision.errors import ConfigError, JudgeError
-from onevision.eval.judging.endpoint import Endpoint, EndpointConfig, Query, RefusedQueryError
+from onevision.eval.judging.client import Endpoint, EndpointConfig, Query, RefusedQueryError
 from tests.eval.judge_server import serve
 
 QUERY = Query(system="be brief", user="how are you?", temperature=0.5, max_tokens=7)
@@ -60,7 +60,7 @@ def test_replies_that_are_no_completions_are_asked_again(body):
 def test_a_silent_endpoint_is_given_up():
     with serve(lambda words: "fine", delay_seconds=0.5) as server:
         asker = endpoint(server, timeout_seconds=0.05, max_attempts=2)
-        with pytest.raises(JudgeError, match="no answer in 2 attempts, the last: timed out"):
+        with pytest.raises(JudgeError, match="in 2 attempts; the last one failed with: timed out"):
             asker.ask(QUERY)
 
 

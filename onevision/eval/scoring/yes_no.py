@@ -1,15 +1,18 @@
-"""MME: yes or no, asked twice about each image -> accuracy and accuracy+ per image and category.
+"""Yes or no -> MME's points, or POPE's accuracy, precision, recall and F1.
 
-Fu et al., "MME", 2023. An image's score is the share of right answers plus whether both are right,
-each in percent; a category's is the mean over images (200 at most), perception and cognition are
-sums over categories (2000 and 800 at most).
+MME asks twice about each image (Fu et al., "MME", 2023). An image's score is the share of right
+answers plus whether both are right, each in per cent; a category's is the mean over images (200 at
+most); perception and cognition are sums over categories (2000 and 800 at most).
+
+POPE asks whether an object is in the image; yes is positive (Li et al., "POPE", 2023).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from onevision.errors import DataError
 from onevision.eval.scoring.fields import identifier, number, text
-from onevision.eval.scoring.scorer import Item, Score, Scorer, groups, refuse_none
+from onevision.eval.scoring.scorer import Item, Score, Scorer, check_not_empty, groups, mean
 
 PERCEPTION = (
     "existence",
@@ -34,8 +37,8 @@ _NUM_QUESTIONS = 2
 _PREFIX = 4
 
 
-def yes_or_no(answer: str) -> str:
-    """Return "yes", "no" or "other": a word alone, one letter, or what the first 4 characters say.
+def parse_yes_or_no(answer: str) -> str:
+    """Return "yes", "no" or "other", from a single letter or the first 4 characters.
 
     FIDELITY: "Not sure" is a no, and so is "Nothing but yes".
     """
@@ -45,7 +48,7 @@ def yes_or_no(answer: str) -> str:
     return next((word for word in _WORDS if word in answer[:_PREFIX]), "other")
 
 
-def _score(answer: str, item: Item) -> Score:
+def _score_mme(answer: str, item: Item) -> Score:
     category = text(item, "category")
     if category not in PERCEPTION + COGNITION:
         known = ", ".join(PERCEPTION + COGNITION)
@@ -53,7 +56,7 @@ def _score(answer: str, item: Item) -> Score:
     expected = text(item, "answer").lower().strip().replace(".", "")
     if expected not in _WORDS:
         raise DataError(f'field "answer" is {expected!r}, expected "Yes" or "No"')
-    predicted = yes_or_no(answer)
+    predicted = parse_yes_or_no(answer)
     return {
         "score": float(predicted == expected),
         "predicted": predicted,
@@ -62,8 +65,8 @@ def _score(answer: str, item: Item) -> Score:
     }
 
 
-def _aggregate(scores: Sequence[Score]) -> dict[str, float]:
-    refuse_none(scores)
+def _aggregate_mme(scores: Sequence[Score]) -> dict[str, float]:
+    check_not_empty(scores)
     images = {
         category: [_right_of_image(image) for image in groups(of, "question_id").values()]
         for category, of in groups(scores, "category").items()
@@ -98,4 +101,33 @@ def _percent_plus(rights: Sequence[int]) -> float:
     return 100 * sum(right == _NUM_QUESTIONS for right in rights) / len(rights)
 
 
-MME = Scorer(score=_score, aggregate=_aggregate)
+def _score_pope(answer: str, item: Item) -> Score:
+    expected = text(item, "answer").lower().strip()
+    if expected not in ("yes", "no"):
+        raise DataError(f'field "answer" is {expected!r}, expected "yes" or "no"')
+    predicted = answer.lower().strip()  # FIDELITY: "Yes." is neither
+    return {"score": float(predicted == expected), "predicted": predicted, "expected": expected}
+
+
+def _aggregate_pope(scores: Sequence[Score]) -> dict[str, float]:
+    # FIDELITY: answers that are neither yes nor no count only in the accuracy, and the ratio of yes
+    # is that of the expected answers, not of the model's.
+    count = Counter((score["expected"], score["predicted"]) for score in scores)
+    hits = count["yes", "yes"]
+    precision = _ratio(hits, hits + count["no", "yes"])
+    recall = _ratio(hits, hits + count["yes", "no"])
+    return {
+        "accuracy": mean(scores),
+        "precision": precision,
+        "recall": recall,
+        "f1": _ratio(2 * precision * recall, precision + recall),
+        "yes_ratio": _ratio(sum(score["expected"] == "yes" for score in scores), len(scores)),
+    }
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+MME = Scorer(score=_score_mme, aggregate=_aggregate_mme, unit="points")
+POPE = Scorer(score=_score_pope, aggregate=_aggregate_pope)

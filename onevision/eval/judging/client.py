@@ -1,7 +1,7 @@
-"""A question for a judge -> its words, through one OpenAI-compatible endpoint.
+"""A query -> the judge's reply, through an OpenAI-compatible endpoint.
 
-The only place of this package that opens a connection; it goes where the user's settings say and
-nowhere else: redirections are refused, so that the key never travels to another host.
+Connects only to the address in the user's settings. Redirects are refused, so that the API key
+never reaches another host.
 """
 
 import base64
@@ -23,33 +23,33 @@ PATH = "/chat/completions"
 DEFAULT_URL = "https://api.openai.com/v1"
 MAX_REPLY_BYTES = 16 * 2**20
 MAX_WAIT_SECONDS = 60.0
-# What may pass by itself, and what is wrong with one question alone; all else ends the run.
-PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-REFUSING = frozenset({400, 413, 415, 422})
+# Worth a retry, and refusals of a single query. Any other status ends the run.
+TRANSIENT_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+REFUSAL_STATUSES = frozenset({400, 413, 415, 422})
 
 
 class RefusedQueryError(Exception):
-    """The endpoint will not answer this one question; the next may fare better."""
+    """The endpoint rejects this query; others may still succeed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointConfig:
-    """Where the judge is, which one it is, and how patiently it is asked."""
+    """Where the judge is, which model it is, and how often a query is retried."""
 
-    # The API's address up to its version, as in https://api.openai.com/v1.
+    # The API's base URL, up to its version.
     base_url: str = DEFAULT_URL
     # The judging model, by the endpoint's own name.
     model: str
     # Sent as a bearer token; None sends none.
     api_key: str | None = field(default=None, repr=False)
-    # Seconds without a sign of life after which an attempt is given up.
+    # Seconds without data after which an attempt is abandoned.
     timeout_seconds: float = 120.0
-    # Attempts at one question; the wait before each is twice the last.
+    # Attempts per query; the wait doubles after each.
     max_attempts: int = 6
     first_wait_seconds: float = 1.0
-    # Questions under way at once.
+    # Queries in flight at the same time.
     num_parallel: int = 4
-    # Prices of a million tokens, in any currency; None where costs are not asked for.
+    # Prices per million tokens, in any currency; None if costs are not of interest.
     price_in: float | None = None
     price_out: float | None = None
 
@@ -58,7 +58,7 @@ class EndpointConfig:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(
-                f"the judge's address is {self.base_url!r}; expected one like {DEFAULT_URL}"
+                f"the judge's address is {self.base_url!r}; expected a URL such as {DEFAULT_URL}"
             )
         object.__setattr__(self, "base_url", address)
         if not self.model:
@@ -67,7 +67,7 @@ class EndpointConfig:
             if not vars(self)[name] > 0:
                 raise ConfigError(f"{name} is {vars(self)[name]}; expected a positive number")
         if (self.price_in is None) != (self.price_out is None):
-            raise ConfigError("give both prices, of tokens in and of tokens out, or neither")
+            raise ConfigError("give prices for both input and output tokens, or for neither")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -93,22 +93,22 @@ class EndpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """One question for a judge."""
+    """A single request to a judge."""
 
     system: str
     user: str
-    # Encoded pictures, PNG, shown before the words.
+    # PNG images, shown before the text.
     images: tuple[bytes, ...] = ()
     temperature: float = 0.0
     max_tokens: int = 1024
 
     def messages(self) -> list[dict[str, object]]:
-        """Return the messages in the API's own form."""
+        """Return the messages in the API's format."""
         content: str | list[dict[str, object]] = self.user
         if self.images:
-            links = (f"data:image/png;base64,{base64.b64encode(i).decode()}" for i in self.images)
+            urls = (f"data:image/png;base64,{base64.b64encode(i).decode()}" for i in self.images)
             content = [
-                *({"type": "image_url", "image_url": {"url": link}} for link in links),
+                *({"type": "image_url", "image_url": {"url": url}} for url in urls),
                 {"type": "text", "text": self.user},
             ]
         user: dict[str, object] = {"role": "user", "content": content}
@@ -117,7 +117,7 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeReply:
-    """A judge's words, and the tokens they took; None where the endpoint does not count."""
+    """A judge's text and its token counts, which are None if the endpoint reports none."""
 
     text: str
     prompt_tokens: int | None
@@ -125,7 +125,7 @@ class JudgeReply:
 
 
 class Endpoint:
-    """Asks an endpoint, patiently."""
+    """Sends queries to an endpoint and retries transient failures."""
 
     def __init__(self, config: EndpointConfig) -> None:
         self.config = config
@@ -133,10 +133,10 @@ class Endpoint:
         self._lock = threading.Lock()
 
     def ask(self, query: Query) -> JudgeReply:
-        """Ask until there is an answer.
+        """Return the reply to a query.
 
-        Raises JudgeError where there will be none for any question (a wrong key, nobody there
-        after all attempts), RefusedQueryError where there is none for this one.
+        Raises JudgeError if no query can be answered (wrong key, unreachable after all attempts),
+        RefusedQueryError if the endpoint rejects this one.
         """
         body = json.dumps(
             {
@@ -146,7 +146,7 @@ class Endpoint:
                 "max_tokens": query.max_tokens,
             }
         ).encode()
-        wait, trouble = self.config.first_wait_seconds, ""
+        wait, problem = self.config.first_wait_seconds, ""
         for attempt in range(self.config.max_attempts):
             if attempt:
                 time.sleep(min(wait, MAX_WAIT_SECONDS))
@@ -154,25 +154,28 @@ class Endpoint:
                 with self._lock:
                     self.num_retries += 1
             try:
-                return _read_reply(_post(self.config, body))
+                return _parse_reply(_post(self.config, body))
             except HTTPError as error:
-                trouble = _explain(error)
-                if error.code in REFUSING:
-                    raise RefusedQueryError(trouble) from error
-                if error.code not in PASSING:
-                    raise JudgeError(f"the judge at {self.config.base_url}: {trouble}") from error
-                wait = max(wait, _asked_wait(error))
-            except (URLError, OSError, http.client.HTTPException) as error:
-                trouble = str(getattr(error, "reason", None) or error) or type(error).__name__
+                problem = _describe(error)
+                if error.code in REFUSAL_STATUSES:
+                    raise RefusedQueryError(problem) from error
+                if error.code not in TRANSIENT_STATUSES:
+                    raise JudgeError(f"the judge at {self.config.base_url}: {problem}") from error
+                wait = max(wait, _retry_after(error))
+            except URLError as error:
+                problem = str(error.reason)
+            except (OSError, http.client.HTTPException) as error:
+                problem = str(error) or type(error).__name__
             except ValueError as error:
-                trouble = f"the reply is not a chat completion ({error})"
+                problem = f"the reply is not a chat completion ({error})"
         raise JudgeError(
-            f"the judge at {self.config.base_url} gave no answer in {self.config.max_attempts} "
-            f"attempts, the last: {trouble}; answers so far are kept, run again to go on"
+            f"the judge at {self.config.base_url} did not answer in {self.config.max_attempts} "
+            f"attempts; the last one failed with: {problem}. Replies so far are kept; run again to "
+            "continue"
         )
 
 
-class _NoRedirection(urllib.request.HTTPRedirectHandler):
+class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self,
         req: urllib.request.Request,
@@ -182,23 +185,22 @@ class _NoRedirection(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> None:
-        """Follow no redirection: it becomes an HTTPError."""
+        """Returns nothing, so that a redirect becomes an HTTPError."""
 
 
 def _post(config: EndpointConfig, body: bytes) -> bytes:
-    """Send one request; the only function that opens a connection."""
     headers = {"Content-Type": "application/json", "User-Agent": "onevision"}
     if config.api_key:
         headers["Authorization"] = f"Bearer {config.api_key}"
     request = urllib.request.Request(config.base_url + PATH, data=body, headers=headers)
-    opener = urllib.request.build_opener(_NoRedirection)
+    opener = urllib.request.build_opener(_RefuseRedirects)
     with opener.open(request, timeout=config.timeout_seconds) as response:
-        body = response.read(MAX_REPLY_BYTES)
-        assert isinstance(body, bytes)
-        return body
+        reply = response.read(MAX_REPLY_BYTES)
+        assert isinstance(reply, bytes)
+        return reply
 
 
-def _read_reply(body: bytes) -> JudgeReply:
+def _parse_reply(body: bytes) -> JudgeReply:
     match json.loads(body):
         case {"choices": [{"message": {"content": str(text)}}, *_], **rest}:
             usage = rest.get("usage") or {}
@@ -207,16 +209,16 @@ def _read_reply(body: bytes) -> JudgeReply:
     raise ValueError("no choices[0].message.content")
 
 
-def _explain(error: HTTPError) -> str:
-    """Return the status and the endpoint's own words, in one line."""
-    words = error.read(2000).decode(errors="replace")
+def _describe(error: HTTPError) -> str:
+    """Return the status and the endpoint's message on one line."""
+    message = error.read(2000).decode(errors="replace")
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        words = json.loads(words)["error"]["message"]
-    return f"HTTP {error.code} {error.reason}: {' '.join(str(words).split())[:300]}"
+        message = json.loads(message)["error"]["message"]
+    return f"HTTP {error.code} {error.reason}: {' '.join(str(message).split())[:300]}"
 
 
-def _asked_wait(error: HTTPError) -> float:
-    """Return the seconds the endpoint asks us to wait, 0 where it does not say."""
+def _retry_after(error: HTTPError) -> float:
+    """Return the number of seconds the endpoint asks to wait, 0 if it asks for none."""
     try:
         return min(float(error.headers.get("Retry-After", 0)), MAX_WAIT_SECONDS)
     except ValueError:

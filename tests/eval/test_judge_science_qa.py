@@ -3,9 +3,9 @@
 import pytest
 
 from onevision.errors import DataError, InputError
-from onevision.eval.judging.ensembles import answer_alone, arbitrate, complement
+from onevision.eval.judging.science_qa import answer_without_images, arbitrate, complement
 from tests.eval.judge_server import serve
-from tests.eval.test_judge import make_judge
+from tests.eval.test_judge_run import make_judge
 
 ITEMS = [
     {"question": "Which is a metal?", "choices": ["iron", "wood"], "hint": "Think of magnets."},
@@ -26,7 +26,7 @@ def text_model(words):
 def test_two_ways_to_join():
     with serve(text_model) as server:
         judge = make_judge(server)
-        alone = answer_alone(ITEMS, judge)
+        alone = answer_without_images(ITEMS, judge)
         assert alone.letters == ("B", None, "B", "B")
         assert alone.num_asked == 4
         ours = ["A", "A", "B", "A"]
@@ -39,7 +39,7 @@ def test_two_ways_to_join():
 
 def test_the_text_model_sees_hint_and_options():
     with serve(text_model) as server:
-        answer_alone(ITEMS[:1], make_judge(server))
+        answer_without_images(ITEMS[:1], make_judge(server))
     (message,) = server.requests[0]["messages"]
     assert "Context: Think of magnets.\nWhich is a metal?\nA. iron\nB. wood" in message["content"]
 
@@ -48,7 +48,7 @@ def test_mistakes_are_named():
     with serve(text_model) as server:
         judge = make_judge(server)
         with pytest.raises(DataError, match="choices None; expected a list"):
-            answer_alone([{"question": "q"}], judge)
-        alone = answer_alone(ITEMS, judge)
-        with pytest.raises(InputError, match="1 answers of ours, 4 of the text model"):
+            answer_without_images([{"question": "q"}], judge)
+        alone = answer_without_images(ITEMS, judge)
+        with pytest.raises(InputError, match="1 answers of ours and 4 of the text model"):
             complement(["A"], alone)

@@ -1,20 +1,20 @@
 import pytest
 
-from onevision.eval.judging.verdicts import (
+from onevision.eval.judging.parse import (
     UnreadableReplyError,
-    labelled_number,
-    one_of,
-    only_number,
-    record,
-    score_of,
-    strings,
-    two_scores,
+    parse_choice,
+    parse_dict,
+    parse_dict_number,
+    parse_labelled_number,
+    parse_number,
+    parse_strings,
+    parse_two_grades,
 )
 
 
 @pytest.mark.parametrize("text", ["7 8", "7, 8\nThe first is …", "\n7.0 8.0\n", "7,8"])
 def test_two_scores_on_the_first_line(text):
-    assert two_scores(text) == (7, 8)
+    assert parse_two_grades(text) == (7, 8)
 
 
 @pytest.mark.parametrize(
@@ -22,39 +22,41 @@ def test_two_scores_on_the_first_line(text):
 )
 def test_other_first_lines_are_unreadable(text):
     with pytest.raises(UnreadableReplyError):
-        two_scores(text)
+        parse_two_grades(text)
 
 
 def test_an_unreadable_reply_says_why_and_how_it_begins():
     with pytest.raises(UnreadableReplyError, match=r"first line is not two numbers: 'I would say"):
-        two_scores("I would say\nseven")
+        parse_two_grades("I would say\nseven")
 
 
 @pytest.mark.parametrize(("text", "value"), [("0.7", 0.7), (" 1.0\n", 1), ("```\n0\n```", 0)])
 def test_a_number_alone(text, value):
-    assert only_number(text, low=0, high=1) == value
+    assert parse_number(text, low=0, high=1) == value
 
 
 @pytest.mark.parametrize("text", ["0.7.", "about 0.7", "1.1", "-0.1", "inf", ""])
 def test_more_or_other_than_a_number_is_unreadable(text):
     with pytest.raises(UnreadableReplyError):
-        only_number(text, low=0, high=1)
+        parse_number(text, low=0, high=1)
 
 
 def test_a_labelled_number_may_stand_anywhere_but_only_once():
-    assert labelled_number("Good.\nFinal Score: 85", label="Final Score", low=0, high=100) == 85
-    assert labelled_number("**Rating: 4**", label="Rating", low=1, high=5) == 4
+    assert (
+        parse_labelled_number("Good.\nFinal Score: 85", label="Final Score", low=0, high=100) == 85
+    )
+    assert parse_labelled_number("**Rating: 4**", label="Rating", low=1, high=5) == 4
     for text in ("85", "Final Score: 850", "Final Score: 1 … Final Score: 2"):
         with pytest.raises(UnreadableReplyError):
-            labelled_number(text, label="Final Score", low=0, high=100)
+            parse_labelled_number(text, label="Final Score", low=0, high=100)
 
 
 @pytest.mark.parametrize(
     "text", ["{'pred': 'yes', 'score': 4}", '```json\n{"pred": "yes", "score": 4}\n```']
 )
 def test_a_record_in_either_spelling(text):
-    assert record(text) == {"pred": "yes", "score": 4}
-    assert score_of(text, "score", high=5) == 4
+    assert parse_dict(text) == {"pred": "yes", "score": 4}
+    assert parse_dict_number(text, "score", high=5) == 4
 
 
 @pytest.mark.parametrize(
@@ -63,13 +65,13 @@ def test_a_record_in_either_spelling(text):
 )
 def test_a_record_without_its_score_is_unreadable(text):
     with pytest.raises(UnreadableReplyError):
-        score_of(text, "score", high=5)
+        parse_dict_number(text, "score", high=5)
 
 
 def test_choices_and_lists():
-    assert one_of(" b. ", "ABC") == "B"
-    assert strings('["a", "b"]') == ["a", "b"]
+    assert parse_choice(" b. ", "ABC") == "B"
+    assert parse_strings('["a", "b"]') == ["a", "b"]
     with pytest.raises(UnreadableReplyError):
-        one_of("B or C", "ABC")
+        parse_choice("B or C", "ABC")
     with pytest.raises(UnreadableReplyError):
-        strings('["a", 1]')
+        parse_strings('["a", 1]')

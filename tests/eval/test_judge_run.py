@@ -7,9 +7,11 @@ import pytest
 from PIL import Image as PIL
 
 from onevision.errors import DataError, InputError, JudgeError
-from onevision.eval.judging.endpoint import EndpointConfig
-from onevision.eval.judging.judge import Judge, judge_answers, stability, total, videochatgpt_mean
-from onevision.eval.judging.judged import BENCHMARKS
+from onevision.eval.judging.client import EndpointConfig
+from onevision.eval.judging.judge import Judge
+from onevision.eval.judging.registry import JUDGED_BENCHMARKS
+from onevision.eval.judging.run import aggregate_verdicts, judge_answers, measure_stability
+from onevision.eval.task import bundled
 from tests.eval.judge_server import between, said, serve
 
 PICTURE = PIL.new("RGB", (8, 8), (200, 30, 30))
@@ -20,10 +22,10 @@ def make_judge(server, memory=None, **settings):
     return Judge(EndpointConfig(base_url=server.url, **settings), memory=memory)
 
 
-def judged(task, items, answers, rule, **settings):
+def judged(judge_id, items, answers, rule, **settings):
     with serve(rule) as server:
-        verdicts = judge_answers(task, items, answers, make_judge(server, **settings))
-    return total(task, verdicts), verdicts, server
+        verdicts = judge_answers(judge_id, items, answers, make_judge(server, **settings))
+    return aggregate_verdicts(judge_id, verdicts), verdicts, server
 
 
 def by_length(words):
@@ -46,7 +48,7 @@ WILD = [
 
 
 def test_llava_bench_is_the_ratio_of_mean_grades():
-    result, verdicts, server = judged("llava_in_the_wild", WILD, ["a b", "a b c d e f"], by_length)
+    result, verdicts, server = judged("llava_bench", WILD, ["a b", "a b c d e f"], by_length)
     assert verdicts[0]["scores"] == {"reference": 4, "answer": 2}
     assert result.headline == "relative_score"
     assert result.metrics == {
@@ -64,13 +66,13 @@ def test_llava_bench_is_the_ratio_of_mean_grades():
 def test_llava_bench_coco_reads_its_reference_elsewhere():
     item = {**WILD[0], "answer": "one two"}
     del item["gpt_answer"]
-    result, *_ = judged("llava_bench_coco", [item], ["a"], by_length)
+    result, *_ = judged("llava_bench", [item], ["a"], by_length)
     assert result.metrics["relative_score"] == 50.0
 
 
 def test_wilder_shows_the_picture():
     item = {"Question": "q", "Answer": "one two", "image": PICTURE}
-    result, _, server = judged("llava_wilder_small", [item], ["a b c d"], by_length)
+    result, _, server = judged("llava_wilder", [item], ["a b c d"], by_length)
     assert result.metrics["relative_score"] == 200.0
     content = server.requests[0]["messages"][1]["content"]
     assert content[0]["image_url"]["url"].startswith("data:image/png;base64,")
@@ -79,7 +81,7 @@ def test_wilder_shows_the_picture():
 def test_unreadable_replies_are_counted_and_left_out():
     replies = iter(["8 4", "I cannot say"])
     result, verdicts, _ = judged(
-        "llava_wilder_small",
+        "llava_wilder",
         [{"Question": "q", "Answer": "r", "image": PICTURE}] * 2,
         ["a", "b"],
         lambda words: next(replies),
@@ -136,7 +138,7 @@ def test_videochatgpt_grades_three_criteria():
         return str({"score": next(grade for said, grade in grades.items() if said in words)})
 
     item = {"question": "q", "answer": "truth"}
-    result, *_ = judged("videochatgpt_gen", [item], ["a"], rule)
+    result, *_ = judged("videochatgpt_generic", [item], ["a"], rule)
     assert result.metrics == {"score": 3.0, "correctness": 3, "detail": 4, "context": 2}
 
 
@@ -169,10 +171,10 @@ _LIVE = {"question": "q", "answer": "t", "criteria": "c", "subtask": "s", "image
 @pytest.mark.parametrize(
     ("task", "item", "reply", "score"),
     [
-        ("dc100_en", {"image": PICTURE}, "So so.\nFinal Score: 62", 62),
+        ("dc100", {"image": PICTURE}, "So so.\nFinal Score: 62", 62),
         ("vibe_eval", {"prompt": "q", "reference": "t"}, "Rating: 4", 75),
         ("live_bench", _LIVE, '{"Rating": 7, "Explanation": "…"}', 70),
-        ("mathverse", {"question": "q", "answer": "t"}, "1", 100),
+        ("mathverse_now", {"question": "q", "answer": "t"}, "1", 100),
         ("video_dc499", {"question": "q", "answer": "t"}, "{'score': 4}", 4),
         ("videochatgpt_temporal", {"question": "q", "answer": "t"}, "{'score': 2}", 2),
     ],
@@ -180,19 +182,6 @@ _LIVE = {"question": "q", "answer": "t", "criteria": "c", "subtask": "s", "image
 def test_scales(task, item, reply, score):
     result, *_ = judged(task, [item], ["a"], lambda words: reply)
     assert result.metrics[result.headline] == score
-
-
-def test_the_papers_figure_of_videochatgpt_is_the_mean_of_five():
-    item = {"question": "q", "answer": "t"}
-    grades = itertools.count(1)
-    general, *_ = judged("videochatgpt_gen", [item], ["a"], lambda _: str({"score": next(grades)}))
-    temporal, *_ = judged("videochatgpt_temporal", [item], ["a"], lambda _: "{'score': 5}")
-    pair = [
-        {"video_name": "v", "question_1": "q", "question_2": "None", "answer": "t"},
-        {"video_name": "v", "question_1": "None", "question_2": "q", "answer": "t"},
-    ]
-    agreed, *_ = judged("videochatgpt_consistency", pair, ["a", "b"], lambda _: "{'score': 4}")
-    assert videochatgpt_mean(general, temporal, agreed) == (1 + 2 + 3 + 5 + 4) / 5
 
 
 def test_dream_compares_events_both_ways():
@@ -220,7 +209,7 @@ def test_mathverse_of_the_paper_extracts_from_the_last_30_words():
 
     item = {"question": "How large?", "answer": "12", "problem_version": "Vision Only"}
     long = " ".join(f"word-{n}" for n in range(49))
-    result, _, server = judged("mathverse_p24", [item] * 2, [f"{long} 12", f"{long} 13"], rule)
+    result, _, server = judged("mathverse", [item] * 2, [f"{long} 12", f"{long} 13"], rule)
     assert len(server.requests) == 4
     assert result.metrics == {"accuracy": 50.0, "accuracy/problem_version/Vision Only": 50.0}
 
@@ -236,26 +225,26 @@ def test_answers_are_remembered_and_spending_is_counted(tmp_path):
     with serve(matches) as server:
         first = make_judge(server, tmp_path, price_in=1e6, price_out=2e6)
         verdicts = judge_answers("activitynetqa", items, ["t"] * 6, first)
-        spent = first.spent
+        usage = first.usage
         words = [len(said(sent).split()) for sent in server.requests]
-        assert spent.num_asked == 6
-        assert spent.prompt_tokens == sum(words)
-        assert spent.completion_tokens == 24  # {'pred': 'yes', 'score': 5} is four words
-        assert spent.cost == sum(words) + 48
+        assert usage.num_asked == 6
+        assert usage.prompt_tokens == sum(words)
+        assert usage.completion_tokens == 24  # {'pred': 'yes', 'score': 5} is four words
+        assert usage.cost == sum(words) + 48
         second = make_judge(server, tmp_path)
         assert judge_answers("activitynetqa", items, ["t"] * 6, second) == verdicts
-        assert (second.spent.num_asked, second.spent.num_remembered) == (0, 6)
+        assert (second.usage.num_asked, second.usage.num_remembered) == (0, 6)
         other = make_judge(server, tmp_path, model="another")
         judge_answers("activitynetqa", items[:1], ["t"], other)
-        assert other.spent.num_asked == 1
+        assert other.usage.num_asked == 1
 
 
 def test_costs_are_unknown_where_tokens_are_not_told():
     with serve(matches, tells_usage=False) as server:
         judge = make_judge(server, price_in=1, price_out=1)
         judge_answers("activitynetqa", [{"question": "q", "answer": "t"}], ["t"], judge)
-    assert judge.spent.num_uncounted == 1
-    assert judge.spent.cost is None
+    assert judge.usage.num_uncounted == 1
+    assert judge.usage.cost is None
 
 
 def test_a_run_that_broke_goes_on_where_it_was(tmp_path):
@@ -269,7 +258,7 @@ def test_a_run_that_broke_goes_on_where_it_was(tmp_path):
         server.failures = []
         again = make_judge(server, tmp_path)
         judge_answers("activitynetqa", items, ["t"] * 4, again)
-    assert again.spent.num_remembered == 2
+    assert again.usage.num_remembered == 2
 
 
 def test_questions_are_asked_side_by_side():
@@ -284,8 +273,8 @@ def test_stability_is_the_spread_of_rounds(tmp_path):
     items = [{"question": q, "answer": "t"} for q in "ab"]
     with serve(lambda words: str({"score": next(grades)})) as server:
         judge = make_judge(server, tmp_path, num_parallel=1)
-        found = stability("video_dc499", items, ["x", "y"], judge)
-        again = stability("video_dc499", items, ["x", "y"], judge)
+        found = measure_stability("video_dc499", items, ["x", "y"], judge)
+        again = measure_stability("video_dc499", items, ["x", "y"], judge)
     assert found.headlines == (3.0, 4.0, 2.0)
     assert found.spread == 2.0
     assert found.share_changed == 0.5
@@ -296,23 +285,33 @@ def test_stability_is_the_spread_of_rounds(tmp_path):
 def test_mistakes_are_named():
     with serve(matches) as server:
         judge = make_judge(server)
-        with pytest.raises(InputError, match="'vqav2' has no judge; expected one of llava_in"):
+        with pytest.raises(InputError, match="no judge 'vqav2'; expected one of activitynetqa"):
             judge_answers("vqav2", [], [], judge)
         with pytest.raises(InputError, match="1 items and 0 answers"):
             judge_answers("mmvet", [{}], [], judge)
         with pytest.raises(DataError, match="no field question_for_eval or question"):
             judge_answers("activitynetqa", [{"answer": "t"}], ["t"], judge)
-        with pytest.raises(DataError, match="which its judge has to see"):
-            judge_answers("dc100_en", [{"question": "q"}], ["t"], judge)
+        with pytest.raises(DataError, match="which its judge must see"):
+            judge_answers("dc100", [{"question": "q"}], ["t"], judge)
 
 
-def test_every_benchmark_has_a_headline_among_its_figures():
+def test_every_benchmark_has_a_headline_among_its_metrics():
     scores = {
         "reference": 1.0, "answer": 1.0, "score": 1.0, "rating": 1.0, "right": 1.0,
         "precision": 1.0, "recall": 1.0,
     }  # fmt: skip
-    for benchmark in BENCHMARKS.values():
-        assert benchmark.headline in benchmark.total([scores])
+    for benchmark in JUDGED_BENCHMARKS.values():
+        assert benchmark.headline in benchmark.aggregate([scores])
+
+
+def test_task_files_name_the_judges_there_are_and_all_of_them():
+    named = {
+        task.judge
+        for profile in ("p24", "now")
+        for task in bundled(profile).values()
+        if task.judge is not None
+    }
+    assert named == set(JUDGED_BENCHMARKS)
 
 
 MATHS = [

@@ -1,0 +1,134 @@
+"""Free answers about images -> queries to the judge -> scores: LLaVA-Bench to MathVerse."""
+
+from onevision.errors import DataError
+from onevision.eval.judging.benchmark import Dialogue, JudgedCase, ask_until_readable
+from onevision.eval.judging.client import Query
+from onevision.eval.judging.parse import (
+    parse_choice,
+    parse_dict_number,
+    parse_labelled_number,
+    parse_number,
+    parse_two_grades,
+)
+from onevision.eval.judging.prompts import encode_images, fill_prompt, judge_prompts, read_field
+from onevision.eval.scoring.scorer import Item
+
+_MMVET_TEMPERATURES = (0.0, 0.5, 1.0, 1.5)
+
+
+def judge_against_caption(case: JudgedCase) -> Dialogue:
+    """LLaVA-Bench: graded side by side with a reference answer; the judge reads the caption."""
+    ((item, answer),) = case
+    rules = judge_prompts()["pairwise"]["rules"]
+    assert isinstance(rules, dict)
+    category = read_field(item, "category")
+    if category not in rules:
+        raise DataError(f"category is {category!r}; expected {', '.join(rules)}")
+    reply = yield Query(
+        system=fill_prompt("pairwise", "system"),
+        user=fill_prompt(
+            "pairwise",
+            "user",
+            context=fill_prompt("pairwise", "context", caption=read_field(item, "caption")),
+            question=read_field(item, "question"),
+            first=read_field(item, "gpt_answer", "answer"),
+            second=answer,
+            rule=rules[category],
+        ),
+        temperature=0.2,
+    )
+    return dict(zip(("reference", "answer"), parse_two_grades(reply), strict=True))
+
+
+def judge_against_image(case: JudgedCase) -> Dialogue:
+    """LLaVA-Wilder: graded side by side with a reference answer; the judge sees the image."""
+    ((item, answer),) = case
+    reply = yield Query(
+        system=fill_prompt("pairwise", "system"),
+        user=fill_prompt(
+            "pairwise",
+            "user",
+            context=fill_prompt("wilder", "context"),
+            question=read_field(item, "Question", "question"),
+            first=read_field(item, "Answer", "answer"),
+            second=answer,
+            rule=fill_prompt("wilder", "rule"),
+        ),
+        images=encode_images(item),
+    )
+    return dict(zip(("reference", "answer"), parse_two_grades(reply), strict=True))
+
+
+def judge_mmvet(case: JudgedCase) -> Dialogue:
+    """MM-Vet: a grade from 0.0 to 1.0; an unreadable grade is requested again, less greedily."""
+    ((item, answer),) = case
+    query = Query(
+        system=fill_prompt("mmvet", "system"),
+        user=fill_about("mmvet", "user", item=item, answer=" ".join(answer.split())),
+        max_tokens=16,
+    )
+    grade = yield from ask_until_readable(
+        query,
+        lambda reply: parse_number(reply, low=0, high=1),
+        temperatures=_MMVET_TEMPERATURES,
+    )
+    return {"score": grade}
+
+
+def judge_imagedc(case: JudgedCase) -> Dialogue:
+    """ImageDC: a caption, graded from 0 to 100 by a judge that sees the image."""
+    ((item, answer),) = case
+    user = fill_prompt("imagedc", "user", prediction=answer)
+    images = encode_images(item)
+    reply = yield Query(system=fill_prompt("imagedc", "system"), user=user, images=images)
+    return {"score": parse_labelled_number(reply, label="Final Score", low=0, high=100)}
+
+
+def judge_vibe_eval(case: JudgedCase) -> Dialogue:
+    """Vibe-Eval: a rating from 1 to 5 by a reference answer."""
+    ((item, answer),) = case
+    user = fill_about("vibe_eval", "user", item=item, answer=answer)
+    reply = yield Query(system=fill_prompt("vibe_eval", "system"), user=user, temperature=0.4)
+    return {"rating": parse_labelled_number(reply, label="Rating", low=1, high=5)}
+
+
+def judge_live_bench(case: JudgedCase) -> Dialogue:
+    """MM-LiveBench: rated 0 to 10 by each question's criteria; the judge sees the images."""
+    ((item, answer),) = case
+    criteria = read_field(item, "criteria")
+    user = fill_about("live_bench", "user", item=item, answer=answer, criteria=criteria)
+    images = encode_images(item)
+    reply = yield Query(system=fill_prompt("live_bench", "system"), user=user, images=images)
+    return {"rating": parse_dict_number(reply, "Rating", high=10)}
+
+
+def judge_mathverse(case: JudgedCase) -> Dialogue:
+    """MathVerse today: whether the whole response arrives at the correct answer."""
+    ((item, answer),) = case
+    user = fill_about("binary", "user", item=item, answer=answer)
+    reply = yield Query(system=fill_prompt("binary", "system"), user=user, max_tokens=8)
+    return {"right": float(parse_choice(reply, ("0", "1")))}
+
+
+def judge_mathverse_in_two_steps(case: JudgedCase) -> Dialogue:
+    """MathVerse when the paper was written: extracts an answer from the end, then compares it."""
+    ((item, answer),) = case
+    end = " ".join(answer.split(" ")[-30:])
+    extraction = fill_prompt("two_steps", "extract", response=end)
+    extracted = yield Query(system="", user=extraction, max_tokens=64)
+    user = fill_prompt(
+        "two_steps",
+        "agree",
+        prediction=extracted.strip(),
+        question=read_field(item, "question"),
+        truth=read_field(item, "answer"),
+    )
+    reply = yield Query(system="", user=user, max_tokens=8)
+    return {"right": float(parse_choice(reply, ("0", "1")))}
+
+
+def fill_about(*path: str, item: Item, answer: str, **values: object) -> str:
+    """Return the prompt at `path` with the item's question, its true answer and the prediction."""
+    question = read_field(item, "question_for_eval", "question", "prompt")
+    truth = read_field(item, "answer", "reference")
+    return fill_prompt(*path, question=question, truth=truth, prediction=answer, **values)

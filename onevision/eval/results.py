@@ -1,0 +1,129 @@
+"""The results of one task: what `onevision eval` writes and `onevision report` reads back."""
+
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from onevision import __version__
+from onevision.errors import ConfigError, DataError
+from onevision.eval.answers import AnswerFiles, read_json
+from onevision.eval.scoring.scorer import Unit
+from onevision.eval.statistics import Interval
+from onevision.values import from_plain, to_plain
+
+# Version 1 had no unit, and `onevision report` could not read it.
+FORMAT_VERSION = 2
+LIBRARIES = ("torch", "numpy", "pillow", "av", "tokenizers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweringModel:
+    """The model that gave the answers."""
+
+    # As it was given to --model.
+    name: str
+    # A hash of its weights, tokenizer and input rules.
+    fingerprint: str
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweredData:
+    """The files that held the task's rows."""
+
+    # As it was given to --data.
+    place: str
+    files: tuple[str, ...]
+    # The size of each file.
+    bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline(Interval):
+    """The metric that stands for the task, with its confidence interval."""
+
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSummary:
+    """The model that judged the answers, and how many of its replies are readable."""
+
+    model: str
+    num_judged: int
+    num_unreadable: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskResult:
+    """A task's metrics, and everything they depend on."""
+
+    task: str
+    title: str
+    profile: str
+    seed: int
+    model: AnsweringModel
+    data: AnsweredData
+    num_answers: int
+    # Whether every row has an answer.
+    complete: bool
+    # Answers that reached max_new_tokens.
+    num_cut_off: int
+    # Empty while a judge or the benchmark's server has yet to score the answers.
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    headline: Headline | None = None
+    unit: Unit | None = None
+    # The judge that gave the metrics; None if rules did.
+    judge: JudgeSummary | None = None
+    # The judge that the metrics are waiting for.
+    needs_judge: str | None = None
+    # The file for the benchmark's server.
+    submission: str | None = None
+    # Seconds that answering took.
+    seconds: float
+    # When the metrics were computed, in UTC.
+    scored: str
+    versions: Mapping[str, str]
+    # The task's fields.
+    settings: Mapping[str, Any]  # Any: JSON values
+
+    def __post_init__(self) -> None:
+        for name, value in self.metrics.items():
+            if not math.isfinite(value):
+                raise ConfigError(f"metric {name!r} is {value}; expected a finite number")
+        if self.headline is not None and self.headline.metric not in self.metrics:
+            raise ConfigError(
+                f"the headline {self.headline.metric!r} is not among the metrics "
+                f"{', '.join(self.metrics)}"
+            )
+        if (self.unit is None) != (self.headline is None):
+            raise ConfigError("a headline comes with its unit, and a unit with its headline")
+
+
+def write_result(result: TaskResult, files: AnswerFiles) -> None:
+    """Write a task's results.json, whole or not at all. Raises DataError."""
+    files.write_results({"format_version": FORMAT_VERSION} | to_plain(result))
+
+
+def read_result(path: Path) -> TaskResult:
+    """Read a results.json. Raises DataError if it is missing, damaged or of another version."""
+    values = read_json(path)
+    if (found := values.pop("format_version", 1)) != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: format version {found}, expected {FORMAT_VERSION}; score the answers again: "
+            "onevision eval --tasks TASK --output OUT --score-only"
+        )
+    try:
+        return from_plain(TaskResult, values, where=str(path), error=DataError)
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def current_versions() -> dict[str, str]:
+    """Return the versions that answers and metrics may depend on."""
+    found = {name: version(name) for name in LIBRARIES}
+    return {"onevision": __version__, "python": platform.python_version()} | found
