@@ -9,12 +9,11 @@ from onevision.anyres import (
     CropLayout,
     SingleCrop,
     VideoRule,
-    max_image_tokens,
     plan,
     plan_video,
 )
 from onevision.errors import ConfigError, InputError
-from onevision.known_models import ARCHITECTURES
+from onevision.known_models import ARCHITECTURES, max_image_tokens
 from onevision.model.visual_tokens import merge_image, merge_video
 
 ONEVISION = AnyRes()

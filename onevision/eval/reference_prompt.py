@@ -17,7 +17,7 @@ from onevision.errors import InputError
 from onevision.generate.sampler import SamplingOptions
 from onevision.inputs.image import pad_to_square
 from onevision.inputs.media import open_image
-from onevision.inputs.video import choose_frames, evenly
+from onevision.inputs.video import choose_frames, space_evenly
 
 Profile = Literal["p24", "now"]
 PROFILES: tuple[Profile, ...] = ("p24", "now")
@@ -68,7 +68,7 @@ def to_media(
     if not visuals:
         return ()
     if sample_frames is not None:
-        kept = [visuals[place] for place in evenly(0, len(visuals) - 1, sample_frames)]
+        kept = [visuals[place] for place in space_evenly(0, len(visuals) - 1, sample_frames)]
         return (Video([pad_to_square(open_image(one), image_mean) for one in kept]),)
     if isinstance(visuals[0], str):
         return (to_video(visuals[0], num_frames=num_frames),)
@@ -82,7 +82,7 @@ def to_video(path: str | Path, *, num_frames: int = NUM_FRAMES) -> Video:
     if len(choice.indices) == num_frames:
         return video
     frames = list(choice.frames())
-    return Video([frames[place] for place in evenly(0, len(frames) - 1, num_frames)])
+    return Video([frames[place] for place in space_evenly(0, len(frames) - 1, num_frames)])
 
 
 def to_sampling(settings: Mapping[str, object], *, profile: Profile) -> SamplingOptions:

@@ -34,7 +34,7 @@ from onevision.errors import DataError, MediaError
 from onevision.eval.prompts import fill_path, is_empty
 from onevision.eval.task import Task
 from onevision.inputs.media import open_image
-from onevision.inputs.video import choose_frames, evenly
+from onevision.inputs.video import choose_frames, space_evenly
 
 HUB = "hub"
 SUFFIXES = (".parquet", ".jsonl", ".json")
@@ -215,13 +215,13 @@ def _frames(path: Path, *, count: int) -> Video:
         names = sorted(p for p in path.iterdir() if p.suffix.lower() in FRAMES)
         if not names:
             raise MediaError(f"{path}: the folder holds no frames; expected {', '.join(FRAMES)}")
-        return Video([open_image(names[i]) for i in evenly(0, len(names) - 1, count)])
+        return Video([open_image(names[i]) for i in space_evenly(0, len(names) - 1, count)])
     video = Video(str(path), num_frames=count)
     choice = choose_frames(video)
     if len(choice.indices) == count:
         return video
     frames = list(choice.frames())
-    return Video([frames[i] for i in evenly(0, len(frames) - 1, count)])
+    return Video([frames[i] for i in space_evenly(0, len(frames) - 1, count)])
 
 
 def _open(file: Path, *, root: Path) -> RecordSource:

@@ -67,7 +67,7 @@ def test_sentencepiece_text_survives(legacy):
 def test_bytes_stand_for_what_no_entry_spells():
     tokenizer = llama()
     ids = tokenizer.encode("é").ids
-    assert [tokenizer.spell([token_id]) for token_id in ids[1:]] == ["�", "�"]
+    assert [tokenizer.decode_with_controls([token_id]) for token_id in ids[1:]] == ["�", "�"]
     assert tokenizer.decode(ids) == "é"
 
 
@@ -80,6 +80,6 @@ def test_a_space_goes_in_front_and_after_control_only_in_older_files():
 
 
 def test_what_stands_before_every_text_is_read_from_the_file(tokenizer):
-    assert tokenizer.opening == ()
-    assert llama().opening == (llama().id_of("<s>"),)
-    assert llama(bos="").opening == ()
+    assert tokenizer.bos_ids == ()
+    assert llama().bos_ids == (llama().id_of("<s>"),)
+    assert llama(bos="").bos_ids == ()

@@ -10,7 +10,7 @@ from PIL import Image as PIL
 from onevision.conversation import Video
 from onevision.errors import MediaError
 from onevision.inputs import video as video_module
-from onevision.inputs.video import choose_frames, evenly
+from onevision.inputs.video import choose_frames, space_evenly
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def _assert_frames(choice, indices):
 
 
 def test_frames_are_spread_evenly_and_truncated_as_in_the_reference(clip):
-    assert evenly(0, 99, 8) == (0, 14, 28, 42, 56, 70, 84, 99)
-    _assert_frames(choose_frames(Video(clip, num_frames=8)), evenly(0, 99, 8))
+    assert space_evenly(0, 99, 8) == (0, 14, 28, 42, 56, 70, 84, 99)
+    _assert_frames(choose_frames(Video(clip, num_frames=8)), space_evenly(0, 99, 8))
 
 
 def test_a_short_video_is_used_whole(tmp_path):
@@ -61,7 +61,7 @@ def test_frames_by_rate(clip):
 
 
 def test_too_high_a_rate_falls_back_to_even_frames(clip):
-    assert choose_frames(Video(clip, fps=5, num_frames=4)).indices == evenly(0, 99, 4)
+    assert choose_frames(Video(clip, fps=5, num_frames=4)).indices == space_evenly(0, 99, 4)
 
 
 def test_start_and_end(clip):
