@@ -85,10 +85,10 @@ def test_variable_frame_rate_goes_by_time(tmp_path):
 
 def test_it_seeks_only_where_a_key_frame_lies_between(clip, monkeypatch):
     decoded = []
-    marked = video_module._marked
+    marked = video_module._decode_with_marks
     monkeypatch.setattr(
         video_module,
-        "_marked",
+        "_decode_with_marks",
         lambda *args: (decoded.append(mark) or (mark, frame) for mark, frame in marked(*args)),
     )
     far = choose_frames(Video(clip, num_frames=2))
@@ -209,7 +209,7 @@ def test_a_part_without_frames_is_refused(clip):
 
 
 def test_an_empty_list_is_refused():
-    with pytest.raises(MediaError, match="empty list of frames"):
+    with pytest.raises(MediaError, match="video has no frames"):
         choose_frames(Video([]))
 
 
