@@ -10,7 +10,7 @@ ANSWERED = Conversation([QUESTION, Message("assistant", "Hello")])
 
 
 def flat(pieces):
-    """Ids and labels, with "img" in the place of media."""
+    """Return ids and labels, with "img" for media."""
     ids, labels = [], []
     for piece in pieces:
         if isinstance(piece, MediaSlot):
@@ -24,7 +24,7 @@ def flat(pieces):
 
 
 def show(tokenizer, pieces):
-    """Write pieces as text: control tokens by name, media as <image>."""
+    """Return pieces as text: control tokens by name, media as <image>."""
     names = {token_id: token for token, token_id in tokenizer.added_tokens.items()}
     text = ""
     for token_id in flat(pieces)[0]:

@@ -152,7 +152,7 @@ def test_other_things_are_refused():
 
 
 def test_no_decoder_that_is_not_listed_looks_into_a_stream(monkeypatch):
-    """FFmpeg would run it to learn the format of the pixels."""
+    """FFmpeg would run the decoder to find the pixel format."""
     data, found, opening = video(codec="magicyuv", form="avi"), [], av.open
 
     def opened(*arguments, **options):

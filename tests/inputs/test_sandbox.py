@@ -1,4 +1,4 @@
-"""Media that nobody trusts, in workers that may be killed."""
+"""Untrusted media are decoded in sandboxed workers, which may crash, hang or be killed."""
 
 import io
 import os

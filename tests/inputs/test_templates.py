@@ -41,7 +41,7 @@ def flat(pieces):
 
 
 def labelled_text(tokenizer, conversation, template):
-    """What is learned, each unbroken run as text, control tokens spelled out."""
+    """Return each labelled run as text, control tokens included."""
     ids, labels = flat(render(conversation, tokenizer, template=template))
     runs = [[]]
     for token_id, label in zip(ids, labels, strict=True):
@@ -117,7 +117,7 @@ def test_several_turns_in_words():
     "template", ["vicuna_v1", "llava_v1", "llava_v0", "mistral_instruct", "chatml_direct"]
 )
 def test_ids_are_those_of_the_references_procedure(template, legacy):
-    """Split the rendered prompt at <image>, tokenise each part, drop every <s> but the first."""
+    """Split the rendered prompt at <image>, tokenize each part, drop every <s> but the first."""
     how = {"legacy": legacy, "controls": CONTROLS.get(template, ())}
     for talk in (ASKED, TALK):
         expected: list = []
@@ -164,7 +164,7 @@ def test_labels_of_v1_are_those_of_the_references_count(template):
         ("llava_v1", ["Hello, it is a red ring.</s>", "a human</s>"]),
         ("mistral_instruct", ["Hello, it is a red ring. </s>", "a human </s>"]),
         ("chatml_direct", ["Hello, it is a red ring.<|im_end|>", "a human<|im_end|>"]),
-        # The marks of the user's turns too, as their first two tokens are in training.
+        # The markup of user turns too: training labels their first two tokens.
         ("llava_v0", ["###", "###Assistant: Hello, it is a red ring.###",
                       "###Assistant: a human###"]),
     ],

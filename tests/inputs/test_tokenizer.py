@@ -61,7 +61,7 @@ def test_sentencepiece_text_survives(legacy):
         assert tokenizer.decode(ids) == text
         stream = tokenizer.stream()
         said = "".join(stream.push(token_id) for token_id in ids)
-        assert said in (text, text[:-1])  # a stream waits for what may go on
+        assert said in (text, text[:-1])  # a stream holds back what may continue
 
 
 def test_bytes_stand_for_what_no_entry_spells():

@@ -15,7 +15,7 @@ from onevision.inputs.video import choose_frames, space_evenly
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """100 frames at 10 a second; frame k is grey level 2k. A key frame every 25."""
+    """100 frames at 10 per second; frame k has grey level 2k. Every 25th is a key frame."""
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     write_clip(path, seconds=[k / 10 for k in range(100)], gop=25)
     return path
@@ -128,7 +128,7 @@ def test_leaving_frames_out_changes_no_pixel(tmp_path, encoding, suffix):
 
 @pytest.mark.parametrize("place", [0.3, 0.5, 0.8])
 def test_a_damaged_video_goes_as_far_as_when_all_is_decoded(tmp_path, place, monkeypatch):
-    """What is mended may differ by a shortcut, as it does by the number of FFmpeg's threads."""
+    """Concealed damage may depend on shortcuts, as it does on the number of FFmpeg's threads."""
     path = tmp_path / "clip.mkv"
     write_moving(path, count=70, options={"g": "1000", "threads": "1"})
     data = bytearray(path.read_bytes())
@@ -153,7 +153,7 @@ def test_a_damaged_video_goes_as_far_as_when_all_is_decoded(tmp_path, place, mon
 
 
 def write_moving(path, *, count, options):
-    """A pattern that moves and flickers, so that no two frames are alike."""
+    """A moving, flickering pattern in which no two frames are equal."""
     rng = np.random.default_rng(0)
     base = np.kron(rng.integers(0, 256, (12, 16, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
     with av.open(str(path), "w") as container:
@@ -215,7 +215,7 @@ def test_an_empty_list_is_refused():
 
 @pytest.mark.slow
 def test_decoding_a_long_video_holds_no_more_than_a_short_one(tmp_path):
-    """Peak memory of a process that decodes 16 frames of 60 and of 3,000."""
+    """Compares the peak memory of decoding 16 frames of 60 and of 3,000."""
     code = (
         "import sys; from onevision.conversation import Video\n"
         "from onevision.inputs.video import choose_frames\n"
