@@ -21,7 +21,7 @@ def test_a_size_is_explained_without_pixels():
 
 
 def test_costs_are_those_of_the_published_sizes():
-    """One crop costs about 0.65 TFLOP in the vision encoder; the cache of 7B, 57,344 bytes per token."""
+    """A crop costs about 0.65 TFLOP to encode; the cache of 7B, 57,344 bytes per token."""
     crop = estimate_cost(explain_image((384, 384), ONEVISION_7B).layout, ONEVISION_7B)
     assert crop.vision_flops / 2 == pytest.approx(0.65e12, rel=0.05)
     assert crop.cache_bytes == 57_344 * 1485
