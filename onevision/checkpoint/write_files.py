@@ -121,7 +121,7 @@ def chat_template(template: Template) -> str | None:
         lead = f" + {json.dumps(turn.lead)}" if turn.lead else ""
         return f"{head}{before}{lead} + ({words}) + {tail}"
 
-    line = chat.system_line
+    line = chat.default_system
     default = f"{chat.system.head}{line}{chat.system.tail}" if line else ""
     inside, outside = (" + said.system", "") if chat.system_inside else ("", "said.system + ")
     return (

@@ -41,7 +41,7 @@ def chat(
     console = Console(highlight=False)
     with console.status(f"loading {model}"):
         loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
-    console.print(f"[bold]onevision chat[/] with [bold]{model}[/]. Type /help for help.")
+    console.print(f"[bold]onevision chat[/] with [bold]{model}[/]. Type /help for commands.")
     messages: list[Message] = []
     attached: list[Image | Video] = []
     while True:

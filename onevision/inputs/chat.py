@@ -99,8 +99,8 @@ def _spans(
     messages, system = list(conversation.messages), tuple[Span | MediaSlot, ...]()
     if messages[0].role == "system":
         system = tuple(_turn(messages.pop(0), chat, strict=strict))
-    elif chat.system_line:
-        system = tuple(_turn(Message("system", chat.system_line), chat, strict=strict))
+    elif chat.default_system:
+        system = tuple(_turn(Message("system", chat.default_system), chat, strict=strict))
     if not chat.system_inside:
         yield from system
     for number, message in enumerate(messages):

@@ -52,7 +52,7 @@ class ChatTemplate:
     assistant: RoleFormat
     system: RoleFormat
     # The system message of a conversation that has none; "" for no message.
-    system_line: str = ""
+    default_system: str = ""
     # Whether the system message goes inside the first user turn, after its head.
     system_inside: bool = False
     # Before every user turn except the first.
@@ -105,7 +105,7 @@ def _llama_3(role: str) -> RoleFormat:
 
 QWEN_1_5 = replace(
     _chatml(after="\n"),
-    system_line=HELPFUL,
+    default_system=HELPFUL,
     whole_answers=True,
     labelled_marks=(IM_START, IM_END),
     labelled_text="\n",
@@ -114,14 +114,14 @@ VICUNA_V1 = ChatTemplate(
     system=RoleFormat(tail=" "),
     user=RoleFormat(head="USER: ", tail=" "),
     assistant=RoleFormat(head="ASSISTANT:", lead=" ", tail=END),
-    system_line=CURIOUS.format(who="user"),
+    default_system=CURIOUS.format(who="user"),
     controls=(END,),
 )
 LLAVA_V0 = ChatTemplate(
     system=RoleFormat(tail="###"),
     user=RoleFormat(head="Human: ", tail="###"),
     assistant=RoleFormat(head="Assistant:", lead=" ", tail="###"),
-    system_line=CURIOUS.format(who="human"),
+    default_system=CURIOUS.format(who="human"),
     whole_answers=True,
     labelled_marks=("###",),
 )
@@ -137,7 +137,7 @@ LLAMA_3 = ChatTemplate(
     system=_llama_3("system"),
     user=_llama_3("user"),
     assistant=_llama_3("assistant"),
-    system_line=VISUAL,
+    default_system=VISUAL,
     controls=(HEADER, HEADER_END, TURN_END),
     strips=True,
     whole_answers=True,
@@ -150,13 +150,13 @@ TEMPLATES: Mapping[Template, ChatTemplate] = MappingProxyType(
     {
         "qwen_1_5": QWEN_1_5,
         "qwen_2_5": replace(
-            QWEN_1_5, system_line=f"You are Qwen, created by Alibaba Cloud. {HELPFUL}"
+            QWEN_1_5, default_system=f"You are Qwen, created by Alibaba Cloud. {HELPFUL}"
         ),
-        "chatml_direct": replace(_chatml(after=""), system_line="Answer the questions."),
+        "chatml_direct": replace(_chatml(after=""), default_system="Answer the questions."),
         "vicuna_v1": VICUNA_V1,
-        "llava_v1": replace(VICUNA_V1, system_line=CURIOUS.format(who="human")),
+        "llava_v1": replace(VICUNA_V1, default_system=CURIOUS.format(who="human")),
         "llava_v0": LLAVA_V0,
-        "llava_llama_2": replace(MISTRAL, system_line=VISUAL, between=BEGIN),
+        "llava_llama_2": replace(MISTRAL, default_system=VISUAL, between=BEGIN),
         "mistral_instruct": MISTRAL,
         "llava_llama_3": LLAMA_3,
     }

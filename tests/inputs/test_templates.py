@@ -73,7 +73,7 @@ def test_prompts_are_the_references_to_the_character(template, length, begins):
 
 
 def test_the_system_line_of_llama_3_is_the_references():
-    line = TEMPLATES["llava_llama_3"].system_line
+    line = TEMPLATES["llava_llama_3"].default_system
     assert len(line) == 186
     assert hashlib.sha256(line.encode()).hexdigest()[:16] == "790f4cfc05523b0e"
     assert render_text(ASKED, template="llava_llama_3").endswith(
