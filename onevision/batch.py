@@ -1,7 +1,7 @@
 """ModelInputs and TrainingBatch: the tensors that enter the model, by name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,12 +29,12 @@ class ModelInputs:
 
     def to(self, device: torch.device | str) -> "ModelInputs":
         """Return the batch with its tensors on `device`."""
-        return ModelInputs(
+        return replace(
+            self,
             input_ids=self.input_ids.to(device),
             attention_mask=self.attention_mask.to(device),
             visual_mask=self.visual_mask.to(device),
             pixel_values=self.pixel_values.to(device),
-            layouts=self.layouts,
         )
 
 
@@ -64,7 +64,7 @@ class Blocks:
     def to(self, device: torch.device | str) -> "Blocks":
         """Return the blocks with their masks on `device`."""
         masks = tuple(None if mask is None else mask.to(device) for mask in self.masks)
-        return Blocks(lengths=self.lengths, masks=masks)
+        return replace(self, masks=masks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,13 @@ class TrainingBatch:
 
     def to(self, device: torch.device | str) -> "TrainingBatch":
         """Return the batch on `device`."""
-        names = ("input_ids", "visual_mask", "position_ids", "mask", "sources", "targets")
-        moved = {name: getattr(self, name).to(device) for name in (*names, "pixel_values")}
-        return TrainingBatch(layouts=self.layouts, **moved)
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            visual_mask=self.visual_mask.to(device),
+            position_ids=self.position_ids.to(device),
+            mask=self.mask.to(device),
+            sources=self.sources.to(device),
+            targets=self.targets.to(device),
+            pixel_values=self.pixel_values.to(device),
+        )

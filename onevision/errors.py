@@ -21,7 +21,7 @@ Messages say on one line what was found, what was expected and what to do.
 
 from typing import Literal
 
-# What is wrong with an image or a video.
+# The causes of a MediaError.
 MediaFault = Literal[
     "source", "empty", "format", "codec", "no_stream", "mode", "damaged", "crashed",
     "too_large", "too_long", "too_slow",

@@ -90,8 +90,9 @@ def open_image(source: "ImageSource", *, limits: MediaLimits = TRUSTED_LIMITS) -
         return convert_to_rgb(source, source_name(source))
     name = source_name(source)
     with _open_header(source, name, limits) as image:
-        if limits.count_rows and isinstance(source, bytes) and image.format == "PNG":
-            _check_png_rows(source, name)
+        is_png = limits.count_rows and isinstance(source, bytes) and image.format == "PNG"
+        if is_png and not has_all_rows(source):
+            raise MediaError(f"{name}: the image ends before its last row; replace the file")
         try:
             image.load()
         except Exception as error:  # Pillow's decoders raise many kinds
@@ -121,7 +122,12 @@ def _open_header(
             except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
                 raise _open_error(file, error, name, limits) from error
             _check_pixels(image.width, image.height, limits.max_image_pixels, name)
-            _check_side(image.width, image.height, limits.max_image_side, name)
+            if max(image.size) > limits.max_image_side:
+                raise MediaError(
+                    f"{name}: {image.width} x {image.height} pixels; a side may have at most "
+                    f"{limits.max_image_side:,}; scale it down",
+                    fault="too_large",
+                )
             yield image
 
 
@@ -239,19 +245,6 @@ def _check_pixels(width: int, height: int, most: int, name: str) -> None:
             f"{name}: {width} x {height} pixels exceed the limit of {most:,}; scale it down",
             fault="too_large",
         )
-
-
-def _check_side(width: int, height: int, most: int, name: str) -> None:
-    if max(width, height) > most:
-        raise MediaError(
-            f"{name}: {width} x {height} pixels; a side may have at most {most:,}; scale it down",
-            fault="too_large",
-        )
-
-
-def _check_png_rows(source: bytes, name: str) -> None:
-    if not has_all_rows(source):
-        raise MediaError(f"{name}: the image ends before its last row; replace the file")
 
 
 def _video_format(file: BinaryIO, name: str, limits: MediaLimits) -> str:

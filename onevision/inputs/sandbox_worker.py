@@ -31,7 +31,7 @@ from onevision.inputs.media import MediaLimits, image_size, open_image
 from onevision.inputs.video import FrameChoice, choose_frames
 
 # Untrusted media: only formats and codecs with well-tested decoders.
-UNTRUSTED = MediaLimits(
+UNTRUSTED_LIMITS = MediaLimits(
     image_formats=("BMP", "GIF", "JPEG", "PNG", "WEBP"),
     video_formats=frozenset({"avi", "matroska", "mov"}),
     video_codecs=frozenset({"av1", "h264", "hevc", "mjpeg", "mpeg4", "vp8", "vp9"}),
@@ -58,7 +58,7 @@ class SandboxSettings:
     """How many workers the sandbox has, and what each may use."""
 
     num_workers: int = 2
-    limits: MediaLimits = UNTRUSTED
+    limits: MediaLimits = UNTRUSTED_LIMITS
     memory_bytes: int = 1536 * 2**20  # on top of what a worker has when it starts
     image_seconds: float = 10.0  # for all images of a request
     video_seconds: float = 20.0  # per video
