@@ -18,7 +18,7 @@ DOCUMENTS = sorted(
     for path in (
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/*.md"),
-        ROOT / "mixtures" / "README.md",
+        ROOT / "onevision" / "mixtures" / "README.md",
         ROOT / "integrations" / "lmms_eval" / "README.md",
     )
 )
@@ -29,7 +29,7 @@ OUTDATED = ("ARCHITECTURE.md",)
 CURRENT = [document for document in DOCUMENTS if document not in (*HISTORY, *OUTDATED)]
 # Names that CONTRIBUTING.md forbids.
 FORBIDDEN = ("utils.py", "common.py", "helpers.py")
-FOLDERS = ("onevision", "tests", "docs", "mixtures", "benchmarks", "deploy", "integrations")
+FOLDERS = ("onevision", "tests", "docs", "benchmarks", "deploy", "integrations")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"(?:^|[$;&|] |/|-m )onevision (?=[a-z-])(.*)")
 

@@ -10,7 +10,7 @@ ROOMS = (
     "README.md",
     "SECURITY.md",
     "docs",
-    "mixtures",
+    "onevision/mixtures",
     "integrations",
     "runs",
     "deploy",
