@@ -3,7 +3,7 @@
 # with charts. Meanwhile it asks held-out questions (eval.jsonl): words in an unseen typeface, values of
 # charts. Output: OUTPUT/onevision_reading/checkpoint. docs/log.md has times and accuracies.
 #
-#     runs/tiny_reading.sh OUTPUT [CHECKPOINT]       75 minutes on 2 cores without bf16, beside other work
+#     runs/tiny_reading.sh OUTPUT [CHECKPOINT]       75 minutes on 2 cores without bf16, alongside other work
 #     ONEVISION_DRY_RUN=1 runs/tiny_reading.sh OUTPUT
 set -euo pipefail
 cd "$(dirname "$0")/.."
