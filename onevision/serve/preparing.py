@@ -18,9 +18,9 @@ from onevision.conversation import Conversation, Image, Message, Part, Text, Usa
 from onevision.errors import MediaError, OneVisionError
 from onevision.generate.answer import Model, count_tokens
 from onevision.generate.sampler import Sampling
-from onevision.inputs.sandbox_worker import EncodedFrames
 from onevision.inputs.processor import MediaFact, Outline
 from onevision.inputs.sandbox import Cancellation, Sandbox, Session, UntrustedMedia
+from onevision.inputs.sandbox_worker import EncodedFrames
 from onevision.serve.admission import admit, check_request
 from onevision.serve.fetch import Fetcher, read_media
 from onevision.serve.generation_request import GenerationRequest, MediaReference
@@ -63,7 +63,9 @@ class Preparer:
         self.model, self.settings = model, settings
         self.sandbox, self.fetcher, self.metrics = sandbox, fetcher, metrics
 
-    def prepare(self, request: GenerationRequest, *, key: str, gone: Cancellation) -> PreparedRequest:
+    def prepare(
+        self, request: GenerationRequest, *, key: str, gone: Cancellation
+    ) -> PreparedRequest:
         """Reads and decodes all media of an admitted request. Raises ApiError.
 
         Decoding ends early if the client is `gone`. Caches are separated by API `key`.

@@ -25,7 +25,7 @@ from onevision.data.packing import PackedRow, share_prefix
 from onevision.data.records import MARKS, RawRecord, to_conversation
 from onevision.data.sources import open_source
 from onevision.errors import DataError
-from onevision.inputs.chat import Piece, MediaSlot, TokenRun, render
+from onevision.inputs.chat import MediaSlot, Piece, TokenRun, render
 from onevision.inputs.processor import Example, Processor
 
 
