@@ -9,7 +9,7 @@ from torch import Tensor
 from onevision.checkpoint.hub import BUNDLED
 from onevision.conversation import Conversation, Image, Message, Text
 from onevision.generate.answer import Model
-from onevision.inputs.chat import Slot
+from onevision.inputs.chat import MediaSlot
 from onevision.inputs.processor import Outline, Processor
 from onevision.known_models import ONEVISION_0_5B
 
@@ -132,6 +132,6 @@ def prompt_ids(outline: Outline) -> Tensor:
     """Return the ids [1, S] of a prompt, its visual tokens as transformers' placeholders."""
     layouts, ids = iter(outline.layouts), list[int]()
     for piece in outline.pieces:
-        is_slot = isinstance(piece, Slot)
+        is_slot = isinstance(piece, MediaSlot)
         ids += [IMAGE_ID] * next(layouts).num_tokens if is_slot else list(piece.ids)
     return torch.tensor([ids])

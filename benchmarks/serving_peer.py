@@ -23,7 +23,7 @@ from torch import Tensor
 
 from onevision import Conversation, Image, Message, Model, Text, Video, load
 from onevision.anyres import VideoLayout
-from onevision.inputs.chat import Slot
+from onevision.inputs.chat import MediaSlot
 from onevision.inputs.processor import Processor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -86,7 +86,7 @@ class Peer:
         outline = self.processor.outline(talk)
         config, layouts, ids = self.model.config, iter(outline.layouts), list[int]()
         for piece in outline.pieces:
-            if isinstance(piece, Slot):
+            if isinstance(piece, MediaSlot):
                 layout = next(layouts)
                 is_video = isinstance(layout, VideoLayout)
                 slot = config.video_token_id if is_video else config.image_token_id

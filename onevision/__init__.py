@@ -1,6 +1,6 @@
 """LLaVA-OneVision: one model for single images, several images and video.
 
-Names are imported when they are first used, so that importing this package costs nothing.
+Names are imported on first use, so that `import onevision` does not import torch.
 """
 
 from importlib import import_module
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULE_OF = {
     "load": "onevision.generate.answer",
     "Model": "onevision.generate.answer",
     "Conversation": "onevision.conversation",
@@ -49,9 +49,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'onevision' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

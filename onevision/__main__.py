@@ -1,4 +1,4 @@
-"""`python -m onevision` is the command line."""
+"""`python -m onevision`: the command line, without the console script."""
 
 from onevision.cli import main
 

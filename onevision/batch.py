@@ -1,7 +1,7 @@
-"""The named tensors that enter the model."""
+"""ModelInputs and TrainingBatch: the tensors that enter the model, by name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,28 +13,28 @@ from onevision.anyres import Layout
 class ModelInputs:
     """A batch of B prompts, padded to the right, with all their pixels.
 
-    Visual tokens are already counted out in `input_ids`: one placeholder each, newlines included.
+    `input_ids` already holds one placeholder per visual token, newlines included.
     """
 
     input_ids: Tensor  # [B, S] int64
-    attention_mask: Tensor  # [B, S] bool, False where a row is padded
-    visual_mask: Tensor  # [B, S] bool, True where a visual token stands
+    attention_mask: Tensor  # [B, S] bool, False at padding
+    visual_mask: Tensor  # [B, S] bool, True at visual tokens
     pixel_values: Tensor  # [N, 3, H, W] float32, the crops of all media in prompt order
     layouts: tuple[Layout, ...]  # one per image or video, in prompt order
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each prompt [B]."""
+        """Tokens per prompt, [B]."""
         return self.attention_mask.sum(1)
 
     def to(self, device: torch.device | str) -> "ModelInputs":
         """Return the batch with its tensors on `device`."""
-        return ModelInputs(
+        return replace(
+            self,
             input_ids=self.input_ids.to(device),
             attention_mask=self.attention_mask.to(device),
             visual_mask=self.visual_mask.to(device),
             pixel_values=self.pixel_values.to(device),
-            layouts=self.layouts,
         )
 
 
@@ -55,34 +55,41 @@ def stack(prompts: Sequence[ModelInputs], *, pad_id: int) -> ModelInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """One row of samples that do not see one another: attention is taken sample by sample."""
+    """The attention mask of a row of samples that do not attend to each other."""
 
     lengths: tuple[int, ...]
-    # For each sample [s, s] bool, True where a query (first axis) sees a key; None: causal.
+    # Per sample [s, s] bool, True if a query (first axis) attends to a key; None: causal.
     masks: tuple[Tensor | None, ...]
 
     def to(self, device: torch.device | str) -> "Blocks":
         """Return the blocks with their masks on `device`."""
         masks = tuple(None if mask is None else mask.to(device) for mask in self.masks)
-        return Blocks(lengths=self.lengths, masks=masks)
+        return replace(self, masks=masks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingBatch:
-    """B rows to learn from. What each position sees, and what predicts what, is spelled out."""
+    """B training rows, with explicit attention masks and prediction targets."""
 
     input_ids: Tensor  # [B, S] int64
     visual_mask: Tensor  # [B, S] bool
     position_ids: Tensor  # [B, S] int64
-    # [B, 1, S, S] bool, True where a query (third axis) sees a key; or the blocks of one long row.
+    # [B, 1, S, S] bool, True if a query (third axis) attends to a key; or blocks for one long row.
     mask: Tensor | Blocks
-    sources: Tensor  # [L] int64, flat positions (of B * S) whose hidden states are scored
+    sources: Tensor  # [L] int64, flat positions (of B * S) whose hidden states predict
     targets: Tensor  # [L] int64, the id each should predict
     pixel_values: Tensor  # [N, 3, H, W] float32
     layouts: tuple[Layout, ...]
 
     def to(self, device: torch.device | str) -> "TrainingBatch":
         """Return the batch on `device`."""
-        names = ("input_ids", "visual_mask", "position_ids", "mask", "sources", "targets")
-        moved = {name: getattr(self, name).to(device) for name in (*names, "pixel_values")}
-        return TrainingBatch(layouts=self.layouts, **moved)
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            visual_mask=self.visual_mask.to(device),
+            position_ids=self.position_ids.to(device),
+            mask=self.mask.to(device),
+            sources=self.sources.to(device),
+            targets=self.targets.to(device),
+            pixel_values=self.pixel_values.to(device),
+        )

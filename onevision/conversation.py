@@ -1,4 +1,4 @@
-"""What people say to a model, and what it answers: plain values, free of torch and Pillow."""
+"""Conversations and replies: plain values that import neither torch nor Pillow."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Text:
-    """Words. They can never become control tokens, whatever they spell."""
+    """Text. It never becomes control tokens, whatever it contains."""
 
     text: str
 
@@ -34,9 +34,9 @@ class Text:
 class Image:
     """A picture: a path, encoded bytes, or a Pillow image.
 
-    `detail` says how closely it is looked at. "auto" follows the training rule: AnyRes for a
-    conversation's only image, one padded crop each where it holds several. "high" is AnyRes
-    in any company, "low" is one squashed crop without a newline.
+    `detail` sets the resolution. "auto" follows the training rule: AnyRes for the only image of a
+    conversation, one padded crop per image if there are several. "high" is always AnyRes, "low" is
+    one squashed crop without a newline.
     """
 
     source: "ImageSource"
@@ -49,11 +49,11 @@ class Image:
 
 @dataclass(frozen=True)
 class Video:
-    """A video: a path, encoded bytes, or a list of frames as Pillow images, used whole.
+    """A video: a path, encoded bytes, or a list of Pillow images, all of which are used.
 
-    Of a file, `num_frames` frames are taken evenly from `start` to `end` (seconds), the first and
-    the last included; fewer if it has fewer. With `fps`, frames are taken that many times a second,
-    and evenly as above where that would exceed `num_frames`.
+    From a file, `num_frames` frames are sampled evenly between `start` and `end` (seconds, both
+    included), or all frames if there are fewer. With `fps`, that many frames are sampled per
+    second, unless this exceeds `num_frames`.
     """
 
     source: "VideoSource"
@@ -71,7 +71,9 @@ class Video:
             if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
                 raise InputError(f"{name} is {seconds}; expected seconds, 0 or more")
         if self.start is not None and self.end is not None and self.end < self.start:
-            raise InputError(f"the video part ends at {self.end} s, before its start {self.start}")
+            raise InputError(
+                f"the video part ends at {self.end} s, before its start at {self.start} s"
+            )
 
 
 Part = Text | Image | Video
@@ -79,11 +81,11 @@ Part = Text | Image | Video
 
 @dataclass(frozen=True)
 class Message:
-    """One turn: a role, and parts in the order in which they are meant.
+    """One turn: a role, and text, images and videos in order.
 
-    `content` may be a plain string. `media_separator` is put between an image or a video and the
-    text or media after it, unless that text brings whitespace of its own; training records,
-    which spell every character, set it to "".
+    `content` may be a plain string. `media_separator` is inserted between an image or a video and
+    the text or media after it, unless that text starts with white space; training records, which
+    contain every character, set it to "".
     """
 
     role: Role
@@ -101,7 +103,9 @@ class Message:
                     "expected Text, Image or Video"
                 )
             if self.role != "user" and not isinstance(part, Text):
-                raise InputError(f"a {self.role} message holds media; only user messages may")
+                raise InputError(
+                    f"a {self.role} message holds media; only user messages may hold media"
+                )
         object.__setattr__(self, "content", parts)
 
     @property
@@ -113,7 +117,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns in order: at most one system message, first; then user and assistant in turn."""
+    """Messages in order: an optional system message, then user and assistant in turn."""
 
     messages: Sequence[Message]
 
@@ -131,7 +135,7 @@ class Conversation:
                 )
             expected = "assistant" if expected == "user" else "user"
         if not turns:
-            raise InputError("the conversation has a system message alone; add a user message")
+            raise InputError("the conversation has only a system message; add a user message")
 
     @property
     def media(self) -> tuple[Image | Video, ...]:
@@ -140,13 +144,13 @@ class Conversation:
 
     @property
     def awaits_answer(self) -> bool:
-        """Whether the last word is the user's."""
+        """Whether the last message is the user's."""
         return self.messages[-1].role == "user"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens of one answer. The prompt is its text, image and video tokens together."""
+    """Token counts of one answer; the prompt consists of text, image and video tokens."""
 
     text_tokens: int
     image_tokens: int
@@ -155,18 +159,18 @@ class Usage:
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens that went in."""
+        """Tokens of the prompt."""
         return self.text_tokens + self.image_tokens + self.video_tokens
 
     @property
     def total_tokens(self) -> int:
-        """Tokens that went in and came out."""
+        """Tokens of prompt and answer together."""
         return self.prompt_tokens + self.completion_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """An answer: its words, why it ended ("stop" by itself, "length" at the limit), its cost."""
+    """An answer: its text, why it ended ("stop" by itself, "length" at the limit), its tokens."""
 
     text: str
     finish_reason: FinishReason

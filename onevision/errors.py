@@ -1,27 +1,27 @@
-"""Every error a caller may want to catch.
+"""The exceptions that this package raises on purpose.
 
     OneVisionError
-    ├── InputError               what was asked cannot be done as asked
-    │   ├── MediaError           an image or a video cannot be used
-    │   ├── ContextLengthError   the prompt does not fit the model's positions
-    │   └── CapacityError        more memory is needed than the engine may use
+    ├── InputError               an invalid conversation or option
+    │   ├── MediaError           an image or a video that cannot be used
+    │   ├── ContextLengthError   a prompt longer than the model's context
+    │   └── CapacityError        a request that needs more memory than the engine may use
     ├── ModelError
-    │   ├── ModelNotFoundError   no such model
-    │   ├── ConfigError          settings that contradict themselves
-    │   └── CheckpointError      files that are missing, broken or of an unknown layout
+    │   ├── ModelNotFoundError   an unknown model name
+    │   ├── ConfigError          contradictory settings
+    │   └── CheckpointError      files that are missing, damaged or of an unknown layout
     ├── DataError                a record that cannot be used
-    ├── EngineError              a request that was taken on and cannot be answered
-    │   ├── QueueFullError       too many are waiting; ask again later
-    │   └── DeadlineError        its time is up
-    ├── TrainingError            a run that cannot go on
-    └── JudgeError               a judge that cannot be asked
+    ├── EngineError              a valid request that failed
+    │   ├── QueueFullError       too many requests are waiting; retry later
+    │   └── DeadlineError        the request timed out
+    ├── TrainingError            a run that cannot continue
+    └── JudgeError               a judge that cannot be reached
 
-A message says what was found, what was expected and what to do. It fits one line.
+Messages say on one line what was found, what was expected and what to do.
 """
 
 from typing import Literal
 
-# What is wrong with an image or a video.
+# The causes of a MediaError.
 MediaFault = Literal[
     "source", "empty", "format", "codec", "no_stream", "mode", "damaged", "crashed",
     "too_large", "too_long", "too_slow",
@@ -29,17 +29,17 @@ MediaFault = Literal[
 
 
 class OneVisionError(Exception):
-    """The root of all errors raised on purpose by this package."""
+    """The base class of all exceptions that this package raises on purpose."""
 
 
 class InputError(OneVisionError):
-    """A conversation or an option that cannot be served as given."""
+    """A conversation or an option that is invalid as given."""
 
 
 class MediaError(InputError):
-    """An image or a video that cannot be read, or is larger than allowed.
+    """An image or a video that cannot be read or exceeds a limit.
 
-    `fault` is for programs; `place` is which of the conversation's media it is, where known.
+    `fault` is a machine-readable cause; `place` is the index of the medium in the conversation.
     """
 
     def __init__(
@@ -51,23 +51,23 @@ class MediaError(InputError):
 
 
 class ContextLengthError(InputError):
-    """A prompt that needs more positions than the model has."""
+    """A prompt that is longer than the model's context."""
 
 
 class CapacityError(InputError):
-    """A request that needs more memory than the engine may use for all together."""
+    """A request that needs more memory than the engine may use in total."""
 
 
 class EngineError(OneVisionError):
-    """A request that failed for no fault of its own; others go on."""
+    """A valid request that failed; other requests continue."""
 
 
 class QueueFullError(EngineError):
-    """A request that was not taken on, since too many wait already."""
+    """A request that was rejected because the queue is full."""
 
 
 class DeadlineError(EngineError):
-    """A request whose time was up before its answer was complete."""
+    """A request that timed out before its answer was complete."""
 
 
 class ModelError(OneVisionError):
@@ -87,12 +87,12 @@ class CheckpointError(ModelError):
 
 
 class DataError(OneVisionError):
-    """A record that cannot be used; the message names what is known of source, row and field."""
+    """A record that cannot be used; the message names source, row and field as far as known."""
 
 
 class TrainingError(OneVisionError):
-    """A training run that cannot go on; what it has saved is untouched."""
+    """A training run that cannot continue; its snapshots are untouched."""
 
 
 class JudgeError(OneVisionError):
-    """A judging model that cannot be reached or will not serve; what it has said is kept."""
+    """A judge model that cannot be reached or refuses; replies received so far are kept."""

@@ -1,11 +1,13 @@
-"""The table of known architectures, for making a model, for planning and for documentation.
+"""The table of known architectures: for creating models, for planning runs, for documentation.
 
-A checkpoint is never recognised by its name: its own files say what it is.
+Checkpoints are never recognised by name: their own files say what they are.
 """
 
+import math
 from dataclasses import replace
+from functools import lru_cache
 
-from onevision.anyres import AnyRes, Fit, SingleCrop, VideoRule
+from onevision.anyres import AnyRes, Fit, ImageRule, SingleCrop, VideoRule, plan
 from onevision.config import (
     CLIP_MEAN,
     CLIP_STD,
@@ -45,7 +47,7 @@ ONEVISION_72B = replace(
     ),
 )
 
-# The same ratios at a quarter of the crop's side: 7 x 7 patches a crop, 4 x 4 tokens a frame.
+# The same ratios at a quarter of the crop size: 7 x 7 patches per crop, 4 x 4 tokens per frame.
 TINY = ModelConfig(
     vision=VisionConfig(
         hidden_size=192,
@@ -72,7 +74,7 @@ TINY = ModelConfig(
     ),
 )
 
-# The family before OneVision. CLIP's layer -2 is read: the last of its 24 blocks is spare.
+# The models before OneVision. They read CLIP's layer -2, so the last of its 24 blocks is spare.
 CLIP_336 = VisionConfig(
     hidden_size=1024,
     intermediate_size=4096,
@@ -98,7 +100,7 @@ VICUNA_7B = LanguageConfig(
     tie_embeddings=False,
     attention_bias=False,
 )
-# Before 1.5, Vicuna came from the first LLaMA.
+# Before v1.5, Vicuna was based on the first LLaMA.
 VICUNA_V1_7B = replace(VICUNA_7B, max_positions=2048, rms_norm_eps=1e-6)
 VICUNA_13B = replace(
     VICUNA_7B,
@@ -151,7 +153,7 @@ def _grids(
     )
 
 
-# As (columns, rows); with the base crop, at most five.
+# As (columns, rows): at most five crops, the base crop included.
 FIVE_CROP_GRIDS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 LLAVA_V1_7B = ModelConfig(
     vision=CLIP_224,
@@ -167,7 +169,7 @@ LLAVA_1_5_7B = ModelConfig(
     image_newline=False,
 )
 LLAVA_1_5_13B = replace(LLAVA_1_5_7B, language=VICUNA_13B)
-# Up to 448 x 448 pixels in crops of 224, and the whole picture. More grids are more values.
+# Up to 448 x 448 pixels in crops of 224, plus the whole picture.
 LLAVA_1_5_HD_13B = replace(
     LLAVA_1_5_13B,
     vision=CLIP_224,
@@ -204,7 +206,7 @@ ARCHITECTURES = {
     "llava-next-qwen1.5-72b": _next(QWEN_1_5_72B, "qwen_1_5"),
 }
 
-# Where released weights live; `onevision models` prints it.
+# Hub ids of released weights; `onevision models` prints them.
 HUB_IDS = {
     "0.5b": "lmms-lab/llava-onevision-qwen2-0.5b-ov",
     "7b": "lmms-lab/llava-onevision-qwen2-7b-ov",
@@ -219,7 +221,7 @@ HUB_IDS = {
     "llava-next-qwen1.5-72b": "llava-hf/llava-next-72b-hf",
 }
 
-# The terms of the base language model, which weights inherit.
+# Licences of the base language models, which the weights inherit.
 LICENCES = {
     "tiny": "Apache-2.0 (no base)",
     "0.5b": "Apache-2.0 (Qwen2)",
@@ -236,3 +238,24 @@ LICENCES = {
     "llava-next-34b": "Apache-2.0 (Nous-Hermes-2-Yi)",
     "llava-next-qwen1.5-72b": "Tongyi Qianwen (Qwen1.5)",
 }
+
+
+@lru_cache(maxsize=64)
+def max_image_tokens(rule: ImageRule) -> int:
+    """The largest number of visual tokens any picture takes under `rule`.
+
+    8,765 for the released models, not (9 + 1) * 729, since a mosaic may exceed its budget by the
+    tolerance. The chosen grid depends only on aspect ratio and area, so it suffices to try pictures
+    that fill a canvas in one direction, one for each number of kept rows or columns.
+    """
+    if isinstance(rule, SingleCrop):
+        return plan(width=1, height=1, rule=rule).num_tokens
+    size, side = rule.crop_size, rule.side
+    most = 0
+    for cols, rows in rule.all_grids:
+        heights = (math.ceil(n * size / side) for n in range(1, rows * side + 1))
+        widths = (math.ceil(n * size / side) for n in range(1, cols * side + 1))
+        pictures = [(cols * size, height) for height in heights]
+        pictures += [(width, rows * size) for width in widths]
+        most = max(most, *(plan(width=w, height=h, rule=rule).num_tokens for w, h in pictures))
+    return most

@@ -1,13 +1,14 @@
-"""Draws the demo's image, pair and video from held-out seeds, and the picture of the README.
+"""Held-out seeds -> the demo's image, pair and video, and the README's picture of a layout.
 
-Run it with `.venv/bin/python runs/demo_assets.py`; takes a second.
+Run it with `.venv/bin/python runs/demo_assets.py`; takes 1 s.
 """
 
 import json
 from pathlib import Path
 
 from onevision.conversation import Image
-from onevision.explain import draw, explain_image
+from onevision.explain import explain_image
+from onevision.explain_drawing import draw_explanation
 from onevision.known_models import ONEVISION_0_5B
 from onevision.synth.worlds.clips import clips
 from onevision.synth.worlds.sets import pairs
@@ -50,7 +51,7 @@ def main() -> None:
         entry["questions"] = [q.question for q in sample.questions if q.family in families]
     (DEMO / "demo.json").write_text(json.dumps(demo, indent=2) + "\n")
     picture = rooms.make("heldout", ROOM).media[0].source.resize((1920, 1080))
-    draw(explain_image(Image(picture), ONEVISION_0_5B)).save(LAYOUT, optimize=True)
+    draw_explanation(explain_image(Image(picture), ONEVISION_0_5B)).save(LAYOUT, optimize=True)
 
 
 if __name__ == "__main__":

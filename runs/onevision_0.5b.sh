@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# LLaVA-OneVision 0.5B: one machine with 8 devices. What to set: see runs/published.sh.
+# Trains LLaVA-OneVision 0.5B on one machine with 8 devices. For its variables see runs/published.sh.
 set -euo pipefail
 "$(dirname "$0")/published.sh" 0.5b "${1:?give the output directory}" \
     --set device=cuda --set recompute=true

@@ -1,9 +1,9 @@
-"""Photographs the page of a running server for the README: the bundled pair, asked about.
+"""A running server -> a screenshot of its chat page for the README, with the bundled image pair.
 
     onevision serve --model tiny &
     .venv/bin/python runs/page_picture.py http://127.0.0.1:8000     3 s, with chromium
 
-The picture is docs/page.png.
+Writes docs/page.png.
 """
 
 import shutil

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The paper's four stages (arXiv 2408.03326, table 1) for one size; runs/onevision_*.sh call it.
+# Trains the paper's four stages (arXiv 2408.03326, table 1) at one size. Called by runs/onevision_*.sh.
 #
 #     runs/published.sh SIZE OUTPUT [options of `onevision train`...]
 #
 #     LANGUAGE_MODEL, VISION_ENCODER    directories: Qwen2-Instruct and SigLIP-so400m, as released
-#     DATA                              a directory with align.yaml, knowledge.yaml, ... that say
-#                                       where the records lie; onevision/mixtures/ has them without
-#     TORCHRUN                          how processes are started, for instance on several machines
-#     PLAN=1                            say what each stage takes, train nothing
-#     ONEVISION_DRY_RUN=1               the same stages of the bundled tiny model, on 16 samples
+#     DATA                              a directory with align.yaml, knowledge.yaml, ..., whose json_path
+#                                       point to your records; by default onevision/mixtures/, without records
+#     TORCHRUN                          the launch command, for example for several machines
+#     PLAN=1                            print what each stage costs; train nothing
+#     ONEVISION_DRY_RUN=1               run the same stages on the embedded tiny model, on 16 samples
 set -euo pipefail
 cd "$(dirname "$0")/.."
 size="$1" out="$2" options=("${@:3}")
@@ -27,14 +27,14 @@ if [[ "${PLAN:-0}" != 1 ]]; then
     : "${VISION_ENCODER:?name the directory of SigLIP-so400m}"
 fi
 
-stage() { # NAME, WHERE IT STARTS...
+stage() { # NAME, OPTIONS FOR ITS STARTING POINT...
     local name="$1" where=("${@:2}") launch data=()
     read -ra launch <<< "${TORCHRUN:-.venv/bin/torchrun --nproc-per-node gpu} -m onevision"
     if [[ "${PLAN:-0}" == 1 ]]; then
         launch=(.venv/bin/onevision)
         where=(--plan)
     fi
-    if [[ "$size" != tiny ]]; then # which draws its samples
+    if [[ "$size" != tiny ]]; then # tiny generates its samples
         data=(--mixture "${DATA:-onevision/mixtures}/$name.yaml")
     fi
     "${launch[@]}" train "$name" --model "$size" "${data[@]}" --output "$out/$name" \

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Reading, after the bundled model: letters in a dozen typefaces, then everything again, with charts. It asks
-# held-out questions on the way (eval.jsonl): words in a face it never saw, values of charts. Output:
-# $1/onevision_reading/checkpoint. See docs/log.md for times and accuracies.
+# Trains the embedded model further to read: letters in a dozen typeface styles, then everything again
+# with charts. Meanwhile it asks held-out questions (eval.jsonl): words in an unseen typeface, values of
+# charts. Output: OUTPUT/onevision_reading/checkpoint. docs/log.md has times and accuracies.
 #
-#     runs/tiny_reading.sh OUTPUT [CHECKPOINT]       75 minutes on 2 cores without bf16, beside other work
+#     runs/tiny_reading.sh OUTPUT [CHECKPOINT]       75 minutes on 2 cores without bf16, alongside other work
 #     ONEVISION_DRY_RUN=1 runs/tiny_reading.sh OUTPUT
 set -euo pipefail
 cd "$(dirname "$0")/.."

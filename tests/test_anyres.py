@@ -9,12 +9,11 @@ from onevision.anyres import (
     CropLayout,
     SingleCrop,
     VideoRule,
-    max_image_tokens,
     plan,
     plan_video,
 )
 from onevision.errors import ConfigError, InputError
-from onevision.known_models import ARCHITECTURES
+from onevision.known_models import ARCHITECTURES, max_image_tokens
 from onevision.model.visual_tokens import merge_image, merge_video
 
 ONEVISION = AnyRes()
@@ -83,7 +82,7 @@ def test_original_anyres_with_five_grids(width, height, tokens):
     ],
 )
 def test_high_definition_as_published(width, height, cols, rows, kept):
-    """Crops of 224 up to 448 x 448, each 16 x 16 patches, and the whole picture."""
+    """Crops of 224 pixels (16 x 16 patches) up to 448 x 448, plus the whole picture."""
     layout = plan(width=width, height=height, rule=ARCHITECTURES["llava-1.5-hd-13b"].inputs.image)
     assert (layout.cols, layout.rows) == (cols, rows)
     kept_rows, kept_cols = kept
@@ -149,7 +148,7 @@ def test_planned_tokens_equal_produced_features_for_random_sizes(golden):
 
 
 def _assert_planned_is_produced(sizes):
-    """Merge features once for every distinct layout; sizes that share one share the result."""
+    """Merge features once per distinct layout; sizes with the same layout share the result."""
     planned = defaultdict(set)
     for width, height in sizes:
         layout = plan(width=width, height=height, rule=ONEVISION)

@@ -14,7 +14,7 @@ from onevision.checkpoint.write_config import (
 )
 from onevision.config import ModelConfig, Template
 from onevision.errors import CheckpointError
-from onevision.inputs.templates import TEMPLATES, Turn
+from onevision.inputs.templates import TEMPLATES, RoleFormat
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, IM_START, Tokenizer
 
 IMAGE, VIDEO, UNKNOWN = "<image>", "<video>", "<unk>"
@@ -116,12 +116,12 @@ def chat_template(template: Template) -> str | None:
         return None
     words = "words(message) | trim" if chat.strips else "words(message)"
 
-    def spoken(turn: Turn, before: str = "") -> str:
+    def spoken(turn: RoleFormat, before: str = "") -> str:
         head, tail = json.dumps(turn.head), json.dumps(turn.tail)
         lead = f" + {json.dumps(turn.lead)}" if turn.lead else ""
         return f"{head}{before}{lead} + ({words}) + {tail}"
 
-    line = chat.system_line
+    line = chat.default_system
     default = f"{chat.system.head}{line}{chat.system.tail}" if line else ""
     inside, outside = (" + said.system", "") if chat.system_inside else ("", "said.system + ")
     return (
@@ -148,12 +148,12 @@ def _tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, An
     }
     if template is not None:
         values["chat_template"] = template
-    if IM_START not in added or tokenizer.opening:  # LLaMA or Mistral
+    if IM_START not in added or tokenizer.bos_ids:  # LLaMA or Mistral
         names = {number: token for token, number in added.items()}
         chat = TEMPLATES.get(config.inputs.template)
         return values | {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": names[tokenizer.opening[0]] if tokenizer.opening else None,
+            "bos_token": names[tokenizer.bos_ids[0]] if tokenizer.bos_ids else None,
             "eos_token": None if chat is None else chat.end,
             "unk_token": UNKNOWN if UNKNOWN in added else None,
             "pad_token": UNKNOWN if UNKNOWN in added else None,

@@ -1,6 +1,6 @@
-"""The command line: one file a command. Only this room prints, and turns errors into exit codes.
+"""The command line, one file per command; only this package prints and sets exit codes.
 
-Every command imports its rooms when it runs, so that `onevision --help` starts at once.
+Commands import what they need when they run, so that `onevision --help` starts quickly.
 """
 
 import os
@@ -55,7 +55,7 @@ app.add_typer(synth, name="synth")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on stderr and exit code 1."""
+    """Run the command line; expected errors are one line on stderr and exit code 1."""
     try:
         app()
     except OneVisionError as error:
@@ -64,6 +64,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output has gone; say nothing more
+    except BrokenPipeError:  # the process that reads our output has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

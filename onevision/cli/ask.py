@@ -1,4 +1,4 @@
-"""`onevision ask`: one question about images and videos."""
+"""`onevision ask`: ask one question about images and videos."""
 
 import json
 from pathlib import Path
@@ -15,19 +15,23 @@ from onevision.cli.options import (
     QuantizeOption,
     SeedOption,
     TemperatureOption,
+    build_user_parts,
     load_model,
     usage_json,
-    user_parts,
 )
 from onevision.conversation import Conversation, Message
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="What you want to know.")],
-    image: Annotated[list[Path] | None, typer.Option("--image", "-i", help="An image.")] = None,
-    video: Annotated[list[Path] | None, typer.Option("--video", "-v", help="A video.")] = None,
+    question: Annotated[str, typer.Argument(help="The question.")],
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", "-i", help="An image; repeatable.")
+    ] = None,
+    video: Annotated[
+        list[Path] | None, typer.Option("--video", "-v", help="A video; repeatable.")
+    ] = None,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
-    num_frames: Annotated[int, typer.Option(help="The most frames of a video.")] = 32,
+    num_frames: Annotated[int, typer.Option(help="Maximum frames per video.")] = 32,
     model: ModelOption = "tiny",
     max_new_tokens: MaxNewTokensOption = 512,
     temperature: TemperatureOption = 0.0,
@@ -38,7 +42,9 @@ def ask(
     as_json: JsonOption = False,
 ) -> None:
     """Ask one question about any number of images and videos."""
-    parts = user_parts(question, images=image or [], videos=video or [], num_frames=num_frames)
+    parts = build_user_parts(
+        question, images=image or [], videos=video or [], num_frames=num_frames
+    )
     messages = [Message("system", system)] if system else []
     conversation = Conversation([*messages, Message("user", parts)])
     loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)

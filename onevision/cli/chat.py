@@ -1,4 +1,4 @@
-"""`onevision chat`: a conversation in the terminal, with files attached by their path."""
+"""`onevision chat`: chat with a model in the terminal; attach files by typing their paths."""
 
 import shlex
 from collections.abc import Callable, Iterator
@@ -10,22 +10,22 @@ from onevision.cli.options import (
     MaxNewTokensOption,
     ModelOption,
     QuantizeOption,
-    describe_usage,
+    format_usage,
     is_video,
     load_model,
 )
 from onevision.conversation import Conversation, Image, Message, Part, Reply, Text, Video
 from onevision.errors import OneVisionError
 
-Say = Callable[[str], None]
+Print = Callable[[str], None]
 
 HELP = """\
 Type a question. Attach files by typing or dropping their path, alone or before the question.
   /attach FILE ...   attach images or videos to your next message
-  /drop              drop what is attached
-  /clear             begin a new conversation
-  /help              show this
-  /exit              leave (also Ctrl-D)"""
+  /drop              remove all attachments
+  /clear             start a new conversation
+  /help              show this help
+  /exit              quit (also Ctrl-D)"""
 
 
 def chat(
@@ -35,13 +35,13 @@ def chat(
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
 ) -> None:
-    """Talk with a model in the terminal."""
+    """Chat with a model in the terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)
     with console.status(f"loading {model}"):
         loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
-    console.print(f"[bold]onevision chat[/] with [bold]{model}[/]. /help says how.")
+    console.print(f"[bold]onevision chat[/] with [bold]{model}[/]. Type /help for commands.")
     messages: list[Message] = []
     attached: list[Image | Video] = []
     while True:
@@ -56,17 +56,17 @@ def chat(
         if line in ("/exit", "/quit"):
             return
         if line.startswith("/") and not Path(line.split()[0]).exists():
-            _command(line, messages, attached, say=console.print)
+            _run_command(line, messages, attached, show=console.print)
             continue
         files, words = split_paths(line)
-        attached += [attachment(path) for path in files]
+        attached += [to_attachment(path) for path in files]
         if not words:
             if files:
-                _list(attached, say=console.print)
+                _list_attachments(attached, show=console.print)
             continue
         content: list[Part] = [*attached, Text(words)]
         try:
-            answer = _answer(loaded.stream(
+            answer = _print_answer(loaded.stream(
                 Conversation([*messages, Message("user", content)]), max_new_tokens=max_new_tokens
             ))  # fmt: skip
         except OneVisionError as error:
@@ -76,17 +76,17 @@ def chat(
             continue
         messages += [Message("user", content), Message("assistant", answer.text)]
         attached = []
-        console.print(f"[dim]{describe_usage(answer.usage)}[/]")
+        console.print(f"[dim]{format_usage(answer.usage)}[/]")
 
 
 def split_paths(line: str) -> tuple[list[str], str]:
-    """Split a line into the existing files it starts with and the words after them.
+    """Split a line into the existing files it starts with and the text after them.
 
-    Quotes, escaped spaces and file:// prefixes, as terminals write dropped files, are understood.
+    Understands quotes, escaped spaces and file:// prefixes, as terminals insert dropped files.
     """
     try:
         tokens = shlex.split(line)
-    except ValueError:  # an apostrophe, not a quotation
+    except ValueError:  # an apostrophe, not a quote
         return [], line
     files: list[str] = []
     for token in tokens:
@@ -99,39 +99,39 @@ def split_paths(line: str) -> tuple[list[str], str]:
     return files, " ".join(tokens[len(files) :])
 
 
-def attachment(path: str) -> Image | Video:
-    """Return a file as what its name says it is."""
+def to_attachment(path: str) -> Image | Video:
+    """Return a file as an Image or a Video, by its suffix."""
     return Video(path) if is_video(path) else Image(path)
 
 
-def _command(
-    line: str, messages: list[Message], attached: list[Image | Video], *, say: Say
+def _run_command(
+    line: str, messages: list[Message], attached: list[Image | Video], *, show: Print
 ) -> None:
     command, _, rest = line.partition(" ")
     if command == "/attach" and rest:
         files, unknown = split_paths(rest)
-        attached += [attachment(path) for path in files]
+        attached += [to_attachment(path) for path in files]
         if unknown:
-            say(f"[red]no such file:[/] {unknown}")
-        _list(attached, say=say)
+            show(f"[red]no such file:[/] {unknown}")
+        _list_attachments(attached, show=show)
     elif command == "/drop":
         attached.clear()
-        say("[dim]nothing is attached[/]")
+        show("[dim]attachments removed[/]")
     elif command == "/clear":
         messages.clear()
         attached.clear()
-        say("[dim]a new conversation[/]")
+        show("[dim]new conversation[/]")
     else:
-        say(HELP)
+        show(HELP)
 
 
-def _list(attached: list[Image | Video], *, say: Say) -> None:
+def _list_attachments(attached: list[Image | Video], *, show: Print) -> None:
     names = ", ".join(Path(str(media.source)).name for media in attached)
-    say(f"[dim]attached: {names or 'nothing'}[/]")
+    show(f"[dim]attached: {names or 'nothing'}[/]")
 
 
-def _answer(pieces: Iterator[str]) -> Reply:
-    """Print an answer as it comes; return it whole."""
+def _print_answer(pieces: Iterator[str]) -> Reply:
+    """Print an answer as it streams; return the whole reply."""
     print("  ", end="")
     while True:
         try:

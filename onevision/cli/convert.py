@@ -1,4 +1,4 @@
-"""`onevision convert`: a checkpoint from one layout into another."""
+"""`onevision convert`: convert a checkpoint to another layout."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,19 +8,20 @@ import typer
 
 def convert(
     source: Annotated[str, typer.Argument(help="A checkpoint directory or a hub id.")],
-    destination: Annotated[Path, typer.Argument(help="The directory to make.")],
+    destination: Annotated[Path, typer.Argument(help="The directory to create.")],
     layout: Annotated[str, typer.Option(help="llava-hf, lmms-lab or onevision.")],
     base: Annotated[
-        str | None, typer.Option(help="The language model below a projector or LoRA alone.")
+        str | None,
+        typer.Option(help="The base language model, if the source is only a projector or LoRA."),
     ] = None,
     vision_tower: Annotated[
-        str | None, typer.Option(help="The vision encoder of a checkpoint without its own.")
+        str | None, typer.Option(help="The vision encoder, if the source has none.")
     ] = None,
     template: Annotated[
-        str | None, typer.Option(help="The chat format, where the one that was read is not right.")
+        str | None, typer.Option(help="The chat template, to override the detected one.")
     ] = None,
 ) -> None:
-    """Write a checkpoint again in another project's layout; tensors stay bit-equal."""
+    """Convert a checkpoint to another project's layout; tensors stay bit-equal."""
     from typing import get_args
 
     from onevision.checkpoint.hub import resolve

@@ -1,4 +1,4 @@
-"""`onevision explain`: how an image or a video is cut into crops and tokens."""
+"""`onevision explain`: show how images and videos become crops and visual tokens."""
 
 import json
 from dataclasses import asdict
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 def explain(
     files: Annotated[list[Path] | None, typer.Argument(help="Images and videos.")] = None,
-    size: Annotated[str | None, typer.Option(help="A size to explain, such as 1920x1080.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A PNG to draw.")] = None,
-    num_frames: Annotated[int, typer.Option(help="The most frames of a video.")] = 32,
+    size: Annotated[str | None, typer.Option(help="An image size, such as 1920x1080.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Draw to this PNG.")] = None,
+    num_frames: Annotated[int, typer.Option(help="Maximum frames per video.")] = 32,
     model: Annotated[
         str, typer.Option("--model", "-m", help="0.5b, 7b, 72b, tiny, or a checkpoint.")
     ] = "0.5b",
     as_json: JsonOption = False,
 ) -> None:
-    """Show the crop grid, what is kept, and what it costs; needs no weights."""
+    """Show the crop grid, the kept tokens and their cost; needs no weights."""
     from onevision.explain import explain_image, explain_video
 
     if not files and size is None:
@@ -59,14 +59,14 @@ def _values(explanation: "Explanation") -> dict[str, Any]:  # Any: JSON
 
 
 def _save(explanations: list["Explanation"], output: Path) -> list[Path]:
-    """Draw each explanation; the second and later get a number in their name."""
-    from onevision.explain import draw
+    """Draw each explanation; from the second on, file names get a number."""
+    from onevision.explain_drawing import draw_explanation
 
     paths = []
     for number, explanation in enumerate(explanations, start=1):
         path = output if number == 1 else output.with_stem(f"{output.stem}-{number}")
         try:
-            draw(explanation).save(path, format="PNG")
+            draw_explanation(explanation).save(path, format="PNG")
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from error
         paths.append(path)

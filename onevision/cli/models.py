@@ -1,18 +1,20 @@
-"""`onevision models`: the known architectures."""
+"""`onevision models`: list the known architectures."""
 
-from onevision.anyres import max_image_tokens, plan_video
-from onevision.known_models import ARCHITECTURES, HUB_IDS, LICENCES
+from onevision.anyres import plan_video
+from onevision.known_models import ARCHITECTURES, HUB_IDS, LICENCES, max_image_tokens
 
 
 def models() -> None:
-    """List the known models: sizes, tokens, context, terms of the base, and what to load."""
+    """List the known models: sizes, tokens, context, licence of the base model, how to load."""
     for name, config in ARCHITECTURES.items():
         vision, language, rules = config.vision, config.language, config.inputs
         video = plan_video(num_frames=32, rule=rules.video).num_tokens
         several = max_image_tokens(rules.multi_image)
         tower = "CLIP" if vision.class_token else "SigLIP"
         home = HUB_IDS.get(name)
-        place = f"load({home or name!r})" if home or name == "tiny" else "no whole weights released"
+        place = (
+            f"load({home or name!r})" if home or name == "tiny" else "no complete weights released"
+        )
         print(
             f"{name}\n"
             f"      {tower} {vision.num_layers} x {vision.hidden_size} at {vision.image_size} px, "

@@ -1,4 +1,4 @@
-"""Options and small acts that several commands share."""
+"""Options and functions shared by several commands."""
 
 import re
 from collections.abc import Sequence
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="'tiny', a checkpoint directory, or a hub id.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="Where to run: cpu, cuda, cuda:1, ...")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 QuantizeOption = Annotated[
     str | None,
-    typer.Option(help="int8 or int4: write answers with smaller weights (bfloat16, CPU)."),
+    typer.Option(help="int8 or int4: decode with quantized weights (bfloat16, CPU)."),
 ]
-MaxNewTokensOption = Annotated[int, typer.Option(help="The most tokens of an answer.")]
-TemperatureOption = Annotated[float, typer.Option(help="0 is greedy; above, answers are drawn.")]
-SeedOption = Annotated[int | None, typer.Option(help="Makes drawn answers repeatable.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+MaxNewTokensOption = Annotated[int, typer.Option(help="Maximum tokens of an answer.")]
+TemperatureOption = Annotated[
+    float, typer.Option(help="0 is greedy; above 0, answers are sampled.")
+]
+SeedOption = Annotated[int | None, typer.Option(help="Makes sampled answers reproducible.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".flv", ".ogv")
 
@@ -34,14 +36,14 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpe
 def load_model(
     name: str, *, device: str, dtype: str, quantize: str | None = None, in_memory: bool = False
 ) -> "Model":
-    """Load a model, importing torch only now."""
+    """Load a model; imports torch."""
     from onevision.generate.answer import load
 
     return load(name, device=device, dtype=dtype, quantize=quantize, in_memory=in_memory)
 
 
 def model_config(name: str) -> "ModelConfig":
-    """Return a known architecture, or that of a checkpoint."""
+    """Return the config of a known architecture or a checkpoint."""
     from onevision.known_models import ARCHITECTURES
 
     if name in ARCHITECTURES:
@@ -52,12 +54,12 @@ def model_config(name: str) -> "ModelConfig":
     return inspect(resolve(name)).config
 
 
-def user_parts(
+def build_user_parts(
     question: str, *, images: Sequence[Path], videos: Sequence[Path], num_frames: int
 ) -> list[Part]:
-    """Return the content of a user message: images, videos, then the question."""
+    """Return the parts of a user message: images, videos, then the question."""
     if not question.strip():
-        raise InputError("the question is empty; write what you want to know")
+        raise InputError("the question is empty; expected text")
     return [
         *(Image(str(path)) for path in images),
         *(Video(str(path), num_frames=num_frames) for path in videos),
@@ -66,20 +68,20 @@ def user_parts(
 
 
 def parse_size(size: str) -> tuple[int, int]:
-    """Read "1920x1080" as (width, height). Raises InputError."""
+    """Parse "1920x1080" into (width, height). Raises InputError."""
     match = re.fullmatch(r"(\d{1,6})[xX](\d{1,6})", size.strip())
     if match is None:
-        raise InputError(f"size {size!r} is not WIDTHxHEIGHT; write for instance 1920x1080")
+        raise InputError(f"size {size!r} is not WIDTHxHEIGHT, for example 1920x1080")
     return int(match[1]), int(match[2])
 
 
 def is_video(path: str) -> bool:
-    """Whether a file's name says it is a video."""
+    """Whether the file has the suffix of a video format."""
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
-def describe_usage(usage: Usage) -> str:
-    """Say what an answer took: "105 image + 24 text tokens in, 3 out"."""
+def format_usage(usage: Usage) -> str:
+    """Format usage as "105 image + 24 text tokens in, 3 out"."""
     kinds = (
         (usage.image_tokens, "image"),
         (usage.video_tokens, "video"),
@@ -90,7 +92,7 @@ def describe_usage(usage: Usage) -> str:
 
 
 def usage_json(usage: Usage) -> dict[str, int]:
-    """Return usage as plain numbers."""
+    """Return usage as a JSON object."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "text_tokens": usage.text_tokens,

@@ -1,4 +1,4 @@
-"""`onevision unpickle`: pickled weights into safetensors."""
+"""`onevision unpickle`: convert pickled weights to safetensors."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +7,10 @@ import typer
 
 
 def unpickle(
-    source: Annotated[Path, typer.Argument(help="A directory with .bin files, or one of them.")],
-    destination: Annotated[Path, typer.Argument(help="The directory to make.")],
+    source: Annotated[Path, typer.Argument(help="A .bin file, or a directory of them.")],
+    destination: Annotated[Path, typer.Argument(help="The directory to create.")],
 ) -> None:
-    """Write pickled weights as safetensors; nothing but tensors is read from them."""
+    """Convert pickled weights to safetensors; only tensors are unpickled, no code runs."""
     from onevision.checkpoint.unpickle import unpickle as write
 
     print(f"{destination}: {write(source, destination)} tensors")

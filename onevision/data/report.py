@@ -18,7 +18,8 @@ from onevision.data.mixture import Part
 from onevision.data.plan import DatasetPlan, Plan
 from onevision.data.samples import SampleReader
 from onevision.errors import DataError, InputError
-from onevision.explain import draw, explain_image, explain_video
+from onevision.explain import explain_image, explain_video
+from onevision.explain_drawing import draw_explanation
 from onevision.files import write_text
 from onevision.inputs.chat import IGNORE
 from onevision.inputs.processor import Example
@@ -119,7 +120,8 @@ def _medium(medium: Image | Video, layout: Layout, config: ModelConfig) -> str:
     else:
         assert isinstance(layout, CropLayout)
         explanation = explain_image(medium, config, layout=layout)
-    return f'<img src="{_data_url(draw(explanation))}" alt="{html.escape(explanation.name)}">'
+    drawing = _data_url(draw_explanation(explanation))
+    return f'<img src="{drawing}" alt="{html.escape(explanation.name)}">'
 
 
 def _words(reader: SampleReader, example: Example) -> Iterator[str]:
@@ -133,7 +135,7 @@ def _words(reader: SampleReader, example: Example) -> Iterator[str]:
         if visual[begin]:
             yield f'<span class="visual">{end - begin:,} visual tokens</span>'
         else:
-            text = html.escape(reader.processor.tokenizer.spell(ids[begin:end]))
+            text = html.escape(reader.processor.tokenizer.decode_with_controls(ids[begin:end]))
             yield f"<mark>{text}</mark>" if learned[begin] else text
         begin = end
 

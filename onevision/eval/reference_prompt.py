@@ -18,7 +18,7 @@ from onevision.eval.task import Profile
 from onevision.generate.sampler import SamplingOptions
 from onevision.inputs.image import pad_to_square
 from onevision.inputs.media import open_image
-from onevision.inputs.video import evenly
+from onevision.inputs.video import space_evenly
 
 Visual = str | PillowImage
 NUM_FRAMES = 32
@@ -52,7 +52,7 @@ def to_media(
     if not visuals:
         return ()
     if sample_frames is not None:
-        kept = [visuals[index] for index in evenly(0, len(visuals) - 1, sample_frames)]
+        kept = [visuals[index] for index in space_evenly(0, len(visuals) - 1, sample_frames)]
         return (Video([pad_to_square(open_image(visual), image_mean) for visual in kept]),)
     if isinstance(visuals[0], str):
         return (read_video(visuals[0], num_frames=num_frames),)

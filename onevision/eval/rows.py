@@ -34,7 +34,7 @@ from onevision.errors import DataError, MediaError
 from onevision.eval.prompts import fill_path, is_empty
 from onevision.eval.task import Task
 from onevision.inputs.media import open_image
-from onevision.inputs.video import choose_frames, evenly
+from onevision.inputs.video import choose_frames, space_evenly
 
 HUB = "hub"
 SUFFIXES = (".parquet", ".jsonl", ".json")
@@ -215,13 +215,13 @@ def read_video(path: str | Path, *, num_frames: int) -> Video:
             raise MediaError(
                 f"{path}: the folder has no frames; expected {', '.join(FRAME_SUFFIXES)}"
             )
-        return Video([open_image(names[i]) for i in evenly(0, len(names) - 1, num_frames)])
+        return Video([open_image(names[i]) for i in space_evenly(0, len(names) - 1, num_frames)])
     video = Video(str(path), num_frames=num_frames)
     choice = choose_frames(video)
     if len(choice.indices) == num_frames:
         return video
     frames = list(choice.frames())
-    return Video([frames[i] for i in evenly(0, len(frames) - 1, num_frames)])
+    return Video([frames[i] for i in space_evenly(0, len(frames) - 1, num_frames)])
 
 
 def _open(file: Path, *, root: Path) -> RecordSource:

@@ -1,1 +1,1 @@
-"""Conversation -> ModelInputs: training and serving use the very same code."""
+"""Conversation -> ModelInputs: training and serving share this code."""

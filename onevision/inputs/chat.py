@@ -1,19 +1,19 @@
-"""Conversation -> ids and labels, by template. The only place where a conversation becomes ids.
+"""Conversation -> token ids and labels, by chat template. The only place that makes prompts.
 
-A conversation is first spelled out as spans: control tokens, text, media. Control tokens become
-numbers; text is encoded in the same chunks as the reference's rendered prompt (everything between
-two control tokens or media is one chunk), so ids are equal to the reference's, and yet nothing a
-user types can become a control token.
+A conversation is first split into spans: control tokens, text, media. Control tokens become ids
+directly; the text between two control tokens or media is encoded as one chunk, as in the
+reference's rendered prompt. So ids equal the reference's, and nothing that a user types can become
+a control token.
 
-Worked example, qwen_1_5, `<image>⏎Hi` answered by `Hello`; S, E are the control tokens, · is
-unlabelled, and a label stands for its own id:
+Worked example: qwen_1_5, `<image>⏎Hi` answered by `Hello`. S and E are the control tokens, · is
+unlabelled, every other label is its own id:
 
     ids     S system ⏎ You are … . E ⏎ S user ⏎ <image> ⏎ Hi E ⏎ S assistant ⏎ Hello E ⏎
     labels  S   ·    ⏎  ·  ·  ·  · E ⏎ S  ·   ⏎    ·    ⏎ ·  E ⏎ S assistant ⏎ Hello E ⏎
 
-FIDELITY: labels on the control tokens and lone newlines of every role are the reference's training
-rule (llava/train/train.py, preprocess_qwen); other templates have other rules, see templates.py.
-`strict` labels the assistant's words and their end alone, in every template.
+FIDELITY: the reference trains on the control tokens and lone newlines of every role
+(llava/train/train.py, preprocess_qwen); other templates have other rules, see templates.py.
+`strict` labels only the assistant's words and the token that ends them, in every template.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from typing import Literal
 from onevision.config import Template
 from onevision.conversation import Conversation, Image, Message, Part, Text, Video
 from onevision.errors import InputError
-from onevision.inputs.templates import TEMPLATES, ChatTemplate, Turn
+from onevision.inputs.templates import TEMPLATES, ChatTemplate, RoleFormat
 from onevision.inputs.tokenizer import Tokenizer
 
 IGNORE = -100
@@ -33,26 +33,26 @@ LabelRule = Literal["reference", "strict"]
 
 
 @dataclass(frozen=True)
-class Slot:
-    """The place of one image or video among the ids."""
+class MediaSlot:
+    """The position of one image or video among the ids."""
 
     media: Image | Video
 
 
 @dataclass(frozen=True)
-class Words:
-    """A run of ids and the label of each (IGNORE where none)."""
+class TokenRun:
+    """Consecutive ids with their labels (IGNORE if unlabelled)."""
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
 
 
-Piece = Slot | Words
+Piece = MediaSlot | TokenRun
 
 
 @dataclass(frozen=True)
 class Span:
-    """A control token or some text, and whether it is labelled."""
+    """A control token or a piece of text, and whether it is labelled."""
 
     text: str
     labelled: bool = False
@@ -67,10 +67,10 @@ def render(
     label_rule: LabelRule = "reference",
     image_first: bool = False,
 ) -> list[Piece]:
-    """Return the conversation as ids and media slots, ready for an answer if it awaits one.
+    """Return the conversation as ids and media slots; if an answer is due, its head comes last.
 
     `image_first` moves the only image of a turn to its front. FIDELITY: the reference does so in
-    training, and there alone.
+    training only. Raises InputError if the "plain" template cannot express the conversation.
     """
     if image_first:
         conversation = replace(
@@ -78,71 +78,75 @@ def render(
         )
     if template == "plain":
         return _render_plain(conversation, tokenizer)
-    chat, everywhere = TEMPLATES[template], frozenset[int]()
+    chat, always = TEMPLATES[template], frozenset[int]()
     if label_rule == "reference" and chat.labelled_text is not None:
-        everywhere = tokenizer.lone_ids(chat.labelled_text)
-    encoder = _Encoder(tokenizer, everywhere, pieces=_opening(tokenizer))
+        always = tokenizer.single_token_ids(chat.labelled_text)
+    encoder = _Encoder(tokenizer, always, pieces=_leading_pieces(tokenizer))
     for span in _spans(conversation, chat, strict=label_rule == "strict"):
         encoder.add(span)
     return encoder.finish()
 
 
-def spell(conversation: Conversation, *, template: Template) -> str:
-    """Return the prompt as the reference renders it, media as <image>; for people, not for ids."""
+def render_text(conversation: Conversation, *, template: Template) -> str:
+    """Return the prompt as text with media as <image>, for display only: never encode it."""
     spans = _spans(conversation, TEMPLATES[template], strict=False)
-    return "".join("<image>" if isinstance(span, Slot) else span.text for span in spans)
+    return "".join("<image>" if isinstance(span, MediaSlot) else span.text for span in spans)
 
 
 def _spans(
     conversation: Conversation, chat: ChatTemplate, *, strict: bool
-) -> Iterator[Span | Slot]:
-    messages, system = list(conversation.messages), tuple[Span | Slot, ...]()
+) -> Iterator[Span | MediaSlot]:
+    messages, system = list(conversation.messages), tuple[Span | MediaSlot, ...]()
     if messages[0].role == "system":
         system = tuple(_turn(messages.pop(0), chat, strict=strict))
-    elif chat.system_line:
-        system = tuple(_turn(Message("system", chat.system_line), chat, strict=strict))
+    elif chat.default_system:
+        system = tuple(_turn(Message("system", chat.default_system), chat, strict=strict))
     if not chat.system_inside:
         yield from system
     for number, message in enumerate(messages):
         if number and message.role == "user":
-            yield from _marks(chat.between, chat)
+            yield from _split_markup(chat.between, chat)
         inside = system if chat.system_inside and number == 0 else ()
         yield from _turn(message, chat, inside, strict=strict)
     if conversation.awaits_answer:
-        yield from _marks(chat.assistant.head, chat)
+        yield from _split_markup(chat.assistant.head, chat)
 
 
 def _turn(
-    message: Message, chat: ChatTemplate, inside: Sequence[Span | Slot] = (), *, strict: bool
-) -> Iterator[Span | Slot]:
-    """Spell one turn, with what stands `inside` it between its head and its words."""
-    turns: dict[str, Turn] = {"system": chat.system, "user": chat.user, "assistant": chat.assistant}
+    message: Message, chat: ChatTemplate, inside: Sequence[Span | MediaSlot] = (), *, strict: bool
+) -> Iterator[Span | MediaSlot]:
+    """Yield the spans of one turn; those `inside` it go between its head and its words."""
+    turns: dict[str, RoleFormat] = {
+        "system": chat.system,
+        "user": chat.user,
+        "assistant": chat.assistant,
+    }
     turn, answer = turns[message.role], message.role == "assistant"
     labelled = () if strict else chat.labelled_marks
     whole = answer and chat.whole_answers and not strict
-    yield from _marks(turn.head, chat, labelled=labelled, whole=whole)
+    yield from _split_markup(turn.head, chat, labelled=labelled, whole=whole)
     yield from inside
     yield Span(turn.lead, labelled=answer and not strict)
-    for part in _separated(_stripped(message) if chat.strips else message):
-        yield Span(part.text, labelled=answer) if isinstance(part, Text) else Slot(part)
+    for part in _insert_separators(_strip_whitespace(message) if chat.strips else message):
+        yield Span(part.text, labelled=answer) if isinstance(part, Text) else MediaSlot(part)
     ended = False
-    for span in _marks(turn.tail, chat, labelled=labelled, whole=answer):
+    for span in _split_markup(turn.tail, chat, labelled=labelled, whole=answer):
         yield replace(span, labelled=span.labelled and not (strict and ended))
         ended = ended or span.text in (*chat.controls, *chat.labelled_marks)
 
 
-def _marks(
+def _split_markup(
     text: str, chat: ChatTemplate, *, labelled: Sequence[str] = (), whole: bool = False
 ) -> Iterator[Span]:
-    """Spell a mark of the format; `labelled` are the parts of it that are, or the `whole`."""
-    for part in chat.divided(text):
+    """Yield the spans of a template's markup; label the `labelled` parts of it, or the `whole`."""
+    for part in chat.split(text):
         yield Span(part, labelled=whole or part in labelled, is_control=part in chat.controls)
 
 
 def _render_plain(conversation: Conversation, tokenizer: Tokenizer) -> list[Piece]:
-    """One caption after its media, without roles; the user's words are left out.
+    """Render media and then their caption, without roles and without the user's words.
 
-    FIDELITY: the rule of the alignment stage (preprocess_plain); caption and newline are labelled.
+    FIDELITY: the rule of the alignment stage (preprocess_plain). Caption and newline are labelled.
     """
     user, *rest = conversation.messages
     media = [part for part in user.parts if not isinstance(part, Text)]
@@ -151,38 +155,38 @@ def _render_plain(conversation: Conversation, tokenizer: Tokenizer) -> list[Piec
             "the plain template takes one user message with an image or a video, "
             "and at most its caption; use a chat template for conversations"
         )
-    pieces: list[Piece] = [*_opening(tokenizer), *map(Slot, media)]
+    pieces: list[Piece] = [*_leading_pieces(tokenizer), *map(MediaSlot, media)]
     for message in rest:
         caption = "".join(part.text for part in message.parts if isinstance(part, Text))
         ids = tuple(tokenizer.encode(caption + "\n").ids)
-        pieces.append(Words(ids=ids, labels=ids))
+        pieces.append(TokenRun(ids=ids, labels=ids))
     return pieces
 
 
 @dataclass
 class _Encoder:
-    """Turns spans into pieces; joins neighbouring text before encoding it."""
+    """Turns spans into pieces; adjacent text is joined before it is encoded."""
 
     tokenizer: Tokenizer
-    everywhere: frozenset[int]  # ids that are labelled wherever they stand
+    always: frozenset[int]  # ids that are labelled in every span
     pieces: list[Piece] = field(default_factory=list)
     pending: str = ""
-    labelled: bytearray = field(default_factory=bytearray)  # of every pending character
-    continues: bool = False  # whether the pending text comes after a control token
+    labelled: bytearray = field(default_factory=bytearray)  # one flag per pending character
+    continues: bool = False  # whether the pending text follows a control token
 
-    def add(self, span: Span | Slot) -> None:
-        """Take the next span."""
+    def add(self, span: Span | MediaSlot) -> None:
+        """Add the next span."""
         if isinstance(span, Span) and not span.is_control:
             self.pending += span.text
             self.labelled += bytes([span.labelled]) * len(span.text)
             return
         self._flush()
         self.continues = isinstance(span, Span)
-        if isinstance(span, Slot):
+        if isinstance(span, MediaSlot):
             self.pieces.append(span)
             return
         token_id = self.tokenizer.id_of(span.text)
-        self.pieces.append(Words((token_id,), (token_id if span.labelled else IGNORE,)))
+        self.pieces.append(TokenRun((token_id,), (token_id if span.labelled else IGNORE,)))
 
     def finish(self) -> list[Piece]:
         """Return all pieces."""
@@ -195,21 +199,21 @@ class _Encoder:
         encoding = self.tokenizer.encode(self.pending, continues=self.continues)
         # A token belongs to the span of its last character.
         labels = tuple(
-            token_id if (end and self.labelled[end - 1]) or token_id in self.everywhere else IGNORE
+            token_id if (end and self.labelled[end - 1]) or token_id in self.always else IGNORE
             for token_id, (_, end) in zip(encoding.ids, encoding.offsets, strict=True)
         )
-        self.pieces.append(Words(tuple(encoding.ids), labels))
+        self.pieces.append(TokenRun(tuple(encoding.ids), labels))
         self.pending, self.labelled = "", bytearray()
 
 
-def _opening(tokenizer: Tokenizer) -> list[Piece]:
-    """Return what the tokenizer puts before every text: LLaMA's `<s>`, nothing of Qwen's."""
-    ids = tokenizer.opening
-    return [Words(ids, (IGNORE,) * len(ids))] if ids else []
+def _leading_pieces(tokenizer: Tokenizer) -> list[Piece]:
+    """Return the tokenizer's BOS token: `<s>` for LLaMA, nothing for Qwen."""
+    ids = tokenizer.bos_ids
+    return [TokenRun(ids, (IGNORE,) * len(ids))] if ids else []
 
 
-def _separated(message: Message) -> Iterator[Part]:
-    """Give the parts with the separator after media, where the text has no space of its own."""
+def _insert_separators(message: Message) -> Iterator[Part]:
+    """Yield the parts, and a separator after media unless the text after it starts with space."""
     parts = [p for p in message.parts if not (isinstance(p, Text) and not p.text)]
     for part, following in zip_longest(parts, parts[1:]):
         yield part
@@ -219,8 +223,8 @@ def _separated(message: Message) -> Iterator[Part]:
             yield Text(message.media_separator)
 
 
-def _stripped(message: Message) -> Message:
-    """Leave out white space before and after all that is said."""
+def _strip_whitespace(message: Message) -> Message:
+    """Strip white space from the start and the end of the message."""
     parts = list(message.parts)
     if parts and isinstance(first := parts[0], Text):
         parts[0] = Text(first.text.lstrip())

@@ -1,4 +1,4 @@
-"""RGB image + CropLayout -> crops, bit-equal to the reference's, and their normalisation."""
+"""RGB image and its layout -> uint8 crops, bit-equal to the reference's -> normalised pixels."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +15,9 @@ from onevision.anyres import CropLayout, Fit, VideoLayout
 from onevision.config import Triple
 
 BICUBIC = Image.Resampling.BICUBIC
-# In larger pictures the base crop and the grid are cut side by side.
-BESIDE_PIXELS = 3_000_000
-# Writes an image of so many columns and rows into planes [3, rows, columns].
+# In larger pictures the base crop and the grid are cut in parallel.
+PARALLEL_PIXELS = 3_000_000
+# Resizes an image to (width, height) and writes it into planes [3, height, width].
 Resize = Callable[[PillowImage, int, int, NDArray[np.uint8]], None]
 
 
@@ -26,9 +26,9 @@ def cut_crops(
 ) -> Tensor:
     """Cut an RGB `image` as its `layout` says: base crop first, then the grid row by row.
 
-    Returns crops, uint8 [N, 3, H, W]. `fast` resizes with torch in place of Pillow: the same
-    bicubic filter with other rounding, so a few values differ by a level of 255, and by more at
-    hard edges where Pillow resizes columns first.
+    Returns crops, uint8 [N, 3, H, W]. `fast` resizes with torch instead of Pillow: the same bicubic
+    filter with different rounding, so a few values differ by one level of 255, and by more at hard
+    edges where Pillow resizes columns first.
     """
     resize = _resize_fast if fast else _resize
     size, cols, rows = layout.crop_size, layout.cols, layout.rows
@@ -45,9 +45,9 @@ def cut_crops(
         grid = canvas.reshape(3, rows, size, cols, size).transpose(1, 3, 0, 2, 4)
         crops[1:].reshape(rows, cols, 3, size, size)[:] = grid
 
-    if cols and image.width * image.height > BESIDE_PIXELS:
-        with ThreadPoolExecutor(1) as beside:  # Pillow lets go of the interpreter as it resizes
-            base = beside.submit(cut_base)
+    if cols and image.width * image.height > PARALLEL_PIXELS:
+        with ThreadPoolExecutor(1) as pool:  # Pillow releases the GIL while it resizes
+            base = pool.submit(cut_base)
             cut_grid()
             base.result()
     else:
@@ -69,13 +69,13 @@ def cut_frames(frames: Iterable[PillowImage], layout: VideoLayout, *, image_mean
 def normalise(crops: Tensor, *, mean: Triple, std: Triple, out: Tensor | None = None) -> Tensor:
     """Turn crops into `pixel_values` [N, 3, H, W] float32: (value / 255 - mean) / std.
 
-    In single precision, which gives for all 256 values what the reference gets. `out` is written
-    and returned if given: on a CPU, taking new memory costs more than the arithmetic.
+    Single precision gives the reference's result for all 256 values. If `out` is given, it is
+    filled and returned: on a CPU, allocating memory costs more than the arithmetic.
     """
     pixels = torch.empty(crops.shape, device=crops.device) if out is None else out
     middle = torch.tensor(mean, device=crops.device).view(3, 1, 1)
     scale = torch.tensor(std, device=crops.device).view(3, 1, 1)
-    for crop, target in zip(crops, pixels, strict=True):  # one at a time stays in the cache
+    for crop, target in zip(crops, pixels, strict=True):  # one crop at a time fits the cache
         target.copy_(crop).div_(255).sub_(middle).div_(scale)
     return pixels
 
@@ -85,7 +85,7 @@ def _resize(image: PillowImage, width: int, height: int, planes: NDArray[np.uint
 
 
 def _resize_fast(image: PillowImage, width: int, height: int, planes: NDArray[np.uint8]) -> None:
-    enlarged = width > image.width or height > image.height  # Pillow rounds otherwise there
+    enlarged = width > image.width or height > image.height  # where Pillow rounds differently
     if enlarged or image.size == (width, height):
         _resize(image, width, height, planes)
     else:
@@ -111,14 +111,14 @@ def _fit(
 ) -> None:
     """Turn an image into the `planes` [3, size, size] of one crop."""
     if fit == "crop":
-        _write(_centre(image, size), planes)
+        _write(_crop_centre(image, size), planes)
     else:
         source = pad_to_square(image, mean) if fit == "pad" else image
         resize(source, size, size, planes)
 
 
-def _centre(image: PillowImage, size: int) -> PillowImage:
-    """Scale the short edge to `size`, then cut out the middle, as CLIP's own processor does."""
+def _crop_centre(image: PillowImage, size: int) -> PillowImage:
+    """Scale the short edge to `size`, then cut out the centre, as CLIP's own processor does."""
     short = min(image.size)
     width, height = int(size * image.width / short), int(size * image.height / short)
     left, top = (width - size) // 2, (height - size) // 2

@@ -1,23 +1,24 @@
-"""Opens images and videos: paths, bytes, Pillow images -> RGB images and video containers.
+"""Paths, bytes and Pillow images -> RGB images and open video containers.
 
-The only file that opens media. Formats are recognised by content, never by file name, and only
-listed ones are opened; sizes are checked in the header, before any pixel exists.
+The only file that opens media. Formats are recognised by content, never by file name, and must be
+on a list; sizes are checked in the header, before any pixel is decoded.
 """
 
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.Image import Image as PillowImage
 
 from onevision.errors import MediaError
 from onevision.inputs.png import has_all_rows
+from onevision.inputs.upright import ImageSize, convert_to_rgb, upright_size
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -52,7 +53,7 @@ VIDEO_FORMATS = (
 
 @dataclass(frozen=True, kw_only=True)
 class MediaLimits:
-    """What is opened at all, and how large it may be. The default is for files of one's own."""
+    """Which formats are opened, and how large media may be. The defaults are for trusted files."""
 
     image_formats: tuple[str, ...] = IMAGE_FORMATS
     video_formats: frozenset[str] = frozenset(form for _, _, form in VIDEO_FORMATS)
@@ -60,19 +61,19 @@ class MediaLimits:
     max_image_pixels: int = 120_000_000
     max_image_side: int = 1_000_000
     max_frame_pixels: int = 36_000_000
-    max_video_frames: int = 10_000_000  # that the file holds, seen or not
+    max_video_frames: int = 10_000_000  # in the file, sampled or not
     max_video_seconds: float = inf
     video_timeout_seconds: float = 20.0
-    # Count the rows of a PNG before it is decoded: Pillow paints missing ones black.
+    # Whether to refuse a PNG that lacks rows: Pillow fills them with black.
     count_rows: bool = False
-    decoder_threads: int = 0  # 0: as many as there are cores
+    decoder_threads: int = 0  # 0: one per core
 
 
-OWN_FILES = MediaLimits()
+TRUSTED_LIMITS = MediaLimits()
 
 
-def name_of(source: "ImageSource | VideoSource") -> str:
-    """Return how messages call a source: its path, or what it is."""
+def source_name(source: "ImageSource | VideoSource") -> str:
+    """Return the name of a source for error messages: its path, or its kind."""
     if isinstance(source, bytes):
         return f"{len(source)} bytes"
     if isinstance(source, str | Path):
@@ -80,40 +81,33 @@ def name_of(source: "ImageSource | VideoSource") -> str:
     return "image" if isinstance(source, PillowImage) else "list of frames"
 
 
-def open_image(source: "ImageSource", *, limits: MediaLimits = OWN_FILES) -> PillowImage:
-    """Return a picture as 8-bit RGB, upright, with transparency on white.
+def open_image(source: "ImageSource", *, limits: MediaLimits = TRUSTED_LIMITS) -> PillowImage:
+    """Return a picture as 8-bit RGB, upright by its EXIF orientation, with transparency on white.
 
-    The first frame of an animation is taken. Raises MediaError.
+    Of an animation, returns the first frame. Raises MediaError.
     """
     if isinstance(source, PillowImage):
-        return _to_rgb(source, name_of(source))
-    name = name_of(source)
+        return convert_to_rgb(source, source_name(source))
+    name = source_name(source)
     with _open_header(source, name, limits) as image:
-        if limits.count_rows and isinstance(source, bytes) and image.format == "PNG":
-            _check_rows(source, name)
+        is_png = limits.count_rows and isinstance(source, bytes) and image.format == "PNG"
+        if is_png and not has_all_rows(source):
+            raise MediaError(f"{name}: the image ends before its last row; replace the file")
         try:
             image.load()
         except Exception as error:  # Pillow's decoders raise many kinds
             raise MediaError(
-                f"{name}: the image is damaged or cut off ({_short(error)}); replace the file"
+                f"{name}: the image is damaged or cut off ({_first_line(error)}); replace the file"
             ) from error
-        return _to_rgb(image, name)
+        return convert_to_rgb(image, name)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageSize:
-    """How large a picture is, upright, in pixels."""
-
-    width: int
-    height: int
-
-
-def image_size(source: "ImageSource", *, limits: MediaLimits = OWN_FILES) -> ImageSize:
-    """Return the size that `open_image` would give, from the header alone. Raises MediaError."""
+def image_size(source: "ImageSource", *, limits: MediaLimits = TRUSTED_LIMITS) -> ImageSize:
+    """Return the size that `open_image` would return, from the header alone. Raises MediaError."""
     if isinstance(source, PillowImage):
-        return _upright_size(source)
-    with _open_header(source, name_of(source), limits) as image:
-        return _upright_size(image)
+        return upright_size(source)
+    with _open_header(source, source_name(source), limits) as image:
+        return upright_size(image)
 
 
 @contextmanager
@@ -121,40 +115,33 @@ def _open_header(
     source: "str | Path | bytes", name: str, limits: MediaLimits
 ) -> Iterator[PillowImage]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # our own pixel limit stands; broken EXIF is ignored
+        warnings.simplefilter("ignore")  # we check pixels ourselves; broken EXIF is ignored
         with _open(source, name, kind="image") as file:
             try:
                 image = Image.open(file, formats=limits.image_formats)
             except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
-                raise _not_an_image(file, error, name, limits) from error
+                raise _open_error(file, error, name, limits) from error
             _check_pixels(image.width, image.height, limits.max_image_pixels, name)
-            _check_side(image.width, image.height, limits.max_image_side, name)
+            if max(image.size) > limits.max_image_side:
+                raise MediaError(
+                    f"{name}: {image.width} x {image.height} pixels; a side may have at most "
+                    f"{limits.max_image_side:,}; scale it down",
+                    fault="too_large",
+                )
             yield image
-
-
-def _upright_size(image: PillowImage) -> ImageSize:
-    """Swap the sides where EXIF says the picture lies on its side, as `exif_transpose` does."""
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001 a broken EXIF block must not cost the picture
-        orientation = 1
-    width, height = image.size
-    if orientation in (5, 6, 7, 8):
-        width, height = height, width
-    return ImageSize(width=width, height=height)
 
 
 @contextmanager
 def open_video(
-    source: "VideoSource", *, limits: MediaLimits = OWN_FILES
+    source: "VideoSource", *, limits: MediaLimits = TRUSTED_LIMITS
 ) -> Iterator[tuple["InputContainer", "VideoStream"]]:
-    """Open a video file; gives the container and its first real video stream.
+    """Open a video file; yields the container and its first video stream that is no cover art.
 
-    Raises MediaError where the bytes are no video of a listed format and codec.
+    Raises MediaError if the bytes are not a video of a listed format and codec.
     """
-    import av.logging  # here, since pictures do not need it
+    import av.logging  # imported late: images do not need it
 
-    name = name_of(source)
+    name = source_name(source)
     av.logging.set_level(None)
     with _open(source, name, kind="video") as file:
         form = _video_format(file, name, limits)
@@ -166,30 +153,31 @@ def open_video(
                 options={
                     "format_whitelist": form,
                     "protocol_whitelist": "",
-                    # What FFmpeg may start to look into streams. What PyAV decodes, we check.
-                    "codec_whitelist": ",".join(map(_decoder, sorted(limits.video_codecs))),
+                    # For decoders that FFmpeg starts to probe streams; we check what PyAV decodes.
+                    "codec_whitelist": ",".join(map(_decoder_names, sorted(limits.video_codecs))),
                 },
                 timeout=limits.video_timeout_seconds,
             )
         except (av.FFmpegError, OSError) as error:
             raise MediaError(
-                f"{name}: the video cannot be read ({_short(error)}); it may be cut off or damaged"
+                f"{name}: the video cannot be read ({_first_line(error)}); "
+                "it may be cut off or damaged"
             ) from error
         with container:
             yield container, _video_stream(container, name, limits)
 
 
 @contextmanager
-def decoding(name: str) -> Iterator[None]:
-    """Turn a decoder's failure into a MediaError about `name`."""
-    import av  # here, since pictures do not need it
+def translate_errors(name: str) -> Iterator[None]:
+    """Raise a MediaError about `name` if FFmpeg fails to decode."""
+    import av  # imported late: images do not need it
 
     try:
         yield
     except av.FFmpegError as error:
         raise MediaError(
-            f"{name}: the video is damaged and cannot be decoded ({_short(error)}); "
-            "replace the file, or give `end` to use the part before the damage"
+            f"{name}: the video is damaged and cannot be decoded ({_first_line(error)}); "
+            "replace the file, or set `end` to use the part before the damage"
         ) from error
 
 
@@ -209,7 +197,7 @@ def _open(source: "ImageSource | VideoSource", name: str, *, kind: str) -> Itera
     path = Path(source)
     if "://" in str(source):
         raise MediaError(
-            f"{name}: addresses are not fetched; download the {kind} and give its path",
+            f"{name}: URLs are not fetched; download the {kind} and pass its path",
             fault="source",
         )
     try:
@@ -224,16 +212,16 @@ def _open(source: "ImageSource | VideoSource", name: str, *, kind: str) -> Itera
         ) from error
     except (OSError, ValueError) as error:
         raise MediaError(
-            f"{name}: the {kind} cannot be opened ({_short(error)})", fault="source"
+            f"{name}: the {kind} cannot be opened ({_first_line(error)})", fault="source"
         ) from error
     with file:
         yield file
 
 
-def _not_an_image(file: BinaryIO, error: Exception, name: str, limits: MediaLimits) -> MediaError:
+def _open_error(file: BinaryIO, error: Exception, name: str, limits: MediaLimits) -> MediaError:
     if isinstance(error, Image.DecompressionBombError):
         return MediaError(
-            f"{name}: the image is larger than {limits.max_image_pixels:,} pixels; scale it",
+            f"{name}: the image is larger than {limits.max_image_pixels:,} pixels; scale it down",
             fault="too_large",
         )
     file.seek(0)
@@ -247,64 +235,16 @@ def _not_an_image(file: BinaryIO, error: Exception, name: str, limits: MediaLimi
 
 
 def check_frame(frame: "VideoFrame", *, name: str, limits: MediaLimits) -> None:
-    """Refuse a frame that is larger than its container said. Raises MediaError."""
+    """Refuse a frame that is larger than its container declared. Raises MediaError."""
     _check_pixels(frame.width, frame.height, limits.max_frame_pixels, name)
 
 
 def _check_pixels(width: int, height: int, most: int, name: str) -> None:
     if width * height > most:
         raise MediaError(
-            f"{name}: {width} x {height} pixels are more than the {most:,} allowed; scale it down",
+            f"{name}: {width} x {height} pixels exceed the limit of {most:,}; scale it down",
             fault="too_large",
         )
-
-
-def _check_side(width: int, height: int, most: int, name: str) -> None:
-    if max(width, height) > most:
-        raise MediaError(
-            f"{name}: {width} x {height} pixels; a side has at most {most:,}; scale it down",
-            fault="too_large",
-        )
-
-
-def _check_rows(source: bytes, name: str) -> None:
-    if not has_all_rows(source):
-        raise MediaError(f"{name}: the image ends before its last row; replace the file")
-
-
-def _to_rgb(image: PillowImage, name: str) -> PillowImage:
-    with suppress(Exception):  # a broken EXIF block must not cost the picture
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _to_8_bit(image, name)
-    if image.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-        assert converted is not None, "None is for conversions in place"
-        image = converted
-    if "transparency" in image.info or "A" in image.getbands() or "a" in image.getbands():
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _to_8_bit(image: PillowImage, name: str) -> PillowImage:
-    """Scale 16-bit grey to 8 bits; Pillow's own conversion would clip it."""
-    if image.mode == "F":
-        raise MediaError(
-            f"{name}: floating-point pixels have no fixed range; save 8 or 16 bits", fault="mode"
-        )
-    low, high = image.convert("I").getextrema()
-    assert isinstance(low, int | float) and isinstance(high, int | float)
-    if low < 0 or high > 65535:
-        raise MediaError(
-            f"{name}: 32-bit pixels have no fixed range; save 8 or 16 bits", fault="mode"
-        )
-    if image.mode == "I" and high <= 255:
-        return image.convert("L")
-    return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
 
 
 def _video_format(file: BinaryIO, name: str, limits: MediaLimits) -> str:
@@ -319,8 +259,8 @@ def _video_format(file: BinaryIO, name: str, limits: MediaLimits) -> str:
     )
 
 
-def _decoder(codec: str) -> str:
-    """Return the names of the decoders of a codec, as FFmpeg lists them."""
+def _decoder_names(codec: str) -> str:
+    """Return the decoders of a codec, in the form of FFmpeg's `codec_whitelist`."""
     return "libdav1d,av1" if codec == "av1" else codec
 
 
@@ -328,13 +268,13 @@ def _video_stream(container: "InputContainer", name: str, limits: MediaLimits) -
     streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
     if not streams:
         raise MediaError(
-            f"{name}: no video stream (sound only?); expected a video", fault="no_stream"
+            f"{name}: no video stream (audio only?); expected a video", fault="no_stream"
         )
     stream = streams[0]
     codec = stream.codec.canonical_name
     if codec not in limits.video_codecs:
         raise MediaError(
-            f"{name}: videos of codec {codec!r} are not opened; convert it to H.264 or VP9",
+            f"{name}: the codec {codec!r} is not supported; convert the video to H.264 or VP9",
             fault="codec",
         )
     context = stream.codec_context
@@ -343,7 +283,7 @@ def _video_stream(container: "InputContainer", name: str, limits: MediaLimits) -
     return stream
 
 
-def _short(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """Return the first line of a library's message, without object addresses."""
     text = str(getattr(error, "strerror", None) or error).splitlines()
     return (text[0] if text else type(error).__name__).split(" <")[0][:100]

@@ -1,7 +1,7 @@
-"""A PNG's bytes -> whether all of its rows are there; nothing is kept of what is inflated.
+"""A PNG's bytes -> whether all of its pixel rows are present, found in constant memory.
 
-Pillow paints the rows that a stream ends before black and says nothing, so a picture of one row
-and a forged header would be decoded whole. Counting inflated bytes finds out without pixels.
+Pillow silently fills missing rows with black, so one row behind a forged header would be decoded as
+a huge picture. Counting the inflated bytes detects this without allocating pixels.
 """
 
 import struct
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-# Adam7: where each pass begins and how far its pixels are apart, across and down.
+# Adam7 passes: first column, first row, and the distance of pixels across and down.
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
           (0, 1, 1, 2))  # fmt: skip
 PIECE_BYTES = 1 << 16
 
 
 def has_all_rows(data: bytes) -> bool:
-    """Whether the picture's stream holds as many bytes as its header needs. ISO/IEC 15948, 7-8."""
+    """Whether the pixel data are as long as the header demands (ISO/IEC 15948, 7 and 8)."""
     try:
         needed, found = _needed_bytes(data), 0
         stream = zlib.decompressobj()

@@ -1,4 +1,4 @@
-"""The one door: Conversation -> ModelInputs, and the labels of a training example."""
+"""Conversation -> ModelInputs, or a training example with labels: the only way to either."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,40 +20,41 @@ from onevision.anyres import (
 from onevision.batch import ModelInputs, stack
 from onevision.config import InputConfig, Template
 from onevision.conversation import Conversation, Image, Usage, Video
-from onevision.inputs.chat import IGNORE, LabelRule, Piece, Slot, render
+from onevision.inputs.chat import IGNORE, LabelRule, MediaSlot, Piece, render
 from onevision.inputs.image import cut_crops, cut_frames, normalise
-from onevision.inputs.media import ImageSize, image_size, open_image
-from onevision.inputs.templates import check_served
+from onevision.inputs.media import image_size, open_image
+from onevision.inputs.templates import check_template
 from onevision.inputs.tokenizer import END_OF_TEXT, Tokenizer
+from onevision.inputs.upright import ImageSize
 from onevision.inputs.video import FrameChoice, choose_frames
 
 
 @dataclass(frozen=True)
 class NumFrames:
-    """How many frames of a video are seen, and when each is shown, if they have times."""
+    """How many frames of a video the model sees, and when each is shown, if known."""
 
     count: int
     seconds: tuple[float, ...] | None = None  # counted from the first frame of the video
 
 
-# What must be known of an image or a video to lay it out.
+# What must be known about an image or a video to lay it out.
 MediaFact = ImageSize | NumFrames
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
-    """How one medium will be seen: its layout, and what to decode."""
+class MediaView:
+    """How the model will see one image or video: its layout, and what to decode."""
 
     layout: Layout
-    source: Image | FrameChoice | None  # None where the crops are cut elsewhere
+    source: Image | FrameChoice | None  # None if its crops are cut elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """What the model will read, from words and media headers alone: no pixel is decoded yet."""
+    """A prompt laid out from text and media headers alone; no pixel is decoded yet."""
 
     pieces: tuple[Piece, ...]
-    views: tuple[View, ...]  # one per image or video, in prompt order
+    views: tuple[MediaView, ...]  # one per image or video, in prompt order
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
@@ -62,18 +63,18 @@ class Outline:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the prompt, visual ones included."""
-        words = sum(len(piece.ids) for piece in self.pieces if not isinstance(piece, Slot))
+        """Tokens of the prompt, visual tokens included."""
+        words = sum(len(piece.ids) for piece in self.pieces if not isinstance(piece, MediaSlot))
         return words + sum(layout.num_tokens for layout in self.layouts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A conversation to learn from: what goes in, and what should come out."""
+    """A conversation as training input and labels."""
 
     input_ids: Tensor  # [S] int64
-    visual_mask: Tensor  # [S] bool, True where a visual token stands
-    labels: Tensor  # [S] int64, IGNORE where nothing is learned; not shifted
+    visual_mask: Tensor  # [S] bool, True at visual tokens
+    labels: Tensor  # [S] int64, IGNORE if unlabelled; not shifted
     crops: Tensor  # [N, 3, H, W] uint8, of all media in prompt order
     layouts: tuple[Layout, ...]
 
@@ -81,14 +82,14 @@ class Example:
 class Processor:
     """Turns conversations into ModelInputs by the rules of one checkpoint.
 
-    Raises CheckpointError where the tokenizer cannot serve the template.
+    Raises CheckpointError if the tokenizer lacks the template's control tokens.
     """
 
     def __init__(
         self, config: InputConfig, tokenizer: Tokenizer, *, fast_images: bool = False
     ) -> None:
-        """Follow `config`; `fast_images` resizes pictures faster, with other rounding."""
-        check_served(config.template, tokenizer)
+        """Follow `config`; `fast_images` resizes pictures faster but rounds differently."""
+        check_template(config.template, tokenizer)
         self.config, self.tokenizer, self.fast_images = config, tokenizer, fast_images
 
     def __call__(self, conversation: Conversation) -> ModelInputs:
@@ -96,7 +97,7 @@ class Processor:
         return self.inputs(self.example(conversation))
 
     def inputs(self, example: Example) -> ModelInputs:
-        """Return what the model reads of an example, a batch of one."""
+        """Return the model's input for an example, as a batch of one."""
         return ModelInputs(
             input_ids=example.input_ids[None],
             attention_mask=torch.ones_like(example.visual_mask)[None],
@@ -126,8 +127,8 @@ class Processor:
     ) -> Outline:
         """Lay out a conversation without decoding a pixel. Raises InputError, MediaError.
 
-        `facts` are what is known of its media, in order, where somebody else opens them
-        (`sandbox.py`); crops are then given to `example`.
+        `facts` describe its media, in order, if another process opens them (`sandbox.py`); the
+        crops are then passed to `example`.
         """
         pieces = render(
             conversation,
@@ -141,23 +142,23 @@ class Processor:
             views = tuple(self._view(media, rules) for media in conversation.media)
         else:
             views = tuple(
-                View(layout=self._layout(media, fact, rules), source=None)
+                MediaView(layout=self._layout(media, fact, rules), source=None)
                 for media, fact in zip(conversation.media, facts, strict=True)
             )
         return Outline(pieces=tuple(pieces), views=views)
 
-    def example(self, told: Conversation | Outline, *, crops: Tensor | None = None) -> Example:
-        """Decode a conversation, with the labels of training. Raises InputError, MediaError.
+    def example(self, source: Conversation | Outline, *, crops: Tensor | None = None) -> Example:
+        """Decode a conversation into an example with labels. Raises InputError, MediaError.
 
-        `crops`, uint8 [N, 3, H, W], are those of all media if they have been cut already.
+        `crops`, uint8 [N, 3, H, W], are those of all media if they have already been cut.
         """
-        outline = told if isinstance(told, Outline) else self.outline(told)
+        outline = source if isinstance(source, Outline) else self.outline(source)
         return self._assemble(outline, self._crops(outline) if crops is None else crops)
 
-    def about_same_media(
+    def examples_sharing_media(
         self, conversations: Sequence[Conversation], *, template: Template | None = None
     ) -> list[Example]:
-        """Prepare conversations that show the very same media; the crops are cut once."""
+        """Prepare conversations about the same media, whose crops are cut only once."""
         assert all(c.media == conversations[0].media for c in conversations)
         template = template or self.config.template
         first = self.outline(conversations[0], template=template)
@@ -166,7 +167,7 @@ class Processor:
         return [self._assemble(replace(first, pieces=p), crops) for p in pieces]
 
     def _image_rules(self, conversation: Conversation) -> dict[str, ImageRule]:
-        """Return the rule for each `detail`: images count over all turns, videos do not."""
+        """Return the rule per `detail`; "auto" counts the images of all turns, and no videos."""
         kinds = Counter(type(media) for media in conversation.media)
         single, several = self.config.image, self.config.multi_image
         fit = single.fit if isinstance(single, SingleCrop) else "squash"
@@ -175,12 +176,12 @@ class Processor:
         )
         return {"auto": single if kinds[Image] <= 1 else several, "high": single, "low": low}
 
-    def _view(self, media: Image | Video, rules: dict[str, ImageRule]) -> View:
+    def _view(self, media: Image | Video, rules: dict[str, ImageRule]) -> MediaView:
         if isinstance(media, Video):
             choice = choose_frames(media)
             fact = NumFrames(len(choice.indices))
-            return View(layout=self._layout(media, fact, rules), source=choice)
-        return View(layout=self._layout(media, image_size(media.source), rules), source=media)
+            return MediaView(layout=self._layout(media, fact, rules), source=choice)
+        return MediaView(layout=self._layout(media, image_size(media.source), rules), source=media)
 
     def _layout(self, media: Image | Video, fact: MediaFact, rules: dict[str, ImageRule]) -> Layout:
         if isinstance(fact, NumFrames):
@@ -200,7 +201,7 @@ class Processor:
             case _:
                 return torch.cat(crops)
 
-    def _crops_of(self, view: View) -> Tensor:
+    def _crops_of(self, view: MediaView) -> Tensor:
         if isinstance(view.source, FrameChoice):
             assert isinstance(view.layout, VideoLayout)
             return cut_frames(view.source.frames(), view.layout, image_mean=self.config.image_mean)
@@ -211,14 +212,14 @@ class Processor:
         )
 
     def _assemble(self, outline: Outline, crops: Tensor) -> Example:
-        """Write every slot as its number of placeholders."""
+        """Replace every media slot by as many placeholders as it has visual tokens."""
         total = outline.num_tokens
         ids = np.full(total, self.config.image_token_id)
         labels = np.full(total, IGNORE)
         visual = np.ones(total, dtype=bool)
         begin, remaining = 0, iter(outline.layouts)
         for piece in outline.pieces:
-            if isinstance(piece, Slot):
+            if isinstance(piece, MediaSlot):
                 begin += next(remaining).num_tokens
                 continue
             words = slice(begin, begin + len(piece.ids))

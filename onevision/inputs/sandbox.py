@@ -1,14 +1,14 @@
-"""Media that nobody trusts -> their sizes, then their crops, from workers that may be killed.
+"""Untrusted media -> their sizes, then their crops, decoded in sandboxed worker processes.
 
-    ours                                   a worker, which can open no file and no socket
-    media, as bytes            ->          headers read, frames chosen
-    how they are laid out      <-  sizes
-                               ->          pixels decoded, crops cut
+    this process                           worker (can open neither files nor sockets)
+    media, as bytes            ->          reads headers, chooses frames
+    layouts                    <-  sizes
+                               ->          decodes pixels, cuts crops
     crops uint8 [N, 3, H, W]   <-
 
-A worker holds bytes, decodes and answers; it has a memory limit, and is killed when its time is up
-and replaced after a number of jobs. A decoder that crashes costs the one request it worked for.
-What a worker says is numbers in JSON and bytes of a known length, never pickles.
+Each worker has a memory limit, is killed at a deadline, and is replaced after a fixed number of
+jobs. A decoder that crashes fails only the request it was working on. Workers answer with numbers
+in JSON and bytes of a known length, never with pickles.
 """
 
 import multiprocessing as mp
@@ -28,12 +28,19 @@ from onevision.anyres import Layout
 from onevision.config import Triple
 from onevision.conversation import Image, Video
 from onevision.errors import MediaError
-from onevision.inputs.confined import Frames, Message, SandboxSettings, hear, tell, work
-from onevision.inputs.media import ImageSize
 from onevision.inputs.processor import MediaFact, NumFrames
+from onevision.inputs.sandbox_worker import (
+    EncodedFrames,
+    Message,
+    SandboxSettings,
+    receive_message,
+    run_worker,
+    send_message,
+)
+from onevision.inputs.upright import ImageSize
 
-# Images and videos whose sources are bytes.
-StrangeMedia = Image | Video | Frames
+# Their sources are bytes.
+UntrustedMedia = Image | Video | EncodedFrames
 
 
 @dataclass(eq=False)
@@ -44,41 +51,44 @@ class _Worker:
     is_ready: bool = False
     is_lost: bool = False
 
-    def wait(self) -> bool:
-        """Wait until it is confined; return whether it lives. Its start takes nobody's time."""
+    def wait_until_ready(self) -> bool:
+        """Wait until the worker is confined; return whether it is alive.
+
+        A request's deadline starts afterwards, so a slow start does not count against it.
+        """
         if not self.is_ready:
             with suppress(EOFError, OSError):
-                hear(self.pipe)
+                receive_message(self.pipe)
                 self.is_ready = True
         return self.is_ready and self.process.is_alive()
 
-    def end(self) -> None:
+    def kill(self) -> None:
         self.process.kill()
         self.process.join()
         self.pipe.close()
 
 
-class Gone:
-    """Says, from any thread, that nobody waits any more: a worker at work for them is killed."""
+class Cancellation:
+    """Cancels a request from any thread by killing the worker that decodes its media."""
 
     def __init__(self) -> None:
-        self.is_said = False
+        self.is_cancelled = False
         self._lock = threading.Lock()
         self._process: BaseProcess | None = None
 
-    def say(self) -> None:
-        """Nobody waits."""
+    def cancel(self) -> None:
+        """Cancel the request, now and for workers it has not reached yet."""
         with self._lock:
-            self.is_said = True
+            self.is_cancelled = True
             if self._process is not None:
                 self._process.kill()
 
     @contextmanager
-    def ends(self, process: BaseProcess) -> Iterator[None]:
-        """Kill `process` where it is said before this ends."""
+    def kill_on_cancel(self, process: BaseProcess) -> Iterator[None]:
+        """Kill `process` if the request is cancelled while the context is open, or was before."""
         with self._lock:
             self._process = process
-            if self.is_said:
+            if self.is_cancelled:
                 process.kill()
         try:
             yield
@@ -88,24 +98,24 @@ class Gone:
 
 
 class Session:
-    """A worker that reads the headers of some media, and then waits for their layouts."""
+    """One request's conversation with a worker: media headers first, then crops."""
 
-    def __init__(self, worker: _Worker, media: Sequence[StrangeMedia], seconds: float) -> None:
+    def __init__(self, worker: _Worker, media: Sequence[UntrustedMedia], seconds: float) -> None:
         self._worker, self._pipe, self._seconds = worker, worker.pipe, seconds
         self._place = 0 if len(media) == 1 else None
         self._late = threading.Event()
         self._timer = threading.Timer(seconds, self._kill)
         self._timer.start()
         try:
-            with self._talking():
-                self.facts = _ask(self._pipe, media)  # in the order of the media
+            with self._translating_errors():
+                self.facts = _send_media(self._pipe, media)  # in the order of the media
         except BaseException:
             self.end()
             raise
 
     @property
     def process_id(self) -> int | None:
-        """The worker's."""
+        """The worker's process id."""
         return self._worker.process.pid
 
     def cut(self, layouts: Sequence[Layout], *, image_mean: Triple) -> Tensor:
@@ -113,11 +123,13 @@ class Session:
         size = layouts[0].crop_size
         counts = [la.num_crops for la in layouts]
         crops = np.empty((sum(counts), 3, size, size), np.uint8)
-        with self._talking():
-            tell(self._pipe, {"layouts": [asdict(la) for la in layouts], "mean": image_mean})
+        with self._translating_errors():
+            send_message(
+                self._pipe, {"layouts": [asdict(la) for la in layouts], "mean": image_mean}
+            )
             begin = 0
             for place, count in enumerate(counts):
-                _check(hear(self._pipe), place=place)
+                _raise_fault(receive_message(self._pipe), place=place)
                 part = crops[begin : begin + count].data.cast("B")
                 if self._pipe.recv_bytes_into(part) != part.nbytes:
                     raise ValueError("too few bytes")
@@ -125,7 +137,7 @@ class Session:
         return torch.from_numpy(crops)
 
     def end(self) -> None:
-        """Need the worker no longer."""
+        """Stop the deadline; the worker is no longer needed."""
         self._timer.cancel()
         self._worker.is_lost |= self._late.is_set()
 
@@ -134,25 +146,25 @@ class Session:
         self._worker.process.kill()
 
     @contextmanager
-    def _talking(self) -> Iterator[None]:
-        """Turn the silence of a worker that has died, and nonsense, into a MediaError."""
+    def _translating_errors(self) -> Iterator[None]:
+        """Raise a MediaError if the worker dies or its answer makes no sense."""
         try:
             yield
         except (EOFError, OSError, mp.ProcessError, ValueError, KeyError, TypeError) as error:
             self._worker.is_lost = True
             if self._late.is_set():
                 raise MediaError(
-                    f"decoding took more than {self._seconds:g} s; give a smaller file",
+                    f"decoding took more than {self._seconds:g} s; use a smaller file",
                     fault="too_slow",
                     place=self._place,
                 ) from error
             raise MediaError(
-                "a decoder gave up on it; encode it anew", fault="crashed", place=self._place
+                "the decoder crashed on this file; re-encode it", fault="crashed", place=self._place
             ) from error
 
 
 class Sandbox:
-    """A pool of workers. All methods may be called from any thread."""
+    """A pool of sandboxed workers. All methods are safe to call from any thread."""
 
     def __init__(self, settings: SandboxSettings | None = None) -> None:
         self.settings = settings or SandboxSettings()
@@ -166,112 +178,120 @@ class Sandbox:
 
     @property
     def process_ids(self) -> list[int]:
-        """The workers that have nothing to do."""
+        """Process ids of the idle workers."""
         return [w.process.pid for w in list(self._idle.queue) if w.process.pid is not None]
 
     def close(self) -> None:
-        """Kill the workers."""
+        """Kill all idle workers; busy ones are killed when their request ends."""
         self._closed = True
         with suppress(queue.Empty):
             while True:
-                self._idle.get_nowait().end()
+                self._idle.get_nowait().kill()
 
     @contextmanager
     def session(
-        self, media: Sequence[StrangeMedia], *, gone: Gone | None = None
+        self, media: Sequence[UntrustedMedia], *, cancellation: Cancellation | None = None
     ) -> Iterator[Session]:
-        """Lend a worker that has read the headers of `media`, whose sources are bytes.
+        """Yield a session with a worker that has read the headers of `media`.
 
-        Where it is said that those who wait are `gone`, the worker is killed and replaced.
+        The worker is killed and replaced if the request is cancelled through `cancellation`.
 
-        Raises MediaError, with the `place` of the medium that is at fault where it is known.
+        Raises MediaError, with the `place` of the medium at fault if it is known.
         """
-        worker = self._take()
+        worker = self._acquire()
         videos = sum(not isinstance(medium, Image) for medium in media)
         seconds = self.settings.image_seconds + videos * self.settings.video_seconds
         try:
-            with (gone or Gone()).ends(worker.process):
+            with (cancellation or Cancellation()).kill_on_cancel(worker.process):
                 session = Session(worker, media, seconds)
                 try:
                     yield session
                 finally:
                     session.end()
         finally:
-            self._give_back(worker)
+            self._release(worker)
 
-    def _take(self) -> _Worker:
+    def _acquire(self) -> _Worker:
         worker = self._idle.get()
-        if not worker.wait():
+        if not worker.wait_until_ready():
             self.num_restarts += 1
-            worker.end()
+            worker.kill()
             worker = self._start()
-            worker.wait()
+            worker.wait_until_ready()
         return worker
 
-    def _give_back(self, worker: _Worker) -> None:
+    def _release(self, worker: _Worker) -> None:
         worker.num_jobs += 1
         if not (worker.is_lost or self._closed or worker.num_jobs >= self.settings.max_jobs):
             with suppress(OSError):
-                tell(worker.pipe, {})  # whatever it waits for will not come
+                send_message(worker.pipe, {})  # ends the session in the worker
             self._idle.put(worker)
             return
         self.num_restarts += worker.is_lost
-        worker.end()
+        worker.kill()
         if not self._closed:
             self._idle.put(self._start())
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         arguments = (theirs, self.settings)
-        process = self._context.Process(target=work, args=arguments, daemon=True)
+        process = self._context.Process(target=run_worker, args=arguments, daemon=True)
         process.start()
         theirs.close()
         return _Worker(process=process, pipe=ours)
 
 
-def _check(answer: Message, *, place: int) -> Message:
-    """Raise what a worker found wrong."""
+def _raise_fault(answer: Message, *, place: int) -> Message:
+    """Raise a MediaError if the worker reports a fault; return its answer otherwise."""
     if "fault" in answer:
         raise MediaError(str(answer["message"])[:400], fault=answer["fault"], place=place)
     return answer
 
 
-def _ask(pipe: Connection, media: Sequence[StrangeMedia]) -> tuple[MediaFact, ...]:
-    """Hand media over; return what must be known to lay them out."""
-    tell(pipe, {"count": len(media)})
+def _send_media(pipe: Connection, media: Sequence[UntrustedMedia]) -> tuple[MediaFact, ...]:
+    """Send media to a worker; return what must be known to lay them out."""
+    send_message(pipe, {"count": len(media)})
     facts = list[MediaFact]()
     for place, medium in enumerate(media):
         match medium:
-            case Frames():
-                tell(pipe, {"kind": "frames", "count": len(medium.images)})
+            case EncodedFrames():
+                send_message(pipe, {"kind": "frames", "count": len(medium.images)})
                 sources = medium.images
             case Video():
-                tell(pipe, {"kind": "video", "num_frames": medium.num_frames, "fps": medium.fps,
-                             "start": medium.start, "end": medium.end})  # fmt: skip
+                send_message(
+                    pipe,
+                    {
+                        "kind": "video",
+                        "num_frames": medium.num_frames,
+                        "fps": medium.fps,
+                        "start": medium.start,
+                        "end": medium.end,
+                    },
+                )
                 sources = (medium.source,)
             case Image():
-                tell(pipe, {"kind": "image"})
+                send_message(pipe, {"kind": "image"})
                 sources = (medium.source,)
         for source in sources:
-            assert isinstance(source, bytes), "what nobody trusts comes as bytes"
+            assert isinstance(source, bytes), "untrusted media arrive as bytes"
             pipe.send_bytes(source)
-        facts.append(_fact(_check(hear(pipe), place=place)))
+        facts.append(_parse_fact(_raise_fault(receive_message(pipe), place=place)))
     return tuple(facts)
 
 
-def _fact(answer: Message) -> MediaFact:
+def _parse_fact(answer: Message) -> MediaFact:
     if "frames" in answer:
         seconds = answer.get("seconds")
-        count = _size(answer["frames"])
+        count = _parse_size(answer["frames"])
         if seconds is None:
             return NumFrames(count)
         if len(seconds) != count:
-            raise ValueError("a time for every frame, or for none")
+            raise ValueError("the number of times differs from the number of frames")
         return NumFrames(count, tuple(map(float, seconds)))
-    return ImageSize(width=_size(answer["width"]), height=_size(answer["height"]))
+    return ImageSize(width=_parse_size(answer["width"]), height=_parse_size(answer["height"]))
 
 
-def _size(value: object) -> int:
+def _parse_size(value: object) -> int:
     if not isinstance(value, int) or value < 1:
-        raise ValueError("no size")
+        raise ValueError("not a positive whole number")
     return value

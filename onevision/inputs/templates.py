@@ -1,4 +1,4 @@
-"""The chat formats of the family, as values: what stands around the words of each role.
+"""The chat templates of the family, as values: the markup around the words of each role.
 
     qwen_1_5        <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎Hello<|im_end|>⏎
     chatml_direct   <|im_start|>user⏎Hi<|im_end|><|im_start|>assistant⏎Hello<|im_end|>
@@ -7,7 +7,7 @@
     mistral_instruct   [INST] Hi [/INST] Hello </s>
     llava_llama_3   <|start_header_id|>user<|end_header_id|>⏎⏎Hi<|eot_id|>...
 
-Texts are the reference's to the character (llava/conversation.py); tests hold their hashes.
+Identical to the reference's (llava/conversation.py) to the character; tests compare hashes.
 """
 
 import re
@@ -35,51 +35,51 @@ CURIOUS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
-    """What stands around the words of one role. Of the assistant, `head` asks for an answer."""
+class RoleFormat:
+    """The markup around the words of one role. The assistant's `head` asks for an answer."""
 
     head: str = ""
-    # Before the words, where there are any.
+    # Before the words, if there are any.
     lead: str = ""
     tail: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatTemplate:
-    """A chat format and what is learned of it."""
+    """A chat template, and which parts of it are labelled in training."""
 
-    user: Turn
-    assistant: Turn
-    system: Turn
-    # What the system says in a conversation that brings no message of its own; "" is nothing.
-    system_line: str = ""
-    # Whether the system's turn stands inside the first turn of the user, behind its head.
+    user: RoleFormat
+    assistant: RoleFormat
+    system: RoleFormat
+    # The system message of a conversation that has none; "" for no message.
+    default_system: str = ""
+    # Whether the system message goes inside the first user turn, after its head.
     system_inside: bool = False
-    # Before every turn of the user but the first.
+    # Before every user turn except the first.
     between: str = ""
-    # The tokens of the format that are numbers, never spelled by text.
+    # Control tokens of the template: text can never produce their ids.
     controls: tuple[str, ...] = ()
-    # Whether white space around a message is left out.
+    # Whether white space around a message is stripped.
     strips: bool = False
 
-    # Labels. Of an answer, its words and what follows are learned, or the whole turn.
+    # Labels: an answer's words and its tail, or the whole assistant turn.
     whole_answers: bool = False
-    # Marks that are learned in every role, and a text that is where it is one token.
+    # Markup labelled in every role, and a text labelled wherever it is a single token.
     labelled_marks: tuple[str, ...] = ()
     labelled_text: str | None = None
 
     @property
     def end(self) -> str | None:
-        """The control token that ends an answer; None where a text does ("###")."""
+        """The control token that ends an answer; None if a text does ("###")."""
         return next((token for token in self.controls if token in self.assistant.tail), None)
 
     @property
     def end_text(self) -> str | None:
-        """The text that ends an answer; None where a control token does."""
+        """The text that ends an answer; None if a control token does."""
         return None if self.end else self.assistant.tail
 
-    def divided(self, text: str) -> list[str]:
-        """Split `text`, a mark of this format, at its control tokens and labelled marks."""
+    def split(self, text: str) -> list[str]:
+        """Split `text`, markup of this template, at its control tokens and labelled marks."""
         marks = {*self.controls, *self.labelled_marks}
         if not marks:
             return [text]
@@ -88,8 +88,8 @@ class ChatTemplate:
 
 
 def _chatml(*, after: str) -> ChatTemplate:
-    def turn(role: str) -> Turn:
-        return Turn(head=f"{IM_START}{role}\n", tail=f"{IM_END}{after}")
+    def turn(role: str) -> RoleFormat:
+        return RoleFormat(head=f"{IM_START}{role}\n", tail=f"{IM_END}{after}")
 
     return ChatTemplate(
         user=turn("user"),
@@ -99,37 +99,37 @@ def _chatml(*, after: str) -> ChatTemplate:
     )
 
 
-def _llama_3(role: str) -> Turn:
-    return Turn(head=f"{HEADER}{role}{HEADER_END}\n\n", tail=TURN_END)
+def _llama_3(role: str) -> RoleFormat:
+    return RoleFormat(head=f"{HEADER}{role}{HEADER_END}\n\n", tail=TURN_END)
 
 
 QWEN_1_5 = replace(
     _chatml(after="\n"),
-    system_line=HELPFUL,
+    default_system=HELPFUL,
     whole_answers=True,
     labelled_marks=(IM_START, IM_END),
     labelled_text="\n",
 )
 VICUNA_V1 = ChatTemplate(
-    system=Turn(tail=" "),
-    user=Turn(head="USER: ", tail=" "),
-    assistant=Turn(head="ASSISTANT:", lead=" ", tail=END),
-    system_line=CURIOUS.format(who="user"),
+    system=RoleFormat(tail=" "),
+    user=RoleFormat(head="USER: ", tail=" "),
+    assistant=RoleFormat(head="ASSISTANT:", lead=" ", tail=END),
+    default_system=CURIOUS.format(who="user"),
     controls=(END,),
 )
 LLAVA_V0 = ChatTemplate(
-    system=Turn(tail="###"),
-    user=Turn(head="Human: ", tail="###"),
-    assistant=Turn(head="Assistant:", lead=" ", tail="###"),
-    system_line=CURIOUS.format(who="human"),
+    system=RoleFormat(tail="###"),
+    user=RoleFormat(head="Human: ", tail="###"),
+    assistant=RoleFormat(head="Assistant:", lead=" ", tail="###"),
+    default_system=CURIOUS.format(who="human"),
     whole_answers=True,
     labelled_marks=("###",),
 )
-# FIDELITY: nothing of the system's where it says nothing, not even empty marks.
+# FIDELITY: without a system message there is no system markup either.
 MISTRAL = ChatTemplate(
-    system=Turn(head="<<SYS>>\n", tail="\n<</SYS>>\n\n"),
-    user=Turn(head="[INST] ", tail=" [/INST]"),
-    assistant=Turn(lead=" ", tail=f" {END}"),
+    system=RoleFormat(head="<<SYS>>\n", tail="\n<</SYS>>\n\n"),
+    user=RoleFormat(head="[INST] ", tail=" [/INST]"),
+    assistant=RoleFormat(lead=" ", tail=f" {END}"),
     system_inside=True,
     controls=(BEGIN, END),
 )
@@ -137,7 +137,7 @@ LLAMA_3 = ChatTemplate(
     system=_llama_3("system"),
     user=_llama_3("user"),
     assistant=_llama_3("assistant"),
-    system_line=VISUAL,
+    default_system=VISUAL,
     controls=(HEADER, HEADER_END, TURN_END),
     strips=True,
     whole_answers=True,
@@ -145,44 +145,44 @@ LLAMA_3 = ChatTemplate(
     labelled_text="\n\n",
 )
 
-# All but "plain", which is no chat: see chat.py.
+# All except "plain", which has no roles: see chat.py.
 TEMPLATES: Mapping[Template, ChatTemplate] = MappingProxyType(
     {
         "qwen_1_5": QWEN_1_5,
         "qwen_2_5": replace(
-            QWEN_1_5, system_line=f"You are Qwen, created by Alibaba Cloud. {HELPFUL}"
+            QWEN_1_5, default_system=f"You are Qwen, created by Alibaba Cloud. {HELPFUL}"
         ),
-        "chatml_direct": replace(_chatml(after=""), system_line="Answer the questions."),
+        "chatml_direct": replace(_chatml(after=""), default_system="Answer the questions."),
         "vicuna_v1": VICUNA_V1,
-        "llava_v1": replace(VICUNA_V1, system_line=CURIOUS.format(who="human")),
+        "llava_v1": replace(VICUNA_V1, default_system=CURIOUS.format(who="human")),
         "llava_v0": LLAVA_V0,
-        "llava_llama_2": replace(MISTRAL, system_line=VISUAL, between=BEGIN),
+        "llava_llama_2": replace(MISTRAL, default_system=VISUAL, between=BEGIN),
         "mistral_instruct": MISTRAL,
         "llava_llama_3": LLAMA_3,
     }
 )
 
 
-def check_served(template: Template, tokenizer: Tokenizer) -> None:
-    """Refuse a tokenizer that lacks a template's control tokens. Raises CheckpointError."""
+def check_template(template: Template, tokenizer: Tokenizer) -> None:
+    """Raise CheckpointError if the tokenizer lacks control tokens of the template."""
     missing = _missing(template, tokenizer)
     if missing:
         served = [name for name in TEMPLATES if not _missing(name, tokenizer)]
         raise CheckpointError(
             f"{tokenizer.name}: template {template} needs {', '.join(missing)} among its "
-            f"added_tokens; it can serve {', '.join([*served, 'plain'])}: name one with "
+            f"added_tokens; it supports {', '.join([*served, 'plain'])}: choose one with "
             "`onevision convert --template`, or use the tokenizer that came with the weights"
         )
 
 
 def end_ids(template: Template, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Return the ids that end an answer; none where the format ends it by text."""
+    """Return the ids that end an answer; empty if the template ends it with text."""
     chat = TEMPLATES.get(template)
     return () if chat is None or chat.end is None else (tokenizer.id_of(chat.end),)
 
 
 def end_texts(template: Template) -> tuple[str, ...]:
-    """Return the texts that end an answer; none where the format ends it by a token."""
+    """Return the texts that end an answer; empty if the template ends it with a token."""
     chat = TEMPLATES.get(template)
     return () if chat is None or chat.end_text is None else (chat.end_text,)
 

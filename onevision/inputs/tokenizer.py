@@ -1,4 +1,4 @@
-"""Text <-> ids. Text encodes without added tokens, so it can never become a control token."""
+"""Text <-> token ids. Text is encoded without added tokens, so it never becomes a control token."""
 
 import json
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from onevision.errors import CheckpointError
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
-# What a decoder gives for half a character.
+# What decoders return for an incomplete character.
 UNFINISHED = "\ufffd"
 
-# Texts so short come again and again (role names, line breaks, "Yes"); so many are remembered.
-RECURRING_CHARACTERS, RECURRING_TEXTS = 40, 1024
+# Short texts recur (role names, line breaks, "Yes"): the encodings of so many are cached.
+CACHED_CHARACTERS, CACHED_TEXTS = 40, 1024
 
 
 def _byte_table() -> dict[str, int]:
-    """Return the byte of each character that byte-level vocabularies write (gpt-2, encoder.py)."""
+    """Return the byte behind each character of byte-level vocabularies (gpt-2, encoder.py)."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in plain]
     moved = {chr(256 + number): byte for number, byte in enumerate(others)}
@@ -33,28 +33,28 @@ BYTES = _byte_table()
 
 
 class Tokenizer:
-    """A tokenizer.json, read thrice: whole for decoding, without its added tokens for encoding.
+    """A tokenizer.json: as it is for decoding, without its added tokens for encoding.
 
-    The third encodes what goes on after a control token: to that, LLaMA's newer tokenizers put no
-    space in front ("legacy": false), its older ones do.
+    It is loaded a third time to encode text that follows a control token: LLaMA's newer tokenizers
+    ("legacy": false) put no space in front of such text; its older ones do.
     """
 
     def __init__(self, definition: str, *, name: str = "tokenizer.json") -> None:
-        """Read the text of a tokenizer.json. Raises CheckpointError if it is none."""
+        """Load the text of a tokenizer.json. Raises CheckpointError if it is not one."""
         self.definition, self.name = definition, name
         try:
             self._whole = HFTokenizer.from_str(definition)
             values = json.loads(definition)
             added = values.pop("added_tokens", [])
             self._added = {token["content"]: token["id"] for token in added}
-            plain = _without(values, frozenset(self._added))
+            plain = _remove_controls(values, frozenset(self._added))
             self._plain = HFTokenizer.from_str(json.dumps(plain))
-            self._going_on = HFTokenizer.from_str(json.dumps(_without_first_space(plain)))
+            self._continuing = HFTokenizer.from_str(json.dumps(_disable_first_space(plain)))
         except Exception as error:  # tokenizers raises bare Exception
             raise CheckpointError(f"{name}: not a tokenizer definition ({error})") from error
-        self._recurring: dict[tuple[str, bool], Encoding] = {}
-        # The whole text is seen: no length limit or padding of the file applies.
-        for tokenizer in (self._whole, self._plain, self._going_on):
+        self._cache: dict[tuple[str, bool], Encoding] = {}
+        # Never truncate or pad, whatever the file says.
+        for tokenizer in (self._whole, self._plain, self._continuing):
             tokenizer.no_truncation()
             tokenizer.no_padding()
 
@@ -71,11 +71,11 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        """One more than the largest id."""
+        """The number of ids: one more than the largest."""
         return self._whole.get_vocab_size(with_added_tokens=True)
 
     def id_of(self, token: str) -> int:
-        """Return the id of a control token. Raises CheckpointError if there is none."""
+        """Return the id of a control token. Raises CheckpointError if it is unknown."""
         token_id = self._added.get(token)
         if token_id is None:
             raise CheckpointError(
@@ -90,47 +90,47 @@ class Tokenizer:
         return dict(self._added)
 
     @cached_property
-    def opening(self) -> tuple[int, ...]:
-        """The ids that stand before every text, by the file's own template: `<s>`, or nothing."""
+    def bos_ids(self) -> tuple[int, ...]:
+        """The ids that the file puts before every text, such as BOS (`<s>`); often none."""
         encoding = self._whole.encode("a")
         marks = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
         return tuple(token_id for token_id, _ in takewhile(lambda mark: mark[1], marks))
 
-    def lone_ids(self, text: str) -> frozenset[int]:
-        """Return the id of `text` where it is one token, and nothing where it is not."""
+    def single_token_ids(self, text: str) -> frozenset[int]:
+        """Return the id of `text` if it is a single token; empty otherwise."""
         ids = self.encode(text, continues=True).ids
         return frozenset(ids) if len(ids) == 1 else frozenset()
 
     def encode(self, text: str, *, continues: bool = False) -> Encoding:
-        """Encode text, with character offsets; what spells a control token stays text.
+        """Encode text with character offsets; text that spells a control token stays text.
 
-        `continues` where a control token stands before it.
+        `continues` says that a control token precedes it.
         """
-        if len(text) > RECURRING_CHARACTERS:
+        if len(text) > CACHED_CHARACTERS:
             return self._encode(text, continues=continues)
         key = text, continues
-        if key not in self._recurring:
-            if len(self._recurring) == RECURRING_TEXTS:
-                self._recurring.clear()
-            self._recurring[key] = self._encode(text, continues=continues)
-        return self._recurring[key]
+        if key not in self._cache:
+            if len(self._cache) == CACHED_TEXTS:
+                self._cache.clear()
+            self._cache[key] = self._encode(text, continues=continues)
+        return self._cache[key]
 
     def _encode(self, text: str, *, continues: bool) -> Encoding:
-        # Lone surrogates, which come from damaged input, cannot be UTF-8.
+        # Lone surrogates, from damaged input, cannot be encoded as UTF-8.
         text = text.encode("utf-8", errors="replace").decode("utf-8")
-        tokenizer = self._going_on if continues else self._plain
+        tokenizer = self._continuing if continues else self._plain
         return tokenizer.encode(text, add_special_tokens=False)
 
     def decode(self, ids: list[int]) -> str:
-        """Return the text of `ids`, control tokens left out."""
+        """Return the text of `ids` without control tokens."""
         return self._whole.decode(ids, skip_special_tokens=True)
 
-    def spell(self, ids: list[int]) -> str:
-        """Return the text of `ids`, control tokens spelled out."""
+    def decode_with_controls(self, ids: list[int]) -> str:
+        """Return the text of `ids`, control tokens included."""
         return self._whole.decode(ids, skip_special_tokens=False)
 
     def bytes_of(self, token_id: int) -> bytes:
-        """Return the bytes a token stands for, which may be a part of a character.
+        """Return the bytes of a token, which may be part of a character.
 
         Byte-level vocabularies write each byte as a printable character (GPT-2's table).
         """
@@ -142,49 +142,53 @@ class Tokenizer:
         return bytes(BYTES[letter] for letter in spelled)
 
     def stream(self) -> "TextStream":
-        """Return a decoder that is fed id by id."""
+        """Return a decoder that takes one id at a time."""
         return TextStream(self._whole)
 
 
 class TextStream:
-    """Turns ids into text as they come, in whole characters.
+    """Decodes ids one at a time into whole characters, for streaming.
 
-    A new id is decoded together with those before it that gave the last text, so spaces that a
-    decoder takes off the beginning are taken off once. Bytes that are no characters end as U+FFFD.
+    A new id is decoded together with the ids of the previous piece of text, so that a decoder which
+    strips leading spaces strips only the very first. Invalid bytes become U+FFFD.
     """
 
     def __init__(self, tokenizer: HFTokenizer) -> None:
         self._tokenizer = tokenizer
-        self._ids: list[int] = []  # those that gave the last text, and those after them
-        self._shown = 0  # how many of them have given their text
+        self._ids: list[int] = []  # those of the last piece of text, then the pending ones
+        self._num_emitted = 0  # how many of them belong to the last piece
 
     def push(self, token_id: int) -> str:
-        """Take one more id; return the characters it completes, possibly none."""
+        """Add an id; return the characters it completes, possibly none."""
         self._ids.append(token_id)
-        text = self._new()
+        text = self._new_text()
         if not text or text.endswith(UNFINISHED):
             return ""
-        self._ids, self._shown = self._ids[self._shown :], len(self._ids) - self._shown
+        self._ids, self._num_emitted = (
+            self._ids[self._num_emitted :],
+            len(self._ids) - self._num_emitted,
+        )
         return text
 
     def flush(self) -> str:
-        """Return what is left at the end: U+FFFD for half a character."""
-        text = self._new()
-        self._shown = len(self._ids)
+        """Return the rest at the end: U+FFFD for an incomplete character."""
+        text = self._new_text()
+        self._num_emitted = len(self._ids)
         return text
 
-    def _new(self) -> str:
-        return self.decode(self._ids)[len(self.decode(self._ids[: self._shown])) :]
+    def _new_text(self) -> str:
+        return self.decode(self._ids)[len(self.decode(self._ids[: self._num_emitted])) :]
 
     def decode(self, ids: list[int]) -> str:
-        """Return the text of ids that have nothing to do with the stream."""
+        """Return the text of `ids`, independently of the stream."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
 
-def _without(values: Mapping[str, Any], controls: frozenset[str]) -> dict[str, Any]:
-    """Return a tokenizer.json (hence Any) that cannot make a control token of text.
+def _remove_controls(values: Mapping[str, Any], controls: frozenset[str]) -> dict[str, Any]:
+    """Return a tokenizer.json (hence Any) that cannot turn text into a control token.
 
-    Of a model whose own vocabulary holds them, as LLaMA's does, merges that would spell one go.
+    If the model's own vocabulary contains control tokens, as LLaMA's does, merges that would
+    produce one are removed.
     """
     plain = dict(values) | {"added_tokens": []}
     model = dict(values.get("model", {}))
@@ -200,15 +204,15 @@ def _spells(merge: str | list[str], controls: frozenset[str]) -> bool:
     return not controls.isdisjoint((*parts, "".join(parts)))
 
 
-def _without_first_space(values: Any) -> Any:  # Any: a tokenizer.json or a part of it
-    """Return it with Metaspace's "first" turned into "never", wherever it stands."""
+def _disable_first_space(values: Any) -> Any:  # Any: a tokenizer.json or a part of it
+    """Return a copy with every Metaspace's prepend_scheme "first" changed to "never"."""
     if isinstance(values, list):
-        return [_without_first_space(value) for value in values]
+        return [_disable_first_space(value) for value in values]
     if not isinstance(values, dict):
         return values
     if values.get("type") == "Metaspace" and values.get("prepend_scheme") == "first":
         return values | {"prepend_scheme": "never"}
     return {
-        key: value if key == "model" else _without_first_space(value)
+        key: value if key == "model" else _disable_first_space(value)
         for key, value in values.items()
     }

@@ -1,9 +1,9 @@
-"""Which frames of a video are seen, and decoding exactly those, one at a time.
+"""A video -> the frames that the model sees, chosen from the packet list, decoded one at a time.
 
-A packet scan (no decoding) lists every frame's time; frames are chosen from the list, then decoded
-in one pass that seeks only where a key frame lies between here and there. Frames on the way that
-no other refers to are not decoded, where the codec marks them. No shortcut changes a pixel of a
-whole stream: where a seek lands elsewhere or a frame is missing or damaged, all is decoded.
+A packet scan (no decoding) lists the time of every frame. Frames are chosen from that list, then
+decoded in one pass that seeks only if a key frame lies between the current and the next frame.
+If the codec marks frames that no other frame refers to, those that are not wanted are skipped. No
+shortcut changes a pixel: if a seek misses or a frame is missing or damaged, everything is decoded.
 """
 
 from bisect import bisect_right
@@ -21,13 +21,13 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Video
 from onevision.errors import MediaError
 from onevision.inputs.media import (
-    OWN_FILES,
+    TRUSTED_LIMITS,
     MediaLimits,
     check_frame,
-    decoding,
-    name_of,
     open_image,
     open_video,
+    source_name,
+    translate_errors,
 )
 
 if TYPE_CHECKING:
@@ -35,19 +35,18 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Codecs whose frames say for certain whether another refers to them, so that leaving those out
-# changes no pixel of the rest.
+# Codecs that mark reliably which frames no other frame refers to, so that skipping those changes no
+# pixel of the others.
 MARKED_CODECS = frozenset({"h264"})
-# Two frame times are the same if they differ by less than this.
+# Frame times that differ by less than this are equal.
 EPSILON_SECONDS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameTable:
-    """The frames of a video in the order shown.
+    """The frames of a video in display order.
 
-    A mark says where a frame stands in its stream: its time stamp, or its number where the
-    container (AVI) stores no time stamps.
+    A mark identifies a frame: its time stamp, or its number if the container (AVI) has none.
     """
 
     marks: Sequence[int]
@@ -62,13 +61,13 @@ class FrameTable:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameChoice:
-    """The frames chosen of one video: how many, when, and the way to decode them."""
+    """The frames chosen from one video: which, when they are shown, and how to decode them."""
 
     video: Video
     table: FrameTable | None  # None for a list of frames
     indices: tuple[int, ...]
     seconds: tuple[float, ...] | None
-    limits: MediaLimits = OWN_FILES
+    limits: MediaLimits = TRUSTED_LIMITS
 
     def frames(self) -> Iterator[PillowImage]:
         """Decode the chosen frames as RGB images, holding one at a time. Raises MediaError."""
@@ -77,25 +76,25 @@ class FrameChoice:
             yield from map(open_image, self.video.source)
             return
         marks = deque(self.table.marks[i] for i in self.indices)
-        yield from self._decoded(marks, self.table, sparsely=True)
-        yield from self._decoded(marks, self.table, sparsely=False)
+        yield from self._decode_marks(marks, self.table, sparsely=True)
+        yield from self._decode_marks(marks, self.table, sparsely=False)
 
-    def _decoded(
+    def _decode_marks(
         self, marks: deque[int], table: FrameTable, *, sparsely: bool
     ) -> Iterator[PillowImage]:
-        """Decode the frames at `marks` and take them off.
+        """Decode the frames at `marks`, removing each mark once its frame is yielded.
 
-        `sparsely` takes shortcuts, and stops at the first doubt.
+        `sparsely` seeks and skips frames, and stops where that might change a pixel.
         """
         if not marks:
             return
         assert isinstance(self.video.source, str | bytes | Path)
-        name = name_of(self.video.source)
+        name = source_name(self.video.source)
         opened = open_video(self.video.source, limits=self.limits)
-        with opened as (container, stream), decoding(name):
+        with opened as (container, stream), translate_errors(name):
             stream.thread_type = "AUTO"
             wanted = frozenset(marks) if sparsely else None
-            reader = _Reader(container, stream, table, wanted)
+            reader = _FrameReader(container, stream, table, wanted)
             while marks:
                 frame = reader.frame_at(marks[0])
                 if frame is None and sparsely:
@@ -104,20 +103,21 @@ class FrameChoice:
                     raise MediaError(f"{name}: no frame can be decoded; the video is damaged")
                 check_frame(frame, name=name, limits=self.limits)
                 marks.popleft()
-                yield _upright(frame)
+                yield _rotate_upright(frame)
 
 
-def choose_frames(video: Video, *, limits: MediaLimits = OWN_FILES) -> FrameChoice:
-    """Decide which frames of `video` are seen. Raises MediaError."""
+def choose_frames(video: Video, *, limits: MediaLimits = TRUSTED_LIMITS) -> FrameChoice:
+    """Choose the frames of `video` that the model sees. Raises MediaError."""
     if not isinstance(video.source, str | bytes | Path):
         if not video.source:
-            raise MediaError(
-                "the video is an empty list of frames; expected at least one frame", fault="empty"
-            )
+            raise MediaError("the video has no frames; expected at least one", fault="empty")
         indices = tuple(range(len(video.source)))
         return FrameChoice(video=video, table=None, indices=indices, seconds=None)
-    name = name_of(video.source)
-    with open_video(video.source, limits=limits) as (container, stream), decoding(name):
+    name = source_name(video.source)
+    with (
+        open_video(video.source, limits=limits) as (container, stream),
+        translate_errors(name),
+    ):
         table = _scan(container, stream, most=limits.max_video_frames)
     if not table.marks:
         raise MediaError(f"{name}: the video holds no frames", fault="no_stream")
@@ -132,8 +132,8 @@ def choose_frames(video: Video, *, limits: MediaLimits = OWN_FILES) -> FrameChoi
     )
 
 
-def evenly(first: int, last: int, count: int) -> tuple[int, ...]:
-    """Return `count` whole numbers from `first` to `last`, truncated, as the reference does."""
+def space_evenly(first: int, last: int, count: int) -> tuple[int, ...]:
+    """Return `count` integers from `first` to `last`, truncated as in the reference."""
     return tuple(int(i) for i in np.linspace(first, last, count, dtype=int))
 
 
@@ -141,14 +141,14 @@ def _check_length(table: FrameTable, name: str, limits: MediaLimits) -> None:
     seconds = table.seconds(len(table.marks) - 1)
     if len(table.marks) > limits.max_video_frames:
         raise MediaError(
-            f"{name}: the video has more than the {limits.max_video_frames:,} frames allowed; "
-            "cut it or lower its frame rate",
+            f"{name}: the video has more than {limits.max_video_frames:,} frames, the limit; "
+            "shorten it or lower its frame rate",
             fault="too_long",
         )
     if seconds > limits.max_video_seconds:
         raise MediaError(
-            f"{name}: the video lasts {seconds:,.0f} s, more than the "
-            f"{limits.max_video_seconds:,.0f} s allowed; cut it",
+            f"{name}: the video lasts {seconds:,.0f} s; the limit is "
+            f"{limits.max_video_seconds:,.0f} s; shorten it",
             fault="too_long",
         )
 
@@ -168,18 +168,18 @@ def _choose(table: FrameTable, video: Video, name: str) -> tuple[int, ...]:
         start, end = times[first], times[last]
         count = int((end - start) * video.fps + EPSILON_SECONDS) + 1
         if count <= video.num_frames:
-            return tuple(_nearest(times, start + k / video.fps) for k in range(count))
-    return evenly(first, last, min(video.num_frames, last - first + 1))
+            return tuple(_find_nearest(times, start + k / video.fps) for k in range(count))
+    return space_evenly(first, last, min(video.num_frames, last - first + 1))
 
 
-def _nearest(times: Sequence[float], seconds: float) -> int:
+def _find_nearest(times: Sequence[float], seconds: float) -> int:
     after = min(bisect_right(times, seconds), len(times) - 1)
     before = max(after - 1, 0)
     return before if seconds - times[before] <= times[after] - seconds else after
 
 
 def _scan(container: "InputContainer", stream: "VideoStream", *, most: int) -> FrameTable:
-    """List the frames, and stop once there are more than `most`."""
+    """List the frames without decoding; stop once there are more than `most`."""
     whole = (
         (packet.pts, packet.is_keyframe)
         for packet in container.demux(stream)
@@ -201,10 +201,11 @@ def _scan(container: "InputContainer", stream: "VideoStream", *, most: int) -> F
     )
 
 
-class _Reader:
-    """Walks forward through a stream; knows the frame that is on screen at a mark.
+class _FrameReader:
+    """Walks forward through a stream and finds the frame that is on screen at a mark.
 
-    Told what is `wanted`, it leaves out what it can, and gives None where that may show.
+    Given the `wanted` marks, it seeks and skips frames, and returns None where that might change
+    a pixel. With None it decodes everything.
     """
 
     def __init__(
@@ -216,17 +217,17 @@ class _Reader:
     ) -> None:
         self._container, self._stream, self._table = container, stream, table
         self._seeks = wanted is not None
-        is_marked = table.has_times and stream.codec.canonical_name in MARKED_CODECS
-        self._wanted = wanted if is_marked else None
-        self._leaves_out = self._wanted is not None
+        knows_references = table.has_times and stream.codec.canonical_name in MARKED_CODECS
+        self._wanted = wanted if knows_references else None
+        self._skips_frames = self._wanted is not None
         self._begin(None)
 
     def frame_at(self, mark: int) -> "VideoFrame | None":
-        """Return the last frame at or before `mark`; marks may only grow. None if all failed."""
+        """Return the last frame at or before `mark`, or None. Marks must not decrease."""
         keys = self._table.key_marks[: bisect_right(self._table.key_marks, mark)][-1:]
         if self._seeks and self._shown is not None and keys and (key := keys[0]) > self._shown[0]:
             self._container.seek(key, stream=self._stream)
-            self._leaves_out = True
+            self._skips_frames = True
             self._begin(key)
         while self._shown is None or self._shown[0] < mark:
             following = self._ahead or next(self._frames, None)
@@ -234,7 +235,7 @@ class _Reader:
             if following is None:
                 break
             if self._sought is not None and following[0] < self._sought:
-                continue  # it refers to what lies before the key frame
+                continue  # refers to frames before the key frame
             if self._is_doubtful(*following):
                 return None
             self._sought = None
@@ -242,53 +243,53 @@ class _Reader:
                 self._ahead = following
                 break
             self._shown = following
-        if self._shown is None or (self._leaves_out and self._shown[0] != mark):
+        if self._shown is None or (self._skips_frames and self._shown[0] != mark):
             return None
         return self._shown[1]
 
     def _is_doubtful(self, mark: int, frame: "VideoFrame") -> bool:
-        """Whether decoding everything might show something else.
+        """Whether decoding everything might give another picture.
 
-        Damage is mended with what was decoded before. A seek may land elsewhere (MPEG-TS), and what
-        the container calls a key frame may lean on others (intra refresh).
+        Decoders conceal damage with earlier frames. A seek may miss (MPEG-TS), and a frame that the
+        container calls a key frame may depend on earlier ones (intra refresh).
         """
         is_elsewhere = self._sought is not None and (mark != self._sought or not frame.key_frame)
-        return is_elsewhere or (self._leaves_out and frame.is_corrupt)
+        return is_elsewhere or (self._skips_frames and frame.is_corrupt)
 
     def _begin(self, sought: int | None) -> None:
-        self._frames = _marked(self._container, self._stream, self._table, self._wanted)
+        self._frames = _decode_with_marks(self._container, self._stream, self._table, self._wanted)
         self._sought: int | None = sought
         self._shown: tuple[int, VideoFrame] | None = None
         self._ahead: tuple[int, VideoFrame] | None = None
 
 
-def _marked(
+def _decode_with_marks(
     container: "InputContainer",
     stream: "VideoStream",
     table: FrameTable,
     wanted: frozenset[int] | None,
 ) -> Iterator[tuple[int, "VideoFrame"]]:
-    """Decode from here on; give every frame with its mark."""
-    for number, frame in enumerate(_frames(container, stream, wanted)):
+    """Decode from the current position; yields each frame with its mark."""
+    for number, frame in enumerate(_decode_packets(container, stream, wanted)):
         if not table.has_times:
             yield number, frame
         elif frame.pts is not None:
             yield frame.pts, frame
 
 
-def _frames(
+def _decode_packets(
     container: "InputContainer", stream: "VideoStream", wanted: frozenset[int] | None
 ) -> Iterator["VideoFrame"]:
-    """Decode from here on; frames that no other refers to only if `wanted`, or if that is None."""
+    """Decode from the current position; skips unreferenced frames that are not `wanted`."""
     for packet in container.demux(stream):
-        if wanted is not None:  # the decoder's threads note it packet by packet
+        if wanted is not None:  # decoder threads read the setting packet by packet
             is_wanted = packet.pts is None or packet.pts in wanted
             stream.codec_context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
         yield from packet.decode()
 
 
-def _upright(frame: "VideoFrame") -> PillowImage:
-    """Convert to RGB and undo the rotation that the file asks players to undo."""
+def _rotate_upright(frame: "VideoFrame") -> PillowImage:
+    """Convert to RGB, rotated as the file asks players to rotate it."""
     image = frame.to_image()
     turns = {
         90: Image.Transpose.ROTATE_90,

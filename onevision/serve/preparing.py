@@ -18,9 +18,9 @@ from onevision.conversation import Conversation, Image, Message, Part, Text, Usa
 from onevision.errors import MediaError, OneVisionError
 from onevision.generate.answer import Model, count_tokens
 from onevision.generate.sampler import Sampling
-from onevision.inputs.confined import Frames
 from onevision.inputs.processor import MediaFact, Outline
-from onevision.inputs.sandbox import Gone, Sandbox, Session, StrangeMedia
+from onevision.inputs.sandbox import Cancellation, Sandbox, Session, UntrustedMedia
+from onevision.inputs.sandbox_worker import EncodedFrames
 from onevision.serve.admission import admit, check_request
 from onevision.serve.fetch import Fetcher, read_media
 from onevision.serve.generation_request import GenerationRequest, MediaReference
@@ -63,7 +63,9 @@ class Preparer:
         self.model, self.settings = model, settings
         self.sandbox, self.fetcher, self.metrics = sandbox, fetcher, metrics
 
-    def prepare(self, request: GenerationRequest, *, key: str, gone: Gone) -> PreparedRequest:
+    def prepare(
+        self, request: GenerationRequest, *, key: str, gone: Cancellation
+    ) -> PreparedRequest:
         """Reads and decodes all media of an admitted request. Raises ApiError.
 
         Decoding ends early if the client is `gone`. Caches are separated by API `key`.
@@ -86,7 +88,7 @@ class Preparer:
         tenant = hashlib.sha256(f"{key}\0{request.cache_salt}".encode()).hexdigest()[:32]
         return PreparedRequest(prompt=prompt, sampling=sampling, tenant=tenant)
 
-    def count(self, request: GenerationRequest, *, gone: Gone) -> PromptCost:
+    def count(self, request: GenerationRequest, *, gone: Cancellation) -> PromptCost:
         """Counts the tokens of a prompt from media headers alone. Raises ApiError."""
         with self._reporting_errors(request, gone):
             conversation, media = self._read(request)
@@ -100,12 +102,12 @@ class Preparer:
         )
 
     @contextmanager
-    def _reporting_errors(self, request: GenerationRequest, gone: Gone) -> Iterator[None]:
+    def _reporting_errors(self, request: GenerationRequest, gone: Cancellation) -> Iterator[None]:
         """Turns errors into ApiErrors that name the request's fields."""
         try:
             yield
         except MediaError as error:
-            if gone.is_said:
+            if gone.is_cancelled:
                 raise client_gone() from error
             place = 0 if error.place is None else error.place
             params = [medium.param for medium in request.media]
@@ -118,17 +120,17 @@ class Preparer:
 
     @contextmanager
     def _outline(
-        self, conversation: Conversation, media: list[StrangeMedia], gone: Gone
+        self, conversation: Conversation, media: list[UntrustedMedia], gone: Cancellation
     ) -> Iterator[tuple[Outline, Session | None]]:
         """Yields the outline of a prompt, and the sandbox session that can cut its crops."""
-        with self.sandbox.session(media, gone=gone) if media else nullcontext() as session:
+        with self.sandbox.session(media, cancellation=gone) if media else nullcontext() as session:
             facts = session.facts if session else ()
             yield self.model.processor.outline(conversation, facts=facts), session
 
-    def _read(self, request: GenerationRequest) -> tuple[Conversation, list[StrangeMedia]]:
+    def _read(self, request: GenerationRequest) -> tuple[Conversation, list[UntrustedMedia]]:
         """Fetches all media; returns the conversation, and its media with bytes as sources."""
         check_request(request, self.settings)
-        media = list[StrangeMedia]()
+        media = list[UntrustedMedia]()
         messages = list[Message]()
         for message in request.messages:
             parts = list[Part]()
@@ -138,16 +140,16 @@ class Preparer:
                     continue
                 medium = self._read_medium(part)
                 media.append(medium)
-                parts.append(Video(()) if isinstance(medium, Frames) else medium)
+                parts.append(Video(()) if isinstance(medium, EncodedFrames) else medium)
             messages.append(Message(message.role, parts))
         return Conversation(messages), media
 
-    def _read_medium(self, reference: MediaReference) -> StrangeMedia:
+    def _read_medium(self, reference: MediaReference) -> UntrustedMedia:
         limits = self.settings.limits
         with self.metrics.time_reading(reference.kind):
             sources = read_media(reference, fetcher=self.fetcher, limits=limits)
         if reference.kind == "frames":
-            return Frames(sources)
+            return EncodedFrames(sources)
         if reference.kind == "image":
             return Image(sources[0], reference.detail)
         num_frames = reference.num_frames or limits.default_frames

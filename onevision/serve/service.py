@@ -16,7 +16,7 @@ from onevision.accelerate.packed import named_tensors
 from onevision.generate.answer import Model
 from onevision.generate.engine import Engine
 from onevision.generate.settings import EngineSettings
-from onevision.inputs.sandbox import Gone, Sandbox
+from onevision.inputs.sandbox import Cancellation, Sandbox
 from onevision.serve.answering import AnswerStream
 from onevision.serve.fetch import Fetcher
 from onevision.serve.generation_request import GenerationRequest
@@ -104,9 +104,9 @@ class Service:
         self.sandbox.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _prepare(self, call: Callable[[Gone], Value]) -> Value:
+    async def _prepare(self, call: Callable[[Cancellation], Value]) -> Value:
         """Runs `call` in a thread of its own pool; ends it if the client disconnects."""
-        most, gone = self.settings.limits.preparing, Gone()
+        most, gone = self.settings.limits.preparing, Cancellation()
         if self._num_preparing >= most:
             raise ApiError(
                 f"{most} requests are being read; try again later",
@@ -116,7 +116,7 @@ class Service:
         try:
             return await in_thread(lambda: call(gone), threads=self._threads)
         except asyncio.CancelledError:
-            gone.say()
+            gone.cancel()
             raise
         finally:
             self._num_preparing -= 1

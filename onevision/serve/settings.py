@@ -7,7 +7,7 @@ from typing import Self
 
 from onevision.errors import InputError
 from onevision.generate.settings import EngineSettings
-from onevision.inputs.confined import STRANGERS, SandboxSettings
+from onevision.inputs.sandbox_worker import UNTRUSTED_LIMITS, SandboxSettings
 from onevision.values import apply_settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -68,7 +68,7 @@ class Limits:
     def sandbox(self) -> SandboxSettings:
         """The limits of the workers that decode media."""
         media = replace(
-            STRANGERS,
+            UNTRUSTED_LIMITS,
             max_image_pixels=self.image_pixels,
             max_image_side=self.image_side,
             max_frame_pixels=self.frame_pixels,

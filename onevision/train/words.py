@@ -88,7 +88,9 @@ class FamilyFeed:
             Conversation([Message("user", [*sample.media, Text(q)]), Message("assistant", a)])
             for q, a in turns
         ]
-        return family, share_prefix(self.processor.about_same_media(talks, template=stage.template))
+        return family, share_prefix(
+            self.processor.examples_sharing_media(talks, template=stage.template)
+        )
 
 
 def open_feed(run: RunContext, *, family_feed: type[FamilyFeed] = FamilyFeed) -> Feed:

@@ -7,7 +7,7 @@ from onevision import Conversation, Image, Message, Text, load
 from onevision.checkpoint.load import inspect
 from onevision.checkpoint.save import convert
 from onevision.checkpoint.write_files import chat_template
-from onevision.inputs.chat import spell
+from onevision.inputs.chat import render_text
 from onevision.inputs.templates import TEMPLATES
 from tests.checkpoint.test_family import FAMILY, LLAVA_1_5, saved, with_inputs
 
@@ -38,7 +38,7 @@ def test_jinja_renders_what_we_render(template, turns):
     rendered = environment.from_string(chat_template(template)).render(
         messages=theirs(turns), add_generation_prompt=turns[-1][0] == "user"
     )
-    assert rendered == spell(ours(turns), template=template)
+    assert rendered == render_text(ours(turns), template=template)
 
 
 @pytest.mark.parametrize(

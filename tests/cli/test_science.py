@@ -1,4 +1,4 @@
-"""`onevision science`: what it lists, refuses, carries out and reports."""
+"""`onevision science`: what it lists, refuses, runs and reports."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`onevision train`: what it refuses, plans, trains and goes on with."""
+"""`onevision train`: what it refuses, plans, trains and resumes."""
 
 import json
 import re
@@ -65,7 +65,7 @@ def planned(*arguments):
 
 
 def gib(plan, name):
-    """Return what stands beside a name in the table of memory."""
+    """Return the value of a name in the table of memory."""
     return float(re.search(rf"^ *{name} +([\d.]+)", plan, re.MULTILINE)[1])
 
 
@@ -82,7 +82,7 @@ def test_a_plan_trains_nothing_and_knows_adapters(tmp_path):
 
 @pytest.fixture
 def mixture(tmp_path, monkeypatch):
-    """A file of five questions about text, of which one is broken."""
+    """A file of five questions about text, one of them broken."""
     monkeypatch.setenv("ONEVISION_CACHE", str(tmp_path / "cache"))
     turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A thing."}]
     records = [{"conversations": turns}] * 4 + [{"conversations": []}]
@@ -104,7 +104,7 @@ def test_a_plan_counts_a_mixture_that_is_here(mixture, tmp_path):
 
 def test_a_manifest_of_another_mixture_is_refused(mixture, tmp_path):
     told = ("data", "check", mixture, "--manifest", tmp_path / "pinned")
-    assert CliRunner().invoke(app, [*map(str, told)]).exit_code == 1  # of one that must be mended
+    assert CliRunner().invoke(app, [*map(str, told)]).exit_code == 1  # one sample must be fixed
     other = tmp_path / "other.json"
     mixture.rename(other)
     told = (

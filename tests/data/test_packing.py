@@ -20,7 +20,7 @@ def examples(processor, picture):
     answers = (("What?", "a red ring"), ("Where is it?", "top left"), ("How many?", "3"))
     media = ((Image(picture(70, 50)),), (Video([picture(9, 9), picture(9, 9)]),), ())
     return [
-        processor.about_same_media(
+        processor.examples_sharing_media(
             [
                 Conversation([Message("user", [*m, Text(q)]), Message("assistant", a)])
                 for q, a in answers

@@ -7,7 +7,7 @@ from onevision.conversation import Image, Text, Video
 from onevision.errors import InputError
 from onevision.eval.reference_prompt import to_conversation, to_media, to_sampling
 from onevision.eval.rows import read_video
-from onevision.inputs.chat import Slot, render
+from onevision.inputs.chat import MediaSlot, render
 from onevision.inputs.video import choose_frames
 from tests.eval.lmms_world import write_video
 
@@ -48,7 +48,7 @@ def test_nothing_is_written_between_media_and_words(tokenizer):
     pieces = render(
         to_conversation("a <image>b", [Image(picture())]), tokenizer, template="qwen_1_5"
     )
-    place = next(n for n, piece in enumerate(pieces) if isinstance(piece, Slot))
+    place = next(n for n, piece in enumerate(pieces) if isinstance(piece, MediaSlot))
     assert tokenizer.decode(list(pieces[place + 1].ids)) == "b"
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from onevision.conversation import Conversation, Image, Message, Text, Video
 from onevision.errors import InputError
-from onevision.inputs.chat import IGNORE, Slot, Words, render
+from onevision.inputs.chat import IGNORE, MediaSlot, TokenRun, render
 from onevision.inputs.tokenizer import Tokenizer
 
 QUESTION = Message("user", [Image("a.png"), Text("Hi")])
@@ -10,21 +10,21 @@ ANSWERED = Conversation([QUESTION, Message("assistant", "Hello")])
 
 
 def flat(pieces):
-    """Ids and labels, with "img" in the place of media."""
+    """Return ids and labels, with "img" for media."""
     ids, labels = [], []
     for piece in pieces:
-        if isinstance(piece, Slot):
+        if isinstance(piece, MediaSlot):
             ids.append("img")
             labels.append(IGNORE)
         else:
-            assert isinstance(piece, Words)
+            assert isinstance(piece, TokenRun)
             ids += piece.ids
             labels += piece.labels
     return ids, labels
 
 
-def spell(tokenizer, pieces):
-    """Write pieces as text: control tokens by name, media as <image>."""
+def show(tokenizer, pieces):
+    """Return pieces as text: control tokens by name, media as <image>."""
     names = {token_id: token for token, token_id in tokenizer.added_tokens.items()}
     text = ""
     for token_id in flat(pieces)[0]:
@@ -59,7 +59,7 @@ def test_the_references_labels(qwen):
 
 def test_the_prompt_in_words(tokenizer):
     pieces = render(Conversation([QUESTION]), tokenizer, template="qwen_1_5")
-    assert spell(tokenizer, pieces) == (
+    assert show(tokenizer, pieces) == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\n<image>\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -67,7 +67,7 @@ def test_the_prompt_in_words(tokenizer):
 
 def test_a_system_message_takes_the_place_of_the_default_line(tokenizer):
     talk = Conversation([Message("system", "Be brief."), Message("user", "Hi")])
-    assert spell(tokenizer, render(talk, tokenizer, template="qwen_1_5")).startswith(
+    assert show(tokenizer, render(talk, tokenizer, template="qwen_1_5")).startswith(
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
     )
 
@@ -75,16 +75,20 @@ def test_a_system_message_takes_the_place_of_the_default_line(tokenizer):
 def test_images_and_words_keep_their_order(tokenizer):
     content = [Text("This:"), Image("a.png"), Text("or"), Image("b.png"), Video("c.mp4"), Text("?")]
     pieces = render(Conversation([Message("user", content)]), tokenizer, template="qwen_1_5")
-    assert "user\nThis:<image>\nor<image>\n<image>\n?<|im_end|>" in spell(tokenizer, pieces)
-    assert [p.media.source for p in pieces if isinstance(p, Slot)] == ["a.png", "b.png", "c.mp4"]
+    assert "user\nThis:<image>\nor<image>\n<image>\n?<|im_end|>" in show(tokenizer, pieces)
+    assert [p.media.source for p in pieces if isinstance(p, MediaSlot)] == [
+        "a.png",
+        "b.png",
+        "c.mp4",
+    ]
 
 
 def test_training_keeps_the_order_too_unless_asked_for_the_references_habit(tokenizer):
     content = [Text("What is "), Image("a.png"), Text(" here?")]
     talk = Conversation([Message("user", content), Message("assistant", "A cat.")])
-    kept = spell(tokenizer, render(talk, tokenizer, template="qwen_1_5"))
+    kept = show(tokenizer, render(talk, tokenizer, template="qwen_1_5"))
     assert "user\nWhat is <image> here?<|im_end|>" in kept
-    moved = spell(tokenizer, render(talk, tokenizer, template="qwen_1_5", image_first=True))
+    moved = show(tokenizer, render(talk, tokenizer, template="qwen_1_5", image_first=True))
     assert "user\n<image>\nWhat is  here?<|im_end|>" in moved
 
 
@@ -92,7 +96,7 @@ def test_text_with_space_of_its_own_gets_no_separator(tokenizer):
     content = [Image("a.png"), Text("\nHi")]
     talk = Conversation([Message("user", content)])
     assert render(talk, tokenizer, template="qwen_1_5") == [
-        p if not isinstance(p, Slot) else Slot(content[0])
+        p if not isinstance(p, MediaSlot) else MediaSlot(content[0])
         for p in render(Conversation([QUESTION]), tokenizer, template="qwen_1_5")
     ]
 
@@ -100,7 +104,7 @@ def test_text_with_space_of_its_own_gets_no_separator(tokenizer):
 def test_records_may_spell_every_character(tokenizer):
     message = Message("user", [Image("a.png"), Text("Hi")], media_separator="")
     pieces = render(Conversation([message]), tokenizer, template="qwen_1_5")
-    assert "user\n<image>Hi<|im_end|>" in spell(tokenizer, pieces)
+    assert "user\n<image>Hi<|im_end|>" in show(tokenizer, pieces)
 
 
 def test_strict_labels_are_the_assistants_words_alone(tokenizer):

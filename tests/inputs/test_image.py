@@ -62,7 +62,7 @@ def test_normalise_takes_a_mean_and_std_per_channel():
     ("mean", "std"), [(0.5, 0.5), (0.48145466, 0.26862954), (0.40821073, 0.27577711)]
 )
 def test_every_value_is_normalised_to_the_references_bits(mean, std):
-    """The reference scales in double, rounds to single, and goes on from there."""
+    """The reference scales in double precision, then continues in single."""
     scaled = (np.arange(256) * (1 / 255)).astype(np.float32)
     expected = (scaled - np.float32(mean)) / np.float32(std)
     crops = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
@@ -99,7 +99,7 @@ def test_fast_crops_differ_by_a_level(width, height):
 
 
 def test_clip_cuts_out_the_middle():
-    """A picture of 120 x 40: its middle third is white, the rest black."""
+    """A picture of 120 x 40 whose middle third is white on black."""
     image = PIL.new("RGB", (120, 40))
     image.paste((255, 255, 255), (40, 0, 80, 40))
     layout = plan(width=120, height=40, rule=SingleCrop(crop_size=40, fit="crop"))

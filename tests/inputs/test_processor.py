@@ -94,7 +94,7 @@ def test_usage_counts_by_kind(processor, picture):
 def test_conversations_about_the_same_media_share_the_pixels(processor, picture):
     media = (Image(picture(30, 20)),)
     talks = [user(*media, Text(words)) for words in ("What?", "Where is the ring?")]
-    first, second = processor.about_same_media(talks)
+    first, second = processor.examples_sharing_media(talks)
     assert first.crops is second.crops
     assert torch.equal(second.input_ids, processor(talks[1]).input_ids[0])
 

@@ -1,4 +1,4 @@
-"""Media that nobody trusts, in workers that may be killed."""
+"""Untrusted media are decoded in sandboxed workers, which may crash, hang or be killed."""
 
 import io
 import os
@@ -13,9 +13,9 @@ from onevision import Conversation, Image, Message, Text, Video
 from onevision.anyres import SingleCrop, plan
 from onevision.cli.demo import DEMO
 from onevision.errors import MediaError
-from onevision.inputs.confined import Frames, SandboxSettings
 from onevision.inputs.processor import Processor
 from onevision.inputs.sandbox import Sandbox
+from onevision.inputs.sandbox_worker import EncodedFrames, SandboxSettings
 
 CLIP = (DEMO / "clip.mp4").read_bytes()
 
@@ -45,7 +45,7 @@ def test_crops_are_those_that_are_cut_here(sandbox, small_config, tokenizer, pic
     told = processor.inputs(processor.example(outline, crops=crops))
     assert torch.equal(told.pixel_values, own.pixel_values)
     assert torch.equal(told.input_ids, own.input_ids)
-    with sandbox.session([Frames(tuple(frames))]) as session:
+    with sandbox.session([EncodedFrames(tuple(frames))]) as session:
         assert session.facts[0].count == 2
 
 
@@ -85,7 +85,7 @@ def test_a_worker_that_takes_too_long_is_killed(picture):
 
 CONFINED = """
 import socket
-from onevision.inputs.confined import confine
+from onevision.inputs.sandbox_worker import confine
 confine(512 * 2**20)
 for act in (
     lambda: open("/etc/hostname"),

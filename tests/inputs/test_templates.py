@@ -8,9 +8,9 @@ import pytest
 from onevision.config import InputConfig
 from onevision.conversation import Conversation, Image, Message, Text
 from onevision.errors import CheckpointError
-from onevision.inputs.chat import IGNORE, Slot, render, spell
+from onevision.inputs.chat import IGNORE, MediaSlot, render, render_text
 from onevision.inputs.processor import Processor
-from onevision.inputs.templates import TEMPLATES, check_served, end_ids, end_texts
+from onevision.inputs.templates import TEMPLATES, check_template, end_ids, end_texts
 from tests.sentencepiece import CHATML, LLAMA_3, llama, raw
 
 QUESTION = Message("user", [Image("a.png"), Text("Hi")])
@@ -35,13 +35,13 @@ def tokenizer_for(template, **how):
 def flat(pieces):
     ids, labels = [], []
     for piece in pieces:
-        ids += ["img"] if isinstance(piece, Slot) else piece.ids
-        labels += [IGNORE] if isinstance(piece, Slot) else piece.labels
+        ids += ["img"] if isinstance(piece, MediaSlot) else piece.ids
+        labels += [IGNORE] if isinstance(piece, MediaSlot) else piece.labels
     return ids, labels
 
 
 def labelled_text(tokenizer, conversation, template):
-    """What is learned, each unbroken run as text, control tokens spelled out."""
+    """Return each labelled run as text, control tokens included."""
     ids, labels = flat(render(conversation, tokenizer, template=template))
     runs = [[]]
     for token_id, label in zip(ids, labels, strict=True):
@@ -50,7 +50,7 @@ def labelled_text(tokenizer, conversation, template):
         else:
             assert label == token_id
             runs[-1].append(token_id)
-    return [tokenizer.spell(run) for run in runs if run]
+    return [tokenizer.decode_with_controls(run) for run in runs if run]
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,16 @@ def labelled_text(tokenizer, conversation, template):
     ],
 )
 def test_prompts_are_the_references_to_the_character(template, length, begins):
-    prompt = spell(ASKED, template=template)
+    prompt = render_text(ASKED, template=template)
     assert len(prompt) == length
     assert hashlib.sha256(prompt.encode()).hexdigest()[:16] == begins
 
 
 def test_the_system_line_of_llama_3_is_the_references():
-    line = TEMPLATES["llava_llama_3"].system_line
+    line = TEMPLATES["llava_llama_3"].default_system
     assert len(line) == 186
     assert hashlib.sha256(line.encode()).hexdigest()[:16] == "790f4cfc05523b0e"
-    assert spell(ASKED, template="llava_llama_3").endswith(
+    assert render_text(ASKED, template="llava_llama_3").endswith(
         "<|start_header_id|>user<|end_header_id|>\n\n<image>\nHi<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
     )
@@ -109,7 +109,7 @@ def test_several_turns_in_words():
             )
         ),
     }  # fmt: skip
-    assert {name: spell(talk, template=name) for name in expected} == expected
+    assert {name: render_text(talk, template=name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("legacy", [True, False])
@@ -117,11 +117,11 @@ def test_several_turns_in_words():
     "template", ["vicuna_v1", "llava_v1", "llava_v0", "mistral_instruct", "chatml_direct"]
 )
 def test_ids_are_those_of_the_references_procedure(template, legacy):
-    """Split the rendered prompt at <image>, tokenise each part, drop every <s> but the first."""
+    """Split the rendered prompt at <image>, tokenize each part, drop every <s> but the first."""
     how = {"legacy": legacy, "controls": CONTROLS.get(template, ())}
     for talk in (ASKED, TALK):
         expected: list = []
-        for part in spell(talk, template=template).split("<image>"):
+        for part in render_text(talk, template=template).split("<image>"):
             ids = raw(**how).encode(part).ids
             expected += [*(["img", *ids[1:]] if expected else ids)]
         assert flat(render(talk, tokenizer_for(template, legacy=legacy), template=template))[0] == (
@@ -140,7 +140,7 @@ def test_llama_2_begins_every_turn_of_the_user():
 def test_labels_of_v1_are_those_of_the_references_count(template):
     """The reference walks rounds and counts lengths; the image is one token."""
     count, current = raw(), 1
-    prompt = spell(TALK, template=template)
+    prompt = render_text(TALK, template=template)
     ids, labels = flat(render(TALK, llama(), template=template))
     expected = list(ids)
     expected[0] = IGNORE
@@ -164,7 +164,7 @@ def test_labels_of_v1_are_those_of_the_references_count(template):
         ("llava_v1", ["Hello, it is a red ring.</s>", "a human</s>"]),
         ("mistral_instruct", ["Hello, it is a red ring. </s>", "a human </s>"]),
         ("chatml_direct", ["Hello, it is a red ring.<|im_end|>", "a human<|im_end|>"]),
-        # The marks of the user's turns too, as their first two tokens are in training.
+        # The markup of user turns too: training labels their first two tokens.
         ("llava_v0", ["###", "###Assistant: Hello, it is a red ring.###",
                       "###Assistant: a human###"]),
     ],
@@ -202,7 +202,7 @@ def test_strict_labels_are_the_answers_and_their_end_alone(template):
     tokenizer = tokenizer_for(template)
     ids, labels = flat(render(TALK, tokenizer, template=template, label_rule="strict"))
     assert ids == flat(render(TALK, tokenizer, template=template))[0]
-    learned = tokenizer.spell([label for label in labels if label != IGNORE])
+    learned = tokenizer.decode_with_controls([label for label in labels if label != IGNORE])
     end = TEMPLATES[template].end or "###"
     assert learned.replace(" ", "") == f"Hello,itisaredring.{end}ahuman{end}"
 
@@ -237,8 +237,8 @@ def test_a_template_the_tokenizer_cannot_serve_is_refused(tokenizer):
     with pytest.raises(CheckpointError, match=r"template qwen_1_5 needs <\|im_start\|>, .*vicuna"):
         Processor(InputConfig(template="qwen_1_5"), llama())
     with pytest.raises(CheckpointError, match=r"vicuna_v1 needs </s> .* `onevision convert --te"):
-        check_served("vicuna_v1", tokenizer)
-    check_served("plain", llama())
+        check_template("vicuna_v1", tokenizer)
+    check_template("plain", llama())
 
 
 def test_what_ends_an_answer():

@@ -61,13 +61,13 @@ def test_sentencepiece_text_survives(legacy):
         assert tokenizer.decode(ids) == text
         stream = tokenizer.stream()
         said = "".join(stream.push(token_id) for token_id in ids)
-        assert said in (text, text[:-1])  # a stream waits for what may go on
+        assert said in (text, text[:-1])  # a stream holds back what may continue
 
 
 def test_bytes_stand_for_what_no_entry_spells():
     tokenizer = llama()
     ids = tokenizer.encode("é").ids
-    assert [tokenizer.spell([token_id]) for token_id in ids[1:]] == ["�", "�"]
+    assert [tokenizer.decode_with_controls([token_id]) for token_id in ids[1:]] == ["�", "�"]
     assert tokenizer.decode(ids) == "é"
 
 
@@ -80,6 +80,6 @@ def test_a_space_goes_in_front_and_after_control_only_in_older_files():
 
 
 def test_what_stands_before_every_text_is_read_from_the_file(tokenizer):
-    assert tokenizer.opening == ()
-    assert llama().opening == (llama().id_of("<s>"),)
-    assert llama(bos="").opening == ()
+    assert tokenizer.bos_ids == ()
+    assert llama().bos_ids == (llama().id_of("<s>"),)
+    assert llama(bos="").bos_ids == ()

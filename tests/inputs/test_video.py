@@ -10,12 +10,12 @@ from PIL import Image as PIL
 from onevision.conversation import Video
 from onevision.errors import MediaError
 from onevision.inputs import video as video_module
-from onevision.inputs.video import choose_frames, evenly
+from onevision.inputs.video import choose_frames, space_evenly
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """100 frames at 10 a second; frame k is grey level 2k. A key frame every 25."""
+    """100 frames at 10 per second; frame k has grey level 2k. Every 25th is a key frame."""
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     write_clip(path, seconds=[k / 10 for k in range(100)], gop=25)
     return path
@@ -46,8 +46,8 @@ def _assert_frames(choice, indices):
 
 
 def test_frames_are_spread_evenly_and_truncated_as_in_the_reference(clip):
-    assert evenly(0, 99, 8) == (0, 14, 28, 42, 56, 70, 84, 99)
-    _assert_frames(choose_frames(Video(clip, num_frames=8)), evenly(0, 99, 8))
+    assert space_evenly(0, 99, 8) == (0, 14, 28, 42, 56, 70, 84, 99)
+    _assert_frames(choose_frames(Video(clip, num_frames=8)), space_evenly(0, 99, 8))
 
 
 def test_a_short_video_is_used_whole(tmp_path):
@@ -61,7 +61,7 @@ def test_frames_by_rate(clip):
 
 
 def test_too_high_a_rate_falls_back_to_even_frames(clip):
-    assert choose_frames(Video(clip, fps=5, num_frames=4)).indices == evenly(0, 99, 4)
+    assert choose_frames(Video(clip, fps=5, num_frames=4)).indices == space_evenly(0, 99, 4)
 
 
 def test_start_and_end(clip):
@@ -85,10 +85,10 @@ def test_variable_frame_rate_goes_by_time(tmp_path):
 
 def test_it_seeks_only_where_a_key_frame_lies_between(clip, monkeypatch):
     decoded = []
-    marked = video_module._marked
+    marked = video_module._decode_with_marks
     monkeypatch.setattr(
         video_module,
-        "_marked",
+        "_decode_with_marks",
         lambda *args: (decoded.append(mark) or (mark, frame) for mark, frame in marked(*args)),
     )
     far = choose_frames(Video(clip, num_frames=2))
@@ -128,7 +128,7 @@ def test_leaving_frames_out_changes_no_pixel(tmp_path, encoding, suffix):
 
 @pytest.mark.parametrize("place", [0.3, 0.5, 0.8])
 def test_a_damaged_video_goes_as_far_as_when_all_is_decoded(tmp_path, place, monkeypatch):
-    """What is mended may differ by a shortcut, as it does by the number of FFmpeg's threads."""
+    """Concealed damage may depend on shortcuts, as it does on the number of FFmpeg's threads."""
     path = tmp_path / "clip.mkv"
     write_moving(path, count=70, options={"g": "1000", "threads": "1"})
     data = bytearray(path.read_bytes())
@@ -153,7 +153,7 @@ def test_a_damaged_video_goes_as_far_as_when_all_is_decoded(tmp_path, place, mon
 
 
 def write_moving(path, *, count, options):
-    """A pattern that moves and flickers, so that no two frames are alike."""
+    """A moving, flickering pattern in which no two frames are equal."""
     rng = np.random.default_rng(0)
     base = np.kron(rng.integers(0, 256, (12, 16, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
     with av.open(str(path), "w") as container:
@@ -209,13 +209,13 @@ def test_a_part_without_frames_is_refused(clip):
 
 
 def test_an_empty_list_is_refused():
-    with pytest.raises(MediaError, match="empty list of frames"):
+    with pytest.raises(MediaError, match="video has no frames"):
         choose_frames(Video([]))
 
 
 @pytest.mark.slow
 def test_decoding_a_long_video_holds_no_more_than_a_short_one(tmp_path):
-    """Peak memory of a process that decodes 16 frames of 60 and of 3,000."""
+    """Compares the peak memory of decoding 16 frames of 60 and of 3,000."""
     code = (
         "import sys; from onevision.conversation import Video\n"
         "from onevision.inputs.video import choose_frames\n"

@@ -4,7 +4,8 @@ import pytest
 
 from onevision import Conversation, Image, Message, Text, Video, load
 from onevision.errors import MediaError
-from onevision.explain import draw, explain_image, explain_video
+from onevision.explain import explain_image, explain_video
+from onevision.explain_drawing import draw_explanation
 from onevision.inputs.media import open_image
 from onevision.inputs.video import choose_frames
 from onevision.known_models import ONEVISION_0_5B
@@ -59,7 +60,7 @@ def test_everything_is_explained(real_data):
         explain = explain_image if isinstance(media, Image) else explain_video
         explanation = explain(media, ONEVISION_0_5B)
         assert 197 <= explanation.cost.num_tokens <= 8765
-        assert draw(explanation).width > 300
+        assert draw_explanation(explanation).width > 300
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PIL
 
 from onevision import Conversation, Image, Message, Text, load
-from onevision.inputs.chat import Slot
+from onevision.inputs.chat import MediaSlot
 from tests.serve.conftest import (
     CHAT,
     CLIP,
@@ -212,7 +212,7 @@ def ids_of(processor, parts):
     outline = processor.outline(Conversation([Message("user", parts)]))
     ids = []
     for piece in outline.pieces:
-        ids += [None] if isinstance(piece, Slot) else list(piece.ids)
+        ids += [None] if isinstance(piece, MediaSlot) else list(piece.ids)
     return ids
 
 

@@ -1,6 +1,6 @@
 from onevision.anyres import CropLayout, VideoRule, plan_video
-from onevision.inputs.media import ImageSize
 from onevision.inputs.processor import NumFrames
+from onevision.inputs.upright import ImageSize
 from onevision.serve.schema.models import MediaCount
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from onevision.anyres import plan, plan_video
 from onevision.data.mixture import published_mixtures
 from onevision.errors import ConfigError
-from onevision.explain import cost_of
+from onevision.explain import estimate_cost
 from onevision.inputs.processor import Processor
 from onevision.known_models import ARCHITECTURES, ONEVISION_0_5B, ONEVISION_7B, TINY
 from onevision.model.llava import LlavaNetwork
@@ -56,7 +56,7 @@ def test_one_sample_forwards_costs_what_explain_says(size):
         plan(width=1000, height=700, rule=config.inputs.image),
         plan_video(num_frames=32, rule=config.inputs.video),
     ):
-        tokens, cost = layout.num_tokens, cost_of(layout, config)
+        tokens, cost = layout.num_tokens, estimate_cost(layout, config)
         read = amount(
             num_samples=1, num_crops=layout.num_crops, visual_tokens=tokens, pairs=tokens**2 / 2
         )

@@ -1,4 +1,4 @@
-// A chat with the server of this page, through its public API alone.
+// A chat with the server of this page, using only its public API.
 
 const $ = (id) => document.getElementById(id);
 const CHAT = "/v1/chat/completions";
@@ -8,16 +8,16 @@ const EXAMPLES = [
   { title: "Watch a clip", files: ["clip.mp4"], text: "What happens in the video?" },
 ];
 
-const chat = []; // {role, text, media: [{kind, url, type}]}
-let media = []; // attached to the next question
+const talk = []; // {role, text, media: [{kind, url, type}]}
+let media = []; // of the question being written
 let model = "";
-let running = null; // AbortController of the answer that is being generated
+let running = null; // AbortController of the answer being written
 let numbers = 0;
 
 function element(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
 }
 
 // Building requests.
@@ -42,8 +42,8 @@ function part(medium) {
 
 function messageOf(turn) {
   if (turn.role === "assistant") return { role: "assistant", content: turn.text };
-  const text = turn.text ? [{ type: "text", text: turn.text }] : [];
-  return { role: "user", content: [...turn.media.map(part), ...text] };
+  const words = turn.text ? [{ type: "text", text: turn.text }] : [];
+  return { role: "user", content: [...turn.media.map(part), ...words] };
 }
 
 function request(turns) {
@@ -53,28 +53,28 @@ function request(turns) {
 }
 
 async function post(path, body, signal) {
-  const response = await fetch(path, {
+  const answer = await fetch(path, {
     method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal,
   });
-  if (!response.ok) throw await errorOf(response);
-  return response;
+  if (!answer.ok) throw await refusal(answer);
+  return answer;
 }
 
-async function errorOf(response) {
-  const body = await response.json().catch(() => null);
-  const error = new Error(body?.error?.message ?? `the server responded with status ${response.status}`);
-  error.param = body?.error?.param ?? "";
+async function refusal(answer) {
+  const told = await answer.json().catch(() => null);
+  const error = new Error(told?.error?.message ?? `the server responded with ${answer.status}`);
+  error.param = told?.error?.param ?? "";
   return error;
 }
 
-// Media attached to the question.
+// Images and videos of the question.
 
 async function add(files) {
   for (const file of files) {
     const kind = file.type.startsWith("image/") ? "image" : "video";
     media.push({ kind, url: await dataUrl(file), type: file.type, name: file.name, number: numbers++ });
   }
-  renderMedia();
+  drawMedia();
 }
 
 function dataUrl(file) {
@@ -91,14 +91,14 @@ function picture(medium, className = "") {
   return element("video", { src: medium.url, muted: true, loop: true, controls: !className, playsInline: true, className });
 }
 
-function renderMedia() {
+function drawMedia() {
   $("media").replaceChildren(...media.map((medium, place) => {
     const button = (label, text, act) => element("button", { type: "button", title: label, ariaLabel: `${label}: ${medium.name}`, textContent: text, onclick: act });
     const item = element("li", { draggable: true, className: medium.problem ? "bad" : "" },
       element("button", { type: "button", className: "look", title: "Look closer", ariaLabel: `Look closer: ${medium.name}`, onclick: () => look(medium) }, picture(medium, "thumb")),
       element("div", { className: "tools" },
         ...(place ? [button("Move forward", "‹", () => move(place, place - 1))] : []),
-        button("Remove", "×", () => { media.splice(place, 1); renderMedia(); })),
+        button("Remove", "×", () => { media.splice(place, 1); drawMedia(); })),
       element("div", { className: "caption", textContent: medium.problem ?? medium.cost ?? medium.name, title: medium.problem ?? medium.name }));
     item.ondragstart = (event) => event.dataTransfer.setData("text/x-place", place);
     item.ondragover = (event) => { event.preventDefault(); item.classList.add("over"); };
@@ -112,57 +112,58 @@ function renderMedia() {
   countSoon();
 }
 
-// Shows a medium enlarged: an image with lines where its crops meet, a video above the frames that the model sees.
+// Show a medium enlarged: a video above its sampled frames, a picture with the crops that are
+// cut beside the base crop.
 function look(medium) {
   const line = (side, share) => {
-    const cut = element("i", { className: side });
-    cut.style[side] = `${100 * share}%`;
-    return cut;
+    const made = element("i", { className: side });
+    made.style[side] = `${100 * share}%`;
+    return made;
   };
   $("looked").replaceChildren(picture(medium),
     ...(medium.across ?? []).map((share) => line("left", share)),
     ...(medium.down ?? []).map((share) => line("top", share)));
-  const crops = medium.across?.length || medium.down?.length ? " (the whole image, and those between the lines)" : "";
+  const crops = medium.across?.length || medium.down?.length ? " (one of the whole, and those between the lines)" : "";
   $("looked-caption").textContent = medium.problem ?? [medium.name, medium.cost && medium.cost + crops].filter(Boolean).join(": ");
   $("look").showModal();
   showFrames(medium);
 }
 
-// Shows the frames of a video that the model sees one after another, or their times if the browser cannot play it.
+// Draw the frames of a video that the model sees; if the browser cannot decode them, show only their times.
 async function showFrames({ url, seconds = [] }) {
   const frames = seconds.map((time) => {
-    const label = `${time.toFixed(2)} s`;
-    return element("li", {}, element("canvas", { width: 0, height: 0, role: "img", ariaLabel: `Frame at ${label}` }), element("span", { textContent: label }));
+    const told = `${time.toFixed(2)} s`;
+    return element("li", {}, element("canvas", { width: 0, height: 0, role: "img", ariaLabel: `Frame at ${told}` }), element("span", { textContent: told }));
   });
   $("frames").replaceChildren(...frames);
   $("frames").hidden = !frames.length;
   const video = element("video", { muted: true, preload: "auto" });
-  const once = (name) => new Promise((resolve, reject) => {
+  const heard = (name) => new Promise((resolve, reject) => {
     video.addEventListener(name, resolve, { once: true });
     video.addEventListener("error", () => reject(video.error), { once: true });
   });
   try {
-    const loaded = once("loadeddata");
+    const begun = heard("loadeddata");
     if (frames.length) video.src = url;
     for (const [place, item] of frames.entries()) {
-      await loaded;
-      const seeked = once("seeked");
+      await begun;
+      const sought = heard("seeked");
       video.currentTime = seconds[place] + 0.001;
-      await seeked;
-      if (!item.isConnected) return; // another medium is shown now
+      await sought;
+      if (!item.isConnected) return; // another medium is being viewed
       const canvas = item.firstChild;
       [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
       canvas.getContext("2d").drawImage(video, 0, 0);
     }
-  } catch { /* the browser cannot play this format: the times stay */ }
+  } catch { /* a format that the browser does not play: the times stay */ }
 }
 
 function move(from, to) {
   media.splice(to, 0, ...media.splice(from, 1));
-  renderMedia();
+  drawMedia();
 }
 
-// Token counts of a question before it is asked.
+// The token count of a question before it is sent.
 
 let counting = 0;
 const countSoon = () => { clearTimeout(counting); counting = setTimeout(count, 350); };
@@ -170,21 +171,21 @@ const countSoon = () => { clearTimeout(counting); counting = setTimeout(count, 3
 async function count() {
   const text = $("text").value.trim();
   if ((!text && !media.length) || running || !model) { $("cost").textContent = ""; return; }
-  const counted = [...media];
+  const asked = [...media];
   try {
-    const counts = await (await post("/v1/tokenize", request([...chat, { role: "user", text, media: counted }]))).json();
-    const own = counts.media.slice(counts.media.length - counted.length);
-    counted.forEach((medium, place) => {
+    const told = await (await post("/v1/tokenize", request([...talk, { role: "user", text, media: asked }]))).json();
+    const own = told.media.slice(told.media.length - asked.length);
+    asked.forEach((medium, place) => {
       medium.problem = undefined;
       [medium.across, medium.down, medium.seconds] = [own[place].cuts_across, own[place].cuts_down, own[place].seconds];
       const unit = medium.kind === "image" ? "crop" : "frame";
       medium.cost = `${own[place].tokens} tokens · ${own[place].crops} ${unit}${own[place].crops > 1 ? "s" : ""}`;
     });
-    $("cost").textContent = `${counts.prompt_tokens} tokens: ${split(counts)}`;
-    showError();
+    $("cost").textContent = `${told.prompt_tokens} tokens: ${split(told)}`;
+    complain();
   } catch (error) {
     $("cost").textContent = "";
-    showError(error);
+    complain(error);
   }
   $("media").querySelectorAll("li").forEach((item, place) => {
     item.classList.toggle("bad", Boolean(media[place].problem));
@@ -197,8 +198,8 @@ function split(counts) {
     .map((kind) => `${counts[`${kind}_tokens`]} ${kind}`).join(" + ");
 }
 
-// Shows an error, and marks the medium that caused it.
-function showError(error) {
+// Show the problem, and mark the medium at fault.
+function complain(error) {
   $("problem").hidden = !error;
   $("problem").textContent = error ? error.message.replace(/^messages\S* ?:? ?/, "") : "";
   const place = error?.param?.match(/content\[(\d+)\]/)?.[1];
@@ -210,47 +211,47 @@ function showError(error) {
 
 // The chat.
 
-function render() {
-  $("welcome").hidden = chat.length > 0;
+function draw() {
+  $("welcome").hidden = talk.length > 0;
   $("talk").querySelectorAll("article").forEach((article) => article.remove());
-  chat.forEach((turn, place) => $("talk").append(article(turn, place)));
+  talk.forEach((turn, place) => $("talk").append(article(turn, place)));
   scrollTo(0, document.body.scrollHeight);
 }
 
 function article(turn, place) {
-  const node = element("article", { className: turn.role });
-  if (turn.media?.length) node.append(element("div", { className: "shown" }, ...turn.media.map((m) => picture(m))));
-  if (turn.text || turn.role === "assistant") node.append(element("p", { className: "said", textContent: turn.text }));
+  const made = element("article", { className: turn.role });
+  if (turn.media?.length) made.append(element("div", { className: "shown" }, ...turn.media.map((m) => picture(m))));
+  if (turn.text || turn.role === "assistant") made.append(element("p", { className: "said", textContent: turn.text }));
   const quiet = (text, act) => element("button", { type: "button", className: "quiet", textContent: text, disabled: Boolean(running), onclick: act });
   const below = element("div", { className: "below" });
   if (turn.role === "user") {
     below.append(quiet("Edit", () => edit(place)));
   } else {
-    if (place === chat.length - 1) below.append(quiet("Again", () => { chat.pop(); answer(); }));
+    if (place === talk.length - 1) below.append(quiet("Retry", () => { talk.pop(); answer(); }));
     below.append(quiet("Copy", () => navigator.clipboard.writeText(turn.text)));
     below.append(element("span", { className: "faint", textContent: turn.note ?? "" }));
   }
-  node.append(below);
-  return node;
+  made.append(below);
+  return made;
 }
 
 function edit(place) {
-  const turn = chat[place];
-  chat.length = place;
+  const turn = talk[place];
+  talk.length = place;
   media = turn.media.map((medium) => ({ ...medium }));
   $("text").value = turn.text;
-  render();
-  renderMedia();
+  draw();
+  drawMedia();
   grow();
   $("text").focus();
 }
 
 async function answer() {
   const turn = { role: "assistant", text: "", note: "" };
-  const body = { ...request(chat), stream: true, stream_options: { include_usage: true } };
-  chat.push(turn);
+  const body = { ...request(talk), stream: true, stream_options: { include_usage: true } };
+  talk.push(turn);
   running = new AbortController();
-  render();
+  draw();
   const shown = $("talk").lastElementChild;
   shown.classList.add("running");
   $("send").textContent = "Stop";
@@ -270,21 +271,21 @@ async function answer() {
       if (event.usage) turn.note = noteOf(event.usage, began, first);
     }
   } catch (error) {
-    if (error.name !== "AbortError") takeBack(error, turn);
+    if (error.name !== "AbortError") refuse(error, turn);
     else turn.note = "stopped";
   }
   running = null;
   $("send").textContent = "Ask";
-  render();
+  draw();
   countSoon();
 }
 
-// Returns a refused question to the input, so that it can be edited.
-function takeBack(error, turn) {
+// Put a refused question back into the form, so that it can be corrected.
+function refuse(error, turn) {
   if (turn.text) { turn.note = `interrupted: ${error.message}`; return; }
-  chat.pop();
-  edit(chat.length - 1);
-  showError(error);
+  talk.pop();
+  edit(talk.length - 1);
+  complain(error);
 }
 
 function noteOf(usage, began, first) {
@@ -293,7 +294,7 @@ function noteOf(usage, began, first) {
   const rate = usage.completion_tokens > 1 ? (usage.completion_tokens - 1) / ((now - first) / 1000) : 0;
   return [
     `${split(details)} tokens in`, details.cached_tokens ? `${details.cached_tokens} cached` : "",
-    `${usage.completion_tokens} out`, `first after ${((first - began) / 1000).toFixed(2)} s`,
+    `${usage.completion_tokens} out`, `first token after ${((first - began) / 1000).toFixed(2)} s`,
     rate ? `${rate.toFixed(1)} tokens/s` : "",
   ].filter(Boolean).join(" · ");
 }
@@ -316,11 +317,11 @@ function ask() {
   if (running) { running.abort(); return; }
   const text = $("text").value.trim();
   if (!text && !media.length) return;
-  chat.push({ role: "user", text, media });
+  talk.push({ role: "user", text, media });
   media = [];
   $("text").value = "";
-  showError();
-  renderMedia();
+  complain();
+  drawMedia();
   grow();
   remember();
   answer();
@@ -350,7 +351,7 @@ async function copy(button, text) {
 
 function current() {
   const text = $("text").value.trim();
-  return text || media.length ? [...chat, { role: "user", text, media }] : chat.filter((t, n) => t.role === "user" || n < chat.length - 1);
+  return text || media.length ? [...talk, { role: "user", text, media }] : talk.filter((t, n) => t.role === "user" || n < talk.length - 1);
 }
 
 function asCurl() {
@@ -364,13 +365,13 @@ function asPython() {
 }
 
 function download() {
-  const body = JSON.stringify(request(chat), null, 2);
-  const link = element("a", { href: URL.createObjectURL(new Blob([body])), download: "chat.json" });
+  const body = JSON.stringify(request(talk), null, 2);
+  const link = element("a", { href: URL.createObjectURL(new Blob([body])), download: "talk.json" });
   link.click();
   URL.revokeObjectURL(link.href);
 }
 
-function renderExamples() {
+function drawExamples() {
   $("examples").replaceChildren(...EXAMPLES.map(({ title, files, text }) => {
     const shown = files.map((name) => picture({ kind: name.endsWith("mp4") ? "video" : "image", url: `/examples/${name}`, name }, "thumb"));
     return element("button", { type: "button", onclick: () => tryExample(files, text) },
@@ -390,7 +391,7 @@ async function tryExample(files, text) {
 }
 
 async function begin() {
-  renderExamples();
+  drawExamples();
   showValues();
   $("text").value = sessionStorage.getItem("draft") ?? "";
   grow();
@@ -412,7 +413,7 @@ $("text").onkeydown = (event) => {
 };
 $("add").onclick = () => $("files").click();
 $("files").onchange = async () => { await add($("files").files); $("files").value = ""; };
-$("clear").onclick = () => { running?.abort(); chat.length = 0; media = []; render(); renderMedia(); showError(); };
+$("clear").onclick = () => { running?.abort(); talk.length = 0; media = []; draw(); drawMedia(); complain(); };
 $("open-settings").onclick = () => {
   $("settings").hidden = !$("settings").hidden;
   $("open-settings").ariaExpanded = String(!$("settings").hidden);

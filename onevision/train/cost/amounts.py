@@ -21,7 +21,7 @@ from onevision.data.packing import PackedRow
 from onevision.data.plan import Plan
 from onevision.data.samples import SampleReader
 from onevision.errors import DataError
-from onevision.inputs.chat import IGNORE, Slot
+from onevision.inputs.chat import IGNORE, MediaSlot
 from onevision.inputs.processor import Outline, Processor
 from onevision.train.stage import Stage
 from onevision.train.words import FamilyFeed
@@ -185,7 +185,7 @@ def _of_lengths(counted: Amount, lengths: NDArray[np.float64]) -> Amount:
 
 
 def _of_outline(outline: Outline) -> Amount:
-    words = [piece for piece in outline.pieces if not isinstance(piece, Slot)]
+    words = [piece for piece in outline.pieces if not isinstance(piece, MediaSlot)]
     return _sample(
         outline.layouts,
         text_tokens=sum(len(piece.ids) for piece in words),

@@ -25,7 +25,7 @@ from onevision.data.packing import PackedRow, share_prefix
 from onevision.data.records import MARKS, RawRecord, to_conversation
 from onevision.data.sources import open_source
 from onevision.errors import DataError
-from onevision.inputs.chat import Piece, Slot, Words, render
+from onevision.inputs.chat import MediaSlot, Piece, TokenRun, render
 from onevision.inputs.processor import Example, Processor
 
 
@@ -140,8 +140,8 @@ def _with_last_words(example: Example, pieces: Sequence[Piece], others: Sequence
 
 def _last_words(pieces: Sequence[Piece]) -> tuple[Tensor, Tensor]:
     """Returns ids and labels after the last slot; of text alone, all."""
-    backwards = takewhile(lambda piece: not isinstance(piece, Slot), reversed(pieces))
-    words = [piece for piece in reversed(list(backwards)) if isinstance(piece, Words)]
+    backwards = takewhile(lambda piece: not isinstance(piece, MediaSlot), reversed(pieces))
+    words = [piece for piece in reversed(list(backwards)) if isinstance(piece, TokenRun)]
     ids = [token for piece in words for token in piece.ids]
     return torch.tensor(ids), torch.tensor([label for piece in words for label in piece.labels])
 

@@ -1,7 +1,8 @@
-"""The inside of a sandbox: a process that gives up files, sockets and memory, then decodes.
+"""Media bytes from a pipe -> sizes and crops: the worker process of the sandbox.
 
-It reads what it is asked from a pipe: JSON messages, and media as bytes; it answers in JSON and
-crops. `sandbox.py` is the other end.
+The worker first gives up the right to open files and sockets and to use more memory, then decodes.
+It reads JSON messages and media bytes, and answers with JSON and crops; `sandbox.py` is the other
+end of the pipe.
 """
 
 import codecs
@@ -29,8 +30,8 @@ from onevision.inputs.image import cut_crops, cut_frames
 from onevision.inputs.media import MediaLimits, image_size, open_image
 from onevision.inputs.video import FrameChoice, choose_frames
 
-# What is opened for strangers: formats with well-tested decoders alone.
-STRANGERS = MediaLimits(
+# Untrusted media: only formats and codecs with well-tested decoders.
+UNTRUSTED_LIMITS = MediaLimits(
     image_formats=("BMP", "GIF", "JPEG", "PNG", "WEBP"),
     video_formats=frozenset({"avi", "matroska", "mov"}),
     video_codecs=frozenset({"av1", "h264", "hevc", "mjpeg", "mpeg4", "vp8", "vp9"}),
@@ -46,40 +47,40 @@ Message = dict[str, Any]  # Any: JSON, checked where it is read
 
 
 @dataclass(frozen=True)
-class Frames:
-    """A video as a list of encoded images, all of them seen."""
+class EncodedFrames:
+    """A video given as a list of encoded images; every one is a frame that the model sees."""
 
     images: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxSettings:
-    """How many workers there are, and what each may use."""
+    """How many workers the sandbox has, and what each may use."""
 
     num_workers: int = 2
-    limits: MediaLimits = STRANGERS
+    limits: MediaLimits = UNTRUSTED_LIMITS
     memory_bytes: int = 1536 * 2**20  # on top of what a worker has when it starts
-    image_seconds: float = 10.0  # to decode the images of a request
-    video_seconds: float = 20.0  # to decode each video
-    max_jobs: int = 256  # of a worker, before it is replaced
+    image_seconds: float = 10.0  # for all images of a request
+    video_seconds: float = 20.0  # per video
+    max_jobs: int = 256  # per worker, before it is replaced
 
 
-def work(pipe: Connection, settings: SandboxSettings) -> None:
-    """Serve sessions until nobody asks any more."""
+def run_worker(pipe: Connection, settings: SandboxSettings) -> None:
+    """Confine this process, then serve sessions until the pipe is closed."""
     torch.set_num_threads(1)
     confine(settings.memory_bytes)
-    tell(pipe, {})
+    send_message(pipe, {})
     limits = replace(settings.limits, video_timeout_seconds=settings.video_seconds)
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
-            _allow_cpu(2 * (settings.image_seconds + 2 * settings.video_seconds))
-            _serve(pipe, limits)
+            _limit_cpu(2 * (settings.image_seconds + 2 * settings.video_seconds))
+            _serve_session(pipe, limits)
 
 
 def confine(memory_bytes: int) -> None:
-    """Give up, for this process and for good, to open files and sockets, and memory beyond.
+    """Irrevocably forbid this process to open files and sockets or to use `memory_bytes` more.
 
-    What is already open stays so. Decoders are loaded first, since loading them takes files.
+    Open files stay open. Decoders are loaded first, since loading them needs files.
     """
     Pillow.init()
     for name in ("ascii", "latin-1", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "unicode_escape"):
@@ -94,15 +95,18 @@ def confine(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
 
 
-def _allow_cpu(seconds: float) -> None:
-    """Die after so many more seconds of all threads together; deadlines are kept from outside."""
+def _limit_cpu(seconds: float) -> None:
+    """Let the kernel kill this process after `seconds` more of CPU time, over all threads.
+
+    A second line of defence: the parent enforces the deadline by the clock.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = int(used.ru_utime + used.ru_stime + seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
 
 
 def _decode_a_clip() -> None:
-    """Make PyAV load what it loads late."""
+    """Make PyAV load everything that it loads lazily."""
     clip = io.BytesIO()
     with av.open(clip, mode="w", format="avi") as container:
         stream = container.add_stream("mjpeg", rate=1)
@@ -113,37 +117,38 @@ def _decode_a_clip() -> None:
 
 
 def _address_space() -> int | None:
-    """Return the bytes of this process's address space; None where the system does not tell."""
+    """Return the size of this process's address space in bytes, or None without /proc."""
     table = Path("/proc/self/statm")
     if not table.exists():
         return None
     return int(table.read_text().split()[0]) * resource.getpagesize()
 
 
-def tell(pipe: Connection, message: Message) -> None:
-    """Send a message."""
+def send_message(pipe: Connection, message: Message) -> None:
+    """Send a JSON message."""
     pipe.send_bytes(json.dumps(message).encode())
 
 
-def hear(pipe: Connection) -> Message:
-    """Receive a message. Raises TypeError, ValueError for what is none."""
+def receive_message(pipe: Connection) -> Message:
+    """Receive a JSON message. Raises TypeError or ValueError if it is not a JSON object."""
     message = json.loads(pipe.recv_bytes())
     if not isinstance(message, dict):
-        raise TypeError("not a message")
+        raise TypeError("the message is not a JSON object")
     return message
 
 
 @dataclass
-class _Held:
-    """A medium whose header has been read."""
+class _OpenedMedia:
+    """An image or video whose header has been read."""
 
-    source: bytes | Frames | FrameChoice
+    source: bytes | EncodedFrames | FrameChoice
     limits: MediaLimits = field(repr=False)
 
     @property
     def fact(self) -> Message:
+        """What the parent must know to lay it out: a size, or a number of frames."""
         match self.source:
-            case Frames(images=images):
+            case EncodedFrames(images=images):
                 for image in images:
                     image_size(image, limits=self.limits)
                 return {"frames": len(images)}
@@ -152,9 +157,10 @@ class _Held:
             case _:
                 return asdict(image_size(self.source, limits=self.limits))
 
-    def crops(self, layout: Message, mean: Triple) -> Tensor:
+    def cut(self, layout: Message, mean: Triple) -> Tensor:
+        """Decode the pixels and cut them: uint8 [N, 3, H, W]."""
         match self.source:
-            case Frames(images=images):
+            case EncodedFrames(images=images):
                 frames = (open_image(image, limits=self.limits) for image in images)
                 return cut_frames(frames, VideoLayout(**layout), image_mean=mean)
             case FrameChoice():
@@ -164,47 +170,48 @@ class _Held:
                 return cut_crops(picture, CropLayout(**layout), image_mean=mean)
 
 
-def _serve(pipe: Connection, limits: MediaLimits) -> None:
-    """Read the headers of some media, then cut their crops; end early where either fails."""
-    held = list[_Held]()
-    for _ in range(hear(pipe).get("count", 0)):
-        order = hear(pipe)
+def _serve_session(pipe: Connection, limits: MediaLimits) -> None:
+    """Read the headers of a request's media, then cut their crops; stop at the first fault."""
+    opened = list[_OpenedMedia]()
+    for _ in range(receive_message(pipe).get("count", 0)):
+        order = receive_message(pipe)
         blobs = tuple(pipe.recv_bytes() for _ in range(order.get("count", 1) if order else 0))
-        answer = _answer(lambda o=order, b=blobs: _look(o, b, limits, held))
-        tell(pipe, answer)
+        answer = _report_faults(lambda o=order, b=blobs: _open(o, b, limits, opened))
+        send_message(pipe, answer)
         if "fault" in answer:
-            hear(pipe)
+            receive_message(pipe)
             return
-    order = hear(pipe) if held else {}
-    for medium, layout in zip(held, order.get("layouts", ()), strict=False):
+    order = receive_message(pipe) if opened else {}
+    for medium, layout in zip(opened, order.get("layouts", ()), strict=False):
         crops = list[Tensor]()
-        answer = _answer(lambda m=medium, la=layout: _cut(m, la, order["mean"], crops))  # noqa: B023
-        tell(pipe, answer)
+
+        def cut(medium: _OpenedMedia = medium, layout: Message = layout) -> Message:
+            crops.append(medium.cut(layout, order["mean"]))  # noqa: B023 called at once
+            return {}
+
+        answer = _report_faults(cut)
+        send_message(pipe, answer)
         if "fault" in answer:
             break
         pipe.send_bytes(crops[0].numpy().data.cast("B"))
     if order:
-        hear(pipe)
+        receive_message(pipe)
 
 
-def _look(
-    order: Message, blobs: tuple[bytes, ...], limits: MediaLimits, held: list[_Held]
+def _open(
+    order: Message, blobs: tuple[bytes, ...], limits: MediaLimits, opened: list[_OpenedMedia]
 ) -> Message:
     kind = order.pop("kind")
     if kind == "video":
-        held.append(_Held(choose_frames(Video(blobs[0], **order), limits=limits), limits))
+        source = choose_frames(Video(blobs[0], **order), limits=limits)
     else:
-        held.append(_Held(Frames(blobs) if kind == "frames" else blobs[0], limits))
-    return held[-1].fact
+        source = EncodedFrames(blobs) if kind == "frames" else blobs[0]
+    opened.append(_OpenedMedia(source, limits))
+    return opened[-1].fact
 
 
-def _cut(medium: _Held, layout: Message, mean: Triple, crops: list[Tensor]) -> Message:
-    crops.append(medium.crops(layout, mean))
-    return {}
-
-
-def _answer(act: Callable[[], Message]) -> Message:
-    """Return what an act gives, or what is wrong with a medium."""
+def _report_faults(act: Callable[[], Message]) -> Message:
+    """Return the result of `act`, or a message that says what is wrong with the medium."""
     try:
         return act()
     except MediaError as error:
