@@ -48,14 +48,14 @@ class Ours:
     def batches(self, examples: Sequence["Example"]) -> list["TrainingBatch"]:
         """Pack samples into rows; with --padded, pad them as the plain way does."""
         from onevision.data.packing import collate, join, share_prefix
-        from onevision.data.packs import batches, pack
+        from onevision.data.packs import pack
 
         rows = [share_prefix([example]) for example in examples]
         lengths = [len(row) for row in rows]
         inputs = shape_named(self.options.shape).inputs
         if self.options.padded:
-            groups = batches(lengths, batch_size=self.options.plain_batch)
-            return [collate([rows[i] for i in groups[n]], inputs) for n in range(len(groups))]
+            size = self.options.plain_batch
+            return [collate(rows[i : i + size], inputs) for i in range(0, len(rows), size)]
         groups = pack(lengths, max_tokens=PACK_TOKENS)
         return [collate([join([rows[i] for i in groups[n]])], inputs) for n in range(len(groups))]
 

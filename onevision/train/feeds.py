@@ -5,8 +5,8 @@ from pathlib import Path
 
 from onevision.data.manifest import apply_manifest
 from onevision.data.mixture import open_mixture
-from onevision.data.plan import Plan, make_plan
-from onevision.data.plan_bytes import plan_from_bytes, plan_to_bytes
+from onevision.data.plan import Plan
+from onevision.data.planner import make_plan
 from onevision.data.samples import SampleReader
 from onevision.data.styles import read_styles
 from onevision.errors import InputError
@@ -71,9 +71,9 @@ def shared_plan(reader: SampleReader, processes: Processes, options: RunOptions)
         plan = make_plan(reader, num_workers=options.num_workers, progress=lambda _: alive())
         if options.manifest is not None:
             plan = apply_manifest(reader.mixture, plan, Path(options.manifest))
-        return plan_to_bytes(plan)
+        return plan.to_bytes()
 
-    return plan_from_bytes(
+    return Plan.from_bytes(
         done_once(
             processes,
             work,

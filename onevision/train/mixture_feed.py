@@ -10,7 +10,7 @@ from onevision.data.packs import Packs, pack
 from onevision.data.plan import Plan
 from onevision.data.quarantine import Quarantine
 from onevision.data.samples import SampleReader
-from onevision.data.workers import SECONDS_EACH
+from onevision.data.workers import MAX_SECONDS
 from onevision.errors import DataError
 from onevision.train.feed import MicroBatch, packed
 from onevision.train.recipes import Stage
@@ -32,7 +32,7 @@ class MixtureFeed:
         seed: int,
         quarantine: Path | None = None,
         num_workers: int = 2,
-        decode_seconds: float = SECONDS_EACH,
+        decode_seconds: float = MAX_SECONDS,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
@@ -40,7 +40,7 @@ class MixtureFeed:
         self.rank, self.ranks = rank, ranks
         self.reader = reader
         self.mixture = plan.restrict(reader.mixture)
-        self.sources = tuple(part.dataset.name for part in self.mixture.parts)
+        self.sources = tuple(one.entry.name for one in self.mixture.datasets)
         self.fingerprints = fingerprint_sources(reader.mixture, plan)
         self.orders = [Order(self.mixture, seed=seed, epoch=e) for e in range(stage.epochs)]
         self.packs: list[Packs] = [
@@ -81,18 +81,18 @@ class MixtureFeed:
             numbers = [number for e, number in places if e == epoch]
             if numbers:
                 yield from Loader(
-                    self.reader,
-                    order,
-                    self.packs[epoch],
+                    reader=self.reader,
+                    order=order,
+                    packs=self.packs[epoch],
                     quarantine=self.quarantine,
                     num_workers=self.num_workers,
-                    seconds_each=self.decode_seconds,
+                    max_seconds=self.decode_seconds,
                 ).load(numbers)
 
     def _micro_batch(self, loaded: LoadedPack) -> MicroBatch:
         return packed(
             loaded.rows,
             self.reader.processor.config,
-            samples=[self.reader.where(part, row) for part, row in loaded.samples],
-            sources=[part for part, _ in loaded.samples],
+            samples=[self.reader.locate(dataset, row) for dataset, row in loaded.samples],
+            sources=[dataset for dataset, _ in loaded.samples],
         )

@@ -10,7 +10,7 @@ import torch
 from onevision import Conversation, Image, Message, Text, load
 from onevision.checkpoint.load import inspect
 from onevision.data.mixture import open_mixture, published_mixtures
-from onevision.data.plan import make_plan
+from onevision.data.planner import make_plan
 from onevision.data.samples import SampleReader
 from onevision.inputs.templates import end_ids
 from onevision.known_models import ARCHITECTURES

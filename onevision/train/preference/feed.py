@@ -11,7 +11,7 @@ import torch
 
 from onevision.batch import TrainingBatch
 from onevision.data.packing import PackedRow
-from onevision.data.plan import digest_record
+from onevision.data.planner import digest_record
 from onevision.errors import DataError
 from onevision.inputs.processor import Processor
 from onevision.train.feed import MicroBatch
