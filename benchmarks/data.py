@@ -62,7 +62,7 @@ def ours(path: Path, count: int) -> dict[str, float]:
     from onevision.data.order import Order
     from onevision.data.packing import join
     from onevision.data.packs import pack
-    from onevision.data.plan import make_plan
+    from onevision.data.planner import make_plan
     from onevision.data.quarantine import Quarantine
     from onevision.data.samples import SampleReader
     from onevision.inputs.image import normalise
@@ -87,7 +87,10 @@ def ours(path: Path, count: int) -> dict[str, float]:
     # A pack holds no more crops than fit with the fewest tokens each; kept from pack to pack.
     pixels = torch.empty(PACK_TOKENS // 196, 3, 384, 384)
     began = time.perf_counter()
-    for loaded in Loader(reader, order, packs, quarantine=quarantine, num_workers=WORKERS):
+    loader = Loader(
+        reader=reader, order=order, packs=packs, quarantine=quarantine, num_workers=WORKERS
+    )
+    for loaded in loader.load(range(len(packs))):
         seen += len(loaded.rows)
         crops = join(loaded.rows).crops
         # The plain way normalises too.
@@ -208,7 +211,7 @@ def records(count: int) -> dict[str, float]:
         order = Order(mixture, seed=0, epoch=0)
         again = time.perf_counter() - began
         for position in range(0, count, count // 1000):
-            mixture.parts[0].source.read(int(order.rows[position]))
+            mixture.datasets[0].source.read(int(order.rows[position]))
         return {
             "file_mib": path.stat().st_size / 2**20,
             "first_opening_seconds": first,
@@ -280,7 +283,7 @@ def same_outputs(path: Path) -> None:
     processor = Processor(ONEVISION_0_5B.inputs, Tokenizer.from_directory(tokenizer_directory()))
     for row in range(0, 40, 5):
         theirs = dataset[row]
-        told = to_conversation(mixture.parts[0].source.read(row))
+        told = to_conversation(mixture.datasets[0].source.read(row))
         mine = processor(told)
         assert torch.equal(theirs["input_ids"], mine.input_ids), row
         difference = (theirs["pixel_values"][0] - mine.pixel_values).abs().max()

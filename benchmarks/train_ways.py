@@ -48,25 +48,27 @@ class Ours:
     def batches(self, examples: Sequence["Example"]) -> list["MicroBatch"]:
         """Pack samples into rows; with --padded, pad them as the plain way does."""
         from onevision.data.packing import share_prefix
-        from onevision.data.packs import batches, pack
+        from onevision.data.packs import pack
         from onevision.train.feed import pack_rows, pad_rows
 
         rows = [share_prefix([example]) for example in examples]
         lengths = [len(row) for row in rows]
         inputs = shape_named(self.options.shape).inputs
         if self.options.padded:
-            groups = batches(lengths, batch_size=self.options.plain_batch)
+            size = self.options.plain_batch
+            groups = [range(i, min(i + size, len(rows))) for i in range(0, len(rows), size)]
             collate = pad_rows
         else:
-            groups, collate = pack(lengths, max_tokens=PACK_TOKENS), pack_rows
+            packs = pack(lengths, max_tokens=PACK_TOKENS)
+            groups, collate = [packs[n] for n in range(len(packs))], pack_rows
         return [
             collate(
-                [rows[i] for i in groups[n]],
+                [rows[i] for i in group],
                 inputs,
-                samples=[str(i) for i in groups[n]],
-                sources=[0] * len(groups[n]),
+                samples=[str(i) for i in group],
+                sources=[0] * len(group),
             )
-            for n in range(len(groups))
+            for group in groups
         ]
 
     def losses(self, examples: Sequence["Example"]) -> list[float]:

@@ -12,6 +12,7 @@ import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -123,6 +124,18 @@ def check_key(
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     raise error(f"{where}: no key {key!r}{hint} expected one of {', '.join(known)}")
+
+
+def read_yaml(path: Path, *, error: type[OneVisionError] = ConfigError) -> object:
+    """Return what a YAML file holds. Raises `error` if it cannot be read or is not YAML."""
+    import yaml  # here, since configs are JSON and are imported by every command
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror}); check the path") from problem
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise error(f"{path}: not YAML ({str(problem).splitlines()[0]}); fix it") from problem
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

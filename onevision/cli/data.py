@@ -1,4 +1,4 @@
-"""`onevision data`: check, stats and view of a mixture, before anything is trained on it."""
+"""`onevision data`: check, stats and view, for a mixture that is to be trained on."""
 
 import os
 from collections import Counter
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from onevision.data.samples import SampleReader
 
 data = typer.Typer(
-    help="Look at training data before training.", no_args_is_help=True, add_completion=False
+    help="Inspect training data before training.", no_args_is_help=True, add_completion=False
 )
 
 MixtureArgument = Annotated[Path, typer.Argument(help="A mixture's YAML, or a JSON file.")]
@@ -23,13 +23,13 @@ ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="tiny, 0.5b, 7b, 72b, or a checkpoint.")
 ]
 TokenizerOption = Annotated[
-    Path | None, typer.Option(help="A directory with tokenizer.json; needed for 0.5b, 7b, 72b.")
+    Path | None, typer.Option(help="A directory with tokenizer.json; required for 0.5b, 7b, 72b.")
 ]
 MaxTokensOption = Annotated[
-    int | None, typer.Option(help="The longest sample; by default the model's positions.")
+    int | None, typer.Option(help="Length limit of a sample; default: the model's positions.")
 ]
-WorkersOption = Annotated[int | None, typer.Option(help="Processes; by default one a core.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of what is drawn at random.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")]
+SeedOption = Annotated[int, typer.Option(help="Seed for rows chosen at random.")]
 
 
 @data.command()
@@ -38,19 +38,24 @@ def check(
     model: ModelOption = "tiny",
     tokenizer: TokenizerOption = None,
     max_tokens: MaxTokensOption = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Decode all media too.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode all media, too.")] = False,
     held_out: Annotated[
-        list[Path] | None, typer.Option("--eval", help="What is evaluated on; finds leaks.")
+        list[Path] | None, typer.Option("--eval", help="Evaluation data; finds leaks into it.")
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Plan anew: media have changed under the same names.")
+        bool,
+        typer.Option(
+            "--fresh", help="Ignore cached plans: media have changed under the same names."
+        ),
     ] = False,
-    manifest: Annotated[Path | None, typer.Option(help="A directory for the manifest.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Directory to write the manifest to.")
+    ] = None,
     num_workers: WorkersOption = None,
     seed: SeedOption = 0,
-    show: Annotated[int, typer.Option(help="Findings to print of each kind.")] = 5,
+    show: Annotated[int, typer.Option(help="Findings to print per kind.")] = 5,
 ) -> None:
-    """Find what must be mended before training; exit code 1 if there is anything."""
+    """Find what must be fixed before training; exit code 1 if there is anything."""
     from onevision.data.check import drop_leaks, find_problems, summarize
     from onevision.data.manifest import write_manifest
     from onevision.data.plan import Plan
@@ -66,20 +71,20 @@ def check(
         )
         for path in held_out or []
     ]
-    evaluated = Plan(parts=tuple(part for other in others for part in other.parts))
+    evaluated = Plan(datasets=tuple(one for other in others for one in other.datasets))
     found = list(find_problems(reader.mixture, plan, held_out=evaluated if others else None))
     _print_table(summarize(reader.mixture, plan), found)
     _print_findings(found, show=show)
     if manifest is not None:
         usable = drop_leaks(reader.mixture, plan, found)
         write_manifest(reader.mixture, usable, manifest)
-        rows = sum(int(part.usable.sum()) for part in usable.parts)
+        rows = sum(int(one.usable.sum()) for one in usable.datasets)
         print(f"manifest of {rows:,} samples: {manifest}")
-    to_mend = sum(finding.must_mend for finding in found)
-    if to_mend:
-        print(f"{to_mend} of {len(reader.mixture):,} samples must be mended or left out")
+    to_fix = sum(finding.must_fix for finding in found)
+    if to_fix:
+        print(f"{to_fix} of {len(reader.mixture):,} samples must be fixed or left out")
         raise typer.Exit(1)
-    print(f"{len(reader.mixture):,} samples, nothing to mend")
+    print(f"{len(reader.mixture):,} samples, nothing to fix")
 
 
 @data.command()
@@ -91,7 +96,7 @@ def stats(
     num_workers: WorkersOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Print rows, tokens and lengths of every data set."""
+    """Print the rows, tokens and lengths of every data set."""
     from onevision.data.check import find_problems, summarize
 
     reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)
@@ -102,16 +107,18 @@ def stats(
 @data.command()
 def view(
     mixture: MixtureArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page.")] = Path("report.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write.")] = Path(
+        "report.html"
+    ),
     model: ModelOption = "tiny",
     tokenizer: TokenizerOption = None,
-    samples: Annotated[int, typer.Option(help="Samples drawn of each data set.")] = 4,
-    port: Annotated[int | None, typer.Option(help="Serve the page on this port too.")] = None,
+    samples: Annotated[int, typer.Option(help="Random samples per data set.")] = 4,
+    port: Annotated[int | None, typer.Option(help="Also serve the page on this port.")] = None,
     max_tokens: MaxTokensOption = None,
     num_workers: WorkersOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Write a page of samples: media, crops, what is learned, lengths."""
+    """Write a page of samples: media, crops, learned text, lengths."""
     from onevision.data.report import write_report
 
     reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)
@@ -139,7 +146,7 @@ def _reader(
     if tokenizer is None and model in ARCHITECTURES and model not in BUNDLED:
         raise InputError(
             f"{model} is an architecture without a tokenizer; give --tokenizer DIRECTORY, "
-            "one that holds Qwen2's tokenizer.json"
+            "with Qwen2's tokenizer.json"
         )
     directory = tokenizer if tokenizer is not None else resolve(model)
     return SampleReader(
@@ -166,14 +173,14 @@ def _print_table(summaries: list["SourceSummary"], found: list["Finding"]) -> No
 
     table = Table(box=box.SIMPLE)
     table.add_column("data set", overflow="fold")
-    for name in ("rows", "usable", "to mend", "tokens", "median", "longest"):
+    for name in ("rows", "usable", "to fix", "tokens", "median", "longest"):
         table.add_column(name, justify="right", no_wrap=True)
-    faults = Counter(finding.source for finding in found if finding.must_mend)
+    faults = Counter(finding.source for finding in found if finding.must_fix)
     for one in summaries:
         kinds = {**one.modalities, **{f"with fewer {k}": n for k, n in one.reductions.items()}}
-        told = ", ".join(f"{n:,} {kind.removesuffix('_image')}" for kind, n in kinds.items())
+        details = ", ".join(f"{n:,} {kind.removesuffix('_image')}" for kind, n in kinds.items())
         table.add_row(
-            f"{one.name}\n  {told}",
+            f"{one.name}\n  {details}",
             f"{one.num_rows:,}",
             f"{one.num_usable:,}",
             f"{faults[one.name]:,}",
@@ -189,9 +196,9 @@ def _print_findings(found: list["Finding"], *, show: int) -> None:
         print(f"{kind}: {count:,}")
         of_kind = [finding for finding in found if finding.kind == kind]
         for finding in of_kind[:show]:
-            told = finding.message
+            message = finding.message
             where = f"{finding.source}, row {finding.row}"
-            print(f"  {told}" if told.startswith(where) else f"  {where}: {told}")
+            print(f"  {message}" if message.startswith(where) else f"  {where}: {message}")
         if count > show:
             print(f"  ... and {count - show:,} more; --show {count} prints all")
 

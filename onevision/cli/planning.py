@@ -20,7 +20,7 @@ def plan_and_show(
         TimeRemainingColumn,
     )
 
-    from onevision.data.plan import make_plan
+    from onevision.data.planner import make_plan
 
     columns = (TextColumn("planning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     terminal = Console(stderr=True)

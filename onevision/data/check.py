@@ -1,4 +1,4 @@
-"""A mixture and its plan -> what must be mended before training, and its figures."""
+"""A mixture and its plan -> what must be fixed before training, and statistics."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,20 +8,19 @@ from typing import Literal
 import numpy as np
 
 from onevision.data.fingerprints import find_near_pairs
-from onevision.data.manifest import keep_rows
 from onevision.data.mixture import Mixture
 from onevision.data.plan import MODALITIES, REDUCTIONS, DatasetPlan, Plan
 
 FindingKind = Literal[
     "record", "media", "too long", "duplicate record", "near-duplicate image", "evaluation leak"
 ]
-# What makes a check fail: the rest is reported, and may be meant.
-MUST_MEND: tuple[FindingKind, ...] = ("record", "media", "too long", "evaluation leak")
+# What makes a check fail; the rest is reported, and may be intended.
+MUST_FIX: tuple[FindingKind, ...] = ("record", "media", "too long", "evaluation leak")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing a person should know about one sample."""
+    """A problem, or an oddity, of one sample."""
 
     source: str
     row: int
@@ -29,14 +28,14 @@ class Finding:
     message: str
 
     @property
-    def must_mend(self) -> bool:
-        """Whether training should not start before this is mended."""
-        return self.kind in MUST_MEND
+    def must_fix(self) -> bool:
+        """Whether this should be fixed before training starts."""
+        return self.kind in MUST_FIX
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSummary:
-    """The figures of one data set. Lengths are in tokens, visual ones included."""
+    """Statistics of one data set. Lengths are in tokens, visual ones included."""
 
     name: str
     num_rows: int
@@ -51,36 +50,34 @@ class SourceSummary:
 def find_problems(
     mixture: Mixture, plan: Plan, *, held_out: Plan | None = None
 ) -> Iterator[Finding]:
-    """Give everything that was found; `held_out` is the plan of what will be evaluated on."""
-    names = [part.dataset.name for part in mixture.parts]
-    for name, part in zip(names, plan.parts, strict=True):
-        for fault in part.faults:
+    """Yield every finding; `held_out` is the plan of the evaluation data."""
+    names = [dataset.entry.name for dataset in mixture.datasets]
+    for name, one in zip(names, plan.datasets, strict=True):
+        for fault in one.faults:
             yield Finding(source=name, row=fault.row, kind=fault.kind, message=fault.message)
-    yield from _duplicates(names, plan)
-    yield from _near_duplicates(names, plan)
+    yield from _find_duplicates(names, plan)
+    yield from _find_near_duplicates(names, plan)
     if held_out is not None:
-        yield from _leaks(names, plan, held_out)
+        yield from _find_leaks(names, plan, held_out)
 
 
 def summarize(mixture: Mixture, plan: Plan) -> list[SourceSummary]:
-    """Return one summary for each data set."""
-    return [
-        _summary(part.dataset.name, one)
-        for part, one in zip(mixture.parts, plan.parts, strict=True)
-    ]
+    """Return a summary of each data set."""
+    pairs = zip(mixture.datasets, plan.datasets, strict=True)
+    return [_summarize_one(dataset.entry.name, one) for dataset, one in pairs]
 
 
 def drop_leaks(mixture: Mixture, plan: Plan, found: Sequence[Finding]) -> Plan:
-    """Return the plan without the samples that evaluation would see again."""
+    """Return the plan without the samples whose images are also in the evaluation data."""
     leaks = {(f.source, f.row) for f in found if f.kind == "evaluation leak"}
-    parts = []
-    for part, one in zip(mixture.parts, plan.parts, strict=True):
-        rows = [row for source, row in leaks if source == part.dataset.name]
-        parts.append(keep_rows(one, ~np.isin(one.rows, rows)))
-    return Plan(parts=tuple(parts))
+    datasets = []
+    for dataset, one in zip(mixture.datasets, plan.datasets, strict=True):
+        rows = [row for source, row in leaks if source == dataset.entry.name]
+        datasets.append(one.keep(~np.isin(one.rows, rows)))
+    return Plan(datasets=tuple(datasets))
 
 
-def _summary(name: str, plan: DatasetPlan) -> SourceSummary:
+def _summarize_one(name: str, plan: DatasetPlan) -> SourceSummary:
     lengths = plan.num_tokens[plan.usable]
     kinds = Counter(MODALITIES[kind] for kind in plan.modality[plan.usable])
     return SourceSummary(
@@ -99,58 +96,58 @@ def _summary(name: str, plan: DatasetPlan) -> SourceSummary:
     )
 
 
-def _duplicates(names: list[str], plan: Plan) -> Iterator[Finding]:
-    """Name every record that says what an earlier one said."""
-    parts = np.concatenate([np.full(len(p.rows), n) for n, p in enumerate(plan.parts)])
-    rows = np.concatenate([p.rows for p in plan.parts])
-    digests = np.concatenate([p.digests for p in plan.parts])
-    usable = np.concatenate([p.usable for p in plan.parts])
+def _find_duplicates(names: list[str], plan: Plan) -> Iterator[Finding]:
+    """Yield every record that repeats an earlier one."""
+    datasets = np.concatenate([np.full(len(p.rows), n) for n, p in enumerate(plan.datasets)])
+    rows = np.concatenate([p.rows for p in plan.datasets])
+    digests = np.concatenate([p.digests for p in plan.datasets])
+    usable = np.concatenate([p.usable for p in plan.datasets])
     order = np.argsort(digests, kind="stable")
     order = order[usable[order]]
     same = digests[order[1:]] == digests[order[:-1]]
     for earlier, later in zip(order[:-1][same].tolist(), order[1:][same].tolist(), strict=True):
         yield Finding(
-            source=names[parts[later]],
+            source=names[datasets[later]],
             row=int(rows[later]),
             kind="duplicate record",
-            message=f"says the same as {names[parts[earlier]]}, row {int(rows[earlier])}",
+            message=f"repeats {names[datasets[earlier]]}, row {int(rows[earlier])}",
         )
 
 
-def _near_duplicates(names: list[str], plan: Plan) -> Iterator[Finding]:
-    """Name different pictures that look alike; one picture in many records is nothing to report."""
-    places = [(n, row) for n, p in enumerate(plan.parts) for row in p.picture_rows.tolist()]
-    digests = np.concatenate([p.picture_digests for p in plan.parts])
+def _find_near_duplicates(names: list[str], plan: Plan) -> Iterator[Finding]:
+    """Yield different images that look alike; the same image in many records is not reported."""
+    places = [(n, row) for n, p in enumerate(plan.datasets) for row in p.picture_rows.tolist()]
+    digests = np.concatenate([p.picture_digests for p in plan.datasets])
     pictures = np.sort(np.unique(digests, return_index=True)[1])  # the first place of each
-    words = np.concatenate([p.picture_hashes for p in plan.parts])[pictures]
-    looks, firsts, which = np.unique(words, return_index=True, return_inverse=True)
-    likes = {i: int(firsts[look]) for i, look in enumerate(which.tolist()) if words[i]}
+    hashes = np.concatenate([p.picture_hashes for p in plan.datasets])[pictures]
+    looks, firsts, which = np.unique(hashes, return_index=True, return_inverse=True)
+    likes = {i: int(firsts[look]) for i, look in enumerate(which.tolist()) if hashes[i]}
     for a, b in find_near_pairs(looks):
         first, second = sorted((int(firsts[a]), int(firsts[b])))
         likes[second] = min(likes[second], first)
     for later, earlier in sorted(likes.items()):
-        (part, row), (other, other_row) = places[pictures[later]], places[pictures[earlier]]
-        if (part, row) != (other, other_row):
+        (dataset, row), (other, other_row) = places[pictures[later]], places[pictures[earlier]]
+        if (dataset, row) != (other, other_row):
             yield Finding(
-                source=names[part],
+                source=names[dataset],
                 row=row,
                 kind="near-duplicate image",
                 message=f"looks like the image of {names[other]}, row {other_row}",
             )
 
 
-def _leaks(names: list[str], plan: Plan, held_out: Plan) -> Iterator[Finding]:
-    """Name every sample whose picture looks like one of the evaluation's."""
+def _find_leaks(names: list[str], plan: Plan, held_out: Plan) -> Iterator[Finding]:
+    """Yield every sample whose image looks like one of the evaluation data."""
     evaluated, first = np.unique(
-        np.concatenate([p.picture_hashes for p in held_out.parts]), return_index=True
+        np.concatenate([p.picture_hashes for p in held_out.datasets]), return_index=True
     )
-    rows = np.concatenate([p.picture_rows for p in held_out.parts])[first]
-    for name, part in zip(names, plan.parts, strict=True):
-        looks, which = np.unique(part.picture_hashes, return_inverse=True)
+    rows = np.concatenate([p.picture_rows for p in held_out.datasets])[first]
+    for name, one in zip(names, plan.datasets, strict=True):
+        looks, which = np.unique(one.picture_hashes, return_inverse=True)
         seen = {mine: int(rows[theirs]) for mine, theirs in find_near_pairs(looks, evaluated)}
         leaked = {
             row: seen[look]
-            for row, look in zip(part.picture_rows.tolist(), which.tolist(), strict=True)
+            for row, look in zip(one.picture_rows.tolist(), which.tolist(), strict=True)
             if look in seen
         }
         for row, theirs in leaked.items():
@@ -158,5 +155,5 @@ def _leaks(names: list[str], plan: Plan, held_out: Plan) -> Iterator[Finding]:
                 source=name,
                 row=row,
                 kind="evaluation leak",
-                message=f"its image is seen in evaluation (row {theirs}); leave it out",
+                message=f"its image is in the evaluation data (row {theirs}); leave it out",
             )

@@ -1,7 +1,7 @@
-"""What is known of media that were decoded once: a small database, by a hash of their bytes.
+"""Media -> whether they decode, and their fingerprints, cached by a hash of their bytes.
 
-A file that is moved, renamed, or used by another mixture is not decoded again. Only what decoded
-well is remembered; what is broken may be mended, and its message names the file.
+A file that is moved, renamed or used by another mixture is not decoded again. Broken media are not
+cached, since they may be fixed.
 """
 
 import hashlib
@@ -19,25 +19,25 @@ from onevision.errors import MediaError
 from onevision.inputs.media import open_image
 from onevision.inputs.video import FrameChoice
 
-# Changes whenever a remembered picture would be fingerprinted otherwise than before.
+# Raised when fingerprints change.
 FORMAT = b"1"
-WAIT_SECONDS = 60.0  # for another process that is writing
+MAX_WAIT_SECONDS = 60.0  # for another process that is writing
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFingerprint:
-    """An image that decodes: a digest of its bytes, and its perceptual hash; 64 bits each."""
+    """A digest of an image's bytes and its perceptual hash, 64 bits each."""
 
     digest: int
     hash: int
 
 
 class DecodedMedia:
-    """Decodes media unless that was done before; several processes may share the file."""
+    """Decodes media not decoded before; several processes may share the database."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(path, timeout=WAIT_SECONDS)
+        self._database = sqlite3.connect(path, timeout=MAX_WAIT_SECONDS)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS decoded (digest BLOB PRIMARY KEY, hash BLOB NOT NULL)"
@@ -56,47 +56,47 @@ class DecodedMedia:
         self._database.close()
 
     def picture(self, image: Image) -> PictureFingerprint:
-        """Return what an image looks like. Raises MediaError where it does not decode."""
+        """Return an image's fingerprint. Raises MediaError if it does not decode."""
         digest = _digest(image.source)
-        known = self._known(digest)
+        known = self._look_up(digest)
         if known is None:
             known = hash_picture(open_image(image.source)).to_bytes(8, "big")
-            self._remember(digest, known)
+            self._store(digest, known)
         return PictureFingerprint(
             digest=int.from_bytes(digest[:8], "big"), hash=int.from_bytes(known, "big")
         )
 
     def check_frames(self, choice: FrameChoice) -> None:
-        """Decode the frames that are seen of a video. Raises MediaError where one does not."""
+        """Decode the chosen frames of a video. Raises MediaError if one does not decode."""
         source = choice.video.source
         if not isinstance(source, str | Path | bytes):
-            return  # a list of pictures, decoded already
+            return  # a list of images, already decoded
         digest = _digest(source, repr(choice.indices).encode())
-        if self._known(digest) is None:
+        if self._look_up(digest) is None:
             for _ in choice.frames():
                 pass
-            self._remember(digest, b"")
+            self._store(digest, b"")
 
-    def _known(self, digest: bytes) -> bytes | None:
+    def _look_up(self, digest: bytes) -> bytes | None:
         row = self._database.execute("SELECT hash FROM decoded WHERE digest = ?", (digest,))
         found = row.fetchone()
         return None if found is None else bytes(found[0])
 
-    def _remember(self, digest: bytes, value: bytes) -> None:
+    def _store(self, digest: bytes, value: bytes) -> None:
         self._database.execute("INSERT OR IGNORE INTO decoded VALUES (?, ?)", (digest, value))
 
 
 def _digest(source: str | Path | bytes | PillowImage, more: bytes = b"") -> bytes:
-    told = hashlib.blake2b(FORMAT + more, digest_size=16)
+    hasher = hashlib.blake2b(FORMAT + more, digest_size=16)
     if isinstance(source, bytes):
-        told.update(source)
+        hasher.update(source)
     elif isinstance(source, PillowImage):
-        told.update(repr((source.mode, source.size)).encode() + source.tobytes())
+        hasher.update(repr((source.mode, source.size)).encode() + source.tobytes())
     else:
         try:
             with Path(source).open("rb") as file:
                 while block := file.read(1 << 20):
-                    told.update(block)
+                    hasher.update(block)
         except OSError as error:
             raise MediaError(f"{source}: cannot be read ({error.strerror})") from error
-    return told.digest()
+    return hasher.digest()

@@ -1,4 +1,4 @@
-"""Pictures -> 64-bit fingerprints that stay near each other when a picture is scaled or recoded."""
+"""Images -> 64-bit perceptual hashes, which scaling and re-encoding hardly change."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Image as PillowImage
 
-# Fingerprints that differ in at most this many bits are taken for the same picture.
+# Hashes that differ in at most this many bits count as the same image.
 MAX_BITS = 3
 
 
 def hash_picture(image: PillowImage) -> int:
-    """Return the difference hash: is each cell of an 8 x 8 grid darker than its right neighbour."""
+    """Return the difference hash: whether each cell of an 8 x 8 grid is darker than the next."""
     small = image.convert("L").resize((9, 8), Image.Resampling.BOX)
     cells = np.asarray(small).astype(np.int16)
     bits = np.packbits((cells[:, 1:] > cells[:, :-1]).flatten())
@@ -22,11 +22,11 @@ def hash_picture(image: PillowImage) -> int:
 def find_near_pairs(
     left: NDArray[np.uint64], right: NDArray[np.uint64] | None = None
 ) -> Iterator[tuple[int, int]]:
-    """Give index pairs of nearly equal fingerprints: within `left` (i < j), or across to `right`.
+    """Yield index pairs of nearly equal hashes: within `left` (i < j), or from `left` to `right`.
 
     Two 64-bit words that differ in at most 3 bits agree in one of their four 16-bit quarters, so
-    only words that share a quarter are compared. Flat pictures (no bit set) are left out: they
-    all look alike. Give each fingerprint once: many equal ones make many pairs.
+    only words that share a quarter are compared. Flat images (no bit set) are left out: they all
+    look alike. Pass each hash once: equal ones make many pairs.
     """
     other = left if right is None else right
     for quarter in range(4):
@@ -40,7 +40,7 @@ def find_near_pairs(
                 candidates = candidates[candidates > i]
             differing = left[i] ^ other[candidates]
             near = (np.bitwise_count(differing) <= MAX_BITS) & (other[candidates] != 0)
-            for earlier in range(quarter):  # where they were found already
+            for earlier in range(quarter):  # where the pair was already found
                 near &= _quarter(differing, earlier) != 0
             for j in candidates[near].tolist():
                 yield i, j

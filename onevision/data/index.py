@@ -1,7 +1,7 @@
-"""Indices of big files, made once and kept: file -> a memory-mapped array of places.
+"""A big file -> a memory-mapped index of it, built once and cached.
 
-They lie in $ONEVISION_CACHE (by default ~/.cache/onevision) under a name made of the file's path,
-size and time of change, so a changed file is indexed anew.
+Indices are kept in $ONEVISION_CACHE (by default ~/.cache/onevision) under a hash of the
+file's path, size and modification time, so a file that changes is indexed again.
 """
 
 import hashlib
@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from onevision.files import atomic_path
 
-Places = NDArray[np.int64]
-# Changes whenever an index means something else than before.
+# Raised when the meaning of an index changes.
 FORMAT = "1"
 
 
-def open_index(file: Path, build: Callable[[Path], Iterable[int]], *, columns: int) -> Places:
+def open_index(
+    file: Path, build: Callable[[Path], Iterable[int]], *, columns: int
+) -> NDArray[np.int64]:
     """Return the index [rows, columns] of `file`, from the cache or from `build`.
 
-    `build` gives the numbers row by row; they go straight to disk.
+    `build` yields the numbers row by row; they go straight to disk.
     """
     key = f"{FORMAT}:{file_identity(file)}:{columns}"
     path = cache_directory() / "index" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
@@ -36,17 +37,17 @@ def open_index(file: Path, build: Callable[[Path], Iterable[int]], *, columns: i
 
 
 def file_identity(file: Path) -> str:
-    """Return what changes when a file does: its path, size and time of change."""
+    """Return a text that changes when a file does: its path, size and modification time."""
     status = file.stat()
     return f"{file.resolve()}:{status.st_size}:{status.st_mtime_ns}"
 
 
 def cache_directory() -> Path:
-    """Return where indices and plans are kept."""
+    """Return the directory of cached indices and plans."""
     return Path(os.environ.get("ONEVISION_CACHE", Path.home() / ".cache" / "onevision"))
 
 
-def _chunks(numbers: Iterable[int], size: int = 1 << 16) -> Iterable[Places]:
+def _chunks(numbers: Iterable[int], size: int = 1 << 16) -> Iterable[NDArray[np.int64]]:
     chunk: list[int] = []
     for number in numbers:
         chunk.append(number)

@@ -1,7 +1,7 @@
-"""Packs of an epoch -> training rows, decoded by worker processes, from any place on.
+"""Packs of an epoch -> packed rows, decoded by worker processes.
 
-What comes next depends on the order and the packs alone: its state is the number of the next pack,
-the same for every rank, so a run goes on where it stopped with other workers or other ranks.
+What is loaded depends on the order and the numbers of the packs alone, so a run can continue with
+other workers or other ranks.
 """
 
 from collections import deque
@@ -13,12 +13,12 @@ from onevision.data.packing import PackedRow
 from onevision.data.packs import Packs
 from onevision.data.quarantine import BadSample, Quarantine
 from onevision.data.samples import SampleReader
-from onevision.data.workers import SECONDS_EACH, Workers
+from onevision.data.workers import MAX_SECONDS, Workers
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedPack:
-    """One pack: its samples, to be joined or padded, and how many stayed away."""
+    """One pack: the rows of its samples, to be joined, and how many samples are missing."""
 
     pack: int
     rows: tuple[PackedRow, ...]
@@ -26,44 +26,24 @@ class LoadedPack:
     num_holes: int
 
 
+@dataclass(frozen=True, kw_only=True)
 class Loader:
-    """Walks one epoch's packs for one rank."""
+    """Loads packs of one epoch."""
 
-    def __init__(
-        self,
-        reader: SampleReader,
-        order: Order,
-        packs: Packs,
-        *,
-        quarantine: Quarantine,
-        num_workers: int = 2,
-        packs_ahead: int = 2,
-        seconds_each: float = SECONDS_EACH,
-        rank: int = 0,
-        ranks: int = 1,
-        next_pack: int = 0,
-    ) -> None:
-        self.reader, self.order, self.packs = reader, order, packs
-        self.quarantine, self.num_workers, self.packs_ahead = quarantine, num_workers, packs_ahead
-        self.seconds_each = seconds_each
-        self.rank, self.ranks = rank, ranks
-        # The state: save it, and give it to another loader. Every rank's is the same after a step.
-        self.next_pack = next_pack
-
-    def __iter__(self) -> Iterator[LoadedPack]:
-        """Give this rank's packs, one of every `ranks`; whole rounds only, so no rank waits."""
-        last = len(self.packs) - self.ranks + 1
-        rounds = range(self.next_pack, last, self.ranks)
-        for begin, loaded in zip(
-            rounds, self.load([begin + self.rank for begin in rounds]), strict=True
-        ):
-            self.next_pack = begin + self.ranks
-            yield loaded
+    reader: SampleReader
+    order: Order
+    packs: Packs
+    quarantine: Quarantine
+    num_workers: int = 2
+    # Packs that are decoded before they are asked for.
+    packs_ahead: int = 2
+    # Of a worker for one sample.
+    max_seconds: float = MAX_SECONDS
 
     def load(self, packs: Sequence[int]) -> Iterator[LoadedPack]:
-        """Give these packs in this order, decoding ahead."""
+        """Yield these packs in this order. Raises DataError if too many samples are bad."""
         with Workers(
-            self.reader, num_workers=self.num_workers, seconds_each=self.seconds_each
+            self.reader, num_workers=self.num_workers, max_seconds=self.max_seconds
         ) as workers:
             ahead: deque[int] = deque()
             for number in range(len(packs)):
@@ -75,23 +55,21 @@ class Loader:
 
     def _samples(self, pack: int) -> list[tuple[int, int]]:
         positions = self.packs[pack]
-        parts, rows = self.order.parts[positions], self.order.rows[positions]
-        return list(zip(parts.tolist(), rows.tolist(), strict=True))
+        datasets, rows = self.order.datasets[positions], self.order.rows[positions]
+        return list(zip(datasets.tolist(), rows.tolist(), strict=True))
 
     def _collect(self, workers: Workers, pack: int) -> LoadedPack:
+        rows: list[PackedRow] = []
+        good: list[tuple[int, int]] = []
         samples = self._samples(pack)
-        results = [workers.result() for _ in samples]
-        rows = [result for result in results if isinstance(result, PackedRow)]
-        good = []
-        for (part, row), result in zip(samples, results, strict=True):
+        for dataset, row in samples:
+            result = workers.result()
             if isinstance(result, PackedRow):
-                good.append((part, row))
+                rows.append(result)
+                good.append((dataset, row))
                 continue
-            name = self.reader.mixture.parts[part].dataset.name
+            name = self.reader.mixture.datasets[dataset].entry.name
             self.quarantine.add(BadSample(source=name, row=row, reason=result))
         return LoadedPack(
-            pack=pack,
-            rows=tuple(rows),
-            samples=tuple(good),
-            num_holes=len(samples) - len(rows),
+            pack=pack, rows=tuple(rows), samples=tuple(good), num_holes=len(samples) - len(rows)
         )

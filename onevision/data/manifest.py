@@ -1,16 +1,15 @@
-"""Which samples a mixture is to be learned from, written down; and a mixture held to that.
+"""A plan -> a manifest of the samples to train on; a manifest -> a plan restricted to them.
 
-    pinned/manifest.json   every data set: its rows, how many are usable, a digest of their content
-    pinned/rows.npy        [N, 3] int64: data set, row, tokens, of every sample that may be used
+    pinned/manifest.json   every data set: its rows, how many are usable, a hash of their content
+    pinned/rows.npy        [N, 3] int64: data set, row, tokens, of every usable sample
 
-A sample's content is its words and the names of its media, wherever the mixture lies. How long it
-is depends on the stage, so lengths are told and not compared.
+A sample's content is its words and the names of its media, wherever the mixture lies. Its length
+depends on the stage, so lengths are recorded but not compared.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,22 @@ from onevision.errors import DataError
 from onevision.files import write_json
 
 MANIFEST, ROWS = "manifest.json", "rows.npy"
-# Raised when a manifest written before would be read otherwise.
+# Raised when manifests written before would be misread.
 FORMAT_VERSION = 2
 
 
 def write_manifest(mixture: Mixture, plan: Plan, directory: Path) -> None:
-    """Write which rows may be trained on, their lengths and a digest of their content."""
+    """Write the rows to train on, their lengths and a hash of their content."""
     directory.mkdir(parents=True, exist_ok=True)
     sources = []
     rows = []
-    for number, (part, one) in enumerate(zip(mixture.parts, plan.parts, strict=True)):
+    for number, (dataset, one) in enumerate(zip(mixture.datasets, plan.datasets, strict=True)):
         usable = one.rows[one.usable]
         rows.append(np.stack([np.full(len(usable), number), usable, one.num_tokens[one.usable]], 1))
         sources.append(
             {
-                "name": part.dataset.name,
-                "sampling_strategy": part.dataset.sampling_strategy,
+                "name": dataset.entry.name,
+                "sampling_strategy": dataset.entry.sampling_strategy,
                 "num_rows": len(one.rows),
                 "num_usable": int(one.usable.sum()),
                 "num_tokens": int(one.num_tokens.sum()),
@@ -57,15 +56,15 @@ def write_manifest(mixture: Mixture, plan: Plan, directory: Path) -> None:
 
 
 def apply_manifest(mixture: Mixture, plan: Plan, path: Path) -> Plan:
-    """Return the plan with exactly the manifest's rows usable.
+    """Return the plan in which exactly the manifest's rows are usable.
 
-    `path` is the manifest or its directory. Raises DataError where the mixture has other data sets,
-    chooses other rows, cannot use one of them, or says something else in them.
+    `path` is the manifest or its directory. Raises DataError if the mixture has other data sets,
+    chooses other rows, cannot use one of them, or if their content has changed.
     """
     file = path if path.suffix == ".json" else path / MANIFEST
     manifest, rows = _read(file)
     sources: dict[str, Any] = {source["name"]: source for source in manifest["sources"]}
-    names = [part.dataset.name for part in mixture.parts]
+    names = [dataset.entry.name for dataset in mixture.datasets]
     odd = sorted(set(names) ^ sources.keys())
     if odd:
         lacks = "the mixture has no" if odd[0] in sources else "it does not know the"
@@ -75,45 +74,40 @@ def apply_manifest(mixture: Mixture, plan: Plan, path: Path) -> Plan:
         )
     numbers = {name: number for number, name in enumerate(sources)}
     return Plan(
-        parts=tuple(
-            _pinned_part(
+        datasets=tuple(
+            _restrict(
                 one,
                 rows[rows[:, 0] == numbers[name], 1],
                 sources[name],
                 where=f"{file}: data set {name!r}",
                 seeds=(manifest["seed"], mixture.seed),
             )
-            for name, one in zip(names, plan.parts, strict=True)
+            for name, one in zip(names, plan.datasets, strict=True)
         )
     )
 
 
 def hash_content(plan: DatasetPlan) -> str:
-    """Hash the usable rows of a data set: their numbers, words and media names."""
-    told = hashlib.sha256()
+    """Return a hash of a data set's usable rows: their numbers, words and media names."""
+    digest = hashlib.sha256()
     for column in (plan.rows, plan.digests):
-        told.update(column[plan.usable].tobytes())
-    return told.hexdigest()
+        digest.update(column[plan.usable].tobytes())
+    return digest.hexdigest()
 
 
 def fingerprint_sources(mixture: Mixture, plan: Plan) -> Mapping[str, str]:
-    """Return, for every data set, what changes when anything does that a run's steps depend on.
+    """Return, for every data set, a text that changes when anything does that training sees of it.
 
-    That is its place, the rows an epoch shows of it, their content and their lengths. What lies in
-    a media file is not looked at.
+    That is its place, the rows an epoch shows of it, their content and their lengths. The bytes of
+    media files are not read.
     """
     shown = count_rows_per_epoch(plan.restrict(mixture))
     found = {}
-    for number, (part, one) in enumerate(zip(mixture.parts, plan.parts, strict=True)):
+    for number, (dataset, one) in enumerate(zip(mixture.datasets, plan.datasets, strict=True)):
         lengths = one.num_tokens[one.usable].astype(np.int64).tobytes()
-        told = f"{number} {shown[number]} {hash_content(one)}".encode() + lengths
-        found[part.dataset.name] = hashlib.sha256(told).hexdigest()[:16]
+        content = f"{number} {shown[number]} {hash_content(one)}".encode() + lengths
+        found[dataset.entry.name] = hashlib.sha256(content).hexdigest()[:16]
     return found
-
-
-def keep_rows(plan: DatasetPlan, kept: NDArray[np.bool_]) -> DatasetPlan:
-    """Return the plan of a data set with other rows than `kept` unusable."""
-    return replace(plan, num_tokens=np.where(kept, plan.num_tokens, 0))
 
 
 def _read(file: Path) -> tuple[dict[str, Any], NDArray[np.int64]]:  # Any: JSON
@@ -135,7 +129,7 @@ def _read(file: Path) -> tuple[dict[str, Any], NDArray[np.int64]]:  # Any: JSON
     return manifest, rows
 
 
-def _pinned_part(
+def _restrict(
     one: DatasetPlan,
     wanted: NDArray[np.int64],
     source: Mapping[str, Any],
@@ -146,18 +140,18 @@ def _pinned_part(
     absent = wanted[~np.isin(wanted, one.rows)]
     if len(absent):
         raise DataError(
-            f"{where}: {len(absent)} of its {len(wanted)} rows are not among those that the "
+            f"{where}: {len(absent)} of its {len(wanted)} rows are not among those the "
             f"mixture chooses (first: {absent[0]}; seed {seeds[0]} then, {seeds[1]} now); use the "
             "same sampling_strategy and seed, or write a new manifest"
         )
-    kept = keep_rows(one, np.isin(one.rows, wanted))
+    kept = one.keep(np.isin(one.rows, wanted))
     unusable = wanted[~np.isin(wanted, kept.rows[kept.usable])]
     if len(unusable):
         faults = {fault.row: fault.message for fault in one.faults}
         why = faults.get(int(unusable[0]), "see `onevision data check`")
         raise DataError(
             f"{where}: {len(unusable)} of its {len(wanted)} samples cannot be used now (first: row "
-            f"{unusable[0]}: {why}); mend them, or write a new manifest"
+            f"{unusable[0]}: {why}); fix them, or write a new manifest"
         )
     if source["sha256"] != hash_content(kept):
         raise DataError(

@@ -1,8 +1,8 @@
-"""A mixture file -> which rows of which sources are learned from, and how.
+"""A mixture file -> the rows of each data set to learn from.
 
-Reads the reference's YAML as it is (`datasets:` with `json_path` and `sampling_strategy`) and our
-own keys beside them. What is drawn at random is drawn from the mixture's seed: the same rows on
-every rank and every machine.
+Reads the reference's YAML unchanged (`datasets:` with `json_path` and `sampling_strategy`), and our
+own keys beside those. Rows chosen at random depend on the mixture's seed alone: they are the same
+on every rank and every machine.
 """
 
 import math
@@ -14,41 +14,42 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from onevision.data.sources import RecordSource, open_source
 from onevision.errors import DataError
-from onevision.values import check_key, from_plain
+from onevision.values import check_key, from_plain, read_yaml
 
-Modality = Literal["single_image", "multi_image", "video", "text"]
+# What a sample shows.
+Modality = Literal["text", "single_image", "multi_image", "video"]
 STRATEGY = re.compile(r"(first|end|random):(\d+)(%?)")
 BRACES = re.compile(r"(.*)\{(.*)\}(.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetEntry:
-    """One entry of a mixture file."""
+    """One entry of a mixture file, with the file's keys."""
 
     name: str
     # A JSON, JSONL, Parquet or tar file, or a directory of them.
     json_path: str | None = None
     # all, first:N, first:N%, end:N, end:N%, random:N, random:N%
     sampling_strategy: str = "all"
-    # A data set of the hub, and its configuration; to be downloaded by hand.
+    # A data set on the hub, its configuration and revision; downloaded by hand.
     source: str | None = None
     config: str | None = None
     revision: str | None = None
-    # Where the media lie, relative to the mixture file; by default beside the records.
+    # Root of the media paths, relative to the mixture file; by default the records' directory.
     root: str | None = None
-    # Weight against the other entries that have one, or rows an epoch; by default all chosen rows.
+    # Weight among the entries with one, or rows per epoch; by default, every chosen row once.
     share: float | None = None
     rows: int | None = None
     sha256: str | None = None
     licence: str | None = None
     scenario: Modality | None = None
     prompt_style: str | None = None
-    # What was published, for the tables: a count, whether it is rounded, whether it can be had.
+    # Facts of the published data set: its number of rows, whether that is rounded, whether it is
+    # released.
     published_rows: int | None = None
     rows_rounded: bool = False
     released: bool = True
@@ -64,67 +65,63 @@ class DatasetEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """An entry that is open: its source, and the rows chosen of it."""
+class OpenDataset:
+    """An entry, its open source, and the rows chosen from it."""
 
-    dataset: DatasetEntry
+    entry: DatasetEntry
     source: RecordSource
     rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """All there is to learn from, in the order of the file."""
+    """The data sets to learn from, in the order of the file."""
 
     name: str
-    parts: tuple[Part, ...]
+    datasets: tuple[OpenDataset, ...]
     seed: int
-    # Where the mixture's file lies.
+    # The directory of the mixture file.
     directory: Path = Path()
 
     def __len__(self) -> int:
-        return sum(len(part.rows) for part in self.parts)
+        return sum(len(dataset.rows) for dataset in self.datasets)
 
 
 def read_datasets(path: Path) -> list[DatasetEntry]:
-    """Read a mixture file, or make one entry of every JSON file that `path` names.
+    """Read a mixture file, or make one entry for each JSON file that `path` names.
 
-    A path may hold one brace list, `data/{a,b}.json`, as the reference's does. Raises DataError.
+    A path may hold one brace list, `data/{a,b}.json`, as in the reference. Raises DataError.
     """
-    if path.suffix not in (".yaml", ".yml"):
-        return [
-            DatasetEntry(name=p.name, json_path=str(p)) for p in map(Path, expand_braces(str(path)))
-        ]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not YAML ({str(error).splitlines()[0]}); mend it") from error
+    if not _is_yaml(path):
+        files = map(Path, expand_braces(str(path)))
+        return [DatasetEntry(name=file.name, json_path=str(file)) for file in files]
+    content = read_yaml(path, error=DataError)
     entries = content.get("datasets") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{path}: no list `datasets:`; expected one entry for each data set")
     return [
-        dataset for number, entry in enumerate(entries) for dataset in _read(path, number, entry)
+        entry
+        for number, values in enumerate(entries)
+        for entry in _read_entries(values, where=f"{path}, datasets[{number}]")
     ]
 
 
 def open_mixture(path: Path, *, seed: int = 0) -> Mixture:
     """Open every data set of a mixture. Raises DataError for what is missing or contradictory."""
     names: set[str] = set()
-    parts = []
-    for dataset in read_datasets(path):
-        if dataset.name in names:
-            raise DataError(f"{path}: two data sets are named {dataset.name!r}; rename one")
-        names.add(dataset.name)
+    datasets = []
+    for entry in read_datasets(path):
+        if entry.name in names:
+            raise DataError(f"{path}: two data sets are named {entry.name!r}; rename one")
+        names.add(entry.name)
         source = open_source(
-            _location(path, dataset),
-            name=dataset.name,
-            root=path.parent / dataset.root if dataset.root is not None else None,
+            _locate(path, entry),
+            name=entry.name,
+            root=path.parent / entry.root if entry.root is not None else None,
         )
-        rows = choose_rows(dataset, len(source), seed=seed)
-        parts.append(Part(dataset=dataset, source=source, rows=rows))
-    return Mixture(name=path.stem, parts=tuple(parts), seed=seed, directory=path.parent)
+        rows = choose_rows(entry, len(source), seed=seed)
+        datasets.append(OpenDataset(entry=entry, source=source, rows=rows))
+    return Mixture(name=path.stem, datasets=tuple(datasets), seed=seed, directory=path.parent)
 
 
 def published_mixtures() -> Path:
@@ -132,15 +129,15 @@ def published_mixtures() -> Path:
     return Path(__file__).parents[1] / "mixtures"
 
 
-def choose_rows(dataset: DatasetEntry, available: int, *, seed: int) -> NDArray[np.int64]:
-    """Return the rows a strategy takes of `available`, ascending but for random ones."""
-    count = count_chosen(dataset.sampling_strategy, available, name=dataset.name)
+def choose_rows(entry: DatasetEntry, available: int, *, seed: int) -> NDArray[np.int64]:
+    """Return the rows an entry takes out of `available`; ascending, unless they are random."""
+    count = count_chosen(entry.sampling_strategy, available, name=entry.name)
     rows = np.arange(available)
-    if dataset.sampling_strategy.startswith("end"):
+    if entry.sampling_strategy.startswith("end"):
         # FIDELITY: the reference's end:0 takes everything; here it takes nothing.
         return rows[available - count :]
-    if dataset.sampling_strategy.startswith("random"):
-        rng = random.Random(f"onevision/strategy/{seed}/{dataset.name}")
+    if entry.sampling_strategy.startswith("random"):
+        rng = random.Random(f"onevision/strategy/{seed}/{entry.name}")
         return np.array(rng.sample(range(available), count), dtype=np.int64)
     return rows[:count]
 
@@ -148,7 +145,7 @@ def choose_rows(dataset: DatasetEntry, available: int, *, seed: int) -> NDArray[
 def count_chosen(strategy: str, available: int, *, name: str) -> int:
     """Return how many of `available` rows a strategy takes; P% rounds up, as in the reference.
 
-    Raises DataError for an unknown strategy, which the reference reads as "all".
+    Raises DataError for an unknown strategy, which the reference treats as "all".
     """
     if strategy == "all":
         return available
@@ -159,8 +156,7 @@ def count_chosen(strategy: str, available: int, *, name: str) -> int:
             "expected all, first:N, end:N or random:N, where N may be a percentage such as 10%"
         )
     number = int(match[2])
-    wanted = math.ceil(number * available / 100) if match[3] else number
-    return min(wanted, available)
+    return min(math.ceil(number * available / 100) if match[3] else number, available)
 
 
 def expand_braces(path: str) -> list[str]:
@@ -171,34 +167,32 @@ def expand_braces(path: str) -> list[str]:
     return [f"{match[1]}{middle.strip()}{match[3]}" for middle in match[2].split(",")]
 
 
-def _read(path: Path, number: int, entry: object) -> Iterator[DatasetEntry]:
-    where = f"{path}, datasets[{number}]"
-    if not isinstance(entry, Mapping):
-        raise DataError(f"{where}: it is {type(entry).__name__}; expected a mapping")
-    values: dict[str, Any] = dict(entry)  # Any: YAML
-    for key in values:
-        check_key(key, [field.name for field in fields(DatasetEntry)], where=where, error=DataError)
-    if "json_path" not in values and "source" not in values and "name" not in values:
+def _read_entries(values: object, *, where: str) -> Iterator[DatasetEntry]:
+    """Yield the entry of a mixture's list, or one for each path of its brace list."""
+    if not isinstance(values, Mapping):
+        raise DataError(f"{where}: it is {type(values).__name__}; expected a mapping")
+    given: dict[str, Any] = dict(values)  # Any: YAML
+    for key in given:
+        check_key(key, [f.name for f in fields(DatasetEntry)], where=where, error=DataError)
+    if not {"json_path", "source", "name"} & given.keys():
         raise DataError(f"{where}: neither json_path nor source nor name; say where the data lies")
-    paths: Sequence[str | None] = (
-        expand_braces(values["json_path"]) if values.get("json_path") else [None]
-    )
-    for file in paths:
-        fallback = Path(file).name if file else values.get("source", "")
-        name = values.get("name", fallback) if len(paths) == 1 else fallback
-        given = values | {"name": name, "json_path": file}
-        yield from_plain(DatasetEntry, given, where=where, complete=False, error=DataError)
+    path = given.get("json_path")
+    files: Sequence[str | None] = expand_braces(path) if isinstance(path, str) else [path]
+    for file in files:
+        fallback = Path(file).name if file else given.get("source", "")
+        name = given.get("name", fallback) if len(files) == 1 else fallback
+        one = given | {"name": name, "json_path": file}
+        yield from_plain(DatasetEntry, one, where=where, complete=False, error=DataError)
 
 
-def _location(path: Path, dataset: DatasetEntry) -> Path:
-    if dataset.json_path is not None:
-        return (
-            path.parent / dataset.json_path
-            if path.suffix in (".yaml", ".yml")
-            else Path(dataset.json_path)
+def _locate(mixture: Path, entry: DatasetEntry) -> Path:
+    if entry.json_path is None:
+        raise DataError(
+            f"data set {entry.name!r} comes from {entry.source or 'an unpublished source'} and has "
+            "no json_path; download it and set json_path to its place"
         )
-    origin = dataset.source or "an unpublished source"
-    raise DataError(
-        f"data set {dataset.name!r} comes from {origin} and has no json_path; "
-        "download it and say with json_path where it lies"
-    )
+    return mixture.parent / entry.json_path if _is_yaml(mixture) else Path(entry.json_path)
+
+
+def _is_yaml(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml")

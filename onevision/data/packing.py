@@ -1,16 +1,15 @@
-"""Examples -> training batches: independent questions about the same media share its prefix.
+"""Examples -> packed rows -> training batches; questions about the same media share its prefix.
 
-A row is one shared prefix (system line, media) followed by branches (a question and its answer
+A row is one shared prefix (system message, media) followed by branches (a question and its answer
 each). Every branch continues the prefix as if it stood alone: it sees the prefix and itself, its
-positions go on from the prefix, and its first token is predicted from the prefix's last.
+positions continue from the prefix, and its first token is predicted from the prefix's last.
 
     ids        P P P P  a a a  b b b b        P: prefix, a and b: branches
     position   0 1 2 3  4 5 6  4 5 6 7
-    previous   - 0 1 2  3 4 5  3 7 8 9        from which position a token is predicted
+    previous   - 0 1 2  3 4 5  3 7 8 9        the position that predicts this token
     b sees     x x x x  . . .  x x x x
 
-Rows of several samples are joined into one by `join`: positions start again, and no sample sees
-another.
+`join` puts the rows of several samples into one: positions start again, and no sample sees another.
 """
 
 from collections.abc import Sequence
@@ -32,13 +31,13 @@ PREFIX, PADDING = 0, -1
 
 @dataclass(frozen=True, kw_only=True)
 class PackedRow:
-    """One sequence of a training batch."""
+    """One sequence of a training batch: one sample, or several laid end to end."""
 
     input_ids: Tensor  # [S]
     visual_mask: Tensor  # [S] bool
     labels: Tensor  # [S]
     position_ids: Tensor  # [S]
-    previous: Tensor  # [S], index of the position that predicts this one; -1 for the first
+    previous: Tensor  # [S], the position that predicts this one; -1 for the first
     branch: Tensor  # [S], PREFIX or 1, 2, ...
     sample: Tensor  # [S], which of the row's samples a position belongs to: 0, 1, ...
     crops: Tensor  # [N, 3, H, W] uint8
@@ -49,13 +48,13 @@ class PackedRow:
 
 
 def share_prefix(examples: Sequence[Example]) -> PackedRow:
-    """Join examples about the same media into one row.
+    """Put examples about the same media into one row.
 
-    What is shared reaches to the last visual token; of text-only examples, nothing is.
+    The shared prefix ends with the last visual token; text-only examples share nothing.
     """
     first = examples[0]
     visual = np.flatnonzero(first.visual_mask.numpy())
-    end = int(visual[-1]) + 1 if len(visual) else 0  # of what is shared
+    end = int(visual[-1]) + 1 if len(visual) else 0  # of the prefix
     assert all(torch.equal(e.input_ids[:end], first.input_ids[:end]) for e in examples[1:])
     tails = np.array([len(e.input_ids) - end for e in examples])
     starts = end + np.cumsum(tails) - tails  # of the branches, in the row
@@ -78,7 +77,7 @@ def share_prefix(examples: Sequence[Example]) -> PackedRow:
 
 
 def join(rows: Sequence[PackedRow]) -> PackedRow:
-    """Put the rows of several samples one after the other, each as if it stood alone."""
+    """Lay the rows of several samples end to end, each as if it stood alone."""
     lengths = [len(row) for row in rows]
     offsets = [sum(lengths[:number]) for number in range(len(rows))]
     return PackedRow(
@@ -102,7 +101,7 @@ def join(rows: Sequence[PackedRow]) -> PackedRow:
 def collate(rows: Sequence[PackedRow], config: InputConfig, *, pad_id: int = 0) -> TrainingBatch:
     """Stack rows into a batch, padded to the longest, and normalise their crops.
 
-    A single row of several samples keeps them apart in blocks, several rows by a mask.
+    Samples are kept apart by blocks if there is one row, and by a mask if there are several.
     """
     labels = _pad([r.labels for r in rows], IGNORE)
     previous = _pad([r.previous for r in rows], -1)
@@ -122,7 +121,7 @@ def collate(rows: Sequence[PackedRow], config: InputConfig, *, pad_id: int = 0) 
 
 
 def _mask(rows: Sequence[PackedRow]) -> Tensor:
-    """Say for every pair of positions whether one sees the other: [B, 1, S, S]."""
+    """Return [B, 1, S, S]: whether position i sees position j."""
     branch = _pad([r.branch for r in rows], PADDING)
     sample = _pad([r.sample for r in rows], PADDING)
     same_sample = sample[:, None, :] == sample[:, :, None]
@@ -130,7 +129,7 @@ def _mask(rows: Sequence[PackedRow]) -> Tensor:
 
 
 def _blocks(row: PackedRow) -> Blocks:
-    """Cut a row into its samples; one without neighbouring branches is simply causal."""
+    """Split a row into its samples; one with a single branch is simply causal."""
     lengths = tuple(torch.bincount(row.sample).tolist())
     branches = row.branch.split(lengths)
     masks = tuple(None if int(b.max()) <= 1 else _sees(b[None])[0] for b in branches)
@@ -138,7 +137,7 @@ def _blocks(row: PackedRow) -> Blocks:
 
 
 def _sees(branch: Tensor) -> Tensor:
-    """Return [B, S, S]: a position sees, before it, the prefix and its own branch."""
+    """Return [B, S, S]: of the positions before it, each sees the prefix and its own branch."""
     length = branch.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     own = branch[:, None, :] == branch[:, :, None]

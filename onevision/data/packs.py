@@ -1,8 +1,7 @@
-"""Planned lengths in the order of an epoch -> packs: which samples share a sequence.
+"""The planned lengths of an epoch, in order -> packs: which samples share a sequence.
 
 Packs are formed for all ranks at once, from the lengths alone. A sample that later fails to decode
-leaves a hole in its pack; nothing moves. Which step and process sees a pack is no matter of
-packing: the loader deals them out one after the other, training evenly to its steps.
+leaves a hole in its pack; nothing moves. Training deals packs out evenly to steps and processes.
 """
 
 from bisect import bisect_left, insort
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 
 from onevision.errors import DataError
 
-# Samples packed together: enough for every gap to find its filler, few enough to stay shuffled.
+# Samples packed together: enough to fill every gap, few enough to keep the order shuffled.
 WINDOW_SAMPLES = 8192
-# A pack less filled than this is opened again in the next window.
+# A pack less full than this is packed again with the next window.
 FULL = 0.98
 
 
@@ -27,7 +26,7 @@ class Packs:
     positions: NDArray[np.int64]
     starts: NDArray[np.int64]
     num_tokens: NDArray[np.int64]
-    num_places: int  # of all sequences, padding included
+    max_tokens: int  # of each pack
 
     def __len__(self) -> int:
         return len(self.num_tokens)
@@ -37,14 +36,14 @@ class Packs:
 
     @property
     def fill(self) -> float:
-        """Share of all sequence places that hold a token."""
-        return float(self.num_tokens.sum() / self.num_places) if self.num_places else 1.0
+        """Share of the packs' capacity that holds tokens."""
+        return float(self.num_tokens.mean() / self.max_tokens) if len(self) else 1.0
 
 
 def pack(lengths: Sequence[int] | NDArray[np.int64], *, max_tokens: int, seed: int = 0) -> Packs:
     """Pack samples of `lengths` tokens, in order, into sequences of `max_tokens`.
 
-    Best-fit decreasing inside windows of the order; what a window leaves loosely filled is packed
+    Best-fit decreasing within windows of the order; loosely filled packs of a window are packed
     again with the next. Raises DataError for a sample longer than a pack.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
@@ -60,7 +59,7 @@ def pack(lengths: Sequence[int] | NDArray[np.int64], *, max_tokens: int, seed: i
         window = np.concatenate([left, np.arange(begin, min(begin + WINDOW_SAMPLES, len(sizes)))])
         made = _best_fit_decreasing(window, sizes, max_tokens)
         last = begin + WINDOW_SAMPLES >= len(sizes)
-        # A sample waits for one window at the most.
+        # A sample waits for at most one window.
         full = [last or min(b) < begin or sizes[b].sum() >= FULL * max_tokens for b in made]
         kept = [b for b, is_full in zip(made, full, strict=True) if is_full]
         loose = [p for b, is_full in zip(made, full, strict=True) if not is_full for p in b]
@@ -72,33 +71,14 @@ def pack(lengths: Sequence[int] | NDArray[np.int64], *, max_tokens: int, seed: i
         positions=np.array([p for b in bins for p in b], dtype=np.int64),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         num_tokens=np.array([sizes[b].sum() for b in bins], dtype=np.int64),
-        num_places=len(bins) * max_tokens,
-    )
-
-
-def batches(lengths: Sequence[int] | NDArray[np.int64], *, batch_size: int) -> Packs:
-    """Put every `batch_size` samples of the order into a batch that is padded to its longest.
-
-    The other way to train, without packing; `Order.grouped` makes neighbours of like length.
-    """
-    sizes = np.asarray(lengths, dtype=np.int64)
-    begins = np.arange(0, len(sizes), batch_size)
-    if not len(begins):
-        return Packs(positions=begins, starts=np.zeros(1, np.int64), num_tokens=sizes, num_places=0)
-    starts = np.append(begins, len(sizes))
-    places = np.maximum.reduceat(sizes, begins) * np.diff(starts)
-    return Packs(
-        positions=np.arange(len(sizes)),
-        starts=starts,
-        num_tokens=np.add.reduceat(sizes, begins),
-        num_places=int(places.sum()),
+        max_tokens=max_tokens,
     )
 
 
 def _best_fit_decreasing(
     window: NDArray[np.int64], sizes: NDArray[np.int64], max_tokens: int
 ) -> list[list[int]]:
-    """Put every sample, longest first, where it leaves the least room."""
+    """Put every sample, longest first, into the bin where it leaves the least room."""
     bins: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (free tokens, bin), sorted
     for position in window[np.argsort(-sizes[window], kind="stable")].tolist():

@@ -1,8 +1,8 @@
-"""Parquet, as LLaVA-OneVision-Data is released -> records by row.
+"""Parquet files, the format of LLaVA-OneVision-Data -> records by row.
 
-Columns: id, image ({bytes, path}), conversations ([{from, value}]), data_source. A row group is
-read at a time, and the last few are kept, so rows of one group should be read near each other;
-`block_starts` tells the order where groups begin.
+Columns: id, image ({bytes, path}), conversations ([{from, value}]), data_source. A whole row group
+is read at a time, and the last few are cached, so rows of one group should be read close together;
+`block_starts` says where groups begin.
 """
 
 from collections import OrderedDict
@@ -11,21 +11,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from onevision.data.index import file_identity
 from onevision.data.records import Fields, RawRecord
+from onevision.data.sources import FileSource
 from onevision.errors import DataError
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 COLUMNS = ("id", "image", "images", "video", "conversations", "messages", "data_source")
-MAX_GROUPS_HELD = 4
+MAX_CACHED_GROUPS = 4
 
 
-class ParquetSource:
-    """The rows of Parquet files, one file after the other; `columns` None reads all of them."""
+class ParquetSource(FileSource):
+    """The rows of Parquet files, one file after the other; `columns` None reads all columns."""
 
     def __init__(
         self,
@@ -35,67 +33,58 @@ class ParquetSource:
         root: Path,
         columns: Sequence[str] | None = COLUMNS,
     ) -> None:
-        self.name, self.root, self.files, self.columns = name, root, tuple(files), columns
-        sizes = [
-            (number, group, rows)
-            for number in range(len(self.files))
-            for group, rows in enumerate(_group_sizes(self._open(number)))
-        ]
-        self.groups = [(number, group) for number, group, _ in sizes]
-        self.starts = np.concatenate([[0], np.cumsum([rows for _, _, rows in sizes])])
+        self.columns = columns
+        sizes = [_group_sizes(_open(file)) for file in files]
+        # The file and the row group of each block.
+        self.groups = [(n, group) for n, rows in enumerate(sizes) for group in range(len(rows))]
+        super().__init__(files, name=name, root=root, counts=[n for rows in sizes for n in rows])
 
     def __getstate__(self) -> dict[str, object]:
-        return {k: v for k, v in self.__dict__.items() if k != "_held"}
-
-    @property
-    def fingerprint(self) -> str:
-        return " ".join(map(file_identity, self.files))
-
-    def __len__(self) -> int:
-        return int(self.starts[-1])
+        return {k: v for k, v in self.__dict__.items() if k != "_cache"}
 
     @property
     def block_starts(self) -> Sequence[int]:
         return self.starts[:-1].tolist()
 
     def read(self, row: int) -> RawRecord:
-        block = int(np.searchsorted(self.starts, row, side="right")) - 1
-        fields = self._rows(block)[row - int(self.starts[block])]
+        block, inner = self.locate(row)
+        fields = self._read_block(block)[inner]
         return RawRecord(where=f"{self.name}, row {row}", fields=fields, root=self.root)
 
     @cached_property
-    def _held(self) -> "OrderedDict[int, list[Fields]]":
+    def _cache(self) -> "OrderedDict[int, list[Fields]]":
         return OrderedDict()
 
-    def _rows(self, block: int) -> list[Fields]:
-        if block in self._held:
-            self._held.move_to_end(block)
-            return self._held[block]
+    def _read_block(self, block: int) -> list[Fields]:
+        if block in self._cache:
+            self._cache.move_to_end(block)
+            return self._cache[block]
         number, group = self.groups[block]
-        file = self._open(number)
+        file = _open(self.files[number])
         names = file.schema_arrow.names
         columns = [name for name in names if self.columns is None or name in self.columns]
         try:
             rows = file.read_row_group(group, columns=columns).to_pylist()
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{self.files[number]}: row group {group} is damaged ({error}); fetch it again"
+                f"{self.files[number]}: row group {group} is damaged ({error}); download it again"
             ) from error
-        self._held[block] = rows
-        if len(self._held) > MAX_GROUPS_HELD:
-            self._held.popitem(last=False)
+        self._cache[block] = rows
+        if len(self._cache) > MAX_CACHED_GROUPS:
+            self._cache.popitem(last=False)
         return rows
 
-    def _open(self, number: int) -> "ParquetFile":
-        import pyarrow as pa
-        from pyarrow.parquet import ParquetFile
 
-        try:
-            return ParquetFile(self.files[number])
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(
-                f"{self.files[number]}: not a Parquet file, or cut off ({error}); fetch it again"
-            ) from error
+def _open(path: Path) -> "ParquetFile":
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"{path}: not a Parquet file, or cut off ({error}); download it again"
+        ) from error
 
 
 def _group_sizes(file: "ParquetFile") -> list[int]:

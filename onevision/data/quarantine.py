@@ -1,9 +1,9 @@
-"""Samples that cannot be used: counted, written down with their reason, never replaced.
+"""Samples that cannot be used -> quarantine.jsonl: counted and recorded, never replaced.
 
     {"source": "coco.json", "row": 7, "reason": "a.png: not an image"}     quarantine.jsonl
 
-The file is what all processes of a run know together, also after it was stopped: a sample stands in
-it once, and counts once.
+All processes of a run share the file, also after a restart: each sample is recorded and counted
+once.
 """
 
 import fcntl
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from onevision.errors import DataError
+from onevision.files import encode_line, whole_lines
 
 FILE_NAME = "quarantine.jsonl"
 
@@ -28,24 +29,24 @@ class BadSample:
 
 @dataclass(kw_only=True)
 class Quarantine:
-    """Collects bad samples; stops the run when they are more than `max_share` of an epoch."""
+    """Collects bad samples; stops the run once they exceed `max_share` of an epoch."""
 
-    # quarantine.jsonl is written here; None writes nothing.
+    # Where quarantine.jsonl is written; None writes nothing.
     directory: Path | None
     # Samples of an epoch.
     num_samples: int
     max_share: float = 0.01
     seen: set[tuple[str, int]] = field(default_factory=set)
-    # How far the file was read.
+    # How much of the file has been read.
     num_bytes_read: int = 0
 
     @property
     def count(self) -> int:
-        """How many samples are bad, as far as this process knows."""
+        """How many bad samples this process knows of."""
         return len(self.seen)
 
     def add(self, bad: BadSample) -> None:
-        """Write a bad sample down, once. Raises DataError when the error budget is spent."""
+        """Record a bad sample, once. Raises DataError if there are now too many."""
         key = (bad.source, bad.row)
         if key in self.seen:
             return
@@ -56,8 +57,8 @@ class Quarantine:
             raise DataError(
                 f"{self.count} of {self.num_samples:,} samples are broken, more than the "
                 f"{self.max_share:.1%} allowed; the last is {bad.source}, row {bad.row}: "
-                f"{bad.reason}; run `onevision data check`, mend the data, and move {FILE_NAME} "
-                "away to count anew"
+                f"{bad.reason}; run `onevision data check`, fix the data, and move {FILE_NAME} "
+                "away to start counting again"
             )
 
     def _write(self, bad: BadSample, directory: Path) -> None:
@@ -68,15 +69,15 @@ class Quarantine:
             self._catch_up(file)
             if (bad.source, bad.row) not in self.seen:
                 line = {"source": bad.source, "row": bad.row, "reason": bad.reason}
-                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+                file.write(encode_line(line))
 
     def _catch_up(self, file: BinaryIO) -> None:
-        """Read the lines that are new to this process; one that a crash cut short is removed."""
+        """Read the lines new to this process; remove one that a crash cut short."""
         file.seek(self.num_bytes_read)
-        for line in file.read().splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                file.truncate(self.num_bytes_read)
-                return
+        content = file.read()
+        for line in whole_lines(content):
             known = json.loads(line)
             self.seen.add((known["source"], known["row"]))
-            self.num_bytes_read += len(line)
+            self.num_bytes_read += len(line) + 1
+        if content and not content.endswith(b"\n"):
+            file.truncate(self.num_bytes_read)

@@ -1,4 +1,4 @@
-r"""A training record, as LLaVA writes it -> Conversation, or a DataError that says why not.
+r"""A training record in LLaVA's format -> Conversation, or a DataError that names the field.
 
     {"id": "7", "image": "coco/1.jpg",               Conversation(
      "conversations": [                                user       Image(root/coco/1.jpg)
@@ -19,7 +19,7 @@ from typing import Any
 from onevision.conversation import Conversation, Image, Message, Part, Role, Text, Video
 from onevision.errors import DataError, InputError
 
-# Any: the fields of a record are what somebody's JSON or Parquet holds; they are checked here.
+# Any: whatever a JSON or Parquet file holds; it is checked here.
 Fields = Mapping[str, Any]
 
 MARKS = re.compile(r"(<image>|<video>)")
@@ -34,16 +34,16 @@ ROLES: Mapping[str, Role] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RawRecord:
-    """One record as its source holds it, and where that is ("train.json, row 12")."""
+    """A record as it lies in its source, and its name for messages ("train.json, row 12")."""
 
     where: str
     fields: Fields
-    # Relative media paths lie below it; None where the source carries the media's bytes itself.
+    # Where relative media paths start; None if the source holds the bytes of its media.
     root: Path | None
 
 
 def to_conversation(record: RawRecord, *, num_frames: int | None = None) -> Conversation:
-    """Return the conversation a record tells; `num_frames` bounds its videos.
+    """Return a record's conversation; videos show at most `num_frames` frames.
 
     Raises DataError, whose message names source, row and field.
     """
@@ -72,7 +72,7 @@ def to_conversation(record: RawRecord, *, num_frames: int | None = None) -> Conv
 
 
 def _turns(record: RawRecord) -> list[tuple[Role, str]]:
-    """Return role and text of every turn, ending with an answer."""
+    """Return the role and text of every turn; the last is an answer."""
     raw = record.fields.get("conversations", record.fields.get("messages"))
     if not isinstance(raw, list) or not raw:
         raise field_error(
@@ -101,14 +101,14 @@ def _turn(record: RawRecord, turn: object, number: int) -> tuple[Role, str]:
     if not isinstance(text, str):
         raise field_error(record, field, f"its text is {_kind(text)}; expected a string")
     if ROLES[speaker] == "assistant" and not text.strip():
-        raise field_error(record, field, "the answer is empty; give its words or remove the turn")
+        raise field_error(record, field, "the answer is empty; give one or remove the turn")
     return ROLES[speaker], text
 
 
 def _check_marks(
     record: RawRecord, turns: list[tuple[Role, str]], *, num_images: int, num_videos: int
 ) -> None:
-    """Refuse a record whose marks and media differ in number; answers may spell marks freely."""
+    """Refuse a record whose marks and media differ in number; in answers, marks are just text."""
     text = "".join(text for role, text in turns if role == "user")
     image_marks, video_marks = text.count("<image>"), text.count("<video>")
     if num_videos and not num_images:
@@ -122,7 +122,7 @@ def _check_marks(
                 record,
                 "conversations",
                 f"{marks} {mark} marks in the questions but {media} in the field {name!r}; "
-                "write one mark for each, where it is meant",
+                "write one mark for each, where it belongs",
             )
 
 
@@ -146,7 +146,7 @@ def _media(record: RawRecord, field: str) -> list[str | bytes]:
 
 
 def read_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
-    """Return an image or video of a field as bytes, or as a path below the record's root.
+    """Return an image or video of a field, as bytes or as a path inside the record's root.
 
     Raises DataError.
     """
@@ -156,7 +156,7 @@ def read_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
         return entry
     if not isinstance(entry, str):
         raise field_error(
-            record, field, f"it is {_kind(entry)}; expected a path below the media root"
+            record, field, f"it is {_kind(entry)}; expected a path inside the media root"
         )
     if record.root is None:
         raise field_error(
@@ -176,7 +176,7 @@ def _resolved(root: Path) -> Path:
 
 
 def field_error(record: RawRecord, field: str, problem: str) -> DataError:
-    """Return the error of a field."""
+    """Return an error that names record and field."""
     return DataError(f"{record.where}, field {field!r}: {problem}")
 
 

@@ -1,4 +1,4 @@
-"""Samples of a mixture -> one self-contained page: media, crops, what is learned, lengths."""
+"""Samples of a mixture -> one self-contained HTML page: media, crops, learned text, lengths."""
 
 import base64
 import html
@@ -14,7 +14,7 @@ from PIL.Image import Image as PillowImage
 from onevision.anyres import CropLayout, Layout
 from onevision.config import ModelConfig
 from onevision.conversation import Image, Video
-from onevision.data.mixture import Part
+from onevision.data.mixture import OpenDataset
 from onevision.data.plan import DatasetPlan, Plan
 from onevision.data.samples import SampleReader
 from onevision.errors import DataError, InputError
@@ -38,14 +38,16 @@ def write_report(
     num_samples: int,
     seed: int = 0,
 ) -> None:
-    """Write the page: `num_samples` samples of every data set, drawn with `seed`."""
+    """Write the page, with `num_samples` random samples of every data set."""
     sections = [
-        _section(reader, config, number, part, one, num_samples=num_samples, seed=seed)
-        for number, (part, one) in enumerate(zip(reader.mixture.parts, plan.parts, strict=True))
+        _section(reader, config, number, dataset, one, num_samples=num_samples, seed=seed)
+        for number, (dataset, one) in enumerate(
+            zip(reader.mixture.datasets, plan.datasets, strict=True)
+        )
     ]
-    usable = sum(int(one.usable.sum()) for one in plan.parts)
-    tokens = sum(int(one.num_tokens.sum()) for one in plan.parts)
-    sets = f"{len(plan.parts)} data set{'s' * (len(plan.parts) > 1)}"
+    usable = sum(int(one.usable.sum()) for one in plan.datasets)
+    tokens = sum(int(one.num_tokens.sum()) for one in plan.datasets)
+    sets = f"{len(plan.datasets)} data set{'s' * (len(plan.datasets) > 1)}"
     page = PAGE.substitute(
         title=html.escape(reader.mixture.name),
         summary=f"{sets}, {usable:,} usable samples, {tokens:,} tokens",
@@ -58,7 +60,7 @@ def _section(
     reader: SampleReader,
     config: ModelConfig,
     number: int,
-    part: Part,
+    dataset: OpenDataset,
     plan: DatasetPlan,
     *,
     num_samples: int,
@@ -70,13 +72,13 @@ def _section(
     lengths = plan.num_tokens[plan.usable]
     figures = f"{len(plan.rows):,} rows, {len(lengths):,} usable, {lengths.sum():,} tokens"
     return (
-        f"<section><h2>{html.escape(part.dataset.name)}</h2><p>{figures}</p>"
+        f"<section><h2>{html.escape(dataset.entry.name)}</h2><p>{figures}</p>"
         f"{histogram(lengths)}\n{samples}</section>"
     )
 
 
 def histogram(lengths: NDArray[np.int32]) -> str:
-    """Draw how many samples have which length, as an SVG."""
+    """Return a histogram of the lengths as SVG."""
     if not len(lengths):
         return "<p>no usable rows</p>"
     counts, edges = np.histogram(lengths, bins=NUM_BARS, range=(0, int(lengths.max()) + 1))
@@ -94,10 +96,10 @@ def histogram(lengths: NDArray[np.int32]) -> str:
     )
 
 
-def _sample(reader: SampleReader, config: ModelConfig, part: int, row: int) -> str:
+def _sample(reader: SampleReader, config: ModelConfig, dataset: int, row: int) -> str:
     head = f"<h3>row {row}</h3>"
     try:
-        fitted = reader.fitted(part, row)
+        fitted = reader.fit(dataset, row)
         example = reader.processor.example(fitted.outline)
     except (DataError, InputError) as error:
         return f'<article>{head}<p class="bad">{html.escape(str(error))}</p></article>'
@@ -125,7 +127,7 @@ def _medium(medium: Image | Video, layout: Layout, config: ModelConfig) -> str:
 
 
 def _words(reader: SampleReader, example: Example) -> Iterator[str]:
-    """Give the prompt as HTML: what is learned is marked, visual tokens are counted."""
+    """Yield the prompt as HTML: learned text is marked, visual tokens are counted."""
     ids, visual = example.input_ids.tolist(), example.visual_mask.tolist()
     learned = (example.labels != IGNORE).tolist()
     begin = 0

@@ -1,9 +1,9 @@
-"""Memory that a worker process and its parent share: rows cross without going through a pipe.
+"""Memory shared by a worker process and its parent: rows cross without going through a pipe.
 
     worker   slot 0 | slot 1 | slot 0 | ...     writes task n into slot n % 2
-    parent      copies slot 0 | slot 1 | ...     before it gives out task n + 2
+    parent      copies slot 0 | slot 1 | ...     before it sends task n + 2
 
-so that no other word about which slot is free is needed.
+so neither has to say which slot is free.
 """
 
 import mmap
@@ -24,14 +24,14 @@ from onevision.data.packing import PackedRow
 from onevision.errors import DataError
 
 NUM_SLOTS = 2
-# Of addresses; memory is taken only where something was written.
+# Of address space; memory is used only where something was written.
 SLOT_BYTES = 256 * 2**20
 ALIGNMENT = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlotRow:
-    """A row that lies in a slot: of each tensor (name, dtype, shape, first byte)."""
+    """Where a row lies in a slot: for each tensor (name, dtype, shape, first byte)."""
 
     tensors: tuple[tuple[str, str, tuple[int, ...], int], ...]
     num_bytes: int
@@ -39,7 +39,7 @@ class SlotRow:
 
 
 class Slots:
-    """The slots of one worker. Travels to it as an open file; only for a process being started."""
+    """The slots of one worker; can be passed only to a process that is being started."""
 
     def __init__(self, file: int | None = None) -> None:
         if file is None:
@@ -49,15 +49,15 @@ class Slots:
         self._map = mmap.mmap(file, NUM_SLOTS * SLOT_BYTES)
 
     def __reduce__(self) -> tuple[Any, ...]:  # Any: what pickle asks for
-        return _received, (DupFd(self._file),)
+        return _receive, (DupFd(self._file),)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._map.close()
         os.close(self._file)
 
     def write(self, row: PackedRow, *, task: int) -> SlotRow:
-        """Put the row of the worker's `task`-th task into its slot. Raises DataError."""
+        """Copy the row of the worker's task number `task` into its slot. Raises DataError."""
         places: list[tuple[str, str, tuple[int, ...], int]] = []
         offset = 0
         for name, array in _arrays(row):
@@ -66,7 +66,7 @@ class Slots:
         if offset > SLOT_BYTES:
             raise DataError(
                 f"the decoded sample takes {offset / 2**20:,.0f} MiB; at most "
-                f"{SLOT_BYTES / 2**20:,.0f} can be handed on by a worker; show fewer frames or "
+                f"{SLOT_BYTES / 2**20:,.0f} fit through a worker; show fewer frames or "
                 "images, or load without workers"
             )
         start = task % NUM_SLOTS * SLOT_BYTES
@@ -103,12 +103,12 @@ def _arrays(row: PackedRow) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _memory_file() -> int:
-    """Open a file without a name that lives in memory (on Linux; elsewhere a temporary one)."""
+    """Open an anonymous file, in memory on Linux and on disk elsewhere."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("onevision")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
 
-def _received(handle: Any) -> Slots:  # Any: multiprocessing's duplicated descriptor
+def _receive(handle: Any) -> Slots:  # Any: multiprocessing's duplicated descriptor
     return Slots(handle.detach())

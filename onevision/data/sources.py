@@ -1,14 +1,18 @@
-"""Where records lie: JSON, Parquet, WebDataset shards, a Python sequence -> RawRecord by row.
+"""A path -> a source: records by row, out of JSON, Parquet, WebDataset shards or a Python sequence.
 
-A source holds an index of places, never the records; reading a row touches that row alone (of
-Parquet: its row group). Sources travel to worker processes by path.
+A source holds an index of positions, never the records; reading a row touches that row alone (in
+Parquet: its row group). Sources travel to worker processes as paths.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
+from onevision.data.index import file_identity
 from onevision.data.records import Fields, RawRecord
 from onevision.errors import DataError
 
@@ -23,17 +27,17 @@ class RecordSource(Protocol):
         ...
 
     def read(self, row: int) -> RawRecord:
-        """Return a row. Raises DataError where it cannot be read."""
+        """Return a row. Raises DataError if it cannot be read."""
         ...
 
     @property
     def block_starts(self) -> Sequence[int]:
-        """First rows of the stretches that are cheap to read together; [0] if all rows are."""
+        """First rows of the blocks that are cheap to read together; (0,) if all rows are."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """What changes when the records do."""
+        """A text that changes when the records do."""
         ...
 
 
@@ -56,11 +60,51 @@ class SequenceSource:
         return RawRecord(where=f"{self.name}, row {row}", fields=self.records[row], root=self.root)
 
 
-def open_source(path: Path, *, name: str | None = None, root: Path | None = None) -> RecordSource:
-    """Open a file, or the shards of a directory, as a source.
+class FileSource:
+    """The rows of several files, one file after the other; subclasses read them.
 
-    `root` is where relative media lie; by default the file's directory. Raises DataError for a
-    missing file and an unknown format.
+    `counts` are the rows of each block: a file, or a part of one.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], *, name: str, root: Path, counts: Sequence[int]
+    ) -> None:
+        self.files, self.name, self.root = tuple(files), name, root
+        self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+    @property
+    def block_starts(self) -> Sequence[int]:
+        return (0,)
+
+    @property
+    def fingerprint(self) -> str:
+        return " ".join(map(file_identity, self.files))
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """Return the block of a row, and the row's number inside it."""
+        block = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return block, row - int(self.starts[block])
+
+
+def parse_record(text: bytes, *, where: str) -> dict[str, object]:
+    """Parse a record's JSON object. Raises DataError."""
+    try:
+        fields = json.loads(text)
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise DataError(f"{where}: the record is not JSON ({error}); fix the file") from error
+    if not isinstance(fields, dict):
+        raise DataError(f"{where}: it is {type(fields).__name__}; expected an object")
+    return fields
+
+
+def open_source(path: Path, *, name: str | None = None, root: Path | None = None) -> RecordSource:
+    """Open a file, or a directory of shards, as a source.
+
+    `root` is where relative media paths start; by default the file's directory. Raises DataError
+    for a missing file and an unknown format.
     """
     from onevision.data.json_source import JsonSource
     from onevision.data.parquet_source import ParquetSource

@@ -1,15 +1,14 @@
-"""Prompt styles: the words that tell a model how to answer, kept as data and put into questions."""
+"""A mixture's prompt styles -> conversations whose questions say how to answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import yaml
+from typing import Literal
 
 from onevision.conversation import Conversation, Message, Text
 from onevision.data.mixture import published_mixtures
 from onevision.errors import DataError
+from onevision.values import from_plain, read_yaml
 
 STYLES_FILE = "prompt_styles.yaml"
 Position = Literal["tail", "head", "whole"]
@@ -19,7 +18,7 @@ Position = Literal["tail", "head", "whole"]
 class PromptStyle:
     """Words that follow a question (tail), precede it (head) or are all of it (whole).
 
-    Of several texts each row takes one, the same in every epoch.
+    With several texts, each row takes one of them, the same in every epoch.
     """
 
     name: str
@@ -28,23 +27,20 @@ class PromptStyle:
 
 
 def read_styles(mixture: Path) -> tuple[PromptStyle, ...]:
-    """Read the styles that lie beside a mixture file, else the published ones."""
+    """Read the styles beside a mixture file, or the published ones if there are none."""
     beside = mixture.parent / STYLES_FILE
     path = beside if beside.is_file() else published_mixtures() / STYLES_FILE
-    if not path.is_file():
-        return ()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: not YAML ({str(error).splitlines()[0]}); mend it") from error
+    content = read_yaml(path, error=DataError)
     styles = content.get("styles") if isinstance(content, dict) else None
     if not isinstance(styles, dict):
         raise DataError(f"{path}: no mapping `styles:`; expected name: {{texts, position}}")
-    return tuple(_read(path, name, style) for name, style in styles.items())
+    return tuple(
+        _read_style(name, style, where=f"{path}: style {name!r}") for name, style in styles.items()
+    )
 
 
 def apply_style(conversation: Conversation, style: PromptStyle, *, row: int) -> Conversation:
-    """Put the style's words into every question that does not carry any of its texts already."""
+    """Add the style's words to every question that has none of its texts yet."""
     text = style.texts[row % len(style.texts)]
 
     def message(one: Message) -> Message:
@@ -62,14 +58,12 @@ def apply_style(conversation: Conversation, style: PromptStyle, *, row: int) -> 
     return Conversation([message(one) for one in conversation.messages])
 
 
-def _read(path: Path, name: str, style: object) -> PromptStyle:
-    values: Mapping[str, Any] = style if isinstance(style, Mapping) else {}  # Any: YAML
-    texts, position = values.get("texts"), values.get("position", "tail")
-    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
-        raise DataError(f"{path}: style {name!r} has no list of `texts`; expected at least one")
-    if position not in get_args(Position):
-        raise DataError(
-            f"{path}: style {name!r} has position {position!r}; "
-            f"expected one of {', '.join(get_args(Position))}"
-        )
-    return PromptStyle(name=name, texts=tuple(texts), position=position)
+def _read_style(name: str, style: object, *, where: str) -> PromptStyle:
+    """Read a style; keys that only describe it are ignored."""
+    if not isinstance(style, Mapping):
+        raise DataError(f"{where} is {style!r:.60}; expected texts and position")
+    values = {"name": name} | {key: style[key] for key in ("texts", "position") if key in style}
+    made = from_plain(PromptStyle, values, where=where, complete=False, error=DataError)
+    if not made.texts:
+        raise DataError(f"{where} has no `texts`; expected at least one")
+    return made

@@ -1,7 +1,7 @@
-"""Worker processes that decode samples: submit (part, row), take results in the same order.
+"""Worker processes that decode samples: submit (data set, row), take results in the same order.
 
-A worker that dies (killed, out of memory, a crash in a decoder) or takes too long over a sample is
-replaced, and the sample it had is tried once more; what costs two workers is reported as bad.
+A worker that dies (killed, out of memory, a crash in a decoder) or takes too long is replaced, and
+the sample it was decoding is tried once more; a sample that costs two workers is reported as bad.
 """
 
 import multiprocessing as mp
@@ -23,18 +23,18 @@ from onevision.data.samples import SampleReader
 from onevision.data.slots import NUM_SLOTS, SlotRow, Slots
 from onevision.errors import DataError, InputError
 
-# A row, or why there is none.
+# A row, or the reason there is none.
 DecodeResult = PackedRow | str
 MAX_TRIES = 2
-# A worker may take so long over a sample. Decoding takes milliseconds, of long videos seconds.
-SECONDS_EACH = 120.0
-# Tasks that a worker holds, so that it never waits for its next; each has a slot for its row.
+# For one sample. Decoding takes milliseconds, or seconds for long videos.
+MAX_SECONDS = 120.0
+# Tasks a worker holds, so that it never waits for the next; each has a slot for its row.
 SAMPLES_AHEAD = NUM_SLOTS
 
 
 @dataclass
 class _Task:
-    part: int
+    dataset: int
     row: int
     tries: int = 0
     result: DecodeResult | None = None
@@ -47,31 +47,31 @@ class _Worker:
     slots: Slots
     tasks: deque[_Task]
     num_answers: int = 0
-    # Whether it has started, and since when it may have been at its oldest task.
-    awake: bool = False
+    # Whether it has started, and when it may have begun its oldest task.
+    started: bool = False
     since: float = 0.0
 
     @property
-    def at_work(self) -> bool:
-        """Whether it is reading a sample."""
-        return self.awake and bool(self.tasks)
+    def is_busy(self) -> bool:
+        """Whether it is decoding a sample."""
+        return self.started and bool(self.tasks)
 
     def give(self, task: _Task) -> None:
-        """Hand it a task. Raises OSError where it has died; the task is its own even so."""
+        """Send it a task. Raises OSError if it has died; the task is its own even so."""
         if not self.tasks:
             self.since = time.monotonic()
         self.tasks.append(task)
-        self.pipe.send((task.part, task.row))
+        self.pipe.send((task.dataset, task.row))
 
     def take(self) -> None:
-        """Receive the answer to the oldest task, or first of all that it has started.
+        """Receive the result of its oldest task, or, the first time, that it has started.
 
-        Raises EOFError, OSError where it has died.
+        Raises EOFError or OSError if it has died.
         """
         answer = self.pipe.recv()
         self.since = time.monotonic()
-        if not self.awake:
-            self.awake = True
+        if not self.started:
+            self.started = True
             return
         if isinstance(answer, SlotRow):
             answer = self.slots.read(answer, task=self.num_answers)
@@ -80,12 +80,12 @@ class _Worker:
 
 
 class Workers:
-    """A pool that keeps order; with 0 workers, samples are decoded here, however long it takes."""
+    """A pool that keeps order; with 0 workers, samples are decoded here, without a time limit."""
 
     def __init__(
-        self, reader: SampleReader, *, num_workers: int, seconds_each: float = SECONDS_EACH
+        self, reader: SampleReader, *, num_workers: int, max_seconds: float = MAX_SECONDS
     ) -> None:
-        self.reader, self.seconds_each = reader, seconds_each
+        self.reader, self.max_seconds = reader, max_seconds
         self._waiting: deque[_Task] = deque()  # not yet given to a worker
         self._order: deque[_Task] = deque()  # in the order of their results
         self._workers = [self._start() for _ in range(num_workers)]
@@ -106,24 +106,24 @@ class Workers:
             worker.slots.close()
 
     def submit(self, samples: Sequence[tuple[int, int]]) -> None:
-        """Ask for samples."""
-        tasks = [_Task(part, row) for part, row in samples]
+        """Queue samples."""
+        tasks = [_Task(dataset, row) for dataset, row in samples]
         self._order += tasks
         self._waiting += tasks
         self._feed()
 
     def result(self) -> DecodeResult:
-        """Return the next result, in the order of asking."""
+        """Return the next result, in the order of submission."""
         task = self._order.popleft()
         if not self._workers:
             self._waiting.popleft()
-            return decode_sample(self.reader, task.part, task.row)
+            return decode_sample(self.reader, task.dataset, task.row)
         while task.result is None:
             self._advance()
         return task.result
 
     def _advance(self) -> None:
-        """Wait until some worker has answered, died or taken too long, and note what it says."""
+        """Wait until a worker has answered, died or taken too long, and record what happened."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         ready = wait(list(by_pipe), timeout=self._seconds_left())
         for pipe in ready:
@@ -135,17 +135,17 @@ class Workers:
                 worker.process.join()
                 self._replace(worker, f"died reading it (exit code {worker.process.exitcode})")
         for pipe, worker in by_pipe.items():
-            late = time.monotonic() - worker.since >= self.seconds_each
-            if worker.at_work and late and pipe not in ready:
+            late = time.monotonic() - worker.since >= self.max_seconds
+            if worker.is_busy and late and pipe not in ready:
                 worker.process.kill()
                 worker.process.join()
-                self._replace(worker, f"took longer than {self.seconds_each:g} s to read it")
+                self._replace(worker, f"took longer than {self.max_seconds:g} s to read it")
         self._feed()
 
     def _seconds_left(self) -> float | None:
-        """Return how long until a worker takes too long; None where none is at work."""
-        since = [worker.since for worker in self._workers if worker.at_work]
-        return max(0.0, min(since) + self.seconds_each - time.monotonic()) if since else None
+        """Return how long until a worker takes too long; None if none is busy."""
+        since = [worker.since for worker in self._workers if worker.is_busy]
+        return max(0.0, min(since) + self.max_seconds - time.monotonic()) if since else None
 
     def _feed(self) -> None:
         for worker in self._workers:
@@ -153,10 +153,10 @@ class Workers:
                 try:
                     worker.give(self._waiting.popleft())
                 except (BrokenPipeError, OSError):
-                    break  # it is dead; `_advance` finds out and gives its tasks to another
+                    break  # it is dead; `_advance` notices and gives its tasks to another
 
     def _replace(self, worker: _Worker, problem: str) -> None:
-        """Put another in the place of a worker that is over."""
+        """Start another worker in place of a dead one."""
         worker.pipe.close()
         worker.slots.close()
         self._workers[self._workers.index(worker)] = self._start()
@@ -178,7 +178,7 @@ class Workers:
 
 
 def process_context() -> ForkServerContext | SpawnContext:
-    """Return how processes are started: from a clean one that has imported this once."""
+    """Return how to start processes: from a clean one that has imported this module once."""
     if "forkserver" not in mp.get_all_start_methods():
         return mp.get_context("spawn")
     context = mp.get_context("forkserver")
@@ -186,33 +186,35 @@ def process_context() -> ForkServerContext | SpawnContext:
     return context
 
 
-def decode_sample(reader: SampleReader, part: int, row: int) -> DecodeResult:
-    """Return a sample's row, or in one line why there is none."""
+def decode_sample(reader: SampleReader, dataset: int, row: int) -> DecodeResult:
+    """Return a sample's row, or the reason there is none, in one line."""
     try:
-        return reader.row(part, row)
+        return reader.decode(dataset, row)
     except (DataError, InputError) as error:
         return str(error)
 
 
 def _work(pipe: Connection, slots: Slots, reader: SampleReader) -> None:
-    """Answer samples with results until nobody asks any more."""
+    """Decode samples until the parent closes the pipe."""
     torch.set_num_threads(1)
     for task in count():
         try:
             if task == 0:
                 pipe.send(None)  # it has started
-            part, row = pipe.recv()
+            dataset, row = pipe.recv()
         except (EOFError, OSError, KeyboardInterrupt):
             return
-        answer = _answer(reader, part, row, slots, task=task)
+        answer = _answer(reader, dataset, row, slots, task=task)
         try:
             pipe.send(answer)
         except (OSError, KeyboardInterrupt):
             return
 
 
-def _answer(reader: SampleReader, part: int, row: int, slots: Slots, *, task: int) -> SlotRow | str:
-    result = decode_sample(reader, part, row)
+def _answer(
+    reader: SampleReader, dataset: int, row: int, slots: Slots, *, task: int
+) -> SlotRow | str:
+    result = decode_sample(reader, dataset, row)
     if isinstance(result, str):
         return result
     try:

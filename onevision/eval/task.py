@@ -20,10 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from onevision.errors import ConfigError
-from onevision.values import check_key, from_plain, to_plain
+from onevision.values import check_key, from_plain, read_yaml, to_plain
 
 TASKS = Path(__file__).parent / "tasks"
 # The group of all bundled tasks.
@@ -128,13 +126,7 @@ class Task:
 
 def read_tasks(path: Path, *, profile: Profile = "p24") -> tuple[Task, ...]:
     """Read a task file: one task, or a task per part. Raises ConfigError."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path}: not YAML ({reason}); see onevision/eval/task.py") from error
+    content = read_yaml(path)
     content = {"name": path.stem} | _mapping(content, where=str(path))
     return tuple(_tasks(content, profile=profile, where=str(path)))
 

@@ -80,12 +80,12 @@ def list_sources(feed: Feed) -> list[Source]:
         return [Source(name=name) for name in feed.sources]
     return [
         Source(
-            name=part.dataset.name,
-            num_rows=len(part.rows),
-            licence=part.dataset.licence,
-            hub_id=_hub_id(part.dataset.source),
+            name=one.entry.name,
+            num_rows=len(one.rows),
+            licence=one.entry.licence,
+            hub_id=_hub_id(one.entry.source),
         )
-        for part in feed.mixture.parts
+        for one in feed.mixture.datasets
     ]
 
 

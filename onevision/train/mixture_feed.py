@@ -8,8 +8,8 @@ from onevision.data.manifest import apply_manifest, fingerprint_sources
 from onevision.data.mixture import open_mixture
 from onevision.data.order import Order
 from onevision.data.packs import Packs, pack
-from onevision.data.plan import Plan, make_plan
-from onevision.data.plan_bytes import plan_from_bytes, plan_to_bytes
+from onevision.data.plan import Plan
+from onevision.data.planner import make_plan
 from onevision.data.quarantine import Quarantine
 from onevision.data.samples import SampleReader
 from onevision.data.styles import read_styles
@@ -33,7 +33,7 @@ class MixtureFeed:
         stage, options = run.config.stage, run.config.options
         self.options, self.processes, self.reader = options, run.processes, reader
         self.mixture = plan.restrict(reader.mixture)
-        self.sources = tuple(part.dataset.name for part in self.mixture.parts)
+        self.sources = tuple(one.entry.name for one in self.mixture.datasets)
         self.fingerprints = fingerprint_sources(reader.mixture, plan)
         self.orders = [Order(self.mixture, seed=options.seed, epoch=e) for e in range(stage.epochs)]
         self.packs: list[Packs] = [
@@ -75,20 +75,20 @@ class MixtureFeed:
             numbers = [number for e, number in places if e == epoch]
             if numbers:
                 yield from Loader(
-                    self.reader,
-                    order,
-                    self.packs[epoch],
+                    reader=self.reader,
+                    order=order,
+                    packs=self.packs[epoch],
                     quarantine=self.quarantine,
                     num_workers=self.options.num_workers,
-                    seconds_each=self.options.decode_seconds,
+                    max_seconds=self.options.decode_seconds,
                 ).load(numbers)
 
     def _micro_batch(self, loaded: LoadedPack) -> MicroBatch:
         return pack_rows(
             loaded.rows,
             self.reader.processor.config,
-            samples=[self.reader.where(part, row) for part, row in loaded.samples],
-            sources=[part for part, _ in loaded.samples],
+            samples=[self.reader.locate(dataset, row) for dataset, row in loaded.samples],
+            sources=[dataset for dataset, _ in loaded.samples],
         )
 
 
@@ -125,9 +125,9 @@ def plan_once(reader: SampleReader, processes: Processes, options: RunOptions) -
         plan = make_plan(reader, num_workers=options.num_workers, progress=lambda _: report_alive())
         if options.manifest is not None:
             plan = apply_manifest(reader.mixture, plan, Path(options.manifest))
-        return plan_to_bytes(plan)
+        return plan.to_bytes()
 
-    return plan_from_bytes(
+    return Plan.from_bytes(
         compute_once(
             processes,
             work,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from onevision.data.plan import make_plan
+from onevision.data.planner import make_plan
 from onevision.data.report import write_report
 from tests.data.conftest import make_reader, mixture_file, reader  # noqa: F401 fixtures
 

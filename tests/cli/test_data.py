@@ -23,17 +23,17 @@ def mixture(tmp_path, picture):
 def test_check_passes_a_good_mixture_and_writes_a_manifest(mixture, tmp_path):
     result = run("data", "check", mixture, "--manifest", tmp_path / "pin", "--num-workers", 0)
     assert result.returncode == 0
-    assert "3 samples, nothing to mend" in result.stdout
+    assert "3 samples, nothing to fix" in result.stdout
     manifest = json.loads((tmp_path / "pin" / "manifest.json").read_text())
     assert manifest["sources"][0]["num_usable"] == 3
     assert manifest["format_version"] == 2
 
 
-def test_check_fails_where_something_must_be_mended(mixture):
+def test_check_fails_where_something_must_be_fixed(mixture):
     (mixture.parent / "a.png").unlink()
     result = run("data", "check", mixture, "--num-workers", 0, "--show", 1)
     assert result.returncode == 1
-    assert "3 of 3 samples must be mended or left out" in result.stdout
+    assert "3 of 3 samples must be fixed or left out" in result.stdout
     assert "set.json, row 0: " in result.stdout
     assert "a.png: no such file" in result.stdout
     assert "... and 2 more" in result.stdout

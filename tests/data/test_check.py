@@ -8,9 +8,9 @@ from PIL import Image as PIL
 from onevision.conversation import Conversation, Image, Message, Text, Video
 from onevision.data.check import drop_leaks, find_problems, summarize
 from onevision.data.fingerprints import find_near_pairs, hash_picture
+from onevision.data.fit import fit_sample
 from onevision.data.manifest import apply_manifest, write_manifest
-from onevision.data.plan import make_plan
-from onevision.data.planning import fit_sample
+from onevision.data.planner import make_plan
 from onevision.errors import ContextLengthError
 from onevision.inputs.processor import Processor
 from onevision.inputs.video import FrameChoice
@@ -65,7 +65,7 @@ def test_every_fault_is_found(mixture_file, make_reader, picture):
         (20, "too long"): True,
     }
     assert "missing.png: no such file" in found["singles.json", 0, "media"]
-    assert "says the same as singles.json, row 4" in found["singles.json", 5, "duplicate record"]
+    assert "repeats singles.json, row 4" in found["singles.json", 5, "duplicate record"]
 
 
 def test_damage_behind_a_good_header_needs_a_deep_check(mixture_file, make_reader):
@@ -130,7 +130,7 @@ def test_a_manifest_holds_no_leaked_sample(mixture_file, make_reader, tmp_path):
     found = list(find_problems(reader.mixture, plan, held_out=evaluated))
     write_manifest(reader.mixture, drop_leaks(reader.mixture, plan, found), tmp_path / "pin")
     kept = apply_manifest(reader.mixture, plan, tmp_path / "pin")
-    singles, pairs, _, _ = kept.parts
+    singles, pairs, _, _ = kept.datasets
     assert singles.rows[~singles.usable].tolist() == [7, 19, 31]
     assert pairs.rows[~pairs.usable].tolist() == [6, 7]
 
@@ -150,9 +150,9 @@ def test_picture_hash_survives_scaling(picture):
 
 
 def test_a_stopped_check_goes_on_where_it_was(mixture_file, make_reader, monkeypatch):
-    from onevision.data import plan as planning
+    from onevision.data import planner
 
-    monkeypatch.setattr(planning, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(planner, "CHUNK_ROWS", 16)
     seen = []
 
     def stop_after_two(rows):
@@ -163,9 +163,9 @@ def test_a_stopped_check_goes_on_where_it_was(mixture_file, make_reader, monkeyp
     with pytest.raises(KeyboardInterrupt):
         make_plan(make_reader(mixture_file), num_workers=0, progress=stop_after_two)
     planned = []
-    original = planning.plan_rows
+    original = planner.plan_rows
     monkeypatch.setattr(
-        planning, "plan_rows", lambda *a, **k: planned.append(1) or original(*a, **k)
+        planner, "plan_rows", lambda *a, **k: planned.append(1) or original(*a, **k)
     )
     make_plan(make_reader(mixture_file), num_workers=0)
     assert len(planned) == 5  # of seven chunks, two were done
@@ -178,7 +178,7 @@ def test_several_processes_plan_what_one_does(reader, tmp_path, monkeypatch):
     alone = make_plan(reader, num_workers=0)
     monkeypatch.setenv("ONEVISION_CACHE", str(tmp_path / "other"))
     together = make_plan(reader, num_workers=2)
-    for a, b in zip(alone.parts, together.parts, strict=True):
+    for a, b in zip(alone.datasets, together.datasets, strict=True):
         assert a.num_tokens.tolist() == b.num_tokens.tolist()
         assert a.digests.tolist() == b.digests.tolist()
 

@@ -11,9 +11,9 @@ import torch
 
 from onevision.data.loader import Loader
 from onevision.data.order import Order
-from onevision.data.packing import collate
-from onevision.data.packs import batches, pack
-from onevision.data.plan import MODALITIES, make_plan
+from onevision.data.packs import pack
+from onevision.data.plan import MODALITIES
+from onevision.data.planner import make_plan
 from onevision.data.quarantine import BadSample, Quarantine
 from onevision.data.samples import SampleReader
 from onevision.data.slots import Slots
@@ -33,12 +33,19 @@ class Epoch:
         lengths = self.plan.lengths(self.order)
         self.packs = pack(lengths, max_tokens=MAX_TOKENS)
 
-    def loader(self, *, directory=None, max_share=1.0, **options):
+    def load(self, packs=None, *, directory=None, max_share=1.0, **options):
         quarantine = Quarantine(
             directory=directory, num_samples=len(self.order), max_share=max_share
         )
         options = {"num_workers": 0} | options
-        return Loader(self.reader, self.order, self.packs, quarantine=quarantine, **options)
+        loader = Loader(
+            reader=self.reader,
+            order=self.order,
+            packs=self.packs,
+            quarantine=quarantine,
+            **options,
+        )
+        return list(loader.load(range(len(self.packs)) if packs is None else packs))
 
 
 def ids(loaded):
@@ -48,7 +55,7 @@ def ids(loaded):
 
 def test_planned_lengths_are_the_loaded_ones(reader):
     epoch = Epoch(reader)
-    loaded = list(epoch.loader())
+    loaded = epoch.load()
     assert [sum(map(len, pack.rows)) for pack in loaded] == epoch.packs.num_tokens.tolist()
     assert sum(len(pack.rows) for pack in loaded) == len(reader.mixture) == 76
     assert epoch.packs.num_tokens.max() <= MAX_TOKENS
@@ -56,35 +63,20 @@ def test_planned_lengths_are_the_loaded_ones(reader):
 
 def test_resume_on_the_same_next_samples_whatever_the_workers_and_ranks(reader):
     epoch = Epoch(reader)
-    whole = [ids(pack) for pack in epoch.loader()]
+    whole = [ids(pack) for pack in epoch.load()]
     assert len(whole) >= 12
-    for ranks, workers, new_ranks, new_workers in [(1, 0, 2, 1), (2, 1, 3, 0), (3, 0, 1, 2)]:
-        loaders = [epoch.loader(rank=r, ranks=ranks, num_workers=workers) for r in range(ranks)]
-        streams = [iter(loader) for loader in loaders]
-        before = [ids(next(stream)) for _ in range(2) for stream in streams]
-        (state,) = {loader.next_pack for loader in loaders}
-        assert state == 2 * ranks
-        for stream in streams:
-            stream.close()
-        resumed = [
-            [
-                ids(pack)
-                for pack in epoch.loader(
-                    rank=r, ranks=new_ranks, num_workers=new_workers, next_pack=state
-                )
-            ]
-            for r in range(new_ranks)
-        ]
-        after = [pack for step in zip(*resumed, strict=True) for pack in step]
-        assert [*before, *after] == whole[: len(before) + len(after)]
-        assert len(whole) - len(before) - len(after) < new_ranks
+    for ranks, workers, first in [(1, 2, 0), (2, 1, 1), (3, 0, 2), (3, 1, 4)]:
+        dealt = [range(first + rank, len(whole), ranks) for rank in range(ranks)]
+        for packs in dealt:
+            loaded = [ids(pack) for pack in epoch.load(packs, num_workers=workers)]
+            assert loaded == [whole[number] for number in packs]
 
 
 def test_quarantine_holes_do_not_shift_the_packs(reader, mixture_file, tmp_path):
     epoch = Epoch(reader)
-    whole = list(epoch.loader())
+    whole = epoch.load()
     (mixture_file.parent / "3.png").write_bytes(b"no picture any more")
-    damaged = list(epoch.loader(directory=tmp_path / "run"))
+    damaged = epoch.load(directory=tmp_path / "run")
     assert [pack.pack for pack in damaged] == [pack.pack for pack in whole]
     holes = sum(pack.num_holes for pack in damaged)
     assert holes == sum(len(p.rows) for p in whole) - sum(len(p.rows) for p in damaged) > 0
@@ -103,7 +95,7 @@ def test_quarantine_stops_the_run_when_the_budget_is_spent(reader, mixture_file,
     for number in range(6):
         (mixture_file.parent / f"{number}.png").unlink()
     with pytest.raises(DataError, match=r"samples are broken, more than the 1\.0% allowed"):
-        list(epoch.loader(directory=tmp_path / "run", max_share=0.01))
+        epoch.load(directory=tmp_path / "run", max_share=0.01)
 
 
 def test_quarantine_counts_a_sample_once(tmp_path):
@@ -139,7 +131,7 @@ def test_quarantine_is_one_for_all_processes(tmp_path):
 
 def test_a_killed_worker_is_replaced_and_its_sample_tried_again(reader):
     samples = [(0, row) for row in range(12)]
-    expected = [reader.row(part, row).input_ids.tolist() for part, row in samples]
+    expected = [reader.decode(*sample).input_ids.tolist() for sample in samples]
     with Workers(reader, num_workers=1) as workers:
         workers.submit(samples)
         first = workers.result()
@@ -159,7 +151,7 @@ def test_what_kills_two_workers_is_reported_and_the_rest_goes_on(reader):
             workers._advance()
         results = [workers.result() for _ in samples]
     assert results[0].startswith("2 workers died reading it")
-    expected = [reader.row(part, row).input_ids.tolist() for part, row in samples[1:]]
+    expected = [reader.decode(*sample).input_ids.tolist() for sample in samples[1:]]
     assert [row.input_ids.tolist() for row in results[1:]] == expected
 
 
@@ -169,20 +161,19 @@ class HangsAt(SampleReader):
 
     never: int
 
-    def row(self, part, row):
-        if (part, row) == (0, self.never):
+    def decode(self, dataset, row):
+        if (dataset, row) == (0, self.never):
             time.sleep(600)
-        return super().row(part, row)
+        return super().decode(dataset, row)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_what_hangs_is_given_up_and_the_rest_goes_on(reader, tmp_path, num_workers):
     hanging = HangsAt(**vars(reader), never=5)
     epoch = Epoch(reader)
-    expected = [ids(pack) for pack in epoch.loader()]
+    expected = [ids(pack) for pack in epoch.load()]
     epoch.reader = hanging
-    loader = epoch.loader(directory=tmp_path / "run", num_workers=num_workers, seconds_each=4)
-    loaded = list(loader)
+    loaded = epoch.load(directory=tmp_path / "run", num_workers=num_workers, max_seconds=4)
     assert sum(pack.num_holes for pack in loaded) == 1
     (line,) = (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines()
     reason = "2 workers took longer than 4 s to read it"
@@ -193,7 +184,7 @@ def test_what_hangs_is_given_up_and_the_rest_goes_on(reader, tmp_path, num_worke
 
 
 def test_a_parent_that_is_busy_for_long_ends_nobody(reader):
-    with Workers(reader, num_workers=1, seconds_each=0.5) as workers:
+    with Workers(reader, num_workers=1, max_seconds=0.5) as workers:
         workers.submit([(0, row) for row in range(4)])
         first = workers._workers[0].process.pid
         time.sleep(8)  # starting takes most of it
@@ -202,7 +193,7 @@ def test_a_parent_that_is_busy_for_long_ends_nobody(reader):
 
 
 def test_text_alone_takes_no_pixels(reader):
-    row = reader.row(3, 0)
+    row = reader.decode(3, 0)
     assert len(row.crops) == 0
     assert row.layouts == ()
 
@@ -210,30 +201,16 @@ def test_text_alone_takes_no_pixels(reader):
 def test_lengths_are_found_for_any_order(reader):
     plan = make_plan(reader, num_workers=0)
     order = Order(reader.mixture, seed=5, epoch=2)
-    places = list(zip(order.parts.tolist(), order.rows.tolist(), strict=True))
-    assert plan.lengths(order).tolist() == [len(reader.row(*place)) for place in places]
-    kinds = [MODALITIES[kind] for kind in plan.modalities(order).tolist()]
+    places = list(zip(order.datasets.tolist(), order.rows.tolist(), strict=True))
+    assert plan.lengths(order).tolist() == [len(reader.decode(*place)) for place in places]
     shown = ["single_image", "multi_image", "video", "text"]
-    assert kinds == [shown[part] for part, _ in places]
-
-
-def test_batches_of_like_length_pad_less(reader):
-    """The other way to train: samples of one modality and nearly one length, padded."""
-    plan = make_plan(reader, num_workers=0)
-    order = Order(reader.mixture, seed=5, epoch=0)
-    grouped = order.grouped(plan.lengths(order), plan.modalities(order), group=4)
-    mixed, alike = (batches(plan.lengths(o), batch_size=4) for o in (order, grouped))
-    assert alike.fill > 0.9 > mixed.fill
-    quarantine = Quarantine(directory=None, num_samples=len(order))
-    loaded = list(Loader(reader, grouped, alike, quarantine=quarantine, num_workers=0))
-    assert [len(batch.rows) for batch in loaded] == [4] * 19
-    padded = collate(loaded[0].rows, reader.processor.config)
-    assert padded.input_ids.shape == (4, max(map(len, loaded[0].rows)))
+    kinds = [{MODALITIES[kind] for kind in one.modality} for one in plan.datasets]
+    assert kinds == [{kind} for kind in shown]
 
 
 def test_rows_cross_between_processes_unchanged(reader):
     slots = Slots()
-    rows = [reader.row(part, row) for part, row in ((0, 0), (1, 1), (2, 2), (3, 3))]
+    rows = [reader.decode(number, number) for number in range(4)]
     for task, row in enumerate(rows):
         back = slots.read(slots.write(row, task=task), task=task)
         assert back.layouts == row.layouts
@@ -246,6 +223,6 @@ def test_rows_cross_between_processes_unchanged(reader):
 def test_a_sample_too_large_to_hand_on_is_refused(reader, monkeypatch):
     monkeypatch.setattr("onevision.data.slots.SLOT_BYTES", 4096)
     slots = Slots()
-    with pytest.raises(DataError, match="the decoded sample takes 0 MiB; at most 0 can be handed"):
-        slots.write(reader.row(0, 0), task=0)
+    with pytest.raises(DataError, match="takes 0 MiB; at most 0 fit through a worker"):
+        slots.write(reader.decode(0, 0), task=0)
     slots.close()

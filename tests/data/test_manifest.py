@@ -8,8 +8,8 @@ import pytest
 
 from onevision.data.manifest import MANIFEST, apply_manifest, fingerprint_sources, write_manifest
 from onevision.data.order import Order
-from onevision.data.plan import make_plan
-from onevision.data.plan_bytes import plan_from_bytes, plan_to_bytes
+from onevision.data.plan import Plan
+from onevision.data.planner import make_plan
 from onevision.errors import DataError
 from tests.data.conftest import record
 from tests.data.test_check import rewrite
@@ -33,7 +33,7 @@ def pin(reader, manifest):
 def test_a_manifest_names_every_usable_row(reader, manifest):
     assert np.load(manifest / "rows.npy").shape == (76, 3)
     for path in (manifest, manifest / MANIFEST):
-        assert sum(int(part.usable.sum()) for part in pin(reader, path).parts) == 76
+        assert sum(int(one.usable.sum()) for one in pin(reader, path).datasets) == 76
 
 
 def test_rows_that_came_later_are_left_out(mixture_file, make_reader, manifest):
@@ -41,7 +41,7 @@ def test_rows_that_came_later_are_left_out(mixture_file, make_reader, manifest):
     reader = make_reader(mixture_file)
     assert len(reader.mixture) == 77
     kept = pin(reader, manifest)
-    assert kept.parts[3].rows[~kept.parts[3].usable].tolist() == [20]
+    assert kept.datasets[3].rows[~kept.datasets[3].usable].tolist() == [20]
     assert len(Order(kept.restrict(reader.mixture), seed=0, epoch=0)) == 76
 
 
@@ -117,7 +117,7 @@ def test_what_is_no_manifest_is_refused(reader, manifest, tmp_path):
 
 def test_a_plan_comes_back_from_bytes(reader):
     plan = planned(reader)
-    back = plan_from_bytes(plan_to_bytes(plan))
+    back = Plan.from_bytes(plan.to_bytes())
     orders = [Order(p.restrict(reader.mixture), seed=1, epoch=0) for p in (plan, back)]
     assert orders[0].rows.tolist() == orders[1].rows.tolist()
     assert plan.lengths(orders[0]).tolist() == back.lengths(orders[1]).tolist()

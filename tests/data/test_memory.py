@@ -20,7 +20,7 @@ mixture = open_mixture(path)
 seconds = time.perf_counter() - began
 order = Order(mixture, seed=0, epoch=0)
 for position in range(0, len(order), len(order) // 500):
-    record = mixture.parts[0].source.read(int(order.rows[position]))
+    record = mixture.datasets[0].source.read(int(order.rows[position]))
     assert record.fields["id"] == str(order.rows[position])
 print(len(order), seconds, peak_resident_bytes() / 2**20)
 """

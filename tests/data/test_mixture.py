@@ -4,7 +4,7 @@ import pytest
 from onevision.data.mixture import (
     DatasetEntry,
     Mixture,
-    Part,
+    OpenDataset,
     choose_rows,
     count_chosen,
     expand_braces,
@@ -84,7 +84,7 @@ def test_a_wrong_mixture_is_refused(text, message, tmp_path):
 
 def test_a_mixture_opens(mixture_file):
     mixture = open_mixture(mixture_file)
-    assert [(p.dataset.name, len(p.rows)) for p in mixture.parts] == [
+    assert [(d.entry.name, len(d.rows)) for d in mixture.datasets] == [
         ("singles.json", 40),
         ("pairs.json", 10),
         ("videos.json", 6),
@@ -94,24 +94,24 @@ def test_a_mixture_opens(mixture_file):
 
 
 def mixture_of(*sizes, **options):
-    parts = []
+    datasets = []
     for number, size in enumerate(sizes):
-        dataset = DatasetEntry(name=str(number), **{k: v[number] for k, v in options.items()})
+        entry = DatasetEntry(name=str(number), **{k: v[number] for k, v in options.items()})
         source = SequenceSource(str(number), [{}] * size)
-        parts.append(Part(dataset=dataset, source=source, rows=np.arange(size)))
-    return Mixture(name="m", parts=tuple(parts), seed=0)
+        datasets.append(OpenDataset(entry=entry, source=source, rows=np.arange(size)))
+    return Mixture(name="m", datasets=tuple(datasets), seed=0)
 
 
 def test_an_epoch_shows_every_row_once():
     order = Order(mixture_of(30, 50), seed=1, epoch=0)
-    shown = sorted(zip(order.parts.tolist(), order.rows.tolist(), strict=True))
+    shown = sorted(zip(order.datasets.tolist(), order.rows.tolist(), strict=True))
     assert shown == [(0, n) for n in range(30)] + [(1, n) for n in range(50)]
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
     def order(seed, epoch):
         one = Order(mixture_of(30, 50), seed=seed, epoch=epoch)
-        return one.parts.tolist(), one.rows.tolist()
+        return one.datasets.tolist(), one.rows.tolist()
 
     np.random.seed(5)  # the global stream plays no part
     again = order(1, 0)
@@ -128,32 +128,16 @@ def test_rows_and_shares_say_how_much_is_seen():
 
 
 def test_no_row_returns_before_all_were_seen():
-    (part,) = mixture_of(10, rows=(4,)).parts
-    walked = np.concatenate([choose_epoch_rows(part, 4, seed=0, epoch=e) for e in range(5)])
+    (dataset,) = mixture_of(10, rows=(4,)).datasets
+    walked = np.concatenate([choose_epoch_rows(dataset, 4, seed=0, epoch=e) for e in range(5)])
     assert sorted(walked[:10]) == sorted(walked[10:]) == list(range(10))
     assert walked[:10].tolist() != walked[10:].tolist()
 
 
 def test_rows_of_a_block_stay_near_each_other():
-    (part,) = mixture_of(400).parts
-    part.source.block_starts = tuple(range(0, 400, 10))
-    rows = choose_epoch_rows(part, 400, seed=0, epoch=0)
+    (dataset,) = mixture_of(400).datasets
+    dataset.source.block_starts = tuple(range(0, 400, 10))
+    rows = choose_epoch_rows(dataset, 400, seed=0, epoch=0)
     assert sorted(rows) == list(range(400))
     for begin in range(0, 400, 40):  # four blocks at a time
         assert len({row // 10 for row in rows[begin : begin + 40].tolist()}) == 4
-
-
-def test_groups_share_a_modality_and_nearly_a_length():
-    rng = np.random.default_rng(0)
-    order = Order(mixture_of(1000), seed=0, epoch=0)
-    lengths, kinds = rng.integers(1, 1000, 1000), rng.integers(0, 2, 1000)  # by position
-
-    grouped = order.grouped(lengths, kinds, group=8)
-    assert sorted(grouped.rows) == list(range(1000))
-    where = {row: position for position, row in enumerate(order.rows.tolist())}
-    positions = np.array([where[row] for row in grouped.rows.tolist()])
-    whole = positions[:984].reshape(-1, 8)
-    assert (kinds[whole] == kinds[whole][:, :1]).all()
-    assert np.ptp(lengths[whole], axis=1).mean() < 100  # of 1000
-    again = order.grouped(lengths, kinds, group=8)
-    assert grouped.rows.tolist() == again.rows.tolist() != order.rows.tolist()

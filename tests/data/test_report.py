@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from onevision.data.plan import make_plan
+from onevision.data.planner import make_plan
 from onevision.data.report import histogram, write_report
 from tests.data.conftest import record
 

@@ -54,8 +54,11 @@ def test_published_mixtures_are_read_by_our_own_reader(path):
 def test_wrong_styles_are_refused(tmp_path: Path):
     path = tmp_path / "prompt_styles.yaml"
     for text, message in (
-        ("styles: {a: {texts: []}}", "no list of `texts`"),
-        ("styles: {a: {texts: [x], position: middle}}", "position 'middle'"),
+        ("styles: {a: {texts: []}}", "style 'a' has no `texts`; expected at least one"),
+        (
+            "styles: {a: {texts: [x], position: middle}}",
+            "style 'a': position is 'middle'; expected one of tail, head, whole",
+        ),
         ("a: 1", "no mapping `styles:`"),
         ("{", "not YAML"),
     ):

@@ -4,7 +4,7 @@ import pytest
 
 from onevision.data.check import find_problems, summarize
 from onevision.data.mixture import open_mixture
-from onevision.data.plan import make_plan
+from onevision.data.planner import make_plan
 from onevision.data.samples import SampleReader
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
@@ -25,9 +25,9 @@ def test_real_questions_pass_check(name, count, real_data, tmp_path, monkeypatch
         max_tokens=32768,
     )
     plan = make_plan(reader, num_workers=0)
-    assert [f for f in find_problems(reader.mixture, plan) if f.must_mend] == []
+    assert [f for f in find_problems(reader.mixture, plan) if f.must_fix] == []
     (summary,) = summarize(reader.mixture, plan)
     assert summary.num_usable == summary.num_rows == count
     for row in (0, count - 1):
-        planned = int(plan.parts[0].num_tokens[row])
-        assert len(reader.row(0, row)) == planned
+        planned = int(plan.datasets[0].num_tokens[row])
+        assert len(reader.decode(0, row)) == planned

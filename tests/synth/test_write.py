@@ -23,10 +23,10 @@ def _own_cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize("teaches", ("captions", "descriptions", "questions"))
 def test_a_written_set_is_read_as_a_mixture(family, num_media, teaches, tmp_path):
     path = write_set(tmp_path, family.make, name="set", count=3, seed=7, teaches=teaches)
-    (part,) = open_mixture(path).parts
-    assert len(part.rows) == 3
+    (dataset,) = open_mixture(path).datasets
+    assert len(dataset.rows) == 3
     for row in range(3):
-        conversation = to_conversation(part.source.read(row))
+        conversation = to_conversation(dataset.source.read(row))
         assert len(conversation.media) == num_media
         sample = family.make("train", 7 * 10**9 + row)
         answers = [m.parts[0].text for m in conversation.messages if m.role == "assistant"]
@@ -42,10 +42,10 @@ def test_a_written_set_is_read_as_a_mixture(family, num_media, teaches, tmp_path
 
 def test_pictures_come_back_as_they_were_drawn(tmp_path):
     path = write_set(tmp_path, pairs.make, name="set", count=2, seed=0)
-    (part,) = open_mixture(path).parts
+    (dataset,) = open_mixture(path).datasets
     for row in range(2):
         drawn = pairs.make("train", row).media
-        read = to_conversation(part.source.read(row)).media
+        read = to_conversation(dataset.source.read(row)).media
         for a, b in zip(drawn, read, strict=True):
             assert open_image(b.source).tobytes() == a.source.tobytes()
 

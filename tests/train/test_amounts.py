@@ -3,7 +3,7 @@ import json
 import pytest
 
 from onevision.data.mixture import open_mixture, published_mixtures
-from onevision.data.plan import make_plan
+from onevision.data.planner import make_plan
 from onevision.data.samples import SampleReader
 from onevision.errors import DataError
 from onevision.inputs.processor import Processor
@@ -95,7 +95,7 @@ def test_planned_mixtures_are_counted(tmp_path, monkeypatch, picture, micro_conf
         max_tokens=400,
     )
     (read,) = count_mixture(reader, make_plan(reader, num_workers=0), rows_each=3)
-    example = reader.processor.example(reader.fitted(0, 0).outline)
+    example = reader.processor.example(reader.fit(0, 0).outline)
     assert read.num_samples == 7
     assert read.num_tokens == pytest.approx(len(example.input_ids))
     assert read.visual_tokens == pytest.approx(int(example.visual_mask.sum()))
@@ -126,7 +126,7 @@ def test_planned_lengths_are_those_of_every_usable_row(
         max_tokens=400,
     )
     (read,) = count_mixture(reader, make_plan(reader, num_workers=0), rows_each=2)
-    lengths = [len(reader.row(0, row)) for row in range(5)]
+    lengths = [len(reader.decode(0, row)) for row in range(5)]
     assert read.num_samples == 5
     assert read.num_tokens == pytest.approx(sum(lengths) / 5)
     assert read.pairs == pytest.approx(sum(n**2 for n in lengths) / 10)

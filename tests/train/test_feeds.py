@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from onevision.data.manifest import write_manifest
-from onevision.data.plan import make_plan
+from onevision.data.planner import make_plan
 from onevision.errors import DataError, InputError
 from onevision.inputs.processor import Processor
 from onevision.train.mixture_feed import open_reader
@@ -38,7 +38,7 @@ def manifest(mixture_file, tokenizer, tmp_path):
 
 def places(feed):
     order = feed.orders[0]
-    return set(zip(order.parts.tolist(), order.rows.tolist(), strict=True))
+    return set(zip(order.datasets.tolist(), order.rows.tolist(), strict=True))
 
 
 def test_a_manifest_holds_a_feed_to_its_samples(make, mixture_file, manifest):

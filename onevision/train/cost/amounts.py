@@ -97,16 +97,16 @@ def count_mixture(reader: SampleReader, plan: Plan, *, rows_each: int = 32) -> t
     """
     mixture = plan.restrict(reader.mixture)
     amounts = []
-    for number, (part, one, count) in enumerate(
-        zip(mixture.parts, plan.parts, count_rows_per_epoch(mixture), strict=True)
+    for number, (dataset, one, count) in enumerate(
+        zip(mixture.datasets, plan.datasets, count_rows_per_epoch(mixture), strict=True)
     ):
         if not count:
             continue
-        some = np.linspace(0, len(part.rows) - 1, min(rows_each, len(part.rows))).astype(int)
-        outlines = [reader.fitted(number, int(row)).outline for row in part.rows[some]]
+        some = np.linspace(0, len(dataset.rows) - 1, min(rows_each, len(dataset.rows))).astype(int)
+        outlines = [reader.fit(number, int(row)).outline for row in dataset.rows[some]]
         counted = _mean(
             [_of_outline(outline) for outline in outlines],
-            name=part.dataset.name,
+            name=dataset.entry.name,
             num_samples=count,
         )
         amounts.append(_of_lengths(counted, one.num_tokens[one.usable].astype(np.float64)))

@@ -14,7 +14,7 @@ from torch import Tensor
 from onevision.batch import TrainingBatch
 from onevision.config import InputConfig
 from onevision.data.packing import PackedRow, collate, join
-from onevision.data.plan import digest_record
+from onevision.data.planner import digest_record
 from onevision.errors import DataError
 from onevision.inputs.chat import IGNORE
 from onevision.inputs.processor import Processor

@@ -1,7 +1,7 @@
-"""Conversation -> its exact number of tokens before a pixel is decoded, and a way to make it fit.
+"""Conversation -> its exact number of tokens, before any pixel is decoded, and a version that fits.
 
-What is too long is never cut inside media. Whole turns go from the end; then a video shows fewer
-frames, or images are seen with fewer crops; what is still too long is refused.
+Media are never cut. Whole exchanges are dropped from the end; then videos show fewer frames, or
+images fewer crops; a sample that is still too long is refused.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,6 @@ from typing import Literal
 from onevision.config import Template
 from onevision.conversation import Conversation, Image, Message, Text, Video
 from onevision.errors import ContextLengthError
-from onevision.inputs.chat import LabelRule
 from onevision.inputs.processor import Outline, Processor
 
 Reduction = Literal["turns", "frames", "crops"]
@@ -20,7 +19,7 @@ MIN_FRAMES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class FittedSample:
-    """A conversation that fits, its outline, and what was given up for that."""
+    """A conversation that fits, its outline, and what was reduced to make it fit."""
 
     conversation: Conversation
     outline: Outline
@@ -33,19 +32,16 @@ def fit_sample(
     *,
     max_tokens: int,
     template: Template | None = None,
-    label_rule: LabelRule = "reference",
     image_first: bool = False,
 ) -> FittedSample:
-    """Make `conversation` fit into `max_tokens`, giving up as little as the rule allows.
+    """Reduce `conversation` until it fits into `max_tokens`, as little as possible.
 
-    Counts come from media headers alone. Raises ContextLengthError where it cannot fit, and
-    MediaError for media without a readable header.
+    Counts come from media headers alone. Raises ContextLengthError if it cannot fit, and MediaError
+    for media without a readable header.
     """
     shortest = 0
     for candidate, reductions in _candidates(conversation):
-        outline = processor.outline(
-            candidate, template=template, label_rule=label_rule, image_first=image_first
-        )
+        outline = processor.outline(candidate, template=template, image_first=image_first)
         if outline.num_tokens <= max_tokens:
             return FittedSample(conversation=candidate, outline=outline, reductions=reductions)
         shortest = outline.num_tokens
@@ -58,7 +54,7 @@ def fit_sample(
 def _candidates(
     conversation: Conversation,
 ) -> Iterator[tuple[Conversation, tuple[Reduction, ...]]]:
-    """Give the conversation, then shorter and shorter versions of it."""
+    """Yield the conversation, then shorter and shorter versions of it."""
     yield conversation, ()
     reductions: tuple[Reduction, ...] = ()
     while (shorter := _without_last_exchange(conversation)) is not None:
@@ -79,7 +75,7 @@ def _with(reductions: tuple[Reduction, ...], new: Reduction) -> tuple[Reduction,
 
 
 def _without_last_exchange(conversation: Conversation) -> Conversation | None:
-    """Drop the last question and answer; None where that would leave none."""
+    """Drop the last question and answer; None if that would leave no answer."""
     shorter = conversation.messages[:-2]
     if not any(message.role == "assistant" for message in shorter):
         return None
