@@ -329,7 +329,7 @@ def test_settings_that_cannot_give_pairs_are_refused(changes, error):
 def test_prompts_that_cannot_be_told_apart_are_refused(tmp_path):
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"id": "a", "prompt": "Hi"}\n{"id": "a", "prompt": "Ho"}\n')
-    with pytest.raises(DataError, match=r"row 1, field 'id': 'a' is that of row 0 too"):
+    with pytest.raises(DataError, match=r"row 1, field 'id': 'a' is also the id of row 0"):
         read_prompts(path)
     (tmp_path / "none.json").write_text("[]")
     with pytest.raises(DataError, match="it has no prompt"):

@@ -140,5 +140,5 @@ def test_a_run_without_a_whole_snapshot_is_refused(tmp_path, two):
         run(Told(output=tmp_path))
     shutil.rmtree(two[0])
     write(tmp_path, 1)  # whole, but of another model
-    with pytest.raises(CheckpointError, match="another model or other trainable parts made it"):
+    with pytest.raises(CheckpointError, match="it is of another model or of other trainable parts"):
         run(Told(output=tmp_path))
