@@ -10,8 +10,9 @@ from onevision.conversation import Image
 from onevision.explain import draw, explain_image
 from onevision.known_models import ONEVISION_0_5B
 from onevision.synth.worlds.clips import clips
+from onevision.synth.worlds.rooms import rooms
 from onevision.synth.worlds.sets import pairs
-from onevision.synth.worlds.shapes import rooms, scenes
+from onevision.synth.worlds.shapes import scenes
 from onevision.synth.write import write_video
 
 ROOT = Path(__file__).parents[1]

@@ -26,7 +26,7 @@ from onevision.generate.answer import Model
 from onevision.science.micro import RULES
 from onevision.science.trials import CLAIMS
 from onevision.synth.sample import rng_for
-from onevision.synth.worlds.shapes import capitals, signs
+from onevision.synth.worlds.lettering import capitals, signs
 
 LETTERS_PER_CELL = 40
 REHEARSAL_QUESTIONS, REHEARSAL_LETTERS = 4, 1

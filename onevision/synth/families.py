@@ -8,21 +8,12 @@ from onevision.synth.sample import Sample, Split
 from onevision.synth.worlds.charts import charts
 from onevision.synth.worlds.clips import cameras, clips, pans, pointed
 from onevision.synth.worlds.diagrams import geometry
+from onevision.synth.worlds.lettering import capitals, glimpses, lettered, plates, signs
 from onevision.synth.worlds.pages import chinese_documents, documents
+from onevision.synth.worlds.rooms import rooms
 from onevision.synth.worlds.screens import screens
 from onevision.synth.worlds.sets import pairs, sequences, statements
-from onevision.synth.worlds.shapes import (
-    capitals,
-    glimpses,
-    lettered,
-    marks,
-    plates,
-    rooms,
-    scenes,
-    signs,
-    texts,
-    things,
-)
+from onevision.synth.worlds.shapes import marks, scenes, texts, things
 from onevision.synth.worlds.tables import tables
 
 Maker = Callable[[Split, int], Sample]

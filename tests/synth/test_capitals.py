@@ -5,8 +5,8 @@ import pytest
 
 from onevision.synth.families import COVERS, FAMILIES
 from onevision.synth.sample import Region, rng_for
-from onevision.synth.worlds.shapes import capitals, glimpses
-from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES, SIDE
+from onevision.synth.worlds.lettering import capitals, glimpses
+from onevision.synth.worlds.lettering.signs import ASPECTS, SHARES, SIDE
 
 
 def ink(picture):

@@ -3,7 +3,7 @@ import pytest
 from onevision.conversation import Video
 from onevision.errors import InputError
 from onevision.synth.families import FAMILIES, family_named, summary
-from onevision.synth.kit.faces import LEARNED, has_face
+from onevision.synth.kit.fonts import LEARNED, has_face
 
 NEEDS_FACES = {"chinese_documents": ("chinese",), "lettered": LEARNED}
 

@@ -8,19 +8,20 @@ from PIL import ImageDraw
 
 from onevision.conversation import Image, Video
 from onevision.synth.kit.questionnaire import CLOSED_ANSWERS, choose
-from onevision.synth.kit.shading import draw_solid
 from onevision.synth.kit.sprites import Figure
-from onevision.synth.kit.wording import article, counted, listing, plural
+from onevision.synth.kit.words import article, counted, listing, plural
 from onevision.synth.kit.world import COLOURS
 from onevision.synth.sample import Question
 from onevision.synth.worlds.clips import cameras, pans, pointed
+from onevision.synth.worlds.rooms import rooms
+from onevision.synth.worlds.rooms.shading import draw_solid
+from onevision.synth.worlds.rooms.solids import TINTS
 from onevision.synth.worlds.screens import screens
 from onevision.synth.worlds.screens.widgets import Widget, draw_widget
 from onevision.synth.worlds.sets import sequences, statements
 from onevision.synth.worlds.sets.processes import PROCESSES, draw_stage, random_style
 from onevision.synth.worlds.sets.puzzles import random_puzzle
-from onevision.synth.worlds.shapes import marks, rooms
-from onevision.synth.worlds.shapes.solids import TINTS
+from onevision.synth.worlds.shapes import marks
 
 STILLS = (screens, marks, rooms, statements, sequences)
 CLIPS = (cameras, pointed, pans)

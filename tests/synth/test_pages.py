@@ -5,8 +5,8 @@ from functools import cache
 import pytest
 
 from onevision.errors import InputError
-from onevision.synth.kit.faces import CJK_FONT_VARIABLE, chinese_font_file
-from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.fonts import CJK_FONT_VARIABLE, chinese_font_file
+from onevision.synth.kit.text import Letters
 from onevision.synth.kit.world import COLOURS
 from onevision.synth.worlds.charts import axes, bars, charts, lines, pies, scatters
 from onevision.synth.worlds.charts.topics import INKS

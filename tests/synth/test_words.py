@@ -7,7 +7,7 @@ import numpy as np
 from onevision.eval.heldout import heldout_questions
 from onevision.synth.kit.world import NUMBERS, WORDS, draw, random_scene
 from onevision.synth.sample import rng_for
-from onevision.synth.worlds.shapes import words
+from onevision.synth.worlds.lettering import words
 from onevision.synth.worlds.shapes.scenes import random_size
 
 

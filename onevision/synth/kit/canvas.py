@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.lettering import Anchor, Letters, upright
+from onevision.synth.kit.text import Anchor, Letters, upright
 from onevision.synth.kit.world import SHAPES, Colour, Point
 
 BLACK: Colour = (25, 25, 25)

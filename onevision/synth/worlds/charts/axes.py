@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 
 from onevision.synth.kit.canvas import BLACK, Canvas
-from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.text import Letters
 from onevision.synth.kit.world import Colour, Point
 from onevision.synth.worlds.charts.topics import INKS, Data
 

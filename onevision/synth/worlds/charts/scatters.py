@@ -15,7 +15,7 @@ from PIL.Image import Image as PillowImage
 from onevision.synth.kit import lexicon
 from onevision.synth.kit.asking import listed, plural
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.text import Letters
 from onevision.synth.kit.world import Colour, Point
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.charts.axes import GROUNDS, MARGIN

@@ -21,7 +21,7 @@ from onevision.conversation import Video
 from onevision.synth.kit.glyphs import write
 from onevision.synth.kit.questionnaire import choose
 from onevision.synth.kit.sprites import REACH, Figure, random_figures
-from onevision.synth.kit.wording import counted, listing, yes_or_no
+from onevision.synth.kit.words import counted, listing, yes_or_no
 from onevision.synth.kit.world import Colour
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 

@@ -21,7 +21,7 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Video
 from onevision.synth.kit.questionnaire import choose
 from onevision.synth.kit.sprites import Figure, random_figures
-from onevision.synth.kit.wording import ORDINALS, counted, listing, yes_or_no
+from onevision.synth.kit.words import ORDINALS, counted, listing, yes_or_no
 from onevision.synth.kit.world import Colour, place_name
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 

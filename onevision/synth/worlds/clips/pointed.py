@@ -19,7 +19,7 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Video
 from onevision.synth.kit.questionnaire import choose
 from onevision.synth.kit.sprites import Figure
-from onevision.synth.kit.wording import article, counted, yes_or_no
+from onevision.synth.kit.words import article, counted, yes_or_no
 from onevision.synth.kit.world import COLOURS, GROUNDS, SHAPES, Colour
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 

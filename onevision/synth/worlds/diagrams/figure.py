@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.text import Letters
 from onevision.synth.kit.world import Colour, Point
 
 INKS: tuple[Colour, ...] = (

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from onevision.synth.kit.asking import listed, picture_sample, plural
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.text import Letters
 from onevision.synth.kit.world import COLOURS, SHAPES
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS

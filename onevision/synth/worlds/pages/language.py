@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from onevision.synth.kit.faces import Face
+from onevision.synth.kit.fonts import Face
 
 Templates = tuple[str, ...]
 

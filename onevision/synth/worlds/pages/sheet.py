@@ -16,8 +16,8 @@ from PIL import Image
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.faces import Face
-from onevision.synth.kit.lettering import Anchor, Letters
+from onevision.synth.kit.fonts import Face
+from onevision.synth.kit.text import Anchor, Letters
 from onevision.synth.kit.world import Colour
 
 PAPERS: tuple[Colour, ...] = (

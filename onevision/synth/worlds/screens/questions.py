@@ -8,7 +8,7 @@ File  [Edit]  View            Which menu is open?                 Edit
 import random
 from collections.abc import Callable, Iterator
 
-from onevision.synth.kit.wording import article, plural, yes_or_no
+from onevision.synth.kit.words import article, plural, yes_or_no
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.screens import words as screen_words
 from onevision.synth.worlds.screens.layouts import Screen

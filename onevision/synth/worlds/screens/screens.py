@@ -19,7 +19,7 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Image
 from onevision.synth.kit.glyphs import write
 from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.wording import article, counted, listing
+from onevision.synth.kit.words import article, counted, listing
 from onevision.synth.kit.world import Colour
 from onevision.synth.sample import Sample, Split, rng_for
 from onevision.synth.worlds.screens.layouts import TITLE_BAR, Screen, random_screen

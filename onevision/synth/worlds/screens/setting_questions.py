@@ -8,7 +8,7 @@ Name  [ Ada Lind   ]          What is typed in the field "Name"?   Ada Lind
 import random
 from collections.abc import Callable
 
-from onevision.synth.kit.wording import listing, plural
+from onevision.synth.kit.words import listing, plural
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.screens.layouts import Screen
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from onevision.synth.kit.wording import counted, listing
+from onevision.synth.kit.words import counted, listing
 from onevision.synth.kit.world import COLOURS, SHAPES, Scene, Thing, random_scene, random_thing
 from onevision.synth.sample import Question, ask
 

@@ -18,7 +18,7 @@ from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.glyphs import write
 from onevision.synth.kit.sprites import stamp
-from onevision.synth.kit.wording import ORDINALS, counted
+from onevision.synth.kit.words import ORDINALS, counted
 from onevision.synth.kit.world import COLOURS, SHAPES, Colour
 from onevision.synth.sample import Question, ask
 

@@ -18,7 +18,7 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Image
 from onevision.synth.kit.glyphs import write
 from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.wording import ORDINALS, counted, listing, yes_or_no
+from onevision.synth.kit.words import ORDINALS, counted, listing, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.sets import puzzles
 from onevision.synth.worlds.sets.processes import (

@@ -15,7 +15,7 @@ from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
 from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.wording import article, counted, listing, plural, yes_or_no
+from onevision.synth.kit.words import article, counted, listing, plural, yes_or_no
 from onevision.synth.kit.world import COLOURS, GROUNDS, SHAPES, Scene, draw, random_thing
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.sets import differences

@@ -18,7 +18,7 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Image
 from onevision.synth.kit.glyphs import write
 from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.wording import counted, listing, plural, yes_or_no
+from onevision.synth.kit.words import counted, listing, plural, yes_or_no
 from onevision.synth.kit.world import COLOURS, SHAPES, Colour, Scene, Thing, draw, random_scene
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 

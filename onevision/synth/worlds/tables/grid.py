@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.canvas import BLACK, WHITE, Canvas
-from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.text import Letters
 from onevision.synth.kit.world import Colour
 
 GROUNDS: tuple[Colour, ...] = ((252, 252, 252), (255, 255, 255), (250, 247, 238), (236, 240, 246))

@@ -13,7 +13,7 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
-from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.text import Letters
 from onevision.synth.kit.world import GROUNDS, ink_on, place_name
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 

@@ -7,9 +7,9 @@ large     shiny      red      cube       "the large red cube", "the matte thing"
 import random
 from dataclasses import dataclass
 
-from onevision.synth.kit.shading import NUM_TURNS
-from onevision.synth.kit.wording import plural
+from onevision.synth.kit.words import plural
 from onevision.synth.kit.world import Colour
+from onevision.synth.worlds.rooms.shading import NUM_TURNS
 
 # What a thing is said to be, in the order in which it is said.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {

@@ -13,10 +13,10 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
-from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.text import Letters
 from onevision.synth.kit.world import Colour
 from onevision.synth.sample import Question, Region, Sample, Split, ask, rng_for
-from onevision.synth.worlds.shapes.signs import ASPECTS, MARGIN, SHARES, SIDE, size_of
+from onevision.synth.worlds.lettering.signs import ASPECTS, MARGIN, SHARES, SIDE, size_of
 
 # Few, and unlike one another even where they are a few pixels high.
 CAPITALS = ("A", "E", "K", "O", "T", "X")

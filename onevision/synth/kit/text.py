@@ -12,7 +12,7 @@ from typing import Literal
 from PIL import Image, ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.faces import Face, font_of
+from onevision.synth.kit.fonts import Face, font_of
 from onevision.synth.kit.world import Colour
 from onevision.synth.sample import Region
 

@@ -16,11 +16,11 @@ from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
 from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.shading import draw_solid
-from onevision.synth.kit.wording import article, counted, listing, yes_or_no
+from onevision.synth.kit.words import article, counted, listing, yes_or_no
 from onevision.synth.kit.world import Colour
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
-from onevision.synth.worlds.shapes.solids import (
+from onevision.synth.worlds.rooms.shading import draw_solid
+from onevision.synth.worlds.rooms.solids import (
     ATTRIBUTES,
     TINTS,
     Room,

@@ -12,8 +12,8 @@ import random
 from dataclasses import replace
 
 from onevision.synth.sample import Sample, Split, rng_for
-from onevision.synth.worlds.shapes.capitals import Sheet, draw, sample_of
-from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES
+from onevision.synth.worlds.lettering.capitals import Sheet, draw, sample_of
+from onevision.synth.worlds.lettering.signs import ASPECTS, SHARES
 
 # The shortest side of a part, in pixels: a crop at full size is a little more.
 SHORTEST = 44

@@ -12,8 +12,8 @@ from dataclasses import replace
 from PIL import ImageDraw
 
 from onevision.conversation import Image
-from onevision.synth.kit.faces import LEARNED
-from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.fonts import LEARNED
+from onevision.synth.kit.text import Letters
 from onevision.synth.kit.world import (
     COLOURS,
     SHAPES,

@@ -12,10 +12,10 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
-from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.text import Letters
 from onevision.synth.kit.world import GROUNDS, ink_on
 from onevision.synth.sample import Sample, Split, ask, rng_for
-from onevision.synth.worlds.shapes.signs import MARGIN, READ, SIGN_WORDS
+from onevision.synth.worlds.lettering.signs import MARGIN, READ, SIGN_WORDS
 
 SIDE = 112
 # The size of the letters as a share of the side: in the middle, and the smallest elsewhere.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from PIL import ImageDraw
 
 from onevision.conversation import Image
-from onevision.synth.kit.lettering import Letters
+from onevision.synth.kit.text import Letters
 from onevision.synth.kit.world import WRITING_HEIGHT, draw, ink_on, random_scene
 from onevision.synth.sample import Sample, Split, rng_for
 from onevision.synth.worlds.shapes.scenes import describe, questions, random_size
