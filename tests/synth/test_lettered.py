@@ -8,8 +8,8 @@ from PIL import ImageDraw
 from onevision.errors import InputError
 from onevision.synth.kit import fonts
 from onevision.synth.kit.fonts import LEARNED, font_of, has_face
+from onevision.synth.kit.shapes import COLOURS, SHAPES
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import COLOURS, SHAPES
 from onevision.synth.worlds.lettering import lettered
 
 pytestmark = pytest.mark.skipif(

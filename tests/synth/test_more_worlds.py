@@ -7,10 +7,9 @@ from PIL import Image as PIL
 from PIL import ImageDraw
 
 from onevision.conversation import Image, Video
-from onevision.synth.kit.questionnaire import CLOSED_ANSWERS, choose
-from onevision.synth.kit.sprites import Figure
-from onevision.synth.kit.words import article, counted, listing, plural
-from onevision.synth.kit.world import COLOURS
+from onevision.synth.kit.questions import CLOSED_ANSWERS, ask_twice, choose
+from onevision.synth.kit.shapes import COLOURS, Look
+from onevision.synth.kit.words import article, join, number_of, plural
 from onevision.synth.sample import Question
 from onevision.synth.worlds.clips import cameras, pans, pointed
 from onevision.synth.worlds.rooms import rooms
@@ -120,29 +119,39 @@ def test_clips_have_few_small_frames_of_one_size(family):
             assert all(98 <= side <= 200 for side in size)
 
 
-def test_questions_with_two_answers_are_dropped():
-    def question(text, answer):
-        return Question(family=text, question=text, answer=answer)
-
-    candidates = [question("a", "1"), question("a", "2"), question("b", "3"), None]
-    assert choose(random.Random(0), candidates) == (candidates[2],)
+def question(text, answer):
+    return Question(family="f", question=text, answer=answer)
 
 
-def test_closed_questions_are_a_quarter_at_most():
-    opened = [Question(family="f", question=str(n), answer=f"it is {n}") for n in range(6)]
-    closed = [Question(family=f"g{n}", question=f"g{n}", answer="yes") for n in range(6)]
+def test_a_question_with_two_answers_is_a_fault_of_its_world():
+    with pytest.raises(AssertionError, match="two answers to 'a'"):
+        choose(random.Random(0), [question("a", "1"), question("a", "2"), question("b", "3")])
+
+
+@pytest.mark.parametrize(
+    ("num_open", "num_asked", "num_closed"), [(4, 4, 1), (8, 8, 2), (12, 8, 2)]
+)
+def test_closed_questions_are_a_quarter_at_most(num_open, num_asked, num_closed):
+    opened = [question(str(n), f"it is {n}") for n in range(num_open)]
+    closed = [question(f"g{n}", "yes") for n in range(6)]
     chosen = choose(random.Random(0), [*closed, *opened])
-    assert len(chosen) == 8
-    assert sum(question.answer == "yes" for question in chosen) == 2
+    assert len(chosen) == num_asked
+    assert sum(question.answer == "yes" for question in chosen) == num_closed
+
+
+def test_a_family_is_asked_a_second_time_if_the_answer_differs():
+    given = iter((question("a", "1"), question("b", "1"), question("c", "2"), None))
+    asked = ask_twice([lambda content, rng: next(given)] * 2, "content", random.Random(0))
+    assert [q.question for q in asked] == ["a", "c"]
 
 
 def test_words():
     assert [plural(word) for word in ("star", "box", "entry", "day")] == [
         *("stars", "boxes", "entries", "days")
     ]
-    assert (counted(1, "star"), counted(2, "star")) == ("1 star", "2 stars")
+    assert (number_of(1, "star"), number_of(2, "star")) == ("1 star", "2 stars")
     assert (article("orange ring"), article("red ring")) == ("an orange ring", "a red ring")
-    assert (listing([]), listing(["a", "b", "c"])) == ("none", "a, b and c")
+    assert (join([]), join(["a", "b", "c"])) == ("none", "a, b and c")
 
 
 @pytest.mark.parametrize(
@@ -277,6 +286,6 @@ def test_a_pan_begins_and_ends_with_the_things_that_are_said():
 
 def test_a_figure_is_drawn_where_it_stands():
     canvas = PIL.new("RGB", (60, 60), (255, 255, 255))
-    Figure(colour="red", shape="circle").stamp(canvas, x=20, y=30, radius=10)
+    Look(colour="red", shape="circle").stamp(canvas, x=20, y=30, radius=10)
     assert canvas.getpixel((20, 30)) == COLOURS["red"]
     assert canvas.getpixel((40, 30)) == (255, 255, 255)

@@ -6,8 +6,8 @@ import pytest
 
 from onevision.errors import InputError
 from onevision.synth.kit.fonts import CJK_FONT_VARIABLE, chinese_font_file
+from onevision.synth.kit.shapes import COLOURS
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import COLOURS
 from onevision.synth.worlds.charts import axes, bars, charts, lines, pies, scatters
 from onevision.synth.worlds.charts.topics import INKS
 from onevision.synth.worlds.diagrams import clocks, coordinates, fractions, geometry, triangles

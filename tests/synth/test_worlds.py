@@ -5,7 +5,7 @@ import pytest
 from onevision.conversation import Image, Video
 from onevision.errors import InputError
 from onevision.eval.heldout import READING, SCENARIOS, heldout_questions
-from onevision.synth.kit.world import place_name
+from onevision.synth.kit.scene import place_name
 from onevision.synth.worlds.clips import clips
 from onevision.synth.worlds.sets import pairs
 from onevision.synth.worlds.shapes import scenes, texts

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 from PIL.Image import Image as PillowImage
 
+from onevision.synth.kit.shapes import Colour, Point, draw_shape
 from onevision.synth.kit.text import Anchor, Letters, upright
-from onevision.synth.kit.world import SHAPES, Colour, Point
 
 BLACK: Colour = (25, 25, 25)
 WHITE: Colour = (252, 252, 252)
@@ -93,7 +93,8 @@ class Canvas:
     def shape(self, name: str, x: float, y: float, radius: float, *, fill: Colour) -> None:
         """Draw one of the world's shapes: "star", "diamond"."""
         scale = self._scale
-        SHAPES[name](self._pen, (x * scale, y * scale), radius * scale, fill, self.ground)
+        centre = (x * scale, y * scale)
+        draw_shape(self._pen, name, centre, radius * scale, fill=fill, ground=self.ground)
 
     def text(
         self, x: float, y: float, text: str, *, letters: Letters, ink: Colour = BLACK,

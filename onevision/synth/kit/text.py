@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.fonts import Face, font_of
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.shapes import Colour
 from onevision.synth.sample import Region
 
 # Across: left, middle, right. Down: top of the line, middle of a capital, baseline.

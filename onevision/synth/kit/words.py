@@ -1,13 +1,17 @@
 """Numbers, lists and names in, English out: "two red stars", "a, b and c", "third".
 
 plural("box")               -> "boxes"
-counted(3, "red star")      -> "3 red stars"
-listing(["red", "blue"])    -> "red and blue"
+number_of(3, "red star")    -> "3 red stars"
+join(["red", "blue"])       -> "red and blue"
+article("orange ring")      -> "an orange ring"
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+ORDINALS = (
+    *("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"),
+    *("tenth", "eleventh", "twelfth"),
+)
 
 
 def plural(noun: str) -> str:
@@ -17,7 +21,7 @@ def plural(noun: str) -> str:
     return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
 
 
-def counted(count: int, noun: str) -> str:
+def number_of(count: int, noun: str) -> str:
     """Put a count before a noun: "1 star", "3 stars"."""
     return f"{count} {noun if count == 1 else plural(noun)}"
 
@@ -27,13 +31,17 @@ def article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
-def listing(words: Sequence[str]) -> str:
-    """Join words as one says them: "a, b and c"; no words are "none"."""
-    if len(words) < 2:
-        return words[0] if words else "none"
-    return f"{', '.join(words[:-1])} and {words[-1]}"
+def join(words: Iterable[str], *, comma: str = ", ", last: str = " and ") -> str:
+    """Join words to a list: "a, b and c"; no words are "none"."""
+    *rest, final = list(words) or ["none"]
+    return f"{comma.join(rest)}{last}{final}" if rest else final
 
 
-def yes_or_no(truth: bool) -> str:
+def yes_or_no(truth: object) -> str:
     """Return the answer to a closed question."""
     return "yes" if truth else "no"
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Return the items of a list that are set apart by commas or line breaks."""
+    return tuple(item.strip() for item in text.replace("\n", ",").split(",") if item.strip())

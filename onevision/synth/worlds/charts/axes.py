@@ -11,8 +11,8 @@ import random
 from dataclasses import dataclass
 
 from onevision.synth.kit.canvas import BLACK, Canvas
+from onevision.synth.kit.shapes import Colour, Point
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import Colour, Point
 from onevision.synth.worlds.charts.topics import INKS, Data
 
 GROUNDS: tuple[Colour, ...] = ((252, 252, 252), (255, 255, 255), (250, 247, 238), (240, 244, 250))

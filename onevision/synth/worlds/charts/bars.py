@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.asking import listed
-from onevision.synth.kit.world import Point
+from onevision.synth.kit.shapes import Point
+from onevision.synth.kit.words import join
 from onevision.synth.worlds.charts.axes import FILLED, Look, Plot, frame, layout, random_look
 from onevision.synth.worlds.charts.topics import INKS, Data, random_data
 
@@ -76,8 +76,8 @@ def bar_corners(chart: BarChart, plot: Plot, *, category: int, series: int) -> t
 def describe_colours(chart: BarChart) -> str:
     """Say in a sentence which bar has which colour."""
     if len(chart.data.series) > 1:
-        return f"The bars of {listed(f'{s.name} are {s.colour}' for s in chart.data.series)}."
+        return f"The bars of {join(f'{s.name} are {s.colour}' for s in chart.data.series)}."
     if not chart.colourful:
         return f"All bars are {chart.colours[0]}."
     pairs = zip(chart.data.categories, chart.colours, strict=True)
-    return f"The bar for {listed(f'{name} is {colour}' for name, colour in pairs)}."
+    return f"The bar for {join(f'{name} is {colour}' for name, colour in pairs)}."

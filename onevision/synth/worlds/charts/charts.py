@@ -12,7 +12,8 @@ Values are written on their marks, or lie on a labelled line of the grid or half
 import random
 from collections.abc import Iterator
 
-from onevision.synth.kit.asking import listed, picture_sample
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.words import join
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.charts import (
     bars,
@@ -67,7 +68,7 @@ def _lines(rng: random.Random) -> Sample:
 def _pie(rng: random.Random) -> Sample:
     chart = pies.random_pie(rng)
     caption = f"A {chart.kind} titled {chart.title} with {len(chart.names)} slices."
-    names = f"The slices are {listed(chart.names)}."
+    names = f"The slices are {join(chart.names)}."
     return picture_sample(
         rng,
         pies.draw(chart),
@@ -118,7 +119,7 @@ def _caption(kind: str, data: Data) -> str:
     named = f"A {kind} titled {data.title} with values for {count} categories, {first} to {last}."
     if len(data.series) == 1:
         return named
-    return f"{named} It compares {listed(series.name for series in data.series)}."
+    return f"{named} It compares {join(series.name for series in data.series)}."
 
 
 def _values(data: Data) -> Iterator[str]:
@@ -134,7 +135,7 @@ def _describe(data: Data) -> str:
     sentences = []
     for series in data.series:
         pairs = zip(data.categories, series.values, strict=True)
-        values = listed(f"{name} {value}" for name, value in pairs)
+        values = join(f"{name} {value}" for name, value in pairs)
         sentences.append(f"The values{f' of {series.name}' if series.name else ''} are {values}.")
         high, low = max(series.values), min(series.values)
         sentences.append(f"The highest is {high}, the lowest {low}.")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.asking import listed
 from onevision.synth.kit.canvas import Canvas
+from onevision.synth.kit.words import join
 from onevision.synth.worlds.charts.axes import Look, Plot, frame, layout, random_look
 from onevision.synth.worlds.charts.topics import INKS, Data, random_data
 
@@ -74,4 +74,4 @@ def describe_colours(chart: LineChart) -> str:
     series = chart.data.series
     if len(series) == 1:
         return f"The line is {series[0].colour}."
-    return f"The line of {listed(f'{s.name} is {s.colour}' for s in series)}."
+    return f"The line of {join(f'{s.name} is {s.colour}' for s in series)}."

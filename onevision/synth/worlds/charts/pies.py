@@ -15,10 +15,10 @@ from itertools import pairwise
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit import lexicon
-from onevision.synth.kit.asking import listed
 from onevision.synth.kit.canvas import BLACK, WHITE, Canvas
+from onevision.synth.kit.shapes import Colour
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.words import join
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.charts.axes import GROUNDS, MARGIN
 from onevision.synth.worlds.charts.topics import INKS
@@ -214,13 +214,13 @@ def _random_percents(rng: random.Random, count: int, *, apart: int) -> tuple[int
 
 def describe(pie: Pie) -> str:
     """Say everything a pie chart shows."""
-    colours = listed(
+    colours = join(
         f"{name} is {colour}" for name, colour in zip(pie.names, pie.colours, strict=True)
     )
     if not pie.labelled:
-        order = listed(name for _, name in _ranked(pie))
+        order = join(name for _, name in _ranked(pie))
         return f"{colours}. From the largest to the smallest slice: {order}."
-    shares = listed(f"{name} {percent}%" for percent, name in _ranked(pie))
+    shares = join(f"{name} {percent}%" for percent, name in _ranked(pie))
     return f"{colours}. The shares are {shares}."
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit import lexicon
-from onevision.synth.kit.asking import listed, plural
 from onevision.synth.kit.canvas import Canvas
+from onevision.synth.kit.shapes import Colour, Point
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import Colour, Point
+from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.charts.axes import GROUNDS, MARGIN
 from onevision.synth.worlds.charts.topics import INKS
@@ -159,14 +159,14 @@ def draw(chart: Scatter) -> PillowImage:
 def describe(chart: Scatter) -> str:
     """Say everything a scatter chart shows."""
     if chart.named:
-        told = listed(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
+        told = join(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
         return f"All points are {chart.dots[0].colour}. The points are {told}."
-    counts = [f"{plural(len(dots), f'{colour} point')}" for colour, dots in chart.groups().items()]
+    counts = [number_of(len(dots), f"{colour} point") for colour, dots in chart.groups().items()]
     told = "; ".join(
         f"{colour} {', '.join(f'({d.x}, {d.y})' for d in dots)}"
         for colour, dots in chart.groups().items()
     )
-    return f"There are {listed(counts)}. They lie at {told}."
+    return f"There are {join(counts)}. They lie at {told}."
 
 
 def places(chart: Scatter) -> str:

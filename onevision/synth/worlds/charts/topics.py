@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from onevision.synth.kit import lexicon
-from onevision.synth.kit.world import COLOURS, Colour
+from onevision.synth.kit.shapes import COLOURS, Colour
 
 # The distance between two labelled grid lines; values are multiples of half of it.
 STEPS = (2, 10, 10, 20, 50, 100, 200, 1000)

@@ -18,11 +18,10 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
-from onevision.synth.kit.glyphs import write
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.sprites import REACH, Figure, random_figures
-from onevision.synth.kit.words import counted, listing, yes_or_no
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.questions import choose
+from onevision.synth.kit.shapes import REACH, Colour, Look, random_looks
+from onevision.synth.kit.text import Letters
+from onevision.synth.kit.words import join, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (8, 8, 10, 10, 12)
@@ -40,7 +39,7 @@ SEEN, UNSEEN = 0.75, 0.05
 class Track:
     """A thing's way through the world: from `start` to `end` on a lane of its own."""
 
-    figure: Figure
+    figure: Look
     lane: float
     start: float
     end: float
@@ -107,10 +106,9 @@ def make(split: Split, index: int) -> Sample:
     views = _views(recording, rng, side=98 if in_panels else rng.randint(98, 120))
     media = (Video(_panels(views)),) if in_panels else tuple(map(Video, views))
     seen = [t for t in recording.tracks if recording.path(t)]
-    caption = (
-        f"{counted(len(views), 'camera')} {'in one picture' if in_panels else 'in as many clips'}; "
-        f"they see {listing([f'the {t.figure.name}' for t in seen])}."
-    )
+    where = "in one picture" if in_panels else "in as many clips"
+    names = join(f"the {track.figure.name}" for track in seen)
+    caption = f"{number_of(len(views), 'camera')} {where}; they see {names}."
     return Sample(
         media=media,
         caption=caption,
@@ -126,14 +124,14 @@ def _recording(rng: random.Random) -> Recording:
     num_things = rng.randint(2, 4)
     tracks = tuple(
         _track(rng, figure, windows, lane=(n + 0.5) / num_things)
-        for n, figure in enumerate(random_figures(rng, num_things))
+        for n, figure in enumerate(random_looks(rng, num_things))
     )
     if rng.random() < 0.6:
         rng.shuffle(windows)
     return Recording(tracks=tracks, windows=tuple(windows), num_frames=rng.choice(FRAME_COUNTS))
 
 
-def _track(rng: random.Random, figure: Figure, windows: list[float], *, lane: float) -> Track:
+def _track(rng: random.Random, figure: Look, windows: list[float], *, lane: float) -> Track:
     """Let a thing stand in a window, or go from one place in or beside a window to another."""
     places = [left + rng.choice((0.25, 0.5, 0.75)) for left in windows]
     places = [windows[0] - 0.4, *places, windows[-1] + 1.4]
@@ -157,7 +155,8 @@ def _views(recording: Recording, rng: random.Random, *, side: int) -> list[list[
     for n, (left, ground) in enumerate(zip(recording.windows, grounds, strict=True)):
         empty = PIL.new("RGB", (side, side), ground)
         ink = (20, 20, 20) if sum(ground) > 380 else (240, 240, 240)
-        write(ImageDraw.Draw(empty), 4, 9, f"camera {n + 1}", size=11, tint=ink)
+        name = f"camera {n + 1}"
+        Letters(size=11).write(ImageDraw.Draw(empty), 5, 9, name, ink=ink, anchor="lm")
         frames = []
         for frame in range(recording.num_frames):
             picture = empty.copy()

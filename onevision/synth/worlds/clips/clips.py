@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
-from onevision.synth.kit.world import COLOURS, NUMBERS, Scene, Thing, Writing, draw, random_scene
+from onevision.synth.kit.scene import NUMBERS, Scene, Thing, Writing, draw_scene, random_scene
+from onevision.synth.kit.shapes import COLOURS
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (6, 8, 8, 8, 8, 10, 12, 16)
@@ -38,7 +39,7 @@ def make(split: Split, index: int) -> Sample:
 
 def render(clip: Clip, *, width: int = 98, height: int = 98) -> list[PillowImage]:
     """Draw every frame of a clip."""
-    return [draw(scene, width=width, height=height) for scene in clip.scenes]
+    return [draw_scene(scene, width=width, height=height) for scene in clip.scenes]
 
 
 def _still(rng: random.Random, count: int) -> Scene:

@@ -19,10 +19,10 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.sprites import Figure, random_figures
-from onevision.synth.kit.words import ORDINALS, counted, listing, yes_or_no
-from onevision.synth.kit.world import Colour, place_name
+from onevision.synth.kit.questions import choose
+from onevision.synth.kit.scene import place_name
+from onevision.synth.kit.shapes import Colour, Look, random_looks
+from onevision.synth.kit.words import ORDINALS, join, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (8, 10, 12, 16)
@@ -42,7 +42,7 @@ MAX_STEP = 0.45
 class Pan:
     """Things in the order in which they come into view, and how the camera goes past them."""
 
-    figures: tuple[Figure, ...]
+    figures: tuple[Look, ...]
     heading: str
     is_returning: bool
     num_frames: int
@@ -58,7 +58,7 @@ class Pan:
 class Zoom:
     """Things in cells of a 3 x 3 grid, the one in the closest view, and which way it goes."""
 
-    figures: dict[tuple[int, int], Figure]
+    figures: dict[tuple[int, int], Look]
     target: tuple[int, int]
     is_inward: bool
     num_frames: int
@@ -76,7 +76,7 @@ def make(split: Split, index: int) -> Sample:
     if rng.random() < 0.35:
         return _zoom_sample(rng, num_frames, side)
     is_returning = rng.random() < 0.25
-    figures = tuple(random_figures(rng, rng.randint(3, 5 if is_returning else 6)))
+    figures = tuple(random_looks(rng, rng.randint(3, 5 if is_returning else 6)))
     way = SPACING * (len(figures) - 1) * (1 + is_returning)
     pan = Pan(
         figures=figures,
@@ -85,11 +85,11 @@ def make(split: Split, index: int) -> Sample:
         num_frames=max(num_frames, math.ceil(way / MAX_STEP) + 1),
     )
     names = [f"the {figure.name}" for figure in figures]
-    caption = f"The camera pans {pan.motion} over {counted(len(figures), 'thing')}."
+    caption = f"The camera pans {pan.motion} over {number_of(len(figures), 'thing')}."
     return Sample(
         media=(Video(_pan_frames(pan, rng, side=side)),),
         caption=caption,
-        detail=f"{caption} These come into view, one after the other: {listing(names)}.",
+        detail=f"{caption} These come into view, one after the other: {join(names)}.",
         questions=choose(rng, _pan_questions(pan, rng)),
     )
 
@@ -173,7 +173,7 @@ def _zoom_sample(rng: random.Random, num_frames: int, side: int) -> Sample:
     """Make a clip that zooms in on one of some things, or out from it."""
     count = rng.randint(3, 6)
     cells = sorted(rng.sample([(c, r) for r in range(3) for c in range(3)], count))
-    figures = dict(zip(cells, random_figures(rng, count), strict=True))
+    figures = dict(zip(cells, random_looks(rng, count), strict=True))
     zoom = Zoom(
         figures=figures,
         target=rng.choice(cells),
@@ -187,7 +187,7 @@ def _zoom_sample(rng: random.Random, num_frames: int, side: int) -> Sample:
     return Sample(
         media=(Video(_zoom_frames(zoom, rng, side=side)),),
         caption=caption,
-        detail=f"{caption} The widest view shows {listing(each)}.",
+        detail=f"{caption} The widest view shows {join(each)}.",
         questions=choose(rng, _zoom_questions(zoom, rng)),
     )
 

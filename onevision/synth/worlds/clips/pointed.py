@@ -17,10 +17,10 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.sprites import Figure
-from onevision.synth.kit.words import article, counted, yes_or_no
-from onevision.synth.kit.world import COLOURS, GROUNDS, SHAPES, Colour
+from onevision.synth.kit.questions import choose
+from onevision.synth.kit.scene import GROUNDS
+from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour, Look
+from onevision.synth.kit.words import article, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (8, 8, 10, 12)
@@ -57,13 +57,13 @@ SPOKEN = {
 class Actor:
     """A thing on a lane of its own: what it looks like, where it begins, what it does."""
 
-    figure: Figure
+    figure: Look
     lane: float
     start: float
     deed: str
     # Where its way ends, if it moves; what it turns into, if it turns.
     end: float
-    later: Figure
+    later: Look
 
     def at(self, share: float) -> float:
         """Return its place along its lane when `share` of the time has passed."""
@@ -73,7 +73,7 @@ class Actor:
             share = 1 - abs(1 - 2 * share)
         return self.start + (self.end - self.start) * share
 
-    def look(self, share: float) -> Figure | None:
+    def look(self, share: float) -> Look | None:
         """Return what it looks like then, nothing once it is gone."""
         if share < 0.5:
             return self.figure
@@ -120,7 +120,7 @@ def make(split: Split, index: int) -> Sample:
     target = scenario.target
     mark = f"{scenario.mark_colour} {scenario.mark}"
     caption = (
-        f"A clip with {counted(len(scenario.actors), 'thing')}; "
+        f"A clip with {number_of(len(scenario.actors), 'thing')}; "
         f"{article(mark)} points out the {target.figure.name}."
     )
     return Sample(
@@ -156,7 +156,7 @@ def _scenario(rng: random.Random) -> Scenario:
 
 def _actor(rng: random.Random, colours: list[str], shapes: list[str], *, lane: float) -> Actor:
     """Choose a look and a deed."""
-    figure = Figure(colour=rng.choice(colours), shape=rng.choice(shapes))
+    figure = Look(colour=rng.choice(colours), shape=rng.choice(shapes))
     deed = rng.choice(list(DEEDS))
     start, end = (
         rng.sample((0.15, 0.85), 2) if deed in MOVING else (rng.choice((0.2, 0.5, 0.8)),) * 2
@@ -164,7 +164,7 @@ def _actor(rng: random.Random, colours: list[str], shapes: list[str], *, lane: f
     if deed == "stops":
         end = 0.5
     other = rng.choice([colour for colour in colours if colour != figure.colour])
-    later = Figure(colour=other, shape=figure.shape) if deed == "turns" else figure
+    later = Look(colour=other, shape=figure.shape) if deed == "turns" else figure
     return Actor(figure=figure, lane=lane, start=start, end=end, deed=deed, later=later)
 
 

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Callable
 
-from onevision.synth.kit.asking import picture_sample
-from onevision.synth.kit.world import Point
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import Point
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import Figure, random_style, towards
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 
-from onevision.synth.kit.asking import picture_sample
+from onevision.synth.kit.questions import picture_sample
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import (
     UNITS,

@@ -3,10 +3,10 @@
 import random
 from collections.abc import Callable
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import WHITE, Canvas
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import Colour, Point
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import Colour, Point
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS, towards
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.canvas import Canvas
+from onevision.synth.kit.shapes import Colour, Point
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import Colour, Point
 
 INKS: tuple[Colour, ...] = (
     (25, 25, 25), (25, 25, 25), (30, 60, 140), (140, 35, 35), (30, 100, 60), (90, 50, 120),

@@ -3,9 +3,9 @@
 import math
 import random
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.world import COLOURS, Colour
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS, Colour
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS
 

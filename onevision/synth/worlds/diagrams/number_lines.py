@@ -9,8 +9,9 @@ import random
 from collections.abc import Callable
 from itertools import pairwise
 
-from onevision.synth.kit.asking import listed, picture_sample
-from onevision.synth.kit.world import COLOURS, Colour
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS, Colour
+from onevision.synth.kit.words import join
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import Figure, random_style
 
@@ -60,8 +61,8 @@ def _points(rng: random.Random) -> Sample:
     values = {name: first + place * step for name, place in zip(letters, places, strict=True)}
     for name, place, colour in zip(letters, places, colours, strict=True):
         _draw_point(figure, LEFT + place * spacing, name, MARKS[colour])
-    caption = f"A number line with the points {listed(letters)}."
-    facts = listed(f"{name} ({colour}) is at {values[name]}"
+    caption = f"A number line with the points {join(letters)}."
+    facts = join(f"{name} ({colour}) is at {values[name]}"
                    for name, colour in zip(letters, colours, strict=True))  # fmt: skip
     detail = f"{caption} The ticks are {step} apart, starting at {first}. {facts}."
     far, near = letters[-1], letters[0]

@@ -8,10 +8,11 @@
 import random
 from collections.abc import Callable
 
-from onevision.synth.kit.asking import listed, picture_sample, plural
 from onevision.synth.kit.canvas import Canvas
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS, SHAPES
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import COLOURS, SHAPES
+from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS
 
@@ -127,8 +128,8 @@ def _equations(rng: random.Random) -> Sample:
         canvas.text(20 + 3.8 * cell, y, str(total), letters=letters, anchor="mm")
     names = [f"{c} {s}" for c, s in zip(colours, shapes, strict=True)]
     lines = [f"{names[a]} + {names[b]} = {values[a] + values[b]}" for a, b in rows]
-    caption = f"{plural(len(rows), 'equation')} with shapes: {'; '.join(lines)}."
-    facts = listed(f"the {n} stands for {v}" for n, v in zip(names, values, strict=True))
+    caption = f"{number_of(len(rows), 'equation')} with shapes: {'; '.join(lines)}."
+    facts = join(f"the {n} stands for {v}" for n, v in zip(names, values, strict=True))
     detail = f"{caption} So {facts}."
     asked = [
         *(ask(rng, "equation_value", (f"Which number does the {shape} stand for?",
@@ -163,10 +164,9 @@ def _dice(rng: random.Random) -> Sample:
             centre = (x + size * (0.5 + 0.27 * across), y + size * (0.5 + 0.27 * down))
             canvas.circle(*centre, size * 0.085, fill=pip)
     ways = ("first", "second", "third", "fourth", "fifth")
-    caption = f"{count} dice in a row that show {listed(map(str, values))}."
+    caption = f"{count} dice in a row that show {join(map(str, values))}."
     detail = (
-        f"{caption} From left to right they are {listed(colours)}. "
-        f"Together they show {sum(values)}."
+        f"{caption} From left to right they are {join(colours)}. Together they show {sum(values)}."
     )
     n = rng.randrange(count)
     asked = [

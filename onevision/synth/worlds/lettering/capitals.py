@@ -13,8 +13,8 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
+from onevision.synth.kit.shapes import Colour
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import Colour
 from onevision.synth.sample import Question, Region, Sample, Split, ask, rng_for
 from onevision.synth.worlds.lettering.signs import ASPECTS, MARGIN, SHARES, SIDE, size_of
 

@@ -13,18 +13,17 @@ from PIL import ImageDraw
 
 from onevision.conversation import Image
 from onevision.synth.kit.fonts import LEARNED
-from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import (
-    COLOURS,
-    SHAPES,
+from onevision.synth.kit.scene import (
     WRITING_HEIGHT,
     Scene,
     Thing,
     Writing,
-    draw,
+    draw_scene,
     ink_on,
     random_scene,
 )
+from onevision.synth.kit.shapes import COLOURS, SHAPES
+from onevision.synth.kit.text import Letters
 from onevision.synth.sample import Region, Sample, Split, rng_for
 from onevision.synth.worlds.shapes.scenes import aspects, describe, facts, questions, random_size
 
@@ -50,7 +49,7 @@ def make(split: Split, index: int) -> Sample:
         text = "".join(rng.choices(CHARACTERS, k=rng.randint(1, 4)))
         scene = replace(scene, writing=replace(scene.writing, text=text))
     width, height = random_size(rng)
-    picture = draw(replace(scene, writing=None), width=width, height=height)
+    picture = draw_scene(replace(scene, writing=None), width=width, height=height)
     written = _write(ImageDraw.Draw(picture), scene, width, height, rng)
     return Sample(
         media=(Image(picture),),

@@ -12,8 +12,8 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
+from onevision.synth.kit.scene import GROUNDS, ink_on
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import GROUNDS, ink_on
 from onevision.synth.sample import Sample, Split, ask, rng_for
 from onevision.synth.worlds.lettering.signs import MARGIN, READ, SIGN_WORDS
 

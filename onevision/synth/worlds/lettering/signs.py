@@ -13,8 +13,8 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
+from onevision.synth.kit.scene import GROUNDS, ink_on, place_name
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import GROUNDS, ink_on, place_name
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 # All of three letters, so that the length of a word does not give it away; few, so that they can be

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import Canvas
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import COLOURS
 from onevision.synth.sample import Question, Sample, ask
 from onevision.synth.worlds.pages.language import Language, fill
 from onevision.synth.worlds.pages.sheet import DESKS, PAPERS

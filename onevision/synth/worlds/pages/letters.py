@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.world import COLOURS
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS
 from onevision.synth.sample import Question, Sample, ask
 from onevision.synth.worlds.pages.language import Language, fill, random_date, random_time
 from onevision.synth.worlds.pages.sheet import Sheet, Side, random_look

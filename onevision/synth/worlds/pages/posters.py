@@ -10,9 +10,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import WHITE, Canvas
-from onevision.synth.kit.world import COLOURS
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS
 from onevision.synth.sample import Question, Sample, ask
 from onevision.synth.worlds.pages.language import (
     Language,

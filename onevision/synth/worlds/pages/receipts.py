@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onevision.synth.kit.asking import picture_sample
+from onevision.synth.kit.questions import picture_sample
 from onevision.synth.sample import Question, Sample, ask
 from onevision.synth.worlds.pages.language import Language, fill, random_date, random_time
 from onevision.synth.worlds.pages.sheet import Sheet, random_look

@@ -17,8 +17,8 @@ from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.canvas import Canvas
 from onevision.synth.kit.fonts import Face
+from onevision.synth.kit.shapes import Colour
 from onevision.synth.kit.text import Anchor, Letters
-from onevision.synth.kit.world import Colour
 
 PAPERS: tuple[Colour, ...] = (
     (255, 255, 255), (252, 252, 250), (250, 247, 236), (246, 246, 246), (244, 248, 252),

@@ -9,15 +9,14 @@
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from PIL import Image as PIL
 from PIL.Image import Image as PillowImage
 
-from onevision.conversation import Image
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.words import article, counted, listing, yes_or_no
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.questions import ask_twice, picture_sample
+from onevision.synth.kit.shapes import Colour, shift_tint
+from onevision.synth.kit.words import article, join, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.rooms.shading import draw_solid
 from onevision.synth.worlds.rooms.solids import (
@@ -44,17 +43,12 @@ def make(split: Split, index: int) -> Sample:
     room = random_room(rng, rng.randint(3, MAX_THINGS))
     height = rng.randint(180, 300)
     caption = (
-        f"A room with {counted(len(room), 'thing')} on the floor: "
-        f"{listing([article(solid.name) for solid in room])}."
+        f"A room with {number_of(len(room), 'thing')} on the floor: "
+        f"{join([article(solid.name) for solid in room])}."
     )
-    return Sample(
-        media=(
-            Image(_draw(room, rng, width=round(height * rng.uniform(1.2, 1.5)), height=height)),
-        ),
-        caption=caption,
-        detail=_detail(room, caption),
-        questions=choose(rng, _candidates(room, rng)),
-    )
+    picture = _draw(room, rng, width=round(height * rng.uniform(1.2, 1.5)), height=height)
+    asked = ask_twice(FAMILIES, room, rng)
+    return picture_sample(rng, picture, caption=caption, detail=_detail(room, caption), asked=asked)
 
 
 def _draw(room: Room, rng: random.Random, *, width: int, height: int) -> PillowImage:
@@ -66,9 +60,7 @@ def _draw(room: Room, rng: random.Random, *, width: int, height: int) -> PillowI
     canvas.paste(floor, (0, horizon))
     canvas.paste((225, 225, 225), (0, horizon), light.point(lambda v: v // 3))
     for solid in room:
-        red, green, blue = TINTS[solid.values["colour"]]
-        shift = rng.randint(-10, 10)
-        tint = (_clip(red + shift), _clip(green + shift), _clip(blue + shift))
+        tint = shift_tint(TINTS[solid.values["colour"]], rng.randint(-10, 10))
         draw_solid(
             canvas,
             solid.values["shape"],
@@ -82,11 +74,6 @@ def _draw(room: Room, rng: random.Random, *, width: int, height: int) -> PillowI
     return canvas
 
 
-def _clip(value: int) -> int:
-    """Keep a colour value within its range."""
-    return min(255, max(0, value))
-
-
 def _detail(room: Room, caption: str) -> str:
     """Describe every thing, and both orders they stand in."""
     each = [f"{article(spoken(s.values)).capitalize()}." for s in room]
@@ -95,17 +82,10 @@ def _detail(room: Room, caption: str) -> str:
         (
             caption,
             *each,
-            f"From left to right: {listing([spoken(s.values) for s in across])}.",
-            f"From back to front: {listing([spoken(s.values) for s in room])}.",
+            f"From left to right: {join([spoken(s.values) for s in across])}.",
+            f"From back to front: {join([spoken(s.values) for s in room])}.",
         )
     )
-
-
-def _candidates(room: Room, rng: random.Random) -> Iterator[Question | None]:
-    """Give two questions of every family."""
-    for family in FAMILIES:
-        yield family(room, rng)
-        yield family(room, rng)
 
 
 def _query(room: Room, rng: random.Random) -> Question | None:

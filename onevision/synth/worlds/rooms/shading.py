@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.shapes import Colour
 
 # The side of a solid before it is scaled, and the grey that stands for its plain colour.
 SIDE, FULL = 128, 190

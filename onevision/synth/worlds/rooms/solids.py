@@ -7,8 +7,8 @@ large     shiny      red      cube       "the large red cube", "the matte thing"
 import random
 from dataclasses import dataclass
 
+from onevision.synth.kit.shapes import Colour
 from onevision.synth.kit.words import plural
-from onevision.synth.kit.world import Colour
 from onevision.synth.worlds.rooms.shading import NUM_TURNS
 
 # What a thing is said to be, in the order in which it is said.

@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from onevision.synth.kit.glyphs import text_width
 from onevision.synth.worlds.screens import words
 from onevision.synth.worlds.screens.widgets import APP_COLOURS, Theme, Widget
 
@@ -54,7 +53,7 @@ def _dialog(rng: random.Random, theme: Theme) -> Screen:
         label = rng.choice(words.REMARKS)
         rows.append(Widget(kind="check box", label=label, state=rng.choice(words.TICKS)))
     buttons = _buttons(rng, rng.randint(2, 3))
-    width = max(20 * theme.size, text_width(message, size=theme.size) + 3 * theme.size)
+    width = max(20 * theme.size, theme.letters.width(message) + 3 * theme.size)
     return _window(rng.choice(words.TITLES), rows, buttons, width, theme, kind="dialog box")
 
 
@@ -203,7 +202,7 @@ def _window(
     right = width - pad
     ending: list[Widget] = []
     for button in reversed(buttons):
-        wide = max(5 * pad, text_width(button.label, size=theme.size) + 2 * pad)
+        wide = max(5 * pad, theme.letters.width(button.label) + 2 * pad)
         right -= wide
         ending.append(replace(button, left=right, top=bottom, width=wide, height=ROW * pad))
         right -= 0.7 * pad

@@ -6,7 +6,7 @@ File  [Edit]  View            Which menu is open?                 Edit
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from onevision.synth.kit.words import article, plural, yes_or_no
 from onevision.synth.sample import Question, ask
@@ -14,13 +14,6 @@ from onevision.synth.worlds.screens import words as screen_words
 from onevision.synth.worlds.screens.layouts import Screen
 from onevision.synth.worlds.screens.setting_questions import NOUNS, SETTINGS
 from onevision.synth.worlds.screens.widgets import Widget
-
-
-def candidates(screen: Screen, rng: random.Random) -> Iterator[Question | None]:
-    """Give two questions of every family that has any here."""
-    for family in FAMILIES:
-        yield family(screen, rng)
-        yield family(screen, rng)
 
 
 def _title(screen: Screen, rng: random.Random) -> Question | None:

@@ -8,7 +8,7 @@ Name  [ Ada Lind   ]          What is typed in the field "Name"?   Ada Lind
 import random
 from collections.abc import Callable
 
-from onevision.synth.kit.words import listing, plural
+from onevision.synth.kit.words import join, plural
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.screens.layouts import Screen
 
@@ -50,7 +50,7 @@ def _how_many_on(screen: Screen, rng: random.Random) -> Question | None:
         return ask(rng, "only_one", (f"Which {name} is {state}?",), set_so[0])
     if 2 <= len(set_so) <= 3 and rng.random() < 0.5:
         words = (f"Which {plural(name)} are {state}?", f"Name the {plural(name)} that are {state}.")
-        return ask(rng, "which_ones", words, listing(set_so))
+        return ask(rng, "which_ones", words, join(set_so))
     words = (f"How many {plural(name)} are {state}?", f"Count the {plural(name)} that are {state}.")
     return ask(rng, "count_set", words, str(len(set_so)))
 

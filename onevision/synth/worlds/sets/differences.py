@@ -11,8 +11,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from onevision.synth.kit.words import counted, listing
-from onevision.synth.kit.world import COLOURS, SHAPES, Scene, Thing, random_scene, random_thing
+from onevision.synth.kit.scene import Scene, Thing, random_scene, random_thing
+from onevision.synth.kit.shapes import COLOURS, SHAPES
+from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Question, ask
 
 KINDS = ("colour", "shape", "size", "added", "removed")
@@ -105,7 +106,7 @@ def told(edited: Edited) -> str:
     """Say how the pictures differ, change by change."""
     if not edited.differences:
         return "The pictures are the same."
-    count = counted(len(edited.differences), "place")
+    count = number_of(len(edited.differences), "place")
     return " ".join((f"The pictures differ in {count}.", *map(_sentence, edited.differences)))
 
 
@@ -128,7 +129,7 @@ def questions(edited: Edited, names: tuple[str, str], rng: random.Random) -> Ite
     words = ("How many differences are there?", "In how many places do the pictures differ?")
     yield ask(rng, "differences", words, count)
     words = ("At which places do the pictures differ?", "Where are the pictures different?")
-    places = listing([d.thing.place for d in edited.differences])
+    places = join([d.thing.place for d in edited.differences])
     yield ask(rng, "places", words, places if edited.differences else "nowhere")
     for d in edited.differences:
         yield _about(d, first, second, rng)

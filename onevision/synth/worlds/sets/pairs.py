@@ -11,16 +11,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from onevision.conversation import Image
-from onevision.synth.kit.world import (
-    COLOURS,
+from onevision.synth.kit.scene import (
     NUMBERS,
-    SHAPES,
     Scene,
     Writing,
-    draw,
+    draw_scene,
     random_scene,
     random_thing,
 )
+from onevision.synth.kit.shapes import COLOURS, SHAPES
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.shapes.scenes import describe, facts
 
@@ -37,7 +36,7 @@ def make(split: Split, index: int) -> Sample:
         scenes, asked = _different(rng)
     captions = [f"{n.capitalize()}: {describe(s)}" for n, s in zip(ORDINALS, scenes, strict=False)]
     return Sample(
-        media=tuple(Image(draw(scene)) for scene in scenes),
+        media=tuple(Image(draw_scene(scene)) for scene in scenes),
         caption=" ".join(captions),
         questions=tuple(asked) + tuple(_general(scenes, rng)),
         aspects=tuple(

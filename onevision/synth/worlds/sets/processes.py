@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.world import COLOURS, Colour
+from onevision.synth.kit.shapes import COLOURS, Colour
 
 
 @dataclass(frozen=True, kw_only=True)

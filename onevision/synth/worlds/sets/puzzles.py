@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from PIL import Image, ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.glyphs import write
-from onevision.synth.kit.sprites import stamp
-from onevision.synth.kit.words import ORDINALS, counted
-from onevision.synth.kit.world import COLOURS, SHAPES, Colour
+from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour, stamp
+from onevision.synth.kit.text import Letters
+from onevision.synth.kit.words import ORDINALS, number_of
 from onevision.synth.sample import Question, ask
 
 
@@ -34,7 +33,7 @@ class Cell:
     @property
     def name(self) -> str:
         """What is in the cell: "2 red stars"."""
-        return counted(self.count, f"{self.colour} {self.shape}")
+        return number_of(self.count, f"{self.colour} {self.shape}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,13 +162,12 @@ def draw_puzzle(puzzle: Puzzle, *, side: int, with_options: bool) -> PillowImage
             _frame(canvas, None if is_gap else cell, left + c * step, pad + r * step, side)
     if with_options:
         top = pad + len(rows) * step + round(0.6 * side)
-        left = (width - len(LETTERS) * step) // 2
+        left, letters = (width - len(LETTERS) * step) // 2, Letters(size=round(0.32 * side))
         for n, option in enumerate(puzzle.options):
             x = left + n * step
             _frame(canvas, option, x, top, side)
-            middle, size = x + side / 2, round(0.32 * side)
-            y = top + 1.3 * side
-            write(pen, middle, y, LETTERS[n], size=size, tint=INK, anchor="middle")
+            middle, y = x + side / 2, top + 1.3 * side
+            letters.write(pen, middle, y, LETTERS[n], ink=INK, anchor="mm")
     return canvas
 
 
@@ -185,8 +183,8 @@ def _frame(canvas: PillowImage, cell: Cell | None, left: int, top: int, side: in
     pen = ImageDraw.Draw(canvas)
     pen.rectangle((left, top, left + side, top + side), fill=PAPER, outline=LINE)
     if cell is None:
-        x, y, size = left + side / 2, top + side / 2, round(0.6 * side)
-        write(pen, x, y, "?", size=size, tint=INK, anchor="middle")
+        letters = Letters(size=round(0.6 * side))
+        letters.write(pen, left + side / 2, top + side / 2, "?", ink=INK, anchor="mm")
         return
     stands, radius = STANDS[cell.count]
     for x, y in stands:

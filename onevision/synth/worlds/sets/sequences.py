@@ -16,9 +16,9 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
-from onevision.synth.kit.glyphs import write
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.words import ORDINALS, counted, listing, yes_or_no
+from onevision.synth.kit.questions import choose
+from onevision.synth.kit.text import Letters
+from onevision.synth.kit.words import ORDINALS, join, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.sets import puzzles
 from onevision.synth.worlds.sets.processes import (
@@ -92,7 +92,7 @@ def _process(rng: random.Random) -> Sample:
     media = (_strip(pictures),) if joined else tuple(pictures)
     count = len(series.shares)
     seen = f"the {series.process.noun} {series.verb}" if series.mode == "ordered" else "mixed up"
-    caption = f"{counted(count, 'picture')} of a {series.process.noun}: {seen}."
+    caption = f"{number_of(count, 'picture')} of a {series.process.noun}: {seen}."
     ranks = sorted(range(count), key=lambda n: series.shares[n])
     told = [
         f"The {series.process.noun} is {series.process.most} in the {ORDINALS[ranks[-1]]} picture",
@@ -133,14 +133,14 @@ def _series(rng: random.Random) -> Series:
 
 def _strip(pictures: list[PillowImage]) -> PillowImage:
     """Put all pictures into one, side by side, with their numbers below."""
-    side, gap, below = pictures[0].width, 6, 22
+    side, gap, below, letters = pictures[0].width, 6, 22, Letters(size=15)
     canvas = PIL.new("RGB", (len(pictures) * (side + gap) + gap, side + gap + below), (70, 75, 80))
     pen = ImageDraw.Draw(canvas)
     for n, picture in enumerate(pictures):
         x = gap + n * (side + gap)
         canvas.paste(picture, (x, gap))
         middle, y = x + side / 2, side + gap + below / 2
-        write(pen, middle, y, str(n + 1), size=15, tint=(255, 255, 255), anchor="middle")
+        letters.write(pen, middle, y, str(n + 1), ink=(255, 255, 255), anchor="mm")
     return canvas
 
 
@@ -196,7 +196,7 @@ def _of_order(series: Series, goes: str, rng: random.Random) -> Iterator[Questio
             f"Which two pictures have to be swapped so that {goes}?",
             f"When {goes}, which two pictures are in each other's place?",
         )
-        yield ask(rng, "swapped", words, listing(wrong))
+        yield ask(rng, "swapped", words, join(wrong))
 
 
 def _of_steps(order: list[int], goes: str, rng: random.Random) -> Iterator[Question]:

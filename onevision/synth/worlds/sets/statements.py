@@ -14,9 +14,10 @@ from PIL import Image as PIL
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.words import article, counted, listing, plural, yes_or_no
-from onevision.synth.kit.world import COLOURS, GROUNDS, SHAPES, Scene, draw, random_thing
+from onevision.synth.kit.questions import choose
+from onevision.synth.kit.scene import GROUNDS, Scene, draw_scene, random_thing
+from onevision.synth.kit.shapes import COLOURS, SHAPES
+from onevision.synth.kit.words import article, join, number_of, plural, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.sets import differences
 from onevision.synth.worlds.shapes.scenes import describe
@@ -74,10 +75,10 @@ def make(split: Split, index: int) -> Sample:
     else:
         pair, ending = _random_pair(rng, names), ""
         candidates += _open(pair, rng)
-    counts = [counted(len(scene.things), "object") for scene in pair.scenes]
+    counts = [number_of(len(scene.things), "object") for scene in pair.scenes]
     told = [f"The {n} picture: {describe(s)}" for n, s in zip(names, pair.scenes, strict=True)]
     width, height = rng.randint(110, 200), rng.randint(110, 200)
-    pictures = [draw(scene, width=width, height=height) for scene in pair.scenes]
+    pictures = [draw_scene(scene, width=width, height=height) for scene in pair.scenes]
     return Sample(
         media=(Image(_side_by_side(pictures)),) if joined else tuple(map(Image, pictures)),
         caption=f"Two pictures, the {names[0]} with {counts[0]}, the {names[1]} with {counts[1]}.",
@@ -193,7 +194,7 @@ def _together(pair: Pair, rng: random.Random) -> Claim:
     kind = _kind(pair, rng) if rng.random() < 0.5 else Kind(colour=None, shape=None)
     total = sum(pair.counts(kind))
     said = max(1, total + rng.choice((0, 0, -2, -1, 1, 2)))
-    return f"Together the pictures show {counted(said, kind.one)}.", total == said
+    return f"Together the pictures show {number_of(said, kind.one)}.", total == said
 
 
 def _every(pair: Pair, rng: random.Random) -> Claim:
@@ -260,7 +261,7 @@ def _shared(pair: Pair, what: str, rng: random.Random) -> Iterator[Question]:
     both = [v for v in values if v in first and v in second]
     if len(both) <= 2:
         words = (f"Which {plural(what)} are in both pictures?",)
-        yield ask(rng, "in_both", words, listing(both))
+        yield ask(rng, "in_both", words, join(both))
     only = [v for v in values if v in first and v not in second]
     if len(only) == 1:
         words = (f"Which {what} is in the {pair.names[0]} picture only?",)

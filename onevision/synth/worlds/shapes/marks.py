@@ -9,17 +9,17 @@
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.conversation import Image
-from onevision.synth.kit.glyphs import write
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.words import counted, listing, plural, yes_or_no
-from onevision.synth.kit.world import COLOURS, SHAPES, Colour, Scene, Thing, draw, random_scene
+from onevision.synth.kit.questions import ask_twice, picture_sample
+from onevision.synth.kit.scene import Scene, Thing, draw_scene, random_scene
+from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour
+from onevision.synth.kit.text import Letters
+from onevision.synth.kit.words import join, number_of, plural, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
@@ -56,14 +56,12 @@ def make(split: Split, index: int) -> Sample:
     marked = Marked(scene=scene, marks=marks, unmarked=unmarked)
     picture = _draw(marked, rng)
     caption = (
-        f"A {scene.ground} picture with {counted(len(scene.things), 'object')}, "
-        f"of which {len(marks)} carry the marks {listing(sorted(marks, key=_order))}."
+        f"A {scene.ground} picture with {number_of(len(scene.things), 'object')}, "
+        f"of which {len(marks)} carry the marks {join(sorted(marks, key=_order))}."
     )
-    return Sample(
-        media=(Image(picture),),
-        caption=caption,
-        detail=_detail(marked, caption),
-        questions=choose(rng, _candidates(marked, rng)),
+    asked = ask_twice(FAMILIES, marked, rng)
+    return picture_sample(
+        rng, picture, caption=caption, detail=_detail(marked, caption), asked=asked
     )
 
 
@@ -85,11 +83,12 @@ def _order(mark: str) -> tuple[int, str]:
 def _draw(marked: Marked, rng: random.Random) -> PillowImage:
     """Draw the scene, and a badge on every thing that has a mark: inside it or on its corner."""
     width, height = rng.randint(200, 380), rng.randint(200, 380)
-    picture = draw(marked.scene, width=width, height=height)
+    picture = draw_scene(marked.scene, width=width, height=height)
     pen = ImageDraw.Draw(picture)
     face, ink = rng.choice(BADGES)
     inside, boxed, square = rng.random() < 0.5, rng.random() < 0.3, rng.random() < 0.4
     radius = 0.042 * min(width, height)
+    letters = Letters(size=round(1.35 * radius))
     for mark, thing in marked.marks.items():
         x, y = thing.x * width, thing.y * height
         reach = thing.radius * min(width, height)
@@ -108,7 +107,7 @@ def _draw(marked: Marked, rng: random.Random) -> PillowImage:
         badge = (x - radius, y - radius, x + radius, y + radius)
         outline = pen.rectangle if square else pen.ellipse
         outline(badge, fill=face, outline=ink)
-        write(pen, x + 0.5, y, mark, size=round(1.35 * radius), tint=ink, anchor="middle")
+        letters.write(pen, x, y, mark, ink=ink, anchor="mm")
     return picture
 
 
@@ -126,13 +125,6 @@ def _detail(marked: Marked, caption: str) -> str:
     for thing in marked.unmarked:
         parts.append(f"The {thing.size} {thing.name} at the {thing.place} has no mark.")
     return " ".join(parts)
-
-
-def _candidates(marked: Marked, rng: random.Random) -> Iterator[Question | None]:
-    """Give two questions of every family."""
-    for family in FAMILIES:
-        yield family(marked, rng)
-        yield family(marked, rng)
 
 
 def _what(marked: Marked, rng: random.Random) -> Question:
@@ -175,7 +167,7 @@ def _which_ones(marked: Marked, rng: random.Random) -> Question | None:
     if len(marks) < 2:
         return None
     words = (f"Which marks are on {named}?", f"List the marks on {named} in order.")
-    return ask(rng, "which_ones", words, listing(sorted(marks, key=_order)))
+    return ask(rng, "which_ones", words, join(sorted(marks, key=_order)))
 
 
 def _count(marked: Marked, rng: random.Random) -> Question:

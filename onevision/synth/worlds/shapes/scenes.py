@@ -14,15 +14,8 @@ from PIL import Image as PIL
 from PIL import ImageFilter
 
 from onevision.conversation import Image
-from onevision.synth.kit.world import (
-    COLOURS,
-    SHAPES,
-    Scene,
-    Thing,
-    draw,
-    place_name,
-    random_scene,
-)
+from onevision.synth.kit.scene import Scene, Thing, draw_scene, place_name, random_scene
+from onevision.synth.kit.shapes import COLOURS, SHAPES
 from onevision.synth.sample import CANNOT_TELL, Question, Sample, Split, ask, rng_for
 
 MAX_THINGS = 6
@@ -42,7 +35,7 @@ def make(split: Split, index: int) -> Sample:
         distinct=rng.random() < 0.3,
     )
     width, height = random_size(rng)
-    picture = Image(draw(scene, width=width, height=height))
+    picture = Image(draw_scene(scene, width=width, height=height))
     return Sample(
         media=(picture,),
         caption=describe(scene),

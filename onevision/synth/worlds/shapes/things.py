@@ -7,7 +7,7 @@
 """
 
 from onevision.conversation import Image
-from onevision.synth.kit.world import draw, random_scene
+from onevision.synth.kit.scene import draw_scene, random_scene
 from onevision.synth.sample import Sample, Split, rng_for
 from onevision.synth.worlds.shapes.scenes import aspects, describe, facts, questions, random_size
 
@@ -20,7 +20,7 @@ def make(split: Split, index: int) -> Sample:
     )
     width, height = random_size(rng)
     return Sample(
-        media=(Image(draw(scene, width=width, height=height)),),
+        media=(Image(draw_scene(scene, width=width, height=height)),),
         caption=describe(scene),
         questions=tuple(questions(scene, rng)),
         aspects=(*aspects(scene), facts(scene, rng)),

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.canvas import BLACK, WHITE, Canvas
+from onevision.synth.kit.shapes import Colour
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.world import Colour
 
 GROUNDS: tuple[Colour, ...] = ((252, 252, 252), (255, 255, 255), (250, 247, 238), (236, 240, 246))
 # Pairs of a header's ground and the ink on it; None leaves the picture's ground.

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onevision.synth.kit.asking import listed, plural
+from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.tables.grid import ORDINALS, Table
 from onevision.synth.worlds.tables.themes import (
@@ -58,8 +58,8 @@ def random_records(rng: random.Random) -> Records:
 def caption(table: Table) -> str:
     """Say how large a table is and what its columns are."""
     titled = f" titled {table.title}" if table.title else ""
-    size = f"{plural(len(table.rows), 'row')} below the header"
-    return f"A table{titled} with {size}. Its columns are {listed(table.headers)}."
+    size = f"{number_of(len(table.rows), 'row')} below the header"
+    return f"A table{titled} with {size}. Its columns are {join(table.headers)}."
 
 
 def describe(records: Records) -> str:

@@ -8,7 +8,7 @@ Tom  |  27 | Oslo      What is the sum of the age column? 61
 
 import random
 
-from onevision.synth.kit.asking import picture_sample
+from onevision.synth.kit.questions import picture_sample
 from onevision.synth.sample import Question, Sample, Split, rng_for
 from onevision.synth.worlds.tables import matrices, records, timetables
 from onevision.synth.worlds.tables.grid import Table, draw, random_look
