@@ -31,8 +31,8 @@ class Region:
     right: float
     bottom: float
 
-    def moved(self, right: float, down: float) -> "Region":
-        """Return the region in a picture whose corner lies elsewhere."""
+    def shift(self, right: float, down: float) -> "Region":
+        """Return the region farther to the right and down."""
         return Region(
             name=self.name,
             left=self.left + right,

@@ -18,7 +18,7 @@ def ink(picture):
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_the_ink_is_in_the_box_and_fills_it(aspect, share):
     for index in range(5):
-        sheet = capitals.draw(rng_for("train", "test", index), aspect=aspect, share=share)
+        sheet = capitals.random_capital(rng_for("train", "test", index), aspect=aspect, share=share)
         box, (rows, columns) = sheet.box, ink(sheet.picture)
         for least, most, low, high in (
             (columns.min(), columns.max(), box.left, box.right),
@@ -66,4 +66,4 @@ def test_families_that_say_what_covers_their_pictures_say_it_of_every_sample():
 
 def test_a_region_moves_with_its_picture():
     region = Region(name="K", left=3, top=4, right=5, bottom=6)
-    assert region.moved(-3, 1) == Region(name="K", left=0, top=5, right=2, bottom=7)
+    assert region.shift(-3, 1) == Region(name="K", left=0, top=5, right=2, bottom=7)

@@ -53,7 +53,7 @@ def _caladea(cut: str) -> _Package:
     return _Package("font-caladea", "font_caladea", f"files/Caladea-{cut}.ttf")
 
 
-_PACKAGES: Mapping[str, _Package] = {
+_PACKAGES: Mapping[Face, _Package] = {
     "grotesque": _hanken("Regular"),
     "grotesque light": _hanken("Light"),
     "grotesque bold": _hanken("Bold"),
@@ -67,12 +67,7 @@ _PACKAGES: Mapping[str, _Package] = {
     "serif bold italic": _caladea("BoldItalic"),
 }
 # Faces that may be learned from: Pillow's own, and every cut of the three packages.
-LEARNED: tuple[Face, ...] = (
-    "latin",
-    *("grotesque", "grotesque light", "grotesque bold", "grotesque italic"),
-    *("geometric", "geometric light", "geometric bold"),
-    *("serif", "serif bold", "serif italic", "serif bold italic"),
-)
+LEARNED: tuple[Face, ...] = ("latin", *_PACKAGES)
 
 
 @lru_cache(maxsize=1024)

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour, draw_shape, shift_tint
+from onevision.synth.kit.words import split
 
 GROUNDS: dict[str, Colour] = {
     "white": (250, 250, 250),
@@ -24,12 +25,11 @@ COLUMNS, ROWS = ("left", "center", "right"), ("top", "center", "bottom")
 # Column and row of each place, in reading order.
 CELLS = tuple((col, row) for row in range(3) for col in range(3))
 NUMBERS = tuple(str(n) for n in range(100))
-WORDS = (
-    *("cat", "dog", "sun", "cup", "hat", "map", "key", "box", "fish", "bird", "tree", "book"),
-    *("ship", "lamp", "door", "milk", "rain", "snow", "wolf", "bear", "king", "gold", "tea", "bus"),
-    *("car", "pen", "bag", "egg", "leg", "arm", "ice", "oil", "sea", "sky", "fox", "cow", "pig"),
-    *("hen", "ant", "bee"),
-)
+WORDS = split("""
+    cat, dog, sun, cup, hat, map, key, box, fish, bird, tree, book, ship, lamp, door, milk, rain,
+    snow, wolf, bear, king, gold, tea, bus, car, pen, bag, egg, leg, arm, ice, oil, sea, sky, fox,
+    cow, pig, hen, ant, bee
+""")
 # The height of writing, as a share of the shorter side.
 WRITING_HEIGHT = 0.27
 # Scenes are drawn this much larger, then averaged down, for smooth edges.

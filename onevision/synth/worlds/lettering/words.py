@@ -33,9 +33,9 @@ def make(split: Split, index: int) -> Sample:
         ink=ink_on(scene.ground),
         anchor="mm",
     )
-    asked = [
+    asked = tuple(
         replace(question, family=f"read_{scene.writing.kind}")
         for question in questions(scene, rng)
         if question.family == "read"
-    ]
-    return Sample(media=(Image(picture),), caption=describe(scene), questions=tuple(asked))
+    )
+    return Sample(media=(Image(picture),), caption=describe(scene), questions=asked)
