@@ -18,6 +18,8 @@ from onevision.synth.sample import Question, Sample
 MAX_QUESTIONS = 8
 CLOSED_ANSWERS = frozenset({"yes", "no", "true", "false"})
 Content = TypeVar("Content")
+# Asks something about the content of a sample, if that has an answer.
+Asker = Callable[[Content, random.Random], Question | None]
 
 
 def choose(
@@ -45,17 +47,25 @@ def choose(
     return tuple(chosen)
 
 
-def ask_twice(
-    families: Iterable[Callable[[Content, random.Random], Question | None]],
-    content: Content,
-    rng: random.Random,
+def ask_each(
+    askers: Iterable[Asker[Content]], content: Content, rng: random.Random
 ) -> Iterator[Question]:
-    """Yield up to two questions of every family, with different answers.
+    """Yield a question of every kind that has an answer."""
+    for asker in askers:
+        question = asker(content, rng)
+        if question is not None:
+            yield question
 
-    Questions of a family that share an answer may say the same in other words.
+
+def ask_twice(
+    askers: Iterable[Asker[Content]], content: Content, rng: random.Random
+) -> Iterator[Question]:
+    """Yield up to two questions of every kind, with different answers.
+
+    Two that share an answer may say the same in other words.
     """
-    for family in families:
-        first, second = family(content, rng), family(content, rng)
+    for asker in askers:
+        first, second = asker(content, rng), asker(content, rng)
         if first is not None:
             yield first
         if second is not None and (first is None or first.answer != second.answer):

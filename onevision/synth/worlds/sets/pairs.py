@@ -7,11 +7,12 @@
 """
 
 import random
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from onevision.conversation import Image
+from onevision.synth.kit.questions import Asker, ask_each
 from onevision.synth.kit.scene import (
+    CELLS,
     NUMBERS,
     Scene,
     Writing,
@@ -20,10 +21,10 @@ from onevision.synth.kit.scene import (
     random_thing,
 )
 from onevision.synth.kit.shapes import COLOURS, SHAPES
+from onevision.synth.kit.words import ORDINALS
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.shapes.scenes import describe, facts
 
-ORDINALS = ("first", "second", "third", "fourth")
 Scenes = tuple[Scene, ...]
 
 
@@ -38,7 +39,7 @@ def make(split: Split, index: int) -> Sample:
     return Sample(
         media=tuple(Image(draw_scene(scene)) for scene in scenes),
         caption=" ".join(captions),
-        questions=tuple(asked) + tuple(_general(scenes, rng)),
+        questions=tuple(asked) + tuple(ask_each(QUESTIONS, scenes, rng)),
         aspects=tuple(
             f"{n.capitalize()}: {facts(s, rng)}" for n, s in zip(ORDINALS, scenes, strict=False)
         ),
@@ -84,19 +85,11 @@ def _recolour(scene: Scene, rng: random.Random) -> tuple[Scene, list[Question]]:
     colour = rng.choice([c for c in COLOURS if not scene.having(colour=c)])
     new = replace(old, colour=colour, tint=COLOURS[colour])
     things = tuple(new if t is old else t for t in scene.things)
+    which = ("Which object changed its colour?", "What shape has another colour now?")
+    becomes = (f"Which colour did the {old.shape} become?", f"What colour is the {old.shape} now?")
     return replace(scene, things=things), [
-        ask(
-            rng,
-            "recoloured",
-            ("Which object changed its colour?", "What shape has another colour now?"),
-            old.shape,
-        ),
-        ask(
-            rng,
-            "recoloured",
-            (f"Which colour did the {old.shape} become?", f"What colour is the {old.shape} now?"),
-            colour,
-        ),
+        ask(rng, "recoloured", which, old.shape),
+        ask(rng, "recoloured", becomes, colour),
         _changed(rng, old.shape),
     ]
 
@@ -148,14 +141,7 @@ def _changed(rng: random.Random, shape: str) -> Question:
 
 def _free_cell(scene: Scene, rng: random.Random) -> tuple[int, int]:
     taken = {(t.col, t.row) for t in scene.things}
-    return rng.choice([(c, r) for r in range(3) for c in range(3) if (c, r) not in taken])
-
-
-def _general(scenes: Scenes, rng: random.Random) -> Iterator[Question]:
-    for family in (_nth_colour, _nth_count, _which_has, _most, _total, _larger_number):
-        question = family(scenes, rng)
-        if question is not None:
-            yield question
+    return rng.choice([cell for cell in CELLS if cell not in taken])
 
 
 def _nth_colour(scenes: Scenes, rng: random.Random) -> Question | None:
@@ -216,20 +202,18 @@ def _larger_number(scenes: Scenes, rng: random.Random) -> Question | None:
     if len(numbers) < len(scenes) or len(set(numbers)) < len(numbers):
         return None
     n = rng.randrange(len(scenes))
-    kind: Callable[[], Question] = rng.choice(
-        (
-            lambda: ask(
-                rng,
-                "larger_number",
-                ("Which picture shows the largest number?",),
-                ORDINALS[numbers.index(max(numbers))],
-            ),
-            lambda: ask(
-                rng,
-                "nth_number",
-                (f"Which number is in the {ORDINALS[n]} picture?",),
-                str(numbers[n]),
-            ),
-        )
-    )
-    return kind()
+    if rng.randrange(2) == 0:
+        words = ("Which picture shows the largest number?",)
+        return ask(rng, "larger_number", words, ORDINALS[numbers.index(max(numbers))])
+    words = (f"Which number is in the {ORDINALS[n]} picture?",)
+    return ask(rng, "nth_number", words, str(numbers[n]))
+
+
+QUESTIONS: tuple[Asker[Scenes], ...] = (
+    _nth_colour,
+    _nth_count,
+    _which_has,
+    _most,
+    _total,
+    _larger_number,
+)
