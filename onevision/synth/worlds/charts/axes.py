@@ -23,7 +23,7 @@ FILLED = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ChartLook:
     """How a chart is drawn: pixels for one category and for the value axis, letters, extras."""
 
     slot: int
@@ -69,7 +69,7 @@ class Plot:
         )
 
 
-def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: bool) -> Look:
+def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: bool) -> ChartLook:
     """Choose a look in which every label has room; `may_lie` allows horizontal bars."""
     letters = Letters(size=rng.randint(11, 14))
     widest = max(letters.width(name) for name in data.categories)
@@ -87,7 +87,7 @@ def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: boo
     if horizontal:
         slot = max(rng.randint(24, 34), round((letters.size + 3) * len(data.series) / FILLED))
         reach = max(reach, (number + 9) * (data.top // data.step))
-    return Look(
+    return ChartLook(
         slot=slot,
         reach=reach,
         letters=letters,
@@ -99,7 +99,7 @@ def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: boo
     )
 
 
-def layout(data: Data, look: Look) -> Plot:
+def layout(data: Data, look: ChartLook) -> Plot:
     """Give every part of the chart its room."""
     letters = look.letters
     names = max(letters.width(name) for name in data.categories)
@@ -134,7 +134,7 @@ def layout(data: Data, look: Look) -> Plot:
     )
 
 
-def frame(data: Data, look: Look, plot: Plot) -> Canvas:
+def frame(data: Data, look: ChartLook, plot: Plot) -> Canvas:
     """Draw everything but the data."""
     canvas = Canvas(plot.width, plot.height, ground=look.ground)
     canvas.text(
@@ -149,7 +149,7 @@ def frame(data: Data, look: Look, plot: Plot) -> Canvas:
     return canvas
 
 
-def _legend_room(data: Data, look: Look) -> tuple[int, int]:
+def _legend_room(data: Data, look: ChartLook) -> tuple[int, int]:
     """Return how many pixels the legend takes at the right and below."""
     if len(data.series) == 1:
         return 0, 0
@@ -158,7 +158,7 @@ def _legend_room(data: Data, look: Look) -> tuple[int, int]:
     return max(look.letters.width(series.name) for series in data.series) + 28, 0
 
 
-def _draw_grid(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
+def _draw_grid(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
     half = data.step // 2
     for value in range(0, data.top + 1, half):
         start, end = plot.spot(0, value), plot.spot(plot.num_slots, value)
@@ -174,7 +174,7 @@ def _draw_grid(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
     canvas.line([corner, (plot.right, plot.bottom)], ink=BLACK, thickness=1)
 
 
-def _draw_names(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
+def _draw_names(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
     for n, name in enumerate(data.categories):
         x, y = plot.spot(n + 0.5, 0)
         if look.horizontal:
@@ -183,7 +183,7 @@ def _draw_names(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
             canvas.text(x, y + 4, name, letters=look.letters, anchor="mt")
 
 
-def _draw_axis_titles(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
+def _draw_axis_titles(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
     names, values = data.topic.per.capitalize(), data.topic.quantity
     across, upwards = (values, names) if look.horizontal else (names, values)
     middle = (plot.left + plot.right) / 2
@@ -195,7 +195,7 @@ def _draw_axis_titles(canvas: Canvas, data: Data, look: Look, plot: Plot) -> Non
     )  # fmt: skip
 
 
-def _draw_legend(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
+def _draw_legend(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
     letters = look.letters
     x, y = plot.right + 10, plot.top + 4
     if look.legend_below:

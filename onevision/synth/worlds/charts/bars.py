@@ -7,7 +7,7 @@ from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.shapes import Point
 from onevision.synth.kit.words import join
-from onevision.synth.worlds.charts.axes import FILLED, Look, Plot, frame, layout, random_look
+from onevision.synth.worlds.charts.axes import FILLED, ChartLook, Plot, frame, layout, random_look
 from onevision.synth.worlds.charts.topics import INKS, Data, random_data
 
 
@@ -16,7 +16,7 @@ class BarChart:
     """Data, a look, and one colour for every bar of a single series."""
 
     data: Data
-    look: Look
+    look: ChartLook
     colours: tuple[str, ...]
 
     @property

@@ -75,7 +75,7 @@ def _pie(rng: random.Random) -> Sample:
         caption=f"{caption} {names}",
         detail=f"{caption} {pies.describe(chart)} {names}",
         asked=pies.questions(chart, rng),
-        aspects=(f"Shares: {pies.shares(chart)}.",) if chart.labelled else (),
+        aspects=(f"Shares: {pies.list_shares(chart)}.",) if chart.labelled else (),
     )
 
 
@@ -89,7 +89,7 @@ def _scatter(rng: random.Random) -> Sample:
         caption=f"{caption} {axes}",
         detail=f"{caption} {axes} {scatters.describe(chart)}",
         asked=scatters.questions(chart, rng),
-        aspects=(f"Points: {scatters.places(chart)}.",) if chart.named else (),
+        aspects=(f"Points: {scatters.list_places(chart)}.",) if chart.named else (),
     )
 
 

@@ -7,7 +7,7 @@ from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.canvas import Canvas
 from onevision.synth.kit.words import join
-from onevision.synth.worlds.charts.axes import Look, Plot, frame, layout, random_look
+from onevision.synth.worlds.charts.axes import ChartLook, Plot, frame, layout, random_look
 from onevision.synth.worlds.charts.topics import INKS, Data, random_data
 
 
@@ -16,7 +16,7 @@ class LineChart:
     """Data, a look, and whether the area under a lone line is tinted."""
 
     data: Data
-    look: Look
+    look: ChartLook
     filled: bool
 
     @property
@@ -53,7 +53,7 @@ def draw(chart: LineChart) -> PillowImage:
     return canvas.picture()
 
 
-def _write_values(canvas: Canvas, values: tuple[int, ...], look: Look, plot: Plot) -> None:
+def _write_values(canvas: Canvas, values: tuple[int, ...], look: ChartLook, plot: Plot) -> None:
     """Write every value beside its point, on the side where the line is not."""
     for n, value in enumerate(values):
         x, y = plot.spot(n + 0.5, value)

@@ -85,7 +85,7 @@ def random_pie(rng: random.Random) -> Pie:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class PieLayout:
     """The picture's size and the middle of the disc."""
 
     width: int
@@ -94,14 +94,14 @@ class Places:
     y: float
 
 
-def layout(pie: Pie) -> Places:
+def layout(pie: Pie) -> PieLayout:
     """Give the disc, its names and the title their room."""
     title = _title_letters(pie)
     side = max(pie.letters.width(f"{name} 00%") for name in pie.names) + 14
     top = MARGIN + title.line_height + (10 if pie.legend else 26)
     width = 2 * pie.radius + (side + 30 if pie.legend else 2 * side)
     width = max(width, title.width(pie.title)) + 2 * MARGIN
-    return Places(
+    return PieLayout(
         width=width,
         height=top + 2 * pie.radius + (14 if pie.legend else 30),
         x=MARGIN + pie.radius + 5 if pie.legend else width / 2,
@@ -218,18 +218,18 @@ def describe(pie: Pie) -> str:
         f"{name} is {colour}" for name, colour in zip(pie.names, pie.colours, strict=True)
     )
     if not pie.labelled:
-        order = join(name for _, name in _ranked(pie))
+        order = join(name for _, name in _rank(pie))
         return f"{colours}. From the largest to the smallest slice: {order}."
-    shares = join(f"{name} {percent}%" for percent, name in _ranked(pie))
+    shares = join(f"{name} {percent}%" for percent, name in _rank(pie))
     return f"{colours}. The shares are {shares}."
 
 
-def shares(pie: Pie) -> str:
+def list_shares(pie: Pie) -> str:
     """Say the shares alone, the largest first."""
-    return ", ".join(f"{name} {percent}%" for percent, name in _ranked(pie))
+    return ", ".join(f"{name} {percent}%" for percent, name in _rank(pie))
 
 
-def _ranked(pie: Pie) -> list[tuple[int, str]]:
+def _rank(pie: Pie) -> list[tuple[int, str]]:
     return sorted(zip(pie.percents, pie.names, strict=True), reverse=True)
 
 
@@ -249,12 +249,12 @@ def questions(pie: Pie, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "pie_count", words, str(len(pie.names)))
     words = ("What is the title of the chart?", "Read the title of the chart.")
     yield ask(rng, "pie_title", words, pie.title)
-    yield from _extremes(pie, rng)
+    yield from _ask_extremes(pie, rng)
     if pie.labelled:
-        yield from _shares(pie, rng)
+        yield from _ask_shares(pie, rng)
 
 
-def _extremes(pie: Pie, rng: random.Random) -> Iterator[Question]:
+def _ask_extremes(pie: Pie, rng: random.Random) -> Iterator[Question]:
     for word, value in (("largest", max(pie.percents)), ("smallest", min(pie.percents))):
         if pie.percents.count(value) == 1:
             n = pie.percents.index(value)
@@ -268,7 +268,7 @@ def _extremes(pie: Pie, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "pie_compare", words, "yes" if pie.percents[n] > pie.percents[m] else "no")
 
 
-def _shares(pie: Pie, rng: random.Random) -> Iterator[Question]:
+def _ask_shares(pie: Pie, rng: random.Random) -> Iterator[Question]:
     for n in rng.sample(range(len(pie.names)), 2):
         name, percent = pie.names[n], pie.percents[n]
         words = (f"What is the share of {name}?", f"How many percent does {name} have?")

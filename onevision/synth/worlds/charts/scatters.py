@@ -169,7 +169,7 @@ def describe(chart: Scatter) -> str:
     return f"There are {join(counts)}. They lie at {told}."
 
 
-def places(chart: Scatter) -> str:
+def list_places(chart: Scatter) -> str:
     """Say of each named point where it lies."""
     return ", ".join(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
 
@@ -182,10 +182,10 @@ def questions(chart: Scatter, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "scatter_axis", words, chart.x_name)
     words = ("What does the vertical axis show?", "What is written beside the vertical axis?")
     yield ask(rng, "scatter_axis", words, chart.y_name)
-    yield from _named(chart, rng) if chart.named else _grouped(chart, rng)
+    yield from _ask_of_names(chart, rng) if chart.named else _ask_of_groups(chart, rng)
 
 
-def _named(chart: Scatter, rng: random.Random) -> Iterator[Question]:
+def _ask_of_names(chart: Scatter, rng: random.Random) -> Iterator[Question]:
     for dot in rng.sample(chart.dots, 2):
         words = (f"What is the {chart.x_name.lower()} of {dot.name}?",
                  f"At which value of {chart.x_name.lower()} does {dot.name} lie?")  # fmt: skip
@@ -196,10 +196,10 @@ def _named(chart: Scatter, rng: random.Random) -> Iterator[Question]:
     dot = rng.choice(chart.dots)
     words = (f"Which point lies at ({dot.x}, {dot.y})?", f"What is at ({dot.x}, {dot.y})?")
     yield ask(rng, "scatter_at", words, dot.name)
-    yield from _extremes(chart, rng)
+    yield from _ask_extremes(chart, rng)
 
 
-def _extremes(chart: Scatter, rng: random.Random) -> Iterator[Question]:
+def _ask_extremes(chart: Scatter, rng: random.Random) -> Iterator[Question]:
     xs, ys = [d.x for d in chart.dots], [d.y for d in chart.dots]
     for word, values, value in (
         (f"largest {chart.y_name.lower()}", ys, max(ys)),
@@ -213,7 +213,7 @@ def _extremes(chart: Scatter, rng: random.Random) -> Iterator[Question]:
             yield ask(rng, "scatter_extreme", words, dot.name)
 
 
-def _grouped(chart: Scatter, rng: random.Random) -> Iterator[Question]:
+def _ask_of_groups(chart: Scatter, rng: random.Random) -> Iterator[Question]:
     groups = chart.groups()
     for colour, dots in groups.items():
         words = (f"How many {colour} points are there?", f"Count the {colour} points.")

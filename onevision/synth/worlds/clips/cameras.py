@@ -184,7 +184,7 @@ def _panels(views: list[list[PillowImage]]) -> list[PillowImage]:
     return frames
 
 
-def _named(cameras: list[int]) -> list[str]:
+def _camera_names(cameras: list[int]) -> list[str]:
     """Name cameras, which are counted from 0, as people do."""
     return [f"camera {n + 1}" for n in cameras]
 
@@ -194,7 +194,7 @@ def _detail(recording: Recording, caption: str) -> str:
     parts = [caption]
     for track in recording.tracks:
         does = f"moves to the {track.heading}" if track.heading else "stands still"
-        path = ", then by ".join(_named(recording.path(track))) or "no camera"
+        path = ", then by ".join(_camera_names(recording.path(track))) or "no camera"
         parts.append(f"The {track.figure.name} {does} and is seen by {path}.")
     return " ".join(parts)
 
@@ -203,9 +203,9 @@ def _questions(recording: Recording, rng: random.Random) -> Iterator[Question]:
     """Ask about every thing and every camera."""
     for track in recording.tracks:
         if recording.path(track):
-            yield from _of_thing(recording, track, rng)
+            yield from _ask_of_thing(recording, track, rng)
     for n in range(len(recording.windows)):
-        yield from _of_camera(recording, n, rng)
+        yield from _ask_of_camera(recording, n, rng)
     seen = [t for t in recording.tracks if recording.path(t)]
     words = ("How many different things do the cameras see in all?",)
     yield ask(rng, "total", words, str(len(seen)))
@@ -217,10 +217,10 @@ def _questions(recording: Recording, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "still", words, still[0])
 
 
-def _of_thing(recording: Recording, track: Track, rng: random.Random) -> Iterator[Question]:
+def _ask_of_thing(recording: Recording, track: Track, rng: random.Random) -> Iterator[Question]:
     """Ask for a thing's way past the cameras."""
     name, path = track.figure.name, recording.path(track)
-    cameras = _named(path)
+    cameras = _camera_names(path)
     if len(path) > 1:
         words = (f"Which camera sees the {name} first?", f"Where does the {name} appear first?")
         yield ask(rng, "first", words, cameras[0])
@@ -245,7 +245,7 @@ def _of_thing(recording: Recording, track: Track, rng: random.Random) -> Iterato
         yield ask(rng, f"at_{moment}", words, "none" if camera is None else f"camera {camera + 1}")
 
 
-def _of_camera(recording: Recording, n: int, rng: random.Random) -> Iterator[Question]:
+def _ask_of_camera(recording: Recording, n: int, rng: random.Random) -> Iterator[Question]:
     """Ask what one camera sees."""
     seen = [t.figure.name for t in recording.tracks if n in recording.path(t)]
     words = (

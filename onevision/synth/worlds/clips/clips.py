@@ -52,7 +52,7 @@ def _motion(rng: random.Random, num_frames: int) -> Clip:
     movers = rng.sample(scene.things, min(len(scene.things), rng.choice((0, 1, 1, 1, 1, 2))))
     headings = {t.name: rng.choice(list(DIRECTIONS)) for t in movers}
     scenes = tuple(
-        replace(scene, things=tuple(_moved(t, headings.get(t.name), share) for t in scene.things))
+        replace(scene, things=tuple(_move(t, headings.get(t.name), share) for t in scene.things))
         for share in (frame / (num_frames - 1) for frame in range(num_frames))
     )
     sentences = [
@@ -81,7 +81,7 @@ def _motion(rng: random.Random, num_frames: int) -> Clip:
     return Clip(scenes=scenes, caption=" ".join(sentences), questions=tuple(asked))
 
 
-def _moved(thing: Thing, heading: str | None, share: float) -> Thing:
+def _move(thing: Thing, heading: str | None, share: float) -> Thing:
     """Put a thing where it is after `share` of its way across the picture."""
     if heading is None:
         return thing

@@ -81,7 +81,7 @@ class Actor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario:
+class PointedClip:
     """Things, which of them is pointed at, how and in which frames."""
 
     actors: tuple[Actor, ...]
@@ -114,24 +114,24 @@ class Scenario:
 def make(split: Split, index: int) -> Sample:
     """Make the `index`-th clip with a pointed thing of a split."""
     rng = rng_for(split, "pointed", index)
-    scenario = _scenario(rng)
+    clip = _random_clip(rng)
     side = rng.randint(110, 160)
-    frames = [_frame(scenario, frame, side=side) for frame in range(scenario.num_frames)]
-    target = scenario.target
-    mark = f"{scenario.mark_colour} {scenario.mark}"
+    frames = [_frame(clip, frame, side=side) for frame in range(clip.num_frames)]
+    target = clip.target
+    mark = f"{clip.mark_colour} {clip.mark}"
     caption = (
-        f"A clip with {number_of(len(scenario.actors), 'thing')}; "
+        f"A clip with {number_of(len(clip.actors), 'thing')}; "
         f"{article(mark)} points out the {target.figure.name}."
     )
     return Sample(
         media=(Video(frames),),
         caption=caption,
-        detail=_detail(scenario, caption),
-        questions=choose(rng, _questions(scenario, rng)),
+        detail=_detail(clip, caption),
+        questions=choose(rng, _questions(clip, rng)),
     )
 
 
-def _scenario(rng: random.Random) -> Scenario:
+def _random_clip(rng: random.Random) -> PointedClip:
     """Put things on lanes and choose one of them; its name need not be its own."""
     num_frames, count = rng.choice(FRAME_COUNTS), rng.randint(3, 4)
     colours, shapes = rng.sample(list(COLOURS), 4), rng.sample(list(SHAPES), 3)
@@ -142,7 +142,7 @@ def _scenario(rng: random.Random) -> Scenario:
     kinds = [k for k in SPOKEN if k != "circle" or not looks & {"ring", "circle"}]
     first = rng.choice((0, 0, 0, 1))
     last = rng.choice((num_frames, num_frames, num_frames // 2, 3))
-    return Scenario(
+    return PointedClip(
         actors=actors,
         target=rng.choice(actors),
         mark=rng.choice([k for k in kinds if k != "box" or "square" not in looks]),
@@ -168,36 +168,36 @@ def _actor(rng: random.Random, colours: list[str], shapes: list[str], *, lane: f
     return Actor(figure=figure, lane=lane, start=start, end=end, deed=deed, later=later)
 
 
-def _frame(scenario: Scenario, frame: int, *, side: int) -> PillowImage:
+def _frame(clip: PointedClip, frame: int, *, side: int) -> PillowImage:
     """Draw one frame, with the mark if it is there."""
-    picture = PIL.new("RGB", (side, side), GROUNDS[scenario.ground])
-    share = frame / (scenario.num_frames - 1)
-    radius = 0.36 * side / len(scenario.actors)
-    for actor in scenario.actors:
+    picture = PIL.new("RGB", (side, side), GROUNDS[clip.ground])
+    share = frame / (clip.num_frames - 1)
+    radius = 0.36 * side / len(clip.actors)
+    for actor in clip.actors:
         x, y = actor.at(share) * side, actor.lane * side
-        if not scenario.is_wide:
+        if not clip.is_wide:
             x, y = y, x
         look = actor.look(share)
         if look is not None:
             look.stamp(picture, x=x, y=y, radius=radius)
-        if actor is scenario.target and frame in scenario.marked_frames:
-            _mark(picture, scenario, x, y, radius)
+        if actor is clip.target and frame in clip.marked_frames:
+            _mark(picture, clip, x, y, radius)
     return picture
 
 
-def _mark(picture: PillowImage, scenario: Scenario, x: float, y: float, radius: float) -> None:
+def _mark(picture: PillowImage, clip: PointedClip, x: float, y: float, radius: float) -> None:
     """Draw a circle or a box around a place, or an arrow to it from the middle of its lane."""
-    pen, tint = ImageDraw.Draw(picture), MARKS[scenario.mark_colour]
+    pen, tint = ImageDraw.Draw(picture), MARKS[clip.mark_colour]
     reach = 1.38 * radius
     box = (x - reach, y - reach, x + reach, y + reach)
-    if scenario.mark == "circle":
+    if clip.mark == "circle":
         pen.ellipse(box, outline=tint, width=3)
-    elif scenario.mark == "box":
+    elif clip.mark == "box":
         pen.rectangle(box, outline=tint, width=3)
     else:
-        along = x if scenario.is_wide else y
+        along = x if clip.is_wide else y
         sign = 1 if along < picture.width / 2 else -1
-        dx, dy = (sign, 0) if scenario.is_wide else (0, sign)
+        dx, dy = (sign, 0) if clip.is_wide else (0, sign)
         _arrow(pen, (x + dx * reach, y + dy * reach), dx, dy, picture.width, tint)
 
 
@@ -216,23 +216,23 @@ def _arrow(
     pen.polygon(corners, fill=tint)
 
 
-def _detail(scenario: Scenario, caption: str) -> str:
+def _detail(clip: PointedClip, caption: str) -> str:
     """Say what every thing does, in the order of the lanes."""
-    order = "From top to bottom" if scenario.is_wide else "From left to right"
-    deeds = [f"{article(a.figure.name)}: {scenario.deed(a)}" for a in scenario.actors]
-    until = "to the end" if scenario.marked_frames.stop == scenario.num_frames else "at first only"
+    order = "From top to bottom" if clip.is_wide else "From left to right"
+    deeds = [f"{article(a.figure.name)}: {clip.deed(a)}" for a in clip.actors]
+    until = "to the end" if clip.marked_frames.stop == clip.num_frames else "at first only"
     parts = (
         caption,
         f"{order}: {'; '.join(deeds)}.",
-        f"The {scenario.mark} is on the {scenario.target.figure.name} {until}:",
-        f"{scenario.deed(scenario.target)}.",
+        f"The {clip.mark} is on the {clip.target.figure.name} {until}:",
+        f"{clip.deed(clip.target)}.",
     )
     return " ".join(parts)
 
 
-def _questions(scenario: Scenario, rng: random.Random) -> Iterator[Question]:
+def _questions(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
     """Ask what the pointed thing is, what it does and what is around it."""
-    target, spoken = scenario.target, scenario.spoken
+    target, spoken = clip.target, clip.spoken
     words = (f"What is {spoken}?", f"Name {spoken}, as it is at the beginning.")
     yield ask(rng, "what", words, target.figure.name)
     words = (f"What shape is {spoken}?", f"Which shape has {spoken}?")
@@ -240,40 +240,40 @@ def _questions(scenario: Scenario, rng: random.Random) -> Iterator[Question]:
     words = (f"What colour is {spoken} at the beginning?",)
     yield ask(rng, "colour", words, target.figure.colour)
     words = (f"What does {spoken} do?", f"What happens to {spoken}?")
-    yield ask(rng, "deed", words, scenario.deed(target))
+    yield ask(rng, "deed", words, clip.deed(target))
     if target.deed in MOVING:
         words = (f"In which direction does {spoken} set out?", f"Which way does {spoken} go first?")
-        yield ask(rng, "direction", words, scenario.heading(target))
+        yield ask(rng, "direction", words, clip.heading(target))
     if target.deed != "vanishes":
         words = (
             f"Where is {spoken} at the end?",
             f"In which part of the picture is {spoken} last?",
         )
-        yield ask(rng, "end", words, _place(scenario, target))
+        yield ask(rng, "end", words, _place(clip, target))
         words = (f"What colour is {spoken} at the end?",)
         yield ask(rng, "colour_at_end", words, target.later.colour)
-    words = (f"What colour is the {scenario.mark} that was drawn?",)
-    yield ask(rng, "mark_colour", words, scenario.mark_colour)
+    words = (f"What colour is the {clip.mark} that was drawn?",)
+    yield ask(rng, "mark_colour", words, clip.mark_colour)
     words = ("What has been drawn to point out one thing: an arrow, a circle or a box?",)
-    yield ask(rng, "mark", words, article(scenario.mark))
-    until_end = scenario.marked_frames.stop == scenario.num_frames
-    words = (f"Is the {scenario.mark} there until the end?",)
+    yield ask(rng, "mark", words, article(clip.mark))
+    until_end = clip.marked_frames.stop == clip.num_frames
+    words = (f"Is the {clip.mark} there until the end?",)
     yield ask(rng, "until_end", words, yes_or_no(until_end))
     words = (f"Does {spoken} change its place?", f"Does {spoken} move?")
     yield ask(rng, "moves", words, yes_or_no(target.deed in MOVING))
-    yield from _around(scenario, rng)
+    yield from _ask_around(clip, rng)
 
 
-def _place(scenario: Scenario, actor: Actor) -> str:
+def _place(clip: PointedClip, actor: Actor) -> str:
     """Name the third of its lane in which a thing ends."""
-    thirds = ("left", "center", "right") if scenario.is_wide else ("top", "center", "bottom")
+    thirds = ("left", "center", "right") if clip.is_wide else ("top", "center", "bottom")
     return thirds[min(2, int(3 * actor.at(1)))]
 
 
-def _around(scenario: Scenario, rng: random.Random) -> Iterator[Question]:
+def _ask_around(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
     """Ask about the other things, as seen from the pointed one."""
-    target, spoken = scenario.target, scenario.spoken
-    others = [a for a in scenario.actors if a is not target]
+    target, spoken = clip.target, clip.spoken
+    others = [a for a in clip.actors if a is not target]
     for what in ("colour", "shape"):
         alike = [
             a for a in others
@@ -282,20 +282,20 @@ def _around(scenario: Scenario, rng: random.Random) -> Iterator[Question]:
         ]  # fmt: skip
         words = (f"At the beginning, how many other things have the {what} of {spoken}?",)
         yield ask(rng, f"same_{what}", words, str(len(alike)))
-    place = scenario.actors.index(target)
+    place = clip.actors.index(target)
     before, after = (
         ("directly above", "directly below")
-        if scenario.is_wide
+        if clip.is_wide
         else ("directly left of", "directly right of")
     )
     for side, n in ((before, place - 1), (after, place + 1)):
-        if 0 <= n < len(scenario.actors):
-            lane = "row" if scenario.is_wide else "column"
+        if 0 <= n < len(clip.actors):
+            lane = "row" if clip.is_wide else "column"
             words = (
                 f"Which thing is in the {lane} next to {spoken}, {side} it, at the beginning?",
             )
-            yield ask(rng, "neighbour", words, scenario.actors[n].figure.name)
+            yield ask(rng, "neighbour", words, clip.actors[n].figure.name)
     words = ("How many things are there at the beginning?",)
-    yield ask(rng, "count", words, str(len(scenario.actors)))
+    yield ask(rng, "count", words, str(len(clip.actors)))
     words = ("How many things move?", "How many things change their place?")
-    yield ask(rng, "movers", words, str(sum(a.deed in MOVING for a in scenario.actors)))
+    yield ask(rng, "movers", words, str(sum(a.deed in MOVING for a in clip.actors)))

@@ -31,7 +31,7 @@ LABEL_DISTANCE = 13
 
 
 @dataclass(frozen=True, kw_only=True)
-class Style:
+class FigureStyle:
     """Colours, letters and the thickness of lines."""
 
     ground: Colour
@@ -41,9 +41,9 @@ class Style:
     thickness: float
 
 
-def random_style(rng: random.Random) -> Style:
+def random_style(rng: random.Random) -> FigureStyle:
     """Choose a style by lot."""
-    return Style(
+    return FigureStyle(
         ground=rng.choice(GROUNDS),
         ink=rng.choice(INKS),
         fill=rng.choice(FILLS),
@@ -55,7 +55,7 @@ def random_style(rng: random.Random) -> Style:
 class Figure:
     """A drawing in one style, with labels placed where there is room."""
 
-    def __init__(self, style: Style, width: int, height: int) -> None:
+    def __init__(self, style: FigureStyle, width: int, height: int) -> None:
         self.style = style
         self.canvas = Canvas(width, height, ground=style.ground)
 

@@ -71,7 +71,7 @@ def _colour_name(note: Note, language: Language) -> str:
 
 def _describe(notes: list[Note], language: Language, rng: random.Random) -> tuple[str, str]:
     phrases = language.board
-    texts = language.joined([phrases.note.format(text=note.text) for note in notes])
+    texts = language.join([phrases.note.format(text=note.text) for note in notes])
     caption = rng.choice(fill(phrases.caption, {"count": str(len(notes)), "texts": texts}))
     gap = " " if language.spaced else ""
     said = [

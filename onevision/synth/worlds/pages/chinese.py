@@ -10,7 +10,7 @@ from onevision.synth.worlds.pages.language import (
     LetterPhrases,
     PosterPhrases,
     ReceiptPhrases,
-    Words,
+    WordLists,
 )
 
 _SURNAMES = "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧"
@@ -34,7 +34,7 @@ _STREETS = tuple(
 
 CHINESE = Language(
     face="chinese",
-    words=Words(
+    words=WordLists(
         people=_PEOPLE,
         shops=split("""
             幸福超市, 好邻居便利店, 东方百货, 春天花店, 新华书店, 小吃天地, 老王面馆, 阳光超市,

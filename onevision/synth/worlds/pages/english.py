@@ -9,7 +9,7 @@ from onevision.synth.worlds.pages.language import (
     LetterPhrases,
     PosterPhrases,
     ReceiptPhrases,
-    Words,
+    WordLists,
 )
 
 _PEOPLE = tuple(
@@ -25,7 +25,7 @@ _STREETS = tuple(
 
 ENGLISH = Language(
     face="latin",
-    words=Words(
+    words=WordLists(
         people=_PEOPLE,
         shops=lexicon.SHOPS,
         streets=_STREETS,

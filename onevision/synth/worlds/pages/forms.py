@@ -133,16 +133,16 @@ def _draw_box(sheet: Sheet, x: float, *, size: int, ticked: bool) -> None:
 
 def _describe(form: Form, language: Language, rng: random.Random) -> tuple[str, str]:
     phrases = language.form
-    labels = language.joined([label for label, _ in form.fields])
+    labels = language.join([label for label, _ in form.fields])
     values = {"title": form.title, "labels": labels, "count": str(len(form.fields))}
     caption = rng.choice(fill(phrases.caption, values))
     gap = " " if language.spaced else ""
     filled = [(label, value) for label, value in form.fields if value]
     parts = [caption, phrases.detail.format(fields=language.fields(filled))]
     if form.empty:
-        parts.append(phrases.empty.format(labels=language.joined(form.empty)))
+        parts.append(phrases.empty.format(labels=language.join(form.empty)))
     if form.choice:
-        options = language.joined(list(form.options))
+        options = language.join(list(form.options))
         parts.append(phrases.ticked.format(label=form.choice, options=options, ticked=form.ticked))
     return caption, gap.join(parts)
 

@@ -14,7 +14,7 @@ Templates = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
+class WordLists:
     """The lists that pages are filled from."""
 
     people: Templates
@@ -161,7 +161,7 @@ class Language:
     """All words and phrases of a language, and its letters."""
 
     face: Face
-    words: Words
+    words: WordLists
     comma: str
     last: str
     punctuation: str
@@ -184,7 +184,7 @@ class Language:
         """Whether words are set apart by spaces."""
         return self.face == "latin"
 
-    def joined(self, items: list[str]) -> str:
+    def join(self, items: list[str]) -> str:
         """Join items as a list is spoken."""
         *rest, final = items
         return f"{self.comma.join(rest)}{self.last}{final}" if rest else final
@@ -199,7 +199,7 @@ def fill(templates: Templates, values: Mapping[str, str]) -> Templates:
     return tuple(template.format_map(values) for template in templates)
 
 
-def random_date(rng: random.Random, words: Words) -> str:
+def random_date(rng: random.Random, words: WordLists) -> str:
     """Return a date as it is written on paper."""
     month = rng.randrange(12)
     return rng.choice(words.dates).format(

@@ -122,13 +122,13 @@ def _lay_out(receipt: Receipt, language: Language, rng: random.Random) -> Sheet:
     sheet.rule(dashed=True)
     for label, value in receipt.amounts:
         letters = bold if label == language.receipt.total else normal
-        sheet.pair(_printed(label, receipt, language), value, letters=letters)
+        sheet.pair(_printed_label(label, receipt, language), value, letters=letters)
     sheet.y += 8
     sheet.line(receipt.thanks, letters=normal, side="middle")
     return sheet
 
 
-def _printed(label: str, receipt: Receipt, language: Language) -> str:
+def _printed_label(label: str, receipt: Receipt, language: Language) -> str:
     """Return an amount's label as it is printed: the tax with its rate."""
     return f"{label} {receipt.tax_percent}%" if label == language.receipt.tax else label
 
@@ -150,7 +150,7 @@ def _describe(receipt: Receipt, language: Language, rng: random.Random) -> tuple
     values = {"shop": receipt.shop, "total": total, "count": str(len(receipt.goods))}
     caption = rng.choice(fill(phrases.caption, values))
     template = phrases.good_counted if receipt.counted else phrases.good
-    goods = language.joined([
+    goods = language.join([
         template.format(
             name=good.name, count=good.count, price=receipt.money(good.price),
             sum=receipt.money(good.count * good.price),
@@ -161,7 +161,9 @@ def _describe(receipt: Receipt, language: Language, rng: random.Random) -> tuple
         street=receipt.street,
         fields=language.fields(list(receipt.fields)),
         goods=goods,
-        amounts=language.fields([(_printed(a, receipt, language), b) for a, b in receipt.amounts]),
+        amounts=language.fields(
+            [(_printed_label(a, receipt, language), b) for a, b in receipt.amounts]
+        ),
         thanks=receipt.thanks,
     )
     return caption, f"{caption}{' ' if language.spaced else ''}{detail}"

@@ -36,7 +36,7 @@ ANCHORS: dict[Side, Anchor] = {"left": "lt", "middle": "mt", "right": "rt"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class PageLook:
     """Paper, inks, letters, and how the sheet lies; `desk` is None where the paper fills all."""
 
     face: Face
@@ -53,10 +53,10 @@ class Look:
         return Letters(size=self.size + larger, bold=bold, face=self.face)
 
 
-def random_look(rng: random.Random, face: Face) -> Look:
+def random_look(rng: random.Random, face: Face) -> PageLook:
     """Choose a look by lot."""
     on_desk = rng.random() < 0.4
-    return Look(
+    return PageLook(
         face=face,
         size=rng.randint(12, 15),
         paper=rng.choice(PAPERS),
@@ -71,7 +71,7 @@ def random_look(rng: random.Random, face: Face) -> Look:
 class Sheet:
     """What is on a sheet so far; `y` is where the next line begins."""
 
-    def __init__(self, look: Look, width: int) -> None:
+    def __init__(self, look: PageLook, width: int) -> None:
         self.look = look
         self.width = width
         self.y = look.margin

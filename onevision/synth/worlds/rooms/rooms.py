@@ -25,9 +25,9 @@ from onevision.synth.worlds.rooms.solids import (
     Room,
     Solid,
     Values,
-    pointing,
+    noun_phrase,
     random_room,
-    spoken,
+    single_out,
 )
 
 WALLS: tuple[Colour, ...] = ((205, 208, 212), (190, 200, 210), (214, 206, 192), (198, 208, 196))
@@ -47,7 +47,7 @@ def make(split: Split, index: int) -> Sample:
         f"{join([article(solid.name) for solid in room])}."
     )
     picture = _draw(room, rng, width=round(height * rng.uniform(1.2, 1.5)), height=height)
-    asked = ask_twice(FAMILIES, room, rng)
+    asked = ask_twice(QUESTIONS, room, rng)
     return picture_sample(rng, picture, caption=caption, detail=_detail(room, caption), asked=asked)
 
 
@@ -76,14 +76,14 @@ def _draw(room: Room, rng: random.Random, *, width: int, height: int) -> PillowI
 
 def _detail(room: Room, caption: str) -> str:
     """Describe every thing, and both orders they stand in."""
-    each = [f"{article(spoken(s.values)).capitalize()}." for s in room]
+    each = [f"{article(noun_phrase(s.values)).capitalize()}." for s in room]
     across = sorted(room, key=lambda solid: solid.x)
     return " ".join(
         (
             caption,
             *each,
-            f"From left to right: {join([spoken(s.values) for s in across])}.",
-            f"From back to front: {join([spoken(s.values) for s in room])}.",
+            f"From left to right: {join([noun_phrase(s.values) for s in across])}.",
+            f"From back to front: {join([noun_phrase(s.values) for s in room])}.",
         )
     )
 
@@ -91,7 +91,7 @@ def _detail(room: Room, caption: str) -> str:
 def _query(room: Room, rng: random.Random) -> Question | None:
     """Ask for one attribute of a thing that the others tell apart."""
     key = rng.choice(list(ATTRIBUTES))
-    found = pointing(room, rng, without=key)
+    found = single_out(room, rng, without=key)
     if found is None:
         return None
     solid, named = found
@@ -117,7 +117,7 @@ def _count(room: Room, rng: random.Random) -> Question:
         words = ("How many things are there?", "How many things stand on the floor?")
         return ask(rng, "count", words, str(len(room)))
     values = _some(room, rng)
-    many = spoken(values, many=True)
+    many = noun_phrase(values, many=True)
     words = (f"How many {many} are there?", f"Count the {many}.", f"How many {many} do you see?")
     return ask(rng, "count_some", words, str(sum(s.fits(values) for s in room)))
 
@@ -129,7 +129,7 @@ def _more(room: Room, rng: random.Random) -> Question:
     a = rng.choice(sorted(seen))
     b = rng.choice([value for value in ATTRIBUTES[key] if value != a])
     a, b = rng.sample((a, b), 2)
-    first, second = spoken({key: a}, many=True), spoken({key: b}, many=True)
+    first, second = noun_phrase({key: a}, many=True), noun_phrase({key: b}, many=True)
     counts = [sum(s.values[key] == value for s in room) for value in (a, b)]
     if rng.random() < 0.5 and counts[0] != counts[1]:
         words = (f"Are there more {first} than {second}?",)
@@ -144,7 +144,7 @@ def _more(room: Room, rng: random.Random) -> Question:
 
 def _beside(room: Room, rng: random.Random) -> Question | None:
     """Count what is on one side of a thing, if that is clear for everything."""
-    found = pointing(room, rng)
+    found = single_out(room, rng)
     if found is None:
         return None
     solid, named = found
@@ -168,7 +168,7 @@ def _extreme(room: Room, rng: random.Random) -> Question | None:
 
 def _relation(room: Room, rng: random.Random) -> Question | None:
     """Ask on which side of one thing another one is."""
-    found, other = pointing(room, rng), pointing(room, rng)
+    found, other = single_out(room, rng), single_out(room, rng)
     if found is None or other is None or found[0] is other[0]:
         return None
     (a, first), (b, second) = found, other
@@ -183,7 +183,7 @@ def _relation(room: Room, rng: random.Random) -> Question | None:
 
 def _alike(room: Room, rng: random.Random) -> Question | None:
     """Ask for the other things that share a value with one."""
-    found, key = pointing(room, rng), rng.choice(list(ATTRIBUTES))
+    found, key = single_out(room, rng), rng.choice(list(ATTRIBUTES))
     if found is None:
         return None
     solid, named = found
@@ -203,7 +203,8 @@ def _exists(room: Room, rng: random.Random) -> Question:
     model, wanted = rng.choice(room).values, rng.random() < 0.5
     values = {k: model[k] if wanted else rng.choice(ATTRIBUTES[k]) for k in ATTRIBUTES}
     del values[rng.choice(("size", "material", "colour"))]
-    words = (f"Is there {article(spoken(values))}?", f"Do you see {article(spoken(values))}?")
+    thing = article(noun_phrase(values))
+    words = (f"Is there {thing}?", f"Do you see {thing}?")
     return ask(rng, "exists", words, yes_or_no(any(s.fits(values) for s in room)))
 
 
@@ -219,7 +220,7 @@ ENDS: tuple[tuple[str, Callable[[Solid], float]], ...] = (
     ("farthest to the back", lambda s: s.bottom),
     ("closest to the viewer", lambda s: -s.bottom),
 )
-FAMILIES: tuple[Callable[[Room, random.Random], Question | None], ...] = (
+QUESTIONS: tuple[Callable[[Room, random.Random], Question | None], ...] = (
     _query,
     _query,
     _count,

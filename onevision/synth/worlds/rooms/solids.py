@@ -88,14 +88,14 @@ def _apart(a: Solid, b: Solid) -> bool:
     return hidden < 0.1 * min(a.side, b.side) ** 2 and not (on_floor and width > 0)
 
 
-def spoken(values: Values, *, many: bool = False) -> str:
+def noun_phrase(values: Values, *, many: bool = False) -> str:
     """Say values as a noun phrase: "large red cube", "shiny things"."""
     noun = values.get("shape", "thing")
     before = [values[key] for key in ATTRIBUTES if key in values and key != "shape"]
     return " ".join([*before, plural(noun) if many else noun])
 
 
-def pointing(room: Room, rng: random.Random, *, without: str = "") -> tuple[Solid, str] | None:
+def single_out(room: Room, rng: random.Random, *, without: str = "") -> tuple[Solid, str] | None:
     """Choose a thing, and words that fit it alone and leave one attribute unsaid."""
     for _ in range(8):
         solid = rng.choice(room)
@@ -103,5 +103,5 @@ def pointing(room: Room, rng: random.Random, *, without: str = "") -> tuple[Soli
         said = rng.sample(keys, rng.randint(1, 3))
         values = {key: solid.values[key] for key in said}
         if sum(other.fits(values) for other in room) == 1:
-            return solid, f"the {spoken(values)}"
+            return solid, f"the {noun_phrase(values)}"
     return None

@@ -163,7 +163,7 @@ EXTRAS = {
     "app": screen_words.APPS,
     "tab": (*screen_words.TABS, *screen_words.PHONE_TABS),
 }
-FAMILIES: tuple[Callable[[Screen, random.Random], Question | None], ...] = (
+QUESTIONS: tuple[Callable[[Screen, random.Random], Question | None], ...] = (
     *SETTINGS,
     _title,
     _clock,

@@ -21,7 +21,7 @@ from onevision.synth.kit.shapes import Colour
 from onevision.synth.kit.words import article, join, number_of
 from onevision.synth.sample import Sample, Split, rng_for
 from onevision.synth.worlds.screens.layouts import TITLE_BAR, Screen, random_screen
-from onevision.synth.worlds.screens.questions import FAMILIES
+from onevision.synth.worlds.screens.questions import QUESTIONS
 from onevision.synth.worlds.screens.setting_questions import NOUNS
 from onevision.synth.worlds.screens.widgets import Theme, Widget, draw_widget
 
@@ -40,7 +40,7 @@ def make(split: Split, index: int) -> Sample:
     """Make the `index`-th screen of a split."""
     rng = rng_for(split, "screens", index)
     screen = random_screen(rng, random_theme(rng))
-    picture, asked = draw_screen(screen, rng), ask_twice(FAMILIES, screen, rng)
+    picture, asked = draw_screen(screen, rng), ask_twice(QUESTIONS, screen, rng)
     return picture_sample(
         rng, picture, caption=_caption(screen), detail=_detail(screen), asked=asked
     )

@@ -38,7 +38,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edited:
+class EditedScene:
     """A scene, its changed copy and the changes, in reading order."""
 
     first: Scene
@@ -50,7 +50,7 @@ class Edited:
         return [d for d in self.differences if d.kind == kind]
 
 
-def edited_pair(rng: random.Random) -> Edited:
+def random_edit(rng: random.Random) -> EditedScene:
     """Draw a scene by lot and change up to four of its cells."""
     first = random_scene(rng, num_things=rng.randint(3, 5), distinct=True)
     colours = [c for c in COLOURS if not first.having(colour=c)]
@@ -70,7 +70,7 @@ def edited_pair(rng: random.Random) -> Edited:
     kept = sorted((t for t in things if t is not None), key=lambda t: (t.row, t.col))
     made.sort(key=lambda d: (d.thing.row, d.thing.col))
     second = replace(first, things=tuple(kept))
-    return Edited(first=first, second=second, differences=tuple(made))
+    return EditedScene(first=first, second=second, differences=tuple(made))
 
 
 def _change(
@@ -102,7 +102,7 @@ def _change(
     return Difference(kind=kind, before=thing, after=after)
 
 
-def told(edited: Edited) -> str:
+def describe(edited: EditedScene) -> str:
     """Say how the pictures differ, change by change."""
     if not edited.differences:
         return "The pictures are the same."
@@ -122,7 +122,9 @@ def _sentence(difference: Difference) -> str:
     return f"The {before.name} at the {before.place} becomes a {after.name}."
 
 
-def questions(edited: Edited, names: tuple[str, str], rng: random.Random) -> Iterator[Question]:
+def questions(
+    edited: EditedScene, names: tuple[str, str], rng: random.Random
+) -> Iterator[Question]:
     """Ask for the number of the changes, their places and what they are."""
     first, second = names
     count = str(len(edited.differences))
@@ -132,7 +134,7 @@ def questions(edited: Edited, names: tuple[str, str], rng: random.Random) -> Ite
     places = join([d.thing.place for d in edited.differences])
     yield ask(rng, "places", words, places if edited.differences else "nowhere")
     for d in edited.differences:
-        yield _about(d, first, second, rng)
+        yield _ask_about(d, first, second, rng)
     for kind, verb in (("colour", "changed their colour"), ("shape", "changed their shape")):
         words = (f"How many objects {verb}?",)
         if edited.of_kind(kind) or rng.random() < 0.2:
@@ -145,7 +147,7 @@ def questions(edited: Edited, names: tuple[str, str], rng: random.Random) -> Ite
             yield ask(rng, "only_in", words, alone[0].thing.name)
 
 
-def _about(d: Difference, first: str, second: str, rng: random.Random) -> Question:
+def _ask_about(d: Difference, first: str, second: str, rng: random.Random) -> Question:
     """Ask about one change; things differ pairwise in shape and in colour, so names are sure."""
     place = d.thing.place
     if d.before is None:

@@ -192,7 +192,7 @@ def _frame(canvas: PillowImage, cell: Cell | None, left: int, top: int, side: in
         stamp(canvas, cell.shape, tint, x=left + x * side, y=top + y * side, radius=radius * side)
 
 
-def told(puzzle: Puzzle) -> str:
+def describe(puzzle: Puzzle) -> str:
     """Say what is in the cells, what belongs in the gap, and what the options are."""
     parts = []
     for n, row in enumerate(puzzle.rows):

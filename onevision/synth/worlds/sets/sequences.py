@@ -24,7 +24,7 @@ from onevision.synth.worlds.sets import puzzles
 from onevision.synth.worlds.sets.processes import (
     PROCESSES,
     Process,
-    Style,
+    ProcessStyle,
     draw_stage,
     random_style,
 )
@@ -35,11 +35,11 @@ MODES = ("shuffled", "shuffled", "ordered", "swapped")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Series:
+class ProcessSeries:
     """The pictures of a process as they are shown: how far each is, and which way it is told."""
 
     process: Process
-    style: Style
+    style: ProcessStyle
     mode: str
     shares: tuple[float, ...]
     is_forward: bool
@@ -79,7 +79,7 @@ def _puzzle(rng: random.Random) -> Sample:
     return Sample(
         media=tuple(map(Image, pictures)),
         caption=caption,
-        detail=f"{caption} {puzzles.told(puzzle)}",
+        detail=f"{caption} {puzzles.describe(puzzle)}",
         questions=choose(rng, puzzles.questions(puzzle, names, kind, rng)),
     )
 
@@ -97,7 +97,7 @@ def _process(rng: random.Random) -> Sample:
     told = [
         f"The {series.process.noun} is {series.process.most} in the {ORDINALS[ranks[-1]]} picture",
         f"and {series.process.least} in the {ORDINALS[ranks[0]]} picture.",
-        f"The {series.process.noun} {series.verb} if the order is {_said(series.order)}.",
+        f"The {series.process.noun} {series.verb} if the order is {_write_order(series.order)}.",
     ]
     if series.process.part:
         told.append(f"The {series.process.part} is {series.style.colour}.")
@@ -109,7 +109,7 @@ def _process(rng: random.Random) -> Sample:
     )
 
 
-def _series(rng: random.Random) -> Series:
+def _series(rng: random.Random) -> ProcessSeries:
     """Choose a process, stages well apart, and the order in which they are shown."""
     process, mode = rng.choice(PROCESSES), rng.choice(MODES)
     is_forward = not process.backward or rng.random() < 0.5
@@ -122,7 +122,7 @@ def _series(rng: random.Random) -> Series:
     elif mode == "swapped":
         a, b = rng.sample(range(count), 2)
         shares[a], shares[b] = shares[b], shares[a]
-    return Series(
+    return ProcessSeries(
         process=process,
         style=random_style(rng),
         mode=mode,
@@ -144,15 +144,15 @@ def _strip(pictures: list[PillowImage]) -> PillowImage:
     return canvas
 
 
-def _said(order: list[int]) -> str:
+def _write_order(order: list[int]) -> str:
     """Say an order: "2, 1, 3"."""
     return ", ".join(str(n + 1) for n in order)
 
 
-def _questions(series: Series, rng: random.Random) -> Iterator[Question]:
+def _questions(series: ProcessSeries, rng: random.Random) -> Iterator[Question]:
     """Ask for the order, its ends and steps, and what is seen."""
     process, goes = series.process, f"the {series.process.noun} {series.verb}"
-    yield from _of_order(series, goes, rng)
+    yield from _ask_order(series, goes, rng)
     ranks = sorted(range(len(series.shares)), key=lambda n: series.shares[n])
     for word, n in ((process.most, ranks[-1]), (process.least, ranks[0])):
         words = (
@@ -172,7 +172,7 @@ def _questions(series: Series, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "happens", words, goes)
 
 
-def _of_order(series: Series, goes: str, rng: random.Random) -> Iterator[Question]:
+def _ask_order(series: ProcessSeries, goes: str, rng: random.Random) -> Iterator[Question]:
     """Ask for the whole order if it is not a given, for single steps, and for a mistake."""
     order, is_shuffled = series.order, series.mode == "shuffled"
     words = (
@@ -181,7 +181,7 @@ def _of_order(series: Series, goes: str, rng: random.Random) -> Iterator[Questio
         f"Number the pictures as they follow when {goes}.",
     )
     if is_shuffled or rng.random() < 0.4:
-        yield ask(rng, "order", words, _said(order))
+        yield ask(rng, "order", words, _write_order(order))
     words = (
         f"Are the pictures in the right order if {goes}?",
         f"Is this the right order when {goes}?",
@@ -189,7 +189,7 @@ def _of_order(series: Series, goes: str, rng: random.Random) -> Iterator[Questio
     if not is_shuffled or rng.random() < 0.3:
         yield ask(rng, "in_order", words, yes_or_no(order == sorted(order)))
     if is_shuffled:
-        yield from _of_steps(order, goes, rng)
+        yield from _ask_steps(order, goes, rng)
     wrong = [str(n + 1) for n, place in enumerate(order) if n != place]
     if series.mode == "swapped":
         words = (
@@ -199,7 +199,7 @@ def _of_order(series: Series, goes: str, rng: random.Random) -> Iterator[Questio
         yield ask(rng, "swapped", words, join(wrong))
 
 
-def _of_steps(order: list[int], goes: str, rng: random.Random) -> Iterator[Question]:
+def _ask_steps(order: list[int], goes: str, rng: random.Random) -> Iterator[Question]:
     """Ask what comes first, last, after and before."""
     step = rng.randrange(len(order) - 1)
     before, after = order[step : step + 2]

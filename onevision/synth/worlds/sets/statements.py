@@ -24,7 +24,7 @@ from onevision.synth.worlds.shapes.scenes import describe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class ScenePair:
     """Two scenes, what each is called, and the colours and shapes they are made of."""
 
     scenes: tuple[Scene, Scene]
@@ -32,14 +32,14 @@ class Pair:
     colours: tuple[str, ...]
     shapes: tuple[str, ...]
 
-    def counts(self, kind: "Kind") -> tuple[int, int]:
+    def counts(self, kind: "ThingKind") -> tuple[int, int]:
         """Count the things of a kind in each scene."""
         first, second = (len(s.having(colour=kind.colour, shape=kind.shape)) for s in self.scenes)
         return first, second
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class ThingKind:
     """What things have in common: a colour, a shape, both or nothing."""
 
     colour: str | None
@@ -67,14 +67,14 @@ def make(split: Split, index: int) -> Sample:
     names = ("left", "right") if joined else ("first", "second")
     candidates: list[Question] = []
     if rng.random() < 0.35:
-        edited = differences.edited_pair(rng)
+        edited = differences.random_edit(rng)
         pair = _pair((edited.first, edited.second), names)
         candidates += differences.questions(edited, names, rng)
-        candidates += rng.sample(list(_open(pair, rng)), 3)
-        ending = f" {differences.told(edited)}"
+        candidates += rng.sample(list(_ask_openly(pair, rng)), 3)
+        ending = f" {differences.describe(edited)}"
     else:
         pair, ending = _random_pair(rng, names), ""
-        candidates += _open(pair, rng)
+        candidates += _ask_openly(pair, rng)
     counts = [number_of(len(scene.things), "object") for scene in pair.scenes]
     told = [f"The {n} picture: {describe(s)}" for n, s in zip(names, pair.scenes, strict=True)]
     width, height = rng.randint(110, 200), rng.randint(110, 200)
@@ -96,15 +96,15 @@ def _side_by_side(pictures: list[PillowImage]) -> PillowImage:
     return canvas
 
 
-def _pair(scenes: tuple[Scene, Scene], names: tuple[str, str]) -> Pair:
+def _pair(scenes: tuple[Scene, Scene], names: tuple[str, str]) -> ScenePair:
     """Collect the colours and shapes of two scenes."""
     things = [t for scene in scenes for t in scene.things]
     colours = tuple(c for c in COLOURS if any(t.colour == c for t in things))
     shapes = tuple(s for s in SHAPES if any(t.shape == s for t in things))
-    return Pair(scenes=scenes, names=names, colours=colours, shapes=shapes)
+    return ScenePair(scenes=scenes, names=names, colours=colours, shapes=shapes)
 
 
-def _random_pair(rng: random.Random, names: tuple[str, str]) -> Pair:
+def _random_pair(rng: random.Random, names: tuple[str, str]) -> ScenePair:
     """Make both scenes of the same few colours and shapes, so that counts are worth comparing."""
     colours = rng.sample(list(COLOURS), rng.randint(2, 4))
     shapes = rng.sample(list(SHAPES), rng.randint(2, 4))
@@ -122,14 +122,16 @@ def _scene(rng: random.Random, colours: list[str], shapes: list[str]) -> Scene:
     return Scene(ground=rng.choice(list(GROUNDS)), things=things)
 
 
-def _kind(pair: Pair, rng: random.Random) -> Kind:
+def _kind(pair: ScenePair, rng: random.Random) -> ThingKind:
     """Choose a kind of things that is in one of the pictures, more or less closely named."""
     thing = rng.choice([t for scene in pair.scenes for t in scene.things])
-    by_colour, by_shape = rng.choice(((True, True), (True, False), (False, True)))
-    return Kind(colour=thing.colour if by_colour else None, shape=thing.shape if by_shape else None)
+    colour, shape = rng.choice(
+        ((thing.colour, thing.shape), (thing.colour, None), (None, thing.shape))
+    )
+    return ThingKind(colour=colour, shape=shape)
 
 
-def _statements(pair: Pair, rng: random.Random) -> Iterator[Question]:
+def _statements(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
     """Claim things, as often true as false."""
     for family in CLAIMS:
         wanted = rng.random() < 0.5
@@ -151,7 +153,7 @@ def _statements(pair: Pair, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "statement", words, "true" if truth else "false")
 
 
-def _exact(pair: Pair, rng: random.Random) -> Claim:
+def _exact(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim how many things of a kind one picture has."""
     kind, n = _kind(pair, rng), rng.randrange(2)
     count, said = pair.counts(kind)[n], rng.randint(1, 4)
@@ -163,7 +165,7 @@ def _exact(pair: Pair, rng: random.Random) -> Claim:
     return f"There {verb} {how} {said} {noun} in the {pair.names[n]} picture.", truth
 
 
-def _compared(pair: Pair, rng: random.Random) -> Claim:
+def _compare(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim which picture has more things of a kind."""
     kind, n = _kind(pair, rng), rng.randrange(2)
     counts = pair.counts(kind)
@@ -179,7 +181,7 @@ def _compared(pair: Pair, rng: random.Random) -> Claim:
     return f"The {one} picture has {how} {kind.many} {than} the {other} picture.", truth
 
 
-def _both(pair: Pair, rng: random.Random) -> Claim:
+def _both(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim that both pictures or only one shows a kind of thing."""
     kind = _kind(pair, rng)
     seen = sum(count > 0 for count in pair.counts(kind))
@@ -189,15 +191,15 @@ def _both(pair: Pair, rng: random.Random) -> Claim:
     return f"Only one of the pictures shows {thing}.", seen == 1
 
 
-def _together(pair: Pair, rng: random.Random) -> Claim:
+def _together(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim how many things the pictures have together."""
-    kind = _kind(pair, rng) if rng.random() < 0.5 else Kind(colour=None, shape=None)
+    kind = _kind(pair, rng) if rng.random() < 0.5 else ThingKind(colour=None, shape=None)
     total = sum(pair.counts(kind))
     said = max(1, total + rng.choice((0, 0, -2, -1, 1, 2)))
     return f"Together the pictures show {number_of(said, kind.one)}.", total == said
 
 
-def _every(pair: Pair, rng: random.Random) -> Claim:
+def _every(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim that all or none of the things of a shape have a colour, in both pictures."""
     shape, colour = rng.choice(pair.shapes), rng.choice(pair.colours)
     shaped = [t for scene in pair.scenes for t in scene.having(shape=shape)]
@@ -208,7 +210,7 @@ def _every(pair: Pair, rng: random.Random) -> Claim:
     return f"No {shape} in the pictures is {colour}.", all(t.colour != colour for t in shaped)
 
 
-def _placed(pair: Pair, rng: random.Random) -> Claim:
+def _place(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim that a kind of thing is in a row or at a place."""
     kind, n = _kind(pair, rng), rng.randrange(2)
     things = pair.scenes[n].having(colour=kind.colour, shape=kind.shape)
@@ -222,7 +224,7 @@ def _placed(pair: Pair, rng: random.Random) -> Claim:
     return said, thing in things
 
 
-def _open(pair: Pair, rng: random.Random) -> Iterator[Question]:
+def _ask_openly(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
     """Ask openly about one picture or both."""
     kind, n = _kind(pair, rng), rng.randrange(2)
     counts = pair.counts(kind)
@@ -243,7 +245,7 @@ def _open(pair: Pair, rng: random.Random) -> Iterator[Question]:
         answer = "equally many" if equal else pair.names[counts[0] < counts[1]]
         yield ask(rng, "more", words, answer)
     for what in ("colour", "shape"):
-        yield from _shared(pair, what, rng)
+        yield from _ask_shared(pair, what, rng)
     thing = rng.choice(pair.scenes[n].things)
     words = (
         f"What is at the {thing.place} of the {pair.names[n]} picture?",
@@ -252,7 +254,7 @@ def _open(pair: Pair, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "what_at", words, thing.name)
 
 
-def _shared(pair: Pair, what: str, rng: random.Random) -> Iterator[Question]:
+def _ask_shared(pair: ScenePair, what: str, rng: random.Random) -> Iterator[Question]:
     """Ask which colours or shapes are in both pictures, or in one alone."""
     first, second = (
         [t.colour if what == "colour" else t.shape for t in scene.things] for scene in pair.scenes
@@ -272,11 +274,11 @@ def _shared(pair: Pair, what: str, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "only", words, only[0])
 
 
-CLAIMS: tuple[Callable[[Pair, random.Random], Claim], ...] = (
+CLAIMS: tuple[Callable[[ScenePair, random.Random], Claim], ...] = (
     _exact,
-    _compared,
+    _compare,
     _both,
     _together,
     _every,
-    _placed,
+    _place,
 )

@@ -32,7 +32,7 @@ BADGES: tuple[tuple[Colour, Colour], ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Marked:
+class MarkedScene:
     """A scene, and the marks of its things: the first thing's mark, the second's, ..."""
 
     scene: Scene
@@ -53,13 +53,13 @@ def make(split: Split, index: int) -> Sample:
     unmarked = tuple(rng.sample(scene.things, left_out))
     things = [t for t in scene.things if t not in unmarked]
     marks = dict(zip(_names(rng, len(things)), things, strict=True))
-    marked = Marked(scene=scene, marks=marks, unmarked=unmarked)
+    marked = MarkedScene(scene=scene, marks=marks, unmarked=unmarked)
     picture = _draw(marked, rng)
     caption = (
         f"A {scene.ground} picture with {number_of(len(scene.things), 'object')}, "
         f"of which {len(marks)} carry the marks {join(sorted(marks, key=_order))}."
     )
-    asked = ask_twice(FAMILIES, marked, rng)
+    asked = ask_twice(QUESTIONS, marked, rng)
     return picture_sample(
         rng, picture, caption=caption, detail=_detail(marked, caption), asked=asked
     )
@@ -80,7 +80,7 @@ def _order(mark: str) -> tuple[int, str]:
     return len(mark), mark
 
 
-def _draw(marked: Marked, rng: random.Random) -> PillowImage:
+def _draw(marked: MarkedScene, rng: random.Random) -> PillowImage:
     """Draw the scene, and a badge on every thing that has a mark: inside it or on its corner."""
     width, height = rng.randint(200, 380), rng.randint(200, 380)
     picture = draw_scene(marked.scene, width=width, height=height)
@@ -116,7 +116,7 @@ def _contrast(ground: str) -> Colour:
     return (235, 235, 235) if ground == "black" else (25, 25, 25)
 
 
-def _detail(marked: Marked, caption: str) -> str:
+def _detail(marked: MarkedScene, caption: str) -> str:
     """Say what every mark is on."""
     parts = [caption]
     for mark in sorted(marked.marks, key=_order):
@@ -127,7 +127,7 @@ def _detail(marked: Marked, caption: str) -> str:
     return " ".join(parts)
 
 
-def _what(marked: Marked, rng: random.Random) -> Question:
+def _what(marked: MarkedScene, rng: random.Random) -> Question:
     """Ask for the thing under a mark, or for its colour, shape or size."""
     mark = rng.choice(list(marked.marks))
     thing, kind = marked.marks[mark], rng.randrange(4)
@@ -142,7 +142,7 @@ def _what(marked: Marked, rng: random.Random) -> Question:
     return ask(rng, ("what", "colour", "shape", "size")[kind], phrasings, answer)
 
 
-def _which(marked: Marked, rng: random.Random) -> Question | None:
+def _which(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for the mark on a thing."""
     names = [t.name for t in marked.scene.unique() if t not in marked.unmarked]
     if not names:
@@ -157,7 +157,7 @@ def _which(marked: Marked, rng: random.Random) -> Question | None:
     return ask(rng, "which", words, marked.on(colour=colour, shape=shape)[0])
 
 
-def _which_ones(marked: Marked, rng: random.Random) -> Question | None:
+def _which_ones(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for all marks on a colour or a shape, in reading order of the marks."""
     thing = rng.choice(list(marked.marks.values()))
     if rng.random() < 0.5:
@@ -170,7 +170,7 @@ def _which_ones(marked: Marked, rng: random.Random) -> Question | None:
     return ask(rng, "which_ones", words, join(sorted(marks, key=_order)))
 
 
-def _count(marked: Marked, rng: random.Random) -> Question:
+def _count(marked: MarkedScene, rng: random.Random) -> Question:
     """Ask how many marks there are, or how many on things of a kind."""
     if rng.random() < 0.3:
         words = ("How many marks are there?", "How many things carry a mark?", "Count the marks.")
@@ -185,7 +185,7 @@ def _count(marked: Marked, rng: random.Random) -> Question:
     return ask(rng, "count_some", words, str(len(marked.on(shape=shape))))
 
 
-def _at(marked: Marked, rng: random.Random) -> Question:
+def _at(marked: MarkedScene, rng: random.Random) -> Question:
     """Ask where a mark is, or which one is at a place."""
     mark, thing = rng.choice(list(marked.marks.items()))
     if rng.random() < 0.5:
@@ -195,7 +195,7 @@ def _at(marked: Marked, rng: random.Random) -> Question:
     return ask(rng, "at", words, mark)
 
 
-def _neighbour(marked: Marked, rng: random.Random) -> Question | None:
+def _neighbour(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for the mark in the next cell of the 3 x 3 grid."""
     mark, thing = rng.choice(list(marked.marks.items()))
     side, dx, dy = rng.choice(SIDES)
@@ -208,7 +208,7 @@ def _neighbour(marked: Marked, rng: random.Random) -> Question | None:
     return ask(rng, "neighbour", words, beside[0])
 
 
-def _share(marked: Marked, rng: random.Random) -> Question | None:
+def _share(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask what two marked things have in common."""
     pairs = [
         (a, b, what, one)
@@ -227,7 +227,7 @@ def _share(marked: Marked, rng: random.Random) -> Question | None:
     return ask(rng, "share", words, answer)
 
 
-def _alike(marked: Marked, rng: random.Random) -> Question | None:
+def _alike(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask whether two marked things are of one colour, or of one shape: as often so as not."""
     mark, thing = rng.choice(list(marked.marks.items()))
     what, wanted = rng.choice(("colour", "shape")), rng.random() < 0.5
@@ -239,7 +239,7 @@ def _alike(marked: Marked, rng: random.Random) -> Question | None:
     return ask(rng, "alike", words, yes_or_no(wanted))
 
 
-def _larger(marked: Marked, rng: random.Random) -> Question | None:
+def _larger(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask which of two marks is on the larger or smaller thing."""
     large = [m for m, t in marked.marks.items() if t.size == "large"]
     small = [m for m, t in marked.marks.items() if t.size == "small"]
@@ -252,7 +252,7 @@ def _larger(marked: Marked, rng: random.Random) -> Question | None:
     return ask(rng, "larger", words, answer)
 
 
-def _unmarked(marked: Marked, rng: random.Random) -> Question | None:
+def _unmarked(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for the thing without a mark."""
     if not marked.unmarked and rng.random() < 0.85:
         return None
@@ -262,7 +262,7 @@ def _unmarked(marked: Marked, rng: random.Random) -> Question | None:
 
 
 SIDES = (("right of", 1, 0), ("left of", -1, 0), ("below", 0, 1), ("above", 0, -1))
-FAMILIES: tuple[Callable[[Marked, random.Random], Question | None], ...] = (
+QUESTIONS: tuple[Callable[[MarkedScene, random.Random], Question | None], ...] = (
     _what,
     _which,
     _which_ones,

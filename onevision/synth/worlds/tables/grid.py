@@ -44,7 +44,7 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class TableLook:
     """How a table is drawn: letters, room around a text, rules, and grounds."""
 
     letters: Letters
@@ -66,7 +66,7 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class TableLayout:
     """Where the columns begin and end, where the header row begins, and the picture's size."""
 
     edges: tuple[int, ...]
@@ -75,11 +75,11 @@ class Places:
     height: int
 
 
-def random_look(rng: random.Random, *, num_rows: int, num_columns: int) -> Look:
+def random_look(rng: random.Random, *, num_rows: int, num_columns: int) -> TableLook:
     """Choose a look that fits a table of this size."""
     large = num_rows > 6 or num_columns > 4
     striped = rng.random() < 0.3
-    return Look(
+    return TableLook(
         letters=Letters(size=rng.randint(11, 12 if large else 15)),
         pad_x=rng.randint(6, 8 if large else 14),
         pad_y=rng.randint(3, 6),
@@ -94,7 +94,7 @@ def random_look(rng: random.Random, *, num_rows: int, num_columns: int) -> Look:
     )
 
 
-def layout(table: Table, look: Look) -> Places:
+def layout(table: Table, look: TableLook) -> TableLayout:
     """Give every column the width of its widest cell."""
     bold = Letters(size=look.letters.size, bold=True)
     edges = [look.margin]
@@ -104,7 +104,7 @@ def layout(table: Table, look: Look) -> Places:
         edges.append(edges[-1] + widest + 2 * look.pad_x)
     title_width = _title_letters(look).width(table.title)
     top = look.margin + (_title_letters(look).line_height + 6 if table.title else 0)
-    return Places(
+    return TableLayout(
         edges=tuple(edges),
         top=top,
         width=max(edges[-1], look.margin + title_width) + look.margin,
@@ -112,7 +112,7 @@ def layout(table: Table, look: Look) -> Places:
     )
 
 
-def draw(table: Table, look: Look) -> PillowImage:
+def draw(table: Table, look: TableLook) -> PillowImage:
     """Draw a table."""
     places = layout(table, look)
     canvas = Canvas(places.width, places.height, ground=look.ground, scale=1)
@@ -138,11 +138,11 @@ def draw(table: Table, look: Look) -> PillowImage:
     return canvas.picture()
 
 
-def _title_letters(look: Look) -> Letters:
+def _title_letters(look: TableLook) -> Letters:
     return Letters(size=look.letters.size + 3, bold=True)
 
 
-def _draw_grounds(canvas: Canvas, table: Table, look: Look, places: Places) -> None:
+def _draw_grounds(canvas: Canvas, table: Table, look: TableLook, places: TableLayout) -> None:
     left, right, height = places.edges[0], places.edges[-1], look.row_height
     if look.header[0] is not None:
         canvas.rectangle(left, places.top, right, places.top + height, fill=look.header[0])
@@ -153,7 +153,7 @@ def _draw_grounds(canvas: Canvas, table: Table, look: Look, places: Places) -> N
             canvas.rectangle(left, top, right, top + height, fill=shade)
 
 
-def _draw_rules(canvas: Canvas, table: Table, look: Look, places: Places) -> None:
+def _draw_rules(canvas: Canvas, table: Table, look: TableLook, places: TableLayout) -> None:
     left, right, top = places.edges[0], places.edges[-1], places.top
     bottom = top + (len(table.rows) + 1) * look.row_height
     soft = (150, 150, 150)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.tables.grid import ORDINALS, Table
-from onevision.synth.worlds.tables.themes import (
-    THEMES,
+from onevision.synth.worlds.tables.subjects import (
+    SUBJECTS,
     Column,
-    Numbers,
-    Theme,
-    Words,
+    NumberColumn,
+    Subject,
+    WordColumn,
     random_column,
 )
 
@@ -24,7 +24,7 @@ MAX_ROWS_TO_ADD = 5
 class Records:
     """A theme's table, and the values of its columns that hold numbers."""
 
-    theme: Theme
+    theme: Subject
     columns: tuple[Column, ...]
     values: tuple[tuple[int, ...], ...]
     table: Table
@@ -37,7 +37,7 @@ class Records:
 
 def random_records(rng: random.Random) -> Records:
     """Draw a table of records by lot."""
-    theme = rng.choice(THEMES)
+    theme = rng.choice(SUBJECTS)
     num_rows = rng.randint(3, 8)
     columns = tuple(rng.sample(theme.columns, rng.randint(2, 4)))
     keys = rng.sample(theme.keys, num_rows)
@@ -82,7 +82,7 @@ def questions(records: Records, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "table_nth", words, records.keys[n])
     for number, column in enumerate(records.columns):
         yield from _cells(records, number, rng)
-        if isinstance(column, Words):
+        if isinstance(column, WordColumn):
             yield _count_word(records, number, rng)
         else:
             yield from _numbers(records, number, column, rng)
@@ -109,7 +109,7 @@ def layout_questions(table: Table, rng: random.Random, *, nouns: str) -> Iterato
 def _cells(records: Records, number: int, rng: random.Random) -> Iterator[Question]:
     """Ask for a cell by its row, and for a row by its cell."""
     column, header = records.columns[number], records.columns[number].header
-    phrase = header.lower() if isinstance(column, Words) else column.phrase
+    phrase = header.lower() if isinstance(column, WordColumn) else column.phrase
     cells = records.table.column(number + 1)
     n = rng.randrange(len(cells))
     words = (
@@ -141,7 +141,7 @@ def _count_word(records: Records, number: int, rng: random.Random) -> Question:
 
 
 def _numbers(
-    records: Records, number: int, column: Numbers, rng: random.Random
+    records: Records, number: int, column: NumberColumn, rng: random.Random
 ) -> Iterator[Question]:
     phrase, noun = column.phrase, records.theme.noun
     values, keys = records.values[number], records.keys
@@ -168,7 +168,7 @@ def _numbers(
 
 
 def _totals(
-    records: Records, number: int, column: Numbers, rng: random.Random
+    records: Records, number: int, column: NumberColumn, rng: random.Random
 ) -> Iterator[Question]:
     values = records.values[number]
     if len(values) <= MAX_ROWS_TO_ADD and not column.price:
