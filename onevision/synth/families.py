@@ -1,4 +1,8 @@
-"""The table of procedural families: name -> a maker of samples."""
+"""The registry of procedural families: name -> what makes its samples, and what it shows.
+
+A family is a module of `worlds/` with a function `make`; its name is the module's, and the first
+line of the module's docstring is what `onevision synth list` prints.
+"""
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -30,7 +34,7 @@ _MODULES: Mapping[str, ModuleType] = {
     )
 }
 FAMILIES: Mapping[str, Maker] = {name: module.make for name, module in _MODULES.items()}
-# Families whose samples say what covers their picture, and what that can be.
+# What can cover the pictures of families that say so.
 COVERS: Mapping[str, tuple[str, ...]] = {
     "capitals": capitals.CAPITALS,
     "glimpses": capitals.CAPITALS,
@@ -46,5 +50,5 @@ def family_named(name: str) -> Maker:
 
 
 def summary(name: str) -> str:
-    """Return what a family draws, in one line."""
+    """Return what a family shows, in one line."""
     return (_MODULES[name].__doc__ or "").strip().splitlines()[0]

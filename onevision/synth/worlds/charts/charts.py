@@ -1,4 +1,4 @@
-"""Charts whose every value can be read: bars, lines, pies and scattered points.
+"""Bar, line, pie and scatter charts whose every value can be read.
 
      Goals per player          "A vertical bar chart titled Goals per player with 3 bars ..."
   20 ┤██                       How many goals did Ada score?   20

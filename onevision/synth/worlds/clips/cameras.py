@@ -1,4 +1,4 @@
-"""Cameras: the same moving things, seen through two to four fixed windows at the same time.
+"""Moving things seen by two to four fixed cameras at the same time.
 
 the world       |  camera 2  |   |  camera 1  |   |  camera 3  |
                   *---------------------------->
@@ -39,7 +39,7 @@ SEEN, UNSEEN = 0.75, 0.05
 class Track:
     """A thing's way through the world: from `start` to `end` on a lane of its own."""
 
-    figure: Look
+    look: Look
     lane: float
     start: float
     end: float
@@ -69,7 +69,7 @@ class Recording:
         """How much of each thing every camera sees, frame by frame."""
         shares = [frame / (self.num_frames - 1) for frame in range(self.num_frames)]
         return {
-            t.figure.name: {
+            t.look.name: {
                 n: [_visible(t.x(share) - left) for share in shares]
                 for n, left in enumerate(self.windows)
             }
@@ -86,13 +86,13 @@ class Recording:
 
     def path(self, track: Track) -> list[int]:
         """Return the cameras that see a thing, in the order in which they first do."""
-        cameras = self.sightings[track.figure.name]
+        cameras = self.sightings[track.look.name]
         seen = [n for n in cameras if max(cameras[n]) >= SEEN]
         return sorted(seen, key=lambda n: next(f for f, s in enumerate(cameras[n]) if s > UNSEEN))
 
     def at(self, track: Track, frame: int) -> int | None:
         """Return the camera that sees a thing in a frame."""
-        cameras = self.sightings[track.figure.name]
+        cameras = self.sightings[track.look.name]
         return next((n for n in cameras if cameras[n][frame] > UNSEEN), None)
 
 
@@ -107,7 +107,7 @@ def make(split: Split, index: int) -> Sample:
     media = (Video(_panels(views)),) if in_panels else tuple(map(Video, views))
     seen = [t for t in recording.tracks if recording.path(t)]
     where = "in one picture" if in_panels else "in as many clips"
-    names = join(f"the {track.figure.name}" for track in seen)
+    names = join(f"the {track.look.name}" for track in seen)
     caption = f"{number_of(len(views), 'camera')} {where}; they see {names}."
     return Sample(
         media=media,
@@ -123,15 +123,15 @@ def _recording(rng: random.Random) -> Recording:
     windows = [n * (1 + SPACE) for n in range(count)]
     num_things = rng.randint(2, 4)
     tracks = tuple(
-        _track(rng, figure, windows, lane=(n + 0.5) / num_things)
-        for n, figure in enumerate(random_looks(rng, num_things))
+        _track(rng, look, windows, lane=(n + 0.5) / num_things)
+        for n, look in enumerate(random_looks(rng, num_things))
     )
     if rng.random() < 0.6:
         rng.shuffle(windows)
     return Recording(tracks=tracks, windows=tuple(windows), num_frames=rng.choice(FRAME_COUNTS))
 
 
-def _track(rng: random.Random, figure: Look, windows: list[float], *, lane: float) -> Track:
+def _track(rng: random.Random, look: Look, windows: list[float], *, lane: float) -> Track:
     """Let a thing stand in a window, or go from one place in or beside a window to another."""
     places = [left + rng.choice((0.25, 0.5, 0.75)) for left in windows]
     places = [windows[0] - 0.4, *places, windows[-1] + 1.4]
@@ -139,7 +139,7 @@ def _track(rng: random.Random, figure: Look, windows: list[float], *, lane: floa
         start = end = rng.choice(places[1:-1])
     else:
         start, end = rng.sample(places, 2)
-    return Track(figure=figure, lane=0.16 + 0.8 * lane, start=start, end=end)
+    return Track(look=look, lane=0.16 + 0.8 * lane, start=start, end=end)
 
 
 def _visible(x: float) -> float:
@@ -164,7 +164,7 @@ def _views(recording: Recording, rng: random.Random, *, side: int) -> list[list[
                 x = track.x(frame / (recording.num_frames - 1)) - left
                 if -1 < x < 2:
                     y, radius = track.lane * side, RADIUS * side
-                    track.figure.stamp(picture, x=x * side, y=y, radius=radius)
+                    track.look.stamp(picture, x=x * side, y=y, radius=radius)
             frames.append(picture)
         views.append(frames)
     return views
@@ -195,7 +195,7 @@ def _detail(recording: Recording, caption: str) -> str:
     for track in recording.tracks:
         does = f"moves to the {track.heading}" if track.heading else "stands still"
         path = ", then by ".join(_camera_names(recording.path(track))) or "no camera"
-        parts.append(f"The {track.figure.name} {does} and is seen by {path}.")
+        parts.append(f"The {track.look.name} {does} and is seen by {path}.")
     return " ".join(parts)
 
 
@@ -211,7 +211,7 @@ def _questions(recording: Recording, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "total", words, str(len(seen)))
     words = ("How many cameras are there?", "From how many cameras are these pictures?")
     yield ask(rng, "cameras", words, str(len(recording.windows)))
-    still = [t.figure.name for t in seen if not t.heading]
+    still = [t.look.name for t in seen if not t.heading]
     if len(still) == 1:
         words = ("Which thing does not move?", "Which thing stands still?")
         yield ask(rng, "still", words, still[0])
@@ -219,7 +219,7 @@ def _questions(recording: Recording, rng: random.Random) -> Iterator[Question]:
 
 def _ask_of_thing(recording: Recording, track: Track, rng: random.Random) -> Iterator[Question]:
     """Ask for a thing's way past the cameras."""
-    name, path = track.figure.name, recording.path(track)
+    name, path = track.look.name, recording.path(track)
     cameras = _camera_names(path)
     if len(path) > 1:
         words = (f"Which camera sees the {name} first?", f"Where does the {name} appear first?")
@@ -247,7 +247,7 @@ def _ask_of_thing(recording: Recording, track: Track, rng: random.Random) -> Ite
 
 def _ask_of_camera(recording: Recording, n: int, rng: random.Random) -> Iterator[Question]:
     """Ask what one camera sees."""
-    seen = [t.figure.name for t in recording.tracks if n in recording.path(t)]
+    seen = [t.look.name for t in recording.tracks if n in recording.path(t)]
     words = (
         f"How many things does camera {n + 1} see?",
         f"How many different things are seen by camera {n + 1}?",
@@ -257,5 +257,5 @@ def _ask_of_camera(recording: Recording, n: int, rng: random.Random) -> Iterator
         words = (f"What does camera {n + 1} see?", f"Which thing is seen by camera {n + 1}?")
         yield ask(rng, "what", words, seen[0])
     track = rng.choice(recording.tracks)
-    words = (f"Does camera {n + 1} ever see the {track.figure.name}?",)
+    words = (f"Does camera {n + 1} ever see the {track.look.name}?",)
     yield ask(rng, "ever", words, yes_or_no(n in recording.path(track)))

@@ -1,4 +1,4 @@
-"""Short clips: things move, appear, disappear, blink, change colour; numbers follow each other.
+"""Clips of things that move, appear, disappear, blink or change colour, or of numbers in turn.
 
 frame 1   frame 4   frame 8     In which direction does the red circle move? right
 | ●     | |   ●   | |     ● |   Which object appears first? blue star

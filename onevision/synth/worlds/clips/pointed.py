@@ -1,4 +1,4 @@
-"""Pointed things: clips in which an arrow, a circle or a box is drawn around one thing.
+"""Clips in which an arrow, a circle or a box points out one thing.
 
 frame 1     frame 4     frame 8      What is the thing in the box?         red star
 +---------+ +---------+ +---------+  Where is the thing in the box last?   center
@@ -57,7 +57,7 @@ SPOKEN = {
 class Actor:
     """A thing on a lane of its own: what it looks like, where it begins, what it does."""
 
-    figure: Look
+    look: Look
     lane: float
     start: float
     deed: str
@@ -73,10 +73,10 @@ class Actor:
             share = 1 - abs(1 - 2 * share)
         return self.start + (self.end - self.start) * share
 
-    def look(self, share: float) -> Look | None:
+    def look_at(self, share: float) -> Look | None:
         """Return what it looks like then, nothing once it is gone."""
         if share < 0.5:
-            return self.figure
+            return self.look
         return None if self.deed == "vanishes" else self.later
 
 
@@ -121,7 +121,7 @@ def make(split: Split, index: int) -> Sample:
     mark = f"{clip.mark_colour} {clip.mark}"
     caption = (
         f"A clip with {number_of(len(clip.actors), 'thing')}; "
-        f"{article(mark)} points out the {target.figure.name}."
+        f"{article(mark)} points out the {target.look.name}."
     )
     return Sample(
         media=(Video(frames),),
@@ -137,8 +137,8 @@ def _random_clip(rng: random.Random) -> PointedClip:
     colours, shapes = rng.sample(list(COLOURS), 4), rng.sample(list(SHAPES), 3)
     actors = tuple(_actor(rng, colours, shapes, lane=(n + 0.5) / count) for n in range(count))
     ground = rng.choice(list(GROUNDS))
-    seen = {c for a in actors for c in (a.figure.colour, a.later.colour)} | UNSEEN_ON[ground]
-    looks = {a.figure.shape for a in actors}
+    seen = {c for a in actors for c in (a.look.colour, a.later.colour)} | UNSEEN_ON[ground]
+    looks = {a.look.shape for a in actors}
     kinds = [k for k in SPOKEN if k != "circle" or not looks & {"ring", "circle"}]
     first = rng.choice((0, 0, 0, 1))
     last = rng.choice((num_frames, num_frames, num_frames // 2, 3))
@@ -156,16 +156,16 @@ def _random_clip(rng: random.Random) -> PointedClip:
 
 def _actor(rng: random.Random, colours: list[str], shapes: list[str], *, lane: float) -> Actor:
     """Choose a look and a deed."""
-    figure = Look(colour=rng.choice(colours), shape=rng.choice(shapes))
+    look = Look(colour=rng.choice(colours), shape=rng.choice(shapes))
     deed = rng.choice(list(DEEDS))
     start, end = (
         rng.sample((0.15, 0.85), 2) if deed in MOVING else (rng.choice((0.2, 0.5, 0.8)),) * 2
     )
     if deed == "stops":
         end = 0.5
-    other = rng.choice([colour for colour in colours if colour != figure.colour])
-    later = Look(colour=other, shape=figure.shape) if deed == "turns" else figure
-    return Actor(figure=figure, lane=lane, start=start, end=end, deed=deed, later=later)
+    other = rng.choice([colour for colour in colours if colour != look.colour])
+    later = Look(colour=other, shape=look.shape) if deed == "turns" else look
+    return Actor(look=look, lane=lane, start=start, end=end, deed=deed, later=later)
 
 
 def _frame(clip: PointedClip, frame: int, *, side: int) -> PillowImage:
@@ -177,7 +177,7 @@ def _frame(clip: PointedClip, frame: int, *, side: int) -> PillowImage:
         x, y = actor.at(share) * side, actor.lane * side
         if not clip.is_wide:
             x, y = y, x
-        look = actor.look(share)
+        look = actor.look_at(share)
         if look is not None:
             look.stamp(picture, x=x, y=y, radius=radius)
         if actor is clip.target and frame in clip.marked_frames:
@@ -219,12 +219,12 @@ def _arrow(
 def _detail(clip: PointedClip, caption: str) -> str:
     """Say what every thing does, in the order of the lanes."""
     order = "From top to bottom" if clip.is_wide else "From left to right"
-    deeds = [f"{article(a.figure.name)}: {clip.deed(a)}" for a in clip.actors]
+    deeds = [f"{article(a.look.name)}: {clip.deed(a)}" for a in clip.actors]
     until = "to the end" if clip.marked_frames.stop == clip.num_frames else "at first only"
     parts = (
         caption,
         f"{order}: {'; '.join(deeds)}.",
-        f"The {clip.mark} is on the {clip.target.figure.name} {until}:",
+        f"The {clip.mark} is on the {clip.target.look.name} {until}:",
         f"{clip.deed(clip.target)}.",
     )
     return " ".join(parts)
@@ -234,11 +234,11 @@ def _questions(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
     """Ask what the pointed thing is, what it does and what is around it."""
     target, spoken = clip.target, clip.spoken
     words = (f"What is {spoken}?", f"Name {spoken}, as it is at the beginning.")
-    yield ask(rng, "what", words, target.figure.name)
+    yield ask(rng, "what", words, target.look.name)
     words = (f"What shape is {spoken}?", f"Which shape has {spoken}?")
-    yield ask(rng, "shape", words, target.figure.shape)
+    yield ask(rng, "shape", words, target.look.shape)
     words = (f"What colour is {spoken} at the beginning?",)
-    yield ask(rng, "colour", words, target.figure.colour)
+    yield ask(rng, "colour", words, target.look.colour)
     words = (f"What does {spoken} do?", f"What happens to {spoken}?")
     yield ask(rng, "deed", words, clip.deed(target))
     if target.deed in MOVING:
@@ -277,8 +277,8 @@ def _ask_around(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
     for what in ("colour", "shape"):
         alike = [
             a for a in others
-            if (a.figure.colour == target.figure.colour if what == "colour"
-                else a.figure.shape == target.figure.shape)
+            if (a.look.colour == target.look.colour if what == "colour"
+                else a.look.shape == target.look.shape)
         ]  # fmt: skip
         words = (f"At the beginning, how many other things have the {what} of {spoken}?",)
         yield ask(rng, f"same_{what}", words, str(len(alike)))
@@ -294,7 +294,7 @@ def _ask_around(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
             words = (
                 f"Which thing is in the {lane} next to {spoken}, {side} it, at the beginning?",
             )
-            yield ask(rng, "neighbour", words, clip.actors[n].figure.name)
+            yield ask(rng, "neighbour", words, clip.actors[n].look.name)
     words = ("How many things are there at the beginning?",)
     yield ask(rng, "count", words, str(len(clip.actors)))
     words = ("How many things move?", "How many things change their place?")

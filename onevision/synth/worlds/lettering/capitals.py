@@ -1,4 +1,4 @@
-"""Capitals: one letter of six somewhere on a light sheet, small or large, square or long.
+"""One letter of six on a light sheet, small or large, square or long.
 
 +-----------------------+
 |                    K  |    Which letter is it? K

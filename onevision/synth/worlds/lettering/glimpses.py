@@ -1,4 +1,4 @@
-"""Glimpses: a part of a sheet of `capitals`, cut out anywhere around its letter, as crops show it.
+"""Parts of `capitals`, cut out anywhere around the letter, as crops show it.
 
 +-----------------+
 |      +-----+    |    Whatever rule cuts a picture into crops, a letter is seen whole or in part,

@@ -1,4 +1,4 @@
-"""Pictures like those of `scenes`, each with writing in one of a dozen typefaces.
+"""Scenes with writing in one of a dozen typefaces.
 
 +-----------+   "What is written in the picture?"  fish
 |    fish   |   A word, a number or random letters, larger or smaller than those of `scenes`. What

@@ -1,4 +1,4 @@
-"""Plates: one of the words of `signs` in close-up, mostly in the middle and at one size.
+"""A word of `signs` in close-up, mostly in the middle and at one size.
 
 +---------+    What is written? cat
 |   cat   |    Letters are learned here before their size matters: an encoder that meets them

@@ -1,4 +1,4 @@
-"""Signs: one short word somewhere in a picture, small or large, on a square or a long ground.
+"""One short word somewhere in a picture, small or large, on a square or a long ground.
 
 +-----------------------+    What is written? cat
 |                 cat   |    Where is the word? top right

@@ -1,4 +1,4 @@
-"""Chinese pages of the same kinds as the English ones, described and asked about in Chinese.
+"""The same kinds of pages in Chinese, described and asked about in Chinese.
 
      幸福超市        一张幸福超市的小票，共2种商品，合计¥6.00。
     绿茶   ¥2.50     绿茶的单价是多少？    ¥2.50

@@ -1,4 +1,4 @@
-"""Rooms: shaded solids on a floor, near and far, shiny and matte, with shadows.
+"""Shaded solids on a floor, near and far, shiny and matte, with shadows.
 
 +-----------------------+   How many shiny red things are there?          2
 |                       |   What shape is the large green thing?          cube

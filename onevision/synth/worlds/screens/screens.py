@@ -1,4 +1,4 @@
-"""Screens: windows, dialog boxes, menus and phones, with every control in some state.
+"""Windows, dialog boxes, menus and phones, with every control in some state.
 
 +---------------------------+   What is typed in the field "Name"?   Ada Lind
 | Booking              _ o x|   Which button is greyed out?          Print

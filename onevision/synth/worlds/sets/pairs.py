@@ -1,4 +1,4 @@
-"""Sets of two to four pictures: which one, what changed, how many in all.
+"""Two to four pictures: which one, what changed, how many in all.
 
 +-------+ +-------+    Which object changed its colour? star
 | ●   ★ | | ●   ☆ |    What was added in the second picture? red ring

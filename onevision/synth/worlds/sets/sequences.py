@@ -1,4 +1,4 @@
-"""Things in order: a process in three to five pictures, shuffled or not, or a puzzle to complete.
+"""A process in three to five pictures, shuffled or not; or a puzzle to complete.
 
   first     second     third     How is the order if the glass is filled?  2, 3, 1
 +-------+ +-------+ +-------+    In which picture is the glass fullest?     first

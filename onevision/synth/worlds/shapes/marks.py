@@ -1,4 +1,4 @@
-"""Marked pictures: things with numbers or letters on them, to be spoken of by their marks.
+"""Scenes whose things carry numbers or letters, and are asked about by these marks.
 
 +-----------------------+   What is mark 3?                        red star
 |  (2)▲         (3)★    |   Which mark is on the blue triangle?    2

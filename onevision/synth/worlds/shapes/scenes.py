@@ -1,4 +1,4 @@
-"""Single pictures: a scene of one to six things, sometimes with a number or a word.
+"""Pictures of one to six things, sometimes with a number or a word.
 
 +-----------+   "A white picture with 3 objects. A large red circle at the top left. ..."
 | ●       ★ |   What colour is the star? blue     How many objects are there? 3

@@ -1,4 +1,4 @@
-"""Single pictures of one thing, or two: what an encoder learns shapes and words from first.
+"""Scenes of one or two things: what an encoder learns shapes and words from first.
 
 +-----------+   "A white picture with 1 object. A large red ring at the top left."
 | o         |   Where several things are listed, a reader must first find the one that is meant;

@@ -1,4 +1,4 @@
-"""Tables of text: records, timetables and grids of numbers.
+"""Tables of records, timetables and grids of numbers.
 
 Name | Age | City      "A table titled Members with the columns Name, Age and City ..."
 -----+-----+------     What is the age of Ada?            34
