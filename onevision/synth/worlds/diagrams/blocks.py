@@ -4,20 +4,13 @@
 """
 
 import random
-from collections.abc import Callable
 
 from onevision.synth.kit.canvas import Canvas
 from onevision.synth.kit.questions import picture_sample
 from onevision.synth.kit.shapes import COLOURS, Colour
 from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Sample, ask
-from onevision.synth.worlds.diagrams.figure import GROUNDS
-
-
-def make(rng: random.Random) -> Sample:
-    """Make one of the pictures by lot."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_base_ten, _towers, _towers, _rows))
-    return kind(rng)
+from onevision.synth.worlds.diagrams.figure import GROUNDS, one_of
 
 
 def _base_ten(rng: random.Random) -> Sample:
@@ -152,3 +145,6 @@ def _draw_cubes(
     for row in range(rows + 1):
         y = top + row * cell
         canvas.line([(left, y), (right, y)], ink=dark)
+
+
+make = one_of(_base_ten, _towers, _towers, _rows)

@@ -6,24 +6,17 @@
 """
 
 import random
-from collections.abc import Callable
 from itertools import pairwise
 
 from onevision.synth.kit.questions import picture_sample
 from onevision.synth.kit.shapes import COLOURS, Colour
 from onevision.synth.kit.words import join
 from onevision.synth.sample import Sample, ask
-from onevision.synth.worlds.diagrams.figure import Figure, random_style
+from onevision.synth.worlds.diagrams.figure import Figure, one_of, random_style
 
 STEPS = (1, 1, 2, 5, 10, 20, 25, 100)
 MARKS = {name: COLOURS[name] for name in ("red", "blue", "green", "purple", "orange", "brown")}
 LEFT = 28
-
-
-def make(rng: random.Random) -> Sample:
-    """Make one of the diagrams by lot."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_points, _points, _jumps))
-    return kind(rng)
 
 
 def _line(rng: random.Random, *, labelled_every: int) -> tuple[Figure, int, int, int, float]:
@@ -138,3 +131,6 @@ def _draw_arc(figure: Figure, a: float, b: float, name: str) -> None:
     points = [(a + (b - a) * s, 76 - height * 4 * s * (1 - s)) for s in steps]
     figure.canvas.line(points, ink=MARKS[name], thickness=2)
     figure.canvas.polygon([(b, 77), (b - 7, 69), (b + 1, 67)], fill=MARKS[name])
+
+
+make = one_of(_points, _points, _jumps)

@@ -6,7 +6,6 @@
 """
 
 import random
-from collections.abc import Callable
 
 from onevision.synth.kit.canvas import Canvas
 from onevision.synth.kit.questions import picture_sample
@@ -14,7 +13,7 @@ from onevision.synth.kit.shapes import COLOURS, SHAPES
 from onevision.synth.kit.text import Letters
 from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Sample, ask
-from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS
+from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS, one_of
 
 PIPS = {
     1: ((0, 0),),
@@ -25,12 +24,6 @@ PIPS = {
     6: ((-1, -1), (1, -1), (-1, 0), (1, 0), (-1, 1), (1, 1)),
 }
 FIGURES = tuple(shape for shape in SHAPES if shape not in ("ring", "cross"))
-
-
-def make(rng: random.Random) -> Sample:
-    """Make one of the pictures by lot."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_written, _chain, _equations, _dice))
-    return kind(rng)
 
 
 def _written(rng: random.Random) -> Sample:
@@ -186,3 +179,6 @@ def _dice(rng: random.Random) -> Sample:
         words = (f"What does the {colours[n]} die show?",)
         asked.append(ask(rng, "dice_colour", words, str(values[n])))
     return picture_sample(rng, canvas.picture(), caption=caption, detail=detail, asked=asked)
+
+
+make = one_of(_written, _chain, _equations, _dice)
