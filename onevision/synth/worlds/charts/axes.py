@@ -24,7 +24,7 @@ FILLED = 0.7
 
 @dataclass(frozen=True, kw_only=True)
 class ChartLook:
-    """How a chart is drawn: pixels for one category and for the value axis, letters, extras."""
+    """How a chart is drawn: pixels per category and for the value axis, letters, extras."""
 
     slot: int
     reach: int
@@ -37,7 +37,7 @@ class ChartLook:
 
     @property
     def title_letters(self) -> Letters:
-        """The letters of the headline."""
+        """The letters of the title."""
         return Letters(size=self.letters.size + 3, bold=True)
 
 
@@ -77,11 +77,7 @@ def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: boo
     number = letters.width(str(data.top))
     bar = number + 7 if labelled else 14
     group = round(bar * len(data.series) / FILLED) if may_lie else bar
-    slot = max(
-        rng.randint(26, min(54, 330 // len(data.categories))),
-        widest + 12,
-        group,
-    )
+    slot = max(rng.randint(26, min(54, 330 // len(data.categories))), widest + 12, group)
     reach = rng.randint(150, 230)
     horizontal = may_lie and (rng.random() < 0.35 or slot * len(data.categories) > MAX_WIDTH - 60)
     if horizontal:
@@ -100,19 +96,16 @@ def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: boo
 
 
 def layout(data: Data, look: ChartLook) -> Plot:
-    """Give every part of the chart its room."""
+    """Make room for every part of the chart."""
     letters = look.letters
     names = max(letters.width(name) for name in data.categories)
     ticks = letters.width(str(data.top))
     row = letters.line_height
     spare = row + 4 if look.axis_titles else 0
     left = MARGIN + 6 + (names if look.horizontal else ticks) + spare
-    top = (
-        MARGIN
-        + look.title_letters.line_height
-        + 10
-        + (row if look.labelled and not look.horizontal else 0)
-    )
+    top = MARGIN + look.title_letters.line_height + 10
+    if look.labelled and not look.horizontal:
+        top += row
     along = look.slot * len(data.categories)
     across = look.reach
     inner = (across, along) if look.horizontal else (along, across)

@@ -18,15 +18,11 @@ class LineChart:
     data: Data
     look: ChartLook
     filled: bool
-
-    @property
-    def kind(self) -> str:
-        """What the chart is called."""
-        return "line chart"
+    kind: str = "line chart"
 
 
 def random_lines(rng: random.Random) -> LineChart:
-    """Draw a line chart's content and look by lot."""
+    """Generate a line chart's content and look."""
     num_series = rng.choice((1, 1, 2, 3))
     data = random_data(rng, num_series=num_series, num_categories=rng.randint(4, 8), ordered=True)
     look = random_look(rng, data, may_lie=False, may_label=num_series == 1)
@@ -54,7 +50,7 @@ def draw(chart: LineChart) -> PillowImage:
 
 
 def _write_values(canvas: Canvas, values: tuple[int, ...], look: ChartLook, plot: Plot) -> None:
-    """Write every value beside its point, on the side where the line is not."""
+    """Write every value beside its point, on the side away from the line."""
     for n, value in enumerate(values):
         x, y = plot.spot(n + 0.5, value)
         before, after = values[max(0, n - 1)], values[min(len(values) - 1, n + 1)]
@@ -70,7 +66,7 @@ def _write_values(canvas: Canvas, values: tuple[int, ...], look: ChartLook, plot
 
 
 def describe_colours(chart: LineChart) -> str:
-    """Say in a sentence which line has which colour."""
+    """Return a sentence about the colours of the lines."""
     series = chart.data.series
     if len(series) == 1:
         return f"The line is {series[0].colour}."

@@ -38,7 +38,7 @@ THEMES = (
     ("Shares of the farm", lexicon.ANIMALS),
 )
 MIN_PERCENT = 5
-# Slices that are compared by eye differ at least so many percent points.
+# Slices to be compared by eye differ by at least this many percentage points.
 VISIBLE_GAP = 6
 
 
@@ -65,7 +65,7 @@ class Pie:
 
 
 def random_pie(rng: random.Random) -> Pie:
-    """Draw a pie chart's content and look by lot."""
+    """Generate a pie chart's content and look."""
     labelled, legend = rng.random() < 0.75, rng.random() < 0.5
     title, names = rng.choice(THEMES)
     count = rng.randint(3, 7 if labelled else 4)
@@ -86,7 +86,7 @@ def random_pie(rng: random.Random) -> Pie:
 
 @dataclass(frozen=True, kw_only=True)
 class PieLayout:
-    """The picture's size and the middle of the disc."""
+    """The picture's size and the centre of the disc."""
 
     width: int
     height: int
@@ -95,7 +95,7 @@ class PieLayout:
 
 
 def layout(pie: Pie) -> PieLayout:
-    """Give the disc, its names and the title their room."""
+    """Make room for the disc, the names and the title."""
     title = _title_letters(pie)
     side = max(pie.letters.width(f"{name} 00%") for name in pie.names) + 14
     top = MARGIN + title.line_height + (10 if pie.legend else 26)
@@ -153,7 +153,7 @@ def _draw_slices(canvas: Canvas, pie: Pie, *, x: float, y: float) -> None:
 
 
 def _write_inside(canvas: Canvas, pie: Pie, *, x: float, y: float) -> None:
-    """Write the percentages into the slices that have room."""
+    """Write the percentages into the slices that have room for them."""
     for percent, colour, middle in zip(pie.percents, pie.colours, middles(pie), strict=True):
         if pie.labelled and percent >= 2 * MIN_PERCENT:
             across, down = math.cos(math.radians(middle)), math.sin(math.radians(middle))
@@ -166,7 +166,7 @@ def _write_inside(canvas: Canvas, pie: Pie, *, x: float, y: float) -> None:
 
 
 def _write_beside(canvas: Canvas, pie: Pie, *, x: float, y: float, right: bool) -> None:
-    """Write the names on one side of the pie, each by its slice and none over another."""
+    """Write the names on one side of the pie, each by its slice, without overlap."""
     sides = [(math.radians(middle), n) for n, middle in enumerate(middles(pie))]
     labels = sorted(
         (math.sin(angle), math.cos(angle), n)
@@ -213,7 +213,7 @@ def _random_percents(rng: random.Random, count: int, *, apart: int) -> tuple[int
 
 
 def describe(pie: Pie) -> str:
-    """Say everything a pie chart shows."""
+    """Describe everything a pie chart shows."""
     colours = join(
         f"{name} is {colour}" for name, colour in zip(pie.names, pie.colours, strict=True)
     )
@@ -225,7 +225,7 @@ def describe(pie: Pie) -> str:
 
 
 def list_shares(pie: Pie) -> str:
-    """Say the shares alone, the largest first."""
+    """List the shares, the largest first."""
     return ", ".join(f"{name} {percent}%" for percent, name in _rank(pie))
 
 

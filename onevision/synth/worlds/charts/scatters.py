@@ -1,6 +1,6 @@
 """Scatter charts: a few lettered points on a grid, or two or three groups of coloured ones.
 
-6 ┤ · · A · · ·      Every point lies on a crossing of the grid, so its place can be read.
+6 ┤ · · A · · ·      Every point lies on a crossing of grid lines, so its place can be read.
 3 ┤ · · · · · B
 0 ┼─┬─┬─┬─┬─┬─┬
   0 2 4 6 8
@@ -56,7 +56,7 @@ class Scatter:
 
     @property
     def title(self) -> str:
-        """The headline."""
+        """The title."""
         return f"{self.y_name} against {self.x_name.lower()}"
 
     def spot(self, dot: Dot) -> Point:
@@ -77,11 +77,10 @@ class Scatter:
 
 
 def random_scatter(rng: random.Random) -> Scatter:
-    """Draw a scatter chart's content and look by lot."""
+    """Generate a scatter chart's content and look."""
     named = rng.random() < 0.55
     columns, rows = rng.randint(6, 9), rng.randint(5, 8)
     steps = (rng.choice(STEPS), rng.choice(STEPS))
-    # One apart at least, so that names beside dots stay clear of other dots.
     places = [(x, y) for x in range(1, columns) for y in range(1, rows)]
     dots: list[Dot] = []
     if named:
@@ -113,7 +112,7 @@ def random_scatter(rng: random.Random) -> Scatter:
 
 
 def _apart(rng: random.Random, places: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    """Pick places of which no two lie side by side, since a name stands beside its dot."""
+    """Pick places, no two side by side, so that names beside dots stay clear of other dots."""
     chosen: list[tuple[int, int]] = []
     for place in rng.sample(places, len(places)):
         if all(abs(place[0] - x) > 1 or abs(place[1] - y) > 1 for x, y in chosen):
@@ -157,7 +156,7 @@ def draw(chart: Scatter) -> PillowImage:
 
 
 def describe(chart: Scatter) -> str:
-    """Say everything a scatter chart shows."""
+    """Describe everything a scatter chart shows."""
     if chart.named:
         told = join(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
         return f"All points are {chart.dots[0].colour}. The points are {told}."
@@ -170,7 +169,7 @@ def describe(chart: Scatter) -> str:
 
 
 def list_places(chart: Scatter) -> str:
-    """Say of each named point where it lies."""
+    """List where each named point lies."""
     return ", ".join(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
 
 

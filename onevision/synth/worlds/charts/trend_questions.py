@@ -1,4 +1,4 @@
-"""Questions about how lines go: where they rise, fall and turn."""
+"""Questions about the course of lines: where they rise and fall, and by how much."""
 
 import random
 from collections.abc import Iterator

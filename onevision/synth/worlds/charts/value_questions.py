@@ -1,4 +1,4 @@
-"""Questions about one value for each of some categories, whatever kind of chart shows them."""
+"""Questions about a chart with one value per category, whatever kind of chart it is."""
 
 import random
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def questions(data: Data, rng: random.Random, *, mark: str) -> Iterator[Question
 
 
 def title_question(data: Data, rng: random.Random) -> Question:
-    """Ask for the headline."""
+    """Ask for the title."""
     words = (
         "What is the title of the chart?",
         "Read the title of the chart.",
