@@ -74,16 +74,15 @@ def ask_twice(
 
 def picture_sample(
     rng: random.Random,
-    picture: PillowImage,
-    *,
+    *pictures: PillowImage,
     caption: str,
     detail: str,
     asked: Iterable[Question],
     aspects: tuple[str, ...] = (),
 ) -> Sample:
-    """Return the sample of one picture, with some of the questions it answers."""
+    """Return the sample of one or several pictures, with some of the questions they answer."""
     return Sample(
-        media=(Image(picture),),
+        media=tuple(map(Image, pictures)),
         caption=caption,
         detail=detail,
         questions=choose(rng, asked),

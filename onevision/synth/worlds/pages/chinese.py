@@ -1,4 +1,4 @@
-"""Chinese pages: words and phrases."""
+"""The Chinese language of pages: words and phrases."""
 
 # ruff: noqa: RUF001 -- Chinese punctuation is meant.
 

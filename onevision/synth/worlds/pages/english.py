@@ -1,4 +1,4 @@
-"""English pages: words and phrases."""
+"""The English language of pages: words and phrases."""
 
 from onevision.synth.kit import lexicon
 from onevision.synth.kit.words import split

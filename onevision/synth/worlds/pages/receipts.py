@@ -150,23 +150,23 @@ def _describe(receipt: Receipt, language: Language, rng: random.Random) -> tuple
     values = {"shop": receipt.shop, "total": total, "count": str(len(receipt.goods))}
     caption = rng.choice(fill(phrases.caption, values))
     template = phrases.good_counted if receipt.counted else phrases.good
-    goods = language.join([
+    goods = language.join(
         template.format(
             name=good.name, count=good.count, price=receipt.money(good.price),
             sum=receipt.money(good.count * good.price),
         )
         for good in receipt.goods
-    ])  # fmt: skip
+    )  # fmt: skip
     detail = phrases.detail.format(
         street=receipt.street,
-        fields=language.fields(list(receipt.fields)),
+        fields=language.fields(receipt.fields),
         goods=goods,
         amounts=language.fields(
-            [(_printed_label(a, receipt, language), b) for a, b in receipt.amounts]
+            (_printed_label(a, receipt, language), b) for a, b in receipt.amounts
         ),
         thanks=receipt.thanks,
     )
-    return caption, f"{caption}{' ' if language.spaced else ''}{detail}"
+    return caption, f"{caption}{language.gap}{detail}"
 
 
 def _questions(receipt: Receipt, language: Language, rng: random.Random) -> Iterator[Question]:

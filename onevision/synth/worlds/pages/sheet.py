@@ -1,6 +1,6 @@
-"""A sheet of paper, laid out from top to bottom, and its picture on a desk.
+"""Lines, rules and marks -> the picture of a sheet of paper, on its own or on a desk.
 
-+--------------+     Lines are set one below the other; the height follows from them.
++--------------+     Lines are set one below another; the height follows from them.
 |    TITLE     |     A sheet may lie a little askew.
 | label  value |
 | - - - - - -  |
@@ -37,7 +37,7 @@ ANCHORS: dict[Side, Anchor] = {"left": "lt", "middle": "mt", "right": "rt"}
 
 @dataclass(frozen=True, kw_only=True)
 class PageLook:
-    """Paper, inks, letters, and how the sheet lies; `desk` is None where the paper fills all."""
+    """Paper, inks, letters, and how the sheet lies; `desk` is None if paper fills the picture."""
 
     face: Face
     size: int
@@ -54,7 +54,7 @@ class PageLook:
 
 
 def random_look(rng: random.Random, face: Face) -> PageLook:
-    """Choose a look by lot."""
+    """Choose a look at random."""
     on_desk = rng.random() < 0.4
     return PageLook(
         face=face,

@@ -11,13 +11,13 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from onevision.synth.kit.scene import Scene, Thing, random_scene, random_thing
+from onevision.synth.kit.scene import CELLS, Scene, Thing, random_scene, random_thing
 from onevision.synth.kit.shapes import COLOURS, SHAPES
 from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Question, ask
 
 KINDS = ("colour", "shape", "size", "added", "removed")
-# Those that bring no new colour and no new shape.
+# Those that need no new colour and no new shape.
 KINDS_OF_THE_SAME = ("size", "removed")
 
 
@@ -31,7 +31,7 @@ class Difference:
 
     @property
     def thing(self) -> Thing:
-        """The thing that is there, in the first picture if it is in both."""
+        """The thing that changes, as it is in the first picture if it is in both."""
         thing = self.before or self.after
         assert thing is not None
         return thing
@@ -51,7 +51,7 @@ class EditedScene:
 
 
 def random_edit(rng: random.Random) -> EditedScene:
-    """Draw a scene by lot and change up to four of its cells."""
+    """Generate a scene and change up to four of its cells."""
     first = random_scene(rng, num_things=rng.randint(3, 5), distinct=True)
     colours = [c for c in COLOURS if not first.having(colour=c)]
     shapes = [s for s in SHAPES if not first.having(shape=s)]
@@ -82,11 +82,10 @@ def _change(
     shapes: list[str],
     made: list[Difference],
 ) -> Difference:
-    """Make one change; colours and shapes that come new are taken from those left."""
+    """Make one change; new colours and shapes are taken from those left."""
     if thing is None:
         taken = {(t.col, t.row) for t in (*scene.things, *(d.thing for d in made))}
-        free = [(c, r) for r in range(3) for c in range(3) if (c, r) not in taken]
-        col, row = rng.choice(free)
+        col, row = rng.choice([cell for cell in CELLS if cell not in taken])
         new = random_thing(rng, colour=colours.pop(), shape=shapes.pop(), col=col, row=row)
         return Difference(kind=kind, before=None, after=new)
     if kind == "colour":
@@ -103,7 +102,7 @@ def _change(
 
 
 def describe(edited: EditedScene) -> str:
-    """Say how the pictures differ, change by change."""
+    """Describe how the pictures differ, change by change."""
     if not edited.differences:
         return "The pictures are the same."
     count = number_of(len(edited.differences), "place")
@@ -111,7 +110,7 @@ def describe(edited: EditedScene) -> str:
 
 
 def _sentence(difference: Difference) -> str:
-    """Say what one change is."""
+    """Describe one change."""
     before, after = difference.before, difference.after
     if before is None:
         return f"The {difference.thing.name} at the {difference.thing.place} is new."
@@ -148,7 +147,7 @@ def questions(
 
 
 def _ask_about(d: Difference, first: str, second: str, rng: random.Random) -> Question:
-    """Ask about one change; things differ pairwise in shape and in colour, so names are sure."""
+    """Ask about one change; a colour or a shape names one thing, as things differ in both."""
     place = d.thing.place
     if d.before is None:
         words = (f"What is at the {place} of the {second} picture, but not of the {first}?",)

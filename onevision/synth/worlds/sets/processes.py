@@ -1,4 +1,4 @@
-"""Things that happen step by step: how far they are in, a picture out.
+"""Processes, such as a glass being filled, and how far they are -> a picture.
 
 |   |   |   |   |███|       a glass is filled, a candle burns down, a tower is built,
 |   |   |███|   |███|       the sun rises, the moon waxes, a plant grows, ...
@@ -19,10 +19,10 @@ from onevision.synth.kit.shapes import COLOURS, Colour
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """Something that goes on, in one direction or back.
+    """Something that happens, forward or backward.
 
-    `forward` and `backward` say it as a sentence's subject and verb; `most` and `least` tell its
-    ends: "In which picture is the glass `most`?"; `part` is what the colour is seen on.
+    `forward` and `backward` are its verbs; `most` and `least` describe its ends, as in "In which
+    picture is the glass `most`?"; `part` is what has the colour.
     """
 
     noun: str
@@ -36,7 +36,7 @@ class Process:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessStyle:
-    """What stays the same in all pictures of a process: their size and colours."""
+    """What all pictures of a process have in common: their size and colours."""
 
     side: int
     ground: Colour
@@ -47,7 +47,7 @@ class ProcessStyle:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """One picture being drawn, twice as fine as it will be."""
+    """One picture being drawn, at twice its final size."""
 
     pen: ImageDraw.ImageDraw
     side: float
@@ -80,7 +80,7 @@ def random_style(rng: random.Random) -> ProcessStyle:
 
 
 def draw_stage(process: Process, share: float, style: ProcessStyle) -> PillowImage:
-    """Draw how a process looks when `share` of it is done."""
+    """Draw a process when `share` of it is done."""
     fine = 2 * style.side
     picture = Image.new("RGB", (fine, fine), style.ground)
     process.draw(Drawing(pen=ImageDraw.Draw(picture), side=fine, share=share, style=style))
@@ -131,14 +131,14 @@ def _tower(s: Drawing) -> None:
 
 
 def _sun(s: Drawing) -> None:
-    """Lift the sun over the ground that hides it."""
+    """Raise the sun above the ground that hides it."""
     y = 0.86 - 0.64 * s.share
     s.pen.ellipse(s.box(0.36, y - 0.14, 0.64, y + 0.14), fill=(250, 190, 40))
     s.pen.rectangle(s.box(0, 0.76, 1, 1), fill=s.style.tint)
 
 
 def _moon(s: Drawing) -> None:
-    """Light the right part of a disc, its inner edge being half an ellipse."""
+    """Light the right part of a disc, bounded by half an ellipse."""
     s.pen.rectangle(s.box(0, 0, 1, 1), fill=(18, 20, 45))
     full = s.box(0.2, 0.2, 0.8, 0.8)
     light: Colour = (240, 235, 205)
@@ -162,7 +162,7 @@ def _plant(s: Drawing) -> None:
 
 
 def _cake(s: Drawing) -> None:
-    """Leave what is not eaten of a round cake, cut into twelve."""
+    """Draw what is left of a round cake, cut into twelve."""
     left = max(1, round(12 * (1 - s.share)))
     box = s.box(0.12, 0.12, 0.88, 0.88)
     s.pen.ellipse(s.box(0.06, 0.06, 0.94, 0.94), fill=(215, 218, 222))
@@ -186,7 +186,7 @@ def _clock(s: Drawing) -> None:
 
 
 def _thermometer(s: Drawing) -> None:
-    """Lift the liquid of a thermometer."""
+    """Raise the liquid of a thermometer."""
     top = 0.72 - 0.58 * s.share
     s.pen.rounded_rectangle(
         s.box(0.44, 0.08, 0.56, 0.8), radius=0.06 * s.side, outline=s.style.ink, width=4
@@ -210,7 +210,7 @@ def _car(s: Drawing) -> None:
 
 
 def _curtain(s: Drawing) -> None:
-    """Draw two curtains apart in front of a window."""
+    """Open two curtains in front of a window."""
     s.pen.rectangle(s.box(0.1, 0.15, 0.9, 0.9), fill=(175, 215, 240), outline=s.style.ink, width=5)
     width = 0.4 * (1 - 0.9 * s.share)
     s.pen.rectangle(s.box(0.1, 0.15, 0.1 + width, 0.9), fill=s.style.tint)
@@ -219,14 +219,14 @@ def _curtain(s: Drawing) -> None:
 
 
 def _process(draw: Callable[[Drawing], None], noun: str, part: str, *words: str) -> Process:
-    """Write a row of the table of processes."""
+    """Return a row of the table of processes."""
     forward, backward, most, least = words
     return Process(
         noun=noun, part=part, forward=forward, backward=backward, most=most, least=least, draw=draw
     )
 
 
-# A candle does not grow nor a cake come back: such things only go forward.
+# Without `backward`, a process only goes forward: a candle does not grow.
 PROCESSES: tuple[Process, ...] = (
     _process(_glass, "glass", "drink", "is filled", "is emptied", "fullest", "emptiest"),
     _process(_bar, "bar", "bar", "is filled", "is emptied", "fullest", "emptiest"),

@@ -1,4 +1,4 @@
-"""Puzzles: a grid or a row with a rule and a gap, and the options that may fill it.
+"""Puzzles: a grid or a row with a rule and a gap, and options to fill it.
 
 +-----+-----+-----+     What belongs in the empty place?     2 red stars
 |  *  |  o  |  ^  |     Which option completes the pattern?  B
@@ -24,7 +24,7 @@ from onevision.synth.sample import Question, ask
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Some equal shapes."""
+    """One to four equal shapes."""
 
     shape: str
     colour: str
@@ -38,7 +38,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Palette:
-    """The three shapes, colours and counts a puzzle plays with."""
+    """The three shapes, colours and counts of a puzzle."""
 
     shapes: list[str]
     colours: list[str]
@@ -51,11 +51,11 @@ class Palette:
 
 @dataclass(frozen=True, kw_only=True)
 class Puzzle:
-    """Rows of cells of which the last one is to be found, the options, and what rules."""
+    """Rows of cells, the last of which is to be found, the options, and the rules."""
 
     rows: tuple[tuple[Cell, ...], ...]
     options: tuple[Cell, ...]
-    # Where shape, colour and number are one throughout: "row", "column", "everywhere" or neither.
+    # Along what shape, colour and number stay the same: "row", "column", "everywhere", "neither".
     rules: dict[str, str]
 
     @property
@@ -80,7 +80,7 @@ STANDS = {
 
 
 def random_puzzle(rng: random.Random) -> Puzzle:
-    """Make a grid of two or three rows, or one row with a rhythm."""
+    """Make a grid of two or three rows, or one row in which shapes and colours repeat."""
     counts = rng.sample(range(1, 5), 3)
     palette = Palette(
         shapes=rng.sample(list(SHAPES), 3),
@@ -122,7 +122,7 @@ def _place(rule: str, row: int, col: int) -> int:
 
 
 def _rhythm(rng: random.Random, palette: Palette) -> Puzzle:
-    """Make a row of seven cells whose shapes and colours come again after two or three."""
+    """Make a row of seven cells whose shapes and colours repeat after one to three."""
     shape, colour = rng.choice(((1, 2), (1, 3), (2, 1), (3, 1), (2, 2), (3, 3), (2, 3), (3, 2)))
     count = rng.choice((1, 1, 2, 3))
     row = tuple(palette.cell(shape=n % shape, colour=n % colour, count=n % count) for n in range(7))
@@ -193,7 +193,7 @@ def _frame(canvas: PillowImage, cell: Cell | None, left: int, top: int, side: in
 
 
 def describe(puzzle: Puzzle) -> str:
-    """Say what is in the cells, what belongs in the gap, and what the options are."""
+    """Describe the cells, what belongs in the gap, and the options."""
     parts = []
     for n, row in enumerate(puzzle.rows):
         cells = [cell.name for cell in row]

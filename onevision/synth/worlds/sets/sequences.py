@@ -15,8 +15,7 @@ from PIL import Image as PIL
 from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.conversation import Image
-from onevision.synth.kit.questions import choose
+from onevision.synth.kit.questions import picture_sample
 from onevision.synth.kit.text import Letters
 from onevision.synth.kit.words import ORDINALS, join, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
@@ -30,13 +29,13 @@ from onevision.synth.worlds.sets.processes import (
 )
 
 MAX_PICTURES = 5
-# Pictures are shuffled, in order, or in order but for two that are in each other's place.
+# Pictures are shuffled, in order, or in order except for two that are swapped.
 MODES = ("shuffled", "shuffled", "ordered", "swapped")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSeries:
-    """The pictures of a process as they are shown: how far each is, and which way it is told."""
+    """A process as it is shown: how far it is in each picture, and which way it is told."""
 
     process: Process
     style: ProcessStyle
@@ -51,7 +50,7 @@ class ProcessSeries:
 
     @property
     def order(self) -> list[int]:
-        """The pictures' places, counted from 0, in the order in which it happens."""
+        """The numbers of the pictures, from 0, in the order of the process."""
         places = range(len(self.shares))
         return sorted(places, key=lambda n: self.shares[n], reverse=not self.is_forward)
 
@@ -63,7 +62,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _puzzle(rng: random.Random) -> Sample:
-    """Show a puzzle with its options in the same picture, or in pictures of their own."""
+    """Make a puzzle, its options in the same picture or in pictures of their own."""
     puzzle = puzzles.random_puzzle(rng)
     side = rng.randint(44, 60)
     names, kind = tuple(puzzles.LETTERS), "option"
@@ -76,20 +75,21 @@ def _puzzle(rng: random.Random) -> Sample:
     rows = puzzle.rows
     shape = f"{len(rows)} rows and {len(rows[0])} columns" if len(rows) > 1 else "one row"
     caption = f"A puzzle of {shape} with an empty place, and four options to fill it."
-    return Sample(
-        media=tuple(map(Image, pictures)),
+    return picture_sample(
+        rng,
+        *pictures,
         caption=caption,
         detail=f"{caption} {puzzles.describe(puzzle)}",
-        questions=choose(rng, puzzles.questions(puzzle, names, kind, rng)),
+        asked=puzzles.questions(puzzle, names, kind, rng),
     )
 
 
 def _process(rng: random.Random) -> Sample:
-    """Show the stages of a process."""
+    """Make pictures of the stages of a process."""
     series = _series(rng)
     pictures = [draw_stage(series.process, share, series.style) for share in series.shares]
-    joined = rng.random() < 0.3
-    media = (_strip(pictures),) if joined else tuple(pictures)
+    if rng.random() < 0.3:
+        pictures = [_strip(pictures)]
     count = len(series.shares)
     seen = f"the {series.process.noun} {series.verb}" if series.mode == "ordered" else "mixed up"
     caption = f"{number_of(count, 'picture')} of a {series.process.noun}: {seen}."
@@ -101,11 +101,12 @@ def _process(rng: random.Random) -> Sample:
     ]
     if series.process.part:
         told.append(f"The {series.process.part} is {series.style.colour}.")
-    return Sample(
-        media=tuple(map(Image, media)),
+    return picture_sample(
+        rng,
+        *pictures,
         caption=caption,
         detail=f"{caption} {' '.join(told)}",
-        questions=choose(rng, _questions(series, rng)),
+        asked=_questions(series, rng),
     )
 
 
@@ -145,7 +146,7 @@ def _strip(pictures: list[PillowImage]) -> PillowImage:
 
 
 def _write_order(order: list[int]) -> str:
-    """Say an order: "2, 1, 3"."""
+    """Write an order as an answer: "2, 1, 3"."""
     return ", ".join(str(n + 1) for n in order)
 
 
@@ -173,7 +174,7 @@ def _questions(series: ProcessSeries, rng: random.Random) -> Iterator[Question]:
 
 
 def _ask_order(series: ProcessSeries, goes: str, rng: random.Random) -> Iterator[Question]:
-    """Ask for the whole order if it is not a given, for single steps, and for a mistake."""
+    """Ask for the whole order, for single steps, and for a mistake."""
     order, is_shuffled = series.order, series.mode == "shuffled"
     words = (
         f"In which order do the pictures belong if {goes}?",

@@ -15,7 +15,7 @@ from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
 from onevision.synth.kit.questions import choose
-from onevision.synth.kit.scene import GROUNDS, Scene, draw_scene, random_thing
+from onevision.synth.kit.scene import CELLS, GROUNDS, Scene, draw_scene, random_thing
 from onevision.synth.kit.shapes import COLOURS, SHAPES
 from onevision.synth.kit.words import article, join, number_of, plural, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
@@ -56,7 +56,7 @@ class ThingKind:
         return plural(self.one)
 
 
-# What is claimed, and whether it is so.
+# What is claimed, and whether it is true.
 Claim = tuple[str, bool]
 
 
@@ -105,7 +105,7 @@ def _pair(scenes: tuple[Scene, Scene], names: tuple[str, str]) -> ScenePair:
 
 
 def _random_pair(rng: random.Random, names: tuple[str, str]) -> ScenePair:
-    """Make both scenes of the same few colours and shapes, so that counts are worth comparing."""
+    """Make both scenes of the same few colours and shapes, so that it is worth comparing counts."""
     colours = rng.sample(list(COLOURS), rng.randint(2, 4))
     shapes = rng.sample(list(SHAPES), rng.randint(2, 4))
     first, second = (_scene(rng, colours, shapes) for _ in range(2))
@@ -113,17 +113,17 @@ def _random_pair(rng: random.Random, names: tuple[str, str]) -> ScenePair:
 
 
 def _scene(rng: random.Random, colours: list[str], shapes: list[str]) -> Scene:
-    """Draw a scene of some colours and shapes by lot."""
-    cells = rng.sample([(row, col) for row in range(3) for col in range(3)], rng.randint(2, 7))
+    """Generate a scene of some colours and shapes."""
+    cells = rng.sample(CELLS, rng.randint(2, 7))
     things = tuple(
         random_thing(rng, colour=rng.choice(colours), shape=rng.choice(shapes), col=col, row=row)
-        for row, col in sorted(cells)
+        for col, row in sorted(cells, key=CELLS.index)
     )
     return Scene(ground=rng.choice(list(GROUNDS)), things=things)
 
 
 def _kind(pair: ScenePair, rng: random.Random) -> ThingKind:
-    """Choose a kind of things that is in one of the pictures, more or less closely named."""
+    """Choose a kind of thing in one of the pictures, by colour, shape or both."""
     thing = rng.choice([t for scene in pair.scenes for t in scene.things])
     colour, shape = rng.choice(
         ((thing.colour, thing.shape), (thing.colour, None), (None, thing.shape))
@@ -132,7 +132,7 @@ def _kind(pair: ScenePair, rng: random.Random) -> ThingKind:
 
 
 def _statements(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
-    """Claim things, as often true as false."""
+    """Ask of claims whether they are true; as many are as are not."""
     for family in CLAIMS:
         wanted = rng.random() < 0.5
         for _ in range(12):
@@ -227,16 +227,14 @@ def _place(pair: ScenePair, rng: random.Random) -> Claim:
 def _ask_openly(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
     """Ask openly about one picture or both."""
     kind, n = _kind(pair, rng), rng.randrange(2)
-    counts = pair.counts(kind)
     words = (
         f"How many {kind.many} are in the {pair.names[n]} picture?",
         f"Count the {kind.many} in the {pair.names[n]} picture.",
     )
-    yield ask(rng, "count", words, str(counts[n]))
+    yield ask(rng, "count", words, str(pair.counts(kind)[n]))
     kind = _kind(pair, rng)
-    counts = pair.counts(kind)
     words = (f"How many {kind.many} are there in both pictures together?",)
-    yield ask(rng, "total", words, str(sum(counts)))
+    yield ask(rng, "total", words, str(sum(pair.counts(kind))))
     kind = _kind(pair, rng)
     counts = pair.counts(kind)
     equal = counts[0] == counts[1]
@@ -255,7 +253,7 @@ def _ask_openly(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
 
 
 def _ask_shared(pair: ScenePair, what: str, rng: random.Random) -> Iterator[Question]:
-    """Ask which colours or shapes are in both pictures, or in one alone."""
+    """Ask which colours or shapes are in both pictures, or in only one."""
     first, second = (
         [t.colour if what == "colour" else t.shape for t in scene.things] for scene in pair.scenes
     )
@@ -264,14 +262,11 @@ def _ask_shared(pair: ScenePair, what: str, rng: random.Random) -> Iterator[Ques
     if len(both) <= 2:
         words = (f"Which {plural(what)} are in both pictures?",)
         yield ask(rng, "in_both", words, join(both))
-    only = [v for v in values if v in first and v not in second]
-    if len(only) == 1:
-        words = (f"Which {what} is in the {pair.names[0]} picture only?",)
-        yield ask(rng, "only", words, only[0])
-    only = [v for v in values if v in second and v not in first]
-    if len(only) == 1:
-        words = (f"Which {what} is in the {pair.names[1]} picture only?",)
-        yield ask(rng, "only", words, only[0])
+    for name, mine, other in zip(pair.names, (first, second), (second, first), strict=True):
+        only = [v for v in values if v in mine and v not in other]
+        if len(only) == 1:
+            words = (f"Which {what} is in the {name} picture only?",)
+            yield ask(rng, "only", words, only[0])
 
 
 CLAIMS: tuple[Callable[[ScenePair, random.Random], Claim], ...] = (
