@@ -29,15 +29,15 @@ GROUNDS: tuple[Colour, ...] = (
     *((245, 245, 240), (205, 220, 230), (225, 215, 200), (210, 225, 205)),
     *((30, 32, 40), (60, 55, 70), (190, 190, 195)),
 )
-# Half of a thing's width, and how far apart the windows are, in widths of a window.
+# Half of a thing's width, and the space between windows, in widths of a window.
 RADIUS, SPACE = 0.11, 0.3
-# A thing is seen if this much of its width is in a window, and not seen if hardly anything is.
+# Shares of a thing's width: from SEEN on, a camera sees it; up to UNSEEN, it does not.
 SEEN, UNSEEN = 0.75, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """A thing's way through the world: from `start` to `end` on a lane of its own."""
+    """A thing's way through the world: from `start` to `end` on its own lane."""
 
     look: Look
     lane: float
@@ -66,7 +66,7 @@ class Recording:
 
     @cached_property
     def sightings(self) -> dict[str, dict[int, list[float]]]:
-        """How much of each thing every camera sees, frame by frame."""
+        """The share of each thing that each camera sees, frame by frame."""
         shares = [frame / (self.num_frames - 1) for frame in range(self.num_frames)]
         return {
             t.look.name: {
@@ -85,7 +85,7 @@ class Recording:
         return all(share >= SEEN or share <= UNSEEN for share in best)
 
     def path(self, track: Track) -> list[int]:
-        """Return the cameras that see a thing, in the order in which they first do."""
+        """Return the cameras that see a thing, in the order in which it appears in them."""
         cameras = self.sightings[track.look.name]
         seen = [n for n in cameras if max(cameras[n]) >= SEEN]
         return sorted(seen, key=lambda n: next(f for f, s in enumerate(cameras[n]) if s > UNSEEN))
@@ -118,7 +118,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _recording(rng: random.Random) -> Recording:
-    """Set up cameras, in order or not, and send things past them."""
+    """Set up cameras, in order or not, and let things pass them."""
     count = rng.choice((2, 3, 3, 4))
     windows = [n * (1 + SPACE) for n in range(count)]
     num_things = rng.randint(2, 4)
@@ -132,7 +132,7 @@ def _recording(rng: random.Random) -> Recording:
 
 
 def _track(rng: random.Random, look: Look, windows: list[float], *, lane: float) -> Track:
-    """Let a thing stand in a window, or go from one place in or beside a window to another."""
+    """Let a thing stand in a window, or move between places in or beside windows."""
     places = [left + rng.choice((0.25, 0.5, 0.75)) for left in windows]
     places = [windows[0] - 0.4, *places, windows[-1] + 1.4]
     if rng.random() < 0.25:
@@ -185,12 +185,12 @@ def _panels(views: list[list[PillowImage]]) -> list[PillowImage]:
 
 
 def _camera_names(cameras: list[int]) -> list[str]:
-    """Name cameras, which are counted from 0, as people do."""
+    """Return the names of cameras, which are numbered from 0."""
     return [f"camera {n + 1}" for n in cameras]
 
 
 def _detail(recording: Recording, caption: str) -> str:
-    """Say where every thing goes and which cameras see it."""
+    """Describe where every thing goes and which cameras see it."""
     parts = [caption]
     for track in recording.tracks:
         does = f"moves to the {track.heading}" if track.heading else "stands still"
@@ -218,7 +218,7 @@ def _questions(recording: Recording, rng: random.Random) -> Iterator[Question]:
 
 
 def _ask_of_thing(recording: Recording, track: Track, rng: random.Random) -> Iterator[Question]:
-    """Ask for a thing's way past the cameras."""
+    """Ask about a thing's way past the cameras."""
     name, path = track.look.name, recording.path(track)
     cameras = _camera_names(path)
     if len(path) > 1:

@@ -13,6 +13,7 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Video
 from onevision.synth.kit.scene import NUMBERS, Scene, Thing, Writing, draw_scene, random_scene
 from onevision.synth.kit.shapes import COLOURS
+from onevision.synth.kit.words import number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (6, 8, 8, 8, 8, 10, 12, 16)
@@ -21,7 +22,7 @@ DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A script: the scene of every frame, what is said of it, and what is asked."""
+    """The scene of every frame, a caption and questions."""
 
     scenes: tuple[Scene, ...]
     caption: str
@@ -67,7 +68,7 @@ def _motion(rng: random.Random, num_frames: int) -> Clip:
     ]
     if rng.random() < 0.4:
         words = ("Does anything move?", "Is there any motion?")
-        asked.append(ask(rng, "any_motion", words, "yes" if movers else "no"))
+        asked.append(ask(rng, "any_motion", words, yes_or_no(movers)))
     for t in movers:
         words = (
             f"In which direction does the {t.name} move?",
@@ -82,7 +83,7 @@ def _motion(rng: random.Random, num_frames: int) -> Clip:
 
 
 def _move(thing: Thing, heading: str | None, share: float) -> Thing:
-    """Put a thing where it is after `share` of its way across the picture."""
+    """Return a thing where it is after `share` of its way across the picture."""
     if heading is None:
         return thing
     dx, dy = DIRECTIONS[heading]
@@ -130,7 +131,7 @@ def _recolour(rng: random.Random, num_frames: int) -> Clip:
     """One of up to three things takes another colour."""
     scene = _still(rng, rng.randint(1, 3))
     old = rng.choice(scene.things)
-    new = replace(old, colour=(other := _other_colour(rng, scene)), tint=_tint(other))
+    new = replace(old, colour=(other := _other_colour(rng, scene)), tint=COLOURS[other])
     switch = rng.randint(1, num_frames - 1)
     after = replace(scene, things=tuple(new if t is old else t for t in scene.things))
     scenes = tuple(scene if frame < switch else after for frame in range(num_frames))
@@ -146,7 +147,7 @@ def _recolour(rng: random.Random, num_frames: int) -> Clip:
 
 
 def _blink(rng: random.Random, num_frames: int) -> Clip:
-    """One thing is gone for single frames, one to four times."""
+    """One thing disappears for single frames, one to four times."""
     scene = _still(rng, rng.randint(1, 3))
     thing = rng.choice(scene.things)
     times = rng.randint(1, min(4, (num_frames - 1) // 2))
@@ -155,7 +156,7 @@ def _blink(rng: random.Random, num_frames: int) -> Clip:
     without = replace(scene, things=tuple(t for t in scene.things if t is not thing))
     scenes = tuple(without if frame in gone else scene for frame in range(num_frames))
     stays = [f"The {t.name} stays at the {t.place}." for t in scene.things if t is not thing]
-    event = f"The {thing.name} blinks {times} time{'s' * (times != 1)}."
+    event = f"The {thing.name} blinks {number_of(times, 'time')}."
     asked = (
         ask(rng, "blinks", (f"How many times does the {thing.name} blink?",
                             f"How often does the {thing.shape} blink?"), str(times)),
@@ -190,7 +191,3 @@ def _colour(rng: random.Random, scene: Scene) -> Question:
 
 def _other_colour(rng: random.Random, scene: Scene) -> str:
     return rng.choice([c for c in COLOURS if not scene.having(colour=c)])
-
-
-def _tint(colour: str) -> tuple[int, int, int]:
-    return COLOURS[colour]

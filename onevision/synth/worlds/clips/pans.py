@@ -20,27 +20,27 @@ from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
 from onevision.synth.kit.questions import choose
-from onevision.synth.kit.scene import place_name
+from onevision.synth.kit.scene import CELLS, place_name
 from onevision.synth.kit.shapes import Colour, Look, random_looks
 from onevision.synth.kit.words import ORDINALS, join, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (8, 10, 12, 16)
-# Pans: the change of x and y, and the words for the way there and the way back.
+# The change of x and y for each direction of a pan.
 HEADINGS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 OPPOSITES = {"right": "left", "left": "right", "down": "up", "up": "down"}
 SKIES: tuple[Colour, ...] = ((205, 225, 240), (235, 228, 215), (40, 44, 66), (225, 225, 228))
 GRASSES: tuple[Colour, ...] = ((150, 175, 140), (190, 178, 150), (78, 84, 96), (170, 180, 186))
-# Things of a pan stand this far apart, in widths of the view, so that the first view and the last
-# one hold a single thing each.
+# The distance and size of things, in widths of the view: the first and the last view of a pan show
+# a single thing each.
 SPACING, RADIUS = 0.76, 0.13
-# How far a pan goes from frame to frame at most, so that every thing is seen whole.
+# The farthest that a pan goes from frame to frame, so that every thing is once seen whole.
 MAX_STEP = 0.45
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pan:
-    """Things in the order in which they come into view, and how the camera goes past them."""
+    """Things in the order in which they come into view, and how the camera passes them."""
 
     looks: tuple[Look, ...]
     heading: str
@@ -56,7 +56,7 @@ class Pan:
 
 @dataclass(frozen=True, kw_only=True)
 class Zoom:
-    """Things in cells of a 3 x 3 grid, the one in the closest view, and which way it goes."""
+    """Things in cells of a 3 x 3 grid, the one in the closest view, and the direction."""
 
     looks: dict[tuple[int, int], Look]
     target: tuple[int, int]
@@ -120,7 +120,7 @@ def _pan_frames(pan: Pan, rng: random.Random, *, side: int) -> list[PillowImage]
 
 
 def _landscape(rng: random.Random, *, width: int, height: int) -> PillowImage:
-    """Draw a ground with pale dots, by which one sees that the camera moves."""
+    """Draw a ground with pale dots, which show that the camera moves."""
     choice = rng.randrange(len(SKIES))
     canvas = PIL.new("RGB", (width, height), SKIES[choice])
     pen = ImageDraw.Draw(canvas)
@@ -131,7 +131,7 @@ def _landscape(rng: random.Random, *, width: int, height: int) -> PillowImage:
 
 
 def _pan_questions(pan: Pan, rng: random.Random) -> Iterator[Question]:
-    """Ask for the way of the camera, the order of the things and their number."""
+    """Ask about the way of the camera, and the order and number of the things."""
     names = [look.name for look in pan.looks]
     way = "In which direction does the camera pan"
     if pan.is_returning:
@@ -172,7 +172,7 @@ def _pan_questions(pan: Pan, rng: random.Random) -> Iterator[Question]:
 def _zoom_sample(rng: random.Random, num_frames: int, side: int) -> Sample:
     """Make a clip that zooms in on one of some things, or out from it."""
     count = rng.randint(3, 6)
-    cells = sorted(rng.sample([(c, r) for r in range(3) for c in range(3)], count))
+    cells = sorted(rng.sample(CELLS, count))
     looks = dict(zip(cells, random_looks(rng, count), strict=True))
     zoom = Zoom(
         looks=looks,

@@ -24,7 +24,7 @@ from onevision.synth.kit.words import article, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (8, 8, 10, 12)
-# What a thing may do, and how that is said; moving things do it along their lane.
+# What a thing may do, in words; moving things move along their lane.
 DEEDS = {
     "stays": "it stays where it is",
     "moves": "it moves {}",
@@ -34,7 +34,7 @@ DEEDS = {
     "vanishes": "it disappears",
 }
 MOVING = ("moves", "stops", "returns")
-# The colours of marks; one that no thing has is taken.
+# The colours of marks; the mark of a clip has a colour that no thing has.
 MARKS: dict[str, Colour] = {
     "white": (255, 255, 255),
     "black": (0, 0, 0),
@@ -43,10 +43,10 @@ MARKS: dict[str, Colour] = {
     "blue": (20, 70, 255),
     "green": (0, 170, 50),
 }
-# The marks that do not stand out from a ground.
+# The mark colours that do not stand out from a ground.
 UNSEEN_ON = {"white": {"white", "yellow"}, "grey": set[str](), "black": {"black"}}
-# How the pointed thing is spoken of, for each kind of mark.
-SPOKEN = {
+# How questions refer to the pointed thing, for each kind of mark.
+REFERENCES = {
     "arrow": "the thing marked by the arrow",
     "circle": "the thing in the drawn circle",
     "box": "the thing in the box",
@@ -55,18 +55,18 @@ SPOKEN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """A thing on a lane of its own: what it looks like, where it begins, what it does."""
+    """A thing on its own lane: what it looks like, where it starts, what it does."""
 
     look: Look
     lane: float
     start: float
     deed: str
-    # Where its way ends, if it moves; what it turns into, if it turns.
+    # Where it ends, if it moves; what it looks like then, if it turns.
     end: float
     later: Look
 
     def at(self, share: float) -> float:
-        """Return its place along its lane when `share` of the time has passed."""
+        """Return its position on its lane when `share` of the time has passed."""
         if self.deed == "stops":
             share = min(1.0, 2 * share)
         elif self.deed == "returns":
@@ -74,7 +74,7 @@ class Actor:
         return self.start + (self.end - self.start) * share
 
     def look_at(self, share: float) -> Look | None:
-        """Return what it looks like then, nothing once it is gone."""
+        """Return what it looks like then, or None once it is gone."""
         if share < 0.5:
             return self.look
         return None if self.deed == "vanishes" else self.later
@@ -82,7 +82,7 @@ class Actor:
 
 @dataclass(frozen=True, kw_only=True)
 class PointedClip:
-    """Things, which of them is pointed at, how and in which frames."""
+    """Things, and which of them is pointed out, how and in which frames."""
 
     actors: tuple[Actor, ...]
     target: Actor
@@ -95,9 +95,9 @@ class PointedClip:
     is_wide: bool
 
     @property
-    def spoken(self) -> str:
-        """How the pointed thing is called."""
-        return SPOKEN[self.mark]
+    def reference(self) -> str:
+        """What questions call the pointed thing."""
+        return REFERENCES[self.mark]
 
     def heading(self, actor: Actor) -> str:
         """The direction in which a moving thing sets out."""
@@ -112,7 +112,7 @@ class PointedClip:
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th clip with a pointed thing of a split."""
+    """Make the `index`-th clip of a split."""
     rng = rng_for(split, "pointed", index)
     clip = _random_clip(rng)
     side = rng.randint(110, 160)
@@ -132,14 +132,14 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _random_clip(rng: random.Random) -> PointedClip:
-    """Put things on lanes and choose one of them; its name need not be its own."""
+    """Put things on lanes and choose one of them; others may have the same name."""
     num_frames, count = rng.choice(FRAME_COUNTS), rng.randint(3, 4)
     colours, shapes = rng.sample(list(COLOURS), 4), rng.sample(list(SHAPES), 3)
     actors = tuple(_actor(rng, colours, shapes, lane=(n + 0.5) / count) for n in range(count))
     ground = rng.choice(list(GROUNDS))
     seen = {c for a in actors for c in (a.look.colour, a.later.colour)} | UNSEEN_ON[ground]
     looks = {a.look.shape for a in actors}
-    kinds = [k for k in SPOKEN if k != "circle" or not looks & {"ring", "circle"}]
+    kinds = [k for k in REFERENCES if k != "circle" or not looks & {"ring", "circle"}]
     first = rng.choice((0, 0, 0, 1))
     last = rng.choice((num_frames, num_frames, num_frames // 2, 3))
     return PointedClip(
@@ -158,11 +158,11 @@ def _actor(rng: random.Random, colours: list[str], shapes: list[str], *, lane: f
     """Choose a look and a deed."""
     look = Look(colour=rng.choice(colours), shape=rng.choice(shapes))
     deed = rng.choice(list(DEEDS))
-    start, end = (
-        rng.sample((0.15, 0.85), 2) if deed in MOVING else (rng.choice((0.2, 0.5, 0.8)),) * 2
-    )
-    if deed == "stops":
-        end = 0.5
+    if deed in MOVING:
+        start, end = rng.sample((0.15, 0.85), 2)
+        end = 0.5 if deed == "stops" else end
+    else:
+        start = end = rng.choice((0.2, 0.5, 0.8))
     other = rng.choice([colour for colour in colours if colour != look.colour])
     later = Look(colour=other, shape=look.shape) if deed == "turns" else look
     return Actor(look=look, lane=lane, start=start, end=end, deed=deed, later=later)
@@ -207,50 +207,46 @@ def _arrow(
     """Draw an arrow that ends at `tip`, coming from the direction `dx`, `dy`."""
     (x, y), length, head = tip, 0.22 * side, 0.075 * side
     pen.line((x + dx * head, y + dy * head, x + dx * length, y + dy * length), fill=tint, width=4)
-    angle = math.atan2(dy, dx)
-    corners = [tip]
-    for turn in (-0.5, 0.5):
-        corners.append(
-            (x + 1.3 * head * math.cos(angle + turn), y + 1.3 * head * math.sin(angle + turn))
-        )
-    pen.polygon(corners, fill=tint)
+    angles = [math.atan2(dy, dx) + turn for turn in (-0.5, 0.5)]
+    barbs = [(x + 1.3 * head * math.cos(a), y + 1.3 * head * math.sin(a)) for a in angles]
+    pen.polygon([tip, *barbs], fill=tint)
 
 
 def _detail(clip: PointedClip, caption: str) -> str:
-    """Say what every thing does, in the order of the lanes."""
+    """Describe what every thing does, in the order of the lanes."""
     order = "From top to bottom" if clip.is_wide else "From left to right"
     deeds = [f"{article(a.look.name)}: {clip.deed(a)}" for a in clip.actors]
     until = "to the end" if clip.marked_frames.stop == clip.num_frames else "at first only"
-    parts = (
-        caption,
-        f"{order}: {'; '.join(deeds)}.",
-        f"The {clip.mark} is on the {clip.target.look.name} {until}:",
-        f"{clip.deed(clip.target)}.",
+    return (
+        f"{caption} {order}: {'; '.join(deeds)}. "
+        f"The {clip.mark} is on the {clip.target.look.name} {until}: {clip.deed(clip.target)}."
     )
-    return " ".join(parts)
 
 
 def _questions(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
     """Ask what the pointed thing is, what it does and what is around it."""
-    target, spoken = clip.target, clip.spoken
-    words = (f"What is {spoken}?", f"Name {spoken}, as it is at the beginning.")
+    target, reference = clip.target, clip.reference
+    words = (f"What is {reference}?", f"Name {reference}, as it is at the beginning.")
     yield ask(rng, "what", words, target.look.name)
-    words = (f"What shape is {spoken}?", f"Which shape has {spoken}?")
+    words = (f"What shape is {reference}?", f"Which shape has {reference}?")
     yield ask(rng, "shape", words, target.look.shape)
-    words = (f"What colour is {spoken} at the beginning?",)
+    words = (f"What colour is {reference} at the beginning?",)
     yield ask(rng, "colour", words, target.look.colour)
-    words = (f"What does {spoken} do?", f"What happens to {spoken}?")
+    words = (f"What does {reference} do?", f"What happens to {reference}?")
     yield ask(rng, "deed", words, clip.deed(target))
     if target.deed in MOVING:
-        words = (f"In which direction does {spoken} set out?", f"Which way does {spoken} go first?")
+        words = (
+            f"In which direction does {reference} set out?",
+            f"Which way does {reference} go first?",
+        )
         yield ask(rng, "direction", words, clip.heading(target))
     if target.deed != "vanishes":
         words = (
-            f"Where is {spoken} at the end?",
-            f"In which part of the picture is {spoken} last?",
+            f"Where is {reference} at the end?",
+            f"In which part of the picture is {reference} last?",
         )
         yield ask(rng, "end", words, _place(clip, target))
-        words = (f"What colour is {spoken} at the end?",)
+        words = (f"What colour is {reference} at the end?",)
         yield ask(rng, "colour_at_end", words, target.later.colour)
     words = (f"What colour is the {clip.mark} that was drawn?",)
     yield ask(rng, "mark_colour", words, clip.mark_colour)
@@ -259,41 +255,35 @@ def _questions(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
     until_end = clip.marked_frames.stop == clip.num_frames
     words = (f"Is the {clip.mark} there until the end?",)
     yield ask(rng, "until_end", words, yes_or_no(until_end))
-    words = (f"Does {spoken} change its place?", f"Does {spoken} move?")
+    words = (f"Does {reference} change its place?", f"Does {reference} move?")
     yield ask(rng, "moves", words, yes_or_no(target.deed in MOVING))
     yield from _ask_around(clip, rng)
 
 
 def _place(clip: PointedClip, actor: Actor) -> str:
-    """Name the third of its lane in which a thing ends."""
+    """Return the third of its lane in which a thing ends."""
     thirds = ("left", "center", "right") if clip.is_wide else ("top", "center", "bottom")
     return thirds[min(2, int(3 * actor.at(1)))]
 
 
 def _ask_around(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
     """Ask about the other things, as seen from the pointed one."""
-    target, spoken = clip.target, clip.spoken
-    others = [a for a in clip.actors if a is not target]
-    for what in ("colour", "shape"):
-        alike = [
-            a for a in others
-            if (a.look.colour == target.look.colour if what == "colour"
-                else a.look.shape == target.look.shape)
-        ]  # fmt: skip
-        words = (f"At the beginning, how many other things have the {what} of {spoken}?",)
+    target, reference = clip.target, clip.reference
+    others = [a.look for a in clip.actors if a is not target]
+    for what, alike in (
+        ("colour", [look for look in others if look.colour == target.look.colour]),
+        ("shape", [look for look in others if look.shape == target.look.shape]),
+    ):
+        words = (f"At the beginning, how many other things have the {what} of {reference}?",)
         yield ask(rng, f"same_{what}", words, str(len(alike)))
     place = clip.actors.index(target)
-    before, after = (
-        ("directly above", "directly below")
-        if clip.is_wide
-        else ("directly left of", "directly right of")
+    lane, before, after = (
+        ("row", "above", "below") if clip.is_wide else ("column", "left of", "right of")
     )
     for side, n in ((before, place - 1), (after, place + 1)):
         if 0 <= n < len(clip.actors):
-            lane = "row" if clip.is_wide else "column"
-            words = (
-                f"Which thing is in the {lane} next to {spoken}, {side} it, at the beginning?",
-            )
+            where = f"in the {lane} next to {reference}, directly {side} it"
+            words = (f"Which thing is {where}, at the beginning?",)
             yield ask(rng, "neighbour", words, clip.actors[n].look.name)
     words = ("How many things are there at the beginning?",)
     yield ask(rng, "count", words, str(len(clip.actors)))

@@ -33,7 +33,7 @@ from onevision.synth.worlds.rooms.solids import (
 WALLS: tuple[Colour, ...] = ((205, 208, 212), (190, 200, 210), (214, 206, 192), (198, 208, 196))
 FLOORS: tuple[Colour, ...] = ((172, 172, 174), (178, 168, 152), (158, 166, 172), (186, 182, 170))
 MAX_THINGS = 8
-# Two things are left and right of each other, or before and behind, if they differ this much.
+# The least distance at which one thing counts as left of another, or as behind it.
 CLEARLY = 0.07
 
 
@@ -44,7 +44,7 @@ def make(split: Split, index: int) -> Sample:
     height = rng.randint(180, 300)
     caption = (
         f"A room with {number_of(len(room), 'thing')} on the floor: "
-        f"{join([article(solid.name) for solid in room])}."
+        f"{join(article(solid.name) for solid in room)}."
     )
     picture = _draw(room, rng, width=round(height * rng.uniform(1.2, 1.5)), height=height)
     asked = ask_twice(QUESTIONS, room, rng)
@@ -75,7 +75,7 @@ def _draw(room: Room, rng: random.Random, *, width: int, height: int) -> PillowI
 
 
 def _detail(room: Room, caption: str) -> str:
-    """Describe every thing, and both orders they stand in."""
+    """Describe every thing, and their orders from left to right and from back to front."""
     each = [f"{article(noun_phrase(s.values)).capitalize()}." for s in room]
     across = sorted(room, key=lambda solid: solid.x)
     return " ".join(
@@ -89,7 +89,7 @@ def _detail(room: Room, caption: str) -> str:
 
 
 def _query(room: Room, rng: random.Random) -> Question | None:
-    """Ask for one attribute of a thing that the others tell apart."""
+    """Ask for one attribute of a thing that the others single out."""
     key = rng.choice(list(ATTRIBUTES))
     found = single_out(room, rng, without=key)
     if found is None:
@@ -105,7 +105,7 @@ def _query(room: Room, rng: random.Random) -> Question | None:
 
 
 def _some(room: Room, rng: random.Random) -> Values:
-    """Choose one or two values, those of a thing for the most part."""
+    """Choose one or two values, mostly those of a thing in the room."""
     keys = rng.sample(list(ATTRIBUTES), rng.randint(1, 2))
     model = rng.choice(room).values
     return {k: model[k] if rng.random() < 0.85 else rng.choice(ATTRIBUTES[k]) for k in keys}

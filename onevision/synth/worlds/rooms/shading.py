@@ -1,11 +1,11 @@
-r"""A shape, a material and a colour in, a shaded solid with its shadow on the canvas out.
+r"""A shape, a material and a colour -> a shaded solid with its shadow in a picture.
 
       .-""-.        +-----+\        .-----.      light falls from the upper left; shiny
      / o    \       |     | |      (_______)     things have a highlight, matte ones
      \      /       |     | |      |       |     have none
       '-..-'        +-----+/        '-...-'
 
-Grey means: 0 is the colour's shadow, `FULL` the colour itself, 255 white light.
+Grey values: 0 is the colour's shadow, `FULL` the colour itself, 255 white light.
 """
 
 import math
@@ -22,7 +22,7 @@ from onevision.synth.kit.shapes import Colour
 # The side of a solid before it is scaled, and the grey that stands for its plain colour.
 SIDE, FULL = 128, 190
 LIGHT = np.array([-0.48, -0.64, 0.6], dtype=np.float32)
-# How flat a circle on the floor looks: its height as a share of its width.
+# The height of a circle on the floor, as a share of its width.
 TILT = 0.36
 NUM_TURNS = 8
 Plane = NDArray[np.floating]
@@ -94,7 +94,7 @@ def _sphere(material: str) -> ShadedSolid:
 
 
 def _cylinder(material: str) -> ShadedSolid:
-    """A drum: its mantle curves to the left and right, its lid faces up."""
+    """Render a drum: its side curves to the left and right, its lid faces up."""
     y, x = _grid()
     width, top, bottom = 0.86, -1 + TILT * 0.86, 1 - TILT * 0.86
     bow = TILT * np.sqrt(np.clip(width * width - x * x, 0, 1))
@@ -110,7 +110,7 @@ def _cylinder(material: str) -> ShadedSolid:
 
 
 def _cube(material: str, turn: int) -> ShadedSolid:
-    """A box turned about its upright axis: two sides and the lid are seen."""
+    """Render a box turned about its vertical axis: two sides and the lid are visible."""
     scale = 4
     shade = Image.new("L", (SIDE * scale // 2, SIDE * scale // 2), 0)
     cover = Image.new("L", shade.size, 0)
@@ -173,7 +173,7 @@ def _grid() -> tuple[Plane, Plane]:
 def _light(
     normal: tuple[Plane, Plane, Plane], cover: Plane, material: str, gloss: Plane
 ) -> ShadedSolid:
-    """Light a surface: matte ones are dull all over, shiny ones darker, with sharp highlights."""
+    """Light a surface: matte ones are evenly dull, shiny ones darker, with sharp highlights."""
     facing = _incidence(normal)
     grey = 45 + 150 * facing if material == "matte" else 25 + 165 * facing + 130 * gloss
     shade = np.clip(grey, 0, 255).astype(np.uint8)

@@ -30,10 +30,13 @@ BADGES: tuple[tuple[Colour, Colour], ...] = (
     ((255, 255, 200), (120, 0, 0)),
 )
 
+# The colour of boxes around things, by the ground of the scene.
+LINES: dict[str, Colour] = {"white": (25,) * 3, "grey": (25,) * 3, "black": (235,) * 3}
+
 
 @dataclass(frozen=True, kw_only=True)
 class MarkedScene:
-    """A scene, and the marks of its things: the first thing's mark, the second's, ..."""
+    """A scene, its marked things by their marks, and those without."""
 
     scene: Scene
     marks: dict[str, Thing]
@@ -66,7 +69,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _names(rng: random.Random, count: int) -> list[str]:
-    """Choose marks by lot: numbers from 1 on, other numbers or letters."""
+    """Choose marks: the numbers from 1 on, any numbers, or letters, in random order."""
     kind = rng.random()
     if kind < 0.5:
         return [str(n) for n in rng.sample(range(1, count + 1), count)]
@@ -81,7 +84,7 @@ def _order(mark: str) -> tuple[int, str]:
 
 
 def _draw(marked: MarkedScene, rng: random.Random) -> PillowImage:
-    """Draw the scene, and a badge on every thing that has a mark: inside it or on its corner."""
+    """Draw a scene, and a badge on every marked thing: inside it or at its corner."""
     width, height = rng.randint(200, 380), rng.randint(200, 380)
     picture = draw_scene(marked.scene, width=width, height=height)
     pen = ImageDraw.Draw(picture)
@@ -100,7 +103,7 @@ def _draw(marked: MarkedScene, rng: random.Random) -> PillowImage:
                 min(width - 2, x + side),
                 min(height - 2, y + side),
             )
-            pen.rectangle(box, outline=_contrast(marked.scene.ground), width=2)
+            pen.rectangle(box, outline=LINES[marked.scene.ground], width=2)
             x, y = max(radius, box[0]), max(radius, box[1])
         elif not inside:
             x, y = x - 0.5 * reach, y - 0.5 * reach
@@ -111,13 +114,8 @@ def _draw(marked: MarkedScene, rng: random.Random) -> PillowImage:
     return picture
 
 
-def _contrast(ground: str) -> Colour:
-    """Return a line colour that shows on a ground."""
-    return (235, 235, 235) if ground == "black" else (25, 25, 25)
-
-
 def _detail(marked: MarkedScene, caption: str) -> str:
-    """Say what every mark is on."""
+    """Describe what every mark is on."""
     parts = [caption]
     for mark in sorted(marked.marks, key=_order):
         thing = marked.marks[mark]
@@ -228,7 +226,7 @@ def _share(marked: MarkedScene, rng: random.Random) -> Question | None:
 
 
 def _alike(marked: MarkedScene, rng: random.Random) -> Question | None:
-    """Ask whether two marked things are of one colour, or of one shape: as often so as not."""
+    """Ask whether two marked things share their colour or shape; yes is as likely as no."""
     mark, thing = rng.choice(list(marked.marks.items()))
     what, wanted = rng.choice(("colour", "shape")), rng.random() < 0.5
     fitting = marked.on(colour=thing.colour) if what == "colour" else marked.on(shape=thing.shape)
