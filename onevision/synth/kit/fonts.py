@@ -2,8 +2,8 @@
 
     font_of("serif", 20)      the regular cut of Caladea, from the package that brings it
 
-Pillow's own font is always there. Others come in packages of the extra `synth`. One Latin, that of
-Noto Sans CJK, is held out: words in it are asked and never learned from.
+Pillow's own font is always there, others come in packages of the extra `synth`. The Latin letters
+of Noto Sans CJK are held out: questions are asked about them, but nothing learns from them.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ MAX_FACES_IN_FILE = 10
 
 @dataclass(frozen=True)
 class _Package:
-    """What brings a face: a package to install, its module, and the file beside or below it."""
+    """Where a face comes from: a package to install, its module, and the file in it."""
 
     name: str
     module: str
@@ -66,13 +66,13 @@ _PACKAGES: Mapping[Face, _Package] = {
     "serif italic": _caladea("Italic"),
     "serif bold italic": _caladea("BoldItalic"),
 }
-# Faces that may be learned from: Pillow's own, and every cut of the three packages.
+# Faces to learn from: Pillow's own, and every cut of the three packages.
 LEARNED: tuple[Face, ...] = ("latin", *_PACKAGES)
 
 
 @lru_cache(maxsize=1024)
 def font_of(face: Face, size: int) -> ImageFont.FreeTypeFont:
-    """Open a face at a size in pixels. Raises InputError where its package is missing."""
+    """Open a face at a size in pixels. Raises InputError if its package is missing."""
     if face == "chinese":
         return _simplified(_font_with_chinese(), size)
     if face == "latin":
@@ -97,7 +97,7 @@ def has_face(face: Face) -> bool:
 
 
 def chinese_font_file() -> Path | None:
-    """Find a font with Chinese: the file the environment names, else the package's; else None."""
+    """Return the font file named in the environment, else the package's, else None."""
     named = os.environ.get(CJK_FONT_VARIABLE)
     return Path(named) if named else _file_of(_NOTO)
 
@@ -120,7 +120,7 @@ def _file_of(package: _Package) -> Path | None:
 
 
 def _simplified(path: Path, size: int) -> ImageFont.FreeTypeFont:
-    """Open a font file, and of a collection the face for simplified Chinese."""
+    """Open a font file; of a collection, the face for simplified Chinese."""
     layout = ImageFont.Layout.BASIC
     font = ImageFont.truetype(path, size, layout_engine=layout)
     if path.suffix.lower() != ".ttc":

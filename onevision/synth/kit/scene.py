@@ -2,7 +2,7 @@
 
 +-----------------------+     A thing has a colour, a shape, a size and one of nine places.
 |  ●           ★        |     Places are the cells of a 3 x 3 grid: "top left", "center", ...
-|        ▲              |     Writing, where there is any, takes a whole row of cells.
+|        ▲              |     Writing, if any, takes a whole row of cells.
 |  42                   |
 +-----------------------+
 """
@@ -67,7 +67,7 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """A number or a word in one row of the picture."""
+    """A number or a word in one row of a picture."""
 
     text: str
     row: int
@@ -80,7 +80,7 @@ class Writing:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """All there is in one picture. Things are listed as one reads: row by row."""
+    """All there is in one picture, the things in reading order."""
 
     ground: str
     things: tuple[Thing, ...]
@@ -95,7 +95,7 @@ class Scene:
         ]
 
     def unique(self) -> list[Thing]:
-        """Return the things whose colour and shape together name them alone."""
+        """Return the things that no other matches in both colour and shape."""
         return [t for t in self.things if len(self.having(colour=t.colour, shape=t.shape)) == 1]
 
 

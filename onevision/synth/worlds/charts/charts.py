@@ -23,7 +23,6 @@ from onevision.synth.worlds.charts import (
     pies,
     scatters,
     series_questions,
-    trend_questions,
     value_questions,
 )
 from onevision.synth.worlds.charts.topics import Data
@@ -47,7 +46,7 @@ def _bars(rng: random.Random) -> Sample:
 def _lines(rng: random.Random) -> Sample:
     chart = lines.random_lines(rng)
     asked = _ask_values(chart.data, rng, mark="point")
-    asked += trend_questions.questions(chart.data, rng)
+    asked += lines.ask_trends(chart.data, rng)
     colours = lines.describe_colours(chart)
     return _sample(rng, chart, lines.draw(chart), colours=colours, asked=asked)
 

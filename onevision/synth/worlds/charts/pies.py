@@ -18,7 +18,7 @@ from onevision.synth.kit import lexicon
 from onevision.synth.kit.canvas import BLACK, WHITE, Canvas
 from onevision.synth.kit.shapes import Colour
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.words import join
+from onevision.synth.kit.words import join, yes_or_no
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.charts.axes import GROUNDS, MARGIN
 from onevision.synth.worlds.charts.topics import INKS
@@ -265,7 +265,7 @@ def _ask_extremes(pie: Pie, rng: random.Random) -> Iterator[Question]:
     n, m = rng.sample(range(len(pie.names)), 2)
     if pie.percents[n] != pie.percents[m]:
         words = (f"Is the share of {pie.names[n]} larger than that of {pie.names[m]}?",)
-        yield ask(rng, "pie_compare", words, "yes" if pie.percents[n] > pie.percents[m] else "no")
+        yield ask(rng, "pie_compare", words, yes_or_no(pie.percents[n] > pie.percents[m]))
 
 
 def _ask_shares(pie: Pie, rng: random.Random) -> Iterator[Question]:

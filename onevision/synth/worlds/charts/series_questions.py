@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 
+from onevision.synth.kit.words import yes_or_no
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.charts.topics import Data
 from onevision.synth.worlds.charts.value_questions import title_question
@@ -107,4 +108,4 @@ def _leads(data: Data, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "series_leads", words, str(wins))
     n = rng.randrange(len(data.categories))
     words = (f"Is {one.name} higher than {other.name} for {data.categories[n]}?",)
-    yield ask(rng, "series_compare", words, "yes" if one.values[n] > other.values[n] else "no")
+    yield ask(rng, "series_compare", words, yes_or_no(one.values[n] > other.values[n]))

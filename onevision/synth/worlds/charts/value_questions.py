@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 
+from onevision.synth.kit.words import yes_or_no
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.charts.topics import Data
 
@@ -113,7 +114,7 @@ def _compare(data: Data, rng: random.Random) -> Iterator[Question]:
             f"Is the value for {a} higher than for {b}?",
             f"Does {a} have a higher value than {b}?",
         )
-        yield ask(rng, "chart_compare", words, "yes" if data.values[n] > data.values[m] else "no")
+        yield ask(rng, "chart_compare", words, yes_or_no(data.values[n] > data.values[m]))
         return
     words = (
         f"Which value is higher, the one for {a} or for {b}?",

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from onevision.synth.kit.questions import picture_sample
 from onevision.synth.kit.shapes import COLOURS, Colour
-from onevision.synth.kit.words import join
+from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import Figure, one_of, random_style
 
@@ -107,7 +107,7 @@ def _jumps(rng: random.Random) -> Sample:
     begin, end = first + start * step, first + (start + reach * count) * step
     figure.canvas.circle(LEFT + start * spacing, 80, 5, fill=MARKS[name])
     size = reach * step
-    caption = f"A number line with {count} {name} jump{'s' * (count != 1)} from a dot at {begin}."
+    caption = f"A number line with {number_of(count, f'{name} jump')} from a dot at {begin}."
     detail = f"{caption} Each jump is {size} long, so they end at {end}."
     asked = [
         ask(rng, "jump_end", ("At which number do the jumps end?",

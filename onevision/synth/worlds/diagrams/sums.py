@@ -1,4 +1,4 @@
-"""Drawn sums: written calculations, equations between shapes, and dice.
+"""Sums: written calculations, equations between shapes, and dice.
 
   47        ● + ● = 12
 + 38        ● + ■ = 10       "Which number does the square stand for?"  4
@@ -11,7 +11,7 @@ from onevision.synth.kit.canvas import Canvas
 from onevision.synth.kit.questions import picture_sample
 from onevision.synth.kit.shapes import COLOURS, SHAPES
 from onevision.synth.kit.text import Letters
-from onevision.synth.kit.words import join, number_of
+from onevision.synth.kit.words import ORDINALS, join, number_of
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS, one_of
 
@@ -156,7 +156,6 @@ def _dice(rng: random.Random) -> Sample:
         for across, down in PIPS[value]:
             centre = (x + size * (0.5 + 0.27 * across), y + size * (0.5 + 0.27 * down))
             canvas.circle(*centre, size * 0.085, fill=pip)
-    ways = ("first", "second", "third", "fourth", "fifth")
     caption = f"{count} dice in a row that show {join(map(str, values))}."
     detail = (
         f"{caption} From left to right they are {join(colours)}. Together they show {sum(values)}."
@@ -165,7 +164,7 @@ def _dice(rng: random.Random) -> Sample:
     asked = [
         ask(rng, "dice_sum", ("What do the dice show together?", "What is the sum of all dice?"),
             str(sum(values))),
-        ask(rng, "dice_value", (f"What does the {ways[n]} die from the left show?",),
+        ask(rng, "dice_value", (f"What does the {ORDINALS[n]} die from the left show?",),
             str(values[n])),
         ask(rng, "dice_high", ("What is the highest number on the dice?",), str(max(values))),
         ask(rng, "dice_low", ("What is the lowest number on the dice?",), str(min(values))),

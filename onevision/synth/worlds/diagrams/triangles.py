@@ -27,7 +27,7 @@ MIN_ANGLE = 32
 
 
 def _figure(rng: random.Random, shape: list[Point]) -> tuple[Figure, list[Point]]:
-    """Place a triangle in a picture, turned by lot."""
+    """Place a triangle in a picture, turned at random."""
     style = random_style(rng)
     width, height = rng.randint(240, 330), rng.randint(220, 290)
     points = fit(shape, width=width, height=height, margin=44, turn=rng.randrange(360))

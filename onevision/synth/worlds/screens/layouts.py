@@ -1,4 +1,4 @@
-"""A kind of screen in, its widgets in their places out: dialogs, forms, settings, menus, phones.
+"""Random screens with their widgets in place: dialogs, forms, settings, menus, phones.
 
 +--------------------------+   +--------------------+   +-------------+
 | Export              _ [] x|  | File [Edit] View   |   | 9:41    80% |
@@ -35,7 +35,7 @@ class Screen:
         return [w for w in self.widgets if w.kind == kind]
 
 
-# A window's margin and the height of its title bar, in text heights.
+# A window's margin and the heights of its title bar and of a row, in text heights.
 MARGIN, TITLE_BAR, ROW = 1.0, 2.2, 2.0
 
 
@@ -239,7 +239,7 @@ def _across(
 
 
 def _buttons(rng: random.Random, count: int) -> list[Widget]:
-    """Buttons for different purposes; the last one is filled, at most one is greyed out."""
+    """Buttons for different purposes; the last one is filled, and at most one is greyed out."""
     purposes = rng.sample(list(words.BUTTONS), count)
     grey = rng.choice([*range(count), None])
     return [
@@ -255,13 +255,13 @@ def _buttons(rng: random.Random, count: int) -> list[Widget]:
 
 
 def _check_boxes(rng: random.Random, count: int) -> list[Widget]:
-    """Boxes to tick, each ticked or not by lot."""
+    """Boxes, each ticked or not."""
     labels = rng.sample(words.CHECKS, count)
     return [Widget(kind="check box", label=x, state=rng.choice(words.TICKS)) for x in labels]
 
 
 def _switches(rng: random.Random, count: int) -> list[Widget]:
-    """Switches, each on or off by lot."""
+    """Switches, each on or off."""
     labels = rng.sample(words.SWITCHES, count)
     return [Widget(kind="switch", label=x, state=rng.choice(("on", "off"))) for x in labels]
 

@@ -1,4 +1,4 @@
-"""A screen in, questions about all that is on it out: settings, titles, order, menus, apps.
+"""A screen -> questions about all that is on it: settings, titles, order, menus, apps.
 
 File  [Edit]  View            Which menu is open?                 Edit
 | Undo    Ctrl+U |      What is the short cut of "Undo"?    Ctrl+U

@@ -111,7 +111,7 @@ def random_theme(rng: random.Random) -> Theme:
 
 
 def _caption(screen: Screen) -> str:
-    """Say what kind of screen it is and what it holds."""
+    """Describe the kind of a screen and what it holds."""
     named = f'titled "{screen.title}"' if screen.title else f"at {screen.clock}"
     held = [
         number_of(len(screen.of_kind(kind)), noun)
@@ -122,7 +122,7 @@ def _caption(screen: Screen) -> str:
 
 
 def _detail(screen: Screen) -> str:
-    """Say what every control shows."""
+    """Describe what every control shows."""
     parts = [_caption(screen)]
     if screen.clock:
         parts.append(f"The clock says {screen.clock} and the battery is at {screen.charge}.")
@@ -131,14 +131,14 @@ def _detail(screen: Screen) -> str:
 
 
 def _condition(item: Widget) -> str:
-    """Say whether a menu entry is highlighted or greyed out."""
+    """Describe whether a menu entry is highlighted or greyed out."""
     if item.state:
         return " and is highlighted"
     return "" if item.enabled else " and is greyed out"
 
 
 def _unread(app: Widget) -> str:
-    """Say which number stands on an app."""
+    """Describe the number on an app."""
     return f" with the number {app.state}" if app.state else ""
 
 

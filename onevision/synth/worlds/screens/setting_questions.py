@@ -1,8 +1,8 @@
-"""A screen in, questions about what its controls are set to out.
+"""A screen -> questions about what its controls are set to.
 
 Name  [ Ada Lind   ]          What is typed in the field "Name"?   Ada Lind
 [x] Gift wrap  [ ] Loop       Is the box "Loop" ticked or empty?   empty
-( Print ) ( Save )        Which button is filled with colour?  Save
+( Print ) ( Save )            Which button is filled with colour?  Save
 """
 
 import random
@@ -12,7 +12,7 @@ from onevision.synth.kit.words import join, plural
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.screens.layouts import Screen
 
-# How controls are spoken of.
+# What questions call the controls.
 NOUNS = {
     "button": "button",
     "check box": "check box",

@@ -1,9 +1,9 @@
-"""Widgets in, pixels out: the controls screens are made of, in a light or a dark theme.
+"""Widgets -> pixels: the controls that screens are made of, in a light or a dark theme.
 
     [x] Spell check     (o) Large     Name  [ Ada Lind   ]     ( Save )
     Wi-Fi       (  O)   Size [ A4 v]  Volume  ----o-----  40
 
-`draw_widget` finds the drawing of each kind in a table; a widget carries its own place.
+`draw_widget` looks up what draws each kind; a widget carries its own place.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Widget:
     label: str
     # "on", "ticked", "chosen", a typed text, a number: what the user has set.
     state: str = ""
-    # What an option answers, a menu item's short cut, an app's colour, a button's purpose, ...
+    # What an option answers, a menu item's short cut, an app's colour or a button's purpose.
     group: str = ""
     enabled: bool = True
     left: float = 0
@@ -33,7 +33,7 @@ class Widget:
 
     @property
     def middle(self) -> float:
-        """The height of the widget's middle line."""
+        """The y coordinate of the widget's middle."""
         return self.top + self.height / 2
 
 

@@ -21,7 +21,7 @@ from onevision.synth.kit.scene import (
     random_thing,
 )
 from onevision.synth.kit.shapes import COLOURS, SHAPES
-from onevision.synth.kit.words import ORDINALS
+from onevision.synth.kit.words import ORDINALS, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.shapes.scenes import describe, facts
 
@@ -71,7 +71,7 @@ def _edited_pair(rng: random.Random) -> tuple[Scenes, list[Question]]:
         "Is the second picture equal to the first?",
         "Do both pictures show the same?",
     )
-    same = ask(rng, "same", words, "yes" if edit is _keep else "no")
+    same = ask(rng, "same", words, yes_or_no(edit is _keep))
     return (scene, second), [*asked, same]
 
 

@@ -1,6 +1,6 @@
-"""A table and its picture: headers and cells -> columns as wide as they need, rules and stripes.
+"""Headers and cells -> the picture of a table: columns as wide as they need, rules and stripes.
 
-Name | Age | City        The first row is the header; numbers stand at the right of their
+Name | Age | City        The first row is the header; numbers are set at the right of their
 -----+-----+------       column, words at the left.
 Ada  |  34 | Rome
 """
@@ -15,7 +15,7 @@ from onevision.synth.kit.shapes import Colour
 from onevision.synth.kit.text import Letters
 
 GROUNDS: tuple[Colour, ...] = ((252, 252, 252), (255, 255, 255), (250, 247, 238), (236, 240, 246))
-# Pairs of a header's ground and the ink on it; None leaves the picture's ground.
+# The ground of a header and the ink on it; None leaves the picture's ground.
 HEADERS: tuple[tuple[Colour | None, Colour], ...] = (
     (None, BLACK),
     (None, BLACK),
@@ -27,12 +27,11 @@ HEADERS: tuple[tuple[Colour | None, Colour], ...] = (
     ((70, 70, 78), WHITE),
     ((140, 50, 50), WHITE),
 )
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A headline (or none), the header row, and the rows below it."""
+    """A title ("" if none), the header row, and the rows below it."""
 
     title: str
     headers: tuple[str, ...]
@@ -45,7 +44,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class TableLook:
-    """How a table is drawn: letters, room around a text, rules, and grounds."""
+    """How a table is drawn: letters, padding, rules, and grounds."""
 
     letters: Letters
     pad_x: int
@@ -95,7 +94,7 @@ def random_look(rng: random.Random, *, num_rows: int, num_columns: int) -> Table
 
 
 def layout(table: Table, look: TableLook) -> TableLayout:
-    """Give every column the width of its widest cell."""
+    """Make every column as wide as its widest cell."""
     bold = Letters(size=look.letters.size, bold=True)
     edges = [look.margin]
     for number, header in enumerate(table.headers):

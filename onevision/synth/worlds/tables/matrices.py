@@ -1,10 +1,11 @@
-"""Tables of one quantity, counted for names down and for months or years across."""
+"""Tables of one quantity, with names down and months or years across."""
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onevision.synth.kit import lexicon
+from onevision.synth.kit.words import yes_or_no
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.tables.grid import Table
 
@@ -34,7 +35,7 @@ class Matrix:
 
 
 def random_matrix(rng: random.Random) -> Matrix:
-    """Draw a table of numbers by lot."""
+    """Generate a table of numbers."""
     quantity, (key, pool) = rng.choice(QUANTITIES), rng.choice(ROWS)
     names = tuple(rng.sample(pool, rng.randint(3, 6)))
     across = rng.choice(COLUMNS)
@@ -98,7 +99,7 @@ def _columns(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
     if column[n] != column[m]:
         a, b = matrix.names[n], matrix.names[m]
         words = (f"Does {a} have more than {b} under {period}?",)
-        yield ask(rng, "matrix_compare", words, "yes" if column[n] > column[m] else "no")
+        yield ask(rng, "matrix_compare", words, yes_or_no(column[n] > column[m]))
 
 
 def _rows(matrix: Matrix, rng: random.Random) -> Iterator[Question]:

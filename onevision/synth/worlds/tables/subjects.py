@@ -9,7 +9,7 @@ from onevision.synth.kit.words import split
 
 @dataclass(frozen=True, kw_only=True)
 class WordColumn:
-    """A column of words, each drawn from a list."""
+    """A column of words from a list."""
 
     header: str
     words: tuple[str, ...]
@@ -24,9 +24,9 @@ class NumberColumn:
     high: int
     step: int = 1
     price: bool = False
-    # The header is a plural: its cells are numbers of such things.
+    # Whether the header is a plural, and the cells are numbers of such things.
     counted: bool = False
-    # What one cell is called, where the header alone does not say it.
+    # What a cell is called, if the header does not say it.
     name: str = ""
 
     @property
@@ -46,7 +46,7 @@ Column = WordColumn | NumberColumn
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A subject: the noun of one row and of several, the first column, and what may follow."""
+    """The noun of one row and of several, the first column, and the columns that may follow."""
 
     titles: tuple[str, ...]
     noun: str
@@ -59,7 +59,7 @@ class Subject:
 def random_column(rng: random.Random, column: Column, num_rows: int) -> tuple[list[str], list[int]]:
     """Return the cells of a column and, of numbers, their values."""
     if isinstance(column, WordColumn):
-        # Few different words, so that some come twice and can be counted.
+        # Few different words, so that some repeat and can be counted.
         pool = rng.sample(
             column.words, min(len(column.words), rng.randint(max(2, num_rows // 2), num_rows + 2))
         )

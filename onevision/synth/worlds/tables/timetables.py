@@ -18,7 +18,7 @@ FREE = "free"
 
 
 def random_timetable(rng: random.Random) -> Table:
-    """Draw a timetable by lot; some hours are free."""
+    """Generate a timetable; some hours are free."""
     days = _random_days(rng)
     first, count = rng.randint(7, 13), rng.randint(3, 6)
     names = rng.sample(rng.choice(ACTIVITIES), rng.randint(4, 8))
