@@ -7,10 +7,11 @@ from PIL import ImageDraw
 
 from onevision.errors import InputError
 from onevision.synth.kit import fonts
-from onevision.synth.kit.fonts import LEARNED, font_of, has_face
+from onevision.synth.kit.fonts import LEARNED, font_of
 from onevision.synth.kit.shapes import COLOURS, SHAPES
 from onevision.synth.kit.text import Letters
 from onevision.synth.worlds.lettering import lettered
+from tests.synth.conftest import has_face
 
 pytestmark = pytest.mark.skipif(
     not all(map(has_face, LEARNED)), reason="a typeface is missing; install onevision[synth]"

@@ -1,41 +1,26 @@
-import hashlib
 import random
-from functools import cache
 
 import pytest
 from PIL import Image as PIL
 from PIL import ImageDraw
 
-from onevision.conversation import Image, Video
-from onevision.synth.kit.questions import CLOSED_ANSWERS, ask_twice, choose
-from onevision.synth.kit.shapes import COLOURS, Look
-from onevision.synth.kit.words import article, join, number_of, plural
-from onevision.synth.sample import Question
+from onevision.conversation import Video
+from onevision.synth.kit.shapes import COLOURS
 from onevision.synth.worlds.clips import cameras, pans, pointed
-from onevision.synth.worlds.rooms import rooms
 from onevision.synth.worlds.rooms.shading import draw_solid
 from onevision.synth.worlds.rooms.solids import TINTS
 from onevision.synth.worlds.screens import screens
 from onevision.synth.worlds.screens.widgets import Widget, draw_widget
-from onevision.synth.worlds.sets import sequences, statements
+from onevision.synth.worlds.sets import statements
 from onevision.synth.worlds.sets.processes import PROCESSES, draw_stage, random_style
 from onevision.synth.worlds.sets.puzzles import random_puzzle
 from onevision.synth.worlds.shapes import marks
+from tests.synth.conftest import outlines, pictures
 
-STILLS = (screens, marks, rooms, statements, sequences)
 CLIPS = (cameras, pointed, pans)
-FAMILIES = (*STILLS, *CLIPS)
+FAMILIES = ("screens", "marks", "rooms", "statements", "sequences", "cameras", "pointed", "pans")
 PLACES = [f"{row} {col}".strip() for row in ("top", "", "bottom") for col in ("left", "", "right")]
 PLACES[4] = "center"
-
-
-def pictures(sample):
-    for medium in sample.media:
-        yield from [medium.source] if isinstance(medium, Image) else medium.source
-
-
-def pixels(sample):
-    return b"".join(picture.tobytes() for picture in pictures(sample))
 
 
 def share_of(picture, tint, tolerance=15):
@@ -56,55 +41,10 @@ def answers(sample):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_seed_makes_the_same_sample_again(family):
-    for index in range(5):
-        a, b = family.make("train", index), family.make("train", index)
-        assert (a.caption, a.detail, a.questions) == (b.caption, b.detail, b.questions)
-        assert pixels(a) == pixels(b)
-
-
-@cache
-def texts_of(family, split):
-    """Return 200 samples' caption, detail and questions, by the digests of their pixels."""
-    made = {}
-    for index in range(200):
-        sample = family.make(split, index)
-        digest = hashlib.sha256(pixels(sample)).digest()
-        made[digest] = (sample.caption, sample.detail, sample.questions)
-    return made
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_train_and_heldout_are_disjoint(family):
-    assert not texts_of(family, "train").keys() & texts_of(family, "heldout").keys()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_question_has_one_answer(family):
-    for _, _, questions in texts_of(family, "train").values():
-        assert 3 <= len(questions) <= 10
-        assert len({question.question for question in questions}) == len(questions)
-        assert all(question.answer for question in questions)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_detail_says_no_less_than_its_caption(family):
-    for caption, detail, _ in texts_of(family, "train").values():
-        assert len(detail) >= len(caption) > 0
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_most_questions_are_open(family):
-    asked = [q for _, _, questions in texts_of(family, "train").values() for q in questions]
-    closed = sum(question.answer in CLOSED_ANSWERS for question in asked)
-    assert closed <= (0.5 if family is statements else 0.25) * len(asked)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
 def test_no_answer_is_in_its_question_alone(family):
     """A question that ends in its answer offers another one before it."""
-    for _, _, questions in texts_of(family, "train").values():
-        for question in questions:
+    for outline in outlines(family):
+        for question in outline.sample.questions:
             if len(question.answer) > 3 and question.question.endswith(f" {question.answer}?"):
                 assert " or " in question.question
 
@@ -117,41 +57,6 @@ def test_clips_have_few_small_frames_of_one_size(family):
             assert 6 <= len(video.source) <= 16
             (size,) = {frame.size for frame in video.source}
             assert all(98 <= side <= 200 for side in size)
-
-
-def question(text, answer):
-    return Question(family="f", question=text, answer=answer)
-
-
-def test_a_question_with_two_answers_is_a_fault_of_its_world():
-    with pytest.raises(AssertionError, match="two answers to 'a'"):
-        choose(random.Random(0), [question("a", "1"), question("a", "2"), question("b", "3")])
-
-
-@pytest.mark.parametrize(
-    ("num_open", "num_asked", "num_closed"), [(4, 4, 1), (8, 8, 2), (12, 8, 2)]
-)
-def test_closed_questions_are_a_quarter_at_most(num_open, num_asked, num_closed):
-    opened = [question(str(n), f"it is {n}") for n in range(num_open)]
-    closed = [question(f"g{n}", "yes") for n in range(6)]
-    chosen = choose(random.Random(0), [*closed, *opened])
-    assert len(chosen) == num_asked
-    assert sum(question.answer == "yes" for question in chosen) == num_closed
-
-
-def test_a_family_is_asked_a_second_time_if_the_answer_differs():
-    given = iter((question("a", "1"), question("b", "1"), question("c", "2"), None))
-    asked = ask_twice([lambda content, rng: next(given)] * 2, "content", random.Random(0))
-    assert [q.question for q in asked] == ["a", "c"]
-
-
-def test_words():
-    assert [plural(word) for word in ("star", "box", "entry", "day")] == [
-        *("stars", "boxes", "entries", "days")
-    ]
-    assert (number_of(1, "star"), number_of(2, "star")) == ("1 star", "2 stars")
-    assert (article("orange ring"), article("red ring")) == ("an orange ring", "a red ring")
-    assert (join([]), join(["a", "b", "c"])) == ("none", "a, b and c")
 
 
 @pytest.mark.parametrize(
@@ -282,10 +187,3 @@ def test_a_pan_begins_and_ends_with_the_things_that_are_said():
                 ]
                 checked += 1
     assert checked > 20
-
-
-def test_a_figure_is_drawn_where_it_stands():
-    canvas = PIL.new("RGB", (60, 60), (255, 255, 255))
-    Look(colour="red", shape="circle").stamp(canvas, x=20, y=30, radius=10)
-    assert canvas.getpixel((20, 30)) == COLOURS["red"]
-    assert canvas.getpixel((40, 30)) == (255, 255, 255)

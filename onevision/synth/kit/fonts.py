@@ -89,13 +89,6 @@ def font_of(face: Face, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def has_face(face: Face) -> bool:
-    """Whether a face can be opened here."""
-    if face == "chinese":
-        return chinese_font_file() is not None
-    return face == "latin" or _file_of(_PACKAGES[face]) is not None
-
-
 def chinese_font_file() -> Path | None:
     """Return the font file named in the environment, else the package's, else None."""
     named = os.environ.get(CJK_FONT_VARIABLE)
