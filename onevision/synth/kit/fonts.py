@@ -74,7 +74,7 @@ LEARNED: tuple[Face, ...] = ("latin", *_PACKAGES)
 def font_of(face: Face, size: int) -> ImageFont.FreeTypeFont:
     """Open a face at a size in pixels. Raises InputError if its package is missing."""
     if face == "chinese":
-        return _simplified(_font_with_chinese(), size)
+        return _open_simplified(_find_chinese_font(), size)
     if face == "latin":
         font = ImageFont.load_default(size=size)
         assert isinstance(font, ImageFont.FreeTypeFont)
@@ -95,7 +95,7 @@ def chinese_font_file() -> Path | None:
     return Path(named) if named else _file_of(_NOTO)
 
 
-def _font_with_chinese() -> Path:
+def _find_chinese_font() -> Path:
     path = chinese_font_file()
     if path is None or not path.is_file():
         raise InputError(
@@ -112,7 +112,7 @@ def _file_of(package: _Package) -> Path | None:
     )
 
 
-def _simplified(path: Path, size: int) -> ImageFont.FreeTypeFont:
+def _open_simplified(path: Path, size: int) -> ImageFont.FreeTypeFont:
     """Open a font file; of a collection, the face for simplified Chinese."""
     layout = ImageFont.Layout.BASIC
     font = ImageFont.truetype(path, size, layout_engine=layout)

@@ -64,7 +64,7 @@ def _motion(rng: random.Random, num_frames: int) -> Clip:
     asked = [
         ask(rng, "how_many_move", ("How many objects move?",), str(len(movers))),
         ask(rng, "count", ("How many objects are there?",), str(len(scene.things))),
-        _colour(rng, scene),
+        _ask_colour(rng, scene),
     ]
     if rng.random() < 0.4:
         words = ("Does anything move?", "Is there any motion?")
@@ -184,7 +184,7 @@ def _numbers(rng: random.Random, num_frames: int) -> Clip:
     return Clip(scenes=scenes, caption=caption, questions=asked)
 
 
-def _colour(rng: random.Random, scene: Scene) -> Question:
+def _ask_colour(rng: random.Random, scene: Scene) -> Question:
     t = rng.choice(scene.things)
     return ask(rng, "colour", (f"What colour is the {t.shape}?",), t.colour)
 

@@ -33,7 +33,7 @@ LABEL_DISTANCE = 13
 
 
 @dataclass(frozen=True, kw_only=True)
-class FigureStyle:
+class DiagramStyle:
     """Colours, letters and the thickness of lines."""
 
     ground: Colour
@@ -43,9 +43,9 @@ class FigureStyle:
     thickness: float
 
 
-def random_style(rng: random.Random) -> FigureStyle:
+def random_style(rng: random.Random) -> DiagramStyle:
     """Choose a style at random."""
-    return FigureStyle(
+    return DiagramStyle(
         ground=rng.choice(GROUNDS),
         ink=rng.choice(INKS),
         fill=rng.choice(FILLS),
@@ -62,7 +62,7 @@ def one_of(*kinds: Maker) -> Maker:
 class Figure:
     """A drawing in one style, with labels placed where there is room."""
 
-    def __init__(self, style: FigureStyle, width: int, height: int) -> None:
+    def __init__(self, style: DiagramStyle, width: int, height: int) -> None:
         self.style = style
         self.canvas = Canvas(width, height, ground=style.ground)
 

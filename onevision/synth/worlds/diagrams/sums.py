@@ -26,7 +26,7 @@ PIPS = {
 FIGURES = tuple(shape for shape in SHAPES if shape not in ("ring", "cross"))
 
 
-def _written(rng: random.Random) -> Sample:
+def _written_sum(rng: random.Random) -> Sample:
     """Two numbers one above the other, to be added or subtracted."""
     plus = rng.random() < 0.6
     high = rng.choice((99, 999, 999, 9999))
@@ -180,4 +180,4 @@ def _dice(rng: random.Random) -> Sample:
     return picture_sample(rng, canvas.picture(), caption=caption, detail=detail, asked=asked)
 
 
-make = one_of(_written, _chain, _equations, _dice)
+make = one_of(_written_sum, _chain, _equations, _dice)

@@ -88,7 +88,7 @@ def _detail(room: Room, caption: str) -> str:
     )
 
 
-def _query(room: Room, rng: random.Random) -> Question | None:
+def _ask_query(room: Room, rng: random.Random) -> Question | None:
     """Ask for one attribute of a thing that the others single out."""
     key = rng.choice(list(ATTRIBUTES))
     found = single_out(room, rng, without=key)
@@ -111,7 +111,7 @@ def _some(room: Room, rng: random.Random) -> Values:
     return {k: model[k] if rng.random() < 0.85 else rng.choice(ATTRIBUTES[k]) for k in keys}
 
 
-def _count(room: Room, rng: random.Random) -> Question:
+def _ask_count(room: Room, rng: random.Random) -> Question:
     """Ask how many things there are, or how many of a kind."""
     if rng.random() < 0.2:
         words = ("How many things are there?", "How many things stand on the floor?")
@@ -122,7 +122,7 @@ def _count(room: Room, rng: random.Random) -> Question:
     return ask(rng, "count_some", words, str(sum(s.fits(values) for s in room)))
 
 
-def _more(room: Room, rng: random.Random) -> Question:
+def _ask_more(room: Room, rng: random.Random) -> Question:
     """Compare two counts."""
     key = rng.choice(list(ATTRIBUTES))
     seen = {solid.values[key] for solid in room}
@@ -142,7 +142,7 @@ def _more(room: Room, rng: random.Random) -> Question:
     return ask(rng, "more", words, answer)
 
 
-def _beside(room: Room, rng: random.Random) -> Question | None:
+def _ask_beside(room: Room, rng: random.Random) -> Question | None:
     """Count what is on one side of a thing, if that is clear for everything."""
     found = single_out(room, rng)
     if found is None:
@@ -156,7 +156,7 @@ def _beside(room: Room, rng: random.Random) -> Question | None:
     return ask(rng, "beside", words, str(sum(gap < 0 for gap in others)))
 
 
-def _extreme(room: Room, rng: random.Random) -> Question | None:
+def _ask_extreme(room: Room, rng: random.Random) -> Question | None:
     """Ask which thing is farthest to one side."""
     end, place = rng.choice(ENDS)
     ranked = sorted(room, key=place)
@@ -166,7 +166,7 @@ def _extreme(room: Room, rng: random.Random) -> Question | None:
     return ask(rng, "extreme", words, ranked[0].name)
 
 
-def _relation(room: Room, rng: random.Random) -> Question | None:
+def _ask_relation(room: Room, rng: random.Random) -> Question | None:
     """Ask on which side of one thing another one is."""
     found, other = single_out(room, rng), single_out(room, rng)
     if found is None or other is None or found[0] is other[0]:
@@ -181,7 +181,7 @@ def _relation(room: Room, rng: random.Random) -> Question | None:
     return ask(rng, "depth", words, "in front" if a.bottom > b.bottom else "behind")
 
 
-def _alike(room: Room, rng: random.Random) -> Question | None:
+def _ask_alike(room: Room, rng: random.Random) -> Question | None:
     """Ask for the other things that share a value with one."""
     found, key = single_out(room, rng), rng.choice(list(ATTRIBUTES))
     if found is None:
@@ -198,7 +198,7 @@ def _alike(room: Room, rng: random.Random) -> Question | None:
     return ask(rng, "count_same", words, str(len(others)))
 
 
-def _exists(room: Room, rng: random.Random) -> Question:
+def _ask_exists(room: Room, rng: random.Random) -> Question:
     """Ask whether there is a thing of some kind."""
     model, wanted = rng.choice(room).values, rng.random() < 0.5
     values = {k: model[k] if wanted else rng.choice(ATTRIBUTES[k]) for k in ATTRIBUTES}
@@ -221,13 +221,13 @@ ENDS: tuple[tuple[str, Callable[[Solid], float]], ...] = (
     ("closest to the viewer", lambda s: -s.bottom),
 )
 QUESTIONS: tuple[Callable[[Room, random.Random], Question | None], ...] = (
-    _query,
-    _query,
-    _count,
-    _more,
-    _beside,
-    _extreme,
-    _relation,
-    _alike,
-    _exists,
+    _ask_query,
+    _ask_query,
+    _ask_count,
+    _ask_more,
+    _ask_beside,
+    _ask_extreme,
+    _ask_relation,
+    _ask_alike,
+    _ask_exists,
 )

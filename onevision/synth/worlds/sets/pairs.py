@@ -90,7 +90,7 @@ def _recolour(scene: Scene, rng: random.Random) -> tuple[Scene, list[Question]]:
     return replace(scene, things=things), [
         ask(rng, "recoloured", which, old.shape),
         ask(rng, "recoloured", becomes, colour),
-        _changed(rng, old.shape),
+        _ask_change(rng, old.shape),
     ]
 
 
@@ -107,7 +107,7 @@ def _add(scene: Scene, rng: random.Random) -> tuple[Scene, list[Question]]:
     words = ("What was added in the second picture?", "Which object is new in the second picture?")
     return replace(scene, things=things), [
         ask(rng, "added", words, new.name),
-        _changed(rng, new.shape),
+        _ask_change(rng, new.shape),
     ]
 
 
@@ -116,7 +116,7 @@ def _remove(scene: Scene, rng: random.Random) -> tuple[Scene, list[Question]]:
     words = ("What is missing in the second picture?", "Which object was removed?")
     return replace(scene, things=tuple(t for t in scene.things if t is not old)), [
         ask(rng, "removed", words, old.name),
-        _changed(rng, old.shape),
+        _ask_change(rng, old.shape),
     ]
 
 
@@ -131,11 +131,11 @@ def _move(scene: Scene, rng: random.Random) -> tuple[Scene, list[Question]]:
     return replace(scene, things=things), [
         ask(rng, "moved", words, old.name),
         ask(rng, "moved", (f"Where did the {old.name} move to?",), new.place),
-        _changed(rng, old.shape),
+        _ask_change(rng, old.shape),
     ]
 
 
-def _changed(rng: random.Random, shape: str) -> Question:
+def _ask_change(rng: random.Random, shape: str) -> Question:
     return ask(rng, "changed", ("What changed?", "What changed in the second picture?"), shape)
 
 
@@ -144,7 +144,7 @@ def _free_cell(scene: Scene, rng: random.Random) -> tuple[int, int]:
     return rng.choice([cell for cell in CELLS if cell not in taken])
 
 
-def _nth_colour(scenes: Scenes, rng: random.Random) -> Question | None:
+def _ask_nth_colour(scenes: Scenes, rng: random.Random) -> Question | None:
     n = rng.randrange(len(scenes))
     things = [t for t in scenes[n].things if len(scenes[n].having(shape=t.shape)) == 1]
     if not things:
@@ -157,7 +157,7 @@ def _nth_colour(scenes: Scenes, rng: random.Random) -> Question | None:
     return ask(rng, "nth_colour", words, t.colour)
 
 
-def _nth_count(scenes: Scenes, rng: random.Random) -> Question:
+def _ask_nth_count(scenes: Scenes, rng: random.Random) -> Question:
     n = rng.randrange(len(scenes))
     words = (
         f"How many objects are in the {ORDINALS[n]} picture?",
@@ -166,7 +166,7 @@ def _nth_count(scenes: Scenes, rng: random.Random) -> Question:
     return ask(rng, "nth_count", words, str(len(scenes[n].things)))
 
 
-def _which_has(scenes: Scenes, rng: random.Random) -> Question | None:
+def _ask_which_has(scenes: Scenes, rng: random.Random) -> Question | None:
     owners: dict[str, set[int]] = {}
     for n, scene in enumerate(scenes):
         for t in scene.things:
@@ -180,7 +180,7 @@ def _which_has(scenes: Scenes, rng: random.Random) -> Question | None:
     return ask(rng, "which_has", words, ORDINALS[owners[name].pop()])
 
 
-def _most(scenes: Scenes, rng: random.Random) -> Question | None:
+def _ask_most(scenes: Scenes, rng: random.Random) -> Question | None:
     counts = [len(scene.things) for scene in scenes]
     word, wanted = rng.choice((("most", max(counts)), ("fewest", min(counts))))
     if counts.count(wanted) > 1:
@@ -189,7 +189,7 @@ def _most(scenes: Scenes, rng: random.Random) -> Question | None:
     return ask(rng, "most", words, ORDINALS[counts.index(wanted)])
 
 
-def _total(scenes: Scenes, rng: random.Random) -> Question:
+def _ask_total(scenes: Scenes, rng: random.Random) -> Question:
     words = (
         "How many objects are there in all pictures together?",
         "Count the objects in all pictures.",
@@ -197,7 +197,7 @@ def _total(scenes: Scenes, rng: random.Random) -> Question:
     return ask(rng, "total", words, str(sum(len(scene.things) for scene in scenes)))
 
 
-def _larger_number(scenes: Scenes, rng: random.Random) -> Question | None:
+def _ask_larger_number(scenes: Scenes, rng: random.Random) -> Question | None:
     numbers = [int(s.writing.text) for s in scenes if s.writing is not None]
     if len(numbers) < len(scenes) or len(set(numbers)) < len(numbers):
         return None
@@ -210,10 +210,10 @@ def _larger_number(scenes: Scenes, rng: random.Random) -> Question | None:
 
 
 QUESTIONS: tuple[Asker[Scenes], ...] = (
-    _nth_colour,
-    _nth_count,
-    _which_has,
-    _most,
-    _total,
-    _larger_number,
+    _ask_nth_colour,
+    _ask_nth_count,
+    _ask_which_has,
+    _ask_most,
+    _ask_total,
+    _ask_larger_number,
 )

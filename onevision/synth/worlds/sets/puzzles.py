@@ -226,7 +226,7 @@ def questions(
     if kind == "option":
         words = (f"What does option {names[n]} show?", f"What is in option {names[n]}?")
     yield ask(rng, "option", words, puzzle.options[n].name)
-    yield _cell_at(puzzle, rng)
+    yield _ask_cell_at(puzzle, rng)
     for line in ("row", "column"):
         same = [name for name in ATTRIBUTES if puzzle.rules.get(name) in (line, "everywhere")]
         if len(same) == 1:
@@ -234,7 +234,7 @@ def questions(
             yield ask(rng, "rule", words, same[0])
 
 
-def _cell_at(puzzle: Puzzle, rng: random.Random) -> Question:
+def _ask_cell_at(puzzle: Puzzle, rng: random.Random) -> Question:
     """Ask what one of the given cells holds."""
     row = rng.randrange(len(puzzle.rows))
     last = row == len(puzzle.rows) - 1

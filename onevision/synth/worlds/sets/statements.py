@@ -83,7 +83,7 @@ def make(split: Split, index: int) -> Sample:
         media=(Image(_side_by_side(pictures)),) if joined else tuple(map(Image, pictures)),
         caption=f"Two pictures, the {names[0]} with {counts[0]}, the {names[1]} with {counts[1]}.",
         detail=f"{told[0]} {told[1]}{ending}",
-        questions=choose(rng, [*candidates, *_statements(pair, rng)], max_closed_share=0.45),
+        questions=choose(rng, [*candidates, *_ask_statements(pair, rng)], max_closed_share=0.45),
     )
 
 
@@ -131,7 +131,7 @@ def _kind(pair: ScenePair, rng: random.Random) -> ThingKind:
     return ThingKind(colour=colour, shape=shape)
 
 
-def _statements(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
+def _ask_statements(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
     """Ask of claims whether they are true; as many are as are not."""
     for family in CLAIMS:
         wanted = rng.random() < 0.5

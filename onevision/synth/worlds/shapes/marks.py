@@ -125,7 +125,7 @@ def _detail(marked: MarkedScene, caption: str) -> str:
     return " ".join(parts)
 
 
-def _what(marked: MarkedScene, rng: random.Random) -> Question:
+def _ask_what(marked: MarkedScene, rng: random.Random) -> Question:
     """Ask for the thing under a mark, or for its colour, shape or size."""
     mark = rng.choice(list(marked.marks))
     thing, kind = marked.marks[mark], rng.randrange(4)
@@ -140,7 +140,7 @@ def _what(marked: MarkedScene, rng: random.Random) -> Question:
     return ask(rng, ("what", "colour", "shape", "size")[kind], phrasings, answer)
 
 
-def _which(marked: MarkedScene, rng: random.Random) -> Question | None:
+def _ask_which(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for the mark on a thing."""
     names = [t.name for t in marked.scene.unique() if t not in marked.unmarked]
     if not names:
@@ -155,7 +155,7 @@ def _which(marked: MarkedScene, rng: random.Random) -> Question | None:
     return ask(rng, "which", words, marked.on(colour=colour, shape=shape)[0])
 
 
-def _which_ones(marked: MarkedScene, rng: random.Random) -> Question | None:
+def _ask_which_ones(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for all marks on a colour or a shape, in reading order of the marks."""
     thing = rng.choice(list(marked.marks.values()))
     if rng.random() < 0.5:
@@ -168,7 +168,7 @@ def _which_ones(marked: MarkedScene, rng: random.Random) -> Question | None:
     return ask(rng, "which_ones", words, join(sorted(marks, key=_order)))
 
 
-def _count(marked: MarkedScene, rng: random.Random) -> Question:
+def _ask_count(marked: MarkedScene, rng: random.Random) -> Question:
     """Ask how many marks there are, or how many on things of a kind."""
     if rng.random() < 0.3:
         words = ("How many marks are there?", "How many things carry a mark?", "Count the marks.")
@@ -183,7 +183,7 @@ def _count(marked: MarkedScene, rng: random.Random) -> Question:
     return ask(rng, "count_some", words, str(len(marked.on(shape=shape))))
 
 
-def _at(marked: MarkedScene, rng: random.Random) -> Question:
+def _ask_at(marked: MarkedScene, rng: random.Random) -> Question:
     """Ask where a mark is, or which one is at a place."""
     mark, thing = rng.choice(list(marked.marks.items()))
     if rng.random() < 0.5:
@@ -193,7 +193,7 @@ def _at(marked: MarkedScene, rng: random.Random) -> Question:
     return ask(rng, "at", words, mark)
 
 
-def _neighbour(marked: MarkedScene, rng: random.Random) -> Question | None:
+def _ask_neighbour(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for the mark in the next cell of the 3 x 3 grid."""
     mark, thing = rng.choice(list(marked.marks.items()))
     side, dx, dy = rng.choice(SIDES)
@@ -206,7 +206,7 @@ def _neighbour(marked: MarkedScene, rng: random.Random) -> Question | None:
     return ask(rng, "neighbour", words, beside[0])
 
 
-def _share(marked: MarkedScene, rng: random.Random) -> Question | None:
+def _ask_share(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask what two marked things have in common."""
     pairs = [
         (a, b, what, one)
@@ -225,7 +225,7 @@ def _share(marked: MarkedScene, rng: random.Random) -> Question | None:
     return ask(rng, "share", words, answer)
 
 
-def _alike(marked: MarkedScene, rng: random.Random) -> Question | None:
+def _ask_alike(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask whether two marked things share their colour or shape; yes is as likely as no."""
     mark, thing = rng.choice(list(marked.marks.items()))
     what, wanted = rng.choice(("colour", "shape")), rng.random() < 0.5
@@ -237,7 +237,7 @@ def _alike(marked: MarkedScene, rng: random.Random) -> Question | None:
     return ask(rng, "alike", words, yes_or_no(wanted))
 
 
-def _larger(marked: MarkedScene, rng: random.Random) -> Question | None:
+def _ask_larger(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask which of two marks is on the larger or smaller thing."""
     large = [m for m, t in marked.marks.items() if t.size == "large"]
     small = [m for m, t in marked.marks.items() if t.size == "small"]
@@ -250,7 +250,7 @@ def _larger(marked: MarkedScene, rng: random.Random) -> Question | None:
     return ask(rng, "larger", words, answer)
 
 
-def _unmarked(marked: MarkedScene, rng: random.Random) -> Question | None:
+def _ask_unmarked(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for the thing without a mark."""
     if not marked.unmarked and rng.random() < 0.85:
         return None
@@ -261,14 +261,14 @@ def _unmarked(marked: MarkedScene, rng: random.Random) -> Question | None:
 
 SIDES = (("right of", 1, 0), ("left of", -1, 0), ("below", 0, 1), ("above", 0, -1))
 QUESTIONS: tuple[Callable[[MarkedScene, random.Random], Question | None], ...] = (
-    _what,
-    _which,
-    _which_ones,
-    _count,
-    _at,
-    _neighbour,
-    _share,
-    _alike,
-    _larger,
-    _unmarked,
+    _ask_what,
+    _ask_which,
+    _ask_which_ones,
+    _ask_count,
+    _ask_at,
+    _ask_neighbour,
+    _ask_share,
+    _ask_alike,
+    _ask_larger,
+    _ask_unmarked,
 )

@@ -105,7 +105,7 @@ def questions(scene: Scene, rng: random.Random) -> Iterator[Question]:
     return ask_each(QUESTIONS, scene, rng)
 
 
-def _colour(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_colour(scene: Scene, rng: random.Random) -> Question | None:
     things = [t for t in scene.things if len(scene.having(shape=t.shape)) == 1]
     if not things:
         return None
@@ -118,7 +118,7 @@ def _colour(scene: Scene, rng: random.Random) -> Question | None:
     return ask(rng, "colour", words, t.colour)
 
 
-def _shape(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_shape(scene: Scene, rng: random.Random) -> Question | None:
     things = [t for t in scene.things if len(scene.having(colour=t.colour)) == 1]
     if not things:
         return None
@@ -127,13 +127,13 @@ def _shape(scene: Scene, rng: random.Random) -> Question | None:
     return ask(rng, "shape", words, t.shape)
 
 
-def _count(scene: Scene, rng: random.Random) -> Question:
+def _ask_count(scene: Scene, rng: random.Random) -> Question:
     words = ("How many objects are there?", "How many objects are in the picture?",
              "Count the objects.")  # fmt: skip
     return ask(rng, "count", words, str(len(scene.things)))
 
 
-def _count_some(scene: Scene, rng: random.Random) -> Question:
+def _ask_count_some(scene: Scene, rng: random.Random) -> Question:
     t = rng.choice(scene.things)
     colour = rng.choice((t.colour, rng.choice(list(COLOURS))))
     shape = rng.choice((t.shape, rng.choice(SHAPES)))
@@ -144,7 +144,7 @@ def _count_some(scene: Scene, rng: random.Random) -> Question:
     return ask(rng, "count_some", words, str(len(scene.having(shape=shape))))
 
 
-def _where(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_where(scene: Scene, rng: random.Random) -> Question | None:
     if not scene.unique():
         return None
     t = rng.choice(scene.unique())
@@ -152,13 +152,13 @@ def _where(scene: Scene, rng: random.Random) -> Question | None:
     return ask(rng, "where", words, t.place)
 
 
-def _what_at(scene: Scene, rng: random.Random) -> Question:
+def _ask_what_at(scene: Scene, rng: random.Random) -> Question:
     t = rng.choice(scene.things)
     words = (f"What is at the {t.place}?", f"Which object is at the {t.place}?")
     return ask(rng, "what_at", words, t.name)
 
 
-def _farthest(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_farthest(scene: Scene, rng: random.Random) -> Question | None:
     side, position = rng.choice(SIDES)
     ranked = sorted(scene.things, key=position)
     if len(ranked) < 2 or position(ranked[1]) - position(ranked[0]) < 0.15:
@@ -167,7 +167,7 @@ def _farthest(scene: Scene, rng: random.Random) -> Question | None:
     return ask(rng, "farthest", words, ranked[0].name)
 
 
-def _size(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_size(scene: Scene, rng: random.Random) -> Question | None:
     if not scene.unique():
         return None
     t = rng.choice(scene.unique())
@@ -175,12 +175,12 @@ def _size(scene: Scene, rng: random.Random) -> Question | None:
     return ask(rng, "size", words, t.size)
 
 
-def _ground(scene: Scene, rng: random.Random) -> Question:
+def _ask_ground(scene: Scene, rng: random.Random) -> Question:
     words = ("What colour is the background?", "Which colour is behind the objects?")
     return ask(rng, "background", words, scene.ground)
 
 
-def _read(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_read(scene: Scene, rng: random.Random) -> Question | None:
     if scene.writing is None:
         return None
     kind = scene.writing.kind
@@ -188,14 +188,14 @@ def _read(scene: Scene, rng: random.Random) -> Question | None:
     return ask(rng, "read", words, scene.writing.text)
 
 
-def _exists(scene: Scene, rng: random.Random) -> Question:
+def _ask_exists(scene: Scene, rng: random.Random) -> Question:
     t = rng.choice(scene.things)
     name = t.name if rng.random() < 0.5 else _other_name(t, rng)
     words = (f"Is there a {name}?", f"Does the picture show a {name}?")
     return ask(rng, "exists", words, yes_or_no(any(t.name == name for t in scene.things)))
 
 
-def _relation(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_relation(scene: Scene, rng: random.Random) -> Question | None:
     if len(scene.unique()) < 2:
         return None
     a, b = rng.sample(scene.unique(), 2)
@@ -206,7 +206,7 @@ def _relation(scene: Scene, rng: random.Random) -> Question | None:
     return ask(rng, "relation", words, yes_or_no(position(a) < position(b)))
 
 
-def _absent(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_absent(scene: Scene, rng: random.Random) -> Question | None:
     missing = [shape for shape in SHAPES if not scene.having(shape=shape)]
     if not missing or rng.random() < 0.5:
         return None
@@ -252,17 +252,17 @@ RELATIONS: tuple[tuple[str, Callable[[Thing], float]], ...] = (
     ("above", lambda t: t.y),
 )
 QUESTIONS: tuple[Asker[Scene], ...] = (
-    _colour,
-    _shape,
-    _count,
-    _count_some,
-    _where,
-    _what_at,
-    _farthest,
-    _size,
-    _ground,
-    _read,
-    _exists,
-    _relation,
-    _absent,
+    _ask_colour,
+    _ask_shape,
+    _ask_count,
+    _ask_count_some,
+    _ask_where,
+    _ask_what_at,
+    _ask_farthest,
+    _ask_size,
+    _ask_ground,
+    _ask_read,
+    _ask_exists,
+    _ask_relation,
+    _ask_absent,
 )

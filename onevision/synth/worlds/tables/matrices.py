@@ -73,15 +73,15 @@ def questions(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
             f"Which number stands in the row {name} under {period}?",
         )
         yield ask(rng, "matrix_cell", words, str(matrix.values[n][p]))
-    yield from _columns(matrix, rng)
-    yield from _rows(matrix, rng)
+    yield from _ask_columns(matrix, rng)
+    yield from _ask_rows(matrix, rng)
     every = [value for row in matrix.values for value in row]
     word, value = rng.choice((("largest", max(every)), ("smallest", min(every))))
     words = (f"What is the {word} number in the table?", f"Which number in it is the {word}?")
     yield ask(rng, "matrix_extreme", words, str(value))
 
 
-def _columns(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
+def _ask_columns(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
     key = matrix.key.lower()
     p = rng.randrange(len(matrix.periods))
     column, period = [row[p] for row in matrix.values], matrix.periods[p]
@@ -102,7 +102,7 @@ def _columns(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "matrix_compare", words, yes_or_no(column[n] > column[m]))
 
 
-def _rows(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
+def _ask_rows(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
     n = rng.randrange(len(matrix.names))
     row, name = matrix.values[n], matrix.names[n]
     words = (f"What do the numbers of {name} add up to?", f"Add up the row {name}.")

@@ -81,11 +81,11 @@ def questions(records: Records, rng: random.Random) -> Iterator[Question]:
     )
     yield ask(rng, "table_nth", words, records.keys[n])
     for number, column in enumerate(records.columns):
-        yield from _cells(records, number, rng)
+        yield from _ask_cells(records, number, rng)
         if isinstance(column, WordColumn):
-            yield _count_word(records, number, rng)
+            yield _ask_count_word(records, number, rng)
         else:
-            yield from _numbers(records, number, column, rng)
+            yield from _ask_numbers(records, number, column, rng)
 
 
 def layout_questions(table: Table, rng: random.Random, *, nouns: str) -> Iterator[Question]:
@@ -106,7 +106,7 @@ def layout_questions(table: Table, rng: random.Random, *, nouns: str) -> Iterato
         yield ask(rng, "table_title", words, table.title)
 
 
-def _cells(records: Records, number: int, rng: random.Random) -> Iterator[Question]:
+def _ask_cells(records: Records, number: int, rng: random.Random) -> Iterator[Question]:
     """Ask for a cell by its row, and for a row by its cell."""
     column, header = records.columns[number], records.columns[number].header
     phrase = header.lower() if isinstance(column, WordColumn) else column.phrase
@@ -129,7 +129,7 @@ def _cells(records: Records, number: int, rng: random.Random) -> Iterator[Questi
         yield ask(rng, "table_reverse", words, records.keys[k])
 
 
-def _count_word(records: Records, number: int, rng: random.Random) -> Question:
+def _ask_count_word(records: Records, number: int, rng: random.Random) -> Question:
     header = records.columns[number].header
     cells = records.table.column(number + 1)
     cell = rng.choice(cells)
@@ -140,7 +140,7 @@ def _count_word(records: Records, number: int, rng: random.Random) -> Question:
     return ask(rng, "table_count_word", words, str(cells.count(cell)))
 
 
-def _numbers(
+def _ask_numbers(
     records: Records, number: int, column: NumberColumn, rng: random.Random
 ) -> Iterator[Question]:
     phrase, noun = column.phrase, records.subject.noun
@@ -164,10 +164,10 @@ def _numbers(
     if values[n] != values[m]:
         words = (f"Is the {phrase} of {keys[n]} higher than that of {keys[m]}?",)
         yield ask(rng, "table_compare", words, yes_or_no(values[n] > values[m]))
-    yield from _totals(records, number, column, rng)
+    yield from _ask_totals(records, number, column, rng)
 
 
-def _totals(
+def _ask_totals(
     records: Records, number: int, column: NumberColumn, rng: random.Random
 ) -> Iterator[Question]:
     values = records.values[number]
