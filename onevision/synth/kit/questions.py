@@ -1,4 +1,4 @@
-"""Questions that a sample could answer -> the few that it asks: varied, open for the most part.
+"""Questions that a sample could answer -> the few that it asks, most of them open.
 
 candidates: colour? colour? yes/no? yes/no? count? where? (none) ...
                     |  no text twice, at most a share of yes and no

@@ -61,7 +61,7 @@ class Thing:
 
     @property
     def place(self) -> str:
-        """The cell it stands in: "top left"."""
+        """The cell it is in: "top left"."""
         return place_name(self.col, self.row)
 
 

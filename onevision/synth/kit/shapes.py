@@ -55,7 +55,7 @@ _POLYGONS: Mapping[str, list[Point]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What a thing looks like wherever it is."""
+    """What a thing looks like, wherever it is: its colour and its shape."""
 
     colour: str
     shape: str

@@ -33,7 +33,7 @@ class Topic:
     per: str
     names: tuple[str, ...]
     question: str
-    # Whether the categories have an order, and stand in it: months, years.
+    # Whether the categories have an order, as months and years do.
     ordered: bool = False
 
     def title(self, rng: random.Random) -> str:

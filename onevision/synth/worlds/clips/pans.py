@@ -34,7 +34,7 @@ GRASSES: tuple[Colour, ...] = ((150, 175, 140), (190, 178, 150), (78, 84, 96), (
 # The distance and size of things, in widths of the view: the first and the last view of a pan show
 # a single thing each.
 SPACING, RADIUS = 0.76, 0.13
-# The farthest that a pan goes from frame to frame, so that every thing is once seen whole.
+# The farthest that a pan goes from frame to frame, so that every thing is whole in some frame.
 MAX_STEP = 0.45
 
 

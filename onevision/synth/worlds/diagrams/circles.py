@@ -110,7 +110,7 @@ def _draw_two(rng: random.Random, one: int, other: int, unit: str) -> Figure:
         style, pixels = figure.style, value * scale
         figure.canvas.circle(middle, y, pixels, fill=style.fill, ink=style.ink, thickness=2)
         figure.dot((middle, y))
-        # Away from the other circle, so that nobody takes it for a line between the two.
+        # Away from the other circle, or it would look like a line between the two.
         end = (middle - pixels if middle == x else middle + pixels, y)
         figure.line((middle, y), end)
         label = length_label(value, unit)

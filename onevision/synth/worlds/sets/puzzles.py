@@ -70,7 +70,7 @@ PAPER: Colour = (250, 250, 250)
 LINE: Colour = (120, 120, 125)
 DESK: Colour = (218, 222, 226)
 INK: Colour = (30, 30, 35)
-# Where one to four shapes stand in a cell, and their radius, as shares of its side.
+# The places of one to four shapes in a cell, and their radius, as shares of its side.
 STANDS = {
     1: (((0.5, 0.5),), 0.3),
     2: (((0.28, 0.5), (0.72, 0.5)), 0.19),

@@ -35,7 +35,7 @@ MODES = ("shuffled", "shuffled", "ordered", "swapped")
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSeries:
-    """A process as it is shown: how far it is in each picture, and which way it is told."""
+    """A process as it is shown: how far it is in each picture, and in which direction it goes."""
 
     process: Process
     style: ProcessStyle
@@ -151,7 +151,7 @@ def _write_order(order: list[int]) -> str:
 
 
 def _questions(series: ProcessSeries, rng: random.Random) -> Iterator[Question]:
-    """Ask for the order, its ends and steps, and what is seen."""
+    """Ask for the order, its ends and steps, and what the pictures show."""
     process, goes = series.process, f"the {series.process.noun} {series.verb}"
     yield from _ask_order(series, goes, rng)
     ranks = sorted(range(len(series.shares)), key=lambda n: series.shares[n])

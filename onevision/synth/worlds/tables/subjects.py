@@ -37,7 +37,7 @@ class NumberColumn:
         return f"number of {self.header.lower()}" if self.counted else self.header.lower()
 
     def write(self, value: int) -> str:
-        """Return a number as it stands in the table."""
+        """Return a number as the table shows it."""
         return f"{value / 100:.2f}" if self.price else str(value)
 
 
