@@ -11,8 +11,9 @@ from onevision.explain import explain_image
 from onevision.explain_drawing import draw_explanation
 from onevision.known_models import ONEVISION_0_5B
 from onevision.synth.worlds.clips import clips
+from onevision.synth.worlds.rooms import rooms
 from onevision.synth.worlds.sets import pairs
-from onevision.synth.worlds.shapes import rooms, scenes
+from onevision.synth.worlds.shapes import scenes
 from onevision.synth.write import write_video
 
 ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""`onevision synth`: look at the procedural families, and write sets of them."""
+"""`onevision synth`: lists and previews the procedural families, and writes data sets of them."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,16 +6,18 @@ from typing import Annotated, Literal
 import typer
 
 synth = typer.Typer(
-    help="Draw procedural training data.", no_args_is_help=True, add_completion=False
+    help="Generate procedural training data.", no_args_is_help=True, add_completion=False
 )
 
-FamilyOption = Annotated[str, typer.Option("--family", "-f", help="`synth list` names them.")]
-SeedOption = Annotated[int, typer.Option(help="Another seed draws other samples.")]
+FamilyOption = Annotated[
+    str, typer.Option("--family", "-f", help="A name that `synth list` prints.")
+]
+SeedOption = Annotated[int, typer.Option(help="Another seed gives other samples.")]
 
 
 @synth.command(name="list")
 def list_families() -> None:
-    """Name the families and what each draws."""
+    """List the families and what each shows."""
     from onevision.synth.families import FAMILIES, summary
 
     for name in FAMILIES:
@@ -25,34 +27,38 @@ def list_families() -> None:
 @synth.command()
 def preview(
     family: FamilyOption,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG.")] = Path("preview.png"),
-    count: Annotated[int, typer.Option(help="Samples on the sheet.", min=1, max=60)] = 12,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG file.")] = Path(
+        "preview.png"
+    ),
+    count: Annotated[int, typer.Option(help="Number of samples.", min=1, max=60)] = 12,
     seed: SeedOption = 0,
 ) -> None:
-    """Draw a contact sheet of a family, with questions and answers."""
+    """Write a contact sheet of a family, with questions and answers."""
     from onevision.synth.families import family_named
     from onevision.synth.preview import contact_sheet
-    from onevision.synth.write import SAMPLES_A_SEED
+    from onevision.synth.write import SAMPLES_PER_SEED
 
     make = family_named(family)
-    samples = [make("train", seed * SAMPLES_A_SEED + number) for number in range(count)]
+    samples = [make("train", seed * SAMPLES_PER_SEED + number) for number in range(count)]
     contact_sheet(samples).save(output, "PNG")
-    print(f"drawn: {output}")
+    print(f"wrote {output}")
 
 
 @synth.command()
 def write(
-    directory: Annotated[Path, typer.Argument(help="Where the set goes.")],
+    directory: Annotated[Path, typer.Argument(help="Directory of the data set.")],
     family: FamilyOption,
-    count: Annotated[int, typer.Option(help="Samples.", min=1)] = 1000,
+    count: Annotated[int, typer.Option(help="Number of samples.", min=1)] = 1000,
     seed: SeedOption = 0,
     teaches: Annotated[
         Literal["captions", "descriptions", "questions"],
-        typer.Option(help="What the records say: for align, knowledge, or the later stages."),
+        typer.Option(help="What the records teach: for align, knowledge, or the later stages."),
     ] = "questions",
-    image_format: Annotated[Literal["png", "jpeg"], typer.Option(help="Of pictures.")] = "png",
+    image_format: Annotated[
+        Literal["png", "jpeg"], typer.Option(help="File format of images.")
+    ] = "png",
 ) -> None:
-    """Write a set as LLaVA records, with its media beside it."""
+    """Write a data set as LLaVA records, with its media beside them."""
     from onevision.synth.families import family_named
     from onevision.synth.write import write_set
 

@@ -27,8 +27,9 @@ from onevision.synth.families import Maker
 from onevision.synth.sample import Question, Sample, Split, rng_for
 from onevision.synth.worlds.charts import charts
 from onevision.synth.worlds.clips import clips
+from onevision.synth.worlds.lettering import words
 from onevision.synth.worlds.sets import pairs
-from onevision.synth.worlds.shapes import scenes, words
+from onevision.synth.worlds.shapes import scenes
 
 HeldoutScenario = Literal["single_image", "multi_image", "video", "words", "charts"]
 NUM_QUESTIONS = 600

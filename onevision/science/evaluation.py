@@ -26,7 +26,7 @@ from onevision.generate.answer import Model
 from onevision.science.micro import RULES
 from onevision.science.trials import CLAIMS
 from onevision.synth.sample import rng_for
-from onevision.synth.worlds.shapes import capitals, signs
+from onevision.synth.worlds.lettering import capitals, signs
 
 LETTERS_PER_CELL = 40
 REHEARSAL_QUESTIONS, REHEARSAL_LETTERS = 4, 1
@@ -117,8 +117,9 @@ def _ask_letters(model: Model, *, per_cell: int) -> Iterator[LetterRow]:
 
 def _letter(aspect: float, share: float, index: int) -> HeldoutQuestion:
     rng = rng_for("heldout", f"science/capitals/{aspect:g}/{share:.4f}", index)
-    sheet = capitals.draw(rng, aspect=aspect, share=share)
-    return HeldoutQuestion(media=(Image(sheet.picture),), question=capitals.question(sheet, rng))
+    capital = capitals.random_capital(rng, aspect=aspect, share=share)
+    question = capitals.ask_letter(capital, rng)
+    return HeldoutQuestion(media=(Image(capital.picture),), question=question)
 
 
 def _mean_tokens(config: ModelConfig, items: Sequence[HeldoutQuestion]) -> float:

@@ -17,8 +17,8 @@ from onevision.science.micro import RULES
 from onevision.science.plots import PICTURES
 from onevision.science.study import TrialRecord
 from onevision.science.trials import CLAIMS
-from onevision.synth.worlds.shapes.capitals import CAPITALS
-from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES
+from onevision.synth.worlds.lettering.capitals import CAPITALS
+from onevision.synth.worlds.lettering.signs import ASPECTS, SHARES
 
 PAGE, FOLDER, RAW = "science.md", "science", "trials.json"
 BEGIN, END = "<!-- results: written by `onevision science --report` -->", "<!-- end of results -->"

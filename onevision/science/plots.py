@@ -13,8 +13,8 @@ from onevision.eval.heldout import SCENARIOS
 from onevision.science.claims import Estimate, Results, RowFilter, where
 from onevision.science.micro import RULES
 from onevision.science.trials import CLAIMS
-from onevision.synth.worlds.shapes.capitals import CAPITALS
-from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES
+from onevision.synth.worlds.lettering.capitals import CAPITALS
+from onevision.synth.worlds.lettering.signs import ASPECTS, SHARES
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

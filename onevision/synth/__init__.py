@@ -1,4 +1,4 @@
-"""Procedural pictures, picture sets and clips whose every answer is known: seed -> Sample.
+"""Procedural pictures and clips whose every answer is known: (split, index) -> Sample.
 
-Train and held-out samples come from disjoint seeds by construction (see `sample.rng_for`).
+Training and held-out samples come from disjoint seeds by construction (see `sample.rng_for`).
 """

@@ -1,4 +1,8 @@
-"""The table of procedural families: name -> a maker of samples."""
+"""The registry of procedural families: name -> what makes its samples, and what it shows.
+
+A family is a module of `worlds/` with a function `make`; its name is the module's, and the first
+line of the module's docstring is what `onevision synth list` prints.
+"""
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -8,21 +12,12 @@ from onevision.synth.sample import Sample, Split
 from onevision.synth.worlds.charts import charts
 from onevision.synth.worlds.clips import cameras, clips, pans, pointed
 from onevision.synth.worlds.diagrams import geometry
+from onevision.synth.worlds.lettering import capitals, glimpses, lettered, plates, signs
 from onevision.synth.worlds.pages import chinese_documents, documents
+from onevision.synth.worlds.rooms import rooms
 from onevision.synth.worlds.screens import screens
 from onevision.synth.worlds.sets import pairs, sequences, statements
-from onevision.synth.worlds.shapes import (
-    capitals,
-    glimpses,
-    lettered,
-    marks,
-    plates,
-    rooms,
-    scenes,
-    signs,
-    texts,
-    things,
-)
+from onevision.synth.worlds.shapes import marks, scenes, texts, things
 from onevision.synth.worlds.tables import tables
 
 Maker = Callable[[Split, int], Sample]
@@ -39,7 +34,7 @@ _MODULES: Mapping[str, ModuleType] = {
     )
 }
 FAMILIES: Mapping[str, Maker] = {name: module.make for name, module in _MODULES.items()}
-# Families whose samples say what covers their picture, and what that can be.
+# What can cover the pictures of families that say so.
 COVERS: Mapping[str, tuple[str, ...]] = {
     "capitals": capitals.CAPITALS,
     "glimpses": capitals.CAPITALS,
@@ -55,5 +50,5 @@ def family_named(name: str) -> Maker:
 
 
 def summary(name: str) -> str:
-    """Return what a family draws, in one line."""
+    """Return what a family shows, in one line."""
     return (_MODULES[name].__doc__ or "").strip().splitlines()[0]

@@ -17,7 +17,7 @@ from onevision.conversation import Video
 from onevision.synth.sample import Sample
 
 CARD_WIDTH, MEDIA_HEIGHT, GAP, LINE = 420, 260, 14, 17
-LETTERS_A_LINE, MAX_LINES, MAX_FRAMES = 58, 15, 6
+LETTERS_PER_LINE, MAX_LINES, MAX_FRAMES = 58, 15, 6
 INK, PAPER, ANSWER = (30, 34, 40), (255, 255, 255), (20, 95, 200)
 
 
@@ -38,9 +38,9 @@ def _card(sample: Sample) -> PillowImage:
     strip = _strip(_pictures(sample))
     card.paste(strip, ((CARD_WIDTH - strip.width) // 2, 0))
     font = ImageFont.load_default(size=13)
-    lines = [(line, INK) for line in textwrap.wrap(sample.caption, LETTERS_A_LINE)[:3]]
+    lines = [(line, INK) for line in textwrap.wrap(sample.caption, LETTERS_PER_LINE)[:3]]
     for question in sample.questions:
-        wrapped = textwrap.wrap(question.question, LETTERS_A_LINE) or [""]
+        wrapped = textwrap.wrap(question.question, LETTERS_PER_LINE) or [""]
         lines += [(line, INK) for line in wrapped] + [(f"    {question.answer}", ANSWER)]
     for number, (line, colour) in enumerate(lines[:MAX_LINES]):
         pen.text((8, MEDIA_HEIGHT + 6 + number * LINE), line, font=font, fill=colour)
@@ -48,7 +48,7 @@ def _card(sample: Sample) -> PillowImage:
 
 
 def _pictures(sample: Sample) -> list[PillowImage]:
-    """Return every image, and of videos some frames in order."""
+    """Return every image, and some frames of every video, in order."""
     pictures: list[PillowImage] = []
     for medium in sample.media:
         if isinstance(medium, Video):

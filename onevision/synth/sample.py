@@ -1,4 +1,4 @@
-"""What a procedural family makes: media, a caption of all that is in them, and questions."""
+"""What a procedural family generates: media, a caption of all that is in them, and questions."""
 
 import random
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from onevision.conversation import Image, Video
 
 Split = Literal["train", "heldout"]
 
-# The answer to what cannot be seen, here and outside the procedural worlds.
+# The answer to what cannot be seen; other rooms use it too.
 CANNOT_TELL = "I cannot tell"
 
 
@@ -23,7 +23,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """What covers a rectangle of a picture, in its pixels from the top left; it may reach out."""
+    """What covers a rectangle, in pixels from the top left; it may reach beyond the edges."""
 
     name: str
     left: float
@@ -31,8 +31,8 @@ class Region:
     right: float
     bottom: float
 
-    def moved(self, right: float, down: float) -> "Region":
-        """Return the region in a picture whose corner lies elsewhere."""
+    def shift(self, right: float, down: float) -> "Region":
+        """Return the region farther to the right and down."""
         return Region(
             name=self.name,
             left=self.left + right,
@@ -49,11 +49,11 @@ class Sample:
     media: tuple[Image | Video, ...]
     caption: str
     questions: tuple[Question, ...]
-    # Short captions that tell one property of everything in view: "Shapes: ring, star."
+    # Short captions, each of one property of everything in view: "Shapes: ring, star."
     aspects: tuple[str, ...] = ()
-    # Everything there is to say, where the caption does not say it already.
+    # Everything there is to say, if the caption does not say it all.
     detail: str | None = None
-    # What covers its one picture, where a family says so.
+    # What covers the only picture, if the family says so.
     regions: tuple[Region, ...] = ()
 
     @property
@@ -63,10 +63,10 @@ class Sample:
 
 
 def rng_for(split: Split, family: str, index: int) -> random.Random:
-    """Return the random stream of one sample; two splits never share one."""
+    """Return the random numbers of one sample; two splits never share a stream."""
     return random.Random(f"onevision/{split}/{family}/{index}")
 
 
 def ask(rng: random.Random, family: str, phrasings: tuple[str, ...], answer: str) -> Question:
-    """Put a question in one of its phrasings."""
+    """Ask in one of several phrasings, chosen at random."""
     return Question(family=family, question=rng.choice(phrasings), answer=answer)

@@ -17,8 +17,8 @@ from onevision.synth.sample import Sample, Split, rng_for
 Teaches = Literal["captions", "descriptions", "questions"]
 ImageFormat = Literal["png", "jpeg"]
 FRAMES_PER_SECOND = 4
-# Samples of one seed; the next seed begins where this one must end.
-SAMPLES_A_SEED = 10**9
+# Samples per seed; the next seed begins where this one must end.
+SAMPLES_PER_SEED = 10**9
 DESCRIBE = ("Describe this.", "What is shown here?", "Say what you see.")
 
 
@@ -34,14 +34,14 @@ def write_set(
     image_format: ImageFormat = "png",
     progress: Callable[[int], object] = int,
 ) -> Path:
-    """Write `count` samples; returns the path of the records, `directory/name.json`.
+    """Write `count` samples; return the path of the records, `directory/name.json`.
 
-    Media lie in `directory/name/`. The records appear last and whole.
+    Media go to `directory/name/`. The records are written last, whole or not at all.
     """
     (directory / name).mkdir(parents=True, exist_ok=True)
     records = []
     for number in range(count):
-        index = seed * SAMPLES_A_SEED + number
+        index = seed * SAMPLES_PER_SEED + number
         sample = make(split, index)
         media = _write_media(sample, directory, f"{name}/{number:06d}", image_format=image_format)
         turns = list(_turns(sample, teaches, rng_key=f"{name}/{index}"))
@@ -69,7 +69,7 @@ def write_video(path: Path, frames: Sequence[PillowImage], *, per_second: int) -
 def _write_media(
     sample: Sample, directory: Path, stem: str, *, image_format: ImageFormat
 ) -> dict[str, list[str]]:
-    """Write a sample's media; returns the record's fields, with paths below `directory`."""
+    """Write a sample's media; return the record's fields, with paths below `directory`."""
     names: dict[str, list[str]] = {"image": [], "video": []}
     for number, medium in enumerate(sample.media):
         part = stem if len(sample.media) == 1 else f"{stem}-{number}"
@@ -86,7 +86,7 @@ def _write_media(
 
 
 def _turns(sample: Sample, teaches: Teaches, *, rng_key: str) -> Iterator[dict[str, Any]]:
-    """Give the turns of a record; media marks stand before the first question."""
+    """Yield the turns of a record; the media's marks precede the first question."""
     said = {
         "captions": [("", sample.caption)],
         "descriptions": [

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from tokenizers.normalizers import NFC
 
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, IM_START
-from onevision.synth.kit.world import NUMBERS, WORDS
+from onevision.synth.kit.scene import NUMBERS, WORDS
 from onevision.synth.worlds.clips import clips
 from onevision.synth.worlds.sets import pairs
 from onevision.synth.worlds.shapes import scenes

@@ -1,19 +1,25 @@
 import json
+from pathlib import Path
 
 from PIL import Image as PIL
 
+from onevision.synth.families import FAMILIES
 from tests.cli.conftest import run
 
+DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 
-def test_list_names_every_family():
+
+def test_list_names_every_family_as_the_docs_do():
     done = run("synth", "list")
     assert done.returncode == 0
-    assert {"scenes", "charts", "cameras"} <= {line.split()[0] for line in done.stdout.splitlines()}
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(FAMILIES)
+    shown = DOCS.read_text().split("$ onevision synth list")[1].split("\n$ ")[0]
+    assert shown.partition("\n")[2] == done.stdout.rstrip("\n")
 
 
 def test_preview_draws_a_sheet(tmp_path):
     done = run("synth", "preview", "--family", "charts", "--count", 2, "-o", tmp_path / "a.png")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout) == (0, f"wrote {tmp_path}/a.png\n")
     with PIL.open(tmp_path / "a.png") as sheet:
         assert sheet.width > 1000
 

@@ -17,7 +17,7 @@ from onevision.science.page import (
     write_page,
     write_records,
 )
-from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES
+from onevision.synth.worlds.lettering.signs import ASPECTS, SHARES
 from tests.science.test_claims import record, row
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from onevision.synth.families import COVERS, FAMILIES
 from onevision.synth.sample import Region, rng_for
-from onevision.synth.worlds.shapes import capitals, glimpses
-from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES, SIDE
+from onevision.synth.worlds.lettering import capitals, glimpses
+from onevision.synth.worlds.lettering.signs import ASPECTS, SHARES, SIDE
 
 
 def ink(picture):
@@ -18,7 +17,7 @@ def ink(picture):
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_the_ink_is_in_the_box_and_fills_it(aspect, share):
     for index in range(5):
-        sheet = capitals.draw(rng_for("train", "test", index), aspect=aspect, share=share)
+        sheet = capitals.random_capital(rng_for("train", "test", index), aspect=aspect, share=share)
         box, (rows, columns) = sheet.box, ink(sheet.picture)
         for least, most, low, high in (
             (columns.min(), columns.max(), box.left, box.right),
@@ -58,12 +57,6 @@ def test_a_glimpse_shows_the_middle_of_its_letter():
     assert max(heights) > 28
 
 
-def test_families_that_say_what_covers_their_pictures_say_it_of_every_sample():
-    for name, kinds in COVERS.items():
-        for index in range(20):
-            assert {region.name for region in FAMILIES[name]("train", index).regions} <= set(kinds)
-
-
 def test_a_region_moves_with_its_picture():
     region = Region(name="K", left=3, top=4, right=5, bottom=6)
-    assert region.moved(-3, 1) == Region(name="K", left=0, top=5, right=2, bottom=7)
+    assert region.shift(-3, 1) == Region(name="K", left=0, top=5, right=2, bottom=7)

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from onevision.synth.kit.world import COLOURS, SHAPES, place_name, random_scene
+from onevision.synth.kit.scene import place_name, random_scene
+from onevision.synth.kit.shapes import COLOURS, SHAPES
 from onevision.synth.worlds.sets import pairs
 from onevision.synth.worlds.shapes import scenes
 

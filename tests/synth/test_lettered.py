@@ -6,11 +6,12 @@ from PIL import Image as Pillow
 from PIL import ImageDraw
 
 from onevision.errors import InputError
-from onevision.synth.kit import faces
-from onevision.synth.kit.faces import LEARNED, font_of, has_face
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import COLOURS, SHAPES
-from onevision.synth.worlds.shapes import lettered
+from onevision.synth.kit import fonts
+from onevision.synth.kit.fonts import LEARNED, font_of
+from onevision.synth.kit.shapes import COLOURS, SHAPES
+from onevision.synth.kit.text import Letters
+from onevision.synth.worlds.lettering import lettered
+from tests.synth.conftest import has_face
 
 pytestmark = pytest.mark.skipif(
     not all(map(has_face, LEARNED)), reason="a typeface is missing; install onevision[synth]"
@@ -63,7 +64,7 @@ def test_the_answer_is_what_is_written():
 
 
 def test_a_missing_typeface_is_named(monkeypatch):
-    monkeypatch.setattr(faces.importlib.util, "find_spec", lambda module: None)
+    monkeypatch.setattr(fonts.importlib.util, "find_spec", lambda module: None)
     font_of.cache_clear()
     with pytest.raises(InputError, match=r"face 'serif'.*pip install font-caladea"):
         font_of("serif", 20)

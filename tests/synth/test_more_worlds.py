@@ -1,41 +1,26 @@
-import hashlib
 import random
-from functools import cache
 
 import pytest
 from PIL import Image as PIL
 from PIL import ImageDraw
 
-from onevision.conversation import Image, Video
-from onevision.synth.kit.questionnaire import CLOSED_ANSWERS, choose
-from onevision.synth.kit.shading import draw_solid
-from onevision.synth.kit.sprites import Figure
-from onevision.synth.kit.wording import article, counted, listing, plural
-from onevision.synth.kit.world import COLOURS
-from onevision.synth.sample import Question
+from onevision.conversation import Video
+from onevision.synth.kit.shapes import COLOURS
 from onevision.synth.worlds.clips import cameras, pans, pointed
+from onevision.synth.worlds.rooms.shading import draw_solid
+from onevision.synth.worlds.rooms.solids import TINTS
 from onevision.synth.worlds.screens import screens
 from onevision.synth.worlds.screens.widgets import Widget, draw_widget
-from onevision.synth.worlds.sets import sequences, statements
+from onevision.synth.worlds.sets import statements
 from onevision.synth.worlds.sets.processes import PROCESSES, draw_stage, random_style
 from onevision.synth.worlds.sets.puzzles import random_puzzle
-from onevision.synth.worlds.shapes import marks, rooms
-from onevision.synth.worlds.shapes.solids import TINTS
+from onevision.synth.worlds.shapes import marks
+from tests.synth.conftest import outlines, pictures
 
-STILLS = (screens, marks, rooms, statements, sequences)
 CLIPS = (cameras, pointed, pans)
-FAMILIES = (*STILLS, *CLIPS)
+FAMILIES = ("screens", "marks", "rooms", "statements", "sequences", "cameras", "pointed", "pans")
 PLACES = [f"{row} {col}".strip() for row in ("top", "", "bottom") for col in ("left", "", "right")]
 PLACES[4] = "center"
-
-
-def pictures(sample):
-    for medium in sample.media:
-        yield from [medium.source] if isinstance(medium, Image) else medium.source
-
-
-def pixels(sample):
-    return b"".join(picture.tobytes() for picture in pictures(sample))
 
 
 def share_of(picture, tint, tolerance=15):
@@ -56,55 +41,10 @@ def answers(sample):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_seed_makes_the_same_sample_again(family):
-    for index in range(5):
-        a, b = family.make("train", index), family.make("train", index)
-        assert (a.caption, a.detail, a.questions) == (b.caption, b.detail, b.questions)
-        assert pixels(a) == pixels(b)
-
-
-@cache
-def texts_of(family, split):
-    """Return 200 samples' caption, detail and questions, by the digests of their pixels."""
-    made = {}
-    for index in range(200):
-        sample = family.make(split, index)
-        digest = hashlib.sha256(pixels(sample)).digest()
-        made[digest] = (sample.caption, sample.detail, sample.questions)
-    return made
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_train_and_heldout_are_disjoint(family):
-    assert not texts_of(family, "train").keys() & texts_of(family, "heldout").keys()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_question_has_one_answer(family):
-    for _, _, questions in texts_of(family, "train").values():
-        assert 3 <= len(questions) <= 10
-        assert len({question.question for question in questions}) == len(questions)
-        assert all(question.answer for question in questions)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_detail_says_no_less_than_its_caption(family):
-    for caption, detail, _ in texts_of(family, "train").values():
-        assert len(detail) >= len(caption) > 0
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_most_questions_are_open(family):
-    asked = [q for _, _, questions in texts_of(family, "train").values() for q in questions]
-    closed = sum(question.answer in CLOSED_ANSWERS for question in asked)
-    assert closed <= (0.5 if family is statements else 0.25) * len(asked)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
 def test_no_answer_is_in_its_question_alone(family):
     """A question that ends in its answer offers another one before it."""
-    for _, _, questions in texts_of(family, "train").values():
-        for question in questions:
+    for outline in outlines(family):
+        for question in outline.sample.questions:
             if len(question.answer) > 3 and question.question.endswith(f" {question.answer}?"):
                 assert " or " in question.question
 
@@ -117,31 +57,6 @@ def test_clips_have_few_small_frames_of_one_size(family):
             assert 6 <= len(video.source) <= 16
             (size,) = {frame.size for frame in video.source}
             assert all(98 <= side <= 200 for side in size)
-
-
-def test_questions_with_two_answers_are_dropped():
-    def question(text, answer):
-        return Question(family=text, question=text, answer=answer)
-
-    candidates = [question("a", "1"), question("a", "2"), question("b", "3"), None]
-    assert choose(random.Random(0), candidates) == (candidates[2],)
-
-
-def test_closed_questions_are_a_quarter_at_most():
-    opened = [Question(family="f", question=str(n), answer=f"it is {n}") for n in range(6)]
-    closed = [Question(family=f"g{n}", question=f"g{n}", answer="yes") for n in range(6)]
-    chosen = choose(random.Random(0), [*closed, *opened])
-    assert len(chosen) == 8
-    assert sum(question.answer == "yes" for question in chosen) == 2
-
-
-def test_words():
-    assert [plural(word) for word in ("star", "box", "entry", "day")] == [
-        *("stars", "boxes", "entries", "days")
-    ]
-    assert (counted(1, "star"), counted(2, "star")) == ("1 star", "2 stars")
-    assert (article("orange ring"), article("red ring")) == ("an orange ring", "a red ring")
-    assert (listing([]), listing(["a", "b", "c"])) == ("none", "a, b and c")
 
 
 @pytest.mark.parametrize(
@@ -272,10 +187,3 @@ def test_a_pan_begins_and_ends_with_the_things_that_are_said():
                 ]
                 checked += 1
     assert checked > 20
-
-
-def test_a_figure_is_drawn_where_it_stands():
-    canvas = PIL.new("RGB", (60, 60), (255, 255, 255))
-    Figure(colour="red", shape="circle").stamp(canvas, x=20, y=30, radius=10)
-    assert canvas.getpixel((20, 30)) == COLOURS["red"]
-    assert canvas.getpixel((40, 30)) == (255, 255, 255)

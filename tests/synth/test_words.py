@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from onevision.eval.heldout import heldout_questions
-from onevision.synth.kit.world import NUMBERS, WORDS, draw, random_scene
+from onevision.synth.kit.scene import NUMBERS, WORDS, draw_scene, random_scene
 from onevision.synth.sample import rng_for
-from onevision.synth.worlds.shapes import words
+from onevision.synth.worlds.lettering import words
 from onevision.synth.worlds.shapes.scenes import random_size
 
 
@@ -25,7 +25,7 @@ def test_the_face_is_not_the_one_that_is_learned_from():
         scene = random_scene(rng, num_things=rng.randint(1, 3), with_writing=True, distinct=True)
         width, height = random_size(rng)
         bare, learned = (
-            np.asarray(draw(one, width=width, height=height)).astype(int)
+            np.asarray(draw_scene(one, width=width, height=height)).astype(int)
             for one in (replace(scene, writing=None), scene)
         )
         (image,) = words.make("heldout", index).media

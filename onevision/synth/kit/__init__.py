@@ -1,1 +1,1 @@
-"""The toolkit of all worlds: canvas, type, words, questions."""
+"""The toolkit of all worlds: shapes, scenes, canvas, fonts, text, words, questions."""

@@ -1,7 +1,7 @@
-"""A picture being drawn: shapes with smooth edges, then writing over them.
+"""Shapes and text -> a picture: shapes with smooth edges, and sharp text over them.
 
-Shapes are drawn larger and averaged down; text is written last, at its true size, so that it stays
-sharp. All coordinates are pixels of the finished picture.
+Shapes are drawn larger and averaged down; text is written last, at its true size. All coordinates
+are pixels of the finished picture.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.lettering import Anchor, Letters, upright
-from onevision.synth.kit.world import SHAPES, Colour, Point
+from onevision.synth.kit.shapes import Colour, Point, draw_shape
+from onevision.synth.kit.text import Anchor, Letters
 
 BLACK: Colour = (25, 25, 25)
 WHITE: Colour = (252, 252, 252)
@@ -29,7 +29,7 @@ class Canvas:
 
     def line(self, points: Sequence[Point], *, ink: Colour, thickness: float = 1) -> None:
         """Draw a line through points."""
-        width = max(1, round(thickness * self._scale))
+        width = self._pixels(thickness)
         self._pen.line(self._points(points), fill=ink, width=width, joint="curve")
 
     def dashed(self, start: Point, end: Point, *, ink: Colour, dash: float = 4) -> None:
@@ -55,9 +55,8 @@ class Canvas:
         fill: Colour | None = None, ink: Colour | None = None, thickness: float = 1,
         radius: float = 0,
     ) -> None:  # fmt: skip
-        """Draw a rectangle, with round corners where `radius` is given."""
-        box = self._box(left, top, right, bottom)
-        width = max(1, round(thickness * self._scale))
+        """Draw a rectangle, with round corners if `radius` is given."""
+        box, width = self._box(left, top, right, bottom), self._pixels(thickness)
         if radius:
             self._pen.rounded_rectangle(
                 box, radius=radius * self._scale, fill=fill, outline=ink, width=width
@@ -71,7 +70,7 @@ class Canvas:
     ) -> None:  # fmt: skip
         """Draw a disc, a circle, or both."""
         box = self._box(x - radius, y - radius, x + radius, y + radius)
-        self._pen.ellipse(box, fill=fill, outline=ink, width=max(1, round(thickness * self._scale)))
+        self._pen.ellipse(box, fill=fill, outline=ink, width=self._pixels(thickness))
 
     def arc(
         self, x: float, y: float, radius: float, start: float, end: float, *,
@@ -79,7 +78,7 @@ class Canvas:
     ) -> None:  # fmt: skip
         """Draw an arc from `start` to `end` degrees, clockwise from three o'clock."""
         box = self._box(x - radius, y - radius, x + radius, y + radius)
-        self._pen.arc(box, start, end, fill=ink, width=max(1, round(thickness * self._scale)))
+        self._pen.arc(box, start, end, fill=ink, width=self._pixels(thickness))
 
     def slice(
         self, x: float, y: float, radius: float, start: float, end: float, *,
@@ -87,13 +86,14 @@ class Canvas:
     ) -> None:  # fmt: skip
         """Draw a slice of a disc from `start` to `end` degrees, clockwise from three o'clock."""
         box = self._box(x - radius, y - radius, x + radius, y + radius)
-        width = max(1, round(thickness * self._scale))
+        width = self._pixels(thickness)
         self._pen.pieslice(box, start, end, fill=fill, outline=ink, width=width)
 
     def shape(self, name: str, x: float, y: float, radius: float, *, fill: Colour) -> None:
         """Draw one of the world's shapes: "star", "diamond"."""
         scale = self._scale
-        SHAPES[name](self._pen, (x * scale, y * scale), radius * scale, fill, self.ground)
+        centre = (x * scale, y * scale)
+        draw_shape(self._pen, name, centre, radius * scale, fill=fill, ground=self.ground)
 
     def text(
         self, x: float, y: float, text: str, *, letters: Letters, ink: Colour = BLACK,
@@ -106,7 +106,9 @@ class Canvas:
         self, x: float, y: float, text: str, *, letters: Letters, ink: Colour = BLACK
     ) -> None:
         """Write a line that runs from bottom to top, centred on a point."""
-        strip = upright(text, letters, ink=ink, ground=self.ground)
+        strip = Image.new("RGB", (letters.width(text) + 2, letters.line_height), self.ground)
+        letters.write(ImageDraw.Draw(strip), 1, 0, text, ink=ink)
+        strip = strip.transpose(Image.Transpose.ROTATE_90)
         self._stickers.append((round(x - strip.width / 2), round(y - strip.height / 2), strip))
 
     def picture(self) -> PillowImage:
@@ -118,6 +120,9 @@ class Canvas:
         for x, y, text, letters, ink, anchor in self._texts:
             letters.write(pen, x, y, text, ink=ink, anchor=anchor)
         return image
+
+    def _pixels(self, thickness: float) -> int:
+        return max(1, round(thickness * self._scale))
 
     def _points(self, points: Sequence[Point]) -> list[Point]:
         return [(x * self._scale, y * self._scale) for x, y in points]

@@ -11,8 +11,8 @@ import random
 from dataclasses import dataclass
 
 from onevision.synth.kit.canvas import BLACK, Canvas
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import Colour, Point
+from onevision.synth.kit.shapes import Colour, Point
+from onevision.synth.kit.text import Letters
 from onevision.synth.worlds.charts.topics import INKS, Data
 
 GROUNDS: tuple[Colour, ...] = ((252, 252, 252), (255, 255, 255), (250, 247, 238), (240, 244, 250))
@@ -23,8 +23,8 @@ FILLED = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """How a chart is drawn: pixels for one category and for the value axis, letters, extras."""
+class ChartLook:
+    """How a chart is drawn: pixels per category and for the value axis, letters, extras."""
 
     slot: int
     reach: int
@@ -37,7 +37,7 @@ class Look:
 
     @property
     def title_letters(self) -> Letters:
-        """The letters of the headline."""
+        """The letters of the title."""
         return Letters(size=self.letters.size + 3, bold=True)
 
 
@@ -69,7 +69,7 @@ class Plot:
         )
 
 
-def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: bool) -> Look:
+def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: bool) -> ChartLook:
     """Choose a look in which every label has room; `may_lie` allows horizontal bars."""
     letters = Letters(size=rng.randint(11, 14))
     widest = max(letters.width(name) for name in data.categories)
@@ -77,17 +77,13 @@ def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: boo
     number = letters.width(str(data.top))
     bar = number + 7 if labelled else 14
     group = round(bar * len(data.series) / FILLED) if may_lie else bar
-    slot = max(
-        rng.randint(26, min(54, 330 // len(data.categories))),
-        widest + 12,
-        group,
-    )
+    slot = max(rng.randint(26, min(54, 330 // len(data.categories))), widest + 12, group)
     reach = rng.randint(150, 230)
     horizontal = may_lie and (rng.random() < 0.35 or slot * len(data.categories) > MAX_WIDTH - 60)
     if horizontal:
         slot = max(rng.randint(24, 34), round((letters.size + 3) * len(data.series) / FILLED))
         reach = max(reach, (number + 9) * (data.top // data.step))
-    return Look(
+    return ChartLook(
         slot=slot,
         reach=reach,
         letters=letters,
@@ -99,20 +95,17 @@ def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: boo
     )
 
 
-def layout(data: Data, look: Look) -> Plot:
-    """Give every part of the chart its room."""
+def layout(data: Data, look: ChartLook) -> Plot:
+    """Make room for every part of the chart."""
     letters = look.letters
     names = max(letters.width(name) for name in data.categories)
     ticks = letters.width(str(data.top))
     row = letters.line_height
     spare = row + 4 if look.axis_titles else 0
     left = MARGIN + 6 + (names if look.horizontal else ticks) + spare
-    top = (
-        MARGIN
-        + look.title_letters.line_height
-        + 10
-        + (row if look.labelled and not look.horizontal else 0)
-    )
+    top = MARGIN + look.title_letters.line_height + 10
+    if look.labelled and not look.horizontal:
+        top += row
     along = look.slot * len(data.categories)
     across = look.reach
     inner = (across, along) if look.horizontal else (along, across)
@@ -134,7 +127,7 @@ def layout(data: Data, look: Look) -> Plot:
     )
 
 
-def frame(data: Data, look: Look, plot: Plot) -> Canvas:
+def frame(data: Data, look: ChartLook, plot: Plot) -> Canvas:
     """Draw everything but the data."""
     canvas = Canvas(plot.width, plot.height, ground=look.ground)
     canvas.text(
@@ -149,7 +142,7 @@ def frame(data: Data, look: Look, plot: Plot) -> Canvas:
     return canvas
 
 
-def _legend_room(data: Data, look: Look) -> tuple[int, int]:
+def _legend_room(data: Data, look: ChartLook) -> tuple[int, int]:
     """Return how many pixels the legend takes at the right and below."""
     if len(data.series) == 1:
         return 0, 0
@@ -158,7 +151,7 @@ def _legend_room(data: Data, look: Look) -> tuple[int, int]:
     return max(look.letters.width(series.name) for series in data.series) + 28, 0
 
 
-def _draw_grid(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
+def _draw_grid(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
     half = data.step // 2
     for value in range(0, data.top + 1, half):
         start, end = plot.spot(0, value), plot.spot(plot.num_slots, value)
@@ -174,7 +167,7 @@ def _draw_grid(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
     canvas.line([corner, (plot.right, plot.bottom)], ink=BLACK, thickness=1)
 
 
-def _draw_names(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
+def _draw_names(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
     for n, name in enumerate(data.categories):
         x, y = plot.spot(n + 0.5, 0)
         if look.horizontal:
@@ -183,7 +176,7 @@ def _draw_names(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
             canvas.text(x, y + 4, name, letters=look.letters, anchor="mt")
 
 
-def _draw_axis_titles(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
+def _draw_axis_titles(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
     names, values = data.topic.per.capitalize(), data.topic.quantity
     across, upwards = (values, names) if look.horizontal else (names, values)
     middle = (plot.left + plot.right) / 2
@@ -195,7 +188,7 @@ def _draw_axis_titles(canvas: Canvas, data: Data, look: Look, plot: Plot) -> Non
     )  # fmt: skip
 
 
-def _draw_legend(canvas: Canvas, data: Data, look: Look, plot: Plot) -> None:
+def _draw_legend(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
     letters = look.letters
     x, y = plot.right + 10, plot.top + 4
     if look.legend_below:

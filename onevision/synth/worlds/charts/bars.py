@@ -1,13 +1,13 @@
-"""Bar charts, standing or lying, with one bar for every category or a group of two or three."""
+"""Bar charts, vertical or horizontal, with one bar per category or a group of two or three."""
 
 import random
 from dataclasses import dataclass
 
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.asking import listed
-from onevision.synth.kit.world import Point
-from onevision.synth.worlds.charts.axes import FILLED, Look, Plot, frame, layout, random_look
+from onevision.synth.kit.shapes import Point
+from onevision.synth.kit.words import join
+from onevision.synth.worlds.charts.axes import FILLED, ChartLook, Plot, frame, layout, random_look
 from onevision.synth.worlds.charts.topics import INKS, Data, random_data
 
 
@@ -16,12 +16,12 @@ class BarChart:
     """Data, a look, and one colour for every bar of a single series."""
 
     data: Data
-    look: Look
+    look: ChartLook
     colours: tuple[str, ...]
 
     @property
     def colourful(self) -> bool:
-        """Whether the bars of the only series differ in colour."""
+        """Whether each bar of the only series has its own colour."""
         return len(self.data.series) == 1 and len(set(self.colours)) == len(self.colours)
 
     @property
@@ -32,7 +32,7 @@ class BarChart:
 
 
 def random_bars(rng: random.Random) -> BarChart:
-    """Draw a bar chart's content and look by lot."""
+    """Generate a bar chart's content and look."""
     grouped = rng.random() < 0.35
     num_series = rng.choice((2, 2, 3)) if grouped else 1
     data = random_data(
@@ -74,10 +74,10 @@ def bar_corners(chart: BarChart, plot: Plot, *, category: int, series: int) -> t
 
 
 def describe_colours(chart: BarChart) -> str:
-    """Say in a sentence which bar has which colour."""
+    """Return a sentence about the colours of the bars."""
     if len(chart.data.series) > 1:
-        return f"The bars of {listed(f'{s.name} are {s.colour}' for s in chart.data.series)}."
+        return f"The bars of {join(f'{s.name} are {s.colour}' for s in chart.data.series)}."
     if not chart.colourful:
         return f"All bars are {chart.colours[0]}."
     pairs = zip(chart.data.categories, chart.colours, strict=True)
-    return f"The bar for {listed(f'{name} is {colour}' for name, colour in pairs)}."
+    return f"The bar for {join(f'{name} is {colour}' for name, colour in pairs)}."

@@ -1,4 +1,4 @@
-"""Charts whose every value can be read: bars, lines, pies and scattered points.
+"""Bar, line, pie and scatter charts whose every value can be read.
 
      Goals per player          "A vertical bar chart titled Goals per player with 3 bars ..."
   20 ┤██                       How many goals did Ada score?   20
@@ -6,13 +6,16 @@
    0 ┼██──██──██──             What is the difference between Ada and Mei?  15
      Ada  Tom Mei
 
-Values are written on their marks, or lie on a labelled line of the grid or half way between two.
+Values are written on their marks, or lie on a labelled grid line or half way between two.
 """
 
 import random
 from collections.abc import Iterator
 
-from onevision.synth.kit.asking import listed, picture_sample
+from PIL.Image import Image as PillowImage
+
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.words import join
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.charts import (
     bars,
@@ -20,7 +23,6 @@ from onevision.synth.worlds.charts import (
     pies,
     scatters,
     series_questions,
-    trend_questions,
     value_questions,
 )
 from onevision.synth.worlds.charts.topics import Data
@@ -35,46 +37,51 @@ def make(split: Split, index: int) -> Sample:
 
 def _bars(rng: random.Random) -> Sample:
     chart = bars.random_bars(rng)
-    data = chart.data
-    asked = _series_or_value_questions(data, rng, mark="bar")
+    asked = _ask_values(chart.data, rng, mark="bar")
     if chart.colourful:
-        asked += _bar_colour_questions(chart, rng)
-    return picture_sample(
-        rng,
-        bars.draw(chart),
-        caption=_caption(chart.kind, data),
-        detail=f"{_caption(chart.kind, data)} {bars.describe_colours(chart)} {_describe(data)}",
-        asked=asked,
-        aspects=tuple(_values(data)),
-    )
+        asked += _ask_bar_colours(chart, rng)
+    return _sample(rng, chart, bars.draw(chart), colours=bars.describe_colours(chart), asked=asked)
 
 
 def _lines(rng: random.Random) -> Sample:
     chart = lines.random_lines(rng)
-    data = chart.data
-    asked = _series_or_value_questions(data, rng, mark="point")
-    asked += trend_questions.questions(data, rng)
+    asked = _ask_values(chart.data, rng, mark="point")
+    asked += lines.ask_trends(chart.data, rng)
+    colours = lines.describe_colours(chart)
+    return _sample(rng, chart, lines.draw(chart), colours=colours, asked=asked)
+
+
+def _sample(
+    rng: random.Random,
+    chart: bars.BarChart | lines.LineChart,
+    picture: PillowImage,
+    *,
+    colours: str,
+    asked: list[Question],
+) -> Sample:
+    """Return the sample of a chart with one or several series."""
+    caption = _caption(chart.kind, chart.data)
     return picture_sample(
         rng,
-        lines.draw(chart),
-        caption=_caption(chart.kind, data),
-        detail=f"{_caption(chart.kind, data)} {lines.describe_colours(chart)} {_describe(data)}",
+        picture,
+        caption=caption,
+        detail=f"{caption} {colours} {_describe(chart.data)}",
         asked=asked,
-        aspects=tuple(_values(data)),
+        aspects=tuple(_values(chart.data)),
     )
 
 
 def _pie(rng: random.Random) -> Sample:
     chart = pies.random_pie(rng)
     caption = f"A {chart.kind} titled {chart.title} with {len(chart.names)} slices."
-    names = f"The slices are {listed(chart.names)}."
+    names = f"The slices are {join(chart.names)}."
     return picture_sample(
         rng,
         pies.draw(chart),
         caption=f"{caption} {names}",
         detail=f"{caption} {pies.describe(chart)} {names}",
         asked=pies.questions(chart, rng),
-        aspects=(f"Shares: {pies.shares(chart)}.",) if chart.labelled else (),
+        aspects=(f"Shares: {pies.list_shares(chart)}.",) if chart.labelled else (),
     )
 
 
@@ -88,27 +95,23 @@ def _scatter(rng: random.Random) -> Sample:
         caption=f"{caption} {axes}",
         detail=f"{caption} {axes} {scatters.describe(chart)}",
         asked=scatters.questions(chart, rng),
-        aspects=(f"Points: {scatters.places(chart)}.",) if chart.named else (),
+        aspects=(f"Points: {scatters.list_places(chart)}.",) if chart.named else (),
     )
 
 
-def _series_or_value_questions(data: Data, rng: random.Random, *, mark: str) -> list[Question]:
-    if len(data.series) == 1:
-        return list(value_questions.questions(data, rng, mark=mark))
-    return list(series_questions.questions(data, rng, mark=mark))
+def _ask_values(data: Data, rng: random.Random, *, mark: str) -> list[Question]:
+    kind = value_questions if len(data.series) == 1 else series_questions
+    return list(kind.questions(data, rng, mark=mark))
 
 
-def _bar_colour_questions(chart: bars.BarChart, rng: random.Random) -> list[Question]:
+def _ask_bar_colours(chart: bars.BarChart, rng: random.Random) -> list[Question]:
     n, m = rng.sample(range(len(chart.colours)), 2)
-    names = chart.data.categories
-    words = (f"What colour is the bar for {names[n]}?", f"Which colour is the bar of {names[n]}?")
-    other = (
-        f"What does the {chart.colours[m]} bar stand for?",
-        f"Which bar is {chart.colours[m]}?",
-    )
+    names, colour = chart.data.categories, chart.colours[m]
+    which = (f"What colour is the bar for {names[n]}?", f"Which colour is the bar of {names[n]}?")
+    what = (f"What does the {colour} bar stand for?", f"Which bar is {colour}?")
     return [
-        ask(rng, "bar_colour", words, chart.colours[n]),
-        ask(rng, "bar_of_colour", other, names[m]),
+        ask(rng, "bar_colour", which, chart.colours[n]),
+        ask(rng, "bar_of_colour", what, names[m]),
     ]
 
 
@@ -118,11 +121,11 @@ def _caption(kind: str, data: Data) -> str:
     named = f"A {kind} titled {data.title} with values for {count} categories, {first} to {last}."
     if len(data.series) == 1:
         return named
-    return f"{named} It compares {listed(series.name for series in data.series)}."
+    return f"{named} It compares {join(series.name for series in data.series)}."
 
 
 def _values(data: Data) -> Iterator[str]:
-    """Tell the values of one series at a time: "Values of Lyon: Mon 4, Tue 12."."""
+    """Yield the values of one series at a time: "Values of Lyon: Mon 4, Tue 12."."""
     for series in data.series:
         pairs = zip(data.categories, series.values, strict=True)
         values = ", ".join(f"{name} {value}" for name, value in pairs)
@@ -130,11 +133,11 @@ def _values(data: Data) -> Iterator[str]:
 
 
 def _describe(data: Data) -> str:
-    """Say every value, then the extremes."""
+    """List every value, then the extremes."""
     sentences = []
     for series in data.series:
         pairs = zip(data.categories, series.values, strict=True)
-        values = listed(f"{name} {value}" for name, value in pairs)
+        values = join(f"{name} {value}" for name, value in pairs)
         sentences.append(f"The values{f' of {series.name}' if series.name else ''} are {values}.")
         high, low = max(series.values), min(series.values)
         sentences.append(f"The highest is {high}, the lowest {low}.")

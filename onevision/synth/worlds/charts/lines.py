@@ -1,13 +1,15 @@
 """Line charts of one to three series over months, years, weekdays or hours."""
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.asking import listed
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.worlds.charts.axes import Look, Plot, frame, layout, random_look
+from onevision.synth.kit.words import join
+from onevision.synth.sample import Question, ask
+from onevision.synth.worlds.charts.axes import ChartLook, Plot, frame, layout, random_look
 from onevision.synth.worlds.charts.topics import INKS, Data, random_data
 
 
@@ -16,17 +18,13 @@ class LineChart:
     """Data, a look, and whether the area under a lone line is tinted."""
 
     data: Data
-    look: Look
+    look: ChartLook
     filled: bool
-
-    @property
-    def kind(self) -> str:
-        """What the chart is called."""
-        return "line chart"
+    kind: str = "line chart"
 
 
 def random_lines(rng: random.Random) -> LineChart:
-    """Draw a line chart's content and look by lot."""
+    """Generate a line chart's content and look."""
     num_series = rng.choice((1, 1, 2, 3))
     data = random_data(rng, num_series=num_series, num_categories=rng.randint(4, 8), ordered=True)
     look = random_look(rng, data, may_lie=False, may_label=num_series == 1)
@@ -53,8 +51,8 @@ def draw(chart: LineChart) -> PillowImage:
     return canvas.picture()
 
 
-def _write_values(canvas: Canvas, values: tuple[int, ...], look: Look, plot: Plot) -> None:
-    """Write every value beside its point, on the side where the line is not."""
+def _write_values(canvas: Canvas, values: tuple[int, ...], look: ChartLook, plot: Plot) -> None:
+    """Write every value beside its point, on the side away from the line."""
     for n, value in enumerate(values):
         x, y = plot.spot(n + 0.5, value)
         before, after = values[max(0, n - 1)], values[min(len(values) - 1, n + 1)]
@@ -70,8 +68,39 @@ def _write_values(canvas: Canvas, values: tuple[int, ...], look: Look, plot: Plo
 
 
 def describe_colours(chart: LineChart) -> str:
-    """Say in a sentence which line has which colour."""
+    """Return a sentence about the colours of the lines."""
     series = chart.data.series
     if len(series) == 1:
         return f"The line is {series[0].colour}."
-    return f"The line of {listed(f'{s.name} is {s.colour}' for s in series)}."
+    return f"The line of {join(f'{s.name} is {s.colour}' for s in series)}."
+
+
+def ask_trends(data: Data, rng: random.Random) -> Iterator[Question]:
+    """Ask how the values of one series change from category to category."""
+    series = rng.choice(data.series)
+    of = f" of {series.name}" if series.name else ""
+    steps = [b - a for a, b in zip(series.values, series.values[1:], strict=False)]
+    n = rng.randrange(len(steps))
+    way = "rise" if steps[n] > 0 else "fall" if steps[n] < 0 else "stay the same"
+    a, b = data.categories[n], data.categories[n + 1]
+    words = (
+        f"Does the line{of} rise, fall or stay the same from {a} to {b}?",
+        f"From {a} to {b}, does the line{of} rise, fall or stay the same?",
+    )
+    yield ask(rng, "trend_step", words, way)
+    if steps[n]:
+        words = (
+            f"By how much does the line{of} {way} from {a} to {b}?",
+            f"How large is the change{of} from {a} to {b}?",
+        )
+        yield ask(rng, "trend_change", words, str(abs(steps[n])))
+    words = (f"How many times does the line{of} rise from one point to the next?",)
+    yield ask(rng, "trend_rises", words, str(sum(step > 0 for step in steps)))
+    largest = max(steps)
+    if largest > 0 and steps.count(largest) == 1:
+        where = data.categories[steps.index(largest) + 1]
+        words = (
+            f"Just before which {data.topic.per} does the line{of} rise the most?",
+            f"At which {data.topic.per} does the largest rise of the line{of} end?",
+        )
+        yield ask(rng, "trend_largest_rise", words, where)

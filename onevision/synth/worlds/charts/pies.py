@@ -15,10 +15,10 @@ from itertools import pairwise
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit import lexicon
-from onevision.synth.kit.asking import listed
 from onevision.synth.kit.canvas import BLACK, WHITE, Canvas
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.shapes import Colour
+from onevision.synth.kit.text import Letters
+from onevision.synth.kit.words import join, yes_or_no
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.charts.axes import GROUNDS, MARGIN
 from onevision.synth.worlds.charts.topics import INKS
@@ -38,7 +38,7 @@ THEMES = (
     ("Shares of the farm", lexicon.ANIMALS),
 )
 MIN_PERCENT = 5
-# Slices that are compared by eye differ at least so many percent points.
+# Slices to be compared by eye differ by at least this many percentage points.
 VISIBLE_GAP = 6
 
 
@@ -65,7 +65,7 @@ class Pie:
 
 
 def random_pie(rng: random.Random) -> Pie:
-    """Draw a pie chart's content and look by lot."""
+    """Generate a pie chart's content and look."""
     labelled, legend = rng.random() < 0.75, rng.random() < 0.5
     title, names = rng.choice(THEMES)
     count = rng.randint(3, 7 if labelled else 4)
@@ -85,8 +85,8 @@ def random_pie(rng: random.Random) -> Pie:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
-    """The picture's size and the middle of the disc."""
+class PieLayout:
+    """The picture's size and the centre of the disc."""
 
     width: int
     height: int
@@ -94,14 +94,14 @@ class Places:
     y: float
 
 
-def layout(pie: Pie) -> Places:
-    """Give the disc, its names and the title their room."""
+def layout(pie: Pie) -> PieLayout:
+    """Make room for the disc, the names and the title."""
     title = _title_letters(pie)
     side = max(pie.letters.width(f"{name} 00%") for name in pie.names) + 14
     top = MARGIN + title.line_height + (10 if pie.legend else 26)
     width = 2 * pie.radius + (side + 30 if pie.legend else 2 * side)
     width = max(width, title.width(pie.title)) + 2 * MARGIN
-    return Places(
+    return PieLayout(
         width=width,
         height=top + 2 * pie.radius + (14 if pie.legend else 30),
         x=MARGIN + pie.radius + 5 if pie.legend else width / 2,
@@ -153,7 +153,7 @@ def _draw_slices(canvas: Canvas, pie: Pie, *, x: float, y: float) -> None:
 
 
 def _write_inside(canvas: Canvas, pie: Pie, *, x: float, y: float) -> None:
-    """Write the percentages into the slices that have room."""
+    """Write the percentages into the slices that have room for them."""
     for percent, colour, middle in zip(pie.percents, pie.colours, middles(pie), strict=True):
         if pie.labelled and percent >= 2 * MIN_PERCENT:
             across, down = math.cos(math.radians(middle)), math.sin(math.radians(middle))
@@ -166,7 +166,7 @@ def _write_inside(canvas: Canvas, pie: Pie, *, x: float, y: float) -> None:
 
 
 def _write_beside(canvas: Canvas, pie: Pie, *, x: float, y: float, right: bool) -> None:
-    """Write the names on one side of the pie, each by its slice and none over another."""
+    """Write the names on one side of the pie, each by its slice, without overlap."""
     sides = [(math.radians(middle), n) for n, middle in enumerate(middles(pie))]
     labels = sorted(
         (math.sin(angle), math.cos(angle), n)
@@ -213,23 +213,23 @@ def _random_percents(rng: random.Random, count: int, *, apart: int) -> tuple[int
 
 
 def describe(pie: Pie) -> str:
-    """Say everything a pie chart shows."""
-    colours = listed(
+    """Describe everything a pie chart shows."""
+    colours = join(
         f"{name} is {colour}" for name, colour in zip(pie.names, pie.colours, strict=True)
     )
     if not pie.labelled:
-        order = listed(name for _, name in _ranked(pie))
+        order = join(name for _, name in _rank(pie))
         return f"{colours}. From the largest to the smallest slice: {order}."
-    shares = listed(f"{name} {percent}%" for percent, name in _ranked(pie))
+    shares = join(f"{name} {percent}%" for percent, name in _rank(pie))
     return f"{colours}. The shares are {shares}."
 
 
-def shares(pie: Pie) -> str:
-    """Say the shares alone, the largest first."""
-    return ", ".join(f"{name} {percent}%" for percent, name in _ranked(pie))
+def list_shares(pie: Pie) -> str:
+    """List the shares, the largest first."""
+    return ", ".join(f"{name} {percent}%" for percent, name in _rank(pie))
 
 
-def _ranked(pie: Pie) -> list[tuple[int, str]]:
+def _rank(pie: Pie) -> list[tuple[int, str]]:
     return sorted(zip(pie.percents, pie.names, strict=True), reverse=True)
 
 
@@ -249,12 +249,12 @@ def questions(pie: Pie, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "pie_count", words, str(len(pie.names)))
     words = ("What is the title of the chart?", "Read the title of the chart.")
     yield ask(rng, "pie_title", words, pie.title)
-    yield from _extremes(pie, rng)
+    yield from _ask_extremes(pie, rng)
     if pie.labelled:
-        yield from _shares(pie, rng)
+        yield from _ask_shares(pie, rng)
 
 
-def _extremes(pie: Pie, rng: random.Random) -> Iterator[Question]:
+def _ask_extremes(pie: Pie, rng: random.Random) -> Iterator[Question]:
     for word, value in (("largest", max(pie.percents)), ("smallest", min(pie.percents))):
         if pie.percents.count(value) == 1:
             n = pie.percents.index(value)
@@ -265,10 +265,10 @@ def _extremes(pie: Pie, rng: random.Random) -> Iterator[Question]:
     n, m = rng.sample(range(len(pie.names)), 2)
     if pie.percents[n] != pie.percents[m]:
         words = (f"Is the share of {pie.names[n]} larger than that of {pie.names[m]}?",)
-        yield ask(rng, "pie_compare", words, "yes" if pie.percents[n] > pie.percents[m] else "no")
+        yield ask(rng, "pie_compare", words, yes_or_no(pie.percents[n] > pie.percents[m]))
 
 
-def _shares(pie: Pie, rng: random.Random) -> Iterator[Question]:
+def _ask_shares(pie: Pie, rng: random.Random) -> Iterator[Question]:
     for n in rng.sample(range(len(pie.names)), 2):
         name, percent = pie.names[n], pie.percents[n]
         words = (f"What is the share of {name}?", f"How many percent does {name} have?")

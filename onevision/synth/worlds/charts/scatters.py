@@ -1,6 +1,6 @@
 """Scatter charts: a few lettered points on a grid, or two or three groups of coloured ones.
 
-6 ┤ · · A · · ·      Every point lies on a crossing of the grid, so its place can be read.
+6 ┤ · · A · · ·      Every point lies on a crossing of grid lines, so its place can be read.
 3 ┤ · · · · · B
 0 ┼─┬─┬─┬─┬─┬─┬
   0 2 4 6 8
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit import lexicon
-from onevision.synth.kit.asking import listed, plural
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import Colour, Point
+from onevision.synth.kit.shapes import Colour, Point
+from onevision.synth.kit.text import Letters
+from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.charts.axes import GROUNDS, MARGIN
 from onevision.synth.worlds.charts.topics import INKS
@@ -56,7 +56,7 @@ class Scatter:
 
     @property
     def title(self) -> str:
-        """The headline."""
+        """The title."""
         return f"{self.y_name} against {self.x_name.lower()}"
 
     def spot(self, dot: Dot) -> Point:
@@ -77,11 +77,10 @@ class Scatter:
 
 
 def random_scatter(rng: random.Random) -> Scatter:
-    """Draw a scatter chart's content and look by lot."""
+    """Generate a scatter chart's content and look."""
     named = rng.random() < 0.55
     columns, rows = rng.randint(6, 9), rng.randint(5, 8)
     steps = (rng.choice(STEPS), rng.choice(STEPS))
-    # One apart at least, so that names beside dots stay clear of other dots.
     places = [(x, y) for x in range(1, columns) for y in range(1, rows)]
     dots: list[Dot] = []
     if named:
@@ -113,7 +112,7 @@ def random_scatter(rng: random.Random) -> Scatter:
 
 
 def _apart(rng: random.Random, places: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    """Pick places of which no two lie side by side, since a name stands beside its dot."""
+    """Pick places, no two side by side, so that names beside dots stay clear of other dots."""
     chosen: list[tuple[int, int]] = []
     for place in rng.sample(places, len(places)):
         if all(abs(place[0] - x) > 1 or abs(place[1] - y) > 1 for x, y in chosen):
@@ -157,20 +156,20 @@ def draw(chart: Scatter) -> PillowImage:
 
 
 def describe(chart: Scatter) -> str:
-    """Say everything a scatter chart shows."""
+    """Describe everything a scatter chart shows."""
     if chart.named:
-        told = listed(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
+        told = join(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
         return f"All points are {chart.dots[0].colour}. The points are {told}."
-    counts = [f"{plural(len(dots), f'{colour} point')}" for colour, dots in chart.groups().items()]
+    counts = [number_of(len(dots), f"{colour} point") for colour, dots in chart.groups().items()]
     told = "; ".join(
         f"{colour} {', '.join(f'({d.x}, {d.y})' for d in dots)}"
         for colour, dots in chart.groups().items()
     )
-    return f"There are {listed(counts)}. They lie at {told}."
+    return f"There are {join(counts)}. They lie at {told}."
 
 
-def places(chart: Scatter) -> str:
-    """Say of each named point where it lies."""
+def list_places(chart: Scatter) -> str:
+    """List where each named point lies."""
     return ", ".join(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
 
 
@@ -182,10 +181,10 @@ def questions(chart: Scatter, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "scatter_axis", words, chart.x_name)
     words = ("What does the vertical axis show?", "What is written beside the vertical axis?")
     yield ask(rng, "scatter_axis", words, chart.y_name)
-    yield from _named(chart, rng) if chart.named else _grouped(chart, rng)
+    yield from _ask_of_names(chart, rng) if chart.named else _ask_of_groups(chart, rng)
 
 
-def _named(chart: Scatter, rng: random.Random) -> Iterator[Question]:
+def _ask_of_names(chart: Scatter, rng: random.Random) -> Iterator[Question]:
     for dot in rng.sample(chart.dots, 2):
         words = (f"What is the {chart.x_name.lower()} of {dot.name}?",
                  f"At which value of {chart.x_name.lower()} does {dot.name} lie?")  # fmt: skip
@@ -196,10 +195,10 @@ def _named(chart: Scatter, rng: random.Random) -> Iterator[Question]:
     dot = rng.choice(chart.dots)
     words = (f"Which point lies at ({dot.x}, {dot.y})?", f"What is at ({dot.x}, {dot.y})?")
     yield ask(rng, "scatter_at", words, dot.name)
-    yield from _extremes(chart, rng)
+    yield from _ask_extremes(chart, rng)
 
 
-def _extremes(chart: Scatter, rng: random.Random) -> Iterator[Question]:
+def _ask_extremes(chart: Scatter, rng: random.Random) -> Iterator[Question]:
     xs, ys = [d.x for d in chart.dots], [d.y for d in chart.dots]
     for word, values, value in (
         (f"largest {chart.y_name.lower()}", ys, max(ys)),
@@ -213,7 +212,7 @@ def _extremes(chart: Scatter, rng: random.Random) -> Iterator[Question]:
             yield ask(rng, "scatter_extreme", words, dot.name)
 
 
-def _grouped(chart: Scatter, rng: random.Random) -> Iterator[Question]:
+def _ask_of_groups(chart: Scatter, rng: random.Random) -> Iterator[Question]:
     groups = chart.groups()
     for colour, dots in groups.items():
         words = (f"How many {colour} points are there?", f"Count the {colour} points.")

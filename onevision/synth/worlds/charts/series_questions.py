@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 
+from onevision.synth.kit.words import yes_or_no
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.charts.topics import Data
 from onevision.synth.worlds.charts.value_questions import title_question
@@ -10,14 +11,14 @@ from onevision.synth.worlds.charts.value_questions import title_question
 
 def questions(data: Data, rng: random.Random, *, mark: str) -> Iterator[Question]:
     """Ask about a chart with a legend; `mark` is what stands for a value: "bar", "point"."""
-    yield from _values(data, rng)
-    yield _colour(data, rng)
-    yield _owner(data, rng)
-    yield from _extreme_category(data, rng)
-    yield _extreme_series(data, rng)
-    yield _difference(data, rng)
-    yield _sum(data, rng)
-    yield from _leads(data, rng)
+    yield from _ask_values(data, rng)
+    yield _ask_colour(data, rng)
+    yield _ask_owner(data, rng)
+    yield from _ask_extreme_category(data, rng)
+    yield _ask_extreme_series(data, rng)
+    yield _ask_difference(data, rng)
+    yield _ask_sum(data, rng)
+    yield from _ask_leads(data, rng)
     words = ("How many series does the legend list?", "How many entries does the legend have?")
     yield ask(rng, "series_count", words, str(len(data.series)))
     many = f"How many {mark}s does the chart have in all?"
@@ -25,7 +26,7 @@ def questions(data: Data, rng: random.Random, *, mark: str) -> Iterator[Question
     yield title_question(data, rng)
 
 
-def _values(data: Data, rng: random.Random) -> Iterator[Question]:
+def _ask_values(data: Data, rng: random.Random) -> Iterator[Question]:
     for series in rng.sample(data.series, 2):
         n = rng.randrange(len(data.categories))
         name = data.categories[n]
@@ -37,19 +38,19 @@ def _values(data: Data, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "series_value", words, str(series.values[n]))
 
 
-def _colour(data: Data, rng: random.Random) -> Question:
+def _ask_colour(data: Data, rng: random.Random) -> Question:
     series = rng.choice(data.series)
     words = (f"Which colour stands for {series.name}?", f"What colour is {series.name}?")
     return ask(rng, "series_colour", words, series.colour)
 
 
-def _owner(data: Data, rng: random.Random) -> Question:
+def _ask_owner(data: Data, rng: random.Random) -> Question:
     series = rng.choice(data.series)
     words = (f"What does {series.colour} stand for?", f"What is shown in {series.colour}?")
     return ask(rng, "series_owner", words, series.name)
 
 
-def _extreme_category(data: Data, rng: random.Random) -> Iterator[Question]:
+def _ask_extreme_category(data: Data, rng: random.Random) -> Iterator[Question]:
     for series in data.series:
         word, value = rng.choice((("highest", max(series.values)), ("lowest", min(series.values))))
         words = (f"What is the {word} value of {series.name}?",)
@@ -63,7 +64,7 @@ def _extreme_category(data: Data, rng: random.Random) -> Iterator[Question]:
             yield ask(rng, "series_extreme", words, where)
 
 
-def _extreme_series(data: Data, rng: random.Random) -> Question:
+def _ask_extreme_series(data: Data, rng: random.Random) -> Question:
     n = rng.randrange(len(data.categories))
     column = [series.values[n] for series in data.series]
     word, value = rng.choice((("highest", max(column)), ("lowest", min(column))))
@@ -72,7 +73,7 @@ def _extreme_series(data: Data, rng: random.Random) -> Question:
     return ask(rng, "series_leader", words, data.series[column.index(value)].name)
 
 
-def _difference(data: Data, rng: random.Random) -> Question:
+def _ask_difference(data: Data, rng: random.Random) -> Question:
     n = rng.randrange(len(data.categories))
     one, other = rng.sample(data.series, 2)
     if one.values[n] < other.values[n]:
@@ -85,7 +86,7 @@ def _difference(data: Data, rng: random.Random) -> Question:
     return ask(rng, "series_difference", words, str(one.values[n] - other.values[n]))
 
 
-def _sum(data: Data, rng: random.Random) -> Question:
+def _ask_sum(data: Data, rng: random.Random) -> Question:
     n = rng.randrange(len(data.categories))
     name = data.categories[n]
     words = (
@@ -95,7 +96,7 @@ def _sum(data: Data, rng: random.Random) -> Question:
     return ask(rng, "series_sum", words, str(sum(series.values[n] for series in data.series)))
 
 
-def _leads(data: Data, rng: random.Random) -> Iterator[Question]:
+def _ask_leads(data: Data, rng: random.Random) -> Iterator[Question]:
     if len(data.series) != 2:
         return
     one, other = rng.sample(data.series, 2)
@@ -107,4 +108,4 @@ def _leads(data: Data, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "series_leads", words, str(wins))
     n = rng.randrange(len(data.categories))
     words = (f"Is {one.name} higher than {other.name} for {data.categories[n]}?",)
-    yield ask(rng, "series_compare", words, "yes" if one.values[n] > other.values[n] else "no")
+    yield ask(rng, "series_compare", words, yes_or_no(one.values[n] > other.values[n]))

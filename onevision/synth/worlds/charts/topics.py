@@ -1,12 +1,12 @@
-"""What charts are about: a topic, its categories by lot and their values on the lines of a grid."""
+"""What charts are about: a topic, random categories, and their values on the lines of a grid."""
 
 import random
 from dataclasses import dataclass
 
 from onevision.synth.kit import lexicon
-from onevision.synth.kit.world import COLOURS, Colour
+from onevision.synth.kit.shapes import COLOURS, Colour
 
-# The distance between two labelled grid lines; values are multiples of half of it.
+# The distance between two labelled grid lines; values are multiples of half that.
 STEPS = (2, 10, 10, 20, 50, 100, 200, 1000)
 YEARS = tuple(str(year) for year in range(1998, 2031))
 HOURS = tuple(f"{hour}:00" for hour in range(6, 22))
@@ -17,7 +17,7 @@ GROUP_NAMES = (
     ("North", "South", "West"), ("Small", "Medium", "Large"),
     ("Class A", "Class B", "Class C"), ("Bus", "Car", "Train"), ("Old", "New"),
 )  # fmt: skip
-# Colours that nobody takes for one another, on white and in thin lines.
+# Colours that are easy to tell apart, on white and in thin lines.
 INKS: dict[str, Colour] = {
     **{name: tint for name, tint in COLOURS.items() if name != "yellow"},
     "grey": (140, 140, 140),
@@ -33,17 +33,17 @@ class Topic:
     per: str
     names: tuple[str, ...]
     question: str
-    # Categories that have an order, and stand in it: months, years.
+    # Whether the categories have an order, as months and years do.
     ordered: bool = False
 
     def title(self, rng: random.Random) -> str:
-        """Return a headline for a chart of this topic."""
+        """Return a title for a chart of this topic."""
         return rng.choice((f"{self.quantity} by {self.per}", f"{self.quantity} per {self.per}"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One value for every category; with a name where there are several series."""
+    """One value for every category; named if there are several series."""
 
     name: str
     colour: str
@@ -68,7 +68,7 @@ class Data:
 
     @property
     def top(self) -> int:
-        """The value of the highest grid line: a step that no value passes."""
+        """The value of the highest grid line; no value exceeds it."""
         highest = max(max(series.values) for series in self.series)
         return -(-highest // self.step) * self.step
 
@@ -76,7 +76,7 @@ class Data:
 def random_data(
     rng: random.Random, *, num_series: int, num_categories: int, ordered: bool = False
 ) -> Data:
-    """Draw a topic, its categories and values by lot; no two series meet in a category."""
+    """Generate a topic, its categories and values; no two series meet in a category."""
     topic = rng.choice([t for t in TOPICS if t.ordered or not ordered])
     if topic.ordered:
         num_categories = min(num_categories, len(topic.names))

@@ -1,29 +1,30 @@
-"""Questions about one value for each of some categories, whatever kind of chart shows them."""
+"""Questions about a chart with one value per category, whatever kind of chart it is."""
 
 import random
 from collections.abc import Iterator
 
+from onevision.synth.kit.words import yes_or_no
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.charts.topics import Data
 
 
 def questions(data: Data, rng: random.Random, *, mark: str) -> Iterator[Question]:
     """Ask about the only series of a chart; `mark` is what stands for a value: "bar", "point"."""
-    yield _value(data, rng)
-    yield from _category_at(data, rng)
-    yield from _extremes(data, rng)
-    yield from _second(data, rng)
-    yield from _difference(data, rng)
-    yield from _sum(data, rng)
-    yield from _compare(data, rng)
-    yield from _count_above(data, rng, mark)
+    yield _ask_value(data, rng)
+    yield from _ask_category_at(data, rng)
+    yield from _ask_extremes(data, rng)
+    yield from _ask_second(data, rng)
+    yield from _ask_difference(data, rng)
+    yield from _ask_sum(data, rng)
+    yield from _ask_compare(data, rng)
+    yield from _ask_count_above(data, rng, mark)
     words = (f"How many {mark}s does the chart have?", f"Count the {mark}s.")
     yield ask(rng, "chart_count", words, str(len(data.categories)))
     yield title_question(data, rng)
 
 
 def title_question(data: Data, rng: random.Random) -> Question:
-    """Ask for the headline."""
+    """Ask for the title."""
     words = (
         "What is the title of the chart?",
         "Read the title of the chart.",
@@ -32,7 +33,7 @@ def title_question(data: Data, rng: random.Random) -> Question:
     return ask(rng, "chart_title", words, data.title)
 
 
-def _value(data: Data, rng: random.Random) -> Question:
+def _ask_value(data: Data, rng: random.Random) -> Question:
     n = rng.randrange(len(data.categories))
     name = data.categories[n]
     words = (
@@ -44,7 +45,7 @@ def _value(data: Data, rng: random.Random) -> Question:
     return ask(rng, "chart_value", words, str(data.values[n]))
 
 
-def _category_at(data: Data, rng: random.Random) -> Iterator[Question]:
+def _ask_category_at(data: Data, rng: random.Random) -> Iterator[Question]:
     alone = [n for n, v in enumerate(data.values) if data.values.count(v) == 1]
     if alone:
         n = rng.choice(alone)
@@ -53,7 +54,7 @@ def _category_at(data: Data, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "chart_category", words, data.categories[n])
 
 
-def _extremes(data: Data, rng: random.Random) -> Iterator[Question]:
+def _ask_extremes(data: Data, rng: random.Random) -> Iterator[Question]:
     per = data.topic.per
     for word, value in (("highest", max(data.values)), ("lowest", min(data.values))):
         words = (f"What is the {word} value?", f"What is the {word} value in the chart?")
@@ -64,7 +65,7 @@ def _extremes(data: Data, rng: random.Random) -> Iterator[Question]:
             yield ask(rng, "chart_extreme", words, name)
 
 
-def _second(data: Data, rng: random.Random) -> Iterator[Question]:
+def _ask_second(data: Data, rng: random.Random) -> Iterator[Question]:
     ranked = sorted(data.values, reverse=True)
     if len(ranked) > 2 and ranked[0] > ranked[1] > ranked[2]:
         per = data.topic.per
@@ -75,7 +76,7 @@ def _second(data: Data, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "chart_rank", words, data.categories[data.values.index(ranked[1])])
 
 
-def _difference(data: Data, rng: random.Random) -> Iterator[Question]:
+def _ask_difference(data: Data, rng: random.Random) -> Iterator[Question]:
     n, m = rng.sample(range(len(data.categories)), 2)
     if data.values[n] < data.values[m]:
         n, m = m, n
@@ -90,7 +91,7 @@ def _difference(data: Data, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "chart_difference", words, str(difference))
 
 
-def _sum(data: Data, rng: random.Random) -> Iterator[Question]:
+def _ask_sum(data: Data, rng: random.Random) -> Iterator[Question]:
     n, m = sorted(rng.sample(range(len(data.categories)), 2))
     a, b = data.categories[n], data.categories[m]
     words = (
@@ -103,7 +104,7 @@ def _sum(data: Data, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "chart_total", words, str(sum(data.values)))
 
 
-def _compare(data: Data, rng: random.Random) -> Iterator[Question]:
+def _ask_compare(data: Data, rng: random.Random) -> Iterator[Question]:
     n, m = rng.sample(range(len(data.categories)), 2)
     a, b = data.categories[n], data.categories[m]
     if data.values[n] == data.values[m]:
@@ -113,7 +114,7 @@ def _compare(data: Data, rng: random.Random) -> Iterator[Question]:
             f"Is the value for {a} higher than for {b}?",
             f"Does {a} have a higher value than {b}?",
         )
-        yield ask(rng, "chart_compare", words, "yes" if data.values[n] > data.values[m] else "no")
+        yield ask(rng, "chart_compare", words, yes_or_no(data.values[n] > data.values[m]))
         return
     words = (
         f"Which value is higher, the one for {a} or for {b}?",
@@ -122,7 +123,7 @@ def _compare(data: Data, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "chart_compare", words, a if data.values[n] > data.values[m] else b)
 
 
-def _count_above(data: Data, rng: random.Random, mark: str) -> Iterator[Question]:
+def _ask_count_above(data: Data, rng: random.Random, mark: str) -> Iterator[Question]:
     free = [v for v in range(data.step, data.top, data.step) if v not in data.values]
     if free:
         limit = rng.choice(free)

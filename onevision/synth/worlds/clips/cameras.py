@@ -1,4 +1,4 @@
-"""Cameras: the same moving things, seen through two to four fixed windows at the same time.
+"""Moving things seen by two to four fixed cameras at the same time.
 
 the world       |  camera 2  |   |  camera 1  |   |  camera 3  |
                   *---------------------------->
@@ -18,11 +18,10 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
-from onevision.synth.kit.glyphs import write
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.sprites import REACH, Figure, random_figures
-from onevision.synth.kit.wording import counted, listing, yes_or_no
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.questions import choose
+from onevision.synth.kit.shapes import REACH, Colour, Look, random_looks
+from onevision.synth.kit.text import Letters
+from onevision.synth.kit.words import join, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (8, 8, 10, 10, 12)
@@ -30,17 +29,17 @@ GROUNDS: tuple[Colour, ...] = (
     *((245, 245, 240), (205, 220, 230), (225, 215, 200), (210, 225, 205)),
     *((30, 32, 40), (60, 55, 70), (190, 190, 195)),
 )
-# Half of a thing's width, and how far apart the windows are, in widths of a window.
+# Half of a thing's width, and the space between windows, in widths of a window.
 RADIUS, SPACE = 0.11, 0.3
-# A thing is seen if this much of its width is in a window, and not seen if hardly anything is.
+# Shares of a thing's width: from SEEN on, a camera sees it; up to UNSEEN, it does not.
 SEEN, UNSEEN = 0.75, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """A thing's way through the world: from `start` to `end` on a lane of its own."""
+    """A thing's way through the world: from `start` to `end` on its own lane."""
 
-    figure: Figure
+    look: Look
     lane: float
     start: float
     end: float
@@ -67,10 +66,10 @@ class Recording:
 
     @cached_property
     def sightings(self) -> dict[str, dict[int, list[float]]]:
-        """How much of each thing every camera sees, frame by frame."""
+        """The share of each thing that each camera sees, frame by frame."""
         shares = [frame / (self.num_frames - 1) for frame in range(self.num_frames)]
         return {
-            t.figure.name: {
+            t.look.name: {
                 n: [_visible(t.x(share) - left) for share in shares]
                 for n, left in enumerate(self.windows)
             }
@@ -86,14 +85,14 @@ class Recording:
         return all(share >= SEEN or share <= UNSEEN for share in best)
 
     def path(self, track: Track) -> list[int]:
-        """Return the cameras that see a thing, in the order in which they first do."""
-        cameras = self.sightings[track.figure.name]
+        """Return the cameras that see a thing, in the order in which it appears in them."""
+        cameras = self.sightings[track.look.name]
         seen = [n for n in cameras if max(cameras[n]) >= SEEN]
         return sorted(seen, key=lambda n: next(f for f, s in enumerate(cameras[n]) if s > UNSEEN))
 
     def at(self, track: Track, frame: int) -> int | None:
         """Return the camera that sees a thing in a frame."""
-        cameras = self.sightings[track.figure.name]
+        cameras = self.sightings[track.look.name]
         return next((n for n in cameras if cameras[n][frame] > UNSEEN), None)
 
 
@@ -107,10 +106,9 @@ def make(split: Split, index: int) -> Sample:
     views = _views(recording, rng, side=98 if in_panels else rng.randint(98, 120))
     media = (Video(_panels(views)),) if in_panels else tuple(map(Video, views))
     seen = [t for t in recording.tracks if recording.path(t)]
-    caption = (
-        f"{counted(len(views), 'camera')} {'in one picture' if in_panels else 'in as many clips'}; "
-        f"they see {listing([f'the {t.figure.name}' for t in seen])}."
-    )
+    where = "in one picture" if in_panels else "in as many clips"
+    names = join(f"the {track.look.name}" for track in seen)
+    caption = f"{number_of(len(views), 'camera')} {where}; they see {names}."
     return Sample(
         media=media,
         caption=caption,
@@ -120,28 +118,28 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _recording(rng: random.Random) -> Recording:
-    """Set up cameras, in order or not, and send things past them."""
+    """Set up cameras, in order or not, and let things pass them."""
     count = rng.choice((2, 3, 3, 4))
     windows = [n * (1 + SPACE) for n in range(count)]
     num_things = rng.randint(2, 4)
     tracks = tuple(
-        _track(rng, figure, windows, lane=(n + 0.5) / num_things)
-        for n, figure in enumerate(random_figures(rng, num_things))
+        _track(rng, look, windows, lane=(n + 0.5) / num_things)
+        for n, look in enumerate(random_looks(rng, num_things))
     )
     if rng.random() < 0.6:
         rng.shuffle(windows)
     return Recording(tracks=tracks, windows=tuple(windows), num_frames=rng.choice(FRAME_COUNTS))
 
 
-def _track(rng: random.Random, figure: Figure, windows: list[float], *, lane: float) -> Track:
-    """Let a thing stand in a window, or go from one place in or beside a window to another."""
+def _track(rng: random.Random, look: Look, windows: list[float], *, lane: float) -> Track:
+    """Let a thing stand in a window, or move between places in or beside windows."""
     places = [left + rng.choice((0.25, 0.5, 0.75)) for left in windows]
     places = [windows[0] - 0.4, *places, windows[-1] + 1.4]
     if rng.random() < 0.25:
         start = end = rng.choice(places[1:-1])
     else:
         start, end = rng.sample(places, 2)
-    return Track(figure=figure, lane=0.16 + 0.8 * lane, start=start, end=end)
+    return Track(look=look, lane=0.16 + 0.8 * lane, start=start, end=end)
 
 
 def _visible(x: float) -> float:
@@ -157,7 +155,8 @@ def _views(recording: Recording, rng: random.Random, *, side: int) -> list[list[
     for n, (left, ground) in enumerate(zip(recording.windows, grounds, strict=True)):
         empty = PIL.new("RGB", (side, side), ground)
         ink = (20, 20, 20) if sum(ground) > 380 else (240, 240, 240)
-        write(ImageDraw.Draw(empty), 4, 9, f"camera {n + 1}", size=11, tint=ink)
+        name = f"camera {n + 1}"
+        Letters(size=11).write(ImageDraw.Draw(empty), 5, 9, name, ink=ink, anchor="lm")
         frames = []
         for frame in range(recording.num_frames):
             picture = empty.copy()
@@ -165,7 +164,7 @@ def _views(recording: Recording, rng: random.Random, *, side: int) -> list[list[
                 x = track.x(frame / (recording.num_frames - 1)) - left
                 if -1 < x < 2:
                     y, radius = track.lane * side, RADIUS * side
-                    track.figure.stamp(picture, x=x * side, y=y, radius=radius)
+                    track.look.stamp(picture, x=x * side, y=y, radius=radius)
             frames.append(picture)
         views.append(frames)
     return views
@@ -185,18 +184,18 @@ def _panels(views: list[list[PillowImage]]) -> list[PillowImage]:
     return frames
 
 
-def _named(cameras: list[int]) -> list[str]:
-    """Name cameras, which are counted from 0, as people do."""
+def _camera_names(cameras: list[int]) -> list[str]:
+    """Return the names of cameras, which are numbered from 0."""
     return [f"camera {n + 1}" for n in cameras]
 
 
 def _detail(recording: Recording, caption: str) -> str:
-    """Say where every thing goes and which cameras see it."""
+    """Describe where every thing goes and which cameras see it."""
     parts = [caption]
     for track in recording.tracks:
         does = f"moves to the {track.heading}" if track.heading else "stands still"
-        path = ", then by ".join(_named(recording.path(track))) or "no camera"
-        parts.append(f"The {track.figure.name} {does} and is seen by {path}.")
+        path = ", then by ".join(_camera_names(recording.path(track))) or "no camera"
+        parts.append(f"The {track.look.name} {does} and is seen by {path}.")
     return " ".join(parts)
 
 
@@ -204,24 +203,24 @@ def _questions(recording: Recording, rng: random.Random) -> Iterator[Question]:
     """Ask about every thing and every camera."""
     for track in recording.tracks:
         if recording.path(track):
-            yield from _of_thing(recording, track, rng)
+            yield from _ask_of_thing(recording, track, rng)
     for n in range(len(recording.windows)):
-        yield from _of_camera(recording, n, rng)
+        yield from _ask_of_camera(recording, n, rng)
     seen = [t for t in recording.tracks if recording.path(t)]
     words = ("How many different things do the cameras see in all?",)
     yield ask(rng, "total", words, str(len(seen)))
     words = ("How many cameras are there?", "From how many cameras are these pictures?")
     yield ask(rng, "cameras", words, str(len(recording.windows)))
-    still = [t.figure.name for t in seen if not t.heading]
+    still = [t.look.name for t in seen if not t.heading]
     if len(still) == 1:
         words = ("Which thing does not move?", "Which thing stands still?")
         yield ask(rng, "still", words, still[0])
 
 
-def _of_thing(recording: Recording, track: Track, rng: random.Random) -> Iterator[Question]:
-    """Ask for a thing's way past the cameras."""
-    name, path = track.figure.name, recording.path(track)
-    cameras = _named(path)
+def _ask_of_thing(recording: Recording, track: Track, rng: random.Random) -> Iterator[Question]:
+    """Ask about a thing's way past the cameras."""
+    name, path = track.look.name, recording.path(track)
+    cameras = _camera_names(path)
     if len(path) > 1:
         words = (f"Which camera sees the {name} first?", f"Where does the {name} appear first?")
         yield ask(rng, "first", words, cameras[0])
@@ -246,9 +245,9 @@ def _of_thing(recording: Recording, track: Track, rng: random.Random) -> Iterato
         yield ask(rng, f"at_{moment}", words, "none" if camera is None else f"camera {camera + 1}")
 
 
-def _of_camera(recording: Recording, n: int, rng: random.Random) -> Iterator[Question]:
+def _ask_of_camera(recording: Recording, n: int, rng: random.Random) -> Iterator[Question]:
     """Ask what one camera sees."""
-    seen = [t.figure.name for t in recording.tracks if n in recording.path(t)]
+    seen = [t.look.name for t in recording.tracks if n in recording.path(t)]
     words = (
         f"How many things does camera {n + 1} see?",
         f"How many different things are seen by camera {n + 1}?",
@@ -258,5 +257,5 @@ def _of_camera(recording: Recording, n: int, rng: random.Random) -> Iterator[Que
         words = (f"What does camera {n + 1} see?", f"Which thing is seen by camera {n + 1}?")
         yield ask(rng, "what", words, seen[0])
     track = rng.choice(recording.tracks)
-    words = (f"Does camera {n + 1} ever see the {track.figure.name}?",)
+    words = (f"Does camera {n + 1} ever see the {track.look.name}?",)
     yield ask(rng, "ever", words, yes_or_no(n in recording.path(track)))

@@ -1,4 +1,4 @@
-"""Short clips: things move, appear, disappear, blink, change colour; numbers follow each other.
+"""Clips of things that move, appear, disappear, blink or change colour, or of numbers in turn.
 
 frame 1   frame 4   frame 8     In which direction does the red circle move? right
 | ●     | |   ●   | |     ● |   Which object appears first? blue star
@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
-from onevision.synth.kit.world import COLOURS, NUMBERS, Scene, Thing, Writing, draw, random_scene
+from onevision.synth.kit.scene import NUMBERS, Scene, Thing, Writing, draw_scene, random_scene
+from onevision.synth.kit.shapes import COLOURS
+from onevision.synth.kit.words import number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (6, 8, 8, 8, 8, 10, 12, 16)
@@ -20,7 +22,7 @@ DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A script: the scene of every frame, what is said of it, and what is asked."""
+    """The scene of every frame, a caption and questions."""
 
     scenes: tuple[Scene, ...]
     caption: str
@@ -38,7 +40,7 @@ def make(split: Split, index: int) -> Sample:
 
 def render(clip: Clip, *, width: int = 98, height: int = 98) -> list[PillowImage]:
     """Draw every frame of a clip."""
-    return [draw(scene, width=width, height=height) for scene in clip.scenes]
+    return [draw_scene(scene, width=width, height=height) for scene in clip.scenes]
 
 
 def _still(rng: random.Random, count: int) -> Scene:
@@ -51,7 +53,7 @@ def _motion(rng: random.Random, num_frames: int) -> Clip:
     movers = rng.sample(scene.things, min(len(scene.things), rng.choice((0, 1, 1, 1, 1, 2))))
     headings = {t.name: rng.choice(list(DIRECTIONS)) for t in movers}
     scenes = tuple(
-        replace(scene, things=tuple(_moved(t, headings.get(t.name), share) for t in scene.things))
+        replace(scene, things=tuple(_move(t, headings.get(t.name), share) for t in scene.things))
         for share in (frame / (num_frames - 1) for frame in range(num_frames))
     )
     sentences = [
@@ -62,11 +64,11 @@ def _motion(rng: random.Random, num_frames: int) -> Clip:
     asked = [
         ask(rng, "how_many_move", ("How many objects move?",), str(len(movers))),
         ask(rng, "count", ("How many objects are there?",), str(len(scene.things))),
-        _colour(rng, scene),
+        _ask_colour(rng, scene),
     ]
     if rng.random() < 0.4:
         words = ("Does anything move?", "Is there any motion?")
-        asked.append(ask(rng, "any_motion", words, "yes" if movers else "no"))
+        asked.append(ask(rng, "any_motion", words, yes_or_no(movers)))
     for t in movers:
         words = (
             f"In which direction does the {t.name} move?",
@@ -80,8 +82,8 @@ def _motion(rng: random.Random, num_frames: int) -> Clip:
     return Clip(scenes=scenes, caption=" ".join(sentences), questions=tuple(asked))
 
 
-def _moved(thing: Thing, heading: str | None, share: float) -> Thing:
-    """Put a thing where it is after `share` of its way across the picture."""
+def _move(thing: Thing, heading: str | None, share: float) -> Thing:
+    """Return a thing where it is after `share` of its way across the picture."""
     if heading is None:
         return thing
     dx, dy = DIRECTIONS[heading]
@@ -129,7 +131,7 @@ def _recolour(rng: random.Random, num_frames: int) -> Clip:
     """One of up to three things takes another colour."""
     scene = _still(rng, rng.randint(1, 3))
     old = rng.choice(scene.things)
-    new = replace(old, colour=(other := _other_colour(rng, scene)), tint=_tint(other))
+    new = replace(old, colour=(other := _other_colour(rng, scene)), tint=COLOURS[other])
     switch = rng.randint(1, num_frames - 1)
     after = replace(scene, things=tuple(new if t is old else t for t in scene.things))
     scenes = tuple(scene if frame < switch else after for frame in range(num_frames))
@@ -145,7 +147,7 @@ def _recolour(rng: random.Random, num_frames: int) -> Clip:
 
 
 def _blink(rng: random.Random, num_frames: int) -> Clip:
-    """One thing is gone for single frames, one to four times."""
+    """One thing disappears for single frames, one to four times."""
     scene = _still(rng, rng.randint(1, 3))
     thing = rng.choice(scene.things)
     times = rng.randint(1, min(4, (num_frames - 1) // 2))
@@ -154,7 +156,7 @@ def _blink(rng: random.Random, num_frames: int) -> Clip:
     without = replace(scene, things=tuple(t for t in scene.things if t is not thing))
     scenes = tuple(without if frame in gone else scene for frame in range(num_frames))
     stays = [f"The {t.name} stays at the {t.place}." for t in scene.things if t is not thing]
-    event = f"The {thing.name} blinks {times} time{'s' * (times != 1)}."
+    event = f"The {thing.name} blinks {number_of(times, 'time')}."
     asked = (
         ask(rng, "blinks", (f"How many times does the {thing.name} blink?",
                             f"How often does the {thing.shape} blink?"), str(times)),
@@ -182,14 +184,10 @@ def _numbers(rng: random.Random, num_frames: int) -> Clip:
     return Clip(scenes=scenes, caption=caption, questions=asked)
 
 
-def _colour(rng: random.Random, scene: Scene) -> Question:
+def _ask_colour(rng: random.Random, scene: Scene) -> Question:
     t = rng.choice(scene.things)
     return ask(rng, "colour", (f"What colour is the {t.shape}?",), t.colour)
 
 
 def _other_colour(rng: random.Random, scene: Scene) -> str:
     return rng.choice([c for c in COLOURS if not scene.having(colour=c)])
-
-
-def _tint(colour: str) -> tuple[int, int, int]:
-    return COLOURS[colour]

@@ -1,4 +1,4 @@
-"""Pans: a camera that pans over a wide scene, or zooms in and out of one.
+"""Clips of a camera that pans over a wide scene, or zooms in or out.
 
 the scene     +-----------------------------------------+
               |   *         o          ^         #      |
@@ -19,30 +19,30 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.sprites import Figure, random_figures
-from onevision.synth.kit.wording import ORDINALS, counted, listing, yes_or_no
-from onevision.synth.kit.world import Colour, place_name
+from onevision.synth.kit.questions import choose
+from onevision.synth.kit.scene import CELLS, place_name
+from onevision.synth.kit.shapes import Colour, Look, random_looks
+from onevision.synth.kit.words import ORDINALS, join, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (8, 10, 12, 16)
-# Pans: the change of x and y, and the words for the way there and the way back.
+# The change of x and y for each direction of a pan.
 HEADINGS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 OPPOSITES = {"right": "left", "left": "right", "down": "up", "up": "down"}
 SKIES: tuple[Colour, ...] = ((205, 225, 240), (235, 228, 215), (40, 44, 66), (225, 225, 228))
 GRASSES: tuple[Colour, ...] = ((150, 175, 140), (190, 178, 150), (78, 84, 96), (170, 180, 186))
-# Things of a pan stand this far apart, in widths of the view, so that the first view and the last
-# one hold a single thing each.
+# The distance and size of things, in widths of the view: the first and the last view of a pan show
+# a single thing each.
 SPACING, RADIUS = 0.76, 0.13
-# How far a pan goes from frame to frame at most, so that every thing is seen whole.
+# The farthest that a pan goes from frame to frame, so that every thing is whole in some frame.
 MAX_STEP = 0.45
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pan:
-    """Things in the order in which they come into view, and how the camera goes past them."""
+    """Things in the order in which they come into view, and how the camera passes them."""
 
-    figures: tuple[Figure, ...]
+    looks: tuple[Look, ...]
     heading: str
     is_returning: bool
     num_frames: int
@@ -56,9 +56,9 @@ class Pan:
 
 @dataclass(frozen=True, kw_only=True)
 class Zoom:
-    """Things in cells of a 3 x 3 grid, the one in the closest view, and which way it goes."""
+    """Things in cells of a 3 x 3 grid, the one in the closest view, and the direction."""
 
-    figures: dict[tuple[int, int], Figure]
+    looks: dict[tuple[int, int], Look]
     target: tuple[int, int]
     is_inward: bool
     num_frames: int
@@ -76,20 +76,20 @@ def make(split: Split, index: int) -> Sample:
     if rng.random() < 0.35:
         return _zoom_sample(rng, num_frames, side)
     is_returning = rng.random() < 0.25
-    figures = tuple(random_figures(rng, rng.randint(3, 5 if is_returning else 6)))
-    way = SPACING * (len(figures) - 1) * (1 + is_returning)
+    looks = tuple(random_looks(rng, rng.randint(3, 5 if is_returning else 6)))
+    way = SPACING * (len(looks) - 1) * (1 + is_returning)
     pan = Pan(
-        figures=figures,
+        looks=looks,
         heading=rng.choice(list(HEADINGS)),
         is_returning=is_returning,
         num_frames=max(num_frames, math.ceil(way / MAX_STEP) + 1),
     )
-    names = [f"the {figure.name}" for figure in figures]
-    caption = f"The camera pans {pan.motion} over {counted(len(figures), 'thing')}."
+    names = [f"the {look.name}" for look in looks]
+    caption = f"The camera pans {pan.motion} over {number_of(len(looks), 'thing')}."
     return Sample(
         media=(Video(_pan_frames(pan, rng, side=side)),),
         caption=caption,
-        detail=f"{caption} These come into view, one after the other: {listing(names)}.",
+        detail=f"{caption} These come into view, one after the other: {join(names)}.",
         questions=choose(rng, _pan_questions(pan, rng)),
     )
 
@@ -97,15 +97,15 @@ def make(split: Split, index: int) -> Sample:
 def _pan_frames(pan: Pan, rng: random.Random, *, side: int) -> list[PillowImage]:
     """Draw the whole strip once and cut the frames out of it."""
     dx, dy = HEADINGS[pan.heading]
-    length = round(side * (1 + SPACING * (len(pan.figures) - 1)))
+    length = round(side * (1 + SPACING * (len(pan.looks) - 1)))
     width, height = (length, side) if dx else (side, length)
     strip = _landscape(rng, width=width, height=height)
-    for n, figure in enumerate(pan.figures):
+    for n, look in enumerate(pan.looks):
         along = 0.5 + n * SPACING + rng.uniform(-0.03, 0.03)
         along = along * side if dx + dy > 0 else length - along * side
         across = side * rng.uniform(0.3, 0.7)
         x, y = (along, across) if dx else (across, along)
-        figure.stamp(strip, x=x, y=y, radius=RADIUS * side)
+        look.stamp(strip, x=x, y=y, radius=RADIUS * side)
     frames = []
     for frame in range(pan.num_frames):
         share = frame / (pan.num_frames - 1)
@@ -120,7 +120,7 @@ def _pan_frames(pan: Pan, rng: random.Random, *, side: int) -> list[PillowImage]
 
 
 def _landscape(rng: random.Random, *, width: int, height: int) -> PillowImage:
-    """Draw a ground with pale dots, by which one sees that the camera moves."""
+    """Draw a ground with pale dots, which show that the camera moves."""
     choice = rng.randrange(len(SKIES))
     canvas = PIL.new("RGB", (width, height), SKIES[choice])
     pen = ImageDraw.Draw(canvas)
@@ -131,8 +131,8 @@ def _landscape(rng: random.Random, *, width: int, height: int) -> PillowImage:
 
 
 def _pan_questions(pan: Pan, rng: random.Random) -> Iterator[Question]:
-    """Ask for the way of the camera, the order of the things and their number."""
-    names = [figure.name for figure in pan.figures]
+    """Ask about the way of the camera, and the order and number of the things."""
+    names = [look.name for look in pan.looks]
     way = "In which direction does the camera pan"
     if pan.is_returning:
         words = (f"{way} at first?", "Which way does the camera go before it turns back?")
@@ -153,11 +153,11 @@ def _pan_questions(pan: Pan, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "after", words, names[n])
     words = (f"What is the {ORDINALS[n]} thing to come into view?",)
     yield ask(rng, "nth", words, names[n])
-    figure = rng.choice(pan.figures)
-    words = (f"What colour is the {figure.shape}?", f"Which colour has the {figure.shape}?")
-    yield ask(rng, "colour", words, figure.colour)
-    words = (f"Which shape is {figure.colour}?", f"What is the shape of the {figure.colour} thing?")
-    yield ask(rng, "shape", words, figure.shape)
+    look = rng.choice(pan.looks)
+    words = (f"What colour is the {look.shape}?", f"Which colour has the {look.shape}?")
+    yield ask(rng, "colour", words, look.colour)
+    words = (f"Which shape is {look.colour}?", f"What is the shape of the {look.colour} thing?")
+    yield ask(rng, "shape", words, look.shape)
     words = ("Does the camera turn back?", "Does the camera return to where it began?")
     if pan.is_returning or rng.random() < 0.4:
         yield ask(rng, "returns", words, yes_or_no(pan.is_returning))
@@ -172,22 +172,22 @@ def _pan_questions(pan: Pan, rng: random.Random) -> Iterator[Question]:
 def _zoom_sample(rng: random.Random, num_frames: int, side: int) -> Sample:
     """Make a clip that zooms in on one of some things, or out from it."""
     count = rng.randint(3, 6)
-    cells = sorted(rng.sample([(c, r) for r in range(3) for c in range(3)], count))
-    figures = dict(zip(cells, random_figures(rng, count), strict=True))
+    cells = sorted(rng.sample(CELLS, count))
+    looks = dict(zip(cells, random_looks(rng, count), strict=True))
     zoom = Zoom(
-        figures=figures,
+        looks=looks,
         target=rng.choice(cells),
         is_inward=rng.random() < 0.5,
         num_frames=num_frames,
     )
-    name = figures[zoom.target].name
+    name = looks[zoom.target].name
     prepositions = {"in": "in on", "out": "out from"}
     caption = f"The camera zooms {prepositions[zoom.way]} the {name}."
-    each = [f"the {f.name} at the {place_name(*cell)}" for cell, f in figures.items()]
+    each = [f"the {f.name} at the {place_name(*cell)}" for cell, f in looks.items()]
     return Sample(
         media=(Video(_zoom_frames(zoom, rng, side=side)),),
         caption=caption,
-        detail=f"{caption} The widest view shows {listing(each)}.",
+        detail=f"{caption} The widest view shows {join(each)}.",
         questions=choose(rng, _zoom_questions(zoom, rng)),
     )
 
@@ -196,9 +196,9 @@ def _zoom_frames(zoom: Zoom, rng: random.Random, *, side: int) -> list[PillowIma
     """Draw the widest view large, and cut ever smaller squares out of it."""
     large = 3 * side
     scene = _landscape(rng, width=large, height=large)
-    for (col, row), figure in zoom.figures.items():
+    for (col, row), look in zoom.looks.items():
         x, y = (col + 0.5) * side, (row + 0.5) * side
-        figure.stamp(scene, x=x, y=y, radius=0.3 * side)
+        look.stamp(scene, x=x, y=y, radius=0.3 * side)
     frames = []
     for frame in range(zoom.num_frames):
         share = frame / (zoom.num_frames - 1)
@@ -213,7 +213,7 @@ def _zoom_frames(zoom: Zoom, rng: random.Random, *, side: int) -> list[PillowIma
 
 def _zoom_questions(zoom: Zoom, rng: random.Random) -> Iterator[Question]:
     """Ask which way the camera zooms, on what, and what the widest view shows."""
-    target, count = zoom.figures[zoom.target], len(zoom.figures)
+    target, count = zoom.looks[zoom.target], len(zoom.looks)
     wide, close = ("beginning", "end") if zoom.is_inward else ("end", "beginning")
     words = ("Does the camera zoom in or out?", "Which way does the camera zoom?")
     yield ask(rng, "zoom", words, zoom.way)
@@ -229,17 +229,17 @@ def _zoom_questions(zoom: Zoom, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "count", words, str(number))
     words = ("How many different things does the clip show?",)
     yield ask(rng, "total", words, str(count))
-    cell, figure = rng.choice(list(zoom.figures.items()))
-    words = (f"Where is the {figure.name} at the {wide}?",)
+    cell, look = rng.choice(list(zoom.looks.items()))
+    words = (f"Where is the {look.name} at the {wide}?",)
     yield ask(rng, "where", words, place_name(*cell))
     words = (f"What is at the {place_name(*cell)} at the {wide}?",)
-    yield ask(rng, "what_at", words, figure.name)
-    words = (f"What colour is the {figure.shape}?", f"Which colour has the {figure.shape}?")
-    yield ask(rng, "colour", words, figure.colour)
+    yield ask(rng, "what_at", words, look.name)
+    words = (f"What colour is the {look.shape}?", f"Which colour has the {look.shape}?")
+    yield ask(rng, "colour", words, look.colour)
     words = ("Does the camera pan, zoom in or zoom out?",)
     yield ask(rng, "camera", words, f"zoom {zoom.way}")
     seen = rng.random() < 0.5
-    others = [f.name for f in zoom.figures.values() if f is not target]
+    others = [f.name for f in zoom.looks.values() if f is not target]
     name = target.name if seen else rng.choice(others)
     words = (f"Is the {name} in view at the {close}?",)
     yield ask(rng, "in_view", words, yes_or_no(seen))

@@ -1,4 +1,4 @@
-"""Pointed things: clips in which an arrow, a circle or a box is drawn around one thing.
+"""Clips in which an arrow, a circle or a box points out one thing.
 
 frame 1     frame 4     frame 8      What is the thing in the box?         red star
 +---------+ +---------+ +---------+  Where is the thing in the box last?   center
@@ -17,14 +17,14 @@ from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.sprites import Figure
-from onevision.synth.kit.wording import article, counted, yes_or_no
-from onevision.synth.kit.world import COLOURS, GROUNDS, SHAPES, Colour
+from onevision.synth.kit.questions import choose
+from onevision.synth.kit.scene import GROUNDS
+from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour, Look
+from onevision.synth.kit.words import article, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (8, 8, 10, 12)
-# What a thing may do, and how that is said; moving things do it along their lane.
+# What a thing may do, in words; moving things move along their lane.
 DEEDS = {
     "stays": "it stays where it is",
     "moves": "it moves {}",
@@ -34,7 +34,7 @@ DEEDS = {
     "vanishes": "it disappears",
 }
 MOVING = ("moves", "stops", "returns")
-# The colours of marks; one that no thing has is taken.
+# The colours of marks; the mark of a clip has a colour that no thing has.
 MARKS: dict[str, Colour] = {
     "white": (255, 255, 255),
     "black": (0, 0, 0),
@@ -43,10 +43,10 @@ MARKS: dict[str, Colour] = {
     "blue": (20, 70, 255),
     "green": (0, 170, 50),
 }
-# The marks that do not stand out from a ground.
+# The mark colours that do not stand out from a ground.
 UNSEEN_ON = {"white": {"white", "yellow"}, "grey": set[str](), "black": {"black"}}
-# How the pointed thing is spoken of, for each kind of mark.
-SPOKEN = {
+# How questions refer to the pointed thing, for each kind of mark.
+REFERENCES = {
     "arrow": "the thing marked by the arrow",
     "circle": "the thing in the drawn circle",
     "box": "the thing in the box",
@@ -55,34 +55,34 @@ SPOKEN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """A thing on a lane of its own: what it looks like, where it begins, what it does."""
+    """A thing on its own lane: what it looks like, where it starts, what it does."""
 
-    figure: Figure
+    look: Look
     lane: float
     start: float
     deed: str
-    # Where its way ends, if it moves; what it turns into, if it turns.
+    # Where it ends, if it moves; what it looks like then, if it turns.
     end: float
-    later: Figure
+    later: Look
 
     def at(self, share: float) -> float:
-        """Return its place along its lane when `share` of the time has passed."""
+        """Return its position on its lane when `share` of the time has passed."""
         if self.deed == "stops":
             share = min(1.0, 2 * share)
         elif self.deed == "returns":
             share = 1 - abs(1 - 2 * share)
         return self.start + (self.end - self.start) * share
 
-    def look(self, share: float) -> Figure | None:
-        """Return what it looks like then, nothing once it is gone."""
+    def look_at(self, share: float) -> Look | None:
+        """Return what it looks like then, or None once it is gone."""
         if share < 0.5:
-            return self.figure
+            return self.look
         return None if self.deed == "vanishes" else self.later
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario:
-    """Things, which of them is pointed at, how and in which frames."""
+class PointedClip:
+    """Things, and which of them is pointed out, how and in which frames."""
 
     actors: tuple[Actor, ...]
     target: Actor
@@ -95,9 +95,9 @@ class Scenario:
     is_wide: bool
 
     @property
-    def spoken(self) -> str:
-        """How the pointed thing is called."""
-        return SPOKEN[self.mark]
+    def reference(self) -> str:
+        """What questions call the pointed thing."""
+        return REFERENCES[self.mark]
 
     def heading(self, actor: Actor) -> str:
         """The direction in which a moving thing sets out."""
@@ -112,37 +112,37 @@ class Scenario:
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th clip with a pointed thing of a split."""
+    """Make the `index`-th clip of a split."""
     rng = rng_for(split, "pointed", index)
-    scenario = _scenario(rng)
+    clip = _random_clip(rng)
     side = rng.randint(110, 160)
-    frames = [_frame(scenario, frame, side=side) for frame in range(scenario.num_frames)]
-    target = scenario.target
-    mark = f"{scenario.mark_colour} {scenario.mark}"
+    frames = [_frame(clip, frame, side=side) for frame in range(clip.num_frames)]
+    target = clip.target
+    mark = f"{clip.mark_colour} {clip.mark}"
     caption = (
-        f"A clip with {counted(len(scenario.actors), 'thing')}; "
-        f"{article(mark)} points out the {target.figure.name}."
+        f"A clip with {number_of(len(clip.actors), 'thing')}; "
+        f"{article(mark)} points out the {target.look.name}."
     )
     return Sample(
         media=(Video(frames),),
         caption=caption,
-        detail=_detail(scenario, caption),
-        questions=choose(rng, _questions(scenario, rng)),
+        detail=_detail(clip, caption),
+        questions=choose(rng, _questions(clip, rng)),
     )
 
 
-def _scenario(rng: random.Random) -> Scenario:
-    """Put things on lanes and choose one of them; its name need not be its own."""
+def _random_clip(rng: random.Random) -> PointedClip:
+    """Put things on lanes and choose one of them; others may have the same name."""
     num_frames, count = rng.choice(FRAME_COUNTS), rng.randint(3, 4)
     colours, shapes = rng.sample(list(COLOURS), 4), rng.sample(list(SHAPES), 3)
     actors = tuple(_actor(rng, colours, shapes, lane=(n + 0.5) / count) for n in range(count))
     ground = rng.choice(list(GROUNDS))
-    seen = {c for a in actors for c in (a.figure.colour, a.later.colour)} | UNSEEN_ON[ground]
-    looks = {a.figure.shape for a in actors}
-    kinds = [k for k in SPOKEN if k != "circle" or not looks & {"ring", "circle"}]
+    seen = {c for a in actors for c in (a.look.colour, a.later.colour)} | UNSEEN_ON[ground]
+    looks = {a.look.shape for a in actors}
+    kinds = [k for k in REFERENCES if k != "circle" or not looks & {"ring", "circle"}]
     first = rng.choice((0, 0, 0, 1))
     last = rng.choice((num_frames, num_frames, num_frames // 2, 3))
-    return Scenario(
+    return PointedClip(
         actors=actors,
         target=rng.choice(actors),
         mark=rng.choice([k for k in kinds if k != "box" or "square" not in looks]),
@@ -156,48 +156,48 @@ def _scenario(rng: random.Random) -> Scenario:
 
 def _actor(rng: random.Random, colours: list[str], shapes: list[str], *, lane: float) -> Actor:
     """Choose a look and a deed."""
-    figure = Figure(colour=rng.choice(colours), shape=rng.choice(shapes))
+    look = Look(colour=rng.choice(colours), shape=rng.choice(shapes))
     deed = rng.choice(list(DEEDS))
-    start, end = (
-        rng.sample((0.15, 0.85), 2) if deed in MOVING else (rng.choice((0.2, 0.5, 0.8)),) * 2
-    )
-    if deed == "stops":
-        end = 0.5
-    other = rng.choice([colour for colour in colours if colour != figure.colour])
-    later = Figure(colour=other, shape=figure.shape) if deed == "turns" else figure
-    return Actor(figure=figure, lane=lane, start=start, end=end, deed=deed, later=later)
+    if deed in MOVING:
+        start, end = rng.sample((0.15, 0.85), 2)
+        end = 0.5 if deed == "stops" else end
+    else:
+        start = end = rng.choice((0.2, 0.5, 0.8))
+    other = rng.choice([colour for colour in colours if colour != look.colour])
+    later = Look(colour=other, shape=look.shape) if deed == "turns" else look
+    return Actor(look=look, lane=lane, start=start, end=end, deed=deed, later=later)
 
 
-def _frame(scenario: Scenario, frame: int, *, side: int) -> PillowImage:
+def _frame(clip: PointedClip, frame: int, *, side: int) -> PillowImage:
     """Draw one frame, with the mark if it is there."""
-    picture = PIL.new("RGB", (side, side), GROUNDS[scenario.ground])
-    share = frame / (scenario.num_frames - 1)
-    radius = 0.36 * side / len(scenario.actors)
-    for actor in scenario.actors:
+    picture = PIL.new("RGB", (side, side), GROUNDS[clip.ground])
+    share = frame / (clip.num_frames - 1)
+    radius = 0.36 * side / len(clip.actors)
+    for actor in clip.actors:
         x, y = actor.at(share) * side, actor.lane * side
-        if not scenario.is_wide:
+        if not clip.is_wide:
             x, y = y, x
-        look = actor.look(share)
+        look = actor.look_at(share)
         if look is not None:
             look.stamp(picture, x=x, y=y, radius=radius)
-        if actor is scenario.target and frame in scenario.marked_frames:
-            _mark(picture, scenario, x, y, radius)
+        if actor is clip.target and frame in clip.marked_frames:
+            _mark(picture, clip, x, y, radius)
     return picture
 
 
-def _mark(picture: PillowImage, scenario: Scenario, x: float, y: float, radius: float) -> None:
+def _mark(picture: PillowImage, clip: PointedClip, x: float, y: float, radius: float) -> None:
     """Draw a circle or a box around a place, or an arrow to it from the middle of its lane."""
-    pen, tint = ImageDraw.Draw(picture), MARKS[scenario.mark_colour]
+    pen, tint = ImageDraw.Draw(picture), MARKS[clip.mark_colour]
     reach = 1.38 * radius
     box = (x - reach, y - reach, x + reach, y + reach)
-    if scenario.mark == "circle":
+    if clip.mark == "circle":
         pen.ellipse(box, outline=tint, width=3)
-    elif scenario.mark == "box":
+    elif clip.mark == "box":
         pen.rectangle(box, outline=tint, width=3)
     else:
-        along = x if scenario.is_wide else y
+        along = x if clip.is_wide else y
         sign = 1 if along < picture.width / 2 else -1
-        dx, dy = (sign, 0) if scenario.is_wide else (0, sign)
+        dx, dy = (sign, 0) if clip.is_wide else (0, sign)
         _arrow(pen, (x + dx * reach, y + dy * reach), dx, dy, picture.width, tint)
 
 
@@ -207,95 +207,85 @@ def _arrow(
     """Draw an arrow that ends at `tip`, coming from the direction `dx`, `dy`."""
     (x, y), length, head = tip, 0.22 * side, 0.075 * side
     pen.line((x + dx * head, y + dy * head, x + dx * length, y + dy * length), fill=tint, width=4)
-    angle = math.atan2(dy, dx)
-    corners = [tip]
-    for turn in (-0.5, 0.5):
-        corners.append(
-            (x + 1.3 * head * math.cos(angle + turn), y + 1.3 * head * math.sin(angle + turn))
-        )
-    pen.polygon(corners, fill=tint)
+    angles = [math.atan2(dy, dx) + turn for turn in (-0.5, 0.5)]
+    barbs = [(x + 1.3 * head * math.cos(a), y + 1.3 * head * math.sin(a)) for a in angles]
+    pen.polygon([tip, *barbs], fill=tint)
 
 
-def _detail(scenario: Scenario, caption: str) -> str:
-    """Say what every thing does, in the order of the lanes."""
-    order = "From top to bottom" if scenario.is_wide else "From left to right"
-    deeds = [f"{article(a.figure.name)}: {scenario.deed(a)}" for a in scenario.actors]
-    until = "to the end" if scenario.marked_frames.stop == scenario.num_frames else "at first only"
-    parts = (
-        caption,
-        f"{order}: {'; '.join(deeds)}.",
-        f"The {scenario.mark} is on the {scenario.target.figure.name} {until}:",
-        f"{scenario.deed(scenario.target)}.",
+def _detail(clip: PointedClip, caption: str) -> str:
+    """Describe what every thing does, in the order of the lanes."""
+    order = "From top to bottom" if clip.is_wide else "From left to right"
+    deeds = [f"{article(a.look.name)}: {clip.deed(a)}" for a in clip.actors]
+    until = "to the end" if clip.marked_frames.stop == clip.num_frames else "at first only"
+    return (
+        f"{caption} {order}: {'; '.join(deeds)}. "
+        f"The {clip.mark} is on the {clip.target.look.name} {until}: {clip.deed(clip.target)}."
     )
-    return " ".join(parts)
 
 
-def _questions(scenario: Scenario, rng: random.Random) -> Iterator[Question]:
+def _questions(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
     """Ask what the pointed thing is, what it does and what is around it."""
-    target, spoken = scenario.target, scenario.spoken
-    words = (f"What is {spoken}?", f"Name {spoken}, as it is at the beginning.")
-    yield ask(rng, "what", words, target.figure.name)
-    words = (f"What shape is {spoken}?", f"Which shape has {spoken}?")
-    yield ask(rng, "shape", words, target.figure.shape)
-    words = (f"What colour is {spoken} at the beginning?",)
-    yield ask(rng, "colour", words, target.figure.colour)
-    words = (f"What does {spoken} do?", f"What happens to {spoken}?")
-    yield ask(rng, "deed", words, scenario.deed(target))
+    target, reference = clip.target, clip.reference
+    words = (f"What is {reference}?", f"Name {reference}, as it is at the beginning.")
+    yield ask(rng, "what", words, target.look.name)
+    words = (f"What shape is {reference}?", f"Which shape has {reference}?")
+    yield ask(rng, "shape", words, target.look.shape)
+    words = (f"What colour is {reference} at the beginning?",)
+    yield ask(rng, "colour", words, target.look.colour)
+    words = (f"What does {reference} do?", f"What happens to {reference}?")
+    yield ask(rng, "deed", words, clip.deed(target))
     if target.deed in MOVING:
-        words = (f"In which direction does {spoken} set out?", f"Which way does {spoken} go first?")
-        yield ask(rng, "direction", words, scenario.heading(target))
+        words = (
+            f"In which direction does {reference} set out?",
+            f"Which way does {reference} go first?",
+        )
+        yield ask(rng, "direction", words, clip.heading(target))
     if target.deed != "vanishes":
         words = (
-            f"Where is {spoken} at the end?",
-            f"In which part of the picture is {spoken} last?",
+            f"Where is {reference} at the end?",
+            f"In which part of the picture is {reference} last?",
         )
-        yield ask(rng, "end", words, _place(scenario, target))
-        words = (f"What colour is {spoken} at the end?",)
+        yield ask(rng, "end", words, _place(clip, target))
+        words = (f"What colour is {reference} at the end?",)
         yield ask(rng, "colour_at_end", words, target.later.colour)
-    words = (f"What colour is the {scenario.mark} that was drawn?",)
-    yield ask(rng, "mark_colour", words, scenario.mark_colour)
+    words = (f"What colour is the {clip.mark} that was drawn?",)
+    yield ask(rng, "mark_colour", words, clip.mark_colour)
     words = ("What has been drawn to point out one thing: an arrow, a circle or a box?",)
-    yield ask(rng, "mark", words, article(scenario.mark))
-    until_end = scenario.marked_frames.stop == scenario.num_frames
-    words = (f"Is the {scenario.mark} there until the end?",)
+    yield ask(rng, "mark", words, article(clip.mark))
+    until_end = clip.marked_frames.stop == clip.num_frames
+    words = (f"Is the {clip.mark} there until the end?",)
     yield ask(rng, "until_end", words, yes_or_no(until_end))
-    words = (f"Does {spoken} change its place?", f"Does {spoken} move?")
+    words = (f"Does {reference} change its place?", f"Does {reference} move?")
     yield ask(rng, "moves", words, yes_or_no(target.deed in MOVING))
-    yield from _around(scenario, rng)
+    yield from _ask_around(clip, rng)
 
 
-def _place(scenario: Scenario, actor: Actor) -> str:
-    """Name the third of its lane in which a thing ends."""
-    thirds = ("left", "center", "right") if scenario.is_wide else ("top", "center", "bottom")
+def _place(clip: PointedClip, actor: Actor) -> str:
+    """Return the third of its lane in which a thing ends."""
+    thirds = ("left", "center", "right") if clip.is_wide else ("top", "center", "bottom")
     return thirds[min(2, int(3 * actor.at(1)))]
 
 
-def _around(scenario: Scenario, rng: random.Random) -> Iterator[Question]:
+def _ask_around(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
     """Ask about the other things, as seen from the pointed one."""
-    target, spoken = scenario.target, scenario.spoken
-    others = [a for a in scenario.actors if a is not target]
-    for what in ("colour", "shape"):
-        alike = [
-            a for a in others
-            if (a.figure.colour == target.figure.colour if what == "colour"
-                else a.figure.shape == target.figure.shape)
-        ]  # fmt: skip
-        words = (f"At the beginning, how many other things have the {what} of {spoken}?",)
+    target, reference = clip.target, clip.reference
+    others = [a.look for a in clip.actors if a is not target]
+    for what, alike in (
+        ("colour", [look for look in others if look.colour == target.look.colour]),
+        ("shape", [look for look in others if look.shape == target.look.shape]),
+    ):
+        words = (f"At the beginning, how many other things have the {what} of {reference}?",)
         yield ask(rng, f"same_{what}", words, str(len(alike)))
-    place = scenario.actors.index(target)
-    before, after = (
-        ("directly above", "directly below")
-        if scenario.is_wide
-        else ("directly left of", "directly right of")
+    place = clip.actors.index(target)
+    lane, before, after = (
+        ("row", "above", "below") if clip.is_wide else ("column", "left of", "right of")
     )
     for side, n in ((before, place - 1), (after, place + 1)):
-        if 0 <= n < len(scenario.actors):
-            lane = "row" if scenario.is_wide else "column"
-            words = (
-                f"Which thing is in the {lane} next to {spoken}, {side} it, at the beginning?",
-            )
-            yield ask(rng, "neighbour", words, scenario.actors[n].figure.name)
+        if 0 <= n < len(clip.actors):
+            where = f"in the {lane} next to {reference}, directly {side} it"
+            words = (f"Which thing is {where}, at the beginning?",)
+            yield ask(rng, "neighbour", words, clip.actors[n].look.name)
     words = ("How many things are there at the beginning?",)
-    yield ask(rng, "count", words, str(len(scenario.actors)))
+    yield ask(rng, "count", words, str(len(clip.actors)))
     words = ("How many things move?", "How many things change their place?")
-    yield ask(rng, "movers", words, str(sum(a.deed in MOVING for a in scenario.actors)))
+    yield ask(rng, "movers", words, str(sum(a.deed in MOVING for a in clip.actors)))

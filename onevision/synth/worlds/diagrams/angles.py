@@ -1,20 +1,13 @@
 """Angles at a point: on a straight line, inside a right angle, and where two lines cross."""
 
 import random
-from collections.abc import Callable
 
-from onevision.synth.kit.asking import picture_sample
-from onevision.synth.kit.world import Point
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import Point
 from onevision.synth.sample import Sample, ask
-from onevision.synth.worlds.diagrams.figure import Figure, random_style, towards
+from onevision.synth.worlds.diagrams.figure import Figure, one_of, random_style, towards
 
 UNKNOWNS = "xyzwv"
-
-
-def make(rng: random.Random) -> Sample:
-    """Make one of the diagrams by lot."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_fan, _fan, _crossing, _parallels))
-    return kind(rng)
 
 
 def _fan(rng: random.Random) -> Sample:
@@ -165,3 +158,6 @@ def _draw_parallels(
         arm = (20 if n == other_side else 270, y)
         figure.mark_angle(cut(y), arm, cut(20), labels[n])
     return figure
+
+
+make = one_of(_fan, _fan, _crossing, _parallels)

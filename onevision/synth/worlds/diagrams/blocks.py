@@ -4,19 +4,13 @@
 """
 
 import random
-from collections.abc import Callable
 
-from onevision.synth.kit.asking import listed, picture_sample, plural
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.world import COLOURS, Colour
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS, Colour
+from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Sample, ask
-from onevision.synth.worlds.diagrams.figure import GROUNDS
-
-
-def make(rng: random.Random) -> Sample:
-    """Make one of the pictures by lot."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_base_ten, _towers, _towers, _rows))
-    return kind(rng)
+from onevision.synth.worlds.diagrams.figure import GROUNDS, one_of
 
 
 def _base_ten(rng: random.Random) -> Sample:
@@ -39,10 +33,10 @@ def _base_ten(rng: random.Random) -> Sample:
         _draw_cubes(canvas, x + column * (cell + 5), top + row * (cell + 5), 1, 1, cell,
                     COLOURS[colour])  # fmt: skip
     number = 100 * hundreds + 10 * tens + ones
-    parts = [plural(hundreds, "flat") + " of a hundred", plural(tens, "rod") + " of ten"]
+    parts = [number_of(hundreds, "flat") + " of a hundred", number_of(tens, "rod") + " of ten"]
     shown = [part for part, count in zip(parts, (hundreds, tens), strict=True) if count]
-    shown.append(plural(ones, "single cube"))
-    caption = f"{colour.capitalize()} base-ten blocks: {listed(shown)}."
+    shown.append(number_of(ones, "single cube"))
+    caption = f"{colour.capitalize()} base-ten blocks: {join(shown)}."
     detail = f"{caption} Together they show the number {number}."
     asked = [
         ask(rng, "blocks_number", ("Which number do the blocks show?",
@@ -72,9 +66,9 @@ def _towers(rng: random.Random) -> Sample:
         x = 20 + cell / 2 + 2 * n * cell
         _draw_cubes(canvas, x, floor - height * cell, 1, height, cell, COLOURS[colour])
     named = [f"{c} {h}" for c, h in zip(colours, heights, strict=True)]
-    caption = f"{count} towers of cubes, from left to right {listed(colours)}."
+    caption = f"{count} towers of cubes, from left to right {join(colours)}."
     total, high, low = sum(heights), max(heights), min(heights)
-    detail = f"{caption} Their heights in cubes are {listed(named)}, {total} in all."
+    detail = f"{caption} Their heights in cubes are {join(named)}, {total} in all."
     n, m = sorted(rng.sample(range(count), 2), key=lambda k: -heights[k])
     asked = [
         ask(rng, "towers_total", ("How many cubes are there in all?", "Count all the cubes."),
@@ -151,3 +145,6 @@ def _draw_cubes(
     for row in range(rows + 1):
         y = top + row * cell
         canvas.line([(left, y), (right, y)], ink=dark)
+
+
+make = one_of(_base_ten, _towers, _towers, _rows)

@@ -1,24 +1,19 @@
 """Circles: a labelled radius or diameter, two circles side by side, sectors and discs cut up."""
 
 import random
-from collections.abc import Callable
 
-from onevision.synth.kit.asking import picture_sample
+from onevision.synth.kit.questions import picture_sample
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import (
     UNITS,
     Figure,
+    in_square,
     in_unit,
     length_label,
+    one_of,
     random_style,
     towards,
 )
-
-
-def make(rng: random.Random) -> Sample:
-    """Make one of the diagrams by lot."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_circle, _circle, _two, _sectors))
-    return kind(rng)
 
 
 def _circle(rng: random.Random) -> Sample:
@@ -27,7 +22,7 @@ def _circle(rng: random.Random) -> Sample:
     label = length_label(radius if by_radius else 2 * radius, unit)
     figure = _draw_circle(rng, label, by_radius=by_radius)
     what = "radius" if by_radius else "diameter"
-    where, square = in_unit(unit), f" in square {unit}" if unit else ""
+    where, square = in_unit(unit), in_square(unit)
     caption = f"A circle with a {what} of {label}."
     detail = (
         f"{caption} So its {'diameter' if by_radius else 'radius'} is "
@@ -115,7 +110,7 @@ def _draw_two(rng: random.Random, one: int, other: int, unit: str) -> Figure:
         style, pixels = figure.style, value * scale
         figure.canvas.circle(middle, y, pixels, fill=style.fill, ink=style.ink, thickness=2)
         figure.dot((middle, y))
-        # Away from the other circle, so that nobody takes it for a line between the two.
+        # Away from the other circle, or it would look like a line between the two.
         end = (middle - pixels if middle == x else middle + pixels, y)
         figure.line((middle, y), end)
         label = length_label(value, unit)
@@ -163,3 +158,6 @@ def _sectors(rng: random.Random) -> Sample:
             str(min(given))),
     ]  # fmt: skip
     return picture_sample(rng, figure.picture(), caption=caption, detail=detail, asked=asked)
+
+
+make = one_of(_circle, _circle, _two, _sectors)

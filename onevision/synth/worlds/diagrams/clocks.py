@@ -1,23 +1,16 @@
 """Clocks: one that shows a time, or two between which some time passes."""
 
 import random
-from collections.abc import Callable
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import WHITE, Canvas
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import Colour, Point
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import Colour, Point
+from onevision.synth.kit.text import Letters
 from onevision.synth.sample import Sample, ask
-from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS, towards
+from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS, one_of, towards
 
 FACES: tuple[Colour, ...] = (WHITE, (253, 245, 222), (228, 240, 250), (238, 246, 232))
 HALF_DAY = 12 * 60
-
-
-def make(rng: random.Random) -> Sample:
-    """Make one clock or two."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_one, _one, _one, _two))
-    return kind(rng)
 
 
 def _one(rng: random.Random) -> Sample:
@@ -126,3 +119,6 @@ def _draw_clock(
         start = towards(at, degrees, -0.08 * radius)
         canvas.line([start, towards(at, degrees, reach * radius)], ink=hands, thickness=thickness)
     canvas.circle(*at, 4, fill=hands)
+
+
+make = one_of(_one, _one, _one, _two)

@@ -2,8 +2,9 @@
 
 import random
 
-from onevision.synth.kit.asking import listed, picture_sample
-from onevision.synth.kit.world import COLOURS
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS
+from onevision.synth.kit.words import join
 from onevision.synth.sample import Question, Sample, ask
 from onevision.synth.worlds.diagrams.figure import Figure, random_style
 
@@ -32,9 +33,9 @@ def make(rng: random.Random) -> Sample:
         aside, anchor = (7, "lm") if x > 0 else (-7, "rm")
         place = (at[0] + aside, at[1] - 9 if y > 0 else at[1] + 9)
         figure.canvas.text(*place, name, letters=figure.style.letters, anchor=anchor)
-    shown = listed(f"{name} ({x}, {y})" for name, (x, y) in places.items())
+    shown = join(f"{name} ({x}, {y})" for name, (x, y) in places.items())
     caption = f"A plane with the axes x and y and the points {shown}."
-    described = listed(f"{name} is {colours[name]}" for name in names)
+    described = join(f"{name} is {colours[name]}" for name in names)
     detail = f"{caption} Both axes go from {-reach} to {reach}. Of the points, {described}."
     asked = _questions(rng, places, colours)
     return picture_sample(rng, figure.picture(), caption=caption, detail=detail, asked=asked)

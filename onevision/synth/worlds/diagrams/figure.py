@@ -9,14 +9,15 @@ r"""Labelled figures: points and labels -> lines, angle marks and writing that s
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import Colour, Point
+from onevision.synth.kit.shapes import Colour, Point
+from onevision.synth.kit.text import Letters
+from onevision.synth.sample import Sample
 
 INKS: tuple[Colour, ...] = (
     (25, 25, 25), (25, 25, 25), (30, 60, 140), (140, 35, 35), (30, 100, 60), (90, 50, 120),
@@ -26,12 +27,13 @@ FILLS: tuple[Colour | None, ...] = (
     None, None, (253, 236, 200), (212, 230, 250), (222, 242, 214), (248, 220, 226), (232, 226, 248),
 )  # fmt: skip
 GROUNDS: tuple[Colour, ...] = ((255, 255, 255), (252, 252, 252), (250, 248, 240), (244, 247, 250))
+Maker = Callable[[random.Random], Sample]
 UNITS = ("cm", "m", "mm", "km", "")
 LABEL_DISTANCE = 13
 
 
 @dataclass(frozen=True, kw_only=True)
-class Style:
+class DiagramStyle:
     """Colours, letters and the thickness of lines."""
 
     ground: Colour
@@ -41,9 +43,9 @@ class Style:
     thickness: float
 
 
-def random_style(rng: random.Random) -> Style:
-    """Choose a style by lot."""
-    return Style(
+def random_style(rng: random.Random) -> DiagramStyle:
+    """Choose a style at random."""
+    return DiagramStyle(
         ground=rng.choice(GROUNDS),
         ink=rng.choice(INKS),
         fill=rng.choice(FILLS),
@@ -52,10 +54,15 @@ def random_style(rng: random.Random) -> Style:
     )
 
 
+def one_of(*kinds: Maker) -> Maker:
+    """Return what makes one of some kinds of diagrams, chosen at random."""
+    return lambda rng: rng.choice(kinds)(rng)
+
+
 class Figure:
     """A drawing in one style, with labels placed where there is room."""
 
-    def __init__(self, style: Style, width: int, height: int) -> None:
+    def __init__(self, style: DiagramStyle, width: int, height: int) -> None:
         self.style = style
         self.canvas = Canvas(width, height, ground=style.ground)
 
@@ -64,7 +71,7 @@ class Figure:
         self.canvas.line(points, ink=self.style.ink, thickness=self.style.thickness)
 
     def polygon(self, points: Sequence[Point]) -> None:
-        """Draw a closed outline, filled where the style says so."""
+        """Draw a closed outline, filled if the style has a fill."""
         style = self.style
         self.canvas.polygon(points, fill=style.fill, ink=style.ink, thickness=style.thickness)
 
@@ -163,8 +170,13 @@ def fit(
 
 
 def in_unit(unit: str) -> str:
-    """Return what a question adds about the unit: " in cm", or nothing."""
+    """Return what a question about a length adds: " in cm", or nothing without a unit."""
     return f" in {unit}" if unit else ""
+
+
+def in_square(unit: str) -> str:
+    """Return what a question about an area adds: " in square cm", or nothing without a unit."""
+    return f" in square {unit}" if unit else ""
 
 
 def area_label(value: int, unit: str) -> str:

@@ -3,9 +3,10 @@
 import math
 import random
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.world import COLOURS, Colour
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS, Colour
+from onevision.synth.kit.words import yes_or_no
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS
 
@@ -15,7 +16,7 @@ PERCENT_PARTS = (2, 4, 5, 10, 20, 25)
 
 
 def make(rng: random.Random) -> Sample:
-    """Make a cut-up shape whose coloured part is a fraction in lowest terms."""
+    """Make a shape cut into parts, the coloured ones a fraction in lowest terms."""
     form = rng.choice(("disc", "disc", "bar", "grid"))
     parts = (
         rng.choice(list(GRIDS)) if form == "grid" else rng.choice((2, *range(3, 13), *range(3, 13)))
@@ -48,7 +49,7 @@ def make(rng: random.Random) -> Sample:
         asked.append(ask(rng, "fraction_percent", words, f"{100 * coloured // parts}%"))
     if 2 * coloured != parts:
         words = (f"Is more than half of the {form} {colour}?",)
-        asked.append(ask(rng, "fraction_half", words, "yes" if 2 * coloured > parts else "no"))
+        asked.append(ask(rng, "fraction_half", words, yes_or_no(2 * coloured > parts)))
     return picture_sample(rng, canvas.picture(), caption=caption, detail=detail, asked=asked)
 
 

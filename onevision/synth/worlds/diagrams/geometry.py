@@ -1,4 +1,4 @@
-r"""Diagrams of geometry and arithmetic, drawn to scale: figures, scales, clocks, blocks and sums.
+r"""Diagrams of geometry and arithmetic: figures, scales, clocks, blocks and sums.
 
     C
    /x\        "A triangle ABC with angles of 60° at A and 70° at B; the angle at C is unknown."

@@ -6,23 +6,17 @@
 """
 
 import random
-from collections.abc import Callable
 from itertools import pairwise
 
-from onevision.synth.kit.asking import listed, picture_sample
-from onevision.synth.kit.world import COLOURS, Colour
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS, Colour
+from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Sample, ask
-from onevision.synth.worlds.diagrams.figure import Figure, random_style
+from onevision.synth.worlds.diagrams.figure import Figure, one_of, random_style
 
 STEPS = (1, 1, 2, 5, 10, 20, 25, 100)
 MARKS = {name: COLOURS[name] for name in ("red", "blue", "green", "purple", "orange", "brown")}
 LEFT = 28
-
-
-def make(rng: random.Random) -> Sample:
-    """Make one of the diagrams by lot."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_points, _points, _jumps))
-    return kind(rng)
 
 
 def _line(rng: random.Random, *, labelled_every: int) -> tuple[Figure, int, int, int, float]:
@@ -60,8 +54,8 @@ def _points(rng: random.Random) -> Sample:
     values = {name: first + place * step for name, place in zip(letters, places, strict=True)}
     for name, place, colour in zip(letters, places, colours, strict=True):
         _draw_point(figure, LEFT + place * spacing, name, MARKS[colour])
-    caption = f"A number line with the points {listed(letters)}."
-    facts = listed(f"{name} ({colour}) is at {values[name]}"
+    caption = f"A number line with the points {join(letters)}."
+    facts = join(f"{name} ({colour}) is at {values[name]}"
                    for name, colour in zip(letters, colours, strict=True))  # fmt: skip
     detail = f"{caption} The ticks are {step} apart, starting at {first}. {facts}."
     far, near = letters[-1], letters[0]
@@ -113,7 +107,7 @@ def _jumps(rng: random.Random) -> Sample:
     begin, end = first + start * step, first + (start + reach * count) * step
     figure.canvas.circle(LEFT + start * spacing, 80, 5, fill=MARKS[name])
     size = reach * step
-    caption = f"A number line with {count} {name} jump{'s' * (count != 1)} from a dot at {begin}."
+    caption = f"A number line with {number_of(count, f'{name} jump')} from a dot at {begin}."
     detail = f"{caption} Each jump is {size} long, so they end at {end}."
     asked = [
         ask(rng, "jump_end", ("At which number do the jumps end?",
@@ -137,3 +131,6 @@ def _draw_arc(figure: Figure, a: float, b: float, name: str) -> None:
     points = [(a + (b - a) * s, 76 - height * 4 * s * (1 - s)) for s in steps]
     figure.canvas.line(points, ink=MARKS[name], thickness=2)
     figure.canvas.polygon([(b, 77), (b - 7, 69), (b + 1, 67)], fill=MARKS[name])
+
+
+make = one_of(_points, _points, _jumps)

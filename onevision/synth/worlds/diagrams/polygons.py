@@ -1,10 +1,9 @@
 """Regular polygons with a labelled side, and shapes on squared paper."""
 
 import random
-from collections.abc import Callable
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import Canvas
+from onevision.synth.kit.questions import picture_sample
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import (
     FILLS,
@@ -16,6 +15,7 @@ from onevision.synth.worlds.diagrams.figure import (
     fit,
     in_unit,
     length_label,
+    one_of,
     random_style,
     towards,
 )
@@ -24,12 +24,6 @@ NAMES = {
     3: "triangle", 4: "square", 5: "pentagon", 6: "hexagon", 7: "heptagon", 8: "octagon",
     9: "nonagon", 10: "decagon",
 }  # fmt: skip
-
-
-def make(rng: random.Random) -> Sample:
-    """Make a polygon or a shape on squared paper."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_regular, _squares, _squares))
-    return kind(rng)
 
 
 def _regular(rng: random.Random) -> Sample:
@@ -142,3 +136,6 @@ def _closes_hole(cells: set[tuple[int, int]], new: tuple[int, int]) -> bool:
     ring = [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)]
     filled = [(x + dx, y + dy) in cells for dx, dy in ring]
     return sum(a != b for a, b in zip(filled, filled[1:] + filled[:1], strict=True)) > 2
+
+
+make = one_of(_regular, _squares, _squares)

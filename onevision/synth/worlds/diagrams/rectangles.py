@@ -1,10 +1,9 @@
 """Rectangles, squares, parallelograms and L-shapes with labelled sides, drawn to scale."""
 
 import random
-from collections.abc import Callable
 
-from onevision.synth.kit.asking import picture_sample
-from onevision.synth.kit.world import Point
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import Point
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import (
     UNITS,
@@ -12,17 +11,13 @@ from onevision.synth.worlds.diagrams.figure import (
     area_label,
     centre,
     fit,
+    in_square,
     in_unit,
     length_label,
+    one_of,
     random_style,
     towards,
 )
-
-
-def make(rng: random.Random) -> Sample:
-    """Make one of the shapes by lot."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_rectangle, _rectangle, _corner, _slant))
-    return kind(rng)
 
 
 def _figure(rng: random.Random, shape: list[Point]) -> tuple[Figure, list[Point]]:
@@ -46,7 +41,7 @@ def _rectangle(rng: random.Random) -> Sample:
     if diagonal:
         figure.canvas.dashed(points[0], points[2], ink=figure.style.ink)
     name = "square" if across == down else "rectangle"
-    where, square = in_unit(unit), f" in square {unit}" if unit else ""
+    where, square = in_unit(unit), in_square(unit)
     size = f"{length_label(across, unit)} wide and {length_label(down, unit)} high"
     line = " A dashed diagonal cuts it in two." if diagonal else ""
     caption = f"A {name} that is {size}.{line}"
@@ -103,7 +98,7 @@ def _corner(rng: random.Random) -> Sample:
     hidden = rng.choice((0, 1, 2, 3))
     labels = [unknown if n == hidden else str(length) for n, length in enumerate(lengths)]
     _label_corner(figure, points, labels, unit)
-    where, square = in_unit(unit), f" in square {unit}" if unit else ""
+    where, square = in_unit(unit), in_square(unit)
     area, around = across * down - cut_across * cut_down, 2 * (across + down)
     known = ", ".join(str(v) for n, v in enumerate(lengths) if n != hidden)
     caption = f"An L-shape with the sides {known} and one unknown side marked {unknown}."
@@ -170,3 +165,6 @@ def _slant(rng: random.Random) -> Sample:
             f"How long is {names[0]}{names[3]}{where}?"), str(side)),
     ]  # fmt: skip
     return picture_sample(rng, figure.picture(), caption=caption, detail=detail, asked=asked)
+
+
+make = one_of(_rectangle, _rectangle, _corner, _slant)

@@ -5,22 +5,15 @@
 """
 
 import random
-from collections.abc import Callable
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import COLOURS
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS
+from onevision.synth.kit.text import Letters
 from onevision.synth.sample import Sample, ask
-from onevision.synth.worlds.diagrams.figure import GROUNDS
+from onevision.synth.worlds.diagrams.figure import GROUNDS, one_of
 
 DARK = (40, 40, 40)
-
-
-def make(rng: random.Random) -> Sample:
-    """Make one of the scales by lot."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_ruler, _thermometer, _jug))
-    return kind(rng)
 
 
 def _ruler(rng: random.Random) -> Sample:
@@ -150,3 +143,6 @@ def _jug(rng: random.Random) -> Sample:
         words = ("How many ml are missing up to the highest line?",)
         asked.append(ask(rng, "jug_missing", words, str(full - value)))
     return picture_sample(rng, canvas.picture(), caption=caption, detail=detail, asked=asked)
+
+
+make = one_of(_ruler, _thermometer, _jug)

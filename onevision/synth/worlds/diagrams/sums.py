@@ -1,4 +1,4 @@
-"""Drawn sums: written calculations, equations between shapes, and dice.
+"""Sums: written calculations, equations between shapes, and dice.
 
   47        ● + ● = 12
 + 38        ● + ■ = 10       "Which number does the square stand for?"  4
@@ -6,14 +6,14 @@
 """
 
 import random
-from collections.abc import Callable
 
-from onevision.synth.kit.asking import listed, picture_sample, plural
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import COLOURS, SHAPES
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS, SHAPES
+from onevision.synth.kit.text import Letters
+from onevision.synth.kit.words import ORDINALS, join, number_of
 from onevision.synth.sample import Sample, ask
-from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS
+from onevision.synth.worlds.diagrams.figure import GROUNDS, INKS, one_of
 
 PIPS = {
     1: ((0, 0),),
@@ -26,13 +26,7 @@ PIPS = {
 FIGURES = tuple(shape for shape in SHAPES if shape not in ("ring", "cross"))
 
 
-def make(rng: random.Random) -> Sample:
-    """Make one of the pictures by lot."""
-    kind: Callable[[random.Random], Sample] = rng.choice((_written, _chain, _equations, _dice))
-    return kind(rng)
-
-
-def _written(rng: random.Random) -> Sample:
+def _written_sum(rng: random.Random) -> Sample:
     """Two numbers one above the other, to be added or subtracted."""
     plus = rng.random() < 0.6
     high = rng.choice((99, 999, 999, 9999))
@@ -127,8 +121,8 @@ def _equations(rng: random.Random) -> Sample:
         canvas.text(20 + 3.8 * cell, y, str(total), letters=letters, anchor="mm")
     names = [f"{c} {s}" for c, s in zip(colours, shapes, strict=True)]
     lines = [f"{names[a]} + {names[b]} = {values[a] + values[b]}" for a, b in rows]
-    caption = f"{plural(len(rows), 'equation')} with shapes: {'; '.join(lines)}."
-    facts = listed(f"the {n} stands for {v}" for n, v in zip(names, values, strict=True))
+    caption = f"{number_of(len(rows), 'equation')} with shapes: {'; '.join(lines)}."
+    facts = join(f"the {n} stands for {v}" for n, v in zip(names, values, strict=True))
     detail = f"{caption} So {facts}."
     asked = [
         *(ask(rng, "equation_value", (f"Which number does the {shape} stand for?",
@@ -162,17 +156,15 @@ def _dice(rng: random.Random) -> Sample:
         for across, down in PIPS[value]:
             centre = (x + size * (0.5 + 0.27 * across), y + size * (0.5 + 0.27 * down))
             canvas.circle(*centre, size * 0.085, fill=pip)
-    ways = ("first", "second", "third", "fourth", "fifth")
-    caption = f"{count} dice in a row that show {listed(map(str, values))}."
+    caption = f"{count} dice in a row that show {join(map(str, values))}."
     detail = (
-        f"{caption} From left to right they are {listed(colours)}. "
-        f"Together they show {sum(values)}."
+        f"{caption} From left to right they are {join(colours)}. Together they show {sum(values)}."
     )
     n = rng.randrange(count)
     asked = [
         ask(rng, "dice_sum", ("What do the dice show together?", "What is the sum of all dice?"),
             str(sum(values))),
-        ask(rng, "dice_value", (f"What does the {ways[n]} die from the left show?",),
+        ask(rng, "dice_value", (f"What does the {ORDINALS[n]} die from the left show?",),
             str(values[n])),
         ask(rng, "dice_high", ("What is the highest number on the dice?",), str(max(values))),
         ask(rng, "dice_low", ("What is the lowest number on the dice?",), str(min(values))),
@@ -186,3 +178,6 @@ def _dice(rng: random.Random) -> Sample:
         words = (f"What does the {colours[n]} die show?",)
         asked.append(ask(rng, "dice_colour", words, str(values[n])))
     return picture_sample(rng, canvas.picture(), caption=caption, detail=detail, asked=asked)
+
+
+make = one_of(_written_sum, _chain, _equations, _dice)

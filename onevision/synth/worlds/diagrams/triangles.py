@@ -2,18 +2,19 @@
 
 import math
 import random
-from collections.abc import Callable
 
-from onevision.synth.kit.asking import picture_sample
-from onevision.synth.kit.world import Point
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import Point
 from onevision.synth.sample import Sample, ask
 from onevision.synth.worlds.diagrams.figure import (
     UNITS,
     Figure,
     centre,
     fit,
+    in_square,
     in_unit,
     length_label,
+    one_of,
     random_style,
 )
 
@@ -25,16 +26,8 @@ TRIPLES = ((3, 4, 5), (6, 8, 10), (5, 12, 13), (9, 12, 15), (8, 15, 17), (12, 16
 MIN_ANGLE = 32
 
 
-def make(rng: random.Random) -> Sample:
-    """Make a triangle of one of four kinds."""
-    kind: Callable[[random.Random], Sample] = rng.choice(
-        (_angles, _angles, _sides, _right, _height)
-    )
-    return kind(rng)
-
-
 def _figure(rng: random.Random, shape: list[Point]) -> tuple[Figure, list[Point]]:
-    """Place a triangle in a picture, turned by lot."""
+    """Place a triangle in a picture, turned at random."""
     style = random_style(rng)
     width, height = rng.randint(240, 330), rng.randint(220, 290)
     points = fit(shape, width=width, height=height, margin=44, turn=rng.randrange(360))
@@ -162,8 +155,7 @@ def _right(rng: random.Random) -> Sample:
     given = " and ".join(f"{sides[n]} = {labels[n]}" for n in range(3) if n != hidden)
     caption = f"A triangle {names} with a right angle at {names[0]} and the sides {given}."
     area = legs[0] * legs[1] // 2
-    where = in_unit(unit)
-    square = f" in square {unit}" if unit else ""
+    where, square = in_unit(unit), in_square(unit)
     detail = (
         f"{caption} The side {sides[hidden]}, marked {unknown}, is "
         f"{length_label(lengths[hidden], unit)} by the theorem of Pythagoras. "
@@ -203,7 +195,7 @@ def _height(rng: random.Random) -> Sample:
     x, y = points[3][0] + 6, 0.7 * points[3][1] + 0.3 * points[2][1]
     label = length_label(height, unit)
     figure.canvas.text(x, y, label, letters=style.letters, anchor="lm")
-    square, where = (f" in square {unit}" if unit else ""), in_unit(unit)
+    square, where = in_square(unit), in_unit(unit)
     caption = (
         f"A triangle with a base of {length_label(base, unit)} and "
         f"a dashed height of {length_label(height, unit)}."
@@ -221,3 +213,6 @@ def _height(rng: random.Random) -> Sample:
             "What is the base times the height?",), str(base * height)),
     ]  # fmt: skip
     return picture_sample(rng, figure.picture(), caption=caption, detail=detail, asked=asked)
+
+
+make = one_of(_angles, _angles, _sides, _right, _height)

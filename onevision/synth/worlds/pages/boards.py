@@ -1,4 +1,4 @@
-"""Boards: coloured notes, each with a few words, in the cells of a three by three grid.
+"""Notice boards: coloured notes, each with a few words, in the cells of a 3 x 3 grid.
 
 +--------------------------+    What is written at the top left?  Buy milk
 | [Buy milk]               |    Where is the note Call Ada?       center
@@ -12,15 +12,14 @@ from dataclasses import dataclass
 
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import COLOURS
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.text import Letters
 from onevision.synth.sample import Question, Sample, ask
 from onevision.synth.worlds.pages.language import Language, fill
 from onevision.synth.worlds.pages.sheet import DESKS, PAPERS
 
-# Colours light enough for black writing, by their place in the world's list.
+# Lighter tints of the named colours, for black writing.
 LIGHT = {"orange": (255, 184, 107), "yellow": (255, 236, 120), "green": (156, 222, 160),
          "blue": (150, 196, 255), "pink": (255, 190, 215), "purple": (209, 180, 240),
          "red": (255, 140, 132)}  # fmt: skip
@@ -65,22 +64,17 @@ def _draw(rng: random.Random, notes: list[Note], language: Language) -> PillowIm
     return canvas.picture()
 
 
-def _colour_name(note: Note, language: Language) -> str:
-    return language.colours[list(COLOURS).index(note.colour)]
-
-
 def _describe(notes: list[Note], language: Language, rng: random.Random) -> tuple[str, str]:
     phrases = language.board
-    texts = language.joined([phrases.note.format(text=note.text) for note in notes])
+    texts = language.join(phrases.note.format(text=note.text) for note in notes)
     caption = rng.choice(fill(phrases.caption, {"count": str(len(notes)), "texts": texts}))
-    gap = " " if language.spaced else ""
     said = [
         phrases.detail.format(
-            text=note.text, colour=_colour_name(note, language), place=language.places[note.cell]
+            text=note.text, colour=language.colour(note.colour), place=language.places[note.cell]
         )
         for note in notes
     ]
-    return caption, gap.join([caption, *said])
+    return caption, language.gap.join([caption, *said])
 
 
 def _questions(notes: list[Note], language: Language, rng: random.Random) -> Iterator[Question]:
@@ -88,7 +82,7 @@ def _questions(notes: list[Note], language: Language, rng: random.Random) -> Ite
     for note in rng.sample(notes, 2):
         values = {
             "text": note.text, "place": language.places[note.cell],
-            "colour": _colour_name(note, language),
+            "colour": language.colour(note.colour),
         }  # fmt: skip
         yield ask(rng, "board_at", fill(phrases.ask_at, values), note.text)
         yield ask(rng, "board_where", fill(phrases.ask_where, values), values["place"])

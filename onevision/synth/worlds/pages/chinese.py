@@ -1,8 +1,8 @@
-"""Chinese pages: words and phrases."""
+"""The Chinese language of pages: words and phrases."""
 
 # ruff: noqa: RUF001 -- Chinese punctuation is meant.
 
-from onevision.synth.kit import chinese_lexicon
+from onevision.synth.kit.words import split
 from onevision.synth.worlds.pages.language import (
     BoardPhrases,
     FormPhrases,
@@ -10,25 +10,81 @@ from onevision.synth.worlds.pages.language import (
     LetterPhrases,
     PosterPhrases,
     ReceiptPhrases,
-    Words,
+    WordLists,
+)
+
+_SURNAMES = "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗梁宋郑谢韩唐冯于董萧"
+_GIVEN = split("""
+    小明, 建国, 丽华, 志强, 秀英, 海燕, 文静, 晓东, 春梅, 国庆, 玉兰, 家豪, 思远, 雨桐, 子涵, 浩然,
+    欣怡, 天宇, 美玲, 永康, 佳琪, 俊杰, 婷婷, 立新, 伟, 芳, 娜, 敏, 静, 磊, 洋, 艳, 勇, 杰, 涛, 明,
+    霞, 平, 刚, 桂
+""")
+_PEOPLE = tuple(
+    f"{surname}{_GIVEN[(5 * n + 7 * k) % len(_GIVEN)]}"
+    for n, surname in enumerate(_SURNAMES)
+    for k in range(9)
+)
+_ROADS = split("""
+    人民路, 中山路, 解放路, 建设路, 和平街, 新华路, 文化路, 长江路, 黄河路, 北京路, 南京路, 胜利街,
+    光明路, 幸福街, 朝阳路, 东风路, 学院路, 花园路, 青年街, 友谊路, 滨河路, 公园街, 西湖路
+""")
+_STREETS = tuple(
+    f"{road}{(37 * n) % 260 + 1 + k}号" for n, road in enumerate(_ROADS) for k in (0, 8, 51)
 )
 
 CHINESE = Language(
     face="chinese",
-    words=Words(
-        people=chinese_lexicon.PEOPLE,
-        shops=chinese_lexicon.SHOPS,
-        streets=chinese_lexicon.STREETS,
-        cities=chinese_lexicon.CITIES,
-        goods=chinese_lexicon.GOODS,
-        jobs=chinese_lexicon.JOBS,
-        events=chinese_lexicon.EVENTS,
-        venues=chinese_lexicon.VENUES,
-        notes=chinese_lexicon.NOTES,
-        stamps=chinese_lexicon.STAMPS,
-        things=chinese_lexicon.THINGS,
-        sentences=chinese_lexicon.SENTENCES,
-        days=chinese_lexicon.WEEKDAYS,
+    words=WordLists(
+        people=_PEOPLE,
+        shops=split("""
+            幸福超市, 好邻居便利店, 东方百货, 春天花店, 新华书店, 小吃天地, 老王面馆, 阳光超市,
+            绿叶水果店, 天天便利店, 金龙饭店, 四季茶庄, 快乐文具店, 大众药店, 美味面包房,
+            家家乐超市, 江南小馆, 北方饺子馆, 星月咖啡, 万家商场, 红星商店
+        """),
+        streets=_STREETS,
+        cities=split("""
+            北京, 上海, 广州, 深圳, 天津, 重庆, 成都, 武汉, 西安, 南京, 杭州, 苏州, 青岛, 大连,
+            厦门, 长沙, 郑州, 济南, 昆明, 贵阳, 哈尔滨, 沈阳, 合肥, 福州, 南宁, 海口, 兰州, 太原,
+            无锡, 宁波, 桂林, 拉萨, 银川, 南昌, 洛阳, 珠海
+        """),
+        goods=split("""
+            苹果, 香蕉, 橙子, 葡萄, 西瓜, 牛奶, 酸奶, 面包, 鸡蛋, 大米, 面条, 豆腐, 白菜, 土豆,
+            番茄, 黄瓜, 胡萝卜, 洋葱, 牛肉, 鸡肉, 饺子, 包子, 绿茶, 红茶, 咖啡, 果汁, 可乐, 矿泉水,
+            酱油, 白糖, 食用油, 饼干, 薯片, 巧克力, 糖果, 冰淇淋, 蛋糕, 花生, 蜂蜜, 毛巾, 牙膏,
+            牙刷, 肥皂, 纸巾, 洗发水, 铅笔, 钢笔, 笔记本, 雨伞, 电池, 灯泡, 袜子, 帽子, 杯子, 剪刀
+        """),
+        jobs=split("""
+            医生, 老师, 护士, 司机, 厨师, 律师, 工程师, 会计, 记者, 警察, 农民, 画家, 歌手, 演员,
+            作家, 翻译, 导游, 裁缝, 木工, 电工, 秘书, 教授, 学生, 店员
+        """),
+        events=split("""
+            音乐会, 书画展, 读书会, 美食节, 电影之夜, 春季运动会, 跳蚤市场, 摄影比赛, 舞蹈晚会,
+            象棋比赛, 科技展览, 花卉展, 诗歌朗诵会, 元宵灯会, 新年晚会, 茶艺讲座, 亲子活动, 招聘会,
+            风筝节, 戏曲演出, 儿童画展, 健康讲座, 马拉松, 合唱比赛
+        """),
+        venues=split("""
+            市图书馆, 人民公园, 文化中心, 大剧院, 体育馆, 美术馆, 学校礼堂, 中心广场, 博物馆,
+            会展中心, 社区活动室, 湖滨公园, 火车站广场, 青年宫, 植物园, 工人俱乐部
+        """),
+        notes=split("""
+            买牛奶, 交房租, 打电话, 浇花, 寄包裹, 修自行车, 还书, 开会, 取快递, 洗车, 喂猫, 遛狗,
+            看牙医, 买车票, 写作业, 打扫房间, 充电, 换灯泡, 接孩子, 跑步, 订机票, 买蛋糕, 交电费,
+            见客户, 学英语, 做晚饭, 买邮票, 找钥匙, 理发, 存钱
+        """),
+        stamps=("已付款", "副本", "加急", "草稿", "机密", "已寄出", "作废", "样本", "合格"),
+        things=split("""
+            红色的包, 蓝色的文件夹, 旧相机, 花园的钥匙, 小桌子, 地图, 吉他, 相册, 绿色的外套,
+            大箱子, 备用钥匙, 茶具, 台灯, 旅行手册, 木椅子, 白色的帐篷, 黑色的雨伞
+        """),
+        sentences=split("""
+            请在{day}把{thing}带来。, 我们{time}在{city}见面。, 去{city}的火车{time}出发。,
+            我已经把{thing}寄给{person}了。, {person}会在{city}等你。, {day}办公室{time}关门。,
+            从{day}起就没有人见过{thing}。, {person}和我去年去过{city}。,
+            新的{thing}比我们想的便宜。, 请在{time}以前给{person}打电话。,
+            {city}的雨一直下到{day}。, 请告诉{person}，{thing}准备好了。,
+            能不能把你的{thing}借给我？
+        """),
+        days=("星期一", "星期二", "星期三", "星期四", "星期五", "星期六", "星期日"),
         months=tuple(f"{number}月" for number in range(1, 13)),
         dates=("{year}年{number}月{day}日", "{year}-{number:02d}-{day:02d}"),
         currencies=("¥", "¥", ""),

@@ -1,11 +1,11 @@
-"""Chinese pages of the same kinds as the English ones, described and asked about in Chinese.
+"""The same kinds of pages in Chinese, described and asked about in Chinese.
 
      幸福超市        一张幸福超市的小票，共2种商品，合计¥6.00。
     绿茶   ¥2.50     绿茶的单价是多少？    ¥2.50
     饼干   ¥3.50     合计是多少？          ¥6.00
     合计   ¥6.00     第二行商品是什么？    饼干
 
-They need a font with Chinese, which is an optional dependency (see `faces`).
+They need a font with Chinese, an optional dependency (see `kit.fonts`).
 """
 
 # ruff: noqa: RUF002 -- Chinese punctuation is meant.
@@ -19,7 +19,7 @@ def make(split: Split, index: int) -> Sample:
     """Make the `index`-th Chinese page of a split.
 
     Raises:
-        InputError: no font with Chinese is installed.
+        InputError: if no font with Chinese is installed.
     """
     rng = rng_for(split, "chinese_documents", index)
     return rng.choice(PAGES).make(rng, CHINESE)

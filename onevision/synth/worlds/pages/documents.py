@@ -1,4 +1,4 @@
-"""English pages: receipts, forms, letters, boards with notes, and posters.
+"""English pages: receipts, forms, letters, notice boards and posters.
 
  Corner Cafe         "A receipt from Corner Cafe with 2 items; the total is 6.00."
 Tea        2.50      What is the price of one Tea?    2.50

@@ -1,6 +1,7 @@
-"""English pages: words and phrases."""
+"""The English language of pages: words and phrases."""
 
 from onevision.synth.kit import lexicon
+from onevision.synth.kit.words import split
 from onevision.synth.worlds.pages.language import (
     BoardPhrases,
     FormPhrases,
@@ -8,7 +9,7 @@ from onevision.synth.worlds.pages.language import (
     LetterPhrases,
     PosterPhrases,
     ReceiptPhrases,
-    Words,
+    WordLists,
 )
 
 _PEOPLE = tuple(
@@ -21,62 +22,51 @@ _STREETS = tuple(
     for n, street in enumerate(lexicon.STREETS)
     for k in (0, 7, 22)
 )
-_EVENTS = (
-    *("Jazz Night", "Book Fair", "Flea Market", "Open Day", "Summer Party", "Chess Open"),
-    *("Film Night", "Poetry Slam", "Dance Class", "Art Show", "Food Festival", "Charity Run"),
-    *("Science Day", "Garden Tour", "Piano Concert", "Quiz Night", "Toy Market", "Bike Race"),
-    *("Spring Ball", "Winter Fair", "Choir Concert", "Photo Walk", "Puppet Show", "Tea Tasting"),
-    *("Story Hour", "Kite Festival", "Boat Trip", "Magic Show", "Street Fair", "Job Fair"),
-)
-_VENUES = (
-    *("Town Hall", "City Park", "Central Library", "Old Theatre", "School Gym", "Market Square"),
-    *("River Stage", "Museum Garden", "Main Station", "Sports Hall", "Castle Yard", "Harbour Hall"),
-    *("Community Centre", "Green House", "Opera House", "Lake Pavilion", "North Gallery"),
-)
-_NOTES = (
-    *("Buy milk", "Call Ada", "Pay rent", "Water plants", "Gym at 6", "Book flight", "Fix bike"),
-    *("Send parcel", "Feed cat", "Meet Tom", "Wash car", "Bake bread", "Read mail", "Lunch at 1"),
-    *("Find keys", "Clean desk", "Plan trip", "Sign form", "Visit Nora", "Order ink", "Walk dog"),
-    *("Print map", "Charge phone", "Return book", "Buy stamps", "Test alarm", "Paint door"),
-    *("Pack bags", "Cut grass", "Ask Leo", "New lamp", "Room 12", "Closed today", "Fresh eggs"),
-)
-_SENTENCES = (
-    "Please bring the {thing} on {day}.",
-    "We will meet in {city} at {time}.",
-    "The train to {city} leaves at {time}.",
-    "I have sent the {thing} to {person}.",
-    "{person} will wait for you in {city}.",
-    "Our {thing} arrived on {day} and looks fine.",
-    "Could you lend me your {thing} until {day}?",
-    "On {day} the office closes at {time}.",
-    "Nobody has seen the {thing} since {day}.",
-    "{person} and I visited {city} last year.",
-    "The new {thing} costs less than we thought.",
-    "Do not forget to call {person} before {time}.",
-    "It rained in {city} until {day}.",
-    "Tell {person} that the {thing} is ready.",
-)
-_THINGS = (
-    *("red bag", "blue folder", "old camera", "garden key", "small table", "city map", "guitar"),
-    *("green coat", "big box", "spare key", "photo album", "tea set", "desk lamp", "travel book"),
-    *("wooden chair", "white tent", "signed form", "second ticket", "black umbrella", "radio"),
-)
 
 ENGLISH = Language(
     face="latin",
-    words=Words(
+    words=WordLists(
         people=_PEOPLE,
         shops=lexicon.SHOPS,
         streets=_STREETS,
         cities=lexicon.CITIES,
         goods=lexicon.GOODS,
         jobs=lexicon.JOBS,
-        events=_EVENTS,
-        venues=_VENUES,
-        notes=_NOTES,
+        events=split("""
+            Jazz Night, Book Fair, Flea Market, Open Day, Summer Party, Chess Open, Film Night,
+            Poetry Slam, Dance Class, Art Show, Food Festival, Charity Run, Science Day,
+            Garden Tour, Piano Concert, Quiz Night, Toy Market, Bike Race, Spring Ball, Winter Fair,
+            Choir Concert, Photo Walk, Puppet Show, Tea Tasting, Story Hour, Kite Festival,
+            Boat Trip, Magic Show, Street Fair, Job Fair
+        """),
+        venues=split("""
+            Town Hall, City Park, Central Library, Old Theatre, School Gym, Market Square,
+            River Stage, Museum Garden, Main Station, Sports Hall, Castle Yard, Harbour Hall,
+            Community Centre, Green House, Opera House, Lake Pavilion, North Gallery
+        """),
+        notes=split("""
+            Buy milk, Call Ada, Pay rent, Water plants, Gym at 6, Book flight, Fix bike,
+            Send parcel, Feed cat, Meet Tom, Wash car, Bake bread, Read mail, Lunch at 1, Find keys,
+            Clean desk, Plan trip, Sign form, Visit Nora, Order ink, Walk dog, Print map,
+            Charge phone, Return book, Buy stamps, Test alarm, Paint door, Pack bags, Cut grass,
+            Ask Leo, New lamp, Room 12, Closed today, Fresh eggs
+        """),
         stamps=("PAID", "COPY", "URGENT", "DRAFT", "SECRET", "SENT", "FINAL", "SAMPLE", "VOID"),
-        things=_THINGS,
-        sentences=_SENTENCES,
+        things=split("""
+            red bag, blue folder, old camera, garden key, small table, city map, guitar, green coat,
+            big box, spare key, photo album, tea set, desk lamp, travel book, wooden chair,
+            white tent, signed form, second ticket, black umbrella, radio
+        """),
+        sentences=split("""
+            Please bring the {thing} on {day}., We will meet in {city} at {time}.,
+            The train to {city} leaves at {time}., I have sent the {thing} to {person}.,
+            {person} will wait for you in {city}., Our {thing} arrived on {day} and looks fine.,
+            Could you lend me your {thing} until {day}?, On {day} the office closes at {time}.,
+            Nobody has seen the {thing} since {day}., {person} and I visited {city} last year.,
+            The new {thing} costs less than we thought.,
+            Do not forget to call {person} before {time}., It rained in {city} until {day}.,
+            Tell {person} that the {thing} is ready.
+        """),
         days=lexicon.FULL_WEEKDAYS,
         months=lexicon.MONTHS,
         dates=("{day} {month} {year}", "{month} {day}, {year}", "{year}-{number:02d}-{day:02d}"),

@@ -10,8 +10,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import Canvas
+from onevision.synth.kit.questions import picture_sample
 from onevision.synth.sample import Question, Sample, ask
 from onevision.synth.worlds.pages.language import (
     Language,
@@ -25,13 +25,18 @@ from onevision.synth.worlds.pages.sheet import Sheet, random_look
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A headline, labels with their values ("" where empty), and a choice or none."""
+    """A title, labels with their values ("" if empty), and a choice ("" if none)."""
 
     title: str
     fields: tuple[tuple[str, str], ...]
     choice: str
     options: Templates
     ticked: str
+
+    @property
+    def filled(self) -> list[tuple[str, str]]:
+        """The fields that have values."""
+        return [(label, value) for label, value in self.fields if value]
 
     @property
     def empty(self) -> list[str]:
@@ -133,26 +138,23 @@ def _draw_box(sheet: Sheet, x: float, *, size: int, ticked: bool) -> None:
 
 def _describe(form: Form, language: Language, rng: random.Random) -> tuple[str, str]:
     phrases = language.form
-    labels = language.joined([label for label, _ in form.fields])
+    labels = language.join(label for label, _ in form.fields)
     values = {"title": form.title, "labels": labels, "count": str(len(form.fields))}
     caption = rng.choice(fill(phrases.caption, values))
-    gap = " " if language.spaced else ""
-    filled = [(label, value) for label, value in form.fields if value]
-    parts = [caption, phrases.detail.format(fields=language.fields(filled))]
+    parts = [caption, phrases.detail.format(fields=language.fields(form.filled))]
     if form.empty:
-        parts.append(phrases.empty.format(labels=language.joined(form.empty)))
+        parts.append(phrases.empty.format(labels=language.join(form.empty)))
     if form.choice:
-        options = language.joined(list(form.options))
+        options = language.join(form.options)
         parts.append(phrases.ticked.format(label=form.choice, options=options, ticked=form.ticked))
-    return caption, gap.join(parts)
+    return caption, language.gap.join(parts)
 
 
 def _questions(form: Form, language: Language, rng: random.Random) -> Iterator[Question]:
     phrases = language.form
-    filled = [(label, value) for label, value in form.fields if value]
-    for label, value in filled:
+    for label, value in form.filled:
         yield ask(rng, "form_field", fill(language.ask_field, {"label": label.lower()}), value)
-    label, value = rng.choice(filled)
+    label, value = rng.choice(form.filled)
     yield ask(rng, "form_label", fill(phrases.ask_label, {"value": value}), label)
     n = rng.randrange(len(form.fields) - 1)
     words = fill(phrases.ask_below, {"label": form.fields[n][0]})

@@ -1,20 +1,22 @@
-"""What a page says in one language: the words printed on it, and the phrases that ask about it.
+"""What pages say in one language: the words printed on them, and the phrases that ask about them.
 
-Phrases are templates: "What is the {label}?" is filled in with what a page shows. A kind of page
-is written once and works in every language.
+Phrases are templates: "What is the {label}?" is filled in with what a page shows. So each kind of
+page is written once, for all languages.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from onevision.synth.kit.faces import Face
+from onevision.synth.kit.fonts import Face
+from onevision.synth.kit.shapes import COLOURS
+from onevision.synth.kit.words import join
 
 Templates = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
+class WordLists:
     """The lists that pages are filled from."""
 
     people: Templates
@@ -161,15 +163,15 @@ class Language:
     """All words and phrases of a language, and its letters."""
 
     face: Face
-    words: Words
+    words: WordLists
     comma: str
     last: str
     punctuation: str
-    # The nine cells of a page, row by row; the eight colours of the world, in its order.
+    # Names of the nine cells of a page, row by row, and of kit.shapes.COLOURS, in their order.
     places: Templates
     colours: Templates
     ordinals: Templates
-    # Characters in a line of running text.
+    # Maximum number of characters in a line of running text.
     line_length: int
     ask_field: Templates
     field: str
@@ -180,27 +182,30 @@ class Language:
     poster: PosterPhrases
 
     @property
-    def spaced(self) -> bool:
-        """Whether words are set apart by spaces."""
-        return self.face == "latin"
+    def gap(self) -> str:
+        """What stands between two words, and between two sentences."""
+        return " " if self.face == "latin" else ""
 
-    def joined(self, items: list[str]) -> str:
-        """Join items as a list is spoken."""
-        *rest, final = items
-        return f"{self.comma.join(rest)}{self.last}{final}" if rest else final
+    def join(self, items: Iterable[str]) -> str:
+        """Join items to a list with commas and "and"."""
+        return join(items, comma=self.comma, last=self.last)
 
-    def fields(self, fields: list[tuple[str, str]]) -> str:
-        """Say what a list of labelled fields reads."""
+    def colour(self, name: str) -> str:
+        """Return this language's name of a colour."""
+        return self.colours[list(COLOURS).index(name)]
+
+    def fields(self, fields: Iterable[tuple[str, str]]) -> str:
+        """Read out labelled fields."""
         return self.comma.join(self.field.format(label=a, value=b) for a, b in fields)
 
 
 def fill(templates: Templates, values: Mapping[str, str]) -> Templates:
-    """Fill in the same values into every phrasing."""
+    """Fill the same values into every phrasing."""
     return tuple(template.format_map(values) for template in templates)
 
 
-def random_date(rng: random.Random, words: Words) -> str:
-    """Return a date as it is written on paper."""
+def random_date(rng: random.Random, words: WordLists) -> str:
+    """Return a date in one of the language's formats."""
     month = rng.randrange(12)
     return rng.choice(words.dates).format(
         day=rng.randint(1, 28), month=words.months[month], number=month + 1,

@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.world import COLOURS
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS
 from onevision.synth.sample import Question, Sample, ask
 from onevision.synth.worlds.pages.language import Language, fill, random_date, random_time
 from onevision.synth.worlds.pages.sheet import Sheet, Side, random_look
@@ -29,7 +29,7 @@ PLACES: dict[tuple[str, Side], int] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Letter:
-    """All that is written; sides say where date, page number and stamp stand."""
+    """All that is written, and on which sides; the stamp is opposite the date."""
 
     date: str
     date_side: Side
@@ -42,7 +42,7 @@ class Letter:
     page_number: str
     page_side: Side
     stamp: str
-    stamp_colour: int
+    stamp_colour: str
 
 
 def make(rng: random.Random, language: Language) -> Sample:
@@ -71,7 +71,7 @@ def _random_letter(rng: random.Random, language: Language) -> Letter:
         page_number=number,
         page_side=rng.choice(("left", "middle", "right")),
         stamp=rng.choice(words.stamps) if rng.random() < 0.5 else "",
-        stamp_colour=list(COLOURS).index(rng.choice(STAMP_COLOURS)),
+        stamp_colour=rng.choice(STAMP_COLOURS),
     )
 
 
@@ -85,14 +85,13 @@ def _running_text(rng: random.Random, language: Language) -> tuple[str, ...]:
         )
         for template in rng.sample(words.sentences, rng.randint(2, 4))
     ]  # fmt: skip
-    gap = " " if language.spaced else ""
-    text = gap.join(sentences)
-    # Ideographs may be parted anywhere, words and numbers never.
-    units = text.split(" ") if language.spaced else re.findall(r"[0-9:]+|.", text)
-    # By characters, not by pixels: the lines are the same whatever font is installed.
+    text = language.gap.join(sentences)
+    # A line may break between any two ideographs, but not within a word or a number.
+    units = text.split(" ") if language.gap else re.findall(r"[0-9:]+|.", text)
+    # By characters, not by pixels: lines must not depend on the font that is installed.
     lines = [units[0]]
     for unit in units[1:]:
-        longer = f"{lines[-1]}{gap}{unit}"
+        longer = f"{lines[-1]}{language.gap}{unit}"
         if len(longer) <= language.line_length or unit in language.punctuation:
             lines[-1] = longer
         else:
@@ -128,7 +127,7 @@ def _stamp(sheet: Sheet, letter: Letter) -> None:
     letters = sheet.look.letters(bold=True)
     width, height = letters.width(letter.stamp) + 14, letters.line_height + 4
     x = sheet.right - width if letter.date_side == "left" else sheet.left
-    top, ink = sheet.y - 3, list(COLOURS.values())[letter.stamp_colour]
+    top, ink = sheet.y - 3, COLOURS[letter.stamp_colour]
 
     def draw(canvas: Canvas) -> None:
         canvas.rectangle(x, top, x + width, top + height, ink=ink, thickness=2)
@@ -139,18 +138,18 @@ def _stamp(sheet: Sheet, letter: Letter) -> None:
 
 
 def _describe(letter: Letter, language: Language, rng: random.Random) -> tuple[str, str]:
-    phrases, gap = language.letter, " " if language.spaced else ""
+    phrases = language.letter
     values = {"recipient": letter.recipient, "sender": letter.sender, "date": letter.date}
     caption = rng.choice(fill(phrases.caption, values))
     detail = phrases.detail.format(
-        greeting=letter.greeting, text=gap.join(letter.lines), closing=letter.closing,
+        greeting=letter.greeting, text=language.gap.join(letter.lines), closing=letter.closing,
         sender=letter.sender, page=letter.page, count=len(letter.lines),
     )  # fmt: skip
     parts = [caption, detail]
     if letter.stamp:
-        colour = language.colours[letter.stamp_colour]
+        colour = language.colour(letter.stamp_colour)
         parts.append(phrases.stamp.format(stamp=letter.stamp, colour=colour))
-    return caption, gap.join(parts)
+    return caption, language.gap.join(parts)
 
 
 def _questions(letter: Letter, language: Language, rng: random.Random) -> Iterator[Question]:
@@ -158,17 +157,10 @@ def _questions(letter: Letter, language: Language, rng: random.Random) -> Iterat
     for n in rng.sample(range(len(letter.lines)), min(2, len(letter.lines))):
         values = {"nth": language.ordinals[n]}
         yield ask(rng, "letter_line", fill(phrases.ask_line, values), letter.lines[n])
-        units = letter.lines[n].split() if language.spaced else list(letter.lines[n])
-        bare = [unit.strip(language.punctuation) for unit in units]
-        yield ask(
-            rng, "letter_word", fill(phrases.ask_first_word, values), next(filter(None, bare))
-        )
-        yield ask(
-            rng,
-            "letter_word",
-            fill(phrases.ask_last_word, values),
-            next(filter(None, reversed(bare))),
-        )
+        units = letter.lines[n].split() if language.gap else list(letter.lines[n])
+        bare = [word for unit in units if (word := unit.strip(language.punctuation))]
+        yield ask(rng, "letter_word", fill(phrases.ask_first_word, values), bare[0])
+        yield ask(rng, "letter_word", fill(phrases.ask_last_word, values), bare[-1])
     yield ask(rng, "letter_num_lines", phrases.ask_num_lines, str(len(letter.lines)))
     yield ask(rng, "letter_recipient", phrases.ask_recipient, letter.recipient)
     yield ask(rng, "letter_sender", phrases.ask_sender, letter.sender)
@@ -183,5 +175,5 @@ def _questions(letter: Letter, language: Language, rng: random.Random) -> Iterat
         where = language.places[PLACES["top", other]]
         yield ask(rng, "letter_where", phrases.ask_where_stamp, where)
         yield ask(rng, "letter_stamp", phrases.ask_stamp, letter.stamp)
-        colour = language.colours[letter.stamp_colour]
+        colour = language.colour(letter.stamp_colour)
         yield ask(rng, "letter_stamp_colour", phrases.ask_stamp_colour, colour)

@@ -10,9 +10,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onevision.synth.kit.asking import picture_sample
 from onevision.synth.kit.canvas import WHITE, Canvas
-from onevision.synth.kit.world import COLOURS
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.shapes import COLOURS
 from onevision.synth.sample import Question, Sample, ask
 from onevision.synth.worlds.pages.language import (
     Language,
@@ -55,13 +55,12 @@ def make(rng: random.Random, language: Language) -> Sample:
     )
     values = {
         "event": poster.event, "date": poster.date, "time": poster.time, "place": poster.place,
-        "price": poster.price, "phone": poster.phone, "colour": _colour_name(poster, language),
+        "price": poster.price, "phone": poster.phone, "colour": language.colour(poster.band),
     }  # fmt: skip
     caption = rng.choice(fill(language.poster.caption, values))
-    gap = " " if language.spaced else ""
     return picture_sample(
         rng, _lay_out(poster, language, rng).picture(), caption=caption,
-        detail=f"{caption}{gap}{language.poster.detail.format_map(values)}",
+        detail=f"{caption}{language.gap}{language.poster.detail.format_map(values)}",
         asked=_questions(poster, language, rng),
     )  # fmt: skip
 
@@ -94,10 +93,6 @@ def _lay_out(poster: Poster, language: Language, rng: random.Random) -> Sheet:
     return sheet
 
 
-def _colour_name(poster: Poster, language: Language) -> str:
-    return language.colours[list(COLOURS).index(poster.band)]
-
-
 def _questions(poster: Poster, language: Language, rng: random.Random) -> Iterator[Question]:
     phrases = language.poster
     yield ask(rng, "poster_event", phrases.ask_event, poster.event)
@@ -106,4 +101,4 @@ def _questions(poster: Poster, language: Language, rng: random.Random) -> Iterat
     yield ask(rng, "poster_place", phrases.ask_place, poster.place)
     yield ask(rng, "poster_price", phrases.ask_price, poster.price)
     yield ask(rng, "poster_phone", phrases.ask_phone, poster.phone)
-    yield ask(rng, "poster_band", phrases.ask_band, _colour_name(poster, language))
+    yield ask(rng, "poster_band", phrases.ask_band, language.colour(poster.band))

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onevision.synth.kit.asking import picture_sample
+from onevision.synth.kit.questions import picture_sample
 from onevision.synth.sample import Question, Sample, ask
 from onevision.synth.worlds.pages.language import Language, fill, random_date, random_time
 from onevision.synth.worlds.pages.sheet import Sheet, random_look
@@ -122,13 +122,13 @@ def _lay_out(receipt: Receipt, language: Language, rng: random.Random) -> Sheet:
     sheet.rule(dashed=True)
     for label, value in receipt.amounts:
         letters = bold if label == language.receipt.total else normal
-        sheet.pair(_printed(label, receipt, language), value, letters=letters)
+        sheet.pair(_printed_label(label, receipt, language), value, letters=letters)
     sheet.y += 8
     sheet.line(receipt.thanks, letters=normal, side="middle")
     return sheet
 
 
-def _printed(label: str, receipt: Receipt, language: Language) -> str:
+def _printed_label(label: str, receipt: Receipt, language: Language) -> str:
     """Return an amount's label as it is printed: the tax with its rate."""
     return f"{label} {receipt.tax_percent}%" if label == language.receipt.tax else label
 
@@ -150,21 +150,23 @@ def _describe(receipt: Receipt, language: Language, rng: random.Random) -> tuple
     values = {"shop": receipt.shop, "total": total, "count": str(len(receipt.goods))}
     caption = rng.choice(fill(phrases.caption, values))
     template = phrases.good_counted if receipt.counted else phrases.good
-    goods = language.joined([
+    goods = language.join(
         template.format(
             name=good.name, count=good.count, price=receipt.money(good.price),
             sum=receipt.money(good.count * good.price),
         )
         for good in receipt.goods
-    ])  # fmt: skip
+    )  # fmt: skip
     detail = phrases.detail.format(
         street=receipt.street,
-        fields=language.fields(list(receipt.fields)),
+        fields=language.fields(receipt.fields),
         goods=goods,
-        amounts=language.fields([(_printed(a, receipt, language), b) for a, b in receipt.amounts]),
+        amounts=language.fields(
+            (_printed_label(a, receipt, language), b) for a, b in receipt.amounts
+        ),
         thanks=receipt.thanks,
     )
-    return caption, f"{caption}{' ' if language.spaced else ''}{detail}"
+    return caption, f"{caption}{language.gap}{detail}"
 
 
 def _questions(receipt: Receipt, language: Language, rng: random.Random) -> Iterator[Question]:

@@ -1,6 +1,6 @@
-"""A sheet of paper, laid out from top to bottom, and its picture on a desk.
+"""Lines, rules and marks -> the picture of a sheet of paper, on its own or on a desk.
 
-+--------------+     Lines are set one below the other; the height follows from them.
++--------------+     Lines are set one below another; the height follows from them.
 |    TITLE     |     A sheet may lie a little askew.
 | label  value |
 | - - - - - -  |
@@ -16,9 +16,9 @@ from PIL import Image
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.canvas import Canvas
-from onevision.synth.kit.faces import Face
-from onevision.synth.kit.lettering import Anchor, Letters
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.fonts import Face
+from onevision.synth.kit.shapes import Colour
+from onevision.synth.kit.text import Anchor, Letters
 
 PAPERS: tuple[Colour, ...] = (
     (255, 255, 255), (252, 252, 250), (250, 247, 236), (246, 246, 246), (244, 248, 252),
@@ -36,8 +36,8 @@ ANCHORS: dict[Side, Anchor] = {"left": "lt", "middle": "mt", "right": "rt"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """Paper, inks, letters, and how the sheet lies; `desk` is None where the paper fills all."""
+class PageLook:
+    """Paper, inks, letters, and how the sheet lies; `desk` is None if paper fills the picture."""
 
     face: Face
     size: int
@@ -53,10 +53,10 @@ class Look:
         return Letters(size=self.size + larger, bold=bold, face=self.face)
 
 
-def random_look(rng: random.Random, face: Face) -> Look:
-    """Choose a look by lot."""
+def random_look(rng: random.Random, face: Face) -> PageLook:
+    """Choose a look at random."""
     on_desk = rng.random() < 0.4
-    return Look(
+    return PageLook(
         face=face,
         size=rng.randint(12, 15),
         paper=rng.choice(PAPERS),
@@ -71,7 +71,7 @@ def random_look(rng: random.Random, face: Face) -> Look:
 class Sheet:
     """What is on a sheet so far; `y` is where the next line begins."""
 
-    def __init__(self, look: Look, width: int) -> None:
+    def __init__(self, look: PageLook, width: int) -> None:
         self.look = look
         self.width = width
         self.y = look.margin

@@ -1,4 +1,4 @@
-"""A kind of screen in, its widgets in their places out: dialogs, forms, settings, menus, phones.
+"""Random screens with their widgets in place: dialogs, forms, settings, menus, phones.
 
 +--------------------------+   +--------------------+   +-------------+
 | Export              _ [] x|  | File [Edit] View   |   | 9:41    80% |
@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from onevision.synth.kit.glyphs import text_width
 from onevision.synth.worlds.screens import words
 from onevision.synth.worlds.screens.widgets import APP_COLOURS, Theme, Widget
 
@@ -36,7 +35,7 @@ class Screen:
         return [w for w in self.widgets if w.kind == kind]
 
 
-# A window's margin and the height of its title bar, in text heights.
+# A window's margin and the heights of its title bar and of a row, in text heights.
 MARGIN, TITLE_BAR, ROW = 1.0, 2.2, 2.0
 
 
@@ -54,7 +53,7 @@ def _dialog(rng: random.Random, theme: Theme) -> Screen:
         label = rng.choice(words.REMARKS)
         rows.append(Widget(kind="check box", label=label, state=rng.choice(words.TICKS)))
     buttons = _buttons(rng, rng.randint(2, 3))
-    width = max(20 * theme.size, text_width(message, size=theme.size) + 3 * theme.size)
+    width = max(20 * theme.size, theme.letters.width(message) + 3 * theme.size)
     return _window(rng.choice(words.TITLES), rows, buttons, width, theme, kind="dialog box")
 
 
@@ -203,7 +202,7 @@ def _window(
     right = width - pad
     ending: list[Widget] = []
     for button in reversed(buttons):
-        wide = max(5 * pad, text_width(button.label, size=theme.size) + 2 * pad)
+        wide = max(5 * pad, theme.letters.width(button.label) + 2 * pad)
         right -= wide
         ending.append(replace(button, left=right, top=bottom, width=wide, height=ROW * pad))
         right -= 0.7 * pad
@@ -240,7 +239,7 @@ def _across(
 
 
 def _buttons(rng: random.Random, count: int) -> list[Widget]:
-    """Buttons for different purposes; the last one is filled, at most one is greyed out."""
+    """Buttons for different purposes; the last one is filled, and at most one is greyed out."""
     purposes = rng.sample(list(words.BUTTONS), count)
     grey = rng.choice([*range(count), None])
     return [
@@ -256,13 +255,13 @@ def _buttons(rng: random.Random, count: int) -> list[Widget]:
 
 
 def _check_boxes(rng: random.Random, count: int) -> list[Widget]:
-    """Boxes to tick, each ticked or not by lot."""
+    """Boxes, each ticked or not."""
     labels = rng.sample(words.CHECKS, count)
     return [Widget(kind="check box", label=x, state=rng.choice(words.TICKS)) for x in labels]
 
 
 def _switches(rng: random.Random, count: int) -> list[Widget]:
-    """Switches, each on or off by lot."""
+    """Switches, each on or off."""
     labels = rng.sample(words.SWITCHES, count)
     return [Widget(kind="switch", label=x, state=rng.choice(("on", "off"))) for x in labels]
 

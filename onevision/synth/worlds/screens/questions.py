@@ -1,4 +1,4 @@
-"""A screen in, questions about all that is on it out: settings, titles, order, menus, apps.
+"""A screen -> questions about all that is on it: settings, titles, order, menus, apps.
 
 File  [Edit]  View            Which menu is open?                 Edit
 | Undo    Ctrl+U |      What is the short cut of "Undo"?    Ctrl+U
@@ -6,9 +6,9 @@ File  [Edit]  View            Which menu is open?                 Edit
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from onevision.synth.kit.wording import article, plural, yes_or_no
+from onevision.synth.kit.words import article, plural, yes_or_no
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.screens import words as screen_words
 from onevision.synth.worlds.screens.layouts import Screen
@@ -16,14 +16,7 @@ from onevision.synth.worlds.screens.setting_questions import NOUNS, SETTINGS
 from onevision.synth.worlds.screens.widgets import Widget
 
 
-def candidates(screen: Screen, rng: random.Random) -> Iterator[Question | None]:
-    """Give two questions of every family that has any here."""
-    for family in FAMILIES:
-        yield family(screen, rng)
-        yield family(screen, rng)
-
-
-def _title(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_title(screen: Screen, rng: random.Random) -> Question | None:
     """Ask for the title."""
     if not screen.title:
         return None
@@ -31,7 +24,7 @@ def _title(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "title", words, screen.title)
 
 
-def _clock(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_clock(screen: Screen, rng: random.Random) -> Question | None:
     """Ask what the status bar of a phone says."""
     if not screen.clock:
         return None
@@ -42,7 +35,7 @@ def _clock(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "battery", words, screen.charge)
 
 
-def _open(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_open(screen: Screen, rng: random.Random) -> Question | None:
     """Ask which tab or menu is open."""
     kind = rng.choice(("tab", "menu"))
     labels = [w.label for w in screen.of_kind(kind) if w.state == "open"]
@@ -52,7 +45,7 @@ def _open(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "open", words, labels[0])
 
 
-def _shortcut(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_shortcut(screen: Screen, rng: random.Random) -> Question | None:
     """Ask for short cuts, or for the highlighted entry of a menu."""
     if not screen.of_kind("item"):
         return None
@@ -69,7 +62,7 @@ def _shortcut(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "highlighted", words, lit.label)
 
 
-def _next_to(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_next_to(screen: Screen, rng: random.Random) -> Question | None:
     """Ask what follows a control of the same kind, in its row or in its column."""
     kind, side, before = rng.choice(SIDES)
     widgets = screen.of_kind(kind)
@@ -86,7 +79,7 @@ def _next_to(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "next_to", words, b.label)
 
 
-def _badge(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_badge(screen: Screen, rng: random.Random) -> Question | None:
     """Ask for the numbers on apps."""
     marked = [w for w in screen.of_kind("app") if w.state]
     if not marked:
@@ -102,7 +95,7 @@ def _badge(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "count_badges", words, str(len(marked)))
 
 
-def _icon(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_icon(screen: Screen, rng: random.Random) -> Question | None:
     """Ask for the colour of an app's icon."""
     if not screen.of_kind("app"):
         return None
@@ -111,7 +104,7 @@ def _icon(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "icon_colour", words, w.group)
 
 
-def _count(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_count(screen: Screen, rng: random.Random) -> Question | None:
     """Ask for a number of controls; not of buttons, as the cross in the corner may be one."""
     kinds = [kind for kind in NOUNS if kind != "button" and screen.of_kind(kind)]
     if not kinds:
@@ -122,7 +115,7 @@ def _count(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "count", words, str(len(screen.of_kind(kind))))
 
 
-def _file(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_file(screen: Screen, rng: random.Random) -> Question | None:
     """Ask for the file that a message is about."""
     messages = [w for w in screen.of_kind("text") if w.group]
     if not messages:
@@ -131,7 +124,7 @@ def _file(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "file", words, messages[0].group)
 
 
-def _exists(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_exists(screen: Screen, rng: random.Random) -> Question | None:
     """Ask whether there is a control with some label."""
     kind, noun = rng.choice((("button", "button"), ("app", "app"), ("tab", "tab")))
     labels = [w.label for w in screen.of_kind(kind)]
@@ -170,16 +163,16 @@ EXTRAS = {
     "app": screen_words.APPS,
     "tab": (*screen_words.TABS, *screen_words.PHONE_TABS),
 }
-FAMILIES: tuple[Callable[[Screen, random.Random], Question | None], ...] = (
+QUESTIONS: tuple[Callable[[Screen, random.Random], Question | None], ...] = (
     *SETTINGS,
-    _title,
-    _clock,
-    _open,
-    _shortcut,
-    _next_to,
-    _badge,
-    _icon,
-    _count,
-    _file,
-    _exists,
+    _ask_title,
+    _ask_clock,
+    _ask_open,
+    _ask_shortcut,
+    _ask_next_to,
+    _ask_badge,
+    _ask_icon,
+    _ask_count,
+    _ask_file,
+    _ask_exists,
 )

@@ -1,4 +1,4 @@
-"""Screens: windows, dialog boxes, menus and phones, with every control in some state.
+"""Windows, dialog boxes, menus and phones, with every control in some state.
 
 +---------------------------+   What is typed in the field "Name"?   Ada Lind
 | Booking              _ o x|   Which button is greyed out?          Print
@@ -16,14 +16,12 @@ from PIL import Image as PIL
 from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.conversation import Image
-from onevision.synth.kit.glyphs import write
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.wording import article, counted, listing
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.questions import ask_twice, picture_sample
+from onevision.synth.kit.shapes import Colour
+from onevision.synth.kit.words import article, join, number_of
 from onevision.synth.sample import Sample, Split, rng_for
 from onevision.synth.worlds.screens.layouts import TITLE_BAR, Screen, random_screen
-from onevision.synth.worlds.screens.questions import candidates
+from onevision.synth.worlds.screens.questions import QUESTIONS
 from onevision.synth.worlds.screens.setting_questions import NOUNS
 from onevision.synth.worlds.screens.widgets import Theme, Widget, draw_widget
 
@@ -42,11 +40,9 @@ def make(split: Split, index: int) -> Sample:
     """Make the `index`-th screen of a split."""
     rng = rng_for(split, "screens", index)
     screen = random_screen(rng, random_theme(rng))
-    return Sample(
-        media=(Image(draw_screen(screen, rng)),),
-        caption=_caption(screen),
-        detail=_detail(screen),
-        questions=choose(rng, candidates(screen, rng)),
+    picture, asked = draw_screen(screen, rng), ask_twice(QUESTIONS, screen, rng)
+    return picture_sample(
+        rng, picture, caption=_caption(screen), detail=_detail(screen), asked=asked
     )
 
 
@@ -80,7 +76,7 @@ def _title_bar(pen: ImageDraw.ImageDraw, screen: Screen) -> None:
     right, middle, arm = screen.width - theme.size, height / 2, theme.size * 0.28
     pen.rectangle((0, 0, screen.width, height), fill=theme.face)
     pen.rectangle((0, 0, screen.width - 1, screen.height - 1), outline=theme.line)
-    write(pen, theme.size * 0.8, middle, screen.title, size=theme.size, tint=theme.ink)
+    theme.letters.write(pen, theme.size * 0.8, middle, screen.title, ink=theme.ink, anchor="lm")
     for sign in (-1, 1):
         ends = (right - arm, middle - sign * arm, right + arm, middle + sign * arm)
         pen.line(ends, fill=theme.ink, width=2)
@@ -90,9 +86,9 @@ def _status_bar(pen: ImageDraw.ImageDraw, screen: Screen) -> None:
     """Draw the top of a phone: the time and the charge."""
     theme, middle = screen.theme, screen.theme.size
     pen.rectangle((0, 0, screen.width - 1, screen.height - 1), outline=theme.line)
-    write(pen, theme.size, middle, screen.clock, size=theme.size, tint=theme.ink)
+    theme.letters.write(pen, theme.size, middle, screen.clock, ink=theme.ink, anchor="lm")
     right = screen.width - theme.size
-    write(pen, right, middle, screen.charge, size=theme.size, tint=theme.ink, anchor="right")
+    theme.letters.write(pen, right, middle, screen.charge, ink=theme.ink, anchor="rm")
 
 
 def random_theme(rng: random.Random) -> Theme:
@@ -115,18 +111,18 @@ def random_theme(rng: random.Random) -> Theme:
 
 
 def _caption(screen: Screen) -> str:
-    """Say what kind of screen it is and what it holds."""
+    """Describe the kind of a screen and what it holds."""
     named = f'titled "{screen.title}"' if screen.title else f"at {screen.clock}"
     held = [
-        counted(len(screen.of_kind(kind)), noun)
+        number_of(len(screen.of_kind(kind)), noun)
         for kind, noun in NOUNS.items()
         if screen.of_kind(kind)
     ]
-    return f"A {screen.theme.name} {screen.kind} {named}, with {listing(held)}."
+    return f"A {screen.theme.name} {screen.kind} {named}, with {join(held)}."
 
 
 def _detail(screen: Screen) -> str:
-    """Say what every control shows."""
+    """Describe what every control shows."""
     parts = [_caption(screen)]
     if screen.clock:
         parts.append(f"The clock says {screen.clock} and the battery is at {screen.charge}.")
@@ -135,14 +131,14 @@ def _detail(screen: Screen) -> str:
 
 
 def _condition(item: Widget) -> str:
-    """Say whether a menu entry is highlighted or greyed out."""
+    """Describe whether a menu entry is highlighted or greyed out."""
     if item.state:
         return " and is highlighted"
     return "" if item.enabled else " and is greyed out"
 
 
 def _unread(app: Widget) -> str:
-    """Say which number stands on an app."""
+    """Describe the number on an app."""
     return f" with the number {app.state}" if app.state else ""
 
 

@@ -1,18 +1,18 @@
-"""A screen in, questions about what its controls are set to out.
+"""A screen -> questions about what its controls are set to.
 
 Name  [ Ada Lind   ]          What is typed in the field "Name"?   Ada Lind
 [x] Gift wrap  [ ] Loop       Is the box "Loop" ticked or empty?   empty
-( Print ) ( Save )        Which button is filled with colour?  Save
+( Print ) ( Save )            Which button is filled with colour?  Save
 """
 
 import random
 from collections.abc import Callable
 
-from onevision.synth.kit.wording import listing, plural
+from onevision.synth.kit.words import join, plural
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.screens.layouts import Screen
 
-# How controls are spoken of.
+# What questions call the controls.
 NOUNS = {
     "button": "button",
     "check box": "check box",
@@ -25,7 +25,7 @@ NOUNS = {
 }
 
 
-def _state(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_state(screen: Screen, rng: random.Random) -> Question | None:
     """Ask whether a switch is on or a box is ticked."""
     widgets = screen.of_kind("switch") + screen.of_kind("check box")
     if not widgets:
@@ -38,7 +38,7 @@ def _state(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "state", words, w.state)
 
 
-def _how_many_on(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_how_many_on(screen: Screen, rng: random.Random) -> Question | None:
     """Ask which switches or boxes are set so, or how many."""
     kind, state = rng.choice((("switch", "on"), ("switch", "off"), *TICK_STATES))
     widgets = screen.of_kind(kind)
@@ -50,12 +50,12 @@ def _how_many_on(screen: Screen, rng: random.Random) -> Question | None:
         return ask(rng, "only_one", (f"Which {name} is {state}?",), set_so[0])
     if 2 <= len(set_so) <= 3 and rng.random() < 0.5:
         words = (f"Which {plural(name)} are {state}?", f"Name the {plural(name)} that are {state}.")
-        return ask(rng, "which_ones", words, listing(set_so))
+        return ask(rng, "which_ones", words, join(set_so))
     words = (f"How many {plural(name)} are {state}?", f"Count the {plural(name)} that are {state}.")
     return ask(rng, "count_set", words, str(len(set_so)))
 
 
-def _typed(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_typed(screen: Screen, rng: random.Random) -> Question | None:
     """Ask what is typed in a field, which field holds a text, or which one is empty."""
     fields = screen.of_kind("field")
     if not fields:
@@ -75,7 +75,7 @@ def _typed(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "typed", words, w.state)
 
 
-def _caret(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_caret(screen: Screen, rng: random.Random) -> Question | None:
     """Ask for the field that has the cursor."""
     fields = [w for w in screen.of_kind("field") if w.group == "caret"]
     if not fields:
@@ -84,7 +84,7 @@ def _caret(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "cursor", words, fields[0].label)
 
 
-def _chosen(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_chosen(screen: Screen, rng: random.Random) -> Question | None:
     """Ask which option or list entry is chosen."""
     chosen = [(w.group, w.label) for w in screen.of_kind("option") if w.state]
     chosen += [(w.label, w.state) for w in screen.of_kind("list")]
@@ -95,7 +95,7 @@ def _chosen(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "chosen", words, value)
 
 
-def _slider(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_slider(screen: Screen, rng: random.Random) -> Question | None:
     """Ask for the number of a slider."""
     if not screen.of_kind("slider"):
         return None
@@ -104,7 +104,7 @@ def _slider(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "slider", words, w.state)
 
 
-def _grey(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_grey(screen: Screen, rng: random.Random) -> Question | None:
     """Ask which button or menu entry is greyed out."""
     kind = "item" if screen.of_kind("item") else "button"
     widgets = screen.of_kind(kind)
@@ -115,7 +115,7 @@ def _grey(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "greyed_out", words, grey[0])
 
 
-def _purpose(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_purpose(screen: Screen, rng: random.Random) -> Question | None:
     """Ask for the button that serves a purpose."""
     buttons = [w for w in screen.of_kind("button") if w.enabled]
     if not buttons:
@@ -128,7 +128,7 @@ def _purpose(screen: Screen, rng: random.Random) -> Question | None:
     return ask(rng, "purpose", words, w.label)
 
 
-def _filled(screen: Screen, rng: random.Random) -> Question | None:
+def _ask_filled(screen: Screen, rng: random.Random) -> Question | None:
     """Ask which button is filled with colour, or with which colour."""
     filled = [w for w in screen.of_kind("button") if w.state == "primary" and w.enabled]
     if not filled:
@@ -142,13 +142,13 @@ def _filled(screen: Screen, rng: random.Random) -> Question | None:
 
 TICK_STATES = (("check box", "ticked"), ("check box", "empty"))
 SETTINGS: tuple[Callable[[Screen, random.Random], Question | None], ...] = (
-    _state,
-    _how_many_on,
-    _typed,
-    _caret,
-    _chosen,
-    _slider,
-    _grey,
-    _purpose,
-    _filled,
+    _ask_state,
+    _ask_how_many_on,
+    _ask_typed,
+    _ask_caret,
+    _ask_chosen,
+    _ask_slider,
+    _ask_grey,
+    _ask_purpose,
+    _ask_filled,
 )

@@ -1,9 +1,9 @@
-"""Widgets in, pixels out: the controls screens are made of, in a light or a dark theme.
+"""Widgets -> pixels: the controls that screens are made of, in a light or a dark theme.
 
     [x] Spell check     (o) Large     Name  [ Ada Lind   ]     ( Save )
     Wi-Fi       (  O)   Size [ A4 v]  Volume  ----o-----  40
 
-`draw_widget` finds the drawing of each kind in a table; a widget carries its own place.
+`draw_widget` looks up what draws each kind; a widget carries its own place.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from PIL import ImageDraw
 
-from onevision.synth.kit.glyphs import text_width, write
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.shapes import Colour
+from onevision.synth.kit.text import Letters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Widget:
     label: str
     # "on", "ticked", "chosen", a typed text, a number: what the user has set.
     state: str = ""
-    # What an option answers, a menu item's short cut, an app's colour, a button's purpose, ...
+    # What an option answers, a menu item's short cut, an app's colour or a button's purpose.
     group: str = ""
     enabled: bool = True
     left: float = 0
@@ -33,7 +33,7 @@ class Widget:
 
     @property
     def middle(self) -> float:
-        """The height of the widget's middle line."""
+        """The y coordinate of the widget's middle."""
         return self.top + self.height / 2
 
 
@@ -55,6 +55,11 @@ class Theme:
     corner: int
     label_share: float = 0.45
 
+    @property
+    def letters(self) -> Letters:
+        """The letters of all labels."""
+        return Letters(size=self.size)
+
     def ink_for(self, widget: Widget) -> Colour:
         """The colour of a widget's text: greyed out when it is disabled."""
         return self.ink if widget.enabled else self.faint
@@ -71,12 +76,14 @@ def draw_widget(pen: Pen, widget: Widget, theme: Theme) -> None:
 
 def _text(pen: Pen, w: Widget, theme: Theme) -> None:
     """Write a line of text."""
-    write(pen, w.left, w.middle, w.label, size=theme.size, tint=theme.ink_for(w))
+    theme.letters.write(pen, w.left, w.middle, w.label, ink=theme.ink_for(w), anchor="lm")
 
 
 def _heading(pen: Pen, w: Widget, theme: Theme) -> None:
     """Write a larger line of text."""
-    write(pen, w.left, w.middle, w.label, size=round(theme.size * 1.35), tint=theme.ink)
+    Letters(size=round(theme.size * 1.35)).write(
+        pen, w.left, w.middle, w.label, ink=theme.ink, anchor="lm"
+    )
 
 
 def _button(pen: Pen, w: Widget, theme: Theme) -> None:
@@ -87,7 +94,7 @@ def _button(pen: Pen, w: Widget, theme: Theme) -> None:
     outline = theme.accent if primary else theme.line
     pen.rounded_rectangle(box, radius=theme.corner, fill=face, outline=outline)
     tint = WHITE if primary else theme.ink_for(w)
-    write(pen, w.left + w.width / 2, w.middle, w.label, size=theme.size, tint=tint, anchor="middle")
+    theme.letters.write(pen, w.left + w.width / 2, w.middle, w.label, ink=tint, anchor="mm")
 
 
 def _check_box(pen: Pen, w: Widget, theme: Theme) -> None:
@@ -104,7 +111,7 @@ def _check_box(pen: Pen, w: Widget, theme: Theme) -> None:
     if ticked:
         tick = [(x + 0.2 * side, y + 0.55 * side), (x + 0.42 * side, y + 0.78 * side)]
         pen.line([*tick, (x + 0.82 * side, y + 0.25 * side)], fill=WHITE, width=2)
-    write(pen, x + 1.6 * side, w.middle, w.label, size=theme.size, tint=theme.ink_for(w))
+    theme.letters.write(pen, x + 1.6 * side, w.middle, w.label, ink=theme.ink_for(w), anchor="lm")
 
 
 def _option(pen: Pen, w: Widget, theme: Theme) -> None:
@@ -117,7 +124,7 @@ def _option(pen: Pen, w: Widget, theme: Theme) -> None:
     if chosen:
         inset = round(0.28 * side)
         pen.ellipse((x + inset, y + inset, x + side - inset, y + side - inset), fill=theme.accent)
-    write(pen, x + 1.5 * side, w.middle, w.label, size=theme.size, tint=theme.ink_for(w))
+    theme.letters.write(pen, x + 1.5 * side, w.middle, w.label, ink=theme.ink_for(w), anchor="lm")
 
 
 def _switch(pen: Pen, w: Widget, theme: Theme) -> None:
@@ -140,7 +147,7 @@ def _inset(pen: Pen, w: Widget, theme: Theme) -> float:
     box = (x, w.top + 2, w.left + w.width, w.top + w.height - 2)
     face = theme.field if w.enabled else theme.panel
     pen.rounded_rectangle(box, radius=min(4, theme.corner), fill=face, outline=theme.line)
-    write(pen, x + 6, w.middle, w.state, size=theme.size, tint=theme.ink_for(w))
+    theme.letters.write(pen, x + 6, w.middle, w.state, ink=theme.ink_for(w), anchor="lm")
     return x
 
 
@@ -148,7 +155,7 @@ def _field(pen: Pen, w: Widget, theme: Theme) -> None:
     """Draw a text field, with the cursor if it has it."""
     x = _inset(pen, w, theme)
     if w.group == "caret":
-        edge = x + 8 + text_width(w.state, size=theme.size)
+        edge = x + 8 + theme.letters.width(w.state)
         pen.line((edge, w.top + 5, edge, w.top + w.height - 6), fill=theme.accent, width=2)
 
 
@@ -170,7 +177,7 @@ def _slider(pen: Pen, w: Widget, theme: Theme) -> None:
         (knob - radius, w.middle - radius, knob + radius, w.middle + radius), fill=theme.accent
     )
     right = w.left + w.width
-    write(pen, right, w.middle, w.state, size=theme.size, tint=theme.ink, anchor="right")
+    theme.letters.write(pen, right, w.middle, w.state, ink=theme.ink, anchor="rm")
 
 
 def _tab(pen: Pen, w: Widget, theme: Theme) -> None:
@@ -178,7 +185,7 @@ def _tab(pen: Pen, w: Widget, theme: Theme) -> None:
     x, bottom = w.left + w.width / 2, w.top + w.height
     is_open = w.state == "open"
     tint = theme.accent if is_open else theme.ink
-    write(pen, x, w.middle, w.label, size=theme.size, tint=tint, anchor="middle")
+    theme.letters.write(pen, x, w.middle, w.label, ink=tint, anchor="mm")
     pen.line((w.left, bottom, w.left + w.width, bottom), fill=theme.line)
     if is_open:
         pen.rectangle((w.left + 3, bottom - 2, w.left + w.width - 3, bottom), fill=theme.accent)
@@ -191,7 +198,7 @@ def _menu(pen: Pen, w: Widget, theme: Theme) -> None:
         pen.rectangle((w.left, w.top, w.left + w.width, w.top + w.height), fill=theme.accent)
     tint = WHITE if is_open else theme.ink
     x = w.left + w.width / 2
-    write(pen, x, w.middle, w.label, size=theme.size, tint=tint, anchor="middle")
+    theme.letters.write(pen, x, w.middle, w.label, ink=tint, anchor="mm")
 
 
 def _item(pen: Pen, w: Widget, theme: Theme) -> None:
@@ -201,8 +208,8 @@ def _item(pen: Pen, w: Widget, theme: Theme) -> None:
         pen.rectangle((w.left, w.top, w.left + w.width, w.top + w.height), fill=theme.accent)
         tint = WHITE
     x, right = w.left + theme.size, w.left + w.width - theme.size
-    write(pen, x, w.middle, w.label, size=theme.size, tint=tint)
-    write(pen, right, w.middle, w.group, size=theme.size, tint=tint, anchor="right")
+    theme.letters.write(pen, x, w.middle, w.label, ink=tint, anchor="lm")
+    theme.letters.write(pen, right, w.middle, w.group, ink=tint, anchor="rm")
 
 
 def _app(pen: Pen, w: Widget, theme: Theme) -> None:
@@ -212,13 +219,13 @@ def _app(pen: Pen, w: Widget, theme: Theme) -> None:
     icon = APP_COLOURS[w.group]
     pen.rounded_rectangle((x, y, x + side, y + side), radius=side // 4, fill=icon)
     middle, size = x + side / 2, round(side * 0.5)
-    write(pen, middle, y + side / 2, w.label[0], size=size, tint=WHITE, anchor="middle")
+    Letters(size=size).write(pen, middle, y + side / 2, w.label[0], ink=WHITE, anchor="mm")
     below, size = y + side + theme.size, theme.size
-    write(pen, middle, below, w.label, size=size, tint=theme.ink, anchor="middle")
+    Letters(size=size).write(pen, middle, below, w.label, ink=theme.ink, anchor="mm")
     if w.state:
         radius, x, y = 0.8 * theme.size, x + side - 2, y + 3
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(225, 30, 40))
-        write(pen, x, y, w.state, size=theme.size - 1, tint=WHITE, anchor="middle")
+        Letters(size=theme.size - 1).write(pen, x, y, w.state, ink=WHITE, anchor="mm")
 
 
 APP_COLOURS: dict[str, Colour] = {

@@ -1,30 +1,25 @@
 """The words on made-up screens: titles, messages, labels, and what people type into fields."""
 
-TITLES = (
-    *("Export", "Sign up", "New contact", "Order", "Booking", "Properties", "Report", "Invoice"),
-    *("Upload", "Import", "Profile", "Feedback", "Delivery", "Backup", "Survey", "Account"),
-    *("Print page", "New event", "Add member", "Share file", "Library", "Archive", "Warning"),
-)
-SETTINGS = (
-    *("Settings", "Preferences", "Options", "Privacy", "Display", "Network", "Security"),
-    *("Accessibility", "Storage", "Sound", "Privacy and safety", "My device"),
-)
-FILES = (
-    *("notes.txt", "budget.xlsx", "photo.jpg", "report.pdf", "song.mp3", "plan.docx", "data.csv"),
-    *("letter.odt", "map.png", "movie.mp4", "backup.zip", "index.html", "poem.md", "menu.pdf"),
-)
-MESSAGES = (
-    "Do you want to keep {}?",
-    "{} could not be opened.",
-    "{} has been changed.",
-    "There is no room for {}.",
-    "{} is in use by another program.",
-    "The copy of {} is complete.",
-    "{} was not found.",
-    "Replace {} with a newer file?",
-    "{} may contain a virus.",
-    "Who may read {}?",
-)
+from onevision.synth.kit.words import split
+
+TITLES = split("""
+    Export, Sign up, New contact, Order, Booking, Properties, Report, Invoice, Upload, Import,
+    Profile, Feedback, Delivery, Backup, Survey, Account, Print page, New event, Add member,
+    Share file, Library, Archive, Warning
+""")
+SETTINGS = split("""
+    Settings, Preferences, Options, Privacy, Display, Network, Security, Accessibility, Storage,
+    Sound, Privacy and safety, My device
+""")
+FILES = split("""
+    notes.txt, budget.xlsx, photo.jpg, report.pdf, song.mp3, plan.docx, data.csv, letter.odt,
+    map.png, movie.mp4, backup.zip, index.html, poem.md, menu.pdf
+""")
+MESSAGES = split("""
+    Do you want to keep {}?, {} could not be opened., {} has been changed.,
+    There is no room for {}., {} is in use by another program., The copy of {} is complete.,
+    {} was not found., Replace {} with a newer file?, {} may contain a virus., Who may read {}?
+""")
 REMARKS = (
     *("Do not ask again", "Remember my choice", "Apply to all files", "Keep a copy"),
     *("Show details", "Send a report"),
@@ -42,16 +37,16 @@ BUTTONS = {
     "make a second one like it": ("Copy", "Duplicate", "Clone"),
     "move to the following page": ("Next", "Continue", "Go on"),
 }
-CHECKS = (
-    *("Spell check", "Include pictures", "Page numbers", "Compress file", "Show grid", "Subtitles"),
-    *("Use cookies", "Send newsletter", "Hide password", "Gift wrap", "Read only", "Both sides"),
-    *("Keep log", "Play at start", "Case sensitive", "Full screen", "Add date", "Loop", "Encrypt"),
-)
-SWITCHES = (
-    *("Wi-Fi", "Bluetooth", "Flight mode", "Dark mode", "Location", "Hotspot", "Vibration"),
-    *("Night light", "Auto save", "Mobile data", "Alarm", "Backups", "Captions", "Large text"),
-    *("Screen lock", "Updates", "Roaming", "Quiet hours", "Face unlock", "Rotation", "Key tones"),
-)
+CHECKS = split("""
+    Spell check, Include pictures, Page numbers, Compress file, Show grid, Subtitles, Use cookies,
+    Send newsletter, Hide password, Gift wrap, Read only, Both sides, Keep log, Play at start,
+    Case sensitive, Full screen, Add date, Loop, Encrypt
+""")
+SWITCHES = split("""
+    Wi-Fi, Bluetooth, Flight mode, Dark mode, Location, Hotspot, Vibration, Night light, Auto save,
+    Mobile data, Alarm, Backups, Captions, Large text, Screen lock, Updates, Roaming, Quiet hours,
+    Face unlock, Rotation, Key tones
+""")
 SLIDERS = ("Volume", "Brightness", "Contrast", "Speed", "Zoom", "Opacity", "Bass", "Quality")
 TABS = ("General", "View", "Sound", "Users", "Network", "Keys", "Mail", "Colours", "Tools", "About")
 PHONE_TABS = ("Home", "Search", "Chats", "Profile", "Alerts", "Saved", "Music", "Shop", "News")
@@ -75,14 +70,14 @@ OPTIONS = {
     "Answer": ("Agree", "Disagree", "No opinion"),
 }
 FIELDS = {
-    "Name": (
-        *("Ada Lind", "Ben Okoro", "Carla Ruiz", "Dan Moss", "Eva Novak", "Finn Berg", "Gita Rao"),
-        *("Hugo Silva", "Inga Costa", "Jack Ward", "Kofi Mensah", "Lena Frei", "Mia Tanaka"),
-    ),
-    "City": (
-        *("Lima", "Oslo", "Cairo", "Paris", "Quito", "Delhi", "Accra", "Bern", "Dublin", "Tunis"),
-        *("Lagos", "Kyoto", "Porto", "Riga", "Hanoi", "Austin", "Leeds", "Perth"),
-    ),
+    "Name": split("""
+        Ada Lind, Ben Okoro, Carla Ruiz, Dan Moss, Eva Novak, Finn Berg, Gita Rao, Hugo Silva,
+        Inga Costa, Jack Ward, Kofi Mensah, Lena Frei, Mia Tanaka
+    """),
+    "City": split("""
+        Lima, Oslo, Cairo, Paris, Quito, Delhi, Accra, Bern, Dublin, Tunis, Lagos, Kyoto, Porto,
+        Riga, Hanoi, Austin, Leeds, Perth
+    """),
     "Phone": ("555 0134", "555 0178", "555 0192", "555 0107", "555 0151", "555 0163", "555 0129"),
     "Company": ("Acorn Ltd", "Blue Door", "Cedar & Co", "Delta Mill", "Elm Press", "Fox Trade"),
     "Street": ("12 Hill Road", "7 Oak Lane", "48 Mill St", "3 Park Row", "91 Bay View"),
@@ -106,8 +101,7 @@ MENUS = {
 }
 MODIFIERS = ("Ctrl", "Alt")
 KEYS = tuple("ABCDEGHJKLMNPQRSTUVWXYZ")
-APPS = (
-    *("Mail", "Maps", "Music", "Clock", "Photos", "Chat", "News", "Bank", "Notes", "Radio"),
-    *("Books", "Games", "Shop", "Weather", "Health", "Camera", "Files", "Tasks", "Taxi", "Trains"),
-    *("Podcast", "Wallet", "Phone", "Video", "Recipes", "Travel"),
-)
+APPS = split("""
+    Mail, Maps, Music, Clock, Photos, Chat, News, Bank, Notes, Radio, Books, Games, Shop, Weather,
+    Health, Camera, Files, Tasks, Taxi, Trains, Podcast, Wallet, Phone, Video, Recipes, Travel
+""")

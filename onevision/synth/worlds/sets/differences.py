@@ -11,12 +11,13 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from onevision.synth.kit.wording import counted, listing
-from onevision.synth.kit.world import COLOURS, SHAPES, Scene, Thing, random_scene, random_thing
+from onevision.synth.kit.scene import CELLS, Scene, Thing, random_scene, random_thing
+from onevision.synth.kit.shapes import COLOURS, SHAPES
+from onevision.synth.kit.words import join, number_of
 from onevision.synth.sample import Question, ask
 
 KINDS = ("colour", "shape", "size", "added", "removed")
-# Those that bring no new colour and no new shape.
+# Those that need no new colour and no new shape.
 KINDS_OF_THE_SAME = ("size", "removed")
 
 
@@ -30,14 +31,14 @@ class Difference:
 
     @property
     def thing(self) -> Thing:
-        """The thing that is there, in the first picture if it is in both."""
+        """The thing that changes, as it is in the first picture if it is in both."""
         thing = self.before or self.after
         assert thing is not None
         return thing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edited:
+class EditedScene:
     """A scene, its changed copy and the changes, in reading order."""
 
     first: Scene
@@ -49,8 +50,8 @@ class Edited:
         return [d for d in self.differences if d.kind == kind]
 
 
-def edited_pair(rng: random.Random) -> Edited:
-    """Draw a scene by lot and change up to four of its cells."""
+def random_edit(rng: random.Random) -> EditedScene:
+    """Generate a scene and change up to four of its cells."""
     first = random_scene(rng, num_things=rng.randint(3, 5), distinct=True)
     colours = [c for c in COLOURS if not first.having(colour=c)]
     shapes = [s for s in SHAPES if not first.having(shape=s)]
@@ -69,7 +70,7 @@ def edited_pair(rng: random.Random) -> Edited:
     kept = sorted((t for t in things if t is not None), key=lambda t: (t.row, t.col))
     made.sort(key=lambda d: (d.thing.row, d.thing.col))
     second = replace(first, things=tuple(kept))
-    return Edited(first=first, second=second, differences=tuple(made))
+    return EditedScene(first=first, second=second, differences=tuple(made))
 
 
 def _change(
@@ -81,11 +82,10 @@ def _change(
     shapes: list[str],
     made: list[Difference],
 ) -> Difference:
-    """Make one change; colours and shapes that come new are taken from those left."""
+    """Make one change; new colours and shapes are taken from those left."""
     if thing is None:
         taken = {(t.col, t.row) for t in (*scene.things, *(d.thing for d in made))}
-        free = [(c, r) for r in range(3) for c in range(3) if (c, r) not in taken]
-        col, row = rng.choice(free)
+        col, row = rng.choice([cell for cell in CELLS if cell not in taken])
         new = random_thing(rng, colour=colours.pop(), shape=shapes.pop(), col=col, row=row)
         return Difference(kind=kind, before=None, after=new)
     if kind == "colour":
@@ -101,16 +101,16 @@ def _change(
     return Difference(kind=kind, before=thing, after=after)
 
 
-def told(edited: Edited) -> str:
-    """Say how the pictures differ, change by change."""
+def describe(edited: EditedScene) -> str:
+    """Describe how the pictures differ, change by change."""
     if not edited.differences:
         return "The pictures are the same."
-    count = counted(len(edited.differences), "place")
+    count = number_of(len(edited.differences), "place")
     return " ".join((f"The pictures differ in {count}.", *map(_sentence, edited.differences)))
 
 
 def _sentence(difference: Difference) -> str:
-    """Say what one change is."""
+    """Describe one change."""
     before, after = difference.before, difference.after
     if before is None:
         return f"The {difference.thing.name} at the {difference.thing.place} is new."
@@ -121,17 +121,19 @@ def _sentence(difference: Difference) -> str:
     return f"The {before.name} at the {before.place} becomes a {after.name}."
 
 
-def questions(edited: Edited, names: tuple[str, str], rng: random.Random) -> Iterator[Question]:
+def questions(
+    edited: EditedScene, names: tuple[str, str], rng: random.Random
+) -> Iterator[Question]:
     """Ask for the number of the changes, their places and what they are."""
     first, second = names
     count = str(len(edited.differences))
     words = ("How many differences are there?", "In how many places do the pictures differ?")
     yield ask(rng, "differences", words, count)
     words = ("At which places do the pictures differ?", "Where are the pictures different?")
-    places = listing([d.thing.place for d in edited.differences])
+    places = join([d.thing.place for d in edited.differences])
     yield ask(rng, "places", words, places if edited.differences else "nowhere")
     for d in edited.differences:
-        yield _about(d, first, second, rng)
+        yield _ask_about(d, first, second, rng)
     for kind, verb in (("colour", "changed their colour"), ("shape", "changed their shape")):
         words = (f"How many objects {verb}?",)
         if edited.of_kind(kind) or rng.random() < 0.2:
@@ -144,8 +146,8 @@ def questions(edited: Edited, names: tuple[str, str], rng: random.Random) -> Ite
             yield ask(rng, "only_in", words, alone[0].thing.name)
 
 
-def _about(d: Difference, first: str, second: str, rng: random.Random) -> Question:
-    """Ask about one change; things differ pairwise in shape and in colour, so names are sure."""
+def _ask_about(d: Difference, first: str, second: str, rng: random.Random) -> Question:
+    """Ask about one change; a colour or a shape names one thing, as things differ in both."""
     place = d.thing.place
     if d.before is None:
         words = (f"What is at the {place} of the {second} picture, but not of the {first}?",)

@@ -1,4 +1,4 @@
-"""Sets of two to four pictures: which one, what changed, how many in all.
+"""Two to four pictures: which one, what changed, how many in all.
 
 +-------+ +-------+    Which object changed its colour? star
 | ●   ★ | | ●   ☆ |    What was added in the second picture? red ring
@@ -7,24 +7,24 @@
 """
 
 import random
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from onevision.conversation import Image
-from onevision.synth.kit.world import (
-    COLOURS,
+from onevision.synth.kit.questions import Asker, ask_each
+from onevision.synth.kit.scene import (
+    CELLS,
     NUMBERS,
-    SHAPES,
     Scene,
     Writing,
-    draw,
+    draw_scene,
     random_scene,
     random_thing,
 )
+from onevision.synth.kit.shapes import COLOURS, SHAPES
+from onevision.synth.kit.words import ORDINALS, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.shapes.scenes import describe, facts
 
-ORDINALS = ("first", "second", "third", "fourth")
 Scenes = tuple[Scene, ...]
 
 
@@ -37,9 +37,9 @@ def make(split: Split, index: int) -> Sample:
         scenes, asked = _different(rng)
     captions = [f"{n.capitalize()}: {describe(s)}" for n, s in zip(ORDINALS, scenes, strict=False)]
     return Sample(
-        media=tuple(Image(draw(scene)) for scene in scenes),
+        media=tuple(Image(draw_scene(scene)) for scene in scenes),
         caption=" ".join(captions),
-        questions=tuple(asked) + tuple(_general(scenes, rng)),
+        questions=tuple(asked) + tuple(ask_each(QUESTIONS, scenes, rng)),
         aspects=tuple(
             f"{n.capitalize()}: {facts(s, rng)}" for n, s in zip(ORDINALS, scenes, strict=False)
         ),
@@ -71,7 +71,7 @@ def _edited_pair(rng: random.Random) -> tuple[Scenes, list[Question]]:
         "Is the second picture equal to the first?",
         "Do both pictures show the same?",
     )
-    same = ask(rng, "same", words, "yes" if edit is _keep else "no")
+    same = ask(rng, "same", words, yes_or_no(edit is _keep))
     return (scene, second), [*asked, same]
 
 
@@ -85,20 +85,12 @@ def _recolour(scene: Scene, rng: random.Random) -> tuple[Scene, list[Question]]:
     colour = rng.choice([c for c in COLOURS if not scene.having(colour=c)])
     new = replace(old, colour=colour, tint=COLOURS[colour])
     things = tuple(new if t is old else t for t in scene.things)
+    which = ("Which object changed its colour?", "What shape has another colour now?")
+    becomes = (f"Which colour did the {old.shape} become?", f"What colour is the {old.shape} now?")
     return replace(scene, things=things), [
-        ask(
-            rng,
-            "recoloured",
-            ("Which object changed its colour?", "What shape has another colour now?"),
-            old.shape,
-        ),
-        ask(
-            rng,
-            "recoloured",
-            (f"Which colour did the {old.shape} become?", f"What colour is the {old.shape} now?"),
-            colour,
-        ),
-        _changed(rng, old.shape),
+        ask(rng, "recoloured", which, old.shape),
+        ask(rng, "recoloured", becomes, colour),
+        _ask_change(rng, old.shape),
     ]
 
 
@@ -115,7 +107,7 @@ def _add(scene: Scene, rng: random.Random) -> tuple[Scene, list[Question]]:
     words = ("What was added in the second picture?", "Which object is new in the second picture?")
     return replace(scene, things=things), [
         ask(rng, "added", words, new.name),
-        _changed(rng, new.shape),
+        _ask_change(rng, new.shape),
     ]
 
 
@@ -124,7 +116,7 @@ def _remove(scene: Scene, rng: random.Random) -> tuple[Scene, list[Question]]:
     words = ("What is missing in the second picture?", "Which object was removed?")
     return replace(scene, things=tuple(t for t in scene.things if t is not old)), [
         ask(rng, "removed", words, old.name),
-        _changed(rng, old.shape),
+        _ask_change(rng, old.shape),
     ]
 
 
@@ -139,27 +131,20 @@ def _move(scene: Scene, rng: random.Random) -> tuple[Scene, list[Question]]:
     return replace(scene, things=things), [
         ask(rng, "moved", words, old.name),
         ask(rng, "moved", (f"Where did the {old.name} move to?",), new.place),
-        _changed(rng, old.shape),
+        _ask_change(rng, old.shape),
     ]
 
 
-def _changed(rng: random.Random, shape: str) -> Question:
+def _ask_change(rng: random.Random, shape: str) -> Question:
     return ask(rng, "changed", ("What changed?", "What changed in the second picture?"), shape)
 
 
 def _free_cell(scene: Scene, rng: random.Random) -> tuple[int, int]:
     taken = {(t.col, t.row) for t in scene.things}
-    return rng.choice([(c, r) for r in range(3) for c in range(3) if (c, r) not in taken])
+    return rng.choice([cell for cell in CELLS if cell not in taken])
 
 
-def _general(scenes: Scenes, rng: random.Random) -> Iterator[Question]:
-    for family in (_nth_colour, _nth_count, _which_has, _most, _total, _larger_number):
-        question = family(scenes, rng)
-        if question is not None:
-            yield question
-
-
-def _nth_colour(scenes: Scenes, rng: random.Random) -> Question | None:
+def _ask_nth_colour(scenes: Scenes, rng: random.Random) -> Question | None:
     n = rng.randrange(len(scenes))
     things = [t for t in scenes[n].things if len(scenes[n].having(shape=t.shape)) == 1]
     if not things:
@@ -172,7 +157,7 @@ def _nth_colour(scenes: Scenes, rng: random.Random) -> Question | None:
     return ask(rng, "nth_colour", words, t.colour)
 
 
-def _nth_count(scenes: Scenes, rng: random.Random) -> Question:
+def _ask_nth_count(scenes: Scenes, rng: random.Random) -> Question:
     n = rng.randrange(len(scenes))
     words = (
         f"How many objects are in the {ORDINALS[n]} picture?",
@@ -181,7 +166,7 @@ def _nth_count(scenes: Scenes, rng: random.Random) -> Question:
     return ask(rng, "nth_count", words, str(len(scenes[n].things)))
 
 
-def _which_has(scenes: Scenes, rng: random.Random) -> Question | None:
+def _ask_which_has(scenes: Scenes, rng: random.Random) -> Question | None:
     owners: dict[str, set[int]] = {}
     for n, scene in enumerate(scenes):
         for t in scene.things:
@@ -195,7 +180,7 @@ def _which_has(scenes: Scenes, rng: random.Random) -> Question | None:
     return ask(rng, "which_has", words, ORDINALS[owners[name].pop()])
 
 
-def _most(scenes: Scenes, rng: random.Random) -> Question | None:
+def _ask_most(scenes: Scenes, rng: random.Random) -> Question | None:
     counts = [len(scene.things) for scene in scenes]
     word, wanted = rng.choice((("most", max(counts)), ("fewest", min(counts))))
     if counts.count(wanted) > 1:
@@ -204,7 +189,7 @@ def _most(scenes: Scenes, rng: random.Random) -> Question | None:
     return ask(rng, "most", words, ORDINALS[counts.index(wanted)])
 
 
-def _total(scenes: Scenes, rng: random.Random) -> Question:
+def _ask_total(scenes: Scenes, rng: random.Random) -> Question:
     words = (
         "How many objects are there in all pictures together?",
         "Count the objects in all pictures.",
@@ -212,25 +197,23 @@ def _total(scenes: Scenes, rng: random.Random) -> Question:
     return ask(rng, "total", words, str(sum(len(scene.things) for scene in scenes)))
 
 
-def _larger_number(scenes: Scenes, rng: random.Random) -> Question | None:
+def _ask_larger_number(scenes: Scenes, rng: random.Random) -> Question | None:
     numbers = [int(s.writing.text) for s in scenes if s.writing is not None]
     if len(numbers) < len(scenes) or len(set(numbers)) < len(numbers):
         return None
     n = rng.randrange(len(scenes))
-    kind: Callable[[], Question] = rng.choice(
-        (
-            lambda: ask(
-                rng,
-                "larger_number",
-                ("Which picture shows the largest number?",),
-                ORDINALS[numbers.index(max(numbers))],
-            ),
-            lambda: ask(
-                rng,
-                "nth_number",
-                (f"Which number is in the {ORDINALS[n]} picture?",),
-                str(numbers[n]),
-            ),
-        )
-    )
-    return kind()
+    if rng.randrange(2) == 0:
+        words = ("Which picture shows the largest number?",)
+        return ask(rng, "larger_number", words, ORDINALS[numbers.index(max(numbers))])
+    words = (f"Which number is in the {ORDINALS[n]} picture?",)
+    return ask(rng, "nth_number", words, str(numbers[n]))
+
+
+QUESTIONS: tuple[Asker[Scenes], ...] = (
+    _ask_nth_colour,
+    _ask_nth_count,
+    _ask_which_has,
+    _ask_most,
+    _ask_total,
+    _ask_larger_number,
+)

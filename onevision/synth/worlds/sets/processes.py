@@ -1,4 +1,4 @@
-"""Things that happen step by step: how far they are in, a picture out.
+"""Processes, such as a glass being filled, and how far they are -> a picture.
 
 |   |   |   |   |███|       a glass is filled, a candle burns down, a tower is built,
 |   |   |███|   |███|       the sun rises, the moon waxes, a plant grows, ...
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.world import COLOURS, Colour
+from onevision.synth.kit.shapes import COLOURS, Colour
 
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """Something that goes on, in one direction or back.
+    """Something that happens, forward or backward.
 
-    `forward` and `backward` say it as a sentence's subject and verb; `most` and `least` tell its
-    ends: "In which picture is the glass `most`?"; `part` is what the colour is seen on.
+    `forward` and `backward` are its verbs; `most` and `least` describe its ends, as in "In which
+    picture is the glass `most`?"; `part` is what has the colour.
     """
 
     noun: str
@@ -31,12 +31,12 @@ class Process:
     backward: str
     most: str
     least: str
-    draw: Callable[["Stage"], None]
+    draw: Callable[["Drawing"], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Style:
-    """What stays the same in all pictures of a process: their size and colours."""
+class ProcessStyle:
+    """What all pictures of a process have in common: their size and colours."""
 
     side: int
     ground: Colour
@@ -46,13 +46,13 @@ class Style:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One picture being drawn, twice as fine as it will be."""
+class Drawing:
+    """One picture being drawn, at twice its final size."""
 
     pen: ImageDraw.ImageDraw
     side: float
     share: float
-    style: Style
+    style: ProcessStyle
 
     def box(self, x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
         """Turn shares of the side into pixels."""
@@ -67,10 +67,10 @@ class Stage:
 GROUNDS: tuple[Colour, ...] = ((250, 250, 248), (232, 238, 242), (244, 240, 228), (228, 232, 224))
 
 
-def random_style(rng: random.Random) -> Style:
+def random_style(rng: random.Random) -> ProcessStyle:
     """Choose a size, a light ground and a colour."""
     colour = rng.choice(list(COLOURS))
-    return Style(
+    return ProcessStyle(
         side=rng.randint(98, 150),
         ground=rng.choice(GROUNDS),
         ink=(50, 50, 55),
@@ -79,15 +79,15 @@ def random_style(rng: random.Random) -> Style:
     )
 
 
-def draw_stage(process: Process, share: float, style: Style) -> PillowImage:
-    """Draw how a process looks when `share` of it is done."""
+def draw_stage(process: Process, share: float, style: ProcessStyle) -> PillowImage:
+    """Draw a process when `share` of it is done."""
     fine = 2 * style.side
     picture = Image.new("RGB", (fine, fine), style.ground)
-    process.draw(Stage(pen=ImageDraw.Draw(picture), side=fine, share=share, style=style))
+    process.draw(Drawing(pen=ImageDraw.Draw(picture), side=fine, share=share, style=style))
     return picture.reduce(2)
 
 
-def _glass(s: Stage) -> None:
+def _glass(s: Drawing) -> None:
     """Fill a glass from the bottom."""
     s.pen.rectangle(s.box(0.3, 0.9 - 0.7 * s.share, 0.7, 0.9), fill=s.style.tint)
     s.pen.line(
@@ -95,13 +95,13 @@ def _glass(s: Stage) -> None:
     )
 
 
-def _bar(s: Stage) -> None:
+def _bar(s: Drawing) -> None:
     """Fill a bar from the left."""
     s.pen.rectangle(s.box(0.1, 0.4, 0.1 + 0.8 * s.share, 0.6), fill=s.style.tint)
     s.pen.rectangle(s.box(0.1, 0.4, 0.9, 0.6), outline=s.style.ink, width=4)
 
 
-def _candle(s: Stage) -> None:
+def _candle(s: Drawing) -> None:
     """Shorten a burning candle."""
     top = 0.85 - 0.55 * (1 - s.share) - 0.06
     s.pen.rectangle(s.box(0.38, top, 0.62, 0.85), fill=s.style.tint)
@@ -111,7 +111,7 @@ def _candle(s: Stage) -> None:
     s.pen.ellipse(s.box(0.48, top - 0.09, 0.52, top - 0.035), fill=(255, 240, 150))
 
 
-def _balloon(s: Stage) -> None:
+def _balloon(s: Drawing) -> None:
     """Widen a balloon on its string."""
     radius = 0.07 + 0.29 * s.share
     bottom = 0.8
@@ -121,7 +121,7 @@ def _balloon(s: Stage) -> None:
     s.pen.polygon(s.points((0.5, 0.78), (0.465, 0.84), (0.535, 0.84)), fill=s.style.tint)
 
 
-def _tower(s: Stage) -> None:
+def _tower(s: Drawing) -> None:
     """Pile up blocks."""
     for k in range(max(1, round(12 * s.share))):
         y, shift = 0.92 - 0.07 * k, 0.012 * (-1) ** k
@@ -130,15 +130,15 @@ def _tower(s: Stage) -> None:
     s.pen.rectangle(s.box(0.1, 0.92, 0.9, 0.95), fill=s.style.ink)
 
 
-def _sun(s: Stage) -> None:
-    """Lift the sun over the ground that hides it."""
+def _sun(s: Drawing) -> None:
+    """Raise the sun above the ground that hides it."""
     y = 0.86 - 0.64 * s.share
     s.pen.ellipse(s.box(0.36, y - 0.14, 0.64, y + 0.14), fill=(250, 190, 40))
     s.pen.rectangle(s.box(0, 0.76, 1, 1), fill=s.style.tint)
 
 
-def _moon(s: Stage) -> None:
-    """Light the right part of a disc, its inner edge being half an ellipse."""
+def _moon(s: Drawing) -> None:
+    """Light the right part of a disc, bounded by half an ellipse."""
     s.pen.rectangle(s.box(0, 0, 1, 1), fill=(18, 20, 45))
     full = s.box(0.2, 0.2, 0.8, 0.8)
     light: Colour = (240, 235, 205)
@@ -149,7 +149,7 @@ def _moon(s: Stage) -> None:
     s.pen.ellipse(s.box(0.5 - inner, 0.2, 0.5 + inner, 0.8), fill=dark if s.share < 0.5 else light)
 
 
-def _plant(s: Stage) -> None:
+def _plant(s: Drawing) -> None:
     """Let a plant grow leaf by leaf out of its pot."""
     top = 0.82 - 0.7 * s.share
     s.pen.line(s.points((0.5, 0.82), (0.5, top)), fill=(60, 130, 60), width=6)
@@ -161,8 +161,8 @@ def _plant(s: Stage) -> None:
     s.pen.polygon(s.points((0.36, 0.8), (0.64, 0.8), (0.59, 0.96), (0.41, 0.96)), fill=s.style.tint)
 
 
-def _cake(s: Stage) -> None:
-    """Leave what is not eaten of a round cake, cut into twelve."""
+def _cake(s: Drawing) -> None:
+    """Draw what is left of a round cake, cut into twelve."""
     left = max(1, round(12 * (1 - s.share)))
     box = s.box(0.12, 0.12, 0.88, 0.88)
     s.pen.ellipse(s.box(0.06, 0.06, 0.94, 0.94), fill=(215, 218, 222))
@@ -171,7 +171,7 @@ def _cake(s: Stage) -> None:
         s.pen.pieslice(box, start, start + 30, fill=s.style.tint, outline=s.style.ink, width=3)
 
 
-def _clock(s: Stage) -> None:
+def _clock(s: Drawing) -> None:
     """Turn the hand of a clock."""
     hour = math.radians(30 + 300 * s.share)
     s.pen.ellipse(s.box(0.1, 0.1, 0.9, 0.9), fill=(255, 255, 255), outline=s.style.ink, width=6)
@@ -185,8 +185,8 @@ def _clock(s: Stage) -> None:
     s.pen.ellipse(s.box(0.47, 0.47, 0.53, 0.53), fill=s.style.ink)
 
 
-def _thermometer(s: Stage) -> None:
-    """Lift the liquid of a thermometer."""
+def _thermometer(s: Drawing) -> None:
+    """Raise the liquid of a thermometer."""
     top = 0.72 - 0.58 * s.share
     s.pen.rounded_rectangle(
         s.box(0.44, 0.08, 0.56, 0.8), radius=0.06 * s.side, outline=s.style.ink, width=4
@@ -198,7 +198,7 @@ def _thermometer(s: Stage) -> None:
         s.pen.line(s.points((0.6, y), (0.66, y)), fill=s.style.ink, width=3)
 
 
-def _car(s: Stage) -> None:
+def _car(s: Drawing) -> None:
     """Drive a car along a road."""
     x = 0.02 + 0.68 * s.share
     s.pen.rectangle(s.box(0, 0.72, 1, 0.78), fill=(120, 120, 120))
@@ -209,8 +209,8 @@ def _car(s: Stage) -> None:
         s.pen.ellipse(s.box(wheel - 0.045, 0.62, wheel + 0.045, 0.71), fill=s.style.ink)
 
 
-def _curtain(s: Stage) -> None:
-    """Draw two curtains apart in front of a window."""
+def _curtain(s: Drawing) -> None:
+    """Open two curtains in front of a window."""
     s.pen.rectangle(s.box(0.1, 0.15, 0.9, 0.9), fill=(175, 215, 240), outline=s.style.ink, width=5)
     width = 0.4 * (1 - 0.9 * s.share)
     s.pen.rectangle(s.box(0.1, 0.15, 0.1 + width, 0.9), fill=s.style.tint)
@@ -218,15 +218,15 @@ def _curtain(s: Stage) -> None:
     s.pen.rectangle(s.box(0.05, 0.1, 0.95, 0.15), fill=s.style.ink)
 
 
-def _process(draw: Callable[[Stage], None], noun: str, part: str, *words: str) -> Process:
-    """Write a row of the table of processes."""
+def _process(draw: Callable[[Drawing], None], noun: str, part: str, *words: str) -> Process:
+    """Return a row of the table of processes."""
     forward, backward, most, least = words
     return Process(
         noun=noun, part=part, forward=forward, backward=backward, most=most, least=least, draw=draw
     )
 
 
-# A candle does not grow nor a cake come back: such things only go forward.
+# Without `backward`, a process only goes forward: a candle does not grow.
 PROCESSES: tuple[Process, ...] = (
     _process(_glass, "glass", "drink", "is filled", "is emptied", "fullest", "emptiest"),
     _process(_bar, "bar", "bar", "is filled", "is emptied", "fullest", "emptiest"),

@@ -1,4 +1,4 @@
-"""Puzzles: a grid or a row with a rule and a gap, and the options that may fill it.
+"""Puzzles: a grid or a row with a rule and a gap, and options to fill it.
 
 +-----+-----+-----+     What belongs in the empty place?     2 red stars
 |  *  |  o  |  ^  |     Which option completes the pattern?  B
@@ -16,16 +16,15 @@ from dataclasses import dataclass, replace
 from PIL import Image, ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.glyphs import write
-from onevision.synth.kit.sprites import stamp
-from onevision.synth.kit.wording import ORDINALS, counted
-from onevision.synth.kit.world import COLOURS, SHAPES, Colour
+from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour, stamp
+from onevision.synth.kit.text import Letters
+from onevision.synth.kit.words import ORDINALS, number_of
 from onevision.synth.sample import Question, ask
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Some equal shapes."""
+    """One to four equal shapes."""
 
     shape: str
     colour: str
@@ -34,12 +33,12 @@ class Cell:
     @property
     def name(self) -> str:
         """What is in the cell: "2 red stars"."""
-        return counted(self.count, f"{self.colour} {self.shape}")
+        return number_of(self.count, f"{self.colour} {self.shape}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Palette:
-    """The three shapes, colours and counts a puzzle plays with."""
+    """The three shapes, colours and counts of a puzzle."""
 
     shapes: list[str]
     colours: list[str]
@@ -52,11 +51,11 @@ class Palette:
 
 @dataclass(frozen=True, kw_only=True)
 class Puzzle:
-    """Rows of cells of which the last one is to be found, the options, and what rules."""
+    """Rows of cells, the last of which is to be found, the options, and the rules."""
 
     rows: tuple[tuple[Cell, ...], ...]
     options: tuple[Cell, ...]
-    # Where shape, colour and number are one throughout: "row", "column", "everywhere" or neither.
+    # Along what shape, colour and number stay the same: "row", "column", "everywhere", "neither".
     rules: dict[str, str]
 
     @property
@@ -71,7 +70,7 @@ PAPER: Colour = (250, 250, 250)
 LINE: Colour = (120, 120, 125)
 DESK: Colour = (218, 222, 226)
 INK: Colour = (30, 30, 35)
-# Where one to four shapes stand in a cell, and their radius, as shares of its side.
+# The places of one to four shapes in a cell, and their radius, as shares of its side.
 STANDS = {
     1: (((0.5, 0.5),), 0.3),
     2: (((0.28, 0.5), (0.72, 0.5)), 0.19),
@@ -81,7 +80,7 @@ STANDS = {
 
 
 def random_puzzle(rng: random.Random) -> Puzzle:
-    """Make a grid of two or three rows, or one row with a rhythm."""
+    """Make a grid of two or three rows, or one row in which shapes and colours repeat."""
     counts = rng.sample(range(1, 5), 3)
     palette = Palette(
         shapes=rng.sample(list(SHAPES), 3),
@@ -123,7 +122,7 @@ def _place(rule: str, row: int, col: int) -> int:
 
 
 def _rhythm(rng: random.Random, palette: Palette) -> Puzzle:
-    """Make a row of seven cells whose shapes and colours come again after two or three."""
+    """Make a row of seven cells whose shapes and colours repeat after one to three."""
     shape, colour = rng.choice(((1, 2), (1, 3), (2, 1), (3, 1), (2, 2), (3, 3), (2, 3), (3, 2)))
     count = rng.choice((1, 1, 2, 3))
     row = tuple(palette.cell(shape=n % shape, colour=n % colour, count=n % count) for n in range(7))
@@ -163,13 +162,12 @@ def draw_puzzle(puzzle: Puzzle, *, side: int, with_options: bool) -> PillowImage
             _frame(canvas, None if is_gap else cell, left + c * step, pad + r * step, side)
     if with_options:
         top = pad + len(rows) * step + round(0.6 * side)
-        left = (width - len(LETTERS) * step) // 2
+        left, letters = (width - len(LETTERS) * step) // 2, Letters(size=round(0.32 * side))
         for n, option in enumerate(puzzle.options):
             x = left + n * step
             _frame(canvas, option, x, top, side)
-            middle, size = x + side / 2, round(0.32 * side)
-            y = top + 1.3 * side
-            write(pen, middle, y, LETTERS[n], size=size, tint=INK, anchor="middle")
+            middle, y = x + side / 2, top + 1.3 * side
+            letters.write(pen, middle, y, LETTERS[n], ink=INK, anchor="mm")
     return canvas
 
 
@@ -185,8 +183,8 @@ def _frame(canvas: PillowImage, cell: Cell | None, left: int, top: int, side: in
     pen = ImageDraw.Draw(canvas)
     pen.rectangle((left, top, left + side, top + side), fill=PAPER, outline=LINE)
     if cell is None:
-        x, y, size = left + side / 2, top + side / 2, round(0.6 * side)
-        write(pen, x, y, "?", size=size, tint=INK, anchor="middle")
+        letters = Letters(size=round(0.6 * side))
+        letters.write(pen, left + side / 2, top + side / 2, "?", ink=INK, anchor="mm")
         return
     stands, radius = STANDS[cell.count]
     for x, y in stands:
@@ -194,8 +192,8 @@ def _frame(canvas: PillowImage, cell: Cell | None, left: int, top: int, side: in
         stamp(canvas, cell.shape, tint, x=left + x * side, y=top + y * side, radius=radius * side)
 
 
-def told(puzzle: Puzzle) -> str:
-    """Say what is in the cells, what belongs in the gap, and what the options are."""
+def describe(puzzle: Puzzle) -> str:
+    """Describe the cells, what belongs in the gap, and the options."""
     parts = []
     for n, row in enumerate(puzzle.rows):
         cells = [cell.name for cell in row]
@@ -228,7 +226,7 @@ def questions(
     if kind == "option":
         words = (f"What does option {names[n]} show?", f"What is in option {names[n]}?")
     yield ask(rng, "option", words, puzzle.options[n].name)
-    yield _cell_at(puzzle, rng)
+    yield _ask_cell_at(puzzle, rng)
     for line in ("row", "column"):
         same = [name for name in ATTRIBUTES if puzzle.rules.get(name) in (line, "everywhere")]
         if len(same) == 1:
@@ -236,7 +234,7 @@ def questions(
             yield ask(rng, "rule", words, same[0])
 
 
-def _cell_at(puzzle: Puzzle, rng: random.Random) -> Question:
+def _ask_cell_at(puzzle: Puzzle, rng: random.Random) -> Question:
     """Ask what one of the given cells holds."""
     row = rng.randrange(len(puzzle.rows))
     last = row == len(puzzle.rows) - 1

@@ -1,4 +1,4 @@
-"""Things in order: a process in three to five pictures, shuffled or not, or a puzzle to complete.
+"""A process in three to five pictures, shuffled or not; or a puzzle to complete.
 
   first     second     third     How is the order if the glass is filled?  2, 3, 1
 +-------+ +-------+ +-------+    In which picture is the glass fullest?     first
@@ -15,31 +15,30 @@ from PIL import Image as PIL
 from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.conversation import Image
-from onevision.synth.kit.glyphs import write
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.wording import ORDINALS, counted, listing, yes_or_no
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.text import Letters
+from onevision.synth.kit.words import ORDINALS, join, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.sets import puzzles
 from onevision.synth.worlds.sets.processes import (
     PROCESSES,
     Process,
-    Style,
+    ProcessStyle,
     draw_stage,
     random_style,
 )
 
 MAX_PICTURES = 5
-# Pictures are shuffled, in order, or in order but for two that are in each other's place.
+# Pictures are shuffled, in order, or in order except for two that are swapped.
 MODES = ("shuffled", "shuffled", "ordered", "swapped")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Series:
-    """The pictures of a process as they are shown: how far each is, and which way it is told."""
+class ProcessSeries:
+    """A process as it is shown: how far it is in each picture, and in which direction it goes."""
 
     process: Process
-    style: Style
+    style: ProcessStyle
     mode: str
     shares: tuple[float, ...]
     is_forward: bool
@@ -51,7 +50,7 @@ class Series:
 
     @property
     def order(self) -> list[int]:
-        """The pictures' places, counted from 0, in the order in which it happens."""
+        """The numbers of the pictures, from 0, in the order of the process."""
         places = range(len(self.shares))
         return sorted(places, key=lambda n: self.shares[n], reverse=not self.is_forward)
 
@@ -63,7 +62,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _puzzle(rng: random.Random) -> Sample:
-    """Show a puzzle with its options in the same picture, or in pictures of their own."""
+    """Make a puzzle, its options in the same picture or in pictures of their own."""
     puzzle = puzzles.random_puzzle(rng)
     side = rng.randint(44, 60)
     names, kind = tuple(puzzles.LETTERS), "option"
@@ -76,40 +75,42 @@ def _puzzle(rng: random.Random) -> Sample:
     rows = puzzle.rows
     shape = f"{len(rows)} rows and {len(rows[0])} columns" if len(rows) > 1 else "one row"
     caption = f"A puzzle of {shape} with an empty place, and four options to fill it."
-    return Sample(
-        media=tuple(map(Image, pictures)),
+    return picture_sample(
+        rng,
+        *pictures,
         caption=caption,
-        detail=f"{caption} {puzzles.told(puzzle)}",
-        questions=choose(rng, puzzles.questions(puzzle, names, kind, rng)),
+        detail=f"{caption} {puzzles.describe(puzzle)}",
+        asked=puzzles.questions(puzzle, names, kind, rng),
     )
 
 
 def _process(rng: random.Random) -> Sample:
-    """Show the stages of a process."""
+    """Make pictures of the stages of a process."""
     series = _series(rng)
     pictures = [draw_stage(series.process, share, series.style) for share in series.shares]
-    joined = rng.random() < 0.3
-    media = (_strip(pictures),) if joined else tuple(pictures)
+    if rng.random() < 0.3:
+        pictures = [_strip(pictures)]
     count = len(series.shares)
     seen = f"the {series.process.noun} {series.verb}" if series.mode == "ordered" else "mixed up"
-    caption = f"{counted(count, 'picture')} of a {series.process.noun}: {seen}."
+    caption = f"{number_of(count, 'picture')} of a {series.process.noun}: {seen}."
     ranks = sorted(range(count), key=lambda n: series.shares[n])
     told = [
         f"The {series.process.noun} is {series.process.most} in the {ORDINALS[ranks[-1]]} picture",
         f"and {series.process.least} in the {ORDINALS[ranks[0]]} picture.",
-        f"The {series.process.noun} {series.verb} if the order is {_said(series.order)}.",
+        f"The {series.process.noun} {series.verb} if the order is {_write_order(series.order)}.",
     ]
     if series.process.part:
         told.append(f"The {series.process.part} is {series.style.colour}.")
-    return Sample(
-        media=tuple(map(Image, media)),
+    return picture_sample(
+        rng,
+        *pictures,
         caption=caption,
         detail=f"{caption} {' '.join(told)}",
-        questions=choose(rng, _questions(series, rng)),
+        asked=_questions(series, rng),
     )
 
 
-def _series(rng: random.Random) -> Series:
+def _series(rng: random.Random) -> ProcessSeries:
     """Choose a process, stages well apart, and the order in which they are shown."""
     process, mode = rng.choice(PROCESSES), rng.choice(MODES)
     is_forward = not process.backward or rng.random() < 0.5
@@ -122,7 +123,7 @@ def _series(rng: random.Random) -> Series:
     elif mode == "swapped":
         a, b = rng.sample(range(count), 2)
         shares[a], shares[b] = shares[b], shares[a]
-    return Series(
+    return ProcessSeries(
         process=process,
         style=random_style(rng),
         mode=mode,
@@ -133,26 +134,26 @@ def _series(rng: random.Random) -> Series:
 
 def _strip(pictures: list[PillowImage]) -> PillowImage:
     """Put all pictures into one, side by side, with their numbers below."""
-    side, gap, below = pictures[0].width, 6, 22
+    side, gap, below, letters = pictures[0].width, 6, 22, Letters(size=15)
     canvas = PIL.new("RGB", (len(pictures) * (side + gap) + gap, side + gap + below), (70, 75, 80))
     pen = ImageDraw.Draw(canvas)
     for n, picture in enumerate(pictures):
         x = gap + n * (side + gap)
         canvas.paste(picture, (x, gap))
         middle, y = x + side / 2, side + gap + below / 2
-        write(pen, middle, y, str(n + 1), size=15, tint=(255, 255, 255), anchor="middle")
+        letters.write(pen, middle, y, str(n + 1), ink=(255, 255, 255), anchor="mm")
     return canvas
 
 
-def _said(order: list[int]) -> str:
-    """Say an order: "2, 1, 3"."""
+def _write_order(order: list[int]) -> str:
+    """Write an order as an answer: "2, 1, 3"."""
     return ", ".join(str(n + 1) for n in order)
 
 
-def _questions(series: Series, rng: random.Random) -> Iterator[Question]:
-    """Ask for the order, its ends and steps, and what is seen."""
+def _questions(series: ProcessSeries, rng: random.Random) -> Iterator[Question]:
+    """Ask for the order, its ends and steps, and what the pictures show."""
     process, goes = series.process, f"the {series.process.noun} {series.verb}"
-    yield from _of_order(series, goes, rng)
+    yield from _ask_order(series, goes, rng)
     ranks = sorted(range(len(series.shares)), key=lambda n: series.shares[n])
     for word, n in ((process.most, ranks[-1]), (process.least, ranks[0])):
         words = (
@@ -172,8 +173,8 @@ def _questions(series: Series, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "happens", words, goes)
 
 
-def _of_order(series: Series, goes: str, rng: random.Random) -> Iterator[Question]:
-    """Ask for the whole order if it is not a given, for single steps, and for a mistake."""
+def _ask_order(series: ProcessSeries, goes: str, rng: random.Random) -> Iterator[Question]:
+    """Ask for the whole order, for single steps, and for a mistake."""
     order, is_shuffled = series.order, series.mode == "shuffled"
     words = (
         f"In which order do the pictures belong if {goes}?",
@@ -181,7 +182,7 @@ def _of_order(series: Series, goes: str, rng: random.Random) -> Iterator[Questio
         f"Number the pictures as they follow when {goes}.",
     )
     if is_shuffled or rng.random() < 0.4:
-        yield ask(rng, "order", words, _said(order))
+        yield ask(rng, "order", words, _write_order(order))
     words = (
         f"Are the pictures in the right order if {goes}?",
         f"Is this the right order when {goes}?",
@@ -189,17 +190,17 @@ def _of_order(series: Series, goes: str, rng: random.Random) -> Iterator[Questio
     if not is_shuffled or rng.random() < 0.3:
         yield ask(rng, "in_order", words, yes_or_no(order == sorted(order)))
     if is_shuffled:
-        yield from _of_steps(order, goes, rng)
+        yield from _ask_steps(order, goes, rng)
     wrong = [str(n + 1) for n, place in enumerate(order) if n != place]
     if series.mode == "swapped":
         words = (
             f"Which two pictures have to be swapped so that {goes}?",
             f"When {goes}, which two pictures are in each other's place?",
         )
-        yield ask(rng, "swapped", words, listing(wrong))
+        yield ask(rng, "swapped", words, join(wrong))
 
 
-def _of_steps(order: list[int], goes: str, rng: random.Random) -> Iterator[Question]:
+def _ask_steps(order: list[int], goes: str, rng: random.Random) -> Iterator[Question]:
     """Ask what comes first, last, after and before."""
     step = rng.randrange(len(order) - 1)
     before, after = order[step : step + 2]

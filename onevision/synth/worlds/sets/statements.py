@@ -14,16 +14,17 @@ from PIL import Image as PIL
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.wording import article, counted, listing, plural, yes_or_no
-from onevision.synth.kit.world import COLOURS, GROUNDS, SHAPES, Scene, draw, random_thing
+from onevision.synth.kit.questions import choose
+from onevision.synth.kit.scene import CELLS, GROUNDS, Scene, draw_scene, random_thing
+from onevision.synth.kit.shapes import COLOURS, SHAPES
+from onevision.synth.kit.words import article, join, number_of, plural, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 from onevision.synth.worlds.sets import differences
 from onevision.synth.worlds.shapes.scenes import describe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class ScenePair:
     """Two scenes, what each is called, and the colours and shapes they are made of."""
 
     scenes: tuple[Scene, Scene]
@@ -31,14 +32,14 @@ class Pair:
     colours: tuple[str, ...]
     shapes: tuple[str, ...]
 
-    def counts(self, kind: "Kind") -> tuple[int, int]:
+    def counts(self, kind: "ThingKind") -> tuple[int, int]:
         """Count the things of a kind in each scene."""
         first, second = (len(s.having(colour=kind.colour, shape=kind.shape)) for s in self.scenes)
         return first, second
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class ThingKind:
     """What things have in common: a colour, a shape, both or nothing."""
 
     colour: str | None
@@ -55,7 +56,7 @@ class Kind:
         return plural(self.one)
 
 
-# What is claimed, and whether it is so.
+# What is claimed, and whether it is true.
 Claim = tuple[str, bool]
 
 
@@ -66,23 +67,23 @@ def make(split: Split, index: int) -> Sample:
     names = ("left", "right") if joined else ("first", "second")
     candidates: list[Question] = []
     if rng.random() < 0.35:
-        edited = differences.edited_pair(rng)
+        edited = differences.random_edit(rng)
         pair = _pair((edited.first, edited.second), names)
         candidates += differences.questions(edited, names, rng)
-        candidates += rng.sample(list(_open(pair, rng)), 3)
-        ending = f" {differences.told(edited)}"
+        candidates += rng.sample(list(_ask_openly(pair, rng)), 3)
+        ending = f" {differences.describe(edited)}"
     else:
         pair, ending = _random_pair(rng, names), ""
-        candidates += _open(pair, rng)
-    counts = [counted(len(scene.things), "object") for scene in pair.scenes]
+        candidates += _ask_openly(pair, rng)
+    counts = [number_of(len(scene.things), "object") for scene in pair.scenes]
     told = [f"The {n} picture: {describe(s)}" for n, s in zip(names, pair.scenes, strict=True)]
     width, height = rng.randint(110, 200), rng.randint(110, 200)
-    pictures = [draw(scene, width=width, height=height) for scene in pair.scenes]
+    pictures = [draw_scene(scene, width=width, height=height) for scene in pair.scenes]
     return Sample(
         media=(Image(_side_by_side(pictures)),) if joined else tuple(map(Image, pictures)),
         caption=f"Two pictures, the {names[0]} with {counts[0]}, the {names[1]} with {counts[1]}.",
         detail=f"{told[0]} {told[1]}{ending}",
-        questions=choose(rng, [*candidates, *_statements(pair, rng)], max_closed_share=0.45),
+        questions=choose(rng, [*candidates, *_ask_statements(pair, rng)], max_closed_share=0.45),
     )
 
 
@@ -95,16 +96,16 @@ def _side_by_side(pictures: list[PillowImage]) -> PillowImage:
     return canvas
 
 
-def _pair(scenes: tuple[Scene, Scene], names: tuple[str, str]) -> Pair:
+def _pair(scenes: tuple[Scene, Scene], names: tuple[str, str]) -> ScenePair:
     """Collect the colours and shapes of two scenes."""
     things = [t for scene in scenes for t in scene.things]
     colours = tuple(c for c in COLOURS if any(t.colour == c for t in things))
     shapes = tuple(s for s in SHAPES if any(t.shape == s for t in things))
-    return Pair(scenes=scenes, names=names, colours=colours, shapes=shapes)
+    return ScenePair(scenes=scenes, names=names, colours=colours, shapes=shapes)
 
 
-def _random_pair(rng: random.Random, names: tuple[str, str]) -> Pair:
-    """Make both scenes of the same few colours and shapes, so that counts are worth comparing."""
+def _random_pair(rng: random.Random, names: tuple[str, str]) -> ScenePair:
+    """Make both scenes of the same few colours and shapes, so that it is worth comparing counts."""
     colours = rng.sample(list(COLOURS), rng.randint(2, 4))
     shapes = rng.sample(list(SHAPES), rng.randint(2, 4))
     first, second = (_scene(rng, colours, shapes) for _ in range(2))
@@ -112,24 +113,26 @@ def _random_pair(rng: random.Random, names: tuple[str, str]) -> Pair:
 
 
 def _scene(rng: random.Random, colours: list[str], shapes: list[str]) -> Scene:
-    """Draw a scene of some colours and shapes by lot."""
-    cells = rng.sample([(row, col) for row in range(3) for col in range(3)], rng.randint(2, 7))
+    """Generate a scene of some colours and shapes."""
+    cells = rng.sample(CELLS, rng.randint(2, 7))
     things = tuple(
         random_thing(rng, colour=rng.choice(colours), shape=rng.choice(shapes), col=col, row=row)
-        for row, col in sorted(cells)
+        for col, row in sorted(cells, key=CELLS.index)
     )
     return Scene(ground=rng.choice(list(GROUNDS)), things=things)
 
 
-def _kind(pair: Pair, rng: random.Random) -> Kind:
-    """Choose a kind of things that is in one of the pictures, more or less closely named."""
+def _kind(pair: ScenePair, rng: random.Random) -> ThingKind:
+    """Choose a kind of thing in one of the pictures, by colour, shape or both."""
     thing = rng.choice([t for scene in pair.scenes for t in scene.things])
-    by_colour, by_shape = rng.choice(((True, True), (True, False), (False, True)))
-    return Kind(colour=thing.colour if by_colour else None, shape=thing.shape if by_shape else None)
+    colour, shape = rng.choice(
+        ((thing.colour, thing.shape), (thing.colour, None), (None, thing.shape))
+    )
+    return ThingKind(colour=colour, shape=shape)
 
 
-def _statements(pair: Pair, rng: random.Random) -> Iterator[Question]:
-    """Claim things, as often true as false."""
+def _ask_statements(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
+    """Ask of claims whether they are true; as many are as are not."""
     for family in CLAIMS:
         wanted = rng.random() < 0.5
         for _ in range(12):
@@ -150,7 +153,7 @@ def _statements(pair: Pair, rng: random.Random) -> Iterator[Question]:
         yield ask(rng, "statement", words, "true" if truth else "false")
 
 
-def _exact(pair: Pair, rng: random.Random) -> Claim:
+def _exact(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim how many things of a kind one picture has."""
     kind, n = _kind(pair, rng), rng.randrange(2)
     count, said = pair.counts(kind)[n], rng.randint(1, 4)
@@ -162,7 +165,7 @@ def _exact(pair: Pair, rng: random.Random) -> Claim:
     return f"There {verb} {how} {said} {noun} in the {pair.names[n]} picture.", truth
 
 
-def _compared(pair: Pair, rng: random.Random) -> Claim:
+def _compare(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim which picture has more things of a kind."""
     kind, n = _kind(pair, rng), rng.randrange(2)
     counts = pair.counts(kind)
@@ -178,7 +181,7 @@ def _compared(pair: Pair, rng: random.Random) -> Claim:
     return f"The {one} picture has {how} {kind.many} {than} the {other} picture.", truth
 
 
-def _both(pair: Pair, rng: random.Random) -> Claim:
+def _both(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim that both pictures or only one shows a kind of thing."""
     kind = _kind(pair, rng)
     seen = sum(count > 0 for count in pair.counts(kind))
@@ -188,15 +191,15 @@ def _both(pair: Pair, rng: random.Random) -> Claim:
     return f"Only one of the pictures shows {thing}.", seen == 1
 
 
-def _together(pair: Pair, rng: random.Random) -> Claim:
+def _together(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim how many things the pictures have together."""
-    kind = _kind(pair, rng) if rng.random() < 0.5 else Kind(colour=None, shape=None)
+    kind = _kind(pair, rng) if rng.random() < 0.5 else ThingKind(colour=None, shape=None)
     total = sum(pair.counts(kind))
     said = max(1, total + rng.choice((0, 0, -2, -1, 1, 2)))
-    return f"Together the pictures show {counted(said, kind.one)}.", total == said
+    return f"Together the pictures show {number_of(said, kind.one)}.", total == said
 
 
-def _every(pair: Pair, rng: random.Random) -> Claim:
+def _every(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim that all or none of the things of a shape have a colour, in both pictures."""
     shape, colour = rng.choice(pair.shapes), rng.choice(pair.colours)
     shaped = [t for scene in pair.scenes for t in scene.having(shape=shape)]
@@ -207,7 +210,7 @@ def _every(pair: Pair, rng: random.Random) -> Claim:
     return f"No {shape} in the pictures is {colour}.", all(t.colour != colour for t in shaped)
 
 
-def _placed(pair: Pair, rng: random.Random) -> Claim:
+def _place(pair: ScenePair, rng: random.Random) -> Claim:
     """Claim that a kind of thing is in a row or at a place."""
     kind, n = _kind(pair, rng), rng.randrange(2)
     things = pair.scenes[n].having(colour=kind.colour, shape=kind.shape)
@@ -221,19 +224,17 @@ def _placed(pair: Pair, rng: random.Random) -> Claim:
     return said, thing in things
 
 
-def _open(pair: Pair, rng: random.Random) -> Iterator[Question]:
+def _ask_openly(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
     """Ask openly about one picture or both."""
     kind, n = _kind(pair, rng), rng.randrange(2)
-    counts = pair.counts(kind)
     words = (
         f"How many {kind.many} are in the {pair.names[n]} picture?",
         f"Count the {kind.many} in the {pair.names[n]} picture.",
     )
-    yield ask(rng, "count", words, str(counts[n]))
+    yield ask(rng, "count", words, str(pair.counts(kind)[n]))
     kind = _kind(pair, rng)
-    counts = pair.counts(kind)
     words = (f"How many {kind.many} are there in both pictures together?",)
-    yield ask(rng, "total", words, str(sum(counts)))
+    yield ask(rng, "total", words, str(sum(pair.counts(kind))))
     kind = _kind(pair, rng)
     counts = pair.counts(kind)
     equal = counts[0] == counts[1]
@@ -242,7 +243,7 @@ def _open(pair: Pair, rng: random.Random) -> Iterator[Question]:
         answer = "equally many" if equal else pair.names[counts[0] < counts[1]]
         yield ask(rng, "more", words, answer)
     for what in ("colour", "shape"):
-        yield from _shared(pair, what, rng)
+        yield from _ask_shared(pair, what, rng)
     thing = rng.choice(pair.scenes[n].things)
     words = (
         f"What is at the {thing.place} of the {pair.names[n]} picture?",
@@ -251,8 +252,8 @@ def _open(pair: Pair, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "what_at", words, thing.name)
 
 
-def _shared(pair: Pair, what: str, rng: random.Random) -> Iterator[Question]:
-    """Ask which colours or shapes are in both pictures, or in one alone."""
+def _ask_shared(pair: ScenePair, what: str, rng: random.Random) -> Iterator[Question]:
+    """Ask which colours or shapes are in both pictures, or in only one."""
     first, second = (
         [t.colour if what == "colour" else t.shape for t in scene.things] for scene in pair.scenes
     )
@@ -260,22 +261,19 @@ def _shared(pair: Pair, what: str, rng: random.Random) -> Iterator[Question]:
     both = [v for v in values if v in first and v in second]
     if len(both) <= 2:
         words = (f"Which {plural(what)} are in both pictures?",)
-        yield ask(rng, "in_both", words, listing(both))
-    only = [v for v in values if v in first and v not in second]
-    if len(only) == 1:
-        words = (f"Which {what} is in the {pair.names[0]} picture only?",)
-        yield ask(rng, "only", words, only[0])
-    only = [v for v in values if v in second and v not in first]
-    if len(only) == 1:
-        words = (f"Which {what} is in the {pair.names[1]} picture only?",)
-        yield ask(rng, "only", words, only[0])
+        yield ask(rng, "in_both", words, join(both))
+    for name, mine, other in zip(pair.names, (first, second), (second, first), strict=True):
+        only = [v for v in values if v in mine and v not in other]
+        if len(only) == 1:
+            words = (f"Which {what} is in the {name} picture only?",)
+            yield ask(rng, "only", words, only[0])
 
 
-CLAIMS: tuple[Callable[[Pair, random.Random], Claim], ...] = (
+CLAIMS: tuple[Callable[[ScenePair, random.Random], Claim], ...] = (
     _exact,
-    _compared,
+    _compare,
     _both,
     _together,
     _every,
-    _placed,
+    _place,
 )

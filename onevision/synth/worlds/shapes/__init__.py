@@ -1,1 +1,1 @@
-"""Coloured things, solids and writing in single pictures."""
+"""Coloured shapes in single pictures, and texts about them."""

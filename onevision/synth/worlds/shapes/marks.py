@@ -1,4 +1,4 @@
-"""Marked pictures: things with numbers or letters on them, to be spoken of by their marks.
+"""Scenes whose things carry numbers or letters, and are asked about by these marks.
 
 +-----------------------+   What is mark 3?                        red star
 |  (2)▲         (3)★    |   Which mark is on the blue triangle?    2
@@ -9,17 +9,17 @@
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.conversation import Image
-from onevision.synth.kit.glyphs import write
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.wording import counted, listing, plural, yes_or_no
-from onevision.synth.kit.world import COLOURS, SHAPES, Colour, Scene, Thing, draw, random_scene
+from onevision.synth.kit.questions import ask_twice, picture_sample
+from onevision.synth.kit.scene import Scene, Thing, draw_scene, random_scene
+from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour
+from onevision.synth.kit.text import Letters
+from onevision.synth.kit.words import join, number_of, plural, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
@@ -30,10 +30,13 @@ BADGES: tuple[tuple[Colour, Colour], ...] = (
     ((255, 255, 200), (120, 0, 0)),
 )
 
+# The colour of boxes around things, by the ground of the scene.
+LINES: dict[str, Colour] = {"white": (25,) * 3, "grey": (25,) * 3, "black": (235,) * 3}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Marked:
-    """A scene, and the marks of its things: the first thing's mark, the second's, ..."""
+class MarkedScene:
+    """A scene, its marked things by their marks, and those without."""
 
     scene: Scene
     marks: dict[str, Thing]
@@ -53,22 +56,20 @@ def make(split: Split, index: int) -> Sample:
     unmarked = tuple(rng.sample(scene.things, left_out))
     things = [t for t in scene.things if t not in unmarked]
     marks = dict(zip(_names(rng, len(things)), things, strict=True))
-    marked = Marked(scene=scene, marks=marks, unmarked=unmarked)
+    marked = MarkedScene(scene=scene, marks=marks, unmarked=unmarked)
     picture = _draw(marked, rng)
     caption = (
-        f"A {scene.ground} picture with {counted(len(scene.things), 'object')}, "
-        f"of which {len(marks)} carry the marks {listing(sorted(marks, key=_order))}."
+        f"A {scene.ground} picture with {number_of(len(scene.things), 'object')}, "
+        f"of which {len(marks)} carry the marks {join(sorted(marks, key=_order))}."
     )
-    return Sample(
-        media=(Image(picture),),
-        caption=caption,
-        detail=_detail(marked, caption),
-        questions=choose(rng, _candidates(marked, rng)),
+    asked = ask_twice(QUESTIONS, marked, rng)
+    return picture_sample(
+        rng, picture, caption=caption, detail=_detail(marked, caption), asked=asked
     )
 
 
 def _names(rng: random.Random, count: int) -> list[str]:
-    """Choose marks by lot: numbers from 1 on, other numbers or letters."""
+    """Choose marks: the numbers from 1 on, any numbers, or letters, in random order."""
     kind = rng.random()
     if kind < 0.5:
         return [str(n) for n in rng.sample(range(1, count + 1), count)]
@@ -82,14 +83,15 @@ def _order(mark: str) -> tuple[int, str]:
     return len(mark), mark
 
 
-def _draw(marked: Marked, rng: random.Random) -> PillowImage:
-    """Draw the scene, and a badge on every thing that has a mark: inside it or on its corner."""
+def _draw(marked: MarkedScene, rng: random.Random) -> PillowImage:
+    """Draw a scene, and a badge on every marked thing: inside it or at its corner."""
     width, height = rng.randint(200, 380), rng.randint(200, 380)
-    picture = draw(marked.scene, width=width, height=height)
+    picture = draw_scene(marked.scene, width=width, height=height)
     pen = ImageDraw.Draw(picture)
     face, ink = rng.choice(BADGES)
     inside, boxed, square = rng.random() < 0.5, rng.random() < 0.3, rng.random() < 0.4
     radius = 0.042 * min(width, height)
+    letters = Letters(size=round(1.35 * radius))
     for mark, thing in marked.marks.items():
         x, y = thing.x * width, thing.y * height
         reach = thing.radius * min(width, height)
@@ -101,24 +103,19 @@ def _draw(marked: Marked, rng: random.Random) -> PillowImage:
                 min(width - 2, x + side),
                 min(height - 2, y + side),
             )
-            pen.rectangle(box, outline=_contrast(marked.scene.ground), width=2)
+            pen.rectangle(box, outline=LINES[marked.scene.ground], width=2)
             x, y = max(radius, box[0]), max(radius, box[1])
         elif not inside:
             x, y = x - 0.5 * reach, y - 0.5 * reach
         badge = (x - radius, y - radius, x + radius, y + radius)
         outline = pen.rectangle if square else pen.ellipse
         outline(badge, fill=face, outline=ink)
-        write(pen, x + 0.5, y, mark, size=round(1.35 * radius), tint=ink, anchor="middle")
+        letters.write(pen, x, y, mark, ink=ink, anchor="mm")
     return picture
 
 
-def _contrast(ground: str) -> Colour:
-    """Return a line colour that shows on a ground."""
-    return (235, 235, 235) if ground == "black" else (25, 25, 25)
-
-
-def _detail(marked: Marked, caption: str) -> str:
-    """Say what every mark is on."""
+def _detail(marked: MarkedScene, caption: str) -> str:
+    """Describe what every mark is on."""
     parts = [caption]
     for mark in sorted(marked.marks, key=_order):
         thing = marked.marks[mark]
@@ -128,14 +125,7 @@ def _detail(marked: Marked, caption: str) -> str:
     return " ".join(parts)
 
 
-def _candidates(marked: Marked, rng: random.Random) -> Iterator[Question | None]:
-    """Give two questions of every family."""
-    for family in FAMILIES:
-        yield family(marked, rng)
-        yield family(marked, rng)
-
-
-def _what(marked: Marked, rng: random.Random) -> Question:
+def _ask_what(marked: MarkedScene, rng: random.Random) -> Question:
     """Ask for the thing under a mark, or for its colour, shape or size."""
     mark = rng.choice(list(marked.marks))
     thing, kind = marked.marks[mark], rng.randrange(4)
@@ -150,7 +140,7 @@ def _what(marked: Marked, rng: random.Random) -> Question:
     return ask(rng, ("what", "colour", "shape", "size")[kind], phrasings, answer)
 
 
-def _which(marked: Marked, rng: random.Random) -> Question | None:
+def _ask_which(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for the mark on a thing."""
     names = [t.name for t in marked.scene.unique() if t not in marked.unmarked]
     if not names:
@@ -165,7 +155,7 @@ def _which(marked: Marked, rng: random.Random) -> Question | None:
     return ask(rng, "which", words, marked.on(colour=colour, shape=shape)[0])
 
 
-def _which_ones(marked: Marked, rng: random.Random) -> Question | None:
+def _ask_which_ones(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for all marks on a colour or a shape, in reading order of the marks."""
     thing = rng.choice(list(marked.marks.values()))
     if rng.random() < 0.5:
@@ -175,10 +165,10 @@ def _which_ones(marked: Marked, rng: random.Random) -> Question | None:
     if len(marks) < 2:
         return None
     words = (f"Which marks are on {named}?", f"List the marks on {named} in order.")
-    return ask(rng, "which_ones", words, listing(sorted(marks, key=_order)))
+    return ask(rng, "which_ones", words, join(sorted(marks, key=_order)))
 
 
-def _count(marked: Marked, rng: random.Random) -> Question:
+def _ask_count(marked: MarkedScene, rng: random.Random) -> Question:
     """Ask how many marks there are, or how many on things of a kind."""
     if rng.random() < 0.3:
         words = ("How many marks are there?", "How many things carry a mark?", "Count the marks.")
@@ -193,7 +183,7 @@ def _count(marked: Marked, rng: random.Random) -> Question:
     return ask(rng, "count_some", words, str(len(marked.on(shape=shape))))
 
 
-def _at(marked: Marked, rng: random.Random) -> Question:
+def _ask_at(marked: MarkedScene, rng: random.Random) -> Question:
     """Ask where a mark is, or which one is at a place."""
     mark, thing = rng.choice(list(marked.marks.items()))
     if rng.random() < 0.5:
@@ -203,7 +193,7 @@ def _at(marked: Marked, rng: random.Random) -> Question:
     return ask(rng, "at", words, mark)
 
 
-def _neighbour(marked: Marked, rng: random.Random) -> Question | None:
+def _ask_neighbour(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for the mark in the next cell of the 3 x 3 grid."""
     mark, thing = rng.choice(list(marked.marks.items()))
     side, dx, dy = rng.choice(SIDES)
@@ -216,7 +206,7 @@ def _neighbour(marked: Marked, rng: random.Random) -> Question | None:
     return ask(rng, "neighbour", words, beside[0])
 
 
-def _share(marked: Marked, rng: random.Random) -> Question | None:
+def _ask_share(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask what two marked things have in common."""
     pairs = [
         (a, b, what, one)
@@ -235,8 +225,8 @@ def _share(marked: Marked, rng: random.Random) -> Question | None:
     return ask(rng, "share", words, answer)
 
 
-def _alike(marked: Marked, rng: random.Random) -> Question | None:
-    """Ask whether two marked things are of one colour, or of one shape: as often so as not."""
+def _ask_alike(marked: MarkedScene, rng: random.Random) -> Question | None:
+    """Ask whether two marked things share their colour or shape; yes is as likely as no."""
     mark, thing = rng.choice(list(marked.marks.items()))
     what, wanted = rng.choice(("colour", "shape")), rng.random() < 0.5
     fitting = marked.on(colour=thing.colour) if what == "colour" else marked.on(shape=thing.shape)
@@ -247,7 +237,7 @@ def _alike(marked: Marked, rng: random.Random) -> Question | None:
     return ask(rng, "alike", words, yes_or_no(wanted))
 
 
-def _larger(marked: Marked, rng: random.Random) -> Question | None:
+def _ask_larger(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask which of two marks is on the larger or smaller thing."""
     large = [m for m, t in marked.marks.items() if t.size == "large"]
     small = [m for m, t in marked.marks.items() if t.size == "small"]
@@ -260,7 +250,7 @@ def _larger(marked: Marked, rng: random.Random) -> Question | None:
     return ask(rng, "larger", words, answer)
 
 
-def _unmarked(marked: Marked, rng: random.Random) -> Question | None:
+def _ask_unmarked(marked: MarkedScene, rng: random.Random) -> Question | None:
     """Ask for the thing without a mark."""
     if not marked.unmarked and rng.random() < 0.85:
         return None
@@ -270,15 +260,15 @@ def _unmarked(marked: Marked, rng: random.Random) -> Question | None:
 
 
 SIDES = (("right of", 1, 0), ("left of", -1, 0), ("below", 0, 1), ("above", 0, -1))
-FAMILIES: tuple[Callable[[Marked, random.Random], Question | None], ...] = (
-    _what,
-    _which,
-    _which_ones,
-    _count,
-    _at,
-    _neighbour,
-    _share,
-    _alike,
-    _larger,
-    _unmarked,
+QUESTIONS: tuple[Callable[[MarkedScene, random.Random], Question | None], ...] = (
+    _ask_what,
+    _ask_which,
+    _ask_which_ones,
+    _ask_count,
+    _ask_at,
+    _ask_neighbour,
+    _ask_share,
+    _ask_alike,
+    _ask_larger,
+    _ask_unmarked,
 )

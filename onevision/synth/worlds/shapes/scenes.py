@@ -1,4 +1,4 @@
-"""Single pictures: a scene of one to six things, sometimes with a number or a word.
+"""Pictures of one to six things, sometimes with a number or a word.
 
 +-----------+   "A white picture with 3 objects. A large red circle at the top left. ..."
 | ●       ★ |   What colour is the star? blue     How many objects are there? 3
@@ -14,19 +14,14 @@ from PIL import Image as PIL
 from PIL import ImageFilter
 
 from onevision.conversation import Image
-from onevision.synth.kit.world import (
-    COLOURS,
-    SHAPES,
-    Scene,
-    Thing,
-    draw,
-    place_name,
-    random_scene,
-)
+from onevision.synth.kit.questions import Asker, ask_each
+from onevision.synth.kit.scene import Scene, Thing, draw_scene, place_name, random_scene
+from onevision.synth.kit.shapes import COLOURS, SHAPES
+from onevision.synth.kit.words import number_of, plural, yes_or_no
 from onevision.synth.sample import CANNOT_TELL, Question, Sample, Split, ask, rng_for
 
 MAX_THINGS = 6
-# One picture in so many shows nothing of this world, and has no answers.
+# One picture in this many shows nothing of this world, and its questions have no answers.
 OUTSIDE_EVERY = 25
 
 
@@ -42,7 +37,7 @@ def make(split: Split, index: int) -> Sample:
         distinct=rng.random() < 0.3,
     )
     width, height = random_size(rng)
-    picture = Image(draw(scene, width=width, height=height))
+    picture = Image(draw_scene(scene, width=width, height=height))
     return Sample(
         media=(picture,),
         caption=describe(scene),
@@ -65,8 +60,8 @@ def random_size(rng: random.Random) -> tuple[int, int]:
 
 def describe(scene: Scene) -> str:
     """Name everything in a scene and where it is."""
-    count = len(scene.things)
-    sentences = [f"A {scene.ground} picture with {count} object{'s' * (count != 1)}."]
+    objects = number_of(len(scene.things), "object")
+    sentences = [f"A {scene.ground} picture with {objects}."]
     sentences += [f"A {t.size} {t.name} at the {t.place}." for t in scene.things]
     if scene.writing is not None:
         kind, text = scene.writing.kind, scene.writing.text
@@ -75,7 +70,7 @@ def describe(scene: Scene) -> str:
 
 
 def aspects(scene: Scene) -> Iterator[str]:
-    """Tell one property of all things at a time, in the order of the caption."""
+    """Yield one property of all things at a time, in the order of the caption."""
     yield f"Shapes: {', '.join(t.shape for t in scene.things)}."
     yield f"Sizes: {', '.join(t.size for t in scene.things)}."
     if scene.writing is not None:
@@ -83,11 +78,11 @@ def aspects(scene: Scene) -> Iterator[str]:
 
 
 def facts(scene: Scene, rng: random.Random) -> str:
-    """Tell something of each thing, in any order: "Facts: star brown, left red ring".
+    """Return a fact about each thing, in any order: "Facts: star brown, left red ring".
 
-    A fact names a thing by what singles it out, and then what else holds of it: in three tokens
-    what a question and its answer tell in fifteen. No thing is told of twice, or the second fact
-    could be read off the first.
+    A fact names a thing by what singles it out, then says what else is true of it: as much in three
+    tokens as a question and its answer in fifteen. No thing has two facts, or the second could be
+    read off the first.
     """
     told = [rng.choice(list(_facts_of(thing, scene))) for thing in scene.things]
     rng.shuffle(told)
@@ -106,69 +101,50 @@ def _facts_of(thing: Thing, scene: Scene) -> Iterator[str]:
 
 
 def questions(scene: Scene, rng: random.Random) -> Iterator[Question]:
-    """Give one question of every family that has an answer here."""
-    for family in FAMILIES:
-        question = family(scene, rng)
-        if question is not None:
-            yield question
+    """Yield a question of every kind that has an answer in a scene."""
+    return ask_each(QUESTIONS, scene, rng)
 
 
-def _colour(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_colour(scene: Scene, rng: random.Random) -> Question | None:
     things = [t for t in scene.things if len(scene.having(shape=t.shape)) == 1]
     if not things:
         return None
     t = rng.choice(things)
-    return ask(
-        rng,
-        "colour",
-        (
-            f"What colour is the {t.shape}?",
-            f"Which colour does the {t.shape} have?",
-            f"What is the colour of the {t.shape}?",
-        ),
-        t.colour,
+    words = (
+        f"What colour is the {t.shape}?",
+        f"Which colour does the {t.shape} have?",
+        f"What is the colour of the {t.shape}?",
     )
+    return ask(rng, "colour", words, t.colour)
 
 
-def _shape(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_shape(scene: Scene, rng: random.Random) -> Question | None:
     things = [t for t in scene.things if len(scene.having(colour=t.colour)) == 1]
     if not things:
         return None
     t = rng.choice(things)
-    return ask(
-        rng,
-        "shape",
-        (f"What shape is the {t.colour} object?", f"Which shape is {t.colour}?"),
-        t.shape,
-    )
+    words = (f"What shape is the {t.colour} object?", f"Which shape is {t.colour}?")
+    return ask(rng, "shape", words, t.shape)
 
 
-def _count(scene: Scene, rng: random.Random) -> Question:
-    return ask(
-        rng,
-        "count",
-        (
-            "How many objects are there?",
-            "How many objects are in the picture?",
-            "Count the objects.",
-        ),
-        str(len(scene.things)),
-    )
+def _ask_count(scene: Scene, rng: random.Random) -> Question:
+    words = ("How many objects are there?", "How many objects are in the picture?",
+             "Count the objects.")  # fmt: skip
+    return ask(rng, "count", words, str(len(scene.things)))
 
 
-def _count_some(scene: Scene, rng: random.Random) -> Question:
+def _ask_count_some(scene: Scene, rng: random.Random) -> Question:
     t = rng.choice(scene.things)
     colour = rng.choice((t.colour, rng.choice(list(COLOURS))))
-    shape = rng.choice((t.shape, rng.choice(list(SHAPES))))
+    shape = rng.choice((t.shape, rng.choice(SHAPES)))
     if rng.random() < 0.5:
         words = (f"How many {colour} objects are there?", f"Count the {colour} objects.")
         return ask(rng, "count_some", words, str(len(scene.having(colour=colour))))
-    plural = f"{shape}es" if shape.endswith("s") else f"{shape}s"
-    words = (f"How many {plural} are there?", f"Count the {plural}.")
+    words = (f"How many {plural(shape)} are there?", f"Count the {plural(shape)}.")
     return ask(rng, "count_some", words, str(len(scene.having(shape=shape))))
 
 
-def _where(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_where(scene: Scene, rng: random.Random) -> Question | None:
     if not scene.unique():
         return None
     t = rng.choice(scene.unique())
@@ -176,13 +152,13 @@ def _where(scene: Scene, rng: random.Random) -> Question | None:
     return ask(rng, "where", words, t.place)
 
 
-def _what_at(scene: Scene, rng: random.Random) -> Question:
+def _ask_what_at(scene: Scene, rng: random.Random) -> Question:
     t = rng.choice(scene.things)
     words = (f"What is at the {t.place}?", f"Which object is at the {t.place}?")
     return ask(rng, "what_at", words, t.name)
 
 
-def _farthest(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_farthest(scene: Scene, rng: random.Random) -> Question | None:
     side, position = rng.choice(SIDES)
     ranked = sorted(scene.things, key=position)
     if len(ranked) < 2 or position(ranked[1]) - position(ranked[0]) < 0.15:
@@ -191,7 +167,7 @@ def _farthest(scene: Scene, rng: random.Random) -> Question | None:
     return ask(rng, "farthest", words, ranked[0].name)
 
 
-def _size(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_size(scene: Scene, rng: random.Random) -> Question | None:
     if not scene.unique():
         return None
     t = rng.choice(scene.unique())
@@ -199,12 +175,12 @@ def _size(scene: Scene, rng: random.Random) -> Question | None:
     return ask(rng, "size", words, t.size)
 
 
-def _ground(scene: Scene, rng: random.Random) -> Question:
+def _ask_ground(scene: Scene, rng: random.Random) -> Question:
     words = ("What colour is the background?", "Which colour is behind the objects?")
     return ask(rng, "background", words, scene.ground)
 
 
-def _read(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_read(scene: Scene, rng: random.Random) -> Question | None:
     if scene.writing is None:
         return None
     kind = scene.writing.kind
@@ -212,14 +188,14 @@ def _read(scene: Scene, rng: random.Random) -> Question | None:
     return ask(rng, "read", words, scene.writing.text)
 
 
-def _exists(scene: Scene, rng: random.Random) -> Question:
+def _ask_exists(scene: Scene, rng: random.Random) -> Question:
     t = rng.choice(scene.things)
     name = t.name if rng.random() < 0.5 else _other_name(t, rng)
     words = (f"Is there a {name}?", f"Does the picture show a {name}?")
-    return ask(rng, "exists", words, _yes(any(t.name == name for t in scene.things)))
+    return ask(rng, "exists", words, yes_or_no(any(t.name == name for t in scene.things)))
 
 
-def _relation(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_relation(scene: Scene, rng: random.Random) -> Question | None:
     if len(scene.unique()) < 2:
         return None
     a, b = rng.sample(scene.unique(), 2)
@@ -227,10 +203,10 @@ def _relation(scene: Scene, rng: random.Random) -> Question | None:
     if abs(position(a) - position(b)) < 0.15:
         return None
     words = (f"Is the {a.name} {side} the {b.name}?",)
-    return ask(rng, "relation", words, _yes(position(a) < position(b)))
+    return ask(rng, "relation", words, yes_or_no(position(a) < position(b)))
 
 
-def _absent(scene: Scene, rng: random.Random) -> Question | None:
+def _ask_absent(scene: Scene, rng: random.Random) -> Question | None:
     missing = [shape for shape in SHAPES if not scene.having(shape=shape)]
     if not missing or rng.random() < 0.5:
         return None
@@ -240,7 +216,7 @@ def _absent(scene: Scene, rng: random.Random) -> Question | None:
 
 
 def _outside(rng: random.Random) -> Sample:
-    """Make a picture of nothing this world knows: coloured noise, more or less smooth."""
+    """Make a picture of nothing in this world: coloured noise, more or less smooth."""
     width, height = random_size(rng)
     cells = rng.randint(2, 24)
     noise = PIL.frombytes("RGB", (cells, cells), rng.randbytes(3 * cells * cells))
@@ -265,10 +241,6 @@ def _other_name(thing: Thing, rng: random.Random) -> str:
     return f"{thing.colour} {rng.choice([s for s in SHAPES if s != thing.shape])}"
 
 
-def _yes(truth: bool) -> str:
-    return "yes" if truth else "no"
-
-
 SIDES: tuple[tuple[str, Callable[[Thing], float]], ...] = (
     ("to the left", lambda t: t.x),
     ("to the right", lambda t: -t.x),
@@ -279,18 +251,18 @@ RELATIONS: tuple[tuple[str, Callable[[Thing], float]], ...] = (
     ("left of", lambda t: t.x),
     ("above", lambda t: t.y),
 )
-FAMILIES: tuple[Callable[[Scene, random.Random], Question | None], ...] = (
-    _colour,
-    _shape,
-    _count,
-    _count_some,
-    _where,
-    _what_at,
-    _farthest,
-    _size,
-    _ground,
-    _read,
-    _exists,
-    _relation,
-    _absent,
+QUESTIONS: tuple[Asker[Scene], ...] = (
+    _ask_colour,
+    _ask_shape,
+    _ask_count,
+    _ask_count_some,
+    _ask_where,
+    _ask_what_at,
+    _ask_farthest,
+    _ask_size,
+    _ask_ground,
+    _ask_read,
+    _ask_exists,
+    _ask_relation,
+    _ask_absent,
 )

@@ -1,4 +1,4 @@
-"""Text of the same worlds, without pictures: a description, then questions it answers.
+"""Descriptions from the same worlds without pictures, and questions about them.
 
 user       A white picture with 2 objects. A small red ring at the top. ... How many ...?
 assistant  2

@@ -1,4 +1,4 @@
-"""Single pictures of one thing, or two: what an encoder learns shapes and words from first.
+"""Scenes of one or two things: what an encoder learns shapes and words from first.
 
 +-----------+   "A white picture with 1 object. A large red ring at the top left."
 | o         |   Where several things are listed, a reader must first find the one that is meant;
@@ -7,7 +7,7 @@
 """
 
 from onevision.conversation import Image
-from onevision.synth.kit.world import draw, random_scene
+from onevision.synth.kit.scene import draw_scene, random_scene
 from onevision.synth.sample import Sample, Split, rng_for
 from onevision.synth.worlds.shapes.scenes import aspects, describe, facts, questions, random_size
 
@@ -20,7 +20,7 @@ def make(split: Split, index: int) -> Sample:
     )
     width, height = random_size(rng)
     return Sample(
-        media=(Image(draw(scene, width=width, height=height)),),
+        media=(Image(draw_scene(scene, width=width, height=height)),),
         caption=describe(scene),
         questions=tuple(questions(scene, rng)),
         aspects=(*aspects(scene), facts(scene, rng)),

@@ -1,6 +1,6 @@
-"""A table and its picture: headers and cells -> columns as wide as they need, rules and stripes.
+"""Headers and cells -> the picture of a table: columns as wide as they need, rules and stripes.
 
-Name | Age | City        The first row is the header; numbers stand at the right of their
+Name | Age | City        The first row is the header; numbers are set at the right of their
 -----+-----+------       column, words at the left.
 Ada  |  34 | Rome
 """
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.canvas import BLACK, WHITE, Canvas
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.shapes import Colour
+from onevision.synth.kit.text import Letters
 
 GROUNDS: tuple[Colour, ...] = ((252, 252, 252), (255, 255, 255), (250, 247, 238), (236, 240, 246))
-# Pairs of a header's ground and the ink on it; None leaves the picture's ground.
+# The ground of a header and the ink on it; None leaves the picture's ground.
 HEADERS: tuple[tuple[Colour | None, Colour], ...] = (
     (None, BLACK),
     (None, BLACK),
@@ -27,12 +27,11 @@ HEADERS: tuple[tuple[Colour | None, Colour], ...] = (
     ((70, 70, 78), WHITE),
     ((140, 50, 50), WHITE),
 )
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A headline (or none), the header row, and the rows below it."""
+    """A title ("" if none), the header row, and the rows below it."""
 
     title: str
     headers: tuple[str, ...]
@@ -44,8 +43,8 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """How a table is drawn: letters, room around a text, rules, and grounds."""
+class TableLook:
+    """How a table is drawn: letters, padding, rules, and grounds."""
 
     letters: Letters
     pad_x: int
@@ -66,7 +65,7 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class TableLayout:
     """Where the columns begin and end, where the header row begins, and the picture's size."""
 
     edges: tuple[int, ...]
@@ -75,11 +74,11 @@ class Places:
     height: int
 
 
-def random_look(rng: random.Random, *, num_rows: int, num_columns: int) -> Look:
+def random_look(rng: random.Random, *, num_rows: int, num_columns: int) -> TableLook:
     """Choose a look that fits a table of this size."""
     large = num_rows > 6 or num_columns > 4
     striped = rng.random() < 0.3
-    return Look(
+    return TableLook(
         letters=Letters(size=rng.randint(11, 12 if large else 15)),
         pad_x=rng.randint(6, 8 if large else 14),
         pad_y=rng.randint(3, 6),
@@ -94,8 +93,8 @@ def random_look(rng: random.Random, *, num_rows: int, num_columns: int) -> Look:
     )
 
 
-def layout(table: Table, look: Look) -> Places:
-    """Give every column the width of its widest cell."""
+def layout(table: Table, look: TableLook) -> TableLayout:
+    """Make every column as wide as its widest cell."""
     bold = Letters(size=look.letters.size, bold=True)
     edges = [look.margin]
     for number, header in enumerate(table.headers):
@@ -104,7 +103,7 @@ def layout(table: Table, look: Look) -> Places:
         edges.append(edges[-1] + widest + 2 * look.pad_x)
     title_width = _title_letters(look).width(table.title)
     top = look.margin + (_title_letters(look).line_height + 6 if table.title else 0)
-    return Places(
+    return TableLayout(
         edges=tuple(edges),
         top=top,
         width=max(edges[-1], look.margin + title_width) + look.margin,
@@ -112,7 +111,7 @@ def layout(table: Table, look: Look) -> Places:
     )
 
 
-def draw(table: Table, look: Look) -> PillowImage:
+def draw(table: Table, look: TableLook) -> PillowImage:
     """Draw a table."""
     places = layout(table, look)
     canvas = Canvas(places.width, places.height, ground=look.ground, scale=1)
@@ -138,11 +137,11 @@ def draw(table: Table, look: Look) -> PillowImage:
     return canvas.picture()
 
 
-def _title_letters(look: Look) -> Letters:
+def _title_letters(look: TableLook) -> Letters:
     return Letters(size=look.letters.size + 3, bold=True)
 
 
-def _draw_grounds(canvas: Canvas, table: Table, look: Look, places: Places) -> None:
+def _draw_grounds(canvas: Canvas, table: Table, look: TableLook, places: TableLayout) -> None:
     left, right, height = places.edges[0], places.edges[-1], look.row_height
     if look.header[0] is not None:
         canvas.rectangle(left, places.top, right, places.top + height, fill=look.header[0])
@@ -153,7 +152,7 @@ def _draw_grounds(canvas: Canvas, table: Table, look: Look, places: Places) -> N
             canvas.rectangle(left, top, right, top + height, fill=shade)
 
 
-def _draw_rules(canvas: Canvas, table: Table, look: Look, places: Places) -> None:
+def _draw_rules(canvas: Canvas, table: Table, look: TableLook, places: TableLayout) -> None:
     left, right, top = places.edges[0], places.edges[-1], places.top
     bottom = top + (len(table.rows) + 1) * look.row_height
     soft = (150, 150, 150)

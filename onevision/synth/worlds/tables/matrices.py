@@ -1,10 +1,11 @@
-"""Tables of one quantity, counted for names down and for months or years across."""
+"""Tables of one quantity, with names down and months or years across."""
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onevision.synth.kit import lexicon
+from onevision.synth.kit.words import yes_or_no
 from onevision.synth.sample import Question, ask
 from onevision.synth.worlds.tables.grid import Table
 
@@ -34,7 +35,7 @@ class Matrix:
 
 
 def random_matrix(rng: random.Random) -> Matrix:
-    """Draw a table of numbers by lot."""
+    """Generate a table of numbers."""
     quantity, (key, pool) = rng.choice(QUANTITIES), rng.choice(ROWS)
     names = tuple(rng.sample(pool, rng.randint(3, 6)))
     across = rng.choice(COLUMNS)
@@ -72,15 +73,15 @@ def questions(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
             f"Which number stands in the row {name} under {period}?",
         )
         yield ask(rng, "matrix_cell", words, str(matrix.values[n][p]))
-    yield from _columns(matrix, rng)
-    yield from _rows(matrix, rng)
+    yield from _ask_columns(matrix, rng)
+    yield from _ask_rows(matrix, rng)
     every = [value for row in matrix.values for value in row]
     word, value = rng.choice((("largest", max(every)), ("smallest", min(every))))
     words = (f"What is the {word} number in the table?", f"Which number in it is the {word}?")
     yield ask(rng, "matrix_extreme", words, str(value))
 
 
-def _columns(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
+def _ask_columns(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
     key = matrix.key.lower()
     p = rng.randrange(len(matrix.periods))
     column, period = [row[p] for row in matrix.values], matrix.periods[p]
@@ -98,10 +99,10 @@ def _columns(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
     if column[n] != column[m]:
         a, b = matrix.names[n], matrix.names[m]
         words = (f"Does {a} have more than {b} under {period}?",)
-        yield ask(rng, "matrix_compare", words, "yes" if column[n] > column[m] else "no")
+        yield ask(rng, "matrix_compare", words, yes_or_no(column[n] > column[m]))
 
 
-def _rows(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
+def _ask_rows(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
     n = rng.randrange(len(matrix.names))
     row, name = matrix.values[n], matrix.names[n]
     words = (f"What do the numbers of {name} add up to?", f"Add up the row {name}.")

@@ -1,30 +1,30 @@
-"""Tables of records: one row for each person, item or city, one column for each thing known."""
+"""Tables of records: one row per person, item or city, one column per attribute."""
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onevision.synth.kit.asking import listed, plural
+from onevision.synth.kit.words import ORDINALS, join, number_of, yes_or_no
 from onevision.synth.sample import Question, ask
-from onevision.synth.worlds.tables.grid import ORDINALS, Table
-from onevision.synth.worlds.tables.themes import (
-    THEMES,
+from onevision.synth.worlds.tables.grid import Table
+from onevision.synth.worlds.tables.subjects import (
+    SUBJECTS,
     Column,
-    Numbers,
-    Theme,
-    Words,
+    NumberColumn,
+    Subject,
+    WordColumn,
     random_column,
 )
 
-# Sums are asked of so many rows at most.
+# Sums are asked of at most this many rows.
 MAX_ROWS_TO_ADD = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """A theme's table, and the values of its columns that hold numbers."""
+    """A table, its subject, and the values of its columns of numbers."""
 
-    theme: Theme
+    subject: Subject
     columns: tuple[Column, ...]
     values: tuple[tuple[int, ...], ...]
     table: Table
@@ -36,30 +36,30 @@ class Records:
 
 
 def random_records(rng: random.Random) -> Records:
-    """Draw a table of records by lot."""
-    theme = rng.choice(THEMES)
+    """Generate a table of records."""
+    subject = rng.choice(SUBJECTS)
     num_rows = rng.randint(3, 8)
-    columns = tuple(rng.sample(theme.columns, rng.randint(2, 4)))
-    keys = rng.sample(theme.keys, num_rows)
+    columns = tuple(rng.sample(subject.columns, rng.randint(2, 4)))
+    keys = rng.sample(subject.keys, num_rows)
     filled = [random_column(rng, column, num_rows) for column in columns]
     rows = zip(keys, *(cells for cells, _ in filled), strict=True)
     return Records(
-        theme=theme,
+        subject=subject,
         columns=columns,
         values=tuple(tuple(values) for _, values in filled),
         table=Table(
-            title=rng.choice(theme.titles) if rng.random() < 0.75 else "",
-            headers=(theme.key, *(column.header for column in columns)),
+            title=rng.choice(subject.titles) if rng.random() < 0.75 else "",
+            headers=(subject.key, *(column.header for column in columns)),
             rows=tuple(rows),
         ),
     )
 
 
 def caption(table: Table) -> str:
-    """Say how large a table is and what its columns are."""
+    """Describe the size and the columns of a table."""
     titled = f" titled {table.title}" if table.title else ""
-    size = f"{plural(len(table.rows), 'row')} below the header"
-    return f"A table{titled} with {size}. Its columns are {listed(table.headers)}."
+    size = f"{number_of(len(table.rows), 'row')} below the header"
+    return f"A table{titled} with {size}. Its columns are {join(table.headers)}."
 
 
 def describe(records: Records) -> str:
@@ -73,23 +73,23 @@ def describe(records: Records) -> str:
 
 def questions(records: Records, rng: random.Random) -> Iterator[Question]:
     """Ask about cells, columns and rows."""
-    yield from layout_questions(records.table, rng, nouns=records.theme.nouns)
+    yield from layout_questions(records.table, rng, nouns=records.subject.nouns)
     n = rng.randrange(len(records.keys))
     words = (
-        f"Which {records.theme.noun} is listed {ORDINALS[n]}?",
-        f"Which {records.theme.noun} stands in the {ORDINALS[n]} row below the header?",
+        f"Which {records.subject.noun} is listed {ORDINALS[n]}?",
+        f"Which {records.subject.noun} stands in the {ORDINALS[n]} row below the header?",
     )
     yield ask(rng, "table_nth", words, records.keys[n])
     for number, column in enumerate(records.columns):
-        yield from _cells(records, number, rng)
-        if isinstance(column, Words):
-            yield _count_word(records, number, rng)
+        yield from _ask_cells(records, number, rng)
+        if isinstance(column, WordColumn):
+            yield _ask_count_word(records, number, rng)
         else:
-            yield from _numbers(records, number, column, rng)
+            yield from _ask_numbers(records, number, column, rng)
 
 
 def layout_questions(table: Table, rng: random.Random, *, nouns: str) -> Iterator[Question]:
-    """Ask what the table as a whole looks like."""
+    """Ask about the table as a whole."""
     words = (f"How many {nouns} does the table list?", "How many rows are there below the header?")
     yield ask(rng, "table_rows", words, str(len(table.rows)))
     words = ("How many columns does the table have?", "Count the columns.")
@@ -106,10 +106,10 @@ def layout_questions(table: Table, rng: random.Random, *, nouns: str) -> Iterato
         yield ask(rng, "table_title", words, table.title)
 
 
-def _cells(records: Records, number: int, rng: random.Random) -> Iterator[Question]:
+def _ask_cells(records: Records, number: int, rng: random.Random) -> Iterator[Question]:
     """Ask for a cell by its row, and for a row by its cell."""
     column, header = records.columns[number], records.columns[number].header
-    phrase = header.lower() if isinstance(column, Words) else column.phrase
+    phrase = header.lower() if isinstance(column, WordColumn) else column.phrase
     cells = records.table.column(number + 1)
     n = rng.randrange(len(cells))
     words = (
@@ -121,7 +121,7 @@ def _cells(records: Records, number: int, rng: random.Random) -> Iterator[Questi
     alone = [k for k, cell in enumerate(cells) if cells.count(cell) == 1]
     if alone:
         k = rng.choice(alone)
-        noun = records.theme.noun
+        noun = records.subject.noun
         words = (
             f"Which {noun} has {cells[k]} in the {header} column?",
             f"For which {noun} is the {phrase} {cells[k]}?",
@@ -129,21 +129,21 @@ def _cells(records: Records, number: int, rng: random.Random) -> Iterator[Questi
         yield ask(rng, "table_reverse", words, records.keys[k])
 
 
-def _count_word(records: Records, number: int, rng: random.Random) -> Question:
+def _ask_count_word(records: Records, number: int, rng: random.Random) -> Question:
     header = records.columns[number].header
     cells = records.table.column(number + 1)
     cell = rng.choice(cells)
     words = (
-        f"How many {records.theme.nouns} have {cell} in the {header} column?",
+        f"How many {records.subject.nouns} have {cell} in the {header} column?",
         f"How many times does {cell} stand in the {header} column?",
     )
     return ask(rng, "table_count_word", words, str(cells.count(cell)))
 
 
-def _numbers(
-    records: Records, number: int, column: Numbers, rng: random.Random
+def _ask_numbers(
+    records: Records, number: int, column: NumberColumn, rng: random.Random
 ) -> Iterator[Question]:
-    phrase, noun = column.phrase, records.theme.noun
+    phrase, noun = column.phrase, records.subject.noun
     values, keys = records.values[number], records.keys
     word, value = rng.choice((("highest", max(values)), ("lowest", min(values))))
     words = (f"What is the {word} {phrase}?", f"What is the {word} {phrase} in the table?")
@@ -163,12 +163,12 @@ def _numbers(
     n, m = rng.sample(range(len(keys)), 2)
     if values[n] != values[m]:
         words = (f"Is the {phrase} of {keys[n]} higher than that of {keys[m]}?",)
-        yield ask(rng, "table_compare", words, "yes" if values[n] > values[m] else "no")
-    yield from _totals(records, number, column, rng)
+        yield ask(rng, "table_compare", words, yes_or_no(values[n] > values[m]))
+    yield from _ask_totals(records, number, column, rng)
 
 
-def _totals(
-    records: Records, number: int, column: Numbers, rng: random.Random
+def _ask_totals(
+    records: Records, number: int, column: NumberColumn, rng: random.Random
 ) -> Iterator[Question]:
     values = records.values[number]
     if len(values) <= MAX_ROWS_TO_ADD and not column.price:
@@ -180,7 +180,7 @@ def _totals(
     limit = rng.choice(sorted(values)[:-1])
     above = sum(value > limit for value in values)
     words = (
-        f"For how many {records.theme.nouns} is the {column.phrase} above {column.write(limit)}?",
+        f"For how many {records.subject.nouns} is the {column.phrase} above {column.write(limit)}?",
         f"How many numbers in the {column.header} column are above {column.write(limit)}?",
     )
     yield ask(rng, "table_count_above", words, str(above))

@@ -1,4 +1,4 @@
-"""Tables of text: records, timetables and grids of numbers.
+"""Tables of records, timetables and grids of numbers.
 
 Name | Age | City      "A table titled Members with the columns Name, Age and City ..."
 -----+-----+------     What is the age of Ada?            34
@@ -8,7 +8,8 @@ Tom  |  27 | Oslo      What is the sum of the age column? 61
 
 import random
 
-from onevision.synth.kit.asking import picture_sample
+from onevision.synth.kit.questions import picture_sample
+from onevision.synth.kit.words import plural
 from onevision.synth.sample import Question, Sample, Split, rng_for
 from onevision.synth.worlds.tables import matrices, records, timetables
 from onevision.synth.worlds.tables.grid import Table, draw, random_look
@@ -36,9 +37,7 @@ def _timetable(rng: random.Random) -> Sample:
 def _matrix(rng: random.Random) -> Sample:
     content = matrices.random_matrix(rng)
     asked = list(matrices.questions(content, rng))
-    nouns = {"city": "cities", "country": "countries"}.get(
-        content.key.lower(), f"{content.key.lower()}s"
-    )
+    nouns = plural(content.key.lower())
     asked += records.layout_questions(content.table, rng, nouns=nouns)
     return _sample(rng, content.table, matrices.describe(content), asked)
 

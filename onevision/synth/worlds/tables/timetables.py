@@ -18,7 +18,7 @@ FREE = "free"
 
 
 def random_timetable(rng: random.Random) -> Table:
-    """Draw a timetable by lot; some hours are free."""
+    """Generate a timetable; some hours are free."""
     days = _random_days(rng)
     first, count = rng.randint(7, 13), rng.randint(3, 6)
     names = rng.sample(rng.choice(ACTIVITIES), rng.randint(4, 8))
@@ -65,14 +65,14 @@ def questions(table: Table, rng: random.Random) -> Iterator[Question]:
     for word, row in (("first", table.rows[0]), ("last", table.rows[-1])):
         words = (f"What comes {word} on {table.headers[n]}?",)
         yield ask(rng, "timetable_end", words, row[n])
-    yield from _when(table, rng)
+    yield from _ask_when(table, rng)
     words = ("How many days does the plan cover?", "For how many days is the plan?")
     yield ask(rng, "timetable_days", words, str(len(table.headers) - 1))
     words = ("At what time does the first row begin?", "What is the earliest time in the plan?")
     yield ask(rng, "timetable_start", words, table.rows[0][0])
 
 
-def _when(table: Table, rng: random.Random) -> Iterator[Question]:
+def _ask_when(table: Table, rng: random.Random) -> Iterator[Question]:
     """Ask for the time or the day of something that happens once then."""
     n = rng.randrange(1, len(table.headers))
     cells = table.column(n)

@@ -1,11 +1,11 @@
-r"""A shape, a material and a colour in, a shaded solid with its shadow on the canvas out.
+r"""A shape, a material and a colour -> a shaded solid with its shadow in a picture.
 
       .-""-.        +-----+\        .-----.      light falls from the upper left; shiny
      / o    \       |     | |      (_______)     things have a highlight, matte ones
      \      /       |     | |      |       |     have none
       '-..-'        +-----+/        '-...-'
 
-Grey means: 0 is the colour's shadow, `FULL` the colour itself, 255 white light.
+Grey values: 0 is the colour's shadow, `FULL` the colour itself, 255 white light.
 """
 
 import math
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.shapes import Colour
 
 # The side of a solid before it is scaled, and the grey that stands for its plain colour.
 SIDE, FULL = 128, 190
 LIGHT = np.array([-0.48, -0.64, 0.6], dtype=np.float32)
-# How flat a circle on the floor looks: its height as a share of its width.
+# The height of a circle on the floor, as a share of its width.
 TILT = 0.36
 NUM_TURNS = 8
 Plane = NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shaded:
+class ShadedSolid:
     """A solid in grey, and how much of every pixel it covers."""
 
     shade: PillowImage
@@ -70,7 +70,7 @@ def _ramp(tint: Colour) -> list[int]:
 
 
 @lru_cache(maxsize=64)
-def _solid(shape: str, material: str, turn: int) -> Shaded:
+def _solid(shape: str, material: str, turn: int) -> ShadedSolid:
     """Render one solid, once."""
     if shape == "cube":
         return _cube(material, turn)
@@ -84,17 +84,17 @@ def _shadow() -> PillowImage:
     return spot.resize((192, 80))
 
 
-def _sphere(material: str) -> Shaded:
+def _sphere(material: str) -> ShadedSolid:
     """Render a ball."""
     y, x = _grid()
     height = np.sqrt(np.clip(1 - x * x - y * y, 0, 1))
     cover = np.clip((1 - np.hypot(x, y)) * SIDE / 2, 0, 1)
-    glance = np.clip(2 * height * _facing((x, y, height)) - LIGHT[2], 0, 1)
-    return _lit((x, y, height), cover, material, 2 * glance**14)
+    glance = np.clip(2 * height * _incidence((x, y, height)) - LIGHT[2], 0, 1)
+    return _light((x, y, height), cover, material, 2 * glance**14)
 
 
-def _cylinder(material: str) -> Shaded:
-    """A drum: its mantle curves to the left and right, its lid faces up."""
+def _cylinder(material: str) -> ShadedSolid:
+    """Render a drum: its side curves to the left and right, its lid faces up."""
     y, x = _grid()
     width, top, bottom = 0.86, -1 + TILT * 0.86, 1 - TILT * 0.86
     bow = TILT * np.sqrt(np.clip(width * width - x * x, 0, 1))
@@ -106,11 +106,11 @@ def _cylinder(material: str) -> Shaded:
     normal = (np.where(lid, flat, nx), np.where(lid, flat - 0.85, flat), np.where(lid, 0.5, nz))
     streak = np.exp(-(((nx + 0.42) / 0.13) ** 2)) + 0.5 * np.exp(-(((nx - 0.72) / 0.07) ** 2))
     gloss = np.where(lid, 0.25 * (x - y + top > -0.25) * (x - y + top < 0.15), streak)
-    return _lit(normal, inside.astype(np.float32), material, gloss)
+    return _light(normal, inside.astype(np.float32), material, gloss)
 
 
-def _cube(material: str, turn: int) -> Shaded:
-    """A box turned about its upright axis: two sides and the lid are seen."""
+def _cube(material: str, turn: int) -> ShadedSolid:
+    """Render a box turned about its vertical axis: two sides and the lid are visible."""
     scale = 4
     shade = Image.new("L", (SIDE * scale // 2, SIDE * scale // 2), 0)
     cover = Image.new("L", shade.size, 0)
@@ -133,7 +133,7 @@ def _cube(material: str, turn: int) -> Shaded:
         _face(shade, cover, quad, 165 if left else 105, shiny=material == "shiny")
     _face(shade, cover, lid, 215, shiny=False)
     blur = ImageFilter.GaussianBlur(1)
-    return Shaded(
+    return ShadedSolid(
         shade=shade.filter(blur).resize((SIDE, SIDE), Image.Resampling.BOX),
         cover=cover.resize((SIDE, SIDE), Image.Resampling.BOX),
     )
@@ -170,17 +170,19 @@ def _grid() -> tuple[Plane, Plane]:
     return y, x
 
 
-def _lit(normal: tuple[Plane, Plane, Plane], cover: Plane, material: str, gloss: Plane) -> Shaded:
-    """Light a surface: matte ones are dull all over, shiny ones darker, with sharp highlights."""
-    facing = _facing(normal)
+def _light(
+    normal: tuple[Plane, Plane, Plane], cover: Plane, material: str, gloss: Plane
+) -> ShadedSolid:
+    """Light a surface: matte ones are evenly dull, shiny ones darker, with sharp highlights."""
+    facing = _incidence(normal)
     grey = 45 + 150 * facing if material == "matte" else 25 + 165 * facing + 130 * gloss
     shade = np.clip(grey, 0, 255).astype(np.uint8)
-    return Shaded(
+    return ShadedSolid(
         shade=Image.fromarray(shade), cover=Image.fromarray((255 * cover).astype(np.uint8))
     )
 
 
-def _facing(normal: tuple[Plane, Plane, Plane]) -> Plane:
+def _incidence(normal: tuple[Plane, Plane, Plane]) -> Plane:
     """Return how directly a surface faces the light, from 0 to 1."""
     nx, ny, nz = normal
     return np.clip(nx * LIGHT[0] + ny * LIGHT[1] + nz * LIGHT[2], 0, 1)

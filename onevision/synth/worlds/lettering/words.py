@@ -11,8 +11,8 @@ from dataclasses import replace
 from PIL import ImageDraw
 
 from onevision.conversation import Image
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import WRITING_HEIGHT, draw, ink_on, random_scene
+from onevision.synth.kit.scene import WRITING_HEIGHT, draw_scene, ink_on, random_scene
+from onevision.synth.kit.text import Letters
 from onevision.synth.sample import Sample, Split, rng_for
 from onevision.synth.worlds.shapes.scenes import describe, questions, random_size
 
@@ -23,7 +23,7 @@ def make(split: Split, index: int) -> Sample:
     scene = random_scene(rng, num_things=rng.randint(1, 3), with_writing=True, distinct=True)
     assert scene.writing is not None
     width, height = random_size(rng)
-    picture = draw(replace(scene, writing=None), width=width, height=height)
+    picture = draw_scene(replace(scene, writing=None), width=width, height=height)
     letters = Letters(size=round(WRITING_HEIGHT * min(width, height)), face="chinese")
     letters.write(
         ImageDraw.Draw(picture),
@@ -33,9 +33,9 @@ def make(split: Split, index: int) -> Sample:
         ink=ink_on(scene.ground),
         anchor="mm",
     )
-    asked = [
+    asked = tuple(
         replace(question, family=f"read_{scene.writing.kind}")
         for question in questions(scene, rng)
         if question.family == "read"
-    ]
-    return Sample(media=(Image(picture),), caption=describe(scene), questions=tuple(asked))
+    )
+    return Sample(media=(Image(picture),), caption=describe(scene), questions=asked)

@@ -1,21 +1,18 @@
-"""Plates: one of the words of `signs`, seen from near, mostly in the middle and at one size.
+"""A word of `signs` in close-up, mostly in the middle and at one size.
 
 +---------+    What is written? cat
-|   cat   |    Letters are learned here before their size is asked to matter: an encoder that sees
-+---------+    them anywhere, at any size, from its first picture on does not learn them.
+|   cat   |    Letters are learned here before their size matters: an encoder that meets them
++---------+    anywhere and at any size from its first picture on does not learn them.
 """
-
-import random
 
 from PIL import Image as PIL
 from PIL import ImageDraw
-from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Image
-from onevision.synth.kit.lettering import Letters
-from onevision.synth.kit.world import GROUNDS, ink_on
+from onevision.synth.kit.scene import GROUNDS, ink_on
+from onevision.synth.kit.text import Letters
 from onevision.synth.sample import Sample, Split, ask, rng_for
-from onevision.synth.worlds.shapes.signs import MARGIN, READ, SIGN_WORDS
+from onevision.synth.worlds.lettering.signs import MARGIN, READ, SIGN_WORDS
 
 SIDE = 112
 # The size of the letters as a share of the side: in the middle, and the smallest elsewhere.
@@ -27,15 +24,7 @@ def make(split: Split, index: int) -> Sample:
     rng = rng_for(split, "plates", index)
     word = rng.choice(SIGN_WORDS)
     # From 0, in the middle and large, to 1, anywhere and small; half are below a quarter.
-    picture = _draw(rng, word, freedom=rng.random() ** 2)
-    return Sample(
-        media=(Image(picture),),
-        caption=f"The word {word}.",
-        questions=(ask(rng, "read", READ, word),),
-    )
-
-
-def _draw(rng: random.Random, word: str, *, freedom: float) -> PillowImage:
+    freedom = rng.random() ** 2
     share = SHARE - freedom * rng.random() * (SHARE - SMALLEST)
     letters = Letters(size=round(share * SIDE), bold=True)
     room_x = (SIDE - letters.width(word)) / 2 - MARGIN
@@ -45,4 +34,8 @@ def _draw(rng: random.Random, word: str, *, freedom: float) -> PillowImage:
     ground = rng.choice(list(GROUNDS))
     picture = PIL.new("RGB", (SIDE, SIDE), GROUNDS[ground])
     letters.write(ImageDraw.Draw(picture), x, y, word, ink=ink_on(ground), anchor="mm")
-    return picture
+    return Sample(
+        media=(Image(picture),),
+        caption=f"The word {word}.",
+        questions=(ask(rng, "read", READ, word),),
+    )

@@ -1,4 +1,4 @@
-"""Glimpses: a part of a sheet of `capitals`, cut anywhere about its letter, as crops show it.
+"""Parts of `capitals`, cut out anywhere around the letter, as crops show it.
 
 +-----------------+
 |      +-----+    |    Whatever rule cuts a picture into crops, a letter is seen whole or in part,
@@ -12,43 +12,39 @@ import random
 from dataclasses import replace
 
 from onevision.synth.sample import Sample, Split, rng_for
-from onevision.synth.worlds.shapes.capitals import Sheet, draw, sample_of
-from onevision.synth.worlds.shapes.signs import ASPECTS, SHARES
+from onevision.synth.worlds.lettering.capitals import Capital, random_capital, sample_of
+from onevision.synth.worlds.lettering.signs import ASPECTS, SHARES
 
 # The shortest side of a part, in pixels: a crop at full size is a little more.
 SHORTEST = 44
-# Where the middle of the letter stands in a part: this share of its side from either edge, or more.
+# The middle of the letter stands at least this share of a part's side from either edge.
 NEAREST = 0.1
 
 
 def make(split: Split, index: int) -> Sample:
     """Make the `index`-th glimpse of a split."""
     rng = rng_for(split, "glimpses", index)
-    sheet = draw(rng, aspect=rng.choice(ASPECTS), share=rng.choice(SHARES))
-    left, top, right, bottom = _window(sheet, rng)
-    part = replace(
-        sheet,
-        picture=sheet.picture.crop((left, top, right, bottom)),
-        box=sheet.box.moved(-left, -top),
-    )
-    return sample_of(part, rng)
+    capital = random_capital(rng, aspect=rng.choice(ASPECTS), share=rng.choice(SHARES))
+    window = _window(capital, rng)
+    picture, box = capital.picture.crop(window), capital.box.shift(-window[0], -window[1])
+    return sample_of(replace(capital, picture=picture, box=box), rng)
 
 
-def _window(sheet: Sheet, rng: random.Random) -> tuple[int, int, int, int]:
+def _window(capital: Capital, rng: random.Random) -> tuple[int, int, int, int]:
     """Choose a part of a sheet: of any size, in half of the cases a square."""
-    sides = [_length(full, rng) for full in sheet.picture.size]
+    size, box = capital.picture.size, capital.box
+    sides = [_length(full, rng) for full in size]
     if rng.random() < 0.5:
-        side = min(max(sides) if rng.random() < 0.5 else min(sides), *sheet.picture.size)
+        side = min(max(sides) if rng.random() < 0.5 else min(sides), *size)
         sides = [side, side]
-    box = sheet.box
     middles = (box.left + box.right) / 2, (box.top + box.bottom) / 2
     left, top = (
         round(min(max(middle - rng.uniform(NEAREST, 1 - NEAREST) * side, 0), full - side))
-        for middle, side, full in zip(middles, sides, sheet.picture.size, strict=True)
+        for middle, side, full in zip(middles, sides, size, strict=True)
     )
     return left, top, left + sides[0], top + sides[1]
 
 
 def _length(full: int, rng: random.Random) -> int:
-    """Choose a side between the shortest and all there is, evenly by ratio."""
+    """Choose a side between the shortest and the whole, evenly by ratio."""
     return round(math.exp(rng.uniform(math.log(min(SHORTEST, full)), math.log(full))))

@@ -2,8 +2,8 @@
 
     font_of("serif", 20)      the regular cut of Caladea, from the package that brings it
 
-Pillow's own font is always there. Others come in packages of the extra `synth`. One Latin, that of
-Noto Sans CJK, is held out: words in it are asked and never learned from.
+Pillow's own font is always there, others come in packages of the extra `synth`. The Latin letters
+of Noto Sans CJK are held out: questions are asked about them, but nothing learns from them.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ MAX_FACES_IN_FILE = 10
 
 @dataclass(frozen=True)
 class _Package:
-    """What brings a face: a package to install, its module, and the file beside or below it."""
+    """Where a face comes from: a package to install, its module, and the file in it."""
 
     name: str
     module: str
@@ -53,7 +53,7 @@ def _caladea(cut: str) -> _Package:
     return _Package("font-caladea", "font_caladea", f"files/Caladea-{cut}.ttf")
 
 
-_PACKAGES: Mapping[str, _Package] = {
+_PACKAGES: Mapping[Face, _Package] = {
     "grotesque": _hanken("Regular"),
     "grotesque light": _hanken("Light"),
     "grotesque bold": _hanken("Bold"),
@@ -66,20 +66,15 @@ _PACKAGES: Mapping[str, _Package] = {
     "serif italic": _caladea("Italic"),
     "serif bold italic": _caladea("BoldItalic"),
 }
-# Faces that may be learned from: Pillow's own, and every cut of the three packages.
-LEARNED: tuple[Face, ...] = (
-    "latin",
-    *("grotesque", "grotesque light", "grotesque bold", "grotesque italic"),
-    *("geometric", "geometric light", "geometric bold"),
-    *("serif", "serif bold", "serif italic", "serif bold italic"),
-)
+# Faces to learn from: Pillow's own, and every cut of the three packages.
+LEARNED: tuple[Face, ...] = ("latin", *_PACKAGES)
 
 
 @lru_cache(maxsize=1024)
 def font_of(face: Face, size: int) -> ImageFont.FreeTypeFont:
-    """Open a face at a size in pixels. Raises InputError where its package is missing."""
+    """Open a face at a size in pixels. Raises InputError if its package is missing."""
     if face == "chinese":
-        return _simplified(_font_with_chinese(), size)
+        return _open_simplified(_find_chinese_font(), size)
     if face == "latin":
         font = ImageFont.load_default(size=size)
         assert isinstance(font, ImageFont.FreeTypeFont)
@@ -94,20 +89,13 @@ def font_of(face: Face, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def has_face(face: Face) -> bool:
-    """Whether a face can be opened here."""
-    if face == "chinese":
-        return chinese_font_file() is not None
-    return face == "latin" or _file_of(_PACKAGES[face]) is not None
-
-
 def chinese_font_file() -> Path | None:
-    """Find a font with Chinese: the file the environment names, else the package's; else None."""
+    """Return the font file named in the environment, else the package's, else None."""
     named = os.environ.get(CJK_FONT_VARIABLE)
     return Path(named) if named else _file_of(_NOTO)
 
 
-def _font_with_chinese() -> Path:
+def _find_chinese_font() -> Path:
     path = chinese_font_file()
     if path is None or not path.is_file():
         raise InputError(
@@ -124,8 +112,8 @@ def _file_of(package: _Package) -> Path | None:
     )
 
 
-def _simplified(path: Path, size: int) -> ImageFont.FreeTypeFont:
-    """Open a font file, and of a collection the face for simplified Chinese."""
+def _open_simplified(path: Path, size: int) -> ImageFont.FreeTypeFont:
+    """Open a font file; of a collection, the face for simplified Chinese."""
     layout = ImageFont.Layout.BASIC
     font = ImageFont.truetype(path, size, layout_engine=layout)
     if path.suffix.lower() != ".ttc":

@@ -1,10 +1,11 @@
-"""Writing on pictures: text, a face and a size -> inked pixels and their width.
-
-Every glyph is rendered once per face, size and weight, and then stamped:
+"""Text on pictures: a typeface, a size and a text -> inked pixels, their width and their regions.
 
     Letters(size=14).write(pen, 20, 30, "Milk 2.50", ink=(0, 0, 0), anchor="lm")
+
+Each glyph is rendered once per face, size and weight, and then stamped.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -12,15 +13,15 @@ from typing import Literal
 from PIL import Image, ImageDraw
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.faces import Face, font_of
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.fonts import Face, font_of
+from onevision.synth.kit.shapes import Colour
 from onevision.synth.sample import Region
 
 # Across: left, middle, right. Down: top of the line, middle of a capital, baseline.
 Anchor = Literal["lt", "lm", "ls", "mt", "mm", "ms", "rt", "rm", "rs"]
 
 BOLD_STROKE = 0.35
-# Around the ink of a glyph's mask, in pixels.
+# Pixels around the ink of a glyph's mask.
 MARGIN = 2
 # Narrower spaces vanish in small letters; as a share of the size.
 MIN_SPACE = 0.32
@@ -36,7 +37,7 @@ class Letters:
 
     @property
     def line_height(self) -> int:
-        """The distance between two baselines."""
+        """The distance between two baselines, in pixels."""
         return round(1.3 * self.size)
 
     @property
@@ -46,7 +47,7 @@ class Letters:
 
     def width(self, text: str) -> int:
         """Return how many pixels wide a text is."""
-        return round(sum(_glyph(c, self.face, self.size, self.bold).advance for c in text))
+        return round(sum(_glyph(character, self).advance for character in text))
 
     def write(
         self,
@@ -59,47 +60,38 @@ class Letters:
         anchor: Anchor = "lt",
     ) -> None:
         """Write one line of text at its anchor point."""
-        x, baseline = self._begin(x, y, text, anchor)
-        for character in text:
-            glyph = _glyph(character, self.face, self.size, self.bold)
+        for left, baseline, _, glyph in self._set(x, y, text, anchor):
             if glyph.mask is not None:
-                pen.bitmap((round(x) + glyph.left, baseline + glyph.top), glyph.mask, fill=ink)
-            x += glyph.advance
+                corner = (round(left) + glyph.left, baseline + glyph.top)
+                pen.bitmap(corner, glyph.mask, fill=ink)
 
     def regions(self, x: float, y: float, text: str, *, anchor: Anchor = "lt") -> list[Region]:
         """Return what each character covers that `write` puts there, as high as its ink."""
-        x, baseline = self._begin(x, y, text, anchor)
-        found = []
-        for character in text:
-            glyph = _glyph(character, self.face, self.size, self.bold)
-            if glyph.mask is not None:
-                top, height = baseline + glyph.top + MARGIN, glyph.mask.height - 2 * MARGIN
-                found.append(
-                    Region(
-                        name=character,
-                        left=x,
-                        top=top,
-                        right=x + glyph.advance,
-                        bottom=top + height,
-                    )
-                )
-            x += glyph.advance
-        return found
+        return [
+            Region(
+                name=character,
+                left=left,
+                top=baseline + glyph.top + MARGIN,
+                right=left + glyph.advance,
+                bottom=baseline + glyph.top + glyph.mask.height - MARGIN,
+            )
+            for left, baseline, character, glyph in self._set(x, y, text, anchor)
+            if glyph.mask is not None
+        ]
 
-    def _begin(self, x: float, y: float, text: str, anchor: Anchor) -> tuple[float, int]:
-        """Return where the pen is set down for a text: its left edge and its baseline."""
+    def _set(
+        self, x: float, y: float, text: str, anchor: Anchor
+    ) -> Iterator[tuple[float, int, str, "_Glyph"]]:
+        """Yield each character's left edge, baseline, name and glyph."""
         ascent, capital = _heights(self.face, self.size)
         across, down = anchor[0], anchor[1]
         if across != "l":
             x -= self.width(text) * (0.5 if across == "m" else 1)
-        return x, round(y + {"t": ascent, "m": capital / 2, "s": 0}[down])
-
-
-def upright(text: str, letters: Letters, *, ink: Colour, ground: Colour) -> PillowImage:
-    """Return a picture of a text that runs from bottom to top."""
-    strip = Image.new("RGB", (letters.width(text) + 2, letters.line_height), ground)
-    letters.write(ImageDraw.Draw(strip), 1, 0, text, ink=ink)
-    return strip.transpose(Image.Transpose.ROTATE_90)
+        baseline = round(y + {"t": ascent, "m": capital / 2, "s": 0}[down])
+        for character in text:
+            glyph = _glyph(character, self)
+            yield x, baseline, character, glyph
+            x += glyph.advance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +105,13 @@ class _Glyph:
 
 
 @lru_cache(maxsize=60_000)
-def _glyph(character: str, face: Face, size: int, bold: bool) -> _Glyph:
-    font = font_of(face, size)
-    stroke = BOLD_STROKE if bold else 0
+def _glyph(character: str, letters: Letters) -> _Glyph:
+    font = font_of(letters.face, letters.size)
+    stroke = BOLD_STROKE if letters.bold else 0
     left, top, right, bottom = (round(v) for v in font.getbbox(character, anchor="ls"))
     advance = font.getlength(character) + 2 * stroke
     if character == " ":
-        advance = max(advance, MIN_SPACE * size)
+        advance = max(advance, MIN_SPACE * letters.size)
     if right <= left or bottom <= top:
         return _Glyph(mask=None, left=0, top=0, advance=advance)
     mask = Image.new("L", (right - left + 2 * MARGIN, bottom - top + 2 * MARGIN))

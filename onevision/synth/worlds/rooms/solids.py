@@ -1,4 +1,4 @@
-"""Solids in a room: what they are, where they stand, and words that fit one of them alone.
+"""Solids in a room: what they are, where they stand, and descriptions that fit only one of them.
 
 size      material   colour   shape
 large     shiny      red      cube       "the large red cube", "the matte thing", ...
@@ -7,11 +7,11 @@ large     shiny      red      cube       "the large red cube", "the matte thing"
 import random
 from dataclasses import dataclass
 
-from onevision.synth.kit.shading import NUM_TURNS
-from onevision.synth.kit.wording import plural
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.shapes import Colour
+from onevision.synth.kit.words import plural
+from onevision.synth.worlds.rooms.shading import NUM_TURNS
 
-# What a thing is said to be, in the order in which it is said.
+# The attributes of a thing, in the order of a noun phrase.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "size": ("large", "small"),
     "material": ("shiny", "matte"),
@@ -35,7 +35,7 @@ Values = dict[str, str]
 class Solid:
     """One thing in a room.
 
-    `x` and `bottom` are where its foot stands, as shares of the picture's width and height;
+    `x` and `bottom` are where it stands, as shares of the picture's width and height;
     `side` is how wide it looks, as a share of the height.
     """
 
@@ -59,7 +59,7 @@ Room = tuple[Solid, ...]
 
 
 def random_room(rng: random.Random, count: int) -> Room:
-    """Put things where they hide nothing of each other that matters; far ones come first."""
+    """Place things so that they hide little of each other; far ones come first."""
     placed: list[Solid] = []
     for _ in range(12 * count):
         near = rng.random()
@@ -80,7 +80,7 @@ def random_room(rng: random.Random, count: int) -> Room:
 
 
 def _apart(a: Solid, b: Solid) -> bool:
-    """Whether the nearer of two things leaves most of the other one to be seen."""
+    """Whether the nearer of two things leaves most of the other visible."""
     width = (a.side + b.side) / 2 - 1.2 * abs(a.x - b.x)
     height = min(a.bottom, b.bottom) - max(a.bottom - a.side, b.bottom - b.side)
     on_floor = abs(a.bottom - b.bottom) < 0.4 * (a.side + b.side) / 2
@@ -88,20 +88,20 @@ def _apart(a: Solid, b: Solid) -> bool:
     return hidden < 0.1 * min(a.side, b.side) ** 2 and not (on_floor and width > 0)
 
 
-def spoken(values: Values, *, many: bool = False) -> str:
-    """Say values as a noun phrase: "large red cube", "shiny things"."""
+def noun_phrase(values: Values, *, many: bool = False) -> str:
+    """Return values as a noun phrase: "large red cube", "shiny things"."""
     noun = values.get("shape", "thing")
     before = [values[key] for key in ATTRIBUTES if key in values and key != "shape"]
     return " ".join([*before, plural(noun) if many else noun])
 
 
-def pointing(room: Room, rng: random.Random, *, without: str = "") -> tuple[Solid, str] | None:
-    """Choose a thing, and words that fit it alone and leave one attribute unsaid."""
+def single_out(room: Room, rng: random.Random, *, without: str = "") -> tuple[Solid, str] | None:
+    """Choose a thing and a description that fits only it, without one of its attributes."""
     for _ in range(8):
         solid = rng.choice(room)
         keys = [key for key in ATTRIBUTES if key != without]
         said = rng.sample(keys, rng.randint(1, 3))
         values = {key: solid.values[key] for key in said}
         if sum(other.fits(values) for other in room) == 1:
-            return solid, f"the {spoken(values)}"
+            return solid, f"the {noun_phrase(values)}"
     return None

@@ -1,49 +1,38 @@
-"""The world of all families: coloured things on a plain ground, and how they are drawn.
+"""Scenes: coloured things in the cells of a 3 x 3 grid on a plain ground -> a picture of them.
 
 +-----------------------+     A thing has a colour, a shape, a size and one of nine places.
 |  ●           ★        |     Places are the cells of a 3 x 3 grid: "top left", "center", ...
-|        ▲              |     Writing, where there is any, takes a whole row of cells.
+|        ▲              |     Writing, if any, takes a whole row of cells.
 |  42                   |
 +-----------------------+
 """
 
-import math
 import random
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 from PIL.Image import Image as PillowImage
 
-Colour = tuple[int, int, int]
-Point = tuple[float, float]
+from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour, draw_shape, shift_tint
+from onevision.synth.kit.words import split
 
-COLOURS: dict[str, Colour] = {
-    "red": (215, 35, 35),
-    "orange": (245, 140, 25),
-    "yellow": (250, 220, 45),
-    "green": (40, 155, 65),
-    "blue": (35, 85, 215),
-    "purple": (125, 50, 170),
-    "pink": (245, 145, 190),
-    "brown": (130, 80, 45),
-}
 GROUNDS: dict[str, Colour] = {
     "white": (250, 250, 250),
     "grey": (165, 165, 165),
     "black": (15, 15, 15),
 }
 COLUMNS, ROWS = ("left", "center", "right"), ("top", "center", "bottom")
+# Column and row of each place, in reading order.
+CELLS = tuple((col, row) for row in range(3) for col in range(3))
 NUMBERS = tuple(str(n) for n in range(100))
-WORDS = (
-    *("cat", "dog", "sun", "cup", "hat", "map", "key", "box", "fish", "bird", "tree", "book"),
-    *("ship", "lamp", "door", "milk", "rain", "snow", "wolf", "bear", "king", "gold", "tea", "bus"),
-    *("car", "pen", "bag", "egg", "leg", "arm", "ice", "oil", "sea", "sky", "fox", "cow", "pig"),
-    *("hen", "ant", "bee"),
-)
-# The size of writing, as a share of the shorter side.
+WORDS = split("""
+    cat, dog, sun, cup, hat, map, key, box, fish, bird, tree, book, ship, lamp, door, milk, rain,
+    snow, wolf, bear, king, gold, tea, bus, car, pen, bag, egg, leg, arm, ice, oil, sea, sky, fox,
+    cow, pig, hen, ant, bee
+""")
+# The height of writing, as a share of the shorter side.
 WRITING_HEIGHT = 0.27
-# Things are drawn this much larger, then averaged down, for smooth edges.
+# Scenes are drawn this much larger, then averaged down, for smooth edges.
 SUPERSAMPLING = 2
 
 
@@ -72,13 +61,13 @@ class Thing:
 
     @property
     def place(self) -> str:
-        """The cell it stands in: "top left"."""
+        """The cell it is in: "top left"."""
         return place_name(self.col, self.row)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writing:
-    """A number or a word in one row of the picture."""
+    """A number or a word in one row of a picture."""
 
     text: str
     row: int
@@ -91,7 +80,7 @@ class Writing:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """All there is in one picture. Things are listed as one reads: row by row."""
+    """All there is in one picture, the things in reading order."""
 
     ground: str
     things: tuple[Thing, ...]
@@ -106,7 +95,7 @@ class Scene:
         ]
 
     def unique(self) -> list[Thing]:
-        """Return the things whose colour and shape together name them alone."""
+        """Return the things that no other matches in both colour and shape."""
         return [t for t in self.things if len(self.having(colour=t.colour, shape=t.shape)) == 1]
 
 
@@ -120,19 +109,19 @@ def place_name(col: int, row: int) -> str:
 def random_scene(
     rng: random.Random, *, num_things: int, with_writing: bool = False, distinct: bool = False
 ) -> Scene:
-    """Draw a scene by lot; `distinct` things differ pairwise in colour and in shape."""
+    """Generate a scene; `distinct` things differ pairwise in colour and in shape."""
     writing = None
     if with_writing:
         words = NUMBERS if rng.random() < 0.5 else WORDS
         writing = Writing(text=rng.choice(words), row=rng.randrange(3))
-    cells = [(c, r) for r in range(3) for c in range(3) if writing is None or r != writing.row]
-    cells = sorted(rng.sample(cells, num_things), key=lambda cell: (cell[1], cell[0]))
+    free = [cell for cell in CELLS if writing is None or cell[1] != writing.row]
+    cells = sorted(rng.sample(free, num_things), key=CELLS.index)
     if distinct:
         colours = rng.sample(list(COLOURS), num_things)
-        shapes = rng.sample(list(SHAPES), num_things)
+        shapes = rng.sample(SHAPES, num_things)
     else:
         colours = rng.choices(list(COLOURS), k=num_things)
-        shapes = rng.choices(list(SHAPES), k=num_things)
+        shapes = rng.choices(SHAPES, k=num_things)
     things = tuple(
         random_thing(rng, colour=colour, shape=shape, col=col, row=row)
         for colour, shape, (col, row) in zip(colours, shapes, cells, strict=True)
@@ -141,10 +130,9 @@ def random_scene(
 
 
 def random_thing(rng: random.Random, *, colour: str, shape: str, col: int, row: int) -> Thing:
-    """Place a thing in a cell, with a size and small chance shifts of place and tint."""
+    """Generate a thing in a cell, of random size, shifted a little in place and tint."""
     size = rng.choice(("small", "large"))
     radius = rng.uniform(0.085, 0.100) if size == "small" else rng.uniform(0.135, 0.155)
-    red, green, blue = COLOURS[colour]
     shift = rng.randint(-14, 14)
     return Thing(
         colour=colour,
@@ -155,11 +143,11 @@ def random_thing(rng: random.Random, *, colour: str, shape: str, col: int, row: 
         x=(col + 0.5 + rng.uniform(-0.05, 0.05)) / 3,
         y=(row + 0.5 + rng.uniform(-0.05, 0.05)) / 3,
         radius=radius,
-        tint=(_clip(red + shift), _clip(green + shift), _clip(blue + shift)),
+        tint=shift_tint(COLOURS[colour], shift),
     )
 
 
-def draw(scene: Scene, *, width: int = 98, height: int = 98) -> PillowImage:
+def draw_scene(scene: Scene, *, width: int = 98, height: int = 98) -> PillowImage:
     """Draw a scene as an RGB image of `width` x `height` pixels."""
     scale = SUPERSAMPLING
     image = Image.new("RGB", (width * scale, height * scale), GROUNDS[scene.ground])
@@ -167,78 +155,16 @@ def draw(scene: Scene, *, width: int = 98, height: int = 98) -> PillowImage:
     for thing in scene.things:
         radius = thing.radius * min(width, height) * scale
         centre = (thing.x * width * scale, thing.y * height * scale)
-        SHAPES[thing.shape](pen, centre, radius, thing.tint, GROUNDS[scene.ground])
+        ground = GROUNDS[scene.ground]
+        draw_shape(pen, thing.shape, centre, radius, fill=thing.tint, ground=ground)
     if scene.writing is not None:
+        font = ImageFont.load_default(size=WRITING_HEIGHT * min(width, height) * scale)
+        middle = (width * scale / 2, height * scale * (scene.writing.row + 0.5) / 3)
         ink = ink_on(scene.ground)
-        _write(pen, scene.writing, width * scale, height * scale, ink=ink)
+        pen.text(middle, scene.writing.text, font=font, anchor="mm", fill=ink)
     return image.resize((width, height), Image.Resampling.BOX)
 
 
 def ink_on(ground: str) -> Colour:
     """Return the colour of writing on a ground."""
     return (240, 240, 240) if ground == "black" else (20, 20, 20)
-
-
-def _write(
-    pen: ImageDraw.ImageDraw, writing: Writing, width: int, height: int, *, ink: Colour
-) -> None:
-    font = ImageFont.load_default(size=WRITING_HEIGHT * min(width, height))
-    pen.text(
-        (width / 2, height * (writing.row + 0.5) / 3),
-        writing.text,
-        font=font,
-        anchor="mm",
-        fill=ink,
-    )
-
-
-def _clip(value: int) -> int:
-    return min(255, max(0, value))
-
-
-def _polygon(corners: Sequence[Point]) -> Callable[..., None]:
-    """Return a shape from its corners, in units of the radius."""
-
-    def shape(
-        pen: ImageDraw.ImageDraw, centre: Point, radius: float, tint: Colour, ground: Colour
-    ) -> None:
-        points = [(centre[0] + x * radius, centre[1] + y * radius) for x, y in corners]
-        pen.polygon(points, fill=tint)
-
-    return shape
-
-
-def _circle(
-    pen: ImageDraw.ImageDraw, centre: Point, radius: float, tint: Colour, ground: Colour
-) -> None:
-    x, y = centre
-    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tint)
-
-
-def _ring(
-    pen: ImageDraw.ImageDraw, centre: Point, radius: float, tint: Colour, ground: Colour
-) -> None:
-    _circle(pen, centre, radius, tint, ground)
-    _circle(pen, centre, radius * 0.5, ground, ground)
-
-
-def _star() -> list[Point]:
-    return [
-        ((1.1 if k % 2 == 0 else 0.45) * math.sin(k * math.pi / 5),
-         -(1.1 if k % 2 == 0 else 0.45) * math.cos(k * math.pi / 5))
-        for k in range(10)
-    ]  # fmt: skip
-
-
-SHAPES: dict[str, Callable[..., None]] = {
-    "circle": _circle,
-    "square": _polygon([(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)]),
-    "triangle": _polygon([(0, -1), (1, 0.85), (-1, 0.85)]),
-    "star": _polygon(_star()),
-    "cross": _polygon(
-        [(-.35, -1), (.35, -1), (.35, -.35), (1, -.35), (1, .35), (.35, .35),
-         (.35, 1), (-.35, 1), (-.35, .35), (-1, .35), (-1, -.35), (-.35, -.35)]
-    ),
-    "diamond": _polygon([(0, -1.1), (0.75, 0), (0, 1.1), (-0.75, 0)]),
-    "ring": _ring,
-}  # fmt: skip

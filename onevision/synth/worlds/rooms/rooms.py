@@ -1,4 +1,4 @@
-"""Rooms: shaded solids on a floor, near and far, shiny and matte, with shadows.
+"""Shaded solids on a floor, near and far, shiny and matte, with shadows.
 
 +-----------------------+   How many shiny red things are there?          2
 |                       |   What shape is the large green thing?          cube
@@ -9,32 +9,31 @@
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from PIL import Image as PIL
 from PIL.Image import Image as PillowImage
 
-from onevision.conversation import Image
-from onevision.synth.kit.questionnaire import choose
-from onevision.synth.kit.shading import draw_solid
-from onevision.synth.kit.wording import article, counted, listing, yes_or_no
-from onevision.synth.kit.world import Colour
+from onevision.synth.kit.questions import ask_twice, picture_sample
+from onevision.synth.kit.shapes import Colour, shift_tint
+from onevision.synth.kit.words import article, join, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
-from onevision.synth.worlds.shapes.solids import (
+from onevision.synth.worlds.rooms.shading import draw_solid
+from onevision.synth.worlds.rooms.solids import (
     ATTRIBUTES,
     TINTS,
     Room,
     Solid,
     Values,
-    pointing,
+    noun_phrase,
     random_room,
-    spoken,
+    single_out,
 )
 
 WALLS: tuple[Colour, ...] = ((205, 208, 212), (190, 200, 210), (214, 206, 192), (198, 208, 196))
 FLOORS: tuple[Colour, ...] = ((172, 172, 174), (178, 168, 152), (158, 166, 172), (186, 182, 170))
 MAX_THINGS = 8
-# Two things are left and right of each other, or before and behind, if they differ this much.
+# The least distance at which one thing counts as left of another, or as behind it.
 CLEARLY = 0.07
 
 
@@ -44,17 +43,12 @@ def make(split: Split, index: int) -> Sample:
     room = random_room(rng, rng.randint(3, MAX_THINGS))
     height = rng.randint(180, 300)
     caption = (
-        f"A room with {counted(len(room), 'thing')} on the floor: "
-        f"{listing([article(solid.name) for solid in room])}."
+        f"A room with {number_of(len(room), 'thing')} on the floor: "
+        f"{join(article(solid.name) for solid in room)}."
     )
-    return Sample(
-        media=(
-            Image(_draw(room, rng, width=round(height * rng.uniform(1.2, 1.5)), height=height)),
-        ),
-        caption=caption,
-        detail=_detail(room, caption),
-        questions=choose(rng, _candidates(room, rng)),
-    )
+    picture = _draw(room, rng, width=round(height * rng.uniform(1.2, 1.5)), height=height)
+    asked = ask_twice(QUESTIONS, room, rng)
+    return picture_sample(rng, picture, caption=caption, detail=_detail(room, caption), asked=asked)
 
 
 def _draw(room: Room, rng: random.Random, *, width: int, height: int) -> PillowImage:
@@ -66,9 +60,7 @@ def _draw(room: Room, rng: random.Random, *, width: int, height: int) -> PillowI
     canvas.paste(floor, (0, horizon))
     canvas.paste((225, 225, 225), (0, horizon), light.point(lambda v: v // 3))
     for solid in room:
-        red, green, blue = TINTS[solid.values["colour"]]
-        shift = rng.randint(-10, 10)
-        tint = (_clip(red + shift), _clip(green + shift), _clip(blue + shift))
+        tint = shift_tint(TINTS[solid.values["colour"]], rng.randint(-10, 10))
         draw_solid(
             canvas,
             solid.values["shape"],
@@ -82,36 +74,24 @@ def _draw(room: Room, rng: random.Random, *, width: int, height: int) -> PillowI
     return canvas
 
 
-def _clip(value: int) -> int:
-    """Keep a colour value within its range."""
-    return min(255, max(0, value))
-
-
 def _detail(room: Room, caption: str) -> str:
-    """Describe every thing, and both orders they stand in."""
-    each = [f"{article(spoken(s.values)).capitalize()}." for s in room]
+    """Describe every thing, and their orders from left to right and from back to front."""
+    each = [f"{article(noun_phrase(s.values)).capitalize()}." for s in room]
     across = sorted(room, key=lambda solid: solid.x)
     return " ".join(
         (
             caption,
             *each,
-            f"From left to right: {listing([spoken(s.values) for s in across])}.",
-            f"From back to front: {listing([spoken(s.values) for s in room])}.",
+            f"From left to right: {join([noun_phrase(s.values) for s in across])}.",
+            f"From back to front: {join([noun_phrase(s.values) for s in room])}.",
         )
     )
 
 
-def _candidates(room: Room, rng: random.Random) -> Iterator[Question | None]:
-    """Give two questions of every family."""
-    for family in FAMILIES:
-        yield family(room, rng)
-        yield family(room, rng)
-
-
-def _query(room: Room, rng: random.Random) -> Question | None:
-    """Ask for one attribute of a thing that the others tell apart."""
+def _ask_query(room: Room, rng: random.Random) -> Question | None:
+    """Ask for one attribute of a thing that the others single out."""
     key = rng.choice(list(ATTRIBUTES))
-    found = pointing(room, rng, without=key)
+    found = single_out(room, rng, without=key)
     if found is None:
         return None
     solid, named = found
@@ -125,31 +105,31 @@ def _query(room: Room, rng: random.Random) -> Question | None:
 
 
 def _some(room: Room, rng: random.Random) -> Values:
-    """Choose one or two values, those of a thing for the most part."""
+    """Choose one or two values, mostly those of a thing in the room."""
     keys = rng.sample(list(ATTRIBUTES), rng.randint(1, 2))
     model = rng.choice(room).values
     return {k: model[k] if rng.random() < 0.85 else rng.choice(ATTRIBUTES[k]) for k in keys}
 
 
-def _count(room: Room, rng: random.Random) -> Question:
+def _ask_count(room: Room, rng: random.Random) -> Question:
     """Ask how many things there are, or how many of a kind."""
     if rng.random() < 0.2:
         words = ("How many things are there?", "How many things stand on the floor?")
         return ask(rng, "count", words, str(len(room)))
     values = _some(room, rng)
-    many = spoken(values, many=True)
+    many = noun_phrase(values, many=True)
     words = (f"How many {many} are there?", f"Count the {many}.", f"How many {many} do you see?")
     return ask(rng, "count_some", words, str(sum(s.fits(values) for s in room)))
 
 
-def _more(room: Room, rng: random.Random) -> Question:
+def _ask_more(room: Room, rng: random.Random) -> Question:
     """Compare two counts."""
     key = rng.choice(list(ATTRIBUTES))
     seen = {solid.values[key] for solid in room}
     a = rng.choice(sorted(seen))
     b = rng.choice([value for value in ATTRIBUTES[key] if value != a])
     a, b = rng.sample((a, b), 2)
-    first, second = spoken({key: a}, many=True), spoken({key: b}, many=True)
+    first, second = noun_phrase({key: a}, many=True), noun_phrase({key: b}, many=True)
     counts = [sum(s.values[key] == value for s in room) for value in (a, b)]
     if rng.random() < 0.5 and counts[0] != counts[1]:
         words = (f"Are there more {first} than {second}?",)
@@ -162,9 +142,9 @@ def _more(room: Room, rng: random.Random) -> Question:
     return ask(rng, "more", words, answer)
 
 
-def _beside(room: Room, rng: random.Random) -> Question | None:
+def _ask_beside(room: Room, rng: random.Random) -> Question | None:
     """Count what is on one side of a thing, if that is clear for everything."""
-    found = pointing(room, rng)
+    found = single_out(room, rng)
     if found is None:
         return None
     solid, named = found
@@ -176,7 +156,7 @@ def _beside(room: Room, rng: random.Random) -> Question | None:
     return ask(rng, "beside", words, str(sum(gap < 0 for gap in others)))
 
 
-def _extreme(room: Room, rng: random.Random) -> Question | None:
+def _ask_extreme(room: Room, rng: random.Random) -> Question | None:
     """Ask which thing is farthest to one side."""
     end, place = rng.choice(ENDS)
     ranked = sorted(room, key=place)
@@ -186,9 +166,9 @@ def _extreme(room: Room, rng: random.Random) -> Question | None:
     return ask(rng, "extreme", words, ranked[0].name)
 
 
-def _relation(room: Room, rng: random.Random) -> Question | None:
+def _ask_relation(room: Room, rng: random.Random) -> Question | None:
     """Ask on which side of one thing another one is."""
-    found, other = pointing(room, rng), pointing(room, rng)
+    found, other = single_out(room, rng), single_out(room, rng)
     if found is None or other is None or found[0] is other[0]:
         return None
     (a, first), (b, second) = found, other
@@ -201,9 +181,9 @@ def _relation(room: Room, rng: random.Random) -> Question | None:
     return ask(rng, "depth", words, "in front" if a.bottom > b.bottom else "behind")
 
 
-def _alike(room: Room, rng: random.Random) -> Question | None:
+def _ask_alike(room: Room, rng: random.Random) -> Question | None:
     """Ask for the other things that share a value with one."""
-    found, key = pointing(room, rng), rng.choice(list(ATTRIBUTES))
+    found, key = single_out(room, rng), rng.choice(list(ATTRIBUTES))
     if found is None:
         return None
     solid, named = found
@@ -218,12 +198,13 @@ def _alike(room: Room, rng: random.Random) -> Question | None:
     return ask(rng, "count_same", words, str(len(others)))
 
 
-def _exists(room: Room, rng: random.Random) -> Question:
+def _ask_exists(room: Room, rng: random.Random) -> Question:
     """Ask whether there is a thing of some kind."""
     model, wanted = rng.choice(room).values, rng.random() < 0.5
     values = {k: model[k] if wanted else rng.choice(ATTRIBUTES[k]) for k in ATTRIBUTES}
     del values[rng.choice(("size", "material", "colour"))]
-    words = (f"Is there {article(spoken(values))}?", f"Do you see {article(spoken(values))}?")
+    thing = article(noun_phrase(values))
+    words = (f"Is there {thing}?", f"Do you see {thing}?")
     return ask(rng, "exists", words, yes_or_no(any(s.fits(values) for s in room)))
 
 
@@ -239,14 +220,14 @@ ENDS: tuple[tuple[str, Callable[[Solid], float]], ...] = (
     ("farthest to the back", lambda s: s.bottom),
     ("closest to the viewer", lambda s: -s.bottom),
 )
-FAMILIES: tuple[Callable[[Room, random.Random], Question | None], ...] = (
-    _query,
-    _query,
-    _count,
-    _more,
-    _beside,
-    _extreme,
-    _relation,
-    _alike,
-    _exists,
+QUESTIONS: tuple[Callable[[Room, random.Random], Question | None], ...] = (
+    _ask_query,
+    _ask_query,
+    _ask_count,
+    _ask_more,
+    _ask_beside,
+    _ask_extreme,
+    _ask_relation,
+    _ask_alike,
+    _ask_exists,
 )

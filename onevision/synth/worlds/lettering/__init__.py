@@ -1,0 +1,1 @@
+"""Words, numbers and letters to be read."""

@@ -1,0 +1,1 @@
+"""Shaded solids in a room."""
