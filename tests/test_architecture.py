@@ -1,4 +1,4 @@
-"""The rules of ARCHITECTURE.md that a machine can check: who may do what, and how large things get."""
+"""The rules of ARCHITECTURE.md that a machine can check: who may do what, and how large it gets."""
 
 import ast
 from pathlib import Path
