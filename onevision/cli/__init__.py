@@ -14,6 +14,7 @@ from onevision.cli.chat import chat
 from onevision.cli.convert import convert
 from onevision.cli.data import data
 from onevision.cli.demo import demo
+from onevision.cli.doctor import doctor
 from onevision.cli.dpo import dpo
 from onevision.cli.evaluate import evaluate
 from onevision.cli.explain import explain
@@ -42,6 +43,7 @@ app.command()(convert)
 app.command()(unpickle)
 app.command()(models)
 app.command()(demo)
+app.command()(doctor)
 app.command()(train)
 app.command()(dpo)
 app.command()(prefer)

@@ -1,0 +1,97 @@
+"""The rules of ARCHITECTURE.md that a machine can check: who may do what, and how large it gets."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import onevision
+
+PACKAGE = Path(onevision.__file__).parent
+ARCHITECTURE = PACKAGE.parent / "ARCHITECTURE.md"
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ROOM_FILES = 300, 60, 26
+
+# Modules that open connections or listen for them, and the files that may import each.
+NETWORK = {
+    "http.client": {"serve/fetch.py", "eval/judging/client.py"},
+    "http.server": {"cli/data.py"},
+    "huggingface_hub": {"checkpoint/hub.py", "eval/rows.py"},
+    "socket": {"serve/fetch.py", "train/guard.py"},
+    "ssl": {"serve/fetch.py"},
+    "urllib.request": {"eval/judging/client.py"},
+}
+# Calls that decode media or unpickle, and the files that may make them.
+CALLS = {
+    "Image.open": {"inputs/media.py"},
+    "torch.load": {"checkpoint/unpickle.py"},
+}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree):
+    """Every module that a tree imports, parents included: "http.client", "http"."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:n]) for n in range(1, len(parts) + 1))
+
+
+def called(tree):
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+@pytest.mark.parametrize("module", NETWORK)
+def test_only_these_files_use_the_network(module):
+    assert {name for name, tree in modules() if module in imported(tree)} == NETWORK[module]
+
+
+def test_the_files_that_use_the_network_are_listed_in_the_architecture():
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    missing = {name for names in NETWORK.values() for name in names if f"`{name}`" not in text}
+    assert not missing
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_only_these_files_make_the_call(call):
+    assert {name for name, tree in modules() if call in called(tree)} == CALLS[call]
+
+
+def test_no_file_is_too_long():
+    lengths = {
+        path.relative_to(PACKAGE).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert {n: lines for n, lines in lengths.items() if lines > MAX_FILE_LINES} == {}
+
+
+def test_no_room_is_crowded():
+    rooms = [path for path in (PACKAGE, *PACKAGE.rglob("*")) if path.is_dir()]
+    sizes = {str(room.relative_to(PACKAGE)): len(list(room.glob("*.py"))) for room in rooms}
+    assert {room: size for room, size in sizes.items() if size > MAX_ROOM_FILES} == {}
+
+
+def test_no_function_is_too_long():
+    long = [
+        f"{name}:{node.name} has {lines} lines"
+        for name, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (lines := (node.end_lineno or node.lineno) - node.lineno + 1) > MAX_FUNCTION_LINES
+    ]
+    assert not long
+
+
+def test_the_architecture_draws_every_room():
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    rooms = [path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()]
+    assert {room for room in rooms if f"  {room}/" not in text} == set()
