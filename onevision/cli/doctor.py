@@ -21,7 +21,7 @@ def doctor() -> None:
     print(f"onevision {__version__}, Python {platform.python_version()}, {platform.platform()}")
     for line in (*_processor(), *_accelerators(), *_model_cache()):
         print(line)
-    missing = []
+    missing: list[str] = []
     for extra, names in _requirements().items():
         found = {name: _version(name) for name in names}
         absent = [name for name, number in found.items() if number is None]
