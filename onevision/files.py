@@ -20,7 +20,7 @@ Line = dict[str, Any]
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield an empty file beside `path`, to be filled; it replaces `path` if nothing is raised.
+    """Yields an empty file beside `path`, to be filled; it replaces `path` if nothing is raised.
 
     What fills it may replace it in turn. Makes the directory. Raises OSError.
     """
@@ -39,28 +39,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all. Raises OSError."""
+    """Writes a file, whole or not at all. Raises OSError."""
     with atomic_path(path) as partial:
         partial.write_bytes(content)
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text in UTF-8, whole or not at all. Raises OSError."""
+    """Writes a text in UTF-8, whole or not at all. Raises OSError."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: Path, values: object, *, indent: int | None = 2) -> None:
-    """Write a JSON file, whole or not at all. Raises OSError."""
+    """Writes a JSON file, whole or not at all. Raises OSError."""
     write_text(path, json.dumps(values, indent=indent, ensure_ascii=False) + "\n")
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> None:
-    """Write JSON objects, one per line, whole or not at all. Raises OSError."""
+    """Writes JSON objects, one per line, whole or not at all. Raises OSError."""
     write_bytes(path, b"".join(map(encode_line, lines)))
 
 
 def append_lines(path: Path, lines: Iterable[Mapping[str, object]], *, sync: bool = True) -> None:
-    """Append JSON objects, one per line; a torn last line is cut off first.
+    """Appends JSON objects, one per line; a torn last line is cut off first.
 
     With `sync` they are on the disk when this returns. Raises OSError.
     """
@@ -74,13 +74,13 @@ def append_lines(path: Path, lines: Iterable[Mapping[str, object]], *, sync: boo
 
 
 def cut_torn_line(path: Path) -> None:
-    """Cut off a last line that does not end. Raises OSError."""
+    """Cuts off a last line that does not end. Raises OSError."""
     with path.open("rb+") as file:
         _cut(file)
 
 
 def read_lines(path: Path, *, key: str, error: type[OneVisionError] = DataError) -> list[Line]:
-    """Return the JSON objects of a file, one per line, without a torn last line.
+    """Returns the JSON objects of a file, one per line, without a torn last line.
 
     Every one has a whole number under `key`. Raises `error` if the file cannot be read or a line is
     something else.
@@ -99,12 +99,12 @@ def read_lines(path: Path, *, key: str, error: type[OneVisionError] = DataError)
 
 
 def whole_lines(content: bytes) -> list[bytes]:
-    """Return the lines that end, without their ends."""
+    """Returns the lines that end, without their ends."""
     return content[: content.rfind(b"\n") + 1].split(b"\n")[:-1]
 
 
 def parse_line(raw: bytes, *, key: str) -> Line | None:
-    """Return a JSON object with a whole number under `key`; None for anything else."""
+    """Returns a JSON object with a whole number under `key`; None for anything else."""
     try:
         line = json.loads(raw)
     except ValueError:
@@ -113,7 +113,7 @@ def parse_line(raw: bytes, *, key: str) -> Line | None:
 
 
 def encode_line(line: Mapping[str, object]) -> bytes:
-    """Return a JSON object as one line, with its end."""
+    """Returns a JSON object as one line, with its end."""
     return json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
 

@@ -57,7 +57,7 @@ def from_plain(
     complete: bool = True,
     error: type[OneVisionError] = ConfigError,
 ) -> Config:
-    """Build a dataclass from JSON or YAML values; instances among them are kept as they are.
+    """Builds a dataclass from JSON or YAML values; instances among them are kept as they are.
 
     `complete` demands every key, even those with a default. Raises `error`, which begins with
     `where`, and whatever the dataclass itself refuses.
@@ -66,7 +66,7 @@ def from_plain(
 
 
 def to_plain(config: "DataclassInstance") -> dict[str, Any]:
-    """Return the fields of a dataclass as JSON values, in their order."""
+    """Returns the fields of a dataclass as JSON values, in their order."""
     hints = get_type_hints(type(config))
     plain: dict[str, Any] = {}
     for field in fields(config):
@@ -84,7 +84,7 @@ def apply_settings(
     where: str = "--set",
     error: type[OneVisionError] = ConfigError,
 ) -> Config:
-    """Return a frozen dataclass with "key=value" texts applied, all at once.
+    """Returns a frozen dataclass with "key=value" texts applied, all at once.
 
     A tuple is written "a,b", a mapping "a:1,b:2", None "none". Raises `error` for an unknown key
     and a value of another type, and whatever the dataclass itself refuses.
@@ -97,12 +97,12 @@ def apply_settings(
         if key in values:
             raise error(f"{where} {key} is given twice; give it once")
         place = _Place(source=where, error=error, path=key)
-        values[key] = _convert(hints[key], _shape(hints[key], text), place, text=True)
+        values[key] = _convert(hints[key], _shape(hints[key], text), place, text=text)
     return replace(config, **values)
 
 
 def split_settings(settings: Sequence[str], *kinds: type) -> list[list[str]]:
-    """Sort "key=value" texts by the dataclass, of `kinds`, that has the key.
+    """Sorts "key=value" texts by the dataclass, of `kinds`, that has the key.
 
     Raises ConfigError for a key that none of them has.
     """
@@ -117,7 +117,7 @@ def split_settings(settings: Sequence[str], *kinds: type) -> list[list[str]]:
 def check_key(
     key: str, known: Iterable[str], *, where: str, error: type[OneVisionError] = ConfigError
 ) -> None:
-    """Raise `error` if a key is not among the known ones; it names the closest and all of them."""
+    """Raises `error` if a key is not among the known ones; it names the closest and all of them."""
     known = list(known)
     if key in known:
         return
@@ -127,7 +127,7 @@ def check_key(
 
 
 def read_yaml(path: Path, *, error: type[OneVisionError] = ConfigError) -> object:
-    """Return what a YAML file holds. Raises `error` if it cannot be read or is not YAML."""
+    """Returns what a YAML file holds. Raises `error` if it cannot be read or is not YAML."""
     import yaml  # here, since configs are JSON and are imported by every command
 
     try:
@@ -139,7 +139,7 @@ def read_yaml(path: Path, *, error: type[OneVisionError] = ConfigError) -> objec
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Yield nested JSON values by dotted name: {"a": {"b": 1}} -> ("a.b", 1)."""
+    """Yields nested JSON values by dotted name: {"a": {"b": 1}} -> ("a.b", 1)."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flatten(value, f"{prefix}{key}.")
@@ -167,9 +167,9 @@ def _build(cls: Any, values: Any, place: _Place, *, complete: bool) -> Any:
 
 
 def _convert(
-    kind: Any, value: Any, place: _Place, *, complete: bool = True, text: bool = False
+    kind: Any, value: Any, place: _Place, *, complete: bool = True, text: str | None = None
 ) -> Any:
-    """Return a value as its type hint asks. `text` marks what a person typed, such as "1e-5"."""
+    """Returns a value as its type hint asks; `text` is what was typed, if it was, as in "1e-5"."""
     inner = _dataclasses(kind)
     if inner and not (value is None and NoneType in _members(kind)):
         cls, value = _choose(inner, value, place)
@@ -180,17 +180,18 @@ def _convert(
             for number, one in enumerate(value)
         )
     try:
-        made = msgspec.convert(value, kind, strict=not text)
+        made = msgspec.convert(value, kind, strict=text is None)
     except msgspec.ValidationError:
         pass
     else:
         if _is_finite(made):
             return made
-    raise place.error(f"{place} is {value!r:.60}; expected {_describe(kind, text=text)}")
+    found, expected = value if text is None else text, _describe(kind, text=text is not None)
+    raise place.error(f"{place} is {found!r:.60}; expected {expected}")
 
 
 def _choose(classes: Sequence[Any], value: Any, place: _Place) -> tuple[Any, Any]:
-    """Return the class that a union's value names, and the value without the name."""
+    """Returns the class that a union's value names, and the value without the name."""
     if len(classes) == 1 or not isinstance(value, dict):
         return classes[0], value
     by_name = {cls.__name__: cls for cls in classes}
@@ -203,7 +204,7 @@ def _choose(classes: Sequence[Any], value: Any, place: _Place) -> tuple[Any, Any
 
 
 def _shape(kind: Any, text: str) -> Any:
-    """Return a text in the shape of its type: None, a list or a mapping of texts, or as it is."""
+    """Returns a text in the shape of its type: None, a list or a mapping of texts, or as it is."""
     main, *rest = _members(kind)
     if rest and text.lower() == "none":
         return None
@@ -251,7 +252,7 @@ def _describe(kind: Any, *, text: bool) -> str:
 
 
 def _members(kind: Any) -> tuple[Any, ...]:
-    """Return the types of a union, with None last."""
+    """Returns the types of a union, with None last."""
     return get_args(kind) if get_origin(kind) in (UnionType, Union) else (kind,)
 
 
@@ -260,7 +261,7 @@ def _dataclasses(kind: Any) -> list[Any]:
 
 
 def _dataclass_item(kind: Any) -> Any:
-    """Return the dataclass of a tuple[Dataclass, ...]; None for other types."""
+    """Returns the dataclass of a tuple[Dataclass, ...]; None for other types."""
     item = get_args(kind)[0] if get_origin(kind) is tuple else None
     return item if is_dataclass(item) else None
 

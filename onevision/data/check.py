@@ -50,7 +50,7 @@ class SourceSummary:
 def find_problems(
     mixture: Mixture, plan: Plan, *, held_out: Plan | None = None
 ) -> Iterator[Finding]:
-    """Yield every finding; `held_out` is the plan of the evaluation data."""
+    """Yields every finding; `held_out` is the plan of the evaluation data."""
     names = [dataset.entry.name for dataset in mixture.datasets]
     for name, one in zip(names, plan.datasets, strict=True):
         for fault in one.faults:
@@ -62,13 +62,13 @@ def find_problems(
 
 
 def summarize(mixture: Mixture, plan: Plan) -> list[SourceSummary]:
-    """Return a summary of each data set."""
+    """Returns a summary of each data set."""
     pairs = zip(mixture.datasets, plan.datasets, strict=True)
     return [_summarize_one(dataset.entry.name, one) for dataset, one in pairs]
 
 
 def drop_leaks(mixture: Mixture, plan: Plan, found: Sequence[Finding]) -> Plan:
-    """Return the plan without the samples whose images are also in the evaluation data."""
+    """Returns the plan without the samples whose images are also in the evaluation data."""
     leaks = {(f.source, f.row) for f in found if f.kind == "evaluation leak"}
     datasets = []
     for dataset, one in zip(mixture.datasets, plan.datasets, strict=True):
@@ -97,7 +97,7 @@ def _summarize_one(name: str, plan: DatasetPlan) -> SourceSummary:
 
 
 def _find_duplicates(names: list[str], plan: Plan) -> Iterator[Finding]:
-    """Yield every record that repeats an earlier one."""
+    """Yields every record that repeats an earlier one."""
     datasets = np.concatenate([np.full(len(p.rows), n) for n, p in enumerate(plan.datasets)])
     rows = np.concatenate([p.rows for p in plan.datasets])
     digests = np.concatenate([p.digests for p in plan.datasets])
@@ -115,7 +115,7 @@ def _find_duplicates(names: list[str], plan: Plan) -> Iterator[Finding]:
 
 
 def _find_near_duplicates(names: list[str], plan: Plan) -> Iterator[Finding]:
-    """Yield different images that look alike; the same image in many records is not reported."""
+    """Yields different images that look alike; the same image in many records is not reported."""
     places = [(n, row) for n, p in enumerate(plan.datasets) for row in p.picture_rows.tolist()]
     digests = np.concatenate([p.picture_digests for p in plan.datasets])
     pictures = np.sort(np.unique(digests, return_index=True)[1])  # the first place of each
@@ -137,7 +137,7 @@ def _find_near_duplicates(names: list[str], plan: Plan) -> Iterator[Finding]:
 
 
 def _find_leaks(names: list[str], plan: Plan, held_out: Plan) -> Iterator[Finding]:
-    """Yield every sample whose image looks like one of the evaluation data."""
+    """Yields every sample whose image looks like one of the evaluation data."""
     evaluated, first = np.unique(
         np.concatenate([p.picture_hashes for p in held_out.datasets]), return_index=True
     )

@@ -56,7 +56,7 @@ class DecodedMedia:
         self._database.close()
 
     def picture(self, image: Image) -> PictureFingerprint:
-        """Return an image's fingerprint. Raises MediaError if it does not decode."""
+        """Returns an image's fingerprint. Raises MediaError if it does not decode."""
         digest = _digest(image.source)
         known = self._look_up(digest)
         if known is None:
@@ -67,7 +67,7 @@ class DecodedMedia:
         )
 
     def check_frames(self, choice: FrameChoice) -> None:
-        """Decode the chosen frames of a video. Raises MediaError if one does not decode."""
+        """Decodes the chosen frames of a video. Raises MediaError if one does not decode."""
         source = choice.video.source
         if not isinstance(source, str | Path | bytes):
             return  # a list of images, already decoded

@@ -12,7 +12,7 @@ MAX_BITS = 3
 
 
 def hash_picture(image: PillowImage) -> int:
-    """Return the difference hash: whether each cell of an 8 x 8 grid is darker than the next."""
+    """Returns the difference hash: whether each cell of an 8 x 8 grid is darker than the next."""
     small = image.convert("L").resize((9, 8), Image.Resampling.BOX)
     cells = np.asarray(small).astype(np.int16)
     bits = np.packbits((cells[:, 1:] > cells[:, :-1]).flatten())
@@ -22,7 +22,7 @@ def hash_picture(image: PillowImage) -> int:
 def find_near_pairs(
     left: NDArray[np.uint64], right: NDArray[np.uint64] | None = None
 ) -> Iterator[tuple[int, int]]:
-    """Yield index pairs of nearly equal hashes: within `left` (i < j), or from `left` to `right`.
+    """Yields index pairs of nearly equal hashes: within `left` (i < j), or from `left` to `right`.
 
     Two 64-bit words that differ in at most 3 bits agree in one of their four 16-bit quarters, so
     only words that share a quarter are compared. Flat images (no bit set) are left out: they all

@@ -34,7 +34,7 @@ def fit_sample(
     template: Template | None = None,
     image_first: bool = False,
 ) -> FittedSample:
-    """Reduce `conversation` until it fits into `max_tokens`, as little as possible.
+    """Reduces `conversation` until it fits into `max_tokens`, as little as possible.
 
     Counts come from media headers alone. Raises ContextLengthError if it cannot fit, and MediaError
     for media without a readable header.
@@ -54,7 +54,7 @@ def fit_sample(
 def _candidates(
     conversation: Conversation,
 ) -> Iterator[tuple[Conversation, tuple[Reduction, ...]]]:
-    """Yield the conversation, then shorter and shorter versions of it."""
+    """Yields the conversation, then shorter and shorter versions of it."""
     yield conversation, ()
     reductions: tuple[Reduction, ...] = ()
     while (shorter := _without_last_exchange(conversation)) is not None:
@@ -75,7 +75,7 @@ def _with(reductions: tuple[Reduction, ...], new: Reduction) -> tuple[Reduction,
 
 
 def _without_last_exchange(conversation: Conversation) -> Conversation | None:
-    """Drop the last question and answer; None if that would leave no answer."""
+    """Drops the last question and answer; None if that would leave no answer."""
     shorter = conversation.messages[:-2]
     if not any(message.role == "assistant" for message in shorter):
         return None

@@ -21,7 +21,7 @@ FORMAT = "1"
 def open_index(
     file: Path, build: Callable[[Path], Iterable[int]], *, columns: int
 ) -> NDArray[np.int64]:
-    """Return the index [rows, columns] of `file`, from the cache or from `build`.
+    """Returns the index [rows, columns] of `file`, from the cache or from `build`.
 
     `build` yields the numbers row by row; they go straight to disk.
     """
@@ -37,13 +37,13 @@ def open_index(
 
 
 def file_identity(file: Path) -> str:
-    """Return a text that changes when a file does: its path, size and modification time."""
+    """Returns a text that changes when a file does: its path, size and modification time."""
     status = file.stat()
     return f"{file.resolve()}:{status.st_size}:{status.st_mtime_ns}"
 
 
 def cache_directory() -> Path:
-    """Return the directory of cached indices and plans."""
+    """Returns the directory of cached indices and plans."""
     return Path(os.environ.get("ONEVISION_CACHE", Path.home() / ".cache" / "onevision"))
 
 

@@ -36,7 +36,7 @@ class JsonSource(FileSource):
 
 
 def _find_records(file: Path) -> Iterator[int]:
-    """Yield the first byte and the end of every record."""
+    """Yields the first byte and the end of every record."""
     if file.stat().st_size == 0:
         raise DataError(f"{file}: the file is empty; expected a JSON array or JSON lines")
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -79,7 +79,7 @@ def _find_elements(data: mmap.mmap, first: int, file: Path) -> Iterator[int]:
 
 
 def _release(data: mmap.mmap, position: int, released: int) -> int:
-    """Release the pages read so far once there are enough; returns where they end."""
+    """Releases the pages read so far once there are enough; returns where they end."""
     if position - released < RELEASE_BYTES or not hasattr(mmap, "MADV_DONTNEED"):
         return released
     pages = (position - released) // mmap.PAGESIZE * mmap.PAGESIZE

@@ -41,7 +41,7 @@ class Loader:
     max_seconds: float = MAX_SECONDS
 
     def load(self, packs: Sequence[int]) -> Iterator[LoadedPack]:
-        """Yield these packs in this order. Raises DataError if too many samples are bad."""
+        """Yields these packs in this order. Raises DataError if too many samples are bad."""
         with Workers(
             self.reader, num_workers=self.num_workers, max_seconds=self.max_seconds
         ) as workers:

@@ -28,7 +28,7 @@ FORMAT_VERSION = 2
 
 
 def write_manifest(mixture: Mixture, plan: Plan, directory: Path) -> None:
-    """Write the rows to train on, their lengths and a hash of their content."""
+    """Writes the rows to train on, their lengths and a hash of their content."""
     directory.mkdir(parents=True, exist_ok=True)
     sources = []
     rows = []
@@ -56,7 +56,7 @@ def write_manifest(mixture: Mixture, plan: Plan, directory: Path) -> None:
 
 
 def apply_manifest(mixture: Mixture, plan: Plan, path: Path) -> Plan:
-    """Return the plan in which exactly the manifest's rows are usable.
+    """Returns the plan in which exactly the manifest's rows are usable.
 
     `path` is the manifest or its directory. Raises DataError if the mixture has other data sets,
     chooses other rows, cannot use one of them, or if their content has changed.
@@ -88,7 +88,7 @@ def apply_manifest(mixture: Mixture, plan: Plan, path: Path) -> Plan:
 
 
 def hash_content(plan: DatasetPlan) -> str:
-    """Return a hash of a data set's usable rows: their numbers, words and media names."""
+    """Returns a hash of a data set's usable rows: their numbers, words and media names."""
     digest = hashlib.sha256()
     for column in (plan.rows, plan.digests):
         digest.update(column[plan.usable].tobytes())
@@ -96,7 +96,7 @@ def hash_content(plan: DatasetPlan) -> str:
 
 
 def fingerprint_sources(mixture: Mixture, plan: Plan) -> Mapping[str, str]:
-    """Return, for every data set, a text that changes when anything does that training sees of it.
+    """Returns, for every data set, a text that changes when anything does that training sees of it.
 
     That is its place, the rows an epoch shows of it, their content and their lengths. The bytes of
     media files are not read.
@@ -111,7 +111,7 @@ def fingerprint_sources(mixture: Mixture, plan: Plan) -> Mapping[str, str]:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], NDArray[np.int64]]:  # Any: JSON
-    """Read both files of a manifest. Raises DataError."""
+    """Reads both files of a manifest. Raises DataError."""
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         rows = np.load(file.parent / ROWS)

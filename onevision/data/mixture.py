@@ -88,7 +88,7 @@ class Mixture:
 
 
 def read_datasets(path: Path) -> list[DatasetEntry]:
-    """Read a mixture file, or make one entry for each JSON file that `path` names.
+    """Reads a mixture file, or makes one entry for each JSON file that `path` names.
 
     A path may hold one brace list, `data/{a,b}.json`, as in the reference. Raises DataError.
     """
@@ -107,7 +107,7 @@ def read_datasets(path: Path) -> list[DatasetEntry]:
 
 
 def open_mixture(path: Path, *, seed: int = 0) -> Mixture:
-    """Open every data set of a mixture. Raises DataError for what is missing or contradictory."""
+    """Opens every data set of a mixture. Raises DataError for what is missing or contradictory."""
     names: set[str] = set()
     datasets = []
     for entry in read_datasets(path):
@@ -125,12 +125,12 @@ def open_mixture(path: Path, *, seed: int = 0) -> Mixture:
 
 
 def published_mixtures() -> Path:
-    """Return the directory of the published mixtures and their prompt styles."""
+    """Returns the directory of the published mixtures and their prompt styles."""
     return Path(__file__).parents[1] / "mixtures"
 
 
 def choose_rows(entry: DatasetEntry, available: int, *, seed: int) -> NDArray[np.int64]:
-    """Return the rows an entry takes out of `available`; ascending, unless they are random."""
+    """Returns the rows an entry takes out of `available`; ascending, unless they are random."""
     count = count_chosen(entry.sampling_strategy, available, name=entry.name)
     rows = np.arange(available)
     if entry.sampling_strategy.startswith("end"):
@@ -143,7 +143,7 @@ def choose_rows(entry: DatasetEntry, available: int, *, seed: int) -> NDArray[np
 
 
 def count_chosen(strategy: str, available: int, *, name: str) -> int:
-    """Return how many of `available` rows a strategy takes; P% rounds up, as in the reference.
+    """Returns how many of `available` rows a strategy takes; P% rounds up, as in the reference.
 
     Raises DataError for an unknown strategy, which the reference treats as "all".
     """
@@ -160,7 +160,7 @@ def count_chosen(strategy: str, available: int, *, name: str) -> int:
 
 
 def expand_braces(path: str) -> list[str]:
-    """Expand one brace list: `x{a,b}.json` -> `xa.json`, `xb.json`."""
+    """Expands one brace list: `x{a,b}.json` -> `xa.json`, `xb.json`."""
     match = BRACES.fullmatch(path)
     if match is None:
         return [path]
@@ -168,7 +168,7 @@ def expand_braces(path: str) -> list[str]:
 
 
 def _read_entries(values: object, *, where: str) -> Iterator[DatasetEntry]:
-    """Yield the entry of a mixture's list, or one for each path of its brace list."""
+    """Yields the entry of a mixture's list, or one for each path of its brace list."""
     if not isinstance(values, Mapping):
         raise DataError(f"{where}: it is {type(values).__name__}; expected a mapping")
     given: dict[str, Any] = dict(values)  # Any: YAML

@@ -31,7 +31,7 @@ class Order:
 
 
 def count_rows_per_epoch(mixture: Mixture) -> list[int]:
-    """Return how many rows of each data set an epoch shows.
+    """Returns how many rows of each data set an epoch shows.
 
     `rows` sets it outright. Data sets with a `share` divide the rows they hold together by it.
     """
@@ -52,7 +52,7 @@ def count_rows_per_epoch(mixture: Mixture) -> list[int]:
 def choose_epoch_rows(
     dataset: OpenDataset, count: int, *, seed: int, epoch: int
 ) -> NDArray[np.int64]:
-    """Return the `count` rows of a data set that epoch `epoch` shows, in order.
+    """Returns the `count` rows of a data set that epoch `epoch` shows, in order.
 
     The epochs walk through the data set in rounds, each a new shuffle, so that no row is seen twice
     before every row is seen once.
@@ -68,7 +68,7 @@ def choose_epoch_rows(
 
 
 def _shuffle(dataset: OpenDataset, *, seed: int, number: int) -> NDArray[np.int64]:
-    """Return the rows in random order; rows of one block stay close to each other."""
+    """Returns the rows in random order; rows of one block stay close to each other."""
     rng = _make_rng(seed, number, f"rows/{dataset.entry.name}")
     starts = np.asarray(dataset.source.block_starts)
     if len(starts) <= 1:

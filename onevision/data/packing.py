@@ -48,7 +48,7 @@ class PackedRow:
 
 
 def share_prefix(examples: Sequence[Example]) -> PackedRow:
-    """Put examples about the same media into one row.
+    """Puts examples about the same media into one row.
 
     The shared prefix ends with the last visual token; text-only examples share nothing.
     """
@@ -77,7 +77,7 @@ def share_prefix(examples: Sequence[Example]) -> PackedRow:
 
 
 def join(rows: Sequence[PackedRow]) -> PackedRow:
-    """Lay the rows of several samples end to end, each as if it stood alone."""
+    """Lays the rows of several samples end to end, each as if it stood alone."""
     lengths = [len(row) for row in rows]
     offsets = [sum(lengths[:number]) for number in range(len(rows))]
     return PackedRow(
@@ -99,7 +99,7 @@ def join(rows: Sequence[PackedRow]) -> PackedRow:
 
 
 def collate(rows: Sequence[PackedRow], config: InputConfig, *, pad_id: int = 0) -> TrainingBatch:
-    """Stack rows into a batch, padded to the longest, and normalise their crops.
+    """Stacks rows into a batch, padded to the longest, and normalises their crops.
 
     Samples are kept apart by blocks if there is one row, and by a mask if there are several.
     """
@@ -121,7 +121,7 @@ def collate(rows: Sequence[PackedRow], config: InputConfig, *, pad_id: int = 0) 
 
 
 def _mask(rows: Sequence[PackedRow]) -> Tensor:
-    """Return [B, 1, S, S]: whether position i sees position j."""
+    """Returns [B, 1, S, S]: whether position i sees position j."""
     branch = _pad([r.branch for r in rows], PADDING)
     sample = _pad([r.sample for r in rows], PADDING)
     same_sample = sample[:, None, :] == sample[:, :, None]
@@ -129,7 +129,7 @@ def _mask(rows: Sequence[PackedRow]) -> Tensor:
 
 
 def _blocks(row: PackedRow) -> Blocks:
-    """Split a row into its samples; one with a single branch is simply causal."""
+    """Splits a row into its samples; one with a single branch is simply causal."""
     lengths = tuple(torch.bincount(row.sample).tolist())
     branches = row.branch.split(lengths)
     masks = tuple(None if int(b.max()) <= 1 else _sees(b[None])[0] for b in branches)
@@ -137,7 +137,7 @@ def _blocks(row: PackedRow) -> Blocks:
 
 
 def _sees(branch: Tensor) -> Tensor:
-    """Return [B, S, S]: of the positions before it, each sees the prefix and its own branch."""
+    """Returns [B, S, S]: of the positions before it, each sees the prefix and its own branch."""
     length = branch.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     own = branch[:, None, :] == branch[:, :, None]

@@ -41,7 +41,7 @@ class Packs:
 
 
 def pack(lengths: Sequence[int] | NDArray[np.int64], *, max_tokens: int, seed: int = 0) -> Packs:
-    """Pack samples of `lengths` tokens, in order, into sequences of `max_tokens`.
+    """Packs samples of `lengths` tokens, in order, into sequences of `max_tokens`.
 
     Best-fit decreasing within windows of the order; loosely filled packs of a window are packed
     again with the next. Raises DataError for a sample longer than a pack.
@@ -78,7 +78,7 @@ def pack(lengths: Sequence[int] | NDArray[np.int64], *, max_tokens: int, seed: i
 def _best_fit_decreasing(
     window: NDArray[np.int64], sizes: NDArray[np.int64], max_tokens: int
 ) -> list[list[int]]:
-    """Put every sample, longest first, into the bin where it leaves the least room."""
+    """Puts every sample, longest first, into the bin where it leaves the least room."""
     bins: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (free tokens, bin), sorted
     for position in window[np.argsort(-sizes[window], kind="stable")].tolist():

@@ -52,7 +52,7 @@ class DatasetPlan:
         return self.num_tokens > 0
 
     def keep(self, kept: NDArray[np.bool_]) -> "DatasetPlan":
-        """Return the plan in which only rows of `kept` are usable."""
+        """Returns the plan in which only rows of `kept` are usable."""
         return replace(self, num_tokens=np.where(kept, self.num_tokens, 0))
 
 
@@ -63,13 +63,13 @@ class Plan:
     datasets: tuple[DatasetPlan, ...]
 
     def restrict(self, mixture: Mixture) -> Mixture:
-        """Return the mixture without the rows that cannot be used."""
+        """Returns the mixture without the rows that cannot be used."""
         pairs = zip(mixture.datasets, self.datasets, strict=True)
         usable = tuple(replace(one, rows=plan.rows[plan.usable]) for one, plan in pairs)
         return replace(mixture, datasets=usable)
 
     def lengths(self, order: Order) -> NDArray[np.int64]:
-        """Return the planned tokens of every sample of an order."""
+        """Returns the planned tokens of every sample of an order."""
         lengths = np.zeros(len(order), dtype=np.int64)
         for number, plan in enumerate(self.datasets):
             mine = order.datasets == number
@@ -79,7 +79,7 @@ class Plan:
         return lengths
 
     def to_bytes(self) -> bytes:
-        """Return what training needs, without faults and pictures."""
+        """Returns what training needs, without faults and pictures."""
         file = io.BytesIO()
         arrays = {
             f"{number}/{name}": vars(plan)[name]
@@ -91,7 +91,7 @@ class Plan:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Plan":
-        """Read what `to_bytes` wrote."""
+        """Reads what `to_bytes` wrote."""
         with np.load(io.BytesIO(content)) as arrays:
             count = len(arrays.files) // len(TRAINING_COLUMNS)
             return cls(
@@ -103,6 +103,6 @@ class Plan:
 
 
 def concatenate(plans: list[DatasetPlan]) -> DatasetPlan:
-    """Join the plans of successive rows of one data set."""
+    """Joins the plans of successive rows of one data set."""
     arrays = {name: np.concatenate([vars(plan)[name] for plan in plans]) for name in COLUMNS}
     return DatasetPlan(**arrays, faults=tuple(fault for plan in plans for fault in plan.faults))

@@ -51,7 +51,7 @@ def make_plan(
     num_workers: int = 2,
     progress: Callable[[int], object] = int,
 ) -> Plan:
-    """Plan every sample of the reader's mixture; `progress` is told how many rows are done.
+    """Plans every sample of the reader's mixture; `progress` is told how many rows are done.
 
     Plans are taken from the cache while the files of the records are unchanged; `fresh` drops them,
     which is needed if media have changed under the same names.
@@ -76,7 +76,7 @@ def make_plan(
 def plan_rows(
     reader: SampleReader, dataset: int, rows: NDArray[np.int64], *, deep: bool
 ) -> DatasetPlan:
-    """Plan some rows of one data set."""
+    """Plans some rows of one data set."""
     columns: list[tuple[int, int, int, int]] = []
     pictures: list[tuple[int, PictureFingerprint]] = []
     faults: list[Fault] = []
@@ -108,7 +108,7 @@ def _plan_row(
     pictures: list[tuple[int, PictureFingerprint]],
     decoded: DecodedMedia | None,
 ) -> tuple[tuple[int, int, int, int], Fault | None]:
-    """Return (tokens, modality, reductions, digest), and the fault if there is one."""
+    """Returns (tokens, modality, reductions, digest), and the fault if there is one."""
     modality = reductions = digest = 0
     try:
         conversation = reader.conversation(dataset, row)
@@ -133,7 +133,7 @@ def _plan_row(
 
 
 def digest_record(conversation: Conversation, *, directory: Path) -> int:
-    """Return 64 bits of a hash of a record: its words, and its media by bytes or path.
+    """Returns 64 bits of a hash of a record: its words, and its media by bytes or path.
 
     Paths count relative to `directory`, so that they are the same wherever a mixture lies.
     """
@@ -194,7 +194,7 @@ def _map(
 
 
 def _cache_key(reader: SampleReader, *, deep: bool) -> str:
-    """Return a hash of what a plan depends on besides the rows: records' files and run's rules."""
+    """Returns a hash of what a plan depends on besides the rows: records' files and run's rules."""
     files = [
         [one.entry.name, one.entry.prompt_style, one.source.fingerprint]
         for one in reader.mixture.datasets

@@ -46,7 +46,7 @@ class Quarantine:
         return len(self.seen)
 
     def add(self, bad: BadSample) -> None:
-        """Record a bad sample, once. Raises DataError if there are now too many."""
+        """Records a bad sample, once. Raises DataError if there are now too many."""
         key = (bad.source, bad.row)
         if key in self.seen:
             return
@@ -62,7 +62,7 @@ class Quarantine:
             )
 
     def _write(self, bad: BadSample, directory: Path) -> None:
-        """Add a line, unless another process or an earlier run has written it."""
+        """Adds a line, unless another process or an earlier run has written it."""
         directory.mkdir(parents=True, exist_ok=True)
         with (directory / FILE_NAME).open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
@@ -72,7 +72,7 @@ class Quarantine:
                 file.write(encode_line(line))
 
     def _catch_up(self, file: BinaryIO) -> None:
-        """Read the lines new to this process; remove one that a crash cut short."""
+        """Reads the lines new to this process; removes one that a crash cut short."""
         file.seek(self.num_bytes_read)
         content = file.read()
         for line in whole_lines(content):

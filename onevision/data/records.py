@@ -43,7 +43,7 @@ class RawRecord:
 
 
 def to_conversation(record: RawRecord, *, num_frames: int | None = None) -> Conversation:
-    """Return a record's conversation; videos show at most `num_frames` frames.
+    """Returns a record's conversation; videos show at most `num_frames` frames.
 
     Raises DataError, whose message names source, row and field.
     """
@@ -72,7 +72,7 @@ def to_conversation(record: RawRecord, *, num_frames: int | None = None) -> Conv
 
 
 def _turns(record: RawRecord) -> list[tuple[Role, str]]:
-    """Return the role and text of every turn; the last is an answer."""
+    """Returns the role and text of every turn; the last is an answer."""
     raw = record.fields.get("conversations", record.fields.get("messages"))
     if not isinstance(raw, list) or not raw:
         raise field_error(
@@ -108,7 +108,7 @@ def _turn(record: RawRecord, turn: object, number: int) -> tuple[Role, str]:
 def _check_marks(
     record: RawRecord, turns: list[tuple[Role, str]], *, num_images: int, num_videos: int
 ) -> None:
-    """Refuse a record whose marks and media differ in number; in answers, marks are just text."""
+    """Refuses a record whose marks and media differ in number; in answers, marks are just text."""
     text = "".join(text for role, text in turns if role == "user")
     image_marks, video_marks = text.count("<image>"), text.count("<video>")
     if num_videos and not num_images:
@@ -135,7 +135,7 @@ def _parts(text: str, remaining: Mapping[str, Iterator[Image | Video]]) -> Itera
 
 
 def _media(record: RawRecord, field: str) -> list[str | bytes]:
-    """Return the media of a field: one, a list, or none."""
+    """Returns the media of a field: one, a list, or none."""
     value = record.fields.get(field)
     if value is None and field == "image":
         value = record.fields.get("images")
@@ -146,7 +146,7 @@ def _media(record: RawRecord, field: str) -> list[str | bytes]:
 
 
 def read_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
-    """Return an image or video of a field, as bytes or as a path inside the record's root.
+    """Returns an image or video of a field, as bytes or as a path inside the record's root.
 
     Raises DataError.
     """
@@ -176,7 +176,7 @@ def _resolved(root: Path) -> Path:
 
 
 def field_error(record: RawRecord, field: str, problem: str) -> DataError:
-    """Return an error that names record and field."""
+    """Returns an error that names record and field."""
     return DataError(f"{record.where}, field {field!r}: {problem}")
 
 

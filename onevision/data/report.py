@@ -38,7 +38,7 @@ def write_report(
     num_samples: int,
     seed: int = 0,
 ) -> None:
-    """Write the page, with `num_samples` random samples of every data set."""
+    """Writes the page, with `num_samples` random samples of every data set."""
     sections = [
         _section(reader, config, number, dataset, one, num_samples=num_samples, seed=seed)
         for number, (dataset, one) in enumerate(
@@ -78,7 +78,7 @@ def _section(
 
 
 def histogram(lengths: NDArray[np.int32]) -> str:
-    """Return a histogram of the lengths as SVG."""
+    """Returns a histogram of the lengths as SVG."""
     if not len(lengths):
         return "<p>no usable rows</p>"
     counts, edges = np.histogram(lengths, bins=NUM_BARS, range=(0, int(lengths.max()) + 1))
@@ -127,7 +127,7 @@ def _medium(medium: Image | Video, layout: Layout, config: ModelConfig) -> str:
 
 
 def _words(reader: SampleReader, example: Example) -> Iterator[str]:
-    """Yield the prompt as HTML: learned text is marked, visual tokens are counted."""
+    """Yields the prompt as HTML: learned text is marked, visual tokens are counted."""
     ids, visual = example.input_ids.tolist(), example.visual_mask.tolist()
     learned = (example.labels != IGNORE).tolist()
     begin = 0

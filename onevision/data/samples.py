@@ -30,14 +30,14 @@ class SampleReader:
     styles: tuple[PromptStyle, ...] = ()
 
     def conversation(self, dataset: int, row: int) -> Conversation:
-        """Return a sample as written, with its prompt style. Raises DataError."""
+        """Returns a sample as written, with its prompt style. Raises DataError."""
         chosen = self.mixture.datasets[dataset]
         conversation = to_conversation(chosen.source.read(row), num_frames=self.num_frames)
         style = self._style(chosen)
         return conversation if style is None else apply_style(conversation, style, row=row)
 
     def fit(self, dataset: int, row: int) -> FittedSample:
-        """Return a sample that fits, with its exact length. Raises DataError or InputError."""
+        """Returns a sample that fits, with its exact length. Raises DataError or InputError."""
         return fit_sample(
             self.conversation(dataset, row),
             self.processor,
@@ -47,11 +47,11 @@ class SampleReader:
         )
 
     def decode(self, dataset: int, row: int) -> PackedRow:
-        """Return a sample with its pixels. Raises DataError or InputError."""
+        """Returns a sample with its pixels. Raises DataError or InputError."""
         return share_prefix([self.processor.example(self.fit(dataset, row).outline)])
 
     def locate(self, dataset: int, row: int) -> str:
-        """Return a sample's name for messages: "coco.json, row 7"."""
+        """Returns a sample's name for messages: "coco.json, row 7"."""
         return f"{self.mixture.datasets[dataset].entry.name}, row {row}"
 
     def _style(self, dataset: OpenDataset) -> PromptStyle | None:

@@ -52,12 +52,12 @@ class Slots:
         return _receive, (DupFd(self._file),)
 
     def close(self) -> None:
-        """Release the memory."""
+        """Releases the memory."""
         self._map.close()
         os.close(self._file)
 
     def write(self, row: PackedRow, *, task: int) -> SlotRow:
-        """Copy the row of the worker's task number `task` into its slot. Raises DataError."""
+        """Copies the row of the worker's task number `task` into its slot. Raises DataError."""
         places: list[tuple[str, str, tuple[int, ...], int]] = []
         offset = 0
         for name, array in _arrays(row):
@@ -76,7 +76,7 @@ class Slots:
         return SlotRow(tensors=tuple(places), num_bytes=offset, layouts=row.layouts)
 
     def read(self, placed: SlotRow, *, task: int) -> PackedRow:
-        """Copy a row out of its slot."""
+        """Copies a row out of its slot."""
         start = task % NUM_SLOTS * SLOT_BYTES
         held = np.frombuffer(self._map, np.uint8, placed.num_bytes, start).copy()
         return PackedRow(
@@ -103,7 +103,7 @@ def _arrays(row: PackedRow) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _memory_file() -> int:
-    """Open an anonymous file, in memory on Linux and on disk elsewhere."""
+    """Opens an anonymous file, in memory on Linux and on disk elsewhere."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("onevision")
     with tempfile.TemporaryFile() as file:

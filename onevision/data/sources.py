@@ -23,11 +23,11 @@ class RecordSource(Protocol):
     name: str
 
     def __len__(self) -> int:
-        """Return the number of rows."""
+        """Returns the number of rows."""
         ...
 
     def read(self, row: int) -> RawRecord:
-        """Return a row. Raises DataError if it cannot be read."""
+        """Returns a row. Raises DataError if it cannot be read."""
         ...
 
     @property
@@ -84,13 +84,13 @@ class FileSource:
         return int(self.starts[-1])
 
     def locate(self, row: int) -> tuple[int, int]:
-        """Return the block of a row, and the row's number inside it."""
+        """Returns the block of a row, and the row's number inside it."""
         block = int(np.searchsorted(self.starts, row, side="right")) - 1
         return block, row - int(self.starts[block])
 
 
 def parse_record(text: bytes, *, where: str) -> dict[str, object]:
-    """Parse a record's JSON object. Raises DataError."""
+    """Parses a record's JSON object. Raises DataError."""
     try:
         fields = json.loads(text)
     except ValueError as error:  # also bytes that are not UTF-8
@@ -101,7 +101,7 @@ def parse_record(text: bytes, *, where: str) -> dict[str, object]:
 
 
 def open_source(path: Path, *, name: str | None = None, root: Path | None = None) -> RecordSource:
-    """Open a file, or a directory of shards, as a source.
+    """Opens a file, or a directory of shards, as a source.
 
     `root` is where relative media paths start; by default the file's directory. Raises DataError
     for a missing file and an unknown format.

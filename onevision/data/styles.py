@@ -27,7 +27,7 @@ class PromptStyle:
 
 
 def read_styles(mixture: Path) -> tuple[PromptStyle, ...]:
-    """Read the styles beside a mixture file, or the published ones if there are none."""
+    """Reads the styles beside a mixture file, or the published ones if there are none."""
     beside = mixture.parent / STYLES_FILE
     path = beside if beside.is_file() else published_mixtures() / STYLES_FILE
     content = read_yaml(path, error=DataError)
@@ -40,7 +40,7 @@ def read_styles(mixture: Path) -> tuple[PromptStyle, ...]:
 
 
 def apply_style(conversation: Conversation, style: PromptStyle, *, row: int) -> Conversation:
-    """Add the style's words to every question that has none of its texts yet."""
+    """Adds the style's words to every question that has none of its texts yet."""
     text = style.texts[row % len(style.texts)]
 
     def message(one: Message) -> Message:
@@ -59,7 +59,7 @@ def apply_style(conversation: Conversation, style: PromptStyle, *, row: int) -> 
 
 
 def _read_style(name: str, style: object, *, where: str) -> PromptStyle:
-    """Read a style; keys that only describe it are ignored."""
+    """Reads a style; keys that only describe it are ignored."""
     if not isinstance(style, Mapping):
         raise DataError(f"{where} is {style!r:.60}; expected texts and position")
     values = {"name": name} | {key: style[key] for key in ("texts", "position") if key in style}

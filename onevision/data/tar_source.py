@@ -64,7 +64,7 @@ def _find_members(file: Path) -> Iterator[int]:
 
 
 def _split(name: str) -> tuple[str, int | None]:
-    """Return a member's key and kind; the kind is None if it belongs to no record."""
+    """Returns a member's key and kind; the kind is None if it belongs to no record."""
     folder, _, base = name.rpartition("/")
     key, _, extension = base.partition(".")
     return f"{folder}/{key}", KINDS.get(extension.rpartition(".")[2].lower())

@@ -57,14 +57,14 @@ class _Worker:
         return self.started and bool(self.tasks)
 
     def give(self, task: _Task) -> None:
-        """Send it a task. Raises OSError if it has died; the task is its own even so."""
+        """Sends it a task. Raises OSError if it has died; the task is its own even so."""
         if not self.tasks:
             self.since = time.monotonic()
         self.tasks.append(task)
         self.pipe.send((task.dataset, task.row))
 
     def take(self) -> None:
-        """Receive the result of its oldest task, or, the first time, that it has started.
+        """Receives the result of its oldest task, or, the first time, that it has started.
 
         Raises EOFError or OSError if it has died.
         """
@@ -106,14 +106,14 @@ class Workers:
             worker.slots.close()
 
     def submit(self, samples: Sequence[tuple[int, int]]) -> None:
-        """Queue samples."""
+        """Queues samples."""
         tasks = [_Task(dataset, row) for dataset, row in samples]
         self._order += tasks
         self._waiting += tasks
         self._feed()
 
     def result(self) -> DecodeResult:
-        """Return the next result, in the order of submission."""
+        """Returns the next result, in the order of submission."""
         task = self._order.popleft()
         if not self._workers:
             self._waiting.popleft()
@@ -123,7 +123,7 @@ class Workers:
         return task.result
 
     def _advance(self) -> None:
-        """Wait until a worker has answered, died or taken too long, and record what happened."""
+        """Waits until a worker has answered, died or taken too long, and records what happened."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         ready = wait(list(by_pipe), timeout=self._seconds_left())
         for pipe in ready:
@@ -143,7 +143,7 @@ class Workers:
         self._feed()
 
     def _seconds_left(self) -> float | None:
-        """Return how long until a worker takes too long; None if none is busy."""
+        """Returns how long until a worker takes too long; None if none is busy."""
         since = [worker.since for worker in self._workers if worker.is_busy]
         return max(0.0, min(since) + self.max_seconds - time.monotonic()) if since else None
 
@@ -156,7 +156,7 @@ class Workers:
                     break  # it is dead; `_advance` notices and gives its tasks to another
 
     def _replace(self, worker: _Worker, problem: str) -> None:
-        """Start another worker in place of a dead one."""
+        """Starts another worker in place of a dead one."""
         worker.pipe.close()
         worker.slots.close()
         self._workers[self._workers.index(worker)] = self._start()
@@ -178,7 +178,7 @@ class Workers:
 
 
 def process_context() -> ForkServerContext | SpawnContext:
-    """Return how to start processes: from a clean one that has imported this module once."""
+    """Returns how to start processes: from a clean one that has imported this module once."""
     if "forkserver" not in mp.get_all_start_methods():
         return mp.get_context("spawn")
     context = mp.get_context("forkserver")
@@ -187,7 +187,7 @@ def process_context() -> ForkServerContext | SpawnContext:
 
 
 def decode_sample(reader: SampleReader, dataset: int, row: int) -> DecodeResult:
-    """Return a sample's row, or the reason there is none, in one line."""
+    """Returns a sample's row, or the reason there is none, in one line."""
     try:
         return reader.decode(dataset, row)
     except (DataError, InputError) as error:
@@ -195,7 +195,7 @@ def decode_sample(reader: SampleReader, dataset: int, row: int) -> DecodeResult:
 
 
 def _work(pipe: Connection, slots: Slots, reader: SampleReader) -> None:
-    """Decode samples until the parent closes the pipe."""
+    """Decodes samples until the parent closes the pipe."""
     torch.set_num_threads(1)
     for task in count():
         try:
