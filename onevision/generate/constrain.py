@@ -72,7 +72,7 @@ class Grammar:
         allowed = torch.zeros(self.vocab_size, dtype=torch.bool)
         allowed[: len(bits)] = torch.from_numpy(bits.astype(bool))
         if not allowed.any():
-            raise InputError(f"the answer's form cannot go on: {self.matcher.get_error()}")
+            raise InputError(f"the answer's constraint cannot continue: {self.matcher.get_error()}")
         return allowed
 
     def accept(self, token_id: int) -> None:

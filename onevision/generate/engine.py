@@ -2,8 +2,8 @@
 
     submit -> scheduler -> prefill -> decode -> sampler -> deltas of the answers
 
-A step prefills a chunk of the prompts and adds a token to every answer, so a long prompt delays
-nobody. No request depends on another: sequences are packed without padding and attend to themselves
+A step prefills a chunk of the prompts and adds a token to every answer, so a long prompt delays no
+one. No request depends on another: sequences are packed without padding and attend to themselves
 alone. What may differ with the load is the shape of a matrix product, and with it the last bits of
 its sums; `EngineSettings.deterministic` fixes the shapes too.
 """

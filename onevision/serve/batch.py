@@ -38,7 +38,7 @@ class _Line:
 def run_batch(service: Service, requests: Path, output: Path, *, num_at_a_time: int) -> BatchCounts:
     """Answers the requests that `output` does not answer yet, and appends the answers to it.
 
-    A refused request is written with its error, and the others go on. Raises InputError for a line
+    A refused request is written with its error, and the others are answered. Raises InputError for a line
     that is not a request.
     """
     done = _read_answered_ids(output)

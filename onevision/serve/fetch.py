@@ -3,7 +3,7 @@
 This is the server's only code that opens connections, and its guard against server-side request
 forgery (SSRF): a URL is parsed once and the checked parts are used as they are; the host name is
 resolved once, all its addresses must be public, and the connection goes to one of them. Every
-redirect is checked anew.
+redirect is checked again.
 """
 
 import base64

@@ -75,14 +75,14 @@ def read_train_config(path: Path) -> TrainConfig:
         raise ConfigError(f"{path}: not JSON ({error}); write it again with the run") from error
     if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
         raise ConfigError(
-            f"{path}: not settings of format_version {FORMAT_VERSION}; start the run anew"
+            f"{path}: not settings of format_version {FORMAT_VERSION}; start the run again"
         )
     if "target" in values:
         values["target"] = ModelConfig.from_dict(values["target"])
     try:
         return from_plain(TrainConfig, values, where=str(path))
     except ConfigError as error:
-        raise ConfigError(f"{error}; start the run anew") from error
+        raise ConfigError(f"{error}; start the run again") from error
 
 
 def decisive_options(config: TrainConfig) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def decisive_options(config: TrainConfig) -> dict[str, Any]:
 def list_changes(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Returns the differences that decide the outcome: "learning_rate: 1e-05 -> 2e-05".
 
-    It leaves out paths, the number of devices, how often a run saves and the like.
+    It omits paths, the number of devices, how often a run saves and the like.
     """
     before, after = dict(_decisive(old)), dict(_decisive(new))
     keys = [*before, *(key for key in after if key not in before)]

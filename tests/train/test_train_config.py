@@ -135,7 +135,7 @@ def test_damaged_settings_are_refused(tmp_path):
     assert "stage: no key 'epoch'; did you mean 'epochs'" in fault(
         lambda v: v["stage"].update(epoch=v["stage"].pop("epochs"))
     )
-    assert "stage: missing warmup; start the run anew" in fault(lambda v: v["stage"].pop("warmup"))
+    assert "stage: missing warmup; start the run again" in fault(lambda v: v["stage"].pop("warmup"))
     assert "stage.epochs is '1'; expected a whole number" in fault(
         lambda v: v["stage"].update(epochs="1")
     )

@@ -1,6 +1,6 @@
 """A stage -> what it reads of each source: samples, crops and tokens.
 
-If the data are at hand, they are counted: a few samples of each procedural family, the length of
+If the data are available, they are counted: a few samples of each procedural family, the length of
 every sample of a planned mixture. A published mixture without its data is *simulated*: its file
 gives the number of samples, and ASSUMED describes a sample of each scenario.
 """
@@ -89,7 +89,7 @@ def simulate_mixture(path: Path, stage: Stage, config: InputConfig) -> tuple[Amo
 
 
 def count_mixture(reader: SampleReader, plan: Plan, *, rows_each: int = 32) -> tuple[Amount, ...]:
-    """Counts a mixture whose data are at hand, by its plan.
+    """Counts a mixture whose data are available, by its plan.
 
     Lengths are those of all usable rows. Their composition of crops, visual, text and labelled
     tokens is that of some rows of each source, read from headers. Raises DataError, InputError,
