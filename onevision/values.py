@@ -97,7 +97,7 @@ def apply_settings(
         if key in values:
             raise error(f"{where} {key} is given twice; give it once")
         place = _Place(source=where, error=error, path=key)
-        values[key] = _convert(hints[key], _shape(hints[key], text), place, text=True)
+        values[key] = _convert(hints[key], _shape(hints[key], text), place, text=text)
     return replace(config, **values)
 
 
@@ -167,9 +167,9 @@ def _build(cls: Any, values: Any, place: _Place, *, complete: bool) -> Any:
 
 
 def _convert(
-    kind: Any, value: Any, place: _Place, *, complete: bool = True, text: bool = False
+    kind: Any, value: Any, place: _Place, *, complete: bool = True, text: str | None = None
 ) -> Any:
-    """Return a value as its type hint asks. `text` marks what a person typed, such as "1e-5"."""
+    """Return a value as its type hint asks; `text` is what was typed, if it was, such as "1e-5"."""
     inner = _dataclasses(kind)
     if inner and not (value is None and NoneType in _members(kind)):
         cls, value = _choose(inner, value, place)
@@ -180,13 +180,14 @@ def _convert(
             for number, one in enumerate(value)
         )
     try:
-        made = msgspec.convert(value, kind, strict=not text)
+        made = msgspec.convert(value, kind, strict=text is None)
     except msgspec.ValidationError:
         pass
     else:
         if _is_finite(made):
             return made
-    raise place.error(f"{place} is {value!r:.60}; expected {_describe(kind, text=text)}")
+    found, expected = value if text is None else text, _describe(kind, text=text is not None)
+    raise place.error(f"{place} is {found!r:.60}; expected {expected}")
 
 
 def _choose(classes: Sequence[Any], value: Any, place: _Place) -> tuple[Any, Any]:

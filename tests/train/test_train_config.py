@@ -72,14 +72,14 @@ def test_settings_apply_together():
         ("epochs=1.5", "epochs is '1.5'; expected a whole number"),
         ("aspects=yes", "aspects is 'yes'; expected true or false"),
         ("template=vicuna", "template is 'vicuna'; expected one of plain, qwen_1_5, qwen_2_5"),
-        ("betas=0.9", "betas is ['0.9']; expected 2 values with commas between, each a number"),
+        ("betas=0.9", "betas is '0.9'; expected 2 values with commas between, each a number"),
         (
             "betas=0.9,x",
-            "betas is ['0.9', 'x']; expected 2 values with commas between, each a number",
+            "betas is '0.9,x'; expected 2 values with commas between, each a number",
         ),
         (
             "families=scenes",
-            "families is {'scenes': ''}; expected name:value pairs with commas between",
+            "families is 'scenes'; expected name:value pairs with commas between",
         ),
         ("global_batch=0", "global_batch is 0; expected more than 0"),
     ],
