@@ -94,7 +94,7 @@ def die_while_deleting(number):
 
 
 # A snapshot flushes its tensors, their digest, the state, the manifest, the directory; then it is
-# renamed, and the directory above is flushed.
+# renamed, and the directory above is flushed. Before the first, settings.json is.
 FLUSHES = 6
 
 
@@ -110,7 +110,7 @@ def whole(nursery, tmp_path_factory):
 @pytest.mark.parametrize(("flush", "whole_step"), [*((n, 1) for n in range(1, 6)), (6, 2)])
 def test_kill_at_every_stage_of_saving(nursery, tmp_path, whole, flush, whole_step):
     killed = whole.but(output=tmp_path)
-    killing = killed.but(before=partial(die_at_flush, FLUSHES + flush))
+    killing = killed.but(before=partial(die_at_flush, 1 + FLUSHES + flush))
     nursery.train(killing, code=-signal.SIGKILL)
     assert newest_step(tmp_path) == whole_step
     nursery.train(killed)
