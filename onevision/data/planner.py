@@ -51,7 +51,7 @@ def make_plan(
     num_workers: int = 2,
     progress: Callable[[int], object] = int,
 ) -> Plan:
-    """Plans every sample of the reader's mixture; `progress` is called with the number of rows done.
+    """Plans every sample of the reader's mixture; `progress` receives the number of rows done.
 
     Plans are taken from the cache while the files of the records are unchanged; `fresh` drops them,
     which is needed if media have changed under the same names.

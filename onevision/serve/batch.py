@@ -38,8 +38,8 @@ class _Line:
 def run_batch(service: Service, requests: Path, output: Path, *, num_at_a_time: int) -> BatchCounts:
     """Answers the requests that `output` does not answer yet, and appends the answers to it.
 
-    A refused request is written with its error, and the others are answered. Raises InputError for a line
-    that is not a request.
+    A refused request is written with its error, and the others are answered. Raises InputError for
+    a line that is not a request.
     """
     done = _read_answered_ids(output)
     lines = [line for line in _read_requests(requests) if line.custom_id not in done]
