@@ -24,9 +24,7 @@ DOCUMENTS = sorted(
 )
 # Past versions name what existed then.
 HISTORY = ("CHANGELOG.md", "docs/log.md")
-# Not yet rewritten for the new layout of the package.
-OUTDATED = ("ARCHITECTURE.md",)
-CURRENT = [document for document in DOCUMENTS if document not in (*HISTORY, *OUTDATED)]
+CURRENT = [document for document in DOCUMENTS if document not in HISTORY]
 # Names that CONTRIBUTING.md forbids.
 FORBIDDEN = ("utils.py", "common.py", "helpers.py")
 FOLDERS = ("onevision", "tests", "docs", "benchmarks", "deploy", "integrations")
@@ -70,8 +68,12 @@ FILES, TESTS = _existing()
 
 
 def _is_file(name: str) -> bool:
-    """Whether `name`, which may hold `*`, is the path of a file or directory, or the end of one."""
-    pattern = re.compile("(?:.*/)?" + re.escape(name.rstrip("/")).replace(r"\*", "[^/]*"))
+    """Whether `name` is the path of a file or directory, or the end of one.
+
+    It may hold `*`, and NAME or GROUP for what a reader chooses.
+    """
+    pattern = re.escape(re.sub(r"\b(NAME|GROUP)\b", "*", name.rstrip("/"))).replace(r"\*", "[^/]*")
+    pattern = re.compile("(?:.*/)?" + pattern)
     return any(pattern.fullmatch(path) for path in FILES)
 
 
