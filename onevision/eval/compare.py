@@ -16,7 +16,13 @@ from onevision.eval.figures import (
 )
 from onevision.eval.scoring.registry import Scorer
 from onevision.eval.scoring.scorer import Score
-from onevision.eval.statistics import Difference, McNemar, mcnemar, paired_bootstrap, paired_means
+from onevision.eval.statistics import (
+    HeadlineDifference,
+    McNemar,
+    mcnemar,
+    paired_bootstrap,
+    paired_means,
+)
 from onevision.files import Line
 
 
@@ -29,7 +35,7 @@ class RunComparison:
     first: float
     second: float
     num_items: int
-    difference: Difference
+    difference: HeadlineDifference
     # None unless every score is 0 or 1.
     mcnemar: McNemar | None
 

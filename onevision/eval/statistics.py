@@ -38,7 +38,7 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference(Interval):
+class HeadlineDifference(Interval):
     """How much larger a metric is in the second run, with its confidence interval.
 
     `p` is the two-sided p-value of no difference.
@@ -94,7 +94,7 @@ def paired_means(
     units: Sequence[Hashable] | None = None,
     seed: int = 0,
     level: float = LEVEL,
-) -> Difference:
+) -> HeadlineDifference:
     """Compare the means of two runs over the same items, in the same order."""
     change = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
     sums, counts = _by_unit(change, units)
@@ -109,7 +109,7 @@ def paired_bootstrap(
     *,
     seed: int = 0,
     level: float = LEVEL,
-) -> Difference:
+) -> HeadlineDifference:
     """Compare any metric of two runs; every resample takes the same units of both."""
     assert len(first) == len(second)
     rng, num_resamples = np.random.default_rng(seed), _num_resamples(2 * sum(map(len, first)))
@@ -150,11 +150,11 @@ def _to_interval(
 
 def _to_difference(
     value: float, resampled: NDArray[np.float64], *, level: float, num_units: int
-) -> Difference:
+) -> HeadlineDifference:
     at_most = (1 + int((resampled <= 0).sum())) / (1 + len(resampled))
     at_least = (1 + int((resampled >= 0).sum())) / (1 + len(resampled))
     interval = _to_interval(value, resampled, level=level, num_units=num_units)
-    return Difference(p=min(1.0, 2 * min(at_most, at_least)), **asdict(interval))
+    return HeadlineDifference(p=min(1.0, 2 * min(at_most, at_least)), **asdict(interval))
 
 
 def _by_unit(

@@ -26,7 +26,7 @@ from onevision.train.feed import Feed
 from onevision.train.lora.adapt import write_adapter
 from onevision.train.lora.layers import merge
 from onevision.train.mixture_feed import MixtureFeed
-from onevision.train.report.card import ModelFacts, Score, Source, Spent, Start, model_card
+from onevision.train.report.card import HeldoutScore, ModelFacts, Source, Spent, Start, model_card
 from onevision.train.report.curves import write_curves
 from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.report.notes import EVALUATIONS, read_notes
@@ -127,7 +127,7 @@ def _spent(run: FinishedRun) -> Spent:
     )
 
 
-def _scores(run: FinishedRun) -> dict[str, Score]:
+def _scores(run: FinishedRun) -> dict[str, HeldoutScore]:
     """Returns the evaluation of the last step, if there was one."""
     lines = read_metrics(run.directory.path / METRICS)
     last = lines[-1]["step"] if lines else None
@@ -136,7 +136,7 @@ def _scores(run: FinishedRun) -> dict[str, Score]:
         return {}
     count, model = rounds[-1]["questions"], run.directory.checkpoint
     return {
-        f"{scenario.replace('_', ' ')}, exact match of {count} held-out questions": Score(
+        f"{scenario.replace('_', ' ')}, exact match of {count} held-out questions": HeldoutScore(
             value=f"{100 * share:.1f} %",
             command=f"onevision eval --model {model} --scenario {scenario} --count {count} "
             "--no-blind",

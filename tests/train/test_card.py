@@ -6,7 +6,7 @@ from huggingface_hub import ModelCard
 
 from onevision import __version__
 from onevision.errors import ConfigError
-from onevision.train.report.card import ModelFacts, Score, Source, Spent, Start, model_card
+from onevision.train.report.card import HeldoutScore, ModelFacts, Source, Spent, Start, model_card
 
 FULL = ModelFacts(
     name="small-onevision",
@@ -21,7 +21,9 @@ FULL = ModelFacts(
     ],
     starts=[Start(name="Qwen2-0.5B", hub_id="Qwen/Qwen2-0.5B", revision="abc", licence="Apache")],
     spent=Spent(hours=2.5, device="2 CPU cores", num_tokens=1_000_000),
-    scores={"exact match": Score(value="49.8 %", command="onevision eval --model x | tee log")},
+    scores={
+        "exact match": HeldoutScore(value="49.8 %", command="onevision eval --model x | tee log")
+    },
     limits="It cannot read.",
     licence="Apache-2.0",
     model="someone/small-onevision",
@@ -108,7 +110,10 @@ def test_names_cannot_break_the_table_or_the_front_matter():
     ("make", "message"),
     [
         (lambda: ModelFacts(name=" "), "has no name"),
-        (lambda: Score(value="50 %", command=" "), "no command; give the one that measured it"),
+        (
+            lambda: HeldoutScore(value="50 %", command=" "),
+            "no command; give the one that measured it",
+        ),
         (lambda: ModelFacts(name="x", starts=[Start(name="q", hub_id="q")]), "not OWNER/NAME"),
     ],
 )

@@ -48,7 +48,7 @@ class Spent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
+class HeldoutScore:
     """One measured score, and the command that reproduces it."""
 
     value: str
@@ -71,8 +71,8 @@ class ModelFacts:
     sources: Sequence[Source] = ()
     starts: Sequence[Start] = ()
     spent: Spent = field(default_factory=Spent)
-    # By what was measured: {"single image, exact match": Score(...)}.
-    scores: Mapping[str, Score] = field(default_factory=dict)
+    # By what was measured: {"single image, exact match": HeldoutScore(...)}.
+    scores: Mapping[str, HeldoutScore] = field(default_factory=dict)
     # What the model cannot do, as Markdown.
     limits: str | None = None
     # As the hub spells it: "apache-2.0".
@@ -174,7 +174,7 @@ def _cost(spent: Spent) -> str:
     return _table(("", "spent"), rows)
 
 
-def _scores(scores: Mapping[str, Score]) -> str:
+def _scores(scores: Mapping[str, HeldoutScore]) -> str:
     if not scores:
         return _sentence(NOT_EVALUATED)
     rows = [(what, score.value, f"`{score.command}`") for what, score in scores.items()]

@@ -42,7 +42,7 @@ class ChartLook:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plot:
+class ChartArea:
     """Where things lie: the picture's size, the plotting area, its slots and its highest value."""
 
     width: int
@@ -95,7 +95,7 @@ def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: boo
     )
 
 
-def layout(data: Data, look: ChartLook) -> Plot:
+def layout(data: Data, look: ChartLook) -> ChartArea:
     """Make room for every part of the chart."""
     letters = look.letters
     names = max(letters.width(name) for name in data.categories)
@@ -114,7 +114,7 @@ def layout(data: Data, look: ChartLook) -> Plot:
     beyond = letters.width(str(data.top)) + 6 if look.horizontal else 0
     right = left + max(inner[0], title + 2 * MARGIN - left - legend - beyond)
     bottom = top + inner[1]
-    return Plot(
+    return ChartArea(
         width=right + MARGIN + legend + beyond,
         height=bottom + row + MARGIN + spare + below,
         left=left,
@@ -127,7 +127,7 @@ def layout(data: Data, look: ChartLook) -> Plot:
     )
 
 
-def frame(data: Data, look: ChartLook, plot: Plot) -> Canvas:
+def frame(data: Data, look: ChartLook, plot: ChartArea) -> Canvas:
     """Draw everything but the data."""
     canvas = Canvas(plot.width, plot.height, ground=look.ground)
     canvas.text(
@@ -151,7 +151,7 @@ def _legend_room(data: Data, look: ChartLook) -> tuple[int, int]:
     return max(look.letters.width(series.name) for series in data.series) + 28, 0
 
 
-def _draw_grid(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
+def _draw_grid(canvas: Canvas, data: Data, look: ChartLook, plot: ChartArea) -> None:
     half = data.step // 2
     for value in range(0, data.top + 1, half):
         start, end = plot.spot(0, value), plot.spot(plot.num_slots, value)
@@ -167,7 +167,7 @@ def _draw_grid(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
     canvas.line([corner, (plot.right, plot.bottom)], ink=BLACK, thickness=1)
 
 
-def _draw_names(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
+def _draw_names(canvas: Canvas, data: Data, look: ChartLook, plot: ChartArea) -> None:
     for n, name in enumerate(data.categories):
         x, y = plot.spot(n + 0.5, 0)
         if look.horizontal:
@@ -176,7 +176,7 @@ def _draw_names(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None
             canvas.text(x, y + 4, name, letters=look.letters, anchor="mt")
 
 
-def _draw_axis_titles(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
+def _draw_axis_titles(canvas: Canvas, data: Data, look: ChartLook, plot: ChartArea) -> None:
     names, values = data.topic.per.capitalize(), data.topic.quantity
     across, upwards = (values, names) if look.horizontal else (names, values)
     middle = (plot.left + plot.right) / 2
@@ -188,7 +188,7 @@ def _draw_axis_titles(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -
     )  # fmt: skip
 
 
-def _draw_legend(canvas: Canvas, data: Data, look: ChartLook, plot: Plot) -> None:
+def _draw_legend(canvas: Canvas, data: Data, look: ChartLook, plot: ChartArea) -> None:
     letters = look.letters
     x, y = plot.right + 10, plot.top + 4
     if look.legend_below:

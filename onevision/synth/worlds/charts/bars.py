@@ -7,7 +7,14 @@ from PIL.Image import Image as PillowImage
 
 from onevision.synth.kit.shapes import Point
 from onevision.synth.kit.words import join
-from onevision.synth.worlds.charts.axes import FILLED, ChartLook, Plot, frame, layout, random_look
+from onevision.synth.worlds.charts.axes import (
+    FILLED,
+    ChartArea,
+    ChartLook,
+    frame,
+    layout,
+    random_look,
+)
 from onevision.synth.worlds.charts.topics import INKS, Data, random_data
 
 
@@ -63,7 +70,9 @@ def draw(chart: BarChart) -> PillowImage:
     return canvas.picture()
 
 
-def bar_corners(chart: BarChart, plot: Plot, *, category: int, series: int) -> tuple[Point, Point]:
+def bar_corners(
+    chart: BarChart, plot: ChartArea, *, category: int, series: int
+) -> tuple[Point, Point]:
     """Return the upper left and the lower right corner of a bar."""
     count = len(chart.data.series)
     begin = category + (1 - FILLED) / 2 + FILLED * series / count

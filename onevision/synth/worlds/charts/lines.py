@@ -9,7 +9,7 @@ from PIL.Image import Image as PillowImage
 from onevision.synth.kit.canvas import Canvas
 from onevision.synth.kit.words import join
 from onevision.synth.sample import Question, ask
-from onevision.synth.worlds.charts.axes import ChartLook, Plot, frame, layout, random_look
+from onevision.synth.worlds.charts.axes import ChartArea, ChartLook, frame, layout, random_look
 from onevision.synth.worlds.charts.topics import INKS, Data, random_data
 
 
@@ -51,7 +51,9 @@ def draw(chart: LineChart) -> PillowImage:
     return canvas.picture()
 
 
-def _write_values(canvas: Canvas, values: tuple[int, ...], look: ChartLook, plot: Plot) -> None:
+def _write_values(
+    canvas: Canvas, values: tuple[int, ...], look: ChartLook, plot: ChartArea
+) -> None:
     """Write every value beside its point, on the side away from the line."""
     for n, value in enumerate(values):
         x, y = plot.spot(n + 0.5, value)

@@ -27,7 +27,7 @@ FILLS: tuple[Colour | None, ...] = (
     None, None, (253, 236, 200), (212, 230, 250), (222, 242, 214), (248, 220, 226), (232, 226, 248),
 )  # fmt: skip
 GROUNDS: tuple[Colour, ...] = ((255, 255, 255), (252, 252, 252), (250, 248, 240), (244, 247, 250))
-Maker = Callable[[random.Random], Sample]
+DiagramMaker = Callable[[random.Random], Sample]
 UNITS = ("cm", "m", "mm", "km", "")
 LABEL_DISTANCE = 13
 
@@ -54,7 +54,7 @@ def random_style(rng: random.Random) -> DiagramStyle:
     )
 
 
-def one_of(*kinds: Maker) -> Maker:
+def one_of(*kinds: DiagramMaker) -> DiagramMaker:
     """Return what makes one of some kinds of diagrams, chosen at random."""
     return lambda rng: rng.choice(kinds)(rng)
 

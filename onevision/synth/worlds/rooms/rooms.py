@@ -24,7 +24,7 @@ from onevision.synth.worlds.rooms.solids import (
     TINTS,
     Room,
     Solid,
-    Values,
+    Traits,
     noun_phrase,
     random_room,
     single_out,
@@ -104,7 +104,7 @@ def _ask_query(room: Room, rng: random.Random) -> Question | None:
     return ask(rng, key, words, solid.values[key])
 
 
-def _some(room: Room, rng: random.Random) -> Values:
+def _some(room: Room, rng: random.Random) -> Traits:
     """Choose one or two values, mostly those of a thing in the room."""
     keys = rng.sample(list(ATTRIBUTES), rng.randint(1, 2))
     model = rng.choice(room).values

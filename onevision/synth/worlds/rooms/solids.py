@@ -28,7 +28,7 @@ TINTS: dict[str, Colour] = {
     "grey": (135, 138, 140),
     "brown": (135, 85, 45),
 }
-Values = dict[str, str]
+Traits = dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Solid:
     `side` is how wide it looks, as a share of the height.
     """
 
-    values: Values
+    values: Traits
     x: float
     bottom: float
     side: float
@@ -50,7 +50,7 @@ class Solid:
         """Colour and shape: "red cube"."""
         return f"{self.values['colour']} {self.values['shape']}"
 
-    def fits(self, values: Values) -> bool:
+    def fits(self, values: Traits) -> bool:
         """Whether it has all these values."""
         return all(self.values[key] == value for key, value in values.items())
 
@@ -88,7 +88,7 @@ def _apart(a: Solid, b: Solid) -> bool:
     return hidden < 0.1 * min(a.side, b.side) ** 2 and not (on_floor and width > 0)
 
 
-def noun_phrase(values: Values, *, many: bool = False) -> str:
+def noun_phrase(values: Traits, *, many: bool = False) -> str:
     """Return values as a noun phrase: "large red cube", "shiny things"."""
     noun = values.get("shape", "thing")
     before = [values[key] for key in ATTRIBUTES if key in values and key != "shape"]

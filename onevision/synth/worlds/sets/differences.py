@@ -22,7 +22,7 @@ KINDS_OF_THE_SAME = ("size", "removed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class SceneDifference:
     """One change: the thing before, none if it is added, and after, none if it is removed."""
 
     kind: str
@@ -43,9 +43,9 @@ class EditedScene:
 
     first: Scene
     second: Scene
-    differences: tuple[Difference, ...]
+    differences: tuple[SceneDifference, ...]
 
-    def of_kind(self, kind: str) -> list[Difference]:
+    def of_kind(self, kind: str) -> list[SceneDifference]:
         """Return the changes of a kind."""
         return [d for d in self.differences if d.kind == kind]
 
@@ -58,7 +58,7 @@ def random_edit(rng: random.Random) -> EditedScene:
     rng.shuffle(colours)
     rng.shuffle(shapes)
     old = rng.sample(first.things, len(first.things))
-    made: list[Difference] = []
+    made: list[SceneDifference] = []
     for _ in range(rng.choice((0, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4))):
         kind = rng.choice(KINDS if colours and shapes else KINDS_OF_THE_SAME)
         if kind != "added" and len(old) == 1:
@@ -80,14 +80,14 @@ def _change(
     scene: Scene,
     colours: list[str],
     shapes: list[str],
-    made: list[Difference],
-) -> Difference:
+    made: list[SceneDifference],
+) -> SceneDifference:
     """Make one change; new colours and shapes are taken from those left."""
     if thing is None:
         taken = {(t.col, t.row) for t in (*scene.things, *(d.thing for d in made))}
         col, row = rng.choice([cell for cell in CELLS if cell not in taken])
         new = random_thing(rng, colour=colours.pop(), shape=shapes.pop(), col=col, row=row)
-        return Difference(kind=kind, before=None, after=new)
+        return SceneDifference(kind=kind, before=None, after=new)
     if kind == "colour":
         colour = colours.pop()
         after: Thing | None = replace(thing, colour=colour, tint=COLOURS[colour])
@@ -98,7 +98,7 @@ def _change(
         after = replace(thing, size=size, radius=radius)
     else:
         after = None
-    return Difference(kind=kind, before=thing, after=after)
+    return SceneDifference(kind=kind, before=thing, after=after)
 
 
 def describe(edited: EditedScene) -> str:
@@ -109,7 +109,7 @@ def describe(edited: EditedScene) -> str:
     return " ".join((f"The pictures differ in {count}.", *map(_sentence, edited.differences)))
 
 
-def _sentence(difference: Difference) -> str:
+def _sentence(difference: SceneDifference) -> str:
     """Describe one change."""
     before, after = difference.before, difference.after
     if before is None:
@@ -146,7 +146,7 @@ def questions(
             yield ask(rng, "only_in", words, alone[0].thing.name)
 
 
-def _ask_about(d: Difference, first: str, second: str, rng: random.Random) -> Question:
+def _ask_about(d: SceneDifference, first: str, second: str, rng: random.Random) -> Question:
     """Ask about one change; a colour or a shape names one thing, as things differ in both."""
     place = d.thing.place
     if d.before is None:

@@ -23,7 +23,7 @@ from onevision.synth.sample import Question, ask
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class PuzzleCell:
     """One to four equal shapes."""
 
     shape: str
@@ -44,22 +44,24 @@ class Palette:
     colours: list[str]
     counts: list[int]
 
-    def cell(self, *, shape: int, colour: int, count: int) -> Cell:
+    def cell(self, *, shape: int, colour: int, count: int) -> PuzzleCell:
         """Return the cell with the n-th shape, colour and count."""
-        return Cell(shape=self.shapes[shape], colour=self.colours[colour], count=self.counts[count])
+        return PuzzleCell(
+            shape=self.shapes[shape], colour=self.colours[colour], count=self.counts[count]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Puzzle:
     """Rows of cells, the last of which is to be found, the options, and the rules."""
 
-    rows: tuple[tuple[Cell, ...], ...]
-    options: tuple[Cell, ...]
+    rows: tuple[tuple[PuzzleCell, ...], ...]
+    options: tuple[PuzzleCell, ...]
     # Along what shape, colour and number stay the same: "row", "column", "everywhere", "neither".
     rules: dict[str, str]
 
     @property
-    def answer(self) -> Cell:
+    def answer(self) -> PuzzleCell:
         """The cell that is left out."""
         return self.rows[-1][-1]
 
@@ -129,7 +131,7 @@ def _rhythm(rng: random.Random, palette: Palette) -> Puzzle:
     return Puzzle(rows=(row,), options=_options(rng, row[-1], palette), rules={})
 
 
-def _options(rng: random.Random, answer: Cell, palette: Palette) -> tuple[Cell, ...]:
+def _options(rng: random.Random, answer: PuzzleCell, palette: Palette) -> tuple[PuzzleCell, ...]:
     """Put the answer among three cells that differ from it in one or two ways."""
     options = [answer]
     while len(options) < len(LETTERS):
@@ -171,14 +173,14 @@ def draw_puzzle(puzzle: Puzzle, *, side: int, with_options: bool) -> PillowImage
     return canvas
 
 
-def draw_option(option: Cell, *, side: int) -> PillowImage:
+def draw_option(option: PuzzleCell, *, side: int) -> PillowImage:
     """Draw one option as a picture of its own."""
     canvas = Image.new("RGB", (side, side), DESK)
     _frame(canvas, option, 4, 4, side - 9)
     return canvas
 
 
-def _frame(canvas: PillowImage, cell: Cell | None, left: int, top: int, side: int) -> None:
+def _frame(canvas: PillowImage, cell: PuzzleCell | None, left: int, top: int, side: int) -> None:
     """Draw one cell, or the gap with its question mark."""
     pen = ImageDraw.Draw(canvas)
     pen.rectangle((left, top, left + side, top + side), fill=PAPER, outline=LINE)

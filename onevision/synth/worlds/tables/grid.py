@@ -30,7 +30,7 @@ HEADERS: tuple[tuple[Colour | None, Colour], ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class TextTable:
     """A title ("" if none), the header row, and the rows below it."""
 
     title: str
@@ -93,7 +93,7 @@ def random_look(rng: random.Random, *, num_rows: int, num_columns: int) -> Table
     )
 
 
-def layout(table: Table, look: TableLook) -> TableLayout:
+def layout(table: TextTable, look: TableLook) -> TableLayout:
     """Make every column as wide as its widest cell."""
     bold = Letters(size=look.letters.size, bold=True)
     edges = [look.margin]
@@ -111,7 +111,7 @@ def layout(table: Table, look: TableLook) -> TableLayout:
     )
 
 
-def draw(table: Table, look: TableLook) -> PillowImage:
+def draw(table: TextTable, look: TableLook) -> PillowImage:
     """Draw a table."""
     places = layout(table, look)
     canvas = Canvas(places.width, places.height, ground=look.ground, scale=1)
@@ -141,7 +141,7 @@ def _title_letters(look: TableLook) -> Letters:
     return Letters(size=look.letters.size + 3, bold=True)
 
 
-def _draw_grounds(canvas: Canvas, table: Table, look: TableLook, places: TableLayout) -> None:
+def _draw_grounds(canvas: Canvas, table: TextTable, look: TableLook, places: TableLayout) -> None:
     left, right, height = places.edges[0], places.edges[-1], look.row_height
     if look.header[0] is not None:
         canvas.rectangle(left, places.top, right, places.top + height, fill=look.header[0])
@@ -152,7 +152,7 @@ def _draw_grounds(canvas: Canvas, table: Table, look: TableLook, places: TableLa
             canvas.rectangle(left, top, right, top + height, fill=shade)
 
 
-def _draw_rules(canvas: Canvas, table: Table, look: TableLook, places: TableLayout) -> None:
+def _draw_rules(canvas: Canvas, table: TextTable, look: TableLook, places: TableLayout) -> None:
     left, right, top = places.edges[0], places.edges[-1], places.top
     bottom = top + (len(table.rows) + 1) * look.row_height
     soft = (150, 150, 150)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from onevision.synth.kit import lexicon
 from onevision.synth.kit.words import yes_or_no
 from onevision.synth.sample import Question, ask
-from onevision.synth.worlds.tables.grid import Table
+from onevision.synth.worlds.tables.grid import TextTable
 
 QUANTITIES = (
     "Sales", "Orders", "Points", "Calls", "Profit", "Tickets", "Costs", "Requests", "Votes",
@@ -31,7 +31,7 @@ class Matrix:
     names: tuple[str, ...]
     periods: tuple[str, ...]
     values: tuple[tuple[int, ...], ...]
-    table: Table
+    table: TextTable
 
 
 def random_matrix(rng: random.Random) -> Matrix:
@@ -45,7 +45,7 @@ def random_matrix(rng: random.Random) -> Matrix:
     high = rng.choice((20, 60, 100, 100, 500))
     values = tuple(tuple(rng.randint(1, high) for _ in periods) for _ in names)
     rows = zip(names, values, strict=True)
-    table = Table(
+    table = TextTable(
         title=rng.choice((quantity, f"{quantity} by {key.lower()}", f"{quantity} Report")),
         headers=(key, *periods),
         rows=tuple((name, *(str(value) for value in row)) for name, row in rows),

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from onevision.synth.kit.words import ORDINALS, join, number_of, yes_or_no
 from onevision.synth.sample import Question, ask
-from onevision.synth.worlds.tables.grid import Table
+from onevision.synth.worlds.tables.grid import TextTable
 from onevision.synth.worlds.tables.subjects import (
     SUBJECTS,
-    Column,
     NumberColumn,
     Subject,
+    SubjectColumn,
     WordColumn,
     random_column,
 )
@@ -25,9 +25,9 @@ class Records:
     """A table, its subject, and the values of its columns of numbers."""
 
     subject: Subject
-    columns: tuple[Column, ...]
+    columns: tuple[SubjectColumn, ...]
     values: tuple[tuple[int, ...], ...]
-    table: Table
+    table: TextTable
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def random_records(rng: random.Random) -> Records:
         subject=subject,
         columns=columns,
         values=tuple(tuple(values) for _, values in filled),
-        table=Table(
+        table=TextTable(
             title=rng.choice(subject.titles) if rng.random() < 0.75 else "",
             headers=(subject.key, *(column.header for column in columns)),
             rows=tuple(rows),
@@ -55,7 +55,7 @@ def random_records(rng: random.Random) -> Records:
     )
 
 
-def caption(table: Table) -> str:
+def caption(table: TextTable) -> str:
     """Describe the size and the columns of a table."""
     titled = f" titled {table.title}" if table.title else ""
     size = f"{number_of(len(table.rows), 'row')} below the header"
@@ -88,7 +88,7 @@ def questions(records: Records, rng: random.Random) -> Iterator[Question]:
             yield from _ask_numbers(records, number, column, rng)
 
 
-def layout_questions(table: Table, rng: random.Random, *, nouns: str) -> Iterator[Question]:
+def layout_questions(table: TextTable, rng: random.Random, *, nouns: str) -> Iterator[Question]:
     """Ask about the table as a whole."""
     words = (f"How many {nouns} does the table list?", "How many rows are there below the header?")
     yield ask(rng, "table_rows", words, str(len(table.rows)))

@@ -41,7 +41,7 @@ class NumberColumn:
         return f"{value / 100:.2f}" if self.price else str(value)
 
 
-Column = WordColumn | NumberColumn
+SubjectColumn = WordColumn | NumberColumn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +53,12 @@ class Subject:
     nouns: str
     key: str
     keys: tuple[str, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[SubjectColumn, ...]
 
 
-def random_column(rng: random.Random, column: Column, num_rows: int) -> tuple[list[str], list[int]]:
+def random_column(
+    rng: random.Random, column: SubjectColumn, num_rows: int
+) -> tuple[list[str], list[int]]:
     """Return the cells of a column and, of numbers, their values."""
     if isinstance(column, WordColumn):
         # Few different words, so that some repeat and can be counted.

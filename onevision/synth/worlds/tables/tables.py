@@ -12,7 +12,7 @@ from onevision.synth.kit.questions import picture_sample
 from onevision.synth.kit.words import plural
 from onevision.synth.sample import Question, Sample, Split, rng_for
 from onevision.synth.worlds.tables import matrices, records, timetables
-from onevision.synth.worlds.tables.grid import Table, draw, random_look
+from onevision.synth.worlds.tables.grid import TextTable, draw, random_look
 
 
 def make(split: Split, index: int) -> Sample:
@@ -42,7 +42,9 @@ def _matrix(rng: random.Random) -> Sample:
     return _sample(rng, content.table, matrices.describe(content), asked)
 
 
-def _sample(rng: random.Random, table: Table, description: str, asked: list[Question]) -> Sample:
+def _sample(
+    rng: random.Random, table: TextTable, description: str, asked: list[Question]
+) -> Sample:
     look = random_look(rng, num_rows=len(table.rows), num_columns=len(table.headers))
     caption = records.caption(table)
     return picture_sample(

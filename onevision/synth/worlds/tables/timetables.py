@@ -10,14 +10,14 @@ from collections.abc import Iterator
 
 from onevision.synth.kit import lexicon
 from onevision.synth.sample import Question, ask
-from onevision.synth.worlds.tables.grid import Table
+from onevision.synth.worlds.tables.grid import TextTable
 
 ACTIVITIES = (lexicon.SUBJECTS, lexicon.SPORTS, lexicon.HOBBIES)
 TITLES = ("Timetable", "Weekly Plan", "Schedule", "Course Plan", "Class 5B", "My Week", "")
 FREE = "free"
 
 
-def random_timetable(rng: random.Random) -> Table:
+def random_timetable(rng: random.Random) -> TextTable:
     """Generate a timetable; some hours are free."""
     days = _random_days(rng)
     first, count = rng.randint(7, 13), rng.randint(3, 6)
@@ -27,7 +27,7 @@ def random_timetable(rng: random.Random) -> Table:
     for hour in range(first, first + count):
         cells = [FREE if with_free and rng.random() < 0.15 else rng.choice(names) for _ in days]
         rows.append((f"{hour}:00", *cells))
-    return Table(title=rng.choice(TITLES), headers=("Time", *days), rows=tuple(rows))
+    return TextTable(title=rng.choice(TITLES), headers=("Time", *days), rows=tuple(rows))
 
 
 def _random_days(rng: random.Random) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def _random_days(rng: random.Random) -> tuple[str, ...]:
     return lexicon.WEEKDAYS[first : first + count]
 
 
-def describe(table: Table) -> str:
+def describe(table: TextTable) -> str:
     """Read the timetable out, day by day."""
     times = table.column(0)
     return " ".join(
@@ -48,7 +48,7 @@ def describe(table: Table) -> str:
     )
 
 
-def questions(table: Table, rng: random.Random) -> Iterator[Question]:
+def questions(table: TextTable, rng: random.Random) -> Iterator[Question]:
     """Ask what happens when, when something happens, and how often."""
     for _ in range(2):
         n, row = rng.randrange(1, len(table.headers)), rng.choice(table.rows)
@@ -72,7 +72,7 @@ def questions(table: Table, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "timetable_start", words, table.rows[0][0])
 
 
-def _ask_when(table: Table, rng: random.Random) -> Iterator[Question]:
+def _ask_when(table: TextTable, rng: random.Random) -> Iterator[Question]:
     """Ask for the time or the day of something that happens once then."""
     n = rng.randrange(1, len(table.headers))
     cells = table.column(n)
