@@ -37,7 +37,7 @@ class AnswerFiles:
     directory: Path
 
     def begin(self, settings: Line) -> None:
-        """Write what is asked of which model, or continue a run that asked the same.
+        """Writes what is asked of which model, or continues a run that asked the same.
 
         Raises DataError, which says what has changed.
         """
@@ -58,14 +58,14 @@ class AnswerFiles:
             write_json(path, {"format_version": FORMAT_VERSION} | settings)
 
     def settings(self) -> Line:
-        """Return what was asked of which model. Raises DataError."""
+        """Returns what was asked of which model. Raises DataError."""
         values = read_json(self.directory / RUN)
         if values.pop("format_version", None) != FORMAT_VERSION:
             raise DataError(f"{self.directory / RUN}: not of format_version {FORMAT_VERSION}")
         return values
 
     def add(self, lines: Sequence[Line]) -> None:
-        """Append answers; they are on disk when this returns. Raises DataError."""
+        """Appends answers; they are on disk when this returns. Raises DataError."""
         try:
             append_lines(self.directory / ANSWERS, lines)
         except OSError as error:
@@ -75,28 +75,28 @@ class AnswerFiles:
             ) from error
 
     def answers(self) -> list[Line]:
-        """Return the answers in the order of their rows. Raises DataError for a damaged line."""
+        """Returns the answers in the order of their rows. Raises DataError for a damaged line."""
         return sorted(read_lines(self.directory / ANSWERS, key="row"), key=lambda line: line["row"])
 
     def scores(self) -> dict[int, Line]:
-        """Return the score of each row. Raises DataError."""
+        """Returns the score of each row. Raises DataError."""
         return {line["row"]: line for line in read_lines(self.directory / SCORES, key="row")}
 
     def write_scores(self, scores: Mapping[int, Mapping[str, object]]) -> None:
-        """Write the score of each row, whole or not at all."""
+        """Writes the score of each row, whole or not at all."""
         path = self.directory / SCORES
         with explain_failed_write(path):
             write_lines(path, ({"row": row, **score} for row, score in scores.items()))
 
     def write_results(self, results: Line) -> None:
-        """Write results.json, whole or not at all."""
+        """Writes results.json, whole or not at all."""
         path = self.directory / RESULTS
         with explain_failed_write(path):
             write_json(path, results)
 
 
 def find_changes(old: Line, new: Line) -> list[str]:
-    """Return what differs among the settings that matter: "task.prompt: 'a' -> 'b'"."""
+    """Returns what differs among the settings that matter: "task.prompt: 'a' -> 'b'"."""
     before, after = dict(flatten(old)), dict(flatten(json.loads(json.dumps(new))))
     keys = dict.fromkeys([*before, *after])
     return [
@@ -108,7 +108,7 @@ def find_changes(old: Line, new: Line) -> list[str]:
 
 @contextmanager
 def explain_failed_write(path: Path) -> Iterator[None]:
-    """Turn an OSError while writing `path` into a DataError that says what to do."""
+    """Turns an OSError while writing `path` into a DataError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -116,7 +116,7 @@ def explain_failed_write(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> Line:
-    """Return a JSON object. Raises DataError."""
+    """Returns a JSON object. Raises DataError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -35,7 +35,7 @@ class AssembledRow:
 
 
 def assemble_row(rows: Rows, row: int, record: RawRecord) -> AssembledRow:
-    """Return the conversation of a row. Raises DataError, which names file, row and field."""
+    """Returns the conversation of a row. Raises DataError, which names file, row and field."""
     where, task = record.where, rows.task
     if task.turns is not None:
         turns = _read_turns(record, task.turns)
@@ -49,7 +49,7 @@ def assemble_row(rows: Rows, row: int, record: RawRecord) -> AssembledRow:
 
 
 def build_conversation(turns: Sequence[str], media: Sequence[Image | Video]) -> Conversation:
-    """Return user and assistant turns, with each <image> replaced by the next image or video.
+    """Returns user and assistant turns, with each <image> replaced by the next image or video.
 
     Without any <image>, media precede the first turn. Raises InputError if there are more marks
     than media or fewer, or if the assistant would speak last.
@@ -81,7 +81,7 @@ def _fill_marks(turn: str, remaining: Iterator[Image | Video]) -> Iterator[Part]
 
 
 def _read_turns(record: RawRecord, field: str) -> tuple[str, ...]:
-    """Return the turns of a conversation in LLaVA's format."""
+    """Returns the turns of a conversation in LLaVA's format."""
     value = record.fields.get(field)
     try:
         turns = json.loads(value) if isinstance(value, str) else value

@@ -47,7 +47,7 @@ def run_task(
     fingerprint: str,
     on_progress: Callable[[int], object] = int,
 ) -> int:
-    """Answer the rows that have no answer yet; returns how many have one now.
+    """Answers the rows that have no answer yet; returns how many have one now.
 
     `name` and `place` are what the user calls the model and the data; `fingerprint` is the model's.
     `on_progress` is called with the number of rows done. Raises DataError for a row that cannot be
@@ -79,7 +79,7 @@ def run_task(
 
 
 def network_fingerprint(model: Model) -> str:
-    """Return a hash of the weights, the tokenizer and the input rules."""
+    """Returns a hash of the weights, the tokenizer and the input rules."""
     digest = hashlib.sha256(model.config.to_json().encode())
     digest.update(model.processor.tokenizer.definition.encode())
     for part in filter(None, (model.network, model.decode_model)):
@@ -92,7 +92,7 @@ def network_fingerprint(model: Model) -> str:
 def _remaining(
     rows: Rows, done: set[int], *, limit: int | None
 ) -> Iterator[tuple[AssembledRow, Line]]:
-    """Yield the rows without an answer, assembled, each with its fields as JSON."""
+    """Yields the rows without an answer, assembled, each with its fields as JSON."""
     taken = 0
     for row in range(len(rows)):
         if limit is not None and taken >= limit:

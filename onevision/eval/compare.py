@@ -41,7 +41,7 @@ class RunComparison:
 
 
 def find_runs(directory: Path) -> dict[str, AnswerFiles]:
-    """Return the runs in a directory by task: itself, or its subdirectories. Raises DataError."""
+    """Returns the runs in a directory by task: itself, or its subdirectories. Raises DataError."""
     places = [directory, *sorted(path for path in directory.glob("*") if path.is_dir())]
     found = [AnswerFiles(place) for place in places if (place / RUN).is_file()]
     if not found:
@@ -50,7 +50,7 @@ def find_runs(directory: Path) -> dict[str, AnswerFiles]:
 
 
 def compare_runs(first: AnswerFiles, second: AnswerFiles) -> RunComparison:
-    """Compare two runs of a task. Raises DataError if they have no row in common."""
+    """Compares two runs of a task. Raises DataError if they have no row in common."""
     task = first.settings()["task"]
     scorer = find_scorer(task)
     if task["scorer"] != second.settings()["task"]["scorer"]:

@@ -47,7 +47,7 @@ class HeadlineMetric:
     unit_field: str | None
 
     def find(self, scores: Sequence[Score]) -> tuple[str, float]:
-        """Return the metric's name and value. Raises DataError if there is no such metric."""
+        """Returns the metric's name and value. Raises DataError if there is no such metric."""
         metrics = self.aggregate(scores)
         name = self.metric or next(iter(metrics))
         if name not in metrics:
@@ -58,7 +58,7 @@ class HeadlineMetric:
         return name, metrics[name]
 
     def __call__(self, units: Sequence[Sequence[Score]]) -> float:
-        """Return the value over resampled units."""
+        """Returns the value over resampled units."""
         field = self.unit_field
         scores = [
             {**one, field: f"{number}"} if field in one else one
@@ -68,7 +68,7 @@ class HeadlineMetric:
         return self.find(scores)[1]
 
     def mean_scale(self, scores: Sequence[Score]) -> float | None:
-        """Return 1 or 100 if the value is that multiple of the scores' mean; None if it is not.
+        """Returns 1 or 100 if the value is that multiple of the scores' mean; None if it is not.
 
         It must hold for all scores and for every other one, which rules out most coincidences.
         """
@@ -91,7 +91,7 @@ def score_answers(
     judge: Judge | None = None,
     rows: Rows | None = None,
 ) -> TaskResult:
-    """Score the answers in a directory; writes and returns its results.
+    """Scores the answers in a directory; writes and returns its results.
 
     `complete` says whether all rows have an answer; None keeps what was written before. With a
     `judge`, answers of a judged task are judged; `rows` hold the images, which some judges see.
@@ -132,7 +132,7 @@ def score_answers(
 
 
 def find_scorer(task: Line) -> Scorer:
-    """Return a task's scorer. Raises DataError if it has none."""
+    """Returns a task's scorer. Raises DataError if it has none."""
     name = task["scorer"]
     if name is None:
         judge = f"a judge scores it ({task['judge']})" if task["judge"] else "it has no local score"
@@ -145,7 +145,7 @@ def find_scorer(task: Line) -> Scorer:
 
 
 def headline_metric(task: Line, scorer: Scorer) -> HeadlineMetric:
-    """Return the headline of a task that rules score."""
+    """Returns the headline of a task that rules score."""
     return HeadlineMetric(
         task=task["name"],
         aggregate=scorer.aggregate,
@@ -155,7 +155,7 @@ def headline_metric(task: Line, scorer: Scorer) -> HeadlineMetric:
 
 
 def apply_rules(files: AnswerFiles, scorer: Scorer, answers: Sequence[Line]) -> list[Score]:
-    """Score answers by rules. Raises DataError, which names the row."""
+    """Scores answers by rules. Raises DataError, which names the row."""
     scores: list[Score] = []
     for line in answers:
         try:
@@ -166,7 +166,7 @@ def apply_rules(files: AnswerFiles, scorer: Scorer, answers: Sequence[Line]) -> 
 
 
 def score_values(scores: Sequence[Score]) -> list[float]:
-    """Return each score's own number."""
+    """Returns each score's own number."""
     values = []
     for one in scores:
         value = one["score"]
@@ -176,7 +176,7 @@ def score_values(scores: Sequence[Score]) -> list[float]:
 
 
 def find_units(task: Line, answers: Sequence[Line]) -> list[Hashable]:
-    """Return the unit of each answer: the value of the task's `unit` field, or its row."""
+    """Returns the unit of each answer: the value of the task's `unit` field, or its row."""
     if task["unit"] is None:
         return [line["row"] for line in answers]
     name, _, divisor = task["unit"].partition(" % ")
@@ -185,7 +185,7 @@ def find_units(task: Line, answers: Sequence[Line]) -> list[Hashable]:
 
 
 def group_by_unit(scores: Sequence[AnyScore], units: Sequence[Hashable]) -> list[list[AnyScore]]:
-    """Return the scores of each unit, in order."""
+    """Returns the scores of each unit, in order."""
     found: dict[Hashable, list[AnyScore]] = {}
     for one, unit in zip(scores, units, strict=True):
         found.setdefault(unit, []).append(one)
@@ -254,7 +254,7 @@ def _add_judged_metrics(
 
 
 def _to_judged_item(line: Line, rows: Rows | None) -> Item:
-    """Return the row that a judge reads, with its images if `rows` are given."""
+    """Returns the row that a judge reads, with its images if `rows` are given."""
     if rows is None:
         return line["item"]
     media = rows.media(rows.read(line["row"]), prompt=line["prompt"])
@@ -273,7 +273,7 @@ def _was_complete(files: AnswerFiles) -> bool:
 
 
 def _write_submission(files: AnswerFiles, keys: Mapping[str, str], answers: Sequence[Line]) -> None:
-    """Write answers as the benchmark's server takes them: a list of objects."""
+    """Writes answers as the benchmark's server takes them: a list of objects."""
     entries = [
         {
             key: line["answer"] if name == "answer" else line["item"].get(name)

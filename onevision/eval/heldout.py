@@ -81,11 +81,11 @@ class HeldoutResult:
         return mean_interval(self.right)
 
     def by_family(self) -> dict[str, tuple[int, int]]:
-        """Return (number right, number asked) of each question family."""
+        """Returns (number right, number asked) of each question family."""
         return {family: (sum(right), len(right)) for family, right in self._families().items()}
 
     def intervals_by_family(self) -> dict[str, Interval]:
-        """Return the accuracy of each question family with its confidence interval."""
+        """Returns the accuracy of each question family with its confidence interval."""
         return {family: mean_interval(right) for family, right in self._families().items()}
 
     def _families(self) -> dict[str, list[bool]]:
@@ -95,7 +95,7 @@ class HeldoutResult:
         return families
 
     def records(self) -> Iterator[dict[str, object]]:
-        """Yield a JSON record per answer."""
+        """Yields a JSON record per answer."""
         for item, answer, right in zip(self.items, self.answers, self.right, strict=True):
             yield {
                 "scenario": self.scenario,
@@ -111,7 +111,7 @@ class HeldoutResult:
 def run_heldout(
     model: Model, scenario: str, *, count: int = NUM_QUESTIONS, blind: bool = False
 ) -> HeldoutResult:
-    """Ask the first `count` held-out questions of a scenario."""
+    """Asks the first `count` held-out questions of a scenario."""
     questions = heldout_questions(scenario, count=count, blind=blind)
     return run_items(model, questions, scenario, blind=blind)
 
@@ -119,7 +119,7 @@ def run_heldout(
 def run_items(
     model: Model, items: Iterable[HeldoutQuestion], scenario: str, *, blind: bool = False
 ) -> HeldoutResult:
-    """Ask any questions that have one right answer each; `scenario` names them in the result."""
+    """Asks any questions that have one right answer each; `scenario` names them in the result."""
     asked = tuple(items)
     answers: list[str] = []
     for begin in range(0, len(asked), BATCH_SIZE):
@@ -135,7 +135,7 @@ def run_items(
 def heldout_questions(
     scenario: str, *, count: int = NUM_QUESTIONS, blind: bool = False
 ) -> Iterator[HeldoutQuestion]:
-    """Yield the first `count` held-out questions of a scenario; `blind` makes all media grey."""
+    """Yields the first `count` held-out questions of a scenario; `blind` makes all media grey."""
     makers = {**SCENARIOS, **READING}
     if scenario not in makers:
         raise InputError(f"no scenario {scenario!r}; expected one of {', '.join(makers)}")
@@ -147,7 +147,7 @@ def heldout_questions(
 
 
 def _make_chart(split: Split, index: int) -> Sample:
-    """Make a chart with a value to read, with the questions about values alone."""
+    """Makes a chart with a value to read, with the questions about values alone."""
     for number in range(CHARTS_EACH * index, CHARTS_EACH * (index + 1)):
         sample = charts.make(split, number)
         questions = tuple(q for q in sample.questions if q.family in CHART_VALUES)

@@ -30,7 +30,7 @@ MODULE = "onevision.eval.lmms_eval"
 
 
 def manifests() -> list[ModelManifest]:
-    """Return the models that lmms-eval may use; the chat class unless --force_simple is given."""
+    """Returns the models that lmms-eval may use; the chat class unless --force_simple is given."""
     simple, chat = f"{MODULE}.OneVisionSimple", f"{MODULE}.OneVisionChat"
     return [ModelManifest("onevision", simple_class_path=simple, chat_class_path=chat)]
 
@@ -61,7 +61,7 @@ class _OneVision(lmms):
         profile: str = "p24",
         max_frames_num: int = NUM_FRAMES,
     ) -> None:
-        """Take --model_args: the options of `onevision ask`, and the profile, p24 or now."""
+        """Takes --model_args: the options of `onevision ask`, and the profile, p24 or now."""
         super().__init__()
         profiles: dict[str, Profile] = {name: name for name in get_args(Profile)}
         if profile not in profiles:
@@ -76,18 +76,18 @@ class _OneVision(lmms):
         self._has_seen_several = False
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """Return the answers, in the order of the requests."""
+        """Returns the answers, in the order of the requests."""
         results: dict[int, GenerationResult] = {}
         for batch in self._batches([self._read(index, one) for index, one in enumerate(requests)]):
             results.update(self._answer(batch))
         return [results[index] for index in range(len(requests))]
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Raise NotImplementedError: the paper's benchmarks all generate answers."""
+        """Raises NotImplementedError: the paper's benchmarks all generate answers."""
         raise NotImplementedError("likelihoods are not supported; use tasks that generate")
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
-        """Raise NotImplementedError: the paper's benchmarks have a single round."""
+        """Raises NotImplementedError: the paper's benchmarks have a single round."""
         raise NotImplementedError("tasks with several rounds are not supported")
 
     def _read(self, index: int, instance: Instance) -> EvalRequest:
@@ -106,7 +106,7 @@ class _OneVision(lmms):
         raise NotImplementedError
 
     def _batches(self, requests: Sequence[EvalRequest]) -> Iterator[list[EvalRequest]]:
-        """Yield requests with equal settings together, longest text first, as in the reference."""
+        """Yields requests with equal settings together, longest text first, as in the reference."""
         groups: dict[str, list[EvalRequest]] = {}
         for request in requests:
             groups.setdefault(repr(sorted(request.settings.items())), []).append(request)
@@ -175,7 +175,7 @@ class OneVisionChat(_OneVision):
 
 
 def from_messages(messages: Sequence[Mapping[str, Any]], *, num_frames: int) -> Conversation:
-    """Turn chat messages into a conversation. Raises InputError, MediaError.
+    """Turns chat messages into a conversation. Raises InputError, MediaError.
 
     A single message with its media before its only text, which lmms-eval makes of a simple task, is
     assembled as the reference assembles those. Elsewhere parts keep their order, with a space
@@ -215,13 +215,13 @@ def _message(role: Role, parts: Sequence[Part]) -> Message:
 
 
 def _sample_frames(metadata: Mapping[str, Any] | None) -> int | None:
-    """Return how many images are shown as frames of a video, if the task wants that."""
+    """Returns how many images are shown as frames of a video, if the task wants that."""
     if metadata and metadata.get("task_type") == "video":
         return metadata.get("sample_frames")
     return None
 
 
 def _pad_single_images(model: Model) -> Model:
-    """Return the model with a single image treated as one of several."""
+    """Returns the model with a single image treated as one of several."""
     inputs = replace(model.config.inputs, image=model.config.inputs.multi_image)
     return replace(model, processor=Processor(inputs, model.processor.tokenizer))

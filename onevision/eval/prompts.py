@@ -29,7 +29,7 @@ EMPTY = ("", "nan", "None", "N/A")
 
 
 def format_prompt(task: Task, fields: Fields, *, where: str) -> str:
-    """Return the prompt of a row. Raises DataError for a missing field, naming `where`."""
+    """Returns the prompt of a row. Raises DataError for a missing field, naming `where`."""
     values = {name: _remove_phrases(task, value) for name, value in fields.items()}
     derived: dict[str, object] = {}
     if task.choices:
@@ -68,7 +68,7 @@ def is_empty(value: object) -> bool:
 
 
 def fill_path(template: str, fields: Fields, *, where: str) -> str:
-    """Return a path with fields of the row filled in. Raises DataError for a missing field."""
+    """Returns a path with fields of the row filled in. Raises DataError for a missing field."""
     return PLACEHOLDER.sub(lambda match: str(_get_field(fields, match[1], where)), template)
 
 
@@ -89,7 +89,7 @@ def _fill(template: str, values: Fields, task: Task, where: str) -> str:
 
 
 def _format_options(task: Task, choices: list[object]) -> list[str]:
-    """Return a line per option. Not by str.format, since options may contain braces."""
+    """Returns a line per option. Not by str.format, since options may contain braces."""
     return [
         task.choice_form.replace("{letter}", letter).replace("{choice}", str(choice))
         for letter, choice in zip(ascii_uppercase, choices, strict=False)

@@ -29,7 +29,7 @@ _KNOWN = frozenset({"max_new_tokens", "do_sample", "temperature", "top_p", "top_
 
 
 def to_conversation(context: str, media: Sequence[Image | Video]) -> Conversation:
-    """Put media where the text says `<image>`, or before it, separated by spaces.
+    """Puts media where the text says `<image>`, or before it, separated by spaces.
 
     A text that is a JSON list of turns becomes these turns, user and assistant alternating. Raises
     InputError if there are more marks than media or fewer.
@@ -44,7 +44,7 @@ def to_media(
     sample_frames: int | None = None,
     image_mean: Triple,
 ) -> tuple[Image | Video, ...]:
-    """Turn a task's visuals into media: images, a video's path, or images as a video's frames.
+    """Turns a task's visuals into media: images, a video's path, or images as a video's frames.
 
     FIDELITY: a video is shown in exactly `num_frames` frames; images shown as a video of
     `sample_frames` are padded to squares first, as several images are. Raises MediaError.
@@ -60,7 +60,7 @@ def to_media(
 
 
 def to_sampling(settings: Mapping[str, object], *, profile: Profile) -> SamplingOptions:
-    """Return how answers are sampled. Raises InputError for settings that are not supported."""
+    """Returns how answers are sampled. Raises InputError for settings that are not supported."""
     unknown = settings.keys() - _KNOWN - _IGNORED
     if unknown:
         raise InputError(

@@ -105,12 +105,12 @@ class TaskResult:
 
 
 def write_result(result: TaskResult, files: AnswerFiles) -> None:
-    """Write a task's results.json, whole or not at all. Raises DataError."""
+    """Writes a task's results.json, whole or not at all. Raises DataError."""
     files.write_results({"format_version": FORMAT_VERSION} | to_plain(result))
 
 
 def read_result(path: Path) -> TaskResult:
-    """Read a results.json. Raises DataError if it is missing, damaged or of another version."""
+    """Reads a results.json. Raises DataError if it is missing, damaged or of another version."""
     values = read_json(path)
     if (found := values.pop("format_version", 1)) != FORMAT_VERSION:
         raise DataError(
@@ -124,6 +124,6 @@ def read_result(path: Path) -> TaskResult:
 
 
 def current_versions() -> dict[str, str]:
-    """Return the versions that answers and metrics may depend on."""
+    """Returns the versions that answers and metrics may depend on."""
     found = {name: version(name) for name in LIBRARIES}
     return {"onevision": __version__, "python": platform.python_version()} | found

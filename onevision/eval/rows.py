@@ -74,7 +74,7 @@ class Rows:
         return sum(map(len, self.sources))
 
     def read(self, number: int) -> RawRecord:
-        """Return a row by its number, counted over all files. Raises DataError."""
+        """Returns a row by its number, counted over all files. Raises DataError."""
         for source in self.sources:
             if number < len(source):
                 return source.read(number)
@@ -92,7 +92,7 @@ class Rows:
         return True
 
     def media(self, record: RawRecord, *, prompt: str) -> tuple[Image | Video, ...]:
-        """Return the images or the video of a row. Raises DataError if they are missing."""
+        """Returns the images or the video of a row. Raises DataError if they are missing."""
         if self.task.video:
             return (self._video(record),)
         if self.image_rows is not None:
@@ -106,7 +106,7 @@ class Rows:
         return tuple(map(Image, found))
 
     def lookup(self, record: RawRecord, field: str) -> RawRecord:
-        """Return the row whose key another row's field holds. Raises DataError."""
+        """Returns the row whose key another row's field holds. Raises DataError."""
         key = str(record.fields.get(field))
         if key not in self._numbers:
             raise field_error(record, field, f"no image has the key {key!r} in {self.files[0]}")
@@ -128,7 +128,7 @@ class Rows:
 
 
 def open_rows(task: Task, place: str) -> Rows:
-    """Open the rows of a task in a folder, or fetch them from the hub. Raises DataError."""
+    """Opens the rows of a task in a folder, or fetches them from the hub. Raises DataError."""
     folders = _download(task) if place == HUB else _local_folders(task, Path(place))
     rows = _find_rows(task, folders, config=task.config, split=task.split)
     if not task.images_from:
@@ -151,7 +151,7 @@ def _local_folders(task: Task, place: Path) -> tuple[SearchFolder, ...]:
 
 
 def _download(task: Task) -> tuple[SearchFolder, ...]:
-    """Download the files of a task from the hub. Raises DataError."""
+    """Downloads the files of a task from the hub. Raises DataError."""
     if task.video:
         raise DataError(
             f"task {task.name!r}: the hub holds the videos of {task.dataset} in archives; download "
@@ -202,7 +202,7 @@ def _patterns(task: Task, *, config: str | None, split: str, contents: Contents)
 
 
 def read_video(path: str | Path, *, num_frames: int) -> Video:
-    """Return exactly `num_frames` frames, evenly spaced, of a video file or a folder of frames.
+    """Returns exactly `num_frames` frames, evenly spaced, of a video file or a folder of frames.
 
     FIDELITY: a shorter video repeats frames, as in the reference's evaluation (np.linspace over the
     frames); elsewhere it is shown as it is. The frames of a folder are ordered by name, while the
@@ -249,7 +249,7 @@ def _read_image(record: RawRecord, field: str, entry: object) -> str | bytes:
 
 
 def _decode_base64(record: RawRecord, field: str, text: str) -> bytes | None:
-    """Return the bytes of a base64 text or a data URL; None if it is a path."""
+    """Returns the bytes of a base64 text or a data URL; None if it is a path."""
     url = DATA_URL.match(text)
     if url is None and (len(text) < MIN_BASE64 or BASE64.fullmatch(text) is None):
         return None
@@ -260,7 +260,7 @@ def _decode_base64(record: RawRecord, field: str, text: str) -> bytes | None:
 
 
 def row_to_json(fields: Fields, *, without: Sequence[str]) -> dict[str, object]:
-    """Return a row as JSON values, without its media."""
+    """Returns a row as JSON values, without its media."""
     kept = {name: value for name, value in fields.items() if name not in without}
     return json.loads(json.dumps(kept, default=_as_text))
 

@@ -63,7 +63,7 @@ def mean_interval(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Interval:
-    """Return the mean of `values` and its bootstrap interval; `units` names each value's unit."""
+    """Returns the mean of `values` and its bootstrap interval; `units` names each value's unit."""
     assert values, "no values to average"
     sums, counts = _by_unit(np.asarray(values, dtype=float), units)
     means = _resample_means(sums, counts, seed=seed)
@@ -78,7 +78,7 @@ def bootstrap_interval(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Interval:
-    """Return any metric of the items of `units`, and its bootstrap interval."""
+    """Returns any metric of the items of `units`, and its bootstrap interval."""
     rng, num_resamples = np.random.default_rng(seed), _num_resamples(sum(map(len, units)))
     resampled = np.empty(num_resamples)
     for number in range(num_resamples):
@@ -95,7 +95,7 @@ def paired_means(
     seed: int = 0,
     level: float = LEVEL,
 ) -> HeadlineDifference:
-    """Compare the means of two runs over the same items, in the same order."""
+    """Compares the means of two runs over the same items, in the same order."""
     change = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
     sums, counts = _by_unit(change, units)
     resampled = _resample_means(sums, counts, seed=seed)
@@ -110,7 +110,7 @@ def paired_bootstrap(
     seed: int = 0,
     level: float = LEVEL,
 ) -> HeadlineDifference:
-    """Compare any metric of two runs; every resample takes the same units of both."""
+    """Compares any metric of two runs; every resample takes the same units of both."""
     assert len(first) == len(second)
     rng, num_resamples = np.random.default_rng(seed), _num_resamples(2 * sum(map(len, first)))
     resampled = np.empty(num_resamples)
@@ -124,7 +124,7 @@ def paired_bootstrap(
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
-    """Compare two runs by the items that only one of them got right."""
+    """Compares two runs by the items that only one of them got right."""
     pairs = list(zip(first, second, strict=True))
     only_first = sum(a and not b for a, b in pairs)
     only_second = sum(b and not a for a, b in pairs)
@@ -160,7 +160,7 @@ def _to_difference(
 def _by_unit(
     values: NDArray[np.float64], units: Sequence[Hashable] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the sum and the count of each unit's values."""
+    """Returns the sum and the count of each unit's values."""
     if units is None:
         return values, np.ones_like(values)
     numbers = {unit: number for number, unit in enumerate(dict.fromkeys(units))}
@@ -172,7 +172,7 @@ def _by_unit(
 def _resample_means(
     sums: NDArray[np.float64], counts: NDArray[np.float64], *, seed: int
 ) -> NDArray[np.float64]:
-    """Return the means of MEAN_RESAMPLES resamples of units."""
+    """Returns the means of MEAN_RESAMPLES resamples of units."""
     rng, size = np.random.default_rng(seed), len(sums)
     step = max(1, CELLS_AT_ONCE // size)
     resampled = []

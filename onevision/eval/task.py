@@ -120,12 +120,12 @@ class Task:
                 raise ConfigError(f"task {self.name!r}: {problem}")
 
     def plain(self) -> dict[str, Any]:
-        """Return all fields as JSON values."""
+        """Returns all fields as JSON values."""
         return to_plain(self)
 
 
 def read_tasks(path: Path, *, profile: Profile = "p24") -> tuple[Task, ...]:
-    """Read a task file: one task, or a task per part. Raises ConfigError."""
+    """Reads a task file: one task, or a task per part. Raises ConfigError."""
     content = read_yaml(path)
     content = {"name": path.stem} | _mapping(content, where=str(path))
     return tuple(_tasks(content, profile=profile, where=str(path)))
@@ -133,14 +133,14 @@ def read_tasks(path: Path, *, profile: Profile = "p24") -> tuple[Task, ...]:
 
 @cache
 def bundled(profile: Profile = "p24") -> Mapping[str, Task]:
-    """Return the bundled tasks by name."""
+    """Returns the bundled tasks by name."""
     paths = sorted(TASKS.glob("*.yaml"))
     return {task.name: task for path in paths for task in read_tasks(path, profile=profile)}
 
 
 @cache
 def groups(profile: Profile = "p24") -> Mapping[str, tuple[str, ...]]:
-    """Return the names of the tasks in each group."""
+    """Returns the names of the tasks in each group."""
     tasks = bundled(profile).values()
     names = dict.fromkeys(name for task in tasks for name in task.groups)
     found = {name: tuple(t.name for t in tasks if name in t.groups) for name in names}
@@ -148,7 +148,7 @@ def groups(profile: Profile = "p24") -> Mapping[str, tuple[str, ...]]:
 
 
 def find_tasks(names: Sequence[str], *, profile: Profile = "p24") -> tuple[Task, ...]:
-    """Return the tasks with these names, in these groups and in these task files, each once.
+    """Returns the tasks with these names, in these groups and in these task files, each once.
 
     Raises ConfigError for an unknown name.
     """
@@ -167,7 +167,7 @@ def find_tasks(names: Sequence[str], *, profile: Profile = "p24") -> tuple[Task,
 
 
 def _tasks(values: dict[str, Any], *, profile: Profile, where: str) -> Iterator[Task]:
-    """Yield the tasks of a file, or of a part of it."""
+    """Yields the tasks of a file, or of a part of it."""
     parts = _mapping(values.pop("parts", {}), where=f"{where}: parts")
     later = _mapping(values.pop("now", {}), where=f"{where}: now")
     if profile == "now":

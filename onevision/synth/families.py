@@ -43,12 +43,12 @@ COVERS: Mapping[str, tuple[str, ...]] = {
 
 
 def family_named(name: str) -> Maker:
-    """Return a family's maker. Raises InputError for an unknown name."""
+    """Returns a family's maker. Raises InputError for an unknown name."""
     if name not in FAMILIES:
         raise InputError(f"no family {name!r}; expected one of {', '.join(FAMILIES)}")
     return FAMILIES[name]
 
 
 def summary(name: str) -> str:
-    """Return what a family shows, in one line."""
+    """Returns what a family shows, in one line."""
     return (_MODULES[name].__doc__ or "").strip().splitlines()[0]

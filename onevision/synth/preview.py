@@ -22,7 +22,7 @@ INK, PAPER, ANSWER = (30, 34, 40), (255, 255, 255), (20, 95, 200)
 
 
 def contact_sheet(samples: Sequence[Sample], *, columns: int = 3) -> PillowImage:
-    """Draw samples as cards, row by row."""
+    """Draws samples as cards, row by row."""
     cards = [_card(sample) for sample in samples]
     rows = -(-len(cards) // columns)
     width, height = CARD_WIDTH + GAP, cards[0].height + GAP
@@ -48,7 +48,7 @@ def _card(sample: Sample) -> PillowImage:
 
 
 def _pictures(sample: Sample) -> list[PillowImage]:
-    """Return every image, and some frames of every video, in order."""
+    """Returns every image, and some frames of every video, in order."""
     pictures: list[PillowImage] = []
     for medium in sample.media:
         if isinstance(medium, Video):
@@ -62,7 +62,7 @@ def _pictures(sample: Sample) -> list[PillowImage]:
 
 
 def _strip(pictures: Sequence[PillowImage]) -> PillowImage:
-    """Put pictures into a grid that fits the top of a card."""
+    """Puts pictures into a grid that fits the top of a card."""
     if not pictures:
         return PIL.new("RGB", (CARD_WIDTH, MEDIA_HEIGHT), PAPER)
     columns = len(pictures) if len(pictures) <= 3 else 3 if len(pictures) <= 6 else 4

@@ -32,7 +32,7 @@ class Region:
     bottom: float
 
     def shift(self, right: float, down: float) -> "Region":
-        """Return the region farther to the right and down."""
+        """Returns the region farther to the right and down."""
         return Region(
             name=self.name,
             left=self.left + right,
@@ -63,10 +63,10 @@ class Sample:
 
 
 def rng_for(split: Split, family: str, index: int) -> random.Random:
-    """Return the random numbers of one sample; two splits never share a stream."""
+    """Returns the random numbers of one sample; two splits never share a stream."""
     return random.Random(f"onevision/{split}/{family}/{index}")
 
 
 def ask(rng: random.Random, family: str, phrasings: tuple[str, ...], answer: str) -> Question:
-    """Ask in one of several phrasings, chosen at random."""
+    """Asks in one of several phrasings, chosen at random."""
     return Question(family=family, question=rng.choice(phrasings), answer=answer)

@@ -34,7 +34,7 @@ def write_set(
     image_format: ImageFormat = "png",
     progress: Callable[[int], object] = int,
 ) -> Path:
-    """Write `count` samples; return the path of the records, `directory/name.json`.
+    """Writes `count` samples; returns the path of the records, `directory/name.json`.
 
     Media go to `directory/name/`. The records are written last, whole or not at all.
     """
@@ -53,7 +53,7 @@ def write_set(
 
 
 def write_video(path: Path, frames: Sequence[PillowImage], *, per_second: int) -> None:
-    """Write frames as H.264, doubled in size so that edges survive the chroma subsampling."""
+    """Writes frames as H.264, doubled in size so that edges survive the chroma subsampling."""
     width, height = frames[0].width * 2, frames[0].height * 2
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=per_second, options={"crf": "12"})
@@ -69,7 +69,7 @@ def write_video(path: Path, frames: Sequence[PillowImage], *, per_second: int) -
 def _write_media(
     sample: Sample, directory: Path, stem: str, *, image_format: ImageFormat
 ) -> dict[str, list[str]]:
-    """Write a sample's media; return the record's fields, with paths below `directory`."""
+    """Writes a sample's media; returns the record's fields, with paths below `directory`."""
     names: dict[str, list[str]] = {"image": [], "video": []}
     for number, medium in enumerate(sample.media):
         part = stem if len(sample.media) == 1 else f"{stem}-{number}"
@@ -86,7 +86,7 @@ def _write_media(
 
 
 def _turns(sample: Sample, teaches: Teaches, *, rng_key: str) -> Iterator[dict[str, Any]]:
-    """Yield the turns of a record; the media's marks precede the first question."""
+    """Yields the turns of a record; the media's marks precede the first question."""
     said = {
         "captions": [("", sample.caption)],
         "descriptions": [

@@ -42,7 +42,7 @@ class JudgedBenchmark:
 def ask_until_readable(
     query: Query, parse: Callable[[str], Parsed], *, temperatures: Sequence[float]
 ) -> Generator[Query, str, Parsed]:
-    """Repeat a query at each temperature in turn until its reply can be parsed.
+    """Repeats a query at each temperature in turn until its reply can be parsed.
 
     Raises UnreadableReplyError if the last reply cannot be parsed either.
     """

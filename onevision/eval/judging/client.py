@@ -71,7 +71,7 @@ class EndpointConfig:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read ONEVISION_JUDGE_MODEL, _URL, _KEY (or OPENAI_API_KEY) and _PRICES ("2.5,10").
+        """Reads ONEVISION_JUDGE_MODEL, _URL, _KEY (or OPENAI_API_KEY) and _PRICES ("2.5,10").
 
         Raises ConfigError.
         """
@@ -103,7 +103,7 @@ class Query:
     max_tokens: int = 1024
 
     def messages(self) -> list[dict[str, object]]:
-        """Return the messages in the API's format."""
+        """Returns the messages in the API's format."""
         content: str | list[dict[str, object]] = self.user
         if self.images:
             urls = (f"data:image/png;base64,{base64.b64encode(i).decode()}" for i in self.images)
@@ -133,7 +133,7 @@ class Endpoint:
         self._lock = threading.Lock()
 
     def ask(self, query: Query) -> JudgeReply:
-        """Return the reply to a query.
+        """Returns the reply to a query.
 
         Raises JudgeError if no query can be answered (wrong key, unreachable after all attempts),
         RefusedQueryError if the endpoint rejects this one.
@@ -210,7 +210,7 @@ def _parse_reply(body: bytes) -> JudgeReply:
 
 
 def _describe(error: HTTPError) -> str:
-    """Return the status and the endpoint's message on one line."""
+    """Returns the status and the endpoint's message on one line."""
     message = error.read(2000).decode(errors="replace")
     with contextlib.suppress(ValueError, KeyError, TypeError):
         message = json.loads(message)["error"]["message"]
@@ -218,7 +218,7 @@ def _describe(error: HTTPError) -> str:
 
 
 def _retry_after(error: HTTPError) -> float:
-    """Return the number of seconds the endpoint asks to wait, 0 if it asks for none."""
+    """Returns the number of seconds the endpoint asks to wait, 0 if it asks for none."""
     try:
         return min(float(error.headers.get("Retry-After", 0)), MAX_WAIT_SECONDS)
     except ValueError:

@@ -128,7 +128,7 @@ def judge_mathverse_in_two_steps(case: JudgedCase) -> Dialogue:
 
 
 def fill_about(*path: str, item: Item, answer: str, **values: object) -> str:
-    """Return the prompt at `path` with the item's question, its true answer and the prediction."""
+    """Returns the prompt at `path` with the item's question, its true answer and the prediction."""
     question = read_field(item, "question_for_eval", "question", "prompt")
     truth = read_field(item, "answer", "reference")
     return fill_prompt(*path, question=question, truth=truth, prediction=answer, **values)

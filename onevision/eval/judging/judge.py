@@ -31,7 +31,7 @@ class Judge:
     """A judging model that remembers its replies. Safe to use from several threads."""
 
     def __init__(self, config: EndpointConfig, *, memory: Path | None = None) -> None:
-        """Take the endpoint, and the directory where replies are remembered, if any."""
+        """Takes the endpoint, and the directory where replies are remembered, if any."""
         self.config, self.memory = config, memory
         self._endpoint = Endpoint(config)
         self._lock = threading.Lock()
@@ -39,7 +39,7 @@ class Judge:
         self._num_remembered = 0
 
     def ask(self, query: Query, *, round_number: int = 0) -> str:
-        """Return the judge's words. Each round asks again; within one, replies are remembered.
+        """Returns the judge's words. Each round asks again; within one, replies are remembered.
 
         Raises JudgeError, RefusedQueryError.
         """
@@ -58,7 +58,7 @@ class Judge:
         return reply.text
 
     def _describe(self, query: Query, round_number: int) -> dict[str, object]:
-        """Return everything a reply may depend on; images by the hashes of their bytes."""
+        """Returns everything a reply may depend on; images by the hashes of their bytes."""
         images = [hashlib.sha256(image).hexdigest() for image in query.images]
         judge = {"base_url": self.config.base_url, "model": self.config.model}
         return {**judge, **asdict(query), "images": images, "round": round_number}

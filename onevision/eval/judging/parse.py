@@ -21,7 +21,7 @@ class UnreadableReplyError(Exception):
 
 
 def parse_two_grades(text: str) -> tuple[float, float]:
-    """Return two numbers from 1 to 10 on the first line, separated by a space or a comma."""
+    """Returns two numbers from 1 to 10 on the first line, separated by a space or a comma."""
     first, *_ = text.strip().split("\n")
     words = first.replace(",", " ").split()
     if len(words) != 2:
@@ -31,12 +31,12 @@ def parse_two_grades(text: str) -> tuple[float, float]:
 
 
 def parse_number(text: str, *, low: float, high: float) -> float:
-    """Return the number that is the whole reply."""
+    """Returns the number that is the whole reply."""
     return _check_number(_strip_fence(text), low, high, text)
 
 
 def parse_labelled_number(text: str, *, label: str, low: float, high: float) -> float:
-    """Return the number after `label:`, which must occur exactly once."""
+    """Returns the number after `label:`, which must occur exactly once."""
     found = re.findall(rf"{re.escape(label)}:\s*\**\s*([+-]?\d+(?:\.\d+)?)", text)
     if len(found) != 1:
         raise UnreadableReplyError(f"{len(found)} lines with {label!r}, expected one", text)
@@ -44,7 +44,7 @@ def parse_labelled_number(text: str, *, label: str, low: float, high: float) -> 
 
 
 def parse_choice(text: str, choices: Sequence[str]) -> str:
-    """Return the choice that is the whole reply, ignoring case and a final period."""
+    """Returns the choice that is the whole reply, ignoring case and a final period."""
     reply = _strip_fence(text).rstrip(".").upper()
     for choice in choices:
         if reply == choice.upper():
@@ -53,7 +53,7 @@ def parse_choice(text: str, choices: Sequence[str]) -> str:
 
 
 def parse_dict(text: str) -> dict[str, object]:
-    """Return a dictionary in Python or JSON syntax."""
+    """Returns a dictionary in Python or JSON syntax."""
     value = _parse_literal(text)
     if not isinstance(value, dict):
         raise UnreadableReplyError("not a dictionary", text)
@@ -61,7 +61,7 @@ def parse_dict(text: str) -> dict[str, object]:
 
 
 def parse_dict_number(text: str, name: str, *, high: float) -> float:
-    """Return the number from 0 to `high` under the key `name` of a dictionary."""
+    """Returns the number from 0 to `high` under the key `name` of a dictionary."""
     value = parse_dict(text).get(name)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise UnreadableReplyError(f"no number called {name!r}", text)
@@ -69,7 +69,7 @@ def parse_dict_number(text: str, name: str, *, high: float) -> float:
 
 
 def parse_strings(text: str) -> list[str]:
-    """Return a list of strings in Python or JSON syntax."""
+    """Returns a list of strings in Python or JSON syntax."""
     value = _parse_literal(text)
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise UnreadableReplyError("not a list of strings", text)

@@ -15,13 +15,13 @@ from onevision.inputs.media import open_image
 
 @cache
 def judge_prompts() -> dict[str, dict[str, object]]:
-    """Return the prompt templates, by section of prompts.yaml."""
+    """Returns the prompt templates, by section of prompts.yaml."""
     text = (Path(__file__).parent / "prompts.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)
 
 
 def fill_prompt(*path: str, **values: object) -> str:
-    """Return the template at `path` in prompts.yaml with its $names filled in."""
+    """Returns the template at `path` in prompts.yaml with its $names filled in."""
     template: object = judge_prompts()
     for name in path:
         assert isinstance(template, dict)
@@ -30,7 +30,7 @@ def fill_prompt(*path: str, **values: object) -> str:
 
 
 def read_field(item: Item, *names: str) -> str:
-    """Return the first of these fields that an item has, as text. Raises DataError if none."""
+    """Returns the first of these fields that an item has, as text. Raises DataError if none."""
     for name in names:
         if item.get(name) is not None:
             return str(item[name])
@@ -41,7 +41,7 @@ def read_field(item: Item, *names: str) -> str:
 
 
 def encode_images(item: Item) -> tuple[bytes, ...]:
-    """Return the item's images as PNG files. Raises DataError if it has none, MediaError."""
+    """Returns the item's images as PNG files. Raises DataError if it has none, MediaError."""
     match item.get("images") or item.get("image"):
         case None:
             raise DataError("an item has no field image or images, which its judge must see")

@@ -14,7 +14,7 @@ from onevision.eval.scoring.mmbench import COPY_STEP
 
 
 def find_judged_benchmark(judge_id: str) -> JudgedBenchmark:
-    """Return the judged benchmark with this id. Raises InputError if there is none."""
+    """Returns the judged benchmark with this id. Raises InputError if there is none."""
     if judge_id not in JUDGED_BENCHMARKS:
         known = ", ".join(JUDGED_BENCHMARKS)
         raise InputError(f"no judge {judge_id!r}; expected one of {known}")
@@ -24,7 +24,7 @@ def find_judged_benchmark(judge_id: str) -> JudgedBenchmark:
 def _mean_of(
     score: str, metric: str, *, scale: float = 1.0, minus: float = 0.0
 ) -> Callable[[Sequence[Scores]], dict[str, float]]:
-    """Return an aggregate with one metric: `scale` times (the mean of a score minus `minus`)."""
+    """Returns an aggregate with one metric: `scale` times (the mean of a score minus `minus`)."""
     return lambda scores: {metric: scale * (fmean(one[score] for one in scores) - minus)}
 
 

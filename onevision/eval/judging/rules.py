@@ -17,7 +17,7 @@ _MMBENCH_TEMPERATURES = (0.0, 0.5, 1.0)
 
 
 def judge_mathvista(case: JudgedCase) -> Dialogue:
-    """Extract the number or choice that an answer gives, then compare as the benchmark does."""
+    """Extracts the number or choice that an answer gives, then compares as the benchmark does."""
     ((item, answer),) = case
     extraction = extract_directly(answer, item)
     if extraction is None:

@@ -63,7 +63,7 @@ def judge_answers(
     *,
     round_number: int = 0,
 ) -> list[Verdict]:
-    """Judge the answers to a benchmark's items; returns a verdict per item, in order.
+    """Judges the answers to a benchmark's items; returns a verdict per item, in order.
 
     `judge_id` is a key of registry.py; items are rows of the data set, with its field names. Raises
     InputError for an unknown id, DataError for an item that lacks a field, JudgeError if the judge
@@ -86,7 +86,7 @@ def judge_answers(
 
 
 def aggregate_verdicts(judge_id: str, verdicts: Sequence[Verdict]) -> JudgedMetrics:
-    """Return the benchmark's metrics over all verdicts, and its headline per breakdown group."""
+    """Returns the benchmark's metrics over all verdicts, and its headline per breakdown group."""
     benchmark = find_judged_benchmark(judge_id)
     held = [verdict for verdict in verdicts if verdict["judged_with"] is None]
     readable = [verdict for verdict in held if verdict["unreadable"] is None]
@@ -114,7 +114,7 @@ def measure_stability(
     *,
     num_rounds: int = 3,
 ) -> Stability:
-    """Judge the same answers several times and compare. Raises what `judge_answers` raises."""
+    """Judges the same answers several times and compares. Raises what `judge_answers` raises."""
     rounds = [
         judge_answers(judge_id, items, answers, judge, round_number=number)
         for number in range(num_rounds)
@@ -134,7 +134,7 @@ def measure_stability(
 def _group_indices(
     items: Sequence[Item], case_key: Callable[[Item], object] | None
 ) -> list[list[int]]:
-    """Return the indices of each case's items, ordered by the first of each."""
+    """Returns the indices of each case's items, ordered by the first of each."""
     if case_key is None:
         return [[index] for index in range(len(items))]
     cases: dict[object, list[int]] = {}
@@ -167,7 +167,7 @@ def _judge_case(
 
 
 def _run_dialogue(dialogue: Dialogue, judge: Judge, round_number: int) -> Scores:
-    """Answer a benchmark's queries until it returns its scores."""
+    """Answers a benchmark's queries until it returns its scores."""
     try:
         query = next(dialogue)
         while True:

@@ -29,7 +29,7 @@ class EnsembleAnswers:
 
 
 def answer_without_images(items: Sequence[Item], judge: Judge) -> EnsembleAnswers:
-    """Ask the text model for letters, without the images; None if it does not know.
+    """Asks the text model for letters, without the images; None if it does not know.
 
     An item has `question` and `choices`, and may have `hint`, as in lmms-lab/ScienceQA. Raises
     DataError, JudgeError.
@@ -44,7 +44,7 @@ def answer_without_images(items: Sequence[Item], judge: Judge) -> EnsembleAnswer
 
 
 def complement(ours: Sequence[str], text_only: EnsembleAnswers) -> EnsembleAnswers:
-    """Take the text model's answers, or ours if it has none. Asks nothing."""
+    """Takes the text model's answers, or ours if it has none. Asks nothing."""
     letters = tuple(own if theirs is None else theirs for own, theirs in _pair(ours, text_only))
     return EnsembleAnswers(letters=letters, num_asked=0, num_unreadable=0)
 
@@ -52,7 +52,7 @@ def complement(ours: Sequence[str], text_only: EnsembleAnswers) -> EnsembleAnswe
 def arbitrate(
     items: Sequence[Item], ours: Sequence[str], text_only: EnsembleAnswers, judge: Judge
 ) -> EnsembleAnswers:
-    """Take the answers on which both agree, and ask the text model again about the others.
+    """Takes the answers on which both agree, and asks the text model again about the others.
 
     If it has no answer of its own, or its second reply is not a letter, ours stands. Raises
     DataError, JudgeError.
@@ -108,7 +108,7 @@ def _letters(item: Item) -> list[str]:
 
 
 def _format_question(item: Item) -> str:
-    """Return the hint, the question and the lettered options, each on its own line."""
+    """Returns the hint, the question and the lettered options, each on its own line."""
     pairs = zip(_letters(item), _options(item), strict=True)
     hint = [f"Context: {item['hint']}"] if item.get("hint") else []
     options = (f"{letter}. {option}" for letter, option in pairs)

@@ -30,7 +30,7 @@ def write_report(
     beside: Sequence[str] = BESIDE,
     warn: Callable[[str], object] = str,
 ) -> Path:
-    """Write the four files of a report into a directory; returns the page.
+    """Writes the four files of a report into a directory; returns the page.
 
     `runs` are directories of results.json files, `beside` names published models. Without
     matplotlib there are no pictures, and `warn` is called once. Raises InputError.
@@ -49,7 +49,7 @@ def write_report(
 
 
 def markdown(table: PublishedTable) -> str:
-    """Return the table in Markdown: runs first, in bold; intervals in brackets."""
+    """Returns the table in Markdown: runs first, in bold; intervals in brackets."""
     heads = ["", *(column.title for column in table.columns)]
     lines = [_line(heads), _line(["---", *["---:"] * len(table.columns)])]
     for group, rows in table.groups():
@@ -67,7 +67,7 @@ def markdown(table: PublishedTable) -> str:
 
 
 def page(table: PublishedTable) -> str:
-    """Return the self-contained page."""
+    """Returns the self-contained page."""
     notes = (SCALE_NOTE, published_source(), *table.notes())
     colours = styles(table)
     return PAGE.substitute(
@@ -117,7 +117,7 @@ def _html_cell(text: str) -> str:
 
 
 def _settings(table: PublishedTable) -> Iterator[str]:
-    """Yield what each run's answers depend on, once for all tasks that share it."""
+    """Yields what each run's answers depend on, once for all tasks that share it."""
     for column in table.runs:
         tasks: dict[str, list[str]] = {}
         for result in table.results[column.name]:

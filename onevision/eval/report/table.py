@@ -76,7 +76,7 @@ class TableRow:
     cells: Mapping[str, Cell]  # by column
 
     def format(self, column: Column) -> str:
-        """Return a cell's value, with its interval in brackets; a dash if it is empty."""
+        """Returns a cell's value, with its interval in brackets; a dash if it is empty."""
         cell = self.cells.get(column.name)
         if cell is None:
             return "-"
@@ -101,14 +101,14 @@ class PublishedTable:
         return tuple(column for column in self.columns if not column.is_published)
 
     def groups(self) -> Iterator[tuple[str, list[TableRow]]]:
-        """Yield the groups that have rows, each with its rows."""
+        """Yields the groups that have rows, each with its rows."""
         for group in GROUPS:
             rows = [row for row in self.rows if row.group == group]
             if rows:
                 yield group, rows
 
     def notes(self) -> list[str]:
-        """Return the remarks on rows, and the tasks of each run that have no score yet."""
+        """Returns the remarks on rows, and the tasks of each run that have no score yet."""
         notes = [f"{row.title}: {row.note}." for row in self.rows if row.note]
         for column in self.runs:
             waiting = [r.task for r in self.results[column.name] if r.headline is None]
@@ -118,7 +118,7 @@ class PublishedTable:
 
 
 def build_table(runs: Sequence[Path], *, beside: Sequence[str] = BESIDE) -> PublishedTable:
-    """Set runs beside published models; without runs, show the paper's rows alone.
+    """Sets runs beside published models; without runs, shows the paper's rows alone.
 
     A run is a directory with a results.json per task, at any depth. Rows are those that a run has a
     figure for. Raises InputError for an unknown model or no results, DataError for a damaged file.
@@ -139,7 +139,7 @@ def build_table(runs: Sequence[Path], *, beside: Sequence[str] = BESIDE) -> Publ
 
 
 def read_results(directory: Path) -> tuple[TaskResult, ...]:
-    """Read a run's results, one per task. Raises InputError, DataError."""
+    """Reads a run's results, one per task. Raises InputError, DataError."""
     paths = sorted(directory.rglob(RESULTS))
     if not paths:
         raise InputError(f"{directory}: no {RESULTS} in it; give the --output of a run")
@@ -162,18 +162,18 @@ def _read_published() -> dict[str, Any]:  # Any: YAML values
 
 
 def published_source() -> str:
-    """Return where the published figures come from."""
+    """Returns where the published figures come from."""
     return f"Published figures: {_read_published()['source']}."
 
 
 def published_models() -> dict[str, str]:
-    """Return the titles of the paper's models, by name."""
+    """Returns the titles of the paper's models, by name."""
     return {name: str(title) for name, title in _read_published()["models"].items()}
 
 
 @cache
 def published_rows() -> Mapping[str, PublishedRow]:
-    """Return the paper's rows, by name. Raises ConfigError if a row names no known task."""
+    """Returns the paper's rows, by name. Raises ConfigError if a row names no known task."""
     rows = {}
     for name, given in _read_published()["rows"].items():
         texts = given.get("sources", [] if "absent" in given else [name])
@@ -186,14 +186,14 @@ def published_rows() -> Mapping[str, PublishedRow]:
 
 
 def _parse_source(text: str) -> Iterator[dict[str, str | None]]:
-    """Yield the source that "task" or "task/metric" names, or a source per task of a group."""
+    """Yields the source that "task" or "task/metric" names, or a source per task of a group."""
     name, _, metric = text.partition("/")
     for task in find_tasks([name]):
         yield {"task": task.name, "metric": metric or None}
 
 
 def _name_runs(results: Mapping[Path, Sequence[TaskResult]]) -> tuple[Column, ...]:
-    """Name runs by their models, and by their directories too if models are the same."""
+    """Names runs by their models, and by their directories too if models are the same."""
     models = {}
     for path, found in results.items():
         names = sorted({result.model.name for result in found})
@@ -234,7 +234,7 @@ def _paper_rows(
 
 
 def _other_rows(runs: Mapping[str, Sequence[TaskResult]]) -> Iterator[TableRow]:
-    """Yield the headlines of tasks that no row of the paper shows."""
+    """Yields the headlines of tasks that no row of the paper shows."""
     scored = [result for results in runs.values() for result in results if result.headline]
     done = {result.task for result in scored}
     sources = [row.sources for row in published_rows().values()]
@@ -261,7 +261,7 @@ def _other_rows(runs: Mapping[str, Sequence[TaskResult]]) -> Iterator[TableRow]:
 
 
 def _find_cell(source: FigureSource, results: Sequence[TaskResult]) -> Cell | None:
-    """Return a run's figure on the paper's scale: fractions as per cent."""
+    """Returns a run's figure on the paper's scale: fractions as per cent."""
     for result in results:
         if result.task != source.task or result.headline is None:
             continue

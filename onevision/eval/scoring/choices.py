@@ -51,23 +51,23 @@ _PHRASE, _START, _END = 7, 10, 9
 
 
 def letter(position: int) -> str:
-    """Return the letter of an option by its position from 0."""
+    """Returns the letter of an option by its position from 0."""
     return LETTERS[position]
 
 
 def guess(letters: str, *, key: str) -> str:
-    """Pick a letter at random, always the same for the same key."""
+    """Picks a letter at random, always the same for the same key."""
     return Random(key).choice(letters)
 
 
 def find_letter_before_period(answer: str) -> str:
-    """Return "B" for an answer that begins with "B.", else the answer (AI2D, MuirBench)."""
+    """Returns "B" for an answer that begins with "B.", else the answer (AI2D, MuirBench)."""
     found = re.match(r"\s*([A-Z])\.", answer)
     return found.group(1) if found else answer
 
 
 def find_last_option(answer: str, options: Sequence[str], *, key: str) -> str:
-    """Return the option named last: MMMU's rule, also used by NExT-QA and LongVideoBench.
+    """Returns the option named last: MMMU's rule, also used by NExT-QA and LongVideoBench.
 
     Looks for letters as "(A)", else as "A ", else as "A."; else, in answers of more than five
     words, for the options' own texts. Yue et al., "MMMU", 2024; eval_utils.py.
@@ -86,7 +86,7 @@ def find_last_option(answer: str, options: Sequence[str], *, key: str) -> str:
 
 
 def find_first_option(answer: str, options: Sequence[str], *, key: str) -> str:
-    """Return the option named first: EgoSchema's variant of `find_last_option`.
+    """Returns the option named first: EgoSchema's variant of `find_last_option`.
 
     FIDELITY: "(A)", "A " and "A." all count, each at its *last* position in the answer.
     """
@@ -105,7 +105,7 @@ def find_first_option(answer: str, options: Sequence[str], *, key: str) -> str:
 
 
 def extract_mcq_letter(answer: str, letters: str) -> str:
-    """Return the most trusted letter, "" if there is none: lmms-eval's `extract_mcq_answer`.
+    """Returns the most trusted letter, "" if there is none: lmms-eval's `extract_mcq_answer`.
 
     In order of trust: at the start, at the end, after a phrase such as "the answer is", as "(A)",
     "A.", "A:", "A)", "A ", anywhere. Of several, the last wins.
@@ -126,7 +126,7 @@ def extract_mcq_letter(answer: str, letters: str) -> str:
 
 
 def find_stated_letter(answer: str, letters: str) -> str:
-    """Return the letter an answer states, "" if none: BLINK's rule in lmms-eval 0.7.3.
+    """Returns the letter an answer states, "" if none: BLINK's rule in lmms-eval 0.7.3.
 
     A first line that is hardly more than a letter; else the last "answer is (B)"; else the last
     "(B)"; else a letter at the very start.
@@ -147,7 +147,7 @@ def find_stated_letter(answer: str, letters: str) -> str:
 
 
 def find_first_letter(answer: str, letters: str, *, phrases: Sequence[str]) -> str:
-    """Delete the phrases and return the first of the letters, "" if there is none."""
+    """Deletes the phrases and returns the first of the letters, "" if there is none."""
     for phrase in phrases:
         answer = answer.replace(phrase, "")
     return next((character for character in answer if character in letters), "")

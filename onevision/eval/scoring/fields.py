@@ -8,7 +8,7 @@ from onevision.errors import DataError
 
 
 def text(row: Mapping[str, object], name: str) -> str:
-    """Return a text field."""
+    """Returns a text field."""
     value = _value(row, name)
     if not isinstance(value, str):
         raise _refused(name, value, "a text")
@@ -16,7 +16,7 @@ def text(row: Mapping[str, object], name: str) -> str:
 
 
 def texts(row: Mapping[str, object], name: str) -> list[str]:
-    """Return a list of texts, given as a list or as a Python literal, as MMMU stores options."""
+    """Returns a list of texts, given as a list or as a Python literal, as MMMU stores options."""
     value = _value(row, name)
     if isinstance(value, str):
         try:
@@ -31,13 +31,13 @@ def texts(row: Mapping[str, object], name: str) -> list[str]:
 
 
 def text_or_texts(row: Mapping[str, object], name: str) -> list[str]:
-    """Return the accepted answers of a field that holds one text or a list of them."""
+    """Returns the accepted answers of a field that holds one text or a list of them."""
     value = _value(row, name)
     return [value] if isinstance(value, str) else texts(row, name)
 
 
 def number(row: Mapping[str, object], name: str) -> float:
-    """Return a number."""
+    """Returns a number."""
     value = _value(row, name)
     if not isinstance(value, int | float):
         raise _refused(name, value, "a number")
@@ -45,7 +45,7 @@ def number(row: Mapping[str, object], name: str) -> float:
 
 
 def identifier(row: Mapping[str, object], name: str) -> str:
-    """Return an item's id, a text or an integer, as text."""
+    """Returns an item's id, a text or an integer, as text."""
     value = _value(row, name)
     if not isinstance(value, str | int):
         raise _refused(name, value, "a text or an integer")
@@ -53,7 +53,7 @@ def identifier(row: Mapping[str, object], name: str) -> str:
 
 
 def whole(row: Mapping[str, object], name: str) -> int:
-    """Return an integer from 0, given as a number or as digits, as AI2D stores answers."""
+    """Returns an integer from 0, given as a number or as digits, as AI2D stores answers."""
     value = _value(row, name)
     digits = str(value).strip()
     if isinstance(value, bool) or not digits.isdecimal():
@@ -62,7 +62,7 @@ def whole(row: Mapping[str, object], name: str) -> int:
 
 
 def index(row: Mapping[str, object], name: str, *, below: int) -> int:
-    """Return the index, from 0, of one of `below` options."""
+    """Returns the index, from 0, of one of `below` options."""
     value = whole(row, name)
     if value >= below:
         raise _refused(name, value, f"an index below {below}")
@@ -70,7 +70,7 @@ def index(row: Mapping[str, object], name: str, *, below: int) -> int:
 
 
 def labels(row: Mapping[str, object], *names: str) -> dict[str, str]:
-    """Return the named fields that are not missing, as text."""
+    """Returns the named fields that are not missing, as text."""
     return {name: str(row[name]) for name in names if name in row and not missing(row[name])}
 
 

@@ -12,7 +12,7 @@ _MARKS = ("final answer:", "the answer is", "answer:")
 
 
 def extract_final_answer(answer: str) -> str:
-    """Return what follows the first "final answer:", else "the answer is", else "answer:"."""
+    """Returns what follows the first "final answer:", else "the answer is", else "answer:"."""
     lowered = answer.lower()
     for mark in _MARKS:
         start = lowered.find(mark)

@@ -15,7 +15,7 @@ from onevision.eval.scoring.text import edit_distance
 
 
 def extract_directly(answer: str, item: Item) -> str | None:
-    """Return the choice or number that an answer is, or None if a judge must extract it."""
+    """Returns the choice or number that an answer is, or None if a judge must extract it."""
     answer = answer.strip()
     if not answer or (_is_choice(item) and answer in texts(item, "choices")):
         return answer
@@ -29,7 +29,7 @@ def extract_directly(answer: str, item: Item) -> str | None:
 
 
 def score_extraction(extraction: str, item: Item) -> Score:
-    """Score the choice or number that an answer states."""
+    """Scores the choice or number that an answer states."""
     predicted = _normalised(extraction, item)
     right = predicted is not None and predicted.strip() == str(item["answer"]).strip()
     return {
@@ -54,7 +54,7 @@ def _normalised(extraction: str, item: Item) -> str | None:
 
 
 def _choice(extraction: str, choices: Sequence[str]) -> str:
-    """Return the choice that "(B) text" or "B" names, else the closest by edit distance."""
+    """Returns the choice that "(B) text" or "B" names, else the closest by edit distance."""
     wrapped = re.search(r"\(([a-zA-Z])\)", extraction)
     named = wrapped.group(1).upper() if wrapped else extraction
     if len(named) == 1 and named in LETTERS[: len(choices)]:

@@ -34,7 +34,7 @@ _WRAPPERS = (
 
 
 def infer_letter(answer: str, options: dict[str, str]) -> str:
-    """Return the one letter among the answer's words, else the one option it quotes, else ""."""
+    """Returns the one letter among the answer's words, else the one option it quotes, else ""."""
     return _only_letter(answer.split()) or _only_quoted(answer.lower(), options)
 
 
@@ -60,7 +60,7 @@ def _only(letters: Sequence[str]) -> str:
 
 
 def read_options(item: Item) -> dict[str, str]:
-    """Return the options that a row has, by their letters."""
+    """Returns the options that a row has, by their letters."""
     return {
         letter: str(item[letter])
         for letter in _OPTIONS

@@ -55,7 +55,7 @@ _DOMAIN_OF = {subject: domain for domain, subjects in DOMAINS.items() for subjec
 
 
 def find_candidates(answer: str) -> set[Candidate]:
-    """Return everything in a free answer that may be the answer: key phrases and numbers."""
+    """Returns everything in a free answer that may be the answer: key phrases and numbers."""
     phrases = _key_phrases(answer)
     numbers = [found for phrase in phrases for form in _NUMBERS for found in form.findall(phrase)]
     return _normalised([*phrases, *numbers])

@@ -17,7 +17,7 @@ ONE_COMMA_BETWEEN_DIGITS = re.compile(r"\d,\d")
 
 
 def drop_punctuation(answer: str, *, digit_comma: re.Pattern[str]) -> str:
-    """Delete the marks or replace them by spaces; `digit_comma` matches a comma between digits."""
+    """Deletes the marks or replaces them by spaces; `digit_comma` matches one between digits."""
     delete_all = digit_comma.search(answer) is not None
     result = answer
     for mark in _MARKS:

@@ -17,7 +17,7 @@ _TINY = 1e-8
 
 
 def rouge_l(answer: str, reference: str) -> float:
-    """Return the F-measure, 0 to 1; 0 if a text is empty. Answers are cut to 512 characters."""
+    """Returns the F-measure, 0 to 1; 0 if a text is empty. Answers are cut to 512 characters."""
     given, expected = _sentences(answer[:_MAX_CHARACTERS]), _sentences(reference)
     if not given or not expected:
         return 0.0
@@ -33,7 +33,7 @@ def _sentences(passage: str) -> list[list[str]]:
 
 
 def _common_words(left: Sequence[str], right: Sequence[str]) -> set[str]:
-    """Return the words of the longest common subsequence; of several, the original's."""
+    """Returns the words of the longest common subsequence; of several, the original's."""
     table = _lengths(left, right)
     i, j = len(left), len(right)
     words = set()
@@ -49,7 +49,7 @@ def _common_words(left: Sequence[str], right: Sequence[str]) -> set[str]:
 
 
 def _lengths(left: Sequence[str], right: Sequence[str]) -> list[list[int]]:
-    """Return [i][j] = length of the longest common subsequence of left[:i] and right[:j]."""
+    """Returns [i][j] = length of the longest common subsequence of left[:i] and right[:j]."""
     table = [[0] * (len(right) + 1)]
     for a in left:
         above, row = table[-1], [0]

@@ -27,7 +27,7 @@ def _expected(item: Item) -> str:
 
 
 def _kinds(item: Item) -> dict[str, object]:
-    """Return the item's subject, grades and contexts, as far as the row has them.
+    """Returns the item's subject, grades and contexts, as far as the row has them.
 
     A row has no media; `has_image` says whether there was an image. "No context" means neither
     image nor hint, and a question may have both (Lu et al., "ScienceQA", 2022).

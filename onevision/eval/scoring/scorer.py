@@ -33,7 +33,7 @@ class Scorer:
 
 
 def averages(name: str, *, scale: float = 1.0, by: Sequence[str] = ()) -> Aggregate:
-    """Return an aggregate: the mean score times `scale`, overall and per label of each key."""
+    """Returns an aggregate: the mean score times `scale`, overall and per label of each key."""
 
     def aggregate(scores: Sequence[Score]) -> dict[str, float]:
         return {name: scale * mean(scores), **average_groups(scores, by=by, scale=scale)}
@@ -44,7 +44,7 @@ def averages(name: str, *, scale: float = 1.0, by: Sequence[str] = ()) -> Aggreg
 def average_groups(
     scores: Sequence[Score], *, by: Sequence[str], scale: float = 1.0
 ) -> dict[str, float]:
-    """Return the mean score per label, as "key/label", over the scores that have the key."""
+    """Returns the mean score per label, as "key/label", over the scores that have the key."""
     return {
         f"{key}/{label}": scale * mean(group)
         for key in by
@@ -53,7 +53,7 @@ def average_groups(
 
 
 def mean(scores: Sequence[Score]) -> float:
-    """Return the mean of the scores.
+    """Returns the mean of the scores.
 
     Raises:
         DataError: if there are none.
@@ -63,13 +63,13 @@ def mean(scores: Sequence[Score]) -> float:
 
 
 def check_not_empty(scores: Sequence[Score]) -> None:
-    """Raise DataError if there are no scores."""
+    """Raises DataError if there are no scores."""
     if not scores:
         raise DataError("there are no scores to average; score at least one item")
 
 
 def groups(scores: Sequence[Score], key: str) -> dict[str, list[Score]]:
-    """Return the scores by their label under `key`, sorted; scores without the key are left out."""
+    """Returns the scores by their label under `key`, sorted; those without the key are skipped."""
     found: dict[str, list[Score]] = {}
     for score in scores:
         if key in score:

@@ -20,12 +20,12 @@ def exact_match(answer: str, expected: str) -> bool:
 
 
 def bare(answer: str) -> str:
-    """Strip, lower-case and delete all ASCII punctuation. FIDELITY: "1.5" becomes "15"."""
+    """Strips, lowercases and deletes all ASCII punctuation. FIDELITY: "1.5" becomes "15"."""
     return answer.strip().lower().translate(_NO_PUNCTUATION)
 
 
 def anls(answer: str, references: list[str]) -> float:
-    """Return the normalised Levenshtein similarity to the closest reference, 0 to 1; below 0.5, 0.
+    """Returns the normalised Levenshtein similarity to the closest reference, 0 to 1; below 0.5, 0.
 
     FIDELITY: the distance is between normalised texts (lower case, single spaces), but it is
     divided by the length of the longer text *before* normalising. Biten et al., "Scene Text Visual
@@ -37,7 +37,7 @@ def anls(answer: str, references: list[str]) -> float:
 
 
 def edit_distance(left: str, right: str) -> int:
-    """Return the number of insertions, deletions and substitutions between two texts."""
+    """Returns the number of insertions, deletions and substitutions between two texts."""
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, start=1):
         diagonal, row[0] = row[0], i

@@ -111,7 +111,7 @@ def _mlvu_score(predicted: str, item: Item) -> Score:
 
 
 def _aggregate_mlvu(scores: Sequence[Score]) -> dict[str, float]:
-    """Return the mean over task types (m-avg, as in the paper), the accuracy, and each type's."""
+    """Returns the mean over task types (m-avg, as in the paper), the accuracy, and each type's."""
     check_not_empty(scores)
     tasks = [mean(group) for group in groups(scores, "task_type").values()]
     return {
@@ -135,7 +135,7 @@ def _score_mvbench(answer: str, item: Item) -> Score:
 
 
 def _aggregate_mvbench(scores: Sequence[Score]) -> dict[str, float]:
-    """Return the mean over tasks. FIDELITY: empty answers leave the denominator."""
+    """Returns the mean over tasks. FIDELITY: empty answers leave the denominator."""
     check_not_empty(scores)
     tasks = groups(scores, "sub_task") or {"all": list(scores)}
     points = {f"sub_task/{task}": 100 * _answered(group) for task, group in tasks.items()}

@@ -50,7 +50,7 @@ def drop_articles(answer: str) -> str:
 
 
 def compute_soft_accuracy(answer: str, references: Sequence[str]) -> float:
-    """Return min(1, matches among the others / 3), averaged over leaving out each reference."""
+    """Returns min(1, matches among the others / 3), averaged over leaving out each reference."""
     matches = references.count(answer)
     others = [matches - (reference == answer) for reference in references]
     return sum(min(1.0, count / 3) for count in others) / len(references)

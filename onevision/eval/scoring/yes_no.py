@@ -38,7 +38,7 @@ _PREFIX = 4
 
 
 def parse_yes_or_no(answer: str) -> str:
-    """Return "yes", "no" or "other", from a single letter or the first 4 characters.
+    """Returns "yes", "no" or "other", from a single letter or the first 4 characters.
 
     FIDELITY: "Not sure" is a no, and so is "Nothing but yes".
     """

@@ -28,12 +28,12 @@ class Canvas:
         self._stickers: list[tuple[int, int, PillowImage]] = []
 
     def line(self, points: Sequence[Point], *, ink: Colour, thickness: float = 1) -> None:
-        """Draw a line through points."""
+        """Draws a line through points."""
         width = self._pixels(thickness)
         self._pen.line(self._points(points), fill=ink, width=width, joint="curve")
 
     def dashed(self, start: Point, end: Point, *, ink: Colour, dash: float = 4) -> None:
-        """Draw a dashed line."""
+        """Draws a dashed line."""
         length = ((end[0] - start[0]) ** 2 + (end[1] - start[1]) ** 2) ** 0.5
         steps = max(1, round(length / dash))
         for step in range(0, steps, 2):
@@ -44,7 +44,7 @@ class Canvas:
         self, points: Sequence[Point], *, fill: Colour | None = None,
         ink: Colour | None = None, thickness: float = 2,
     ) -> None:  # fmt: skip
-        """Draw a filled polygon, an outlined one, or both."""
+        """Draws a filled polygon, an outlined one, or both."""
         if fill is not None:
             self._pen.polygon(self._points(points), fill=fill)
         if ink is not None:
@@ -55,7 +55,7 @@ class Canvas:
         fill: Colour | None = None, ink: Colour | None = None, thickness: float = 1,
         radius: float = 0,
     ) -> None:  # fmt: skip
-        """Draw a rectangle, with round corners if `radius` is given."""
+        """Draws a rectangle, with round corners if `radius` is given."""
         box, width = self._box(left, top, right, bottom), self._pixels(thickness)
         if radius:
             self._pen.rounded_rectangle(
@@ -68,7 +68,7 @@ class Canvas:
         self, x: float, y: float, radius: float, *, fill: Colour | None = None,
         ink: Colour | None = None, thickness: float = 1,
     ) -> None:  # fmt: skip
-        """Draw a disc, a circle, or both."""
+        """Draws a disc, a circle, or both."""
         box = self._box(x - radius, y - radius, x + radius, y + radius)
         self._pen.ellipse(box, fill=fill, outline=ink, width=self._pixels(thickness))
 
@@ -76,7 +76,7 @@ class Canvas:
         self, x: float, y: float, radius: float, start: float, end: float, *,
         ink: Colour, thickness: float = 1,
     ) -> None:  # fmt: skip
-        """Draw an arc from `start` to `end` degrees, clockwise from three o'clock."""
+        """Draws an arc from `start` to `end` degrees, clockwise from three o'clock."""
         box = self._box(x - radius, y - radius, x + radius, y + radius)
         self._pen.arc(box, start, end, fill=ink, width=self._pixels(thickness))
 
@@ -84,13 +84,13 @@ class Canvas:
         self, x: float, y: float, radius: float, start: float, end: float, *,
         fill: Colour | None = None, ink: Colour | None = None, thickness: float = 1,
     ) -> None:  # fmt: skip
-        """Draw a slice of a disc from `start` to `end` degrees, clockwise from three o'clock."""
+        """Draws a slice of a disc from `start` to `end` degrees, clockwise from three o'clock."""
         box = self._box(x - radius, y - radius, x + radius, y + radius)
         width = self._pixels(thickness)
         self._pen.pieslice(box, start, end, fill=fill, outline=ink, width=width)
 
     def shape(self, name: str, x: float, y: float, radius: float, *, fill: Colour) -> None:
-        """Draw one of the world's shapes: "star", "diamond"."""
+        """Draws one of the world's shapes: "star", "diamond"."""
         scale = self._scale
         centre = (x * scale, y * scale)
         draw_shape(self._pen, name, centre, radius * scale, fill=fill, ground=self.ground)
@@ -99,13 +99,13 @@ class Canvas:
         self, x: float, y: float, text: str, *, letters: Letters, ink: Colour = BLACK,
         anchor: Anchor = "lt",
     ) -> None:  # fmt: skip
-        """Write a line of text over everything drawn."""
+        """Writes a line of text over everything drawn."""
         self._texts.append((x, y, text, letters, ink, anchor))
 
     def text_upwards(
         self, x: float, y: float, text: str, *, letters: Letters, ink: Colour = BLACK
     ) -> None:
-        """Write a line that runs from bottom to top, centred on a point."""
+        """Writes a line that runs from bottom to top, centred on a point."""
         strip = Image.new("RGB", (letters.width(text) + 2, letters.line_height), self.ground)
         letters.write(ImageDraw.Draw(strip), 1, 0, text, ink=ink)
         strip = strip.transpose(Image.Transpose.ROTATE_90)

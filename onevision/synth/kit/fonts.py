@@ -72,7 +72,7 @@ LEARNED: tuple[Face, ...] = ("latin", *_PACKAGES)
 
 @lru_cache(maxsize=1024)
 def font_of(face: Face, size: int) -> ImageFont.FreeTypeFont:
-    """Open a face at a size in pixels. Raises InputError if its package is missing."""
+    """Opens a face at a size in pixels. Raises InputError if its package is missing."""
     if face == "chinese":
         return _open_simplified(_find_chinese_font(), size)
     if face == "latin":
@@ -90,7 +90,7 @@ def font_of(face: Face, size: int) -> ImageFont.FreeTypeFont:
 
 
 def chinese_font_file() -> Path | None:
-    """Return the font file named in the environment, else the package's, else None."""
+    """Returns the font file named in the environment, else the package's, else None."""
     named = os.environ.get(CJK_FONT_VARIABLE)
     return Path(named) if named else _file_of(_NOTO)
 
@@ -113,7 +113,7 @@ def _file_of(package: _Package) -> Path | None:
 
 
 def _open_simplified(path: Path, size: int) -> ImageFont.FreeTypeFont:
-    """Open a font file; of a collection, the face for simplified Chinese."""
+    """Opens a font file; of a collection, the face for simplified Chinese."""
     layout = ImageFont.Layout.BASIC
     font = ImageFont.truetype(path, size, layout_engine=layout)
     if path.suffix.lower() != ".ttc":

@@ -25,7 +25,7 @@ Asker = Callable[[Content, random.Random], Question | None]
 def choose(
     rng: random.Random, candidates: Iterable[Question], *, max_closed_share: float = 0.25
 ) -> tuple[Question, ...]:
-    """Choose up to `MAX_QUESTIONS` at random, in random order.
+    """Chooses up to `MAX_QUESTIONS` at random, in random order.
 
     Closed questions, those answered by yes, no, true or false, take the places of open ones, up to
     a share of them. A world whose text has two answers is wrong: an assertion fails.
@@ -50,7 +50,7 @@ def choose(
 def ask_each(
     askers: Iterable[Asker[Content]], content: Content, rng: random.Random
 ) -> Iterator[Question]:
-    """Yield a question of every kind that has an answer."""
+    """Yields a question of every kind that has an answer."""
     for asker in askers:
         question = asker(content, rng)
         if question is not None:
@@ -60,7 +60,7 @@ def ask_each(
 def ask_twice(
     askers: Iterable[Asker[Content]], content: Content, rng: random.Random
 ) -> Iterator[Question]:
-    """Yield up to two questions of every kind, with different answers.
+    """Yields up to two questions of every kind, with different answers.
 
     Two that share an answer may say the same in other words.
     """
@@ -80,7 +80,7 @@ def picture_sample(
     asked: Iterable[Question],
     aspects: tuple[str, ...] = (),
 ) -> Sample:
-    """Return the sample of one or several pictures, with some of the questions they answer."""
+    """Returns the sample of one or several pictures, with some of the questions they answer."""
     return Sample(
         media=tuple(map(Image, pictures)),
         caption=caption,

@@ -87,7 +87,7 @@ class Scene:
     writing: Writing | None = None
 
     def having(self, *, colour: str | None = None, shape: str | None = None) -> list[Thing]:
-        """Return the things of a colour, a shape, or both."""
+        """Returns the things of a colour, a shape, or both."""
         return [
             t
             for t in self.things
@@ -95,12 +95,12 @@ class Scene:
         ]
 
     def unique(self) -> list[Thing]:
-        """Return the things that no other matches in both colour and shape."""
+        """Returns the things that no other matches in both colour and shape."""
         return [t for t in self.things if len(self.having(colour=t.colour, shape=t.shape)) == 1]
 
 
 def place_name(col: int, row: int) -> str:
-    """Name a cell of the 3 x 3 grid: "center", "left", "top right"."""
+    """Names a cell of the 3 x 3 grid: "center", "left", "top right"."""
     words = [ROWS[row]] if row != 1 else []
     words += [COLUMNS[col]] if col != 1 else []
     return " ".join(words) or "center"
@@ -109,7 +109,7 @@ def place_name(col: int, row: int) -> str:
 def random_scene(
     rng: random.Random, *, num_things: int, with_writing: bool = False, distinct: bool = False
 ) -> Scene:
-    """Generate a scene; `distinct` things differ pairwise in colour and in shape."""
+    """Generates a scene; `distinct` things differ pairwise in colour and in shape."""
     writing = None
     if with_writing:
         words = NUMBERS if rng.random() < 0.5 else WORDS
@@ -130,7 +130,7 @@ def random_scene(
 
 
 def random_thing(rng: random.Random, *, colour: str, shape: str, col: int, row: int) -> Thing:
-    """Generate a thing in a cell, of random size, shifted a little in place and tint."""
+    """Generates a thing in a cell, of random size, shifted a little in place and tint."""
     size = rng.choice(("small", "large"))
     radius = rng.uniform(0.085, 0.100) if size == "small" else rng.uniform(0.135, 0.155)
     shift = rng.randint(-14, 14)
@@ -148,7 +148,7 @@ def random_thing(rng: random.Random, *, colour: str, shape: str, col: int, row: 
 
 
 def draw_scene(scene: Scene, *, width: int = 98, height: int = 98) -> PillowImage:
-    """Draw a scene as an RGB image of `width` x `height` pixels."""
+    """Draws a scene as an RGB image of `width` x `height` pixels."""
     scale = SUPERSAMPLING
     image = Image.new("RGB", (width * scale, height * scale), GROUNDS[scene.ground])
     pen = ImageDraw.Draw(image)
@@ -166,5 +166,5 @@ def draw_scene(scene: Scene, *, width: int = 98, height: int = 98) -> PillowImag
 
 
 def ink_on(ground: str) -> Colour:
-    """Return the colour of writing on a ground."""
+    """Returns the colour of writing on a ground."""
     return (240, 240, 240) if ground == "black" else (20, 20, 20)

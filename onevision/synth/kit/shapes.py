@@ -66,18 +66,18 @@ class Look:
         return f"{self.colour} {self.shape}"
 
     def stamp(self, picture: PillowImage, *, x: float, y: float, radius: float) -> None:
-        """Draw the shape around a point, in pixels."""
+        """Draws the shape around a point, in pixels."""
         stamp(picture, self.shape, COLOURS[self.colour], x=x, y=y, radius=radius)
 
 
 def random_looks(rng: random.Random, count: int) -> list[Look]:
-    """Choose looks that differ pairwise in colour and in shape."""
+    """Chooses looks that differ pairwise in colour and in shape."""
     colours, shapes = rng.sample(list(COLOURS), count), rng.sample(SHAPES, count)
     return [Look(colour=c, shape=s) for c, s in zip(colours, shapes, strict=True)]
 
 
 def shift_tint(colour: Colour, shift: int) -> Colour:
-    """Lighten a colour, or darken it by a negative shift."""
+    """Lightens a colour, or darken it by a negative shift."""
     red, green, blue = (min(255, max(0, value + shift)) for value in colour)
     return red, green, blue
 
@@ -91,7 +91,7 @@ def draw_shape(
     fill: Colour | int,
     ground: Colour | int,
 ) -> None:
-    """Draw a shape; `ground` fills the hole of a ring."""
+    """Draws a shape; `ground` fills the hole of a ring."""
     x, y = centre
     if shape in _POLYGONS:
         pen.polygon([(x + a * radius, y + b * radius) for a, b in _POLYGONS[shape]], fill=fill)
@@ -105,14 +105,14 @@ def draw_shape(
 def stamp(
     picture: PillowImage, shape: str, tint: Colour, *, x: float, y: float, radius: float
 ) -> None:
-    """Draw a smooth shape around a point; what lies outside the picture is cut off."""
+    """Draws a smooth shape around a point; what lies outside the picture is cut off."""
     mask = _mask(shape, radius=max(2, round(radius)))
     picture.paste(tint, (round(x - mask.width / 2), round(y - mask.height / 2)), mask)
 
 
 @lru_cache(maxsize=1024)
 def _mask(shape: str, *, radius: int) -> PillowImage:
-    """Return how much of each pixel a shape covers."""
+    """Returns how much of each pixel a shape covers."""
     side = 2 * (round(radius * REACH) + 1)
     mask = Image.new("L", (side * SUPERSAMPLING, side * SUPERSAMPLING), 0)
     middle = (mask.width - 1) / 2

@@ -46,7 +46,7 @@ class Letters:
         return _heights(self.face, self.size)[1]
 
     def width(self, text: str) -> int:
-        """Return how many pixels wide a text is."""
+        """Returns how many pixels wide a text is."""
         return round(sum(_glyph(character, self).advance for character in text))
 
     def write(
@@ -59,14 +59,14 @@ class Letters:
         ink: Colour,
         anchor: Anchor = "lt",
     ) -> None:
-        """Write one line of text at its anchor point."""
+        """Writes one line of text at its anchor point."""
         for left, baseline, _, glyph in self._set(x, y, text, anchor):
             if glyph.mask is not None:
                 corner = (round(left) + glyph.left, baseline + glyph.top)
                 pen.bitmap(corner, glyph.mask, fill=ink)
 
     def regions(self, x: float, y: float, text: str, *, anchor: Anchor = "lt") -> list[Region]:
-        """Return what each character covers that `write` puts there, as high as its ink."""
+        """Returns what each character covers that `write` puts there, as high as its ink."""
         return [
             Region(
                 name=character,
@@ -82,7 +82,7 @@ class Letters:
     def _set(
         self, x: float, y: float, text: str, anchor: Anchor
     ) -> Iterator[tuple[float, int, str, "_Glyph"]]:
-        """Yield each character's left edge, baseline, name and glyph."""
+        """Yields each character's left edge, baseline, name and glyph."""
         ascent, capital = _heights(self.face, self.size)
         across, down = anchor[0], anchor[1]
         if across != "l":
@@ -124,7 +124,7 @@ def _glyph(character: str, letters: Letters) -> _Glyph:
 
 @lru_cache(maxsize=256)
 def _heights(face: Face, size: int) -> tuple[int, int]:
-    """Return how far the top of a line lies above its baseline, and the height of a capital."""
+    """Returns how far the top of a line lies above its baseline, and the height of a capital."""
     font = font_of(face, size)
     capital = round(-font.getbbox("H", anchor="ls")[1])
     # Fonts with Chinese claim far more room above the line than their characters take.

@@ -15,33 +15,33 @@ ORDINALS = (
 
 
 def plural(noun: str) -> str:
-    """Return a noun's plural."""
+    """Returns a noun's plural."""
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{noun[:-1]}ies"
     return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
 
 
 def number_of(count: int, noun: str) -> str:
-    """Put a count before a noun: "1 star", "3 stars"."""
+    """Puts a count before a noun: "1 star", "3 stars"."""
     return f"{count} {noun if count == 1 else plural(noun)}"
 
 
 def article(noun: str) -> str:
-    """Put "a" or "an" before a noun."""
+    """Puts "a" or "an" before a noun."""
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def join(words: Iterable[str], *, comma: str = ", ", last: str = " and ") -> str:
-    """Join words to a list: "a, b and c"; no words are "none"."""
+    """Joins words to a list: "a, b and c"; no words are "none"."""
     *rest, final = list(words) or ["none"]
     return f"{comma.join(rest)}{last}{final}" if rest else final
 
 
 def yes_or_no(truth: object) -> str:
-    """Return the answer to a closed question."""
+    """Returns the answer to a closed question."""
     return "yes" if truth else "no"
 
 
 def split(text: str) -> tuple[str, ...]:
-    """Return the items of a list that are set apart by commas or line breaks."""
+    """Returns the items of a list that are set apart by commas or line breaks."""
     return tuple(item.strip() for item in text.replace("\n", ",").split(",") if item.strip())

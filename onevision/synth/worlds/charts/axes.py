@@ -56,7 +56,7 @@ class ChartArea:
     horizontal: bool
 
     def spot(self, place: float, value: float) -> Point:
-        """Return the point of a value at a place; the middle of slot `i` is the place i + 0.5."""
+        """Returns the point of a value at a place; the middle of slot `i` is the place i + 0.5."""
         along, share = place / self.num_slots, value / self.max_value
         if self.horizontal:
             return (
@@ -70,7 +70,7 @@ class ChartArea:
 
 
 def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: bool) -> ChartLook:
-    """Choose a look in which every label has room; `may_lie` allows horizontal bars."""
+    """Chooses a look in which every label has room; `may_lie` allows horizontal bars."""
     letters = Letters(size=rng.randint(11, 14))
     widest = max(letters.width(name) for name in data.categories)
     labelled = may_label and rng.random() < 0.4
@@ -96,7 +96,7 @@ def random_look(rng: random.Random, data: Data, *, may_lie: bool, may_label: boo
 
 
 def layout(data: Data, look: ChartLook) -> ChartArea:
-    """Make room for every part of the chart."""
+    """Makes room for every part of the chart."""
     letters = look.letters
     names = max(letters.width(name) for name in data.categories)
     ticks = letters.width(str(data.top))
@@ -128,7 +128,7 @@ def layout(data: Data, look: ChartLook) -> ChartArea:
 
 
 def frame(data: Data, look: ChartLook, plot: ChartArea) -> Canvas:
-    """Draw everything but the data."""
+    """Draws everything but the data."""
     canvas = Canvas(plot.width, plot.height, ground=look.ground)
     canvas.text(
         plot.width / 2, MARGIN, data.title, letters=look.title_letters, anchor="mt", ink=BLACK
@@ -143,7 +143,7 @@ def frame(data: Data, look: ChartLook, plot: ChartArea) -> Canvas:
 
 
 def _legend_room(data: Data, look: ChartLook) -> tuple[int, int]:
-    """Return how many pixels the legend takes at the right and below."""
+    """Returns how many pixels the legend takes at the right and below."""
     if len(data.series) == 1:
         return 0, 0
     if look.legend_below:

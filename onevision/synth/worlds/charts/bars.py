@@ -39,7 +39,7 @@ class BarChart:
 
 
 def random_bars(rng: random.Random) -> BarChart:
-    """Generate a bar chart's content and look."""
+    """Generates a bar chart's content and look."""
     grouped = rng.random() < 0.35
     num_series = rng.choice((2, 2, 3)) if grouped else 1
     data = random_data(
@@ -54,7 +54,7 @@ def random_bars(rng: random.Random) -> BarChart:
 
 
 def draw(chart: BarChart) -> PillowImage:
-    """Draw a bar chart."""
+    """Draws a bar chart."""
     data, look = chart.data, chart.look
     plot = layout(data, look)
     canvas = frame(data, look, plot)
@@ -73,7 +73,7 @@ def draw(chart: BarChart) -> PillowImage:
 def bar_corners(
     chart: BarChart, plot: ChartArea, *, category: int, series: int
 ) -> tuple[Point, Point]:
-    """Return the upper left and the lower right corner of a bar."""
+    """Returns the upper left and the lower right corner of a bar."""
     count = len(chart.data.series)
     begin = category + (1 - FILLED) / 2 + FILLED * series / count
     value = chart.data.series[series].values[category]
@@ -83,7 +83,7 @@ def bar_corners(
 
 
 def describe_colours(chart: BarChart) -> str:
-    """Return a sentence about the colours of the bars."""
+    """Returns a sentence about the colours of the bars."""
     if len(chart.data.series) > 1:
         return f"The bars of {join(f'{s.name} are {s.colour}' for s in chart.data.series)}."
     if not chart.colourful:

@@ -29,7 +29,7 @@ from onevision.synth.worlds.charts.topics import Data
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th chart of a split."""
+    """Makes the `index`-th chart of a split."""
     rng = rng_for(split, "charts", index)
     kind = rng.choice((_bars, _bars, _bars, _lines, _lines, _pie, _pie, _scatter))
     return kind(rng)
@@ -59,7 +59,7 @@ def _sample(
     colours: str,
     asked: list[Question],
 ) -> Sample:
-    """Return the sample of a chart with one or several series."""
+    """Returns the sample of a chart with one or several series."""
     caption = _caption(chart.kind, chart.data)
     return picture_sample(
         rng,
@@ -125,7 +125,7 @@ def _caption(kind: str, data: Data) -> str:
 
 
 def _values(data: Data) -> Iterator[str]:
-    """Yield the values of one series at a time: "Values of Lyon: Mon 4, Tue 12."."""
+    """Yields the values of one series at a time: "Values of Lyon: Mon 4, Tue 12."."""
     for series in data.series:
         pairs = zip(data.categories, series.values, strict=True)
         values = ", ".join(f"{name} {value}" for name, value in pairs)
@@ -133,7 +133,7 @@ def _values(data: Data) -> Iterator[str]:
 
 
 def _describe(data: Data) -> str:
-    """List every value, then the extremes."""
+    """Lists every value, then the extremes."""
     sentences = []
     for series in data.series:
         pairs = zip(data.categories, series.values, strict=True)

@@ -24,7 +24,7 @@ class LineChart:
 
 
 def random_lines(rng: random.Random) -> LineChart:
-    """Generate a line chart's content and look."""
+    """Generates a line chart's content and look."""
     num_series = rng.choice((1, 1, 2, 3))
     data = random_data(rng, num_series=num_series, num_categories=rng.randint(4, 8), ordered=True)
     look = random_look(rng, data, may_lie=False, may_label=num_series == 1)
@@ -32,7 +32,7 @@ def random_lines(rng: random.Random) -> LineChart:
 
 
 def draw(chart: LineChart) -> PillowImage:
-    """Draw a line chart."""
+    """Draws a line chart."""
     data, look = chart.data, chart.look
     plot = layout(data, look)
     canvas = frame(data, look, plot)
@@ -54,7 +54,7 @@ def draw(chart: LineChart) -> PillowImage:
 def _write_values(
     canvas: Canvas, values: tuple[int, ...], look: ChartLook, plot: ChartArea
 ) -> None:
-    """Write every value beside its point, on the side away from the line."""
+    """Writes every value beside its point, on the side away from the line."""
     for n, value in enumerate(values):
         x, y = plot.spot(n + 0.5, value)
         before, after = values[max(0, n - 1)], values[min(len(values) - 1, n + 1)]
@@ -70,7 +70,7 @@ def _write_values(
 
 
 def describe_colours(chart: LineChart) -> str:
-    """Return a sentence about the colours of the lines."""
+    """Returns a sentence about the colours of the lines."""
     series = chart.data.series
     if len(series) == 1:
         return f"The line is {series[0].colour}."
@@ -78,7 +78,7 @@ def describe_colours(chart: LineChart) -> str:
 
 
 def ask_trends(data: Data, rng: random.Random) -> Iterator[Question]:
-    """Ask how the values of one series change from category to category."""
+    """Asks how the values of one series change from category to category."""
     series = rng.choice(data.series)
     of = f" of {series.name}" if series.name else ""
     steps = [b - a for a, b in zip(series.values, series.values[1:], strict=False)]

@@ -65,7 +65,7 @@ class Pie:
 
 
 def random_pie(rng: random.Random) -> Pie:
-    """Generate a pie chart's content and look."""
+    """Generates a pie chart's content and look."""
     labelled, legend = rng.random() < 0.75, rng.random() < 0.5
     title, names = rng.choice(THEMES)
     count = rng.randint(3, 7 if labelled else 4)
@@ -95,7 +95,7 @@ class PieLayout:
 
 
 def layout(pie: Pie) -> PieLayout:
-    """Make room for the disc, the names and the title."""
+    """Makes room for the disc, the names and the title."""
     title = _title_letters(pie)
     side = max(pie.letters.width(f"{name} 00%") for name in pie.names) + 14
     top = MARGIN + title.line_height + (10 if pie.legend else 26)
@@ -110,7 +110,7 @@ def layout(pie: Pie) -> PieLayout:
 
 
 def draw(pie: Pie) -> PillowImage:
-    """Draw a pie chart."""
+    """Draws a pie chart."""
     places = layout(pie)
     canvas = Canvas(places.width, places.height, ground=pie.ground)
     canvas.text(places.width / 2, MARGIN, pie.title, letters=_title_letters(pie), anchor="mt")
@@ -126,7 +126,7 @@ def _title_letters(pie: Pie) -> Letters:
 
 
 def middles(pie: Pie) -> list[float]:
-    """Return the angle of the middle of every slice, clockwise from three o'clock."""
+    """Returns the angle of the middle of every slice, clockwise from three o'clock."""
     starts = [sum(pie.percents[:n]) for n in range(len(pie.percents))]
     return [
         (pie.turn + 3.6 * (start + percent / 2)) % 360
@@ -153,7 +153,7 @@ def _draw_slices(canvas: Canvas, pie: Pie, *, x: float, y: float) -> None:
 
 
 def _write_inside(canvas: Canvas, pie: Pie, *, x: float, y: float) -> None:
-    """Write the percentages into the slices that have room for them."""
+    """Writes the percentages into the slices that have room for them."""
     for percent, colour, middle in zip(pie.percents, pie.colours, middles(pie), strict=True):
         if pie.labelled and percent >= 2 * MIN_PERCENT:
             across, down = math.cos(math.radians(middle)), math.sin(math.radians(middle))
@@ -166,7 +166,7 @@ def _write_inside(canvas: Canvas, pie: Pie, *, x: float, y: float) -> None:
 
 
 def _write_beside(canvas: Canvas, pie: Pie, *, x: float, y: float, right: bool) -> None:
-    """Write the names on one side of the pie, each by its slice, without overlap."""
+    """Writes the names on one side of the pie, each by its slice, without overlap."""
     sides = [(math.radians(middle), n) for n, middle in enumerate(middles(pie))]
     labels = sorted(
         (math.sin(angle), math.cos(angle), n)
@@ -201,7 +201,7 @@ def _draw_legend(canvas: Canvas, pie: Pie, *, x: float, y: float) -> None:
 
 
 def _random_percents(rng: random.Random, count: int, *, apart: int) -> tuple[int, ...]:
-    """Split 100 into shares of at least `MIN_PERCENT`, `apart` from one another."""
+    """Splits 100 into shares of at least `MIN_PERCENT`, `apart` from one another."""
     unit = rng.choice((1, 5)) if not apart else 1
     while True:
         cuts = sorted(rng.sample(range(unit, 100, unit), count - 1))
@@ -213,7 +213,7 @@ def _random_percents(rng: random.Random, count: int, *, apart: int) -> tuple[int
 
 
 def describe(pie: Pie) -> str:
-    """Describe everything a pie chart shows."""
+    """Describes everything a pie chart shows."""
     colours = join(
         f"{name} is {colour}" for name, colour in zip(pie.names, pie.colours, strict=True)
     )
@@ -225,7 +225,7 @@ def describe(pie: Pie) -> str:
 
 
 def list_shares(pie: Pie) -> str:
-    """List the shares, the largest first."""
+    """Lists the shares, the largest first."""
     return ", ".join(f"{name} {percent}%" for percent, name in _rank(pie))
 
 
@@ -234,7 +234,7 @@ def _rank(pie: Pie) -> list[tuple[int, str]]:
 
 
 def questions(pie: Pie, rng: random.Random) -> Iterator[Question]:
-    """Ask about slices, their shares and their colours."""
+    """Asks about slices, their shares and their colours."""
     n = rng.randrange(len(pie.names))
     name, colour = pie.names[n], pie.colours[n]
     words = (f"What colour is the slice for {name}?", f"Which colour stands for {name}?")

@@ -60,7 +60,7 @@ class Scatter:
         return f"{self.y_name} against {self.x_name.lower()}"
 
     def spot(self, dot: Dot) -> Point:
-        """Return where in the picture a dot lies."""
+        """Returns where in the picture a dot lies."""
         left = MARGIN + 2 * self.letters.line_height + 16
         bottom = MARGIN + 26 + self.letters.line_height + self.cell * self.num_rows
         return (
@@ -69,7 +69,7 @@ class Scatter:
         )
 
     def groups(self) -> dict[str, list[Dot]]:
-        """Return the dots of every colour."""
+        """Returns the dots of every colour."""
         found: dict[str, list[Dot]] = {}
         for dot in self.dots:
             found.setdefault(dot.colour, []).append(dot)
@@ -77,7 +77,7 @@ class Scatter:
 
 
 def random_scatter(rng: random.Random) -> Scatter:
-    """Generate a scatter chart's content and look."""
+    """Generates a scatter chart's content and look."""
     named = rng.random() < 0.55
     columns, rows = rng.randint(6, 9), rng.randint(5, 8)
     steps = (rng.choice(STEPS), rng.choice(STEPS))
@@ -112,7 +112,7 @@ def random_scatter(rng: random.Random) -> Scatter:
 
 
 def _apart(rng: random.Random, places: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    """Pick places, no two side by side, so that names beside dots stay clear of other dots."""
+    """Picks places, no two side by side, so that names beside dots stay clear of other dots."""
     chosen: list[tuple[int, int]] = []
     for place in rng.sample(places, len(places)):
         if all(abs(place[0] - x) > 1 or abs(place[1] - y) > 1 for x, y in chosen):
@@ -121,7 +121,7 @@ def _apart(rng: random.Random, places: list[tuple[int, int]], count: int) -> lis
 
 
 def draw(chart: Scatter) -> PillowImage:
-    """Draw a scatter chart."""
+    """Draws a scatter chart."""
     corner = Dot(name="", colour="", x=0, y=0)
     left, bottom = chart.spot(corner)
     right, top = left + chart.cell * chart.num_columns, bottom - chart.cell * chart.num_rows
@@ -156,7 +156,7 @@ def draw(chart: Scatter) -> PillowImage:
 
 
 def describe(chart: Scatter) -> str:
-    """Describe everything a scatter chart shows."""
+    """Describes everything a scatter chart shows."""
     if chart.named:
         told = join(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
         return f"All points are {chart.dots[0].colour}. The points are {told}."
@@ -169,12 +169,12 @@ def describe(chart: Scatter) -> str:
 
 
 def list_places(chart: Scatter) -> str:
-    """List where each named point lies."""
+    """Lists where each named point lies."""
     return ", ".join(f"{d.name} ({d.x}, {d.y})" for d in chart.dots)
 
 
 def questions(chart: Scatter, rng: random.Random) -> Iterator[Question]:
-    """Ask about the points, their places and the axes."""
+    """Asks about the points, their places and the axes."""
     words = ("How many points are there?", "Count the points.")
     yield ask(rng, "scatter_count", words, str(len(chart.dots)))
     words = ("What does the horizontal axis show?", "What is written below the horizontal axis?")

@@ -10,7 +10,7 @@ from onevision.synth.worlds.charts.value_questions import title_question
 
 
 def questions(data: Data, rng: random.Random, *, mark: str) -> Iterator[Question]:
-    """Ask about a chart with a legend; `mark` is what stands for a value: "bar", "point"."""
+    """Asks about a chart with a legend; `mark` is what stands for a value: "bar", "point"."""
     yield from _ask_values(data, rng)
     yield _ask_colour(data, rng)
     yield _ask_owner(data, rng)

@@ -37,7 +37,7 @@ class Topic:
     ordered: bool = False
 
     def title(self, rng: random.Random) -> str:
-        """Return a title for a chart of this topic."""
+        """Returns a title for a chart of this topic."""
         return rng.choice((f"{self.quantity} by {self.per}", f"{self.quantity} per {self.per}"))
 
 
@@ -76,7 +76,7 @@ class Data:
 def random_data(
     rng: random.Random, *, num_series: int, num_categories: int, ordered: bool = False
 ) -> Data:
-    """Generate a topic, its categories and values; no two series meet in a category."""
+    """Generates a topic, its categories and values; no two series meet in a category."""
     topic = rng.choice([t for t in TOPICS if t.ordered or not ordered])
     if topic.ordered:
         num_categories = min(num_categories, len(topic.names))

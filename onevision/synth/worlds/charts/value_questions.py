@@ -9,7 +9,7 @@ from onevision.synth.worlds.charts.topics import Data
 
 
 def questions(data: Data, rng: random.Random, *, mark: str) -> Iterator[Question]:
-    """Ask about the only series of a chart; `mark` is what stands for a value: "bar", "point"."""
+    """Asks about the only series of a chart; `mark` is what stands for a value: "bar", "point"."""
     yield _ask_value(data, rng)
     yield from _ask_category_at(data, rng)
     yield from _ask_extremes(data, rng)
@@ -24,7 +24,7 @@ def questions(data: Data, rng: random.Random, *, mark: str) -> Iterator[Question
 
 
 def title_question(data: Data, rng: random.Random) -> Question:
-    """Ask for the title."""
+    """Asks for the title."""
     words = (
         "What is the title of the chart?",
         "Read the title of the chart.",

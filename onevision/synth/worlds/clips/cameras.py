@@ -45,7 +45,7 @@ class Track:
     end: float
 
     def x(self, share: float) -> float:
-        """Return where it is when `share` of the time has passed."""
+        """Returns where it is when `share` of the time has passed."""
         return self.start + (self.end - self.start) * share
 
     @property
@@ -85,19 +85,19 @@ class Recording:
         return all(share >= SEEN or share <= UNSEEN for share in best)
 
     def path(self, track: Track) -> list[int]:
-        """Return the cameras that see a thing, in the order in which it appears in them."""
+        """Returns the cameras that see a thing, in the order in which it appears in them."""
         cameras = self.sightings[track.look.name]
         seen = [n for n in cameras if max(cameras[n]) >= SEEN]
         return sorted(seen, key=lambda n: next(f for f, s in enumerate(cameras[n]) if s > UNSEEN))
 
     def at(self, track: Track, frame: int) -> int | None:
-        """Return the camera that sees a thing in a frame."""
+        """Returns the camera that sees a thing in a frame."""
         cameras = self.sightings[track.look.name]
         return next((n for n in cameras if cameras[n][frame] > UNSEEN), None)
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th recording of a split."""
+    """Makes the `index`-th recording of a split."""
     rng = rng_for(split, "cameras", index)
     recording = _recording(rng)
     while not recording.is_clear:
@@ -118,7 +118,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _recording(rng: random.Random) -> Recording:
-    """Set up cameras, in order or not, and let things pass them."""
+    """Sets up cameras, in order or not, and lets things pass them."""
     count = rng.choice((2, 3, 3, 4))
     windows = [n * (1 + SPACE) for n in range(count)]
     num_things = rng.randint(2, 4)
@@ -132,7 +132,7 @@ def _recording(rng: random.Random) -> Recording:
 
 
 def _track(rng: random.Random, look: Look, windows: list[float], *, lane: float) -> Track:
-    """Let a thing stand in a window, or move between places in or beside windows."""
+    """Lets a thing stand in a window, or move between places in or beside windows."""
     places = [left + rng.choice((0.25, 0.5, 0.75)) for left in windows]
     places = [windows[0] - 0.4, *places, windows[-1] + 1.4]
     if rng.random() < 0.25:
@@ -143,13 +143,13 @@ def _track(rng: random.Random, look: Look, windows: list[float], *, lane: float)
 
 
 def _visible(x: float) -> float:
-    """Return how much of a thing's width is in the window from 0 to 1."""
+    """Returns how much of a thing's width is in the window from 0 to 1."""
     radius = RADIUS * REACH
     return max(0.0, min(1.0, x + radius) - max(0.0, x - radius)) / (2 * radius)
 
 
 def _views(recording: Recording, rng: random.Random, *, side: int) -> list[list[PillowImage]]:
-    """Draw what every camera sees, frame by frame, each on its own ground with its number."""
+    """Draws what every camera sees, frame by frame, each on its own ground with its number."""
     grounds = rng.sample(GROUNDS, len(recording.windows))
     views = []
     for n, (left, ground) in enumerate(zip(recording.windows, grounds, strict=True)):
@@ -171,7 +171,7 @@ def _views(recording: Recording, rng: random.Random, *, side: int) -> list[list[
 
 
 def _panels(views: list[list[PillowImage]]) -> list[PillowImage]:
-    """Put what all cameras see at the same time into one picture, two by two."""
+    """Puts what all cameras see at the same time into one picture, two by two."""
     side, gap, cols = views[0][0].width, 4, 2
     rows = -(-len(views) // cols)
     size = (cols * (side + gap) - gap, rows * (side + gap) - gap)
@@ -185,12 +185,12 @@ def _panels(views: list[list[PillowImage]]) -> list[PillowImage]:
 
 
 def _camera_names(cameras: list[int]) -> list[str]:
-    """Return the names of cameras, which are numbered from 0."""
+    """Returns the names of cameras, which are numbered from 0."""
     return [f"camera {n + 1}" for n in cameras]
 
 
 def _detail(recording: Recording, caption: str) -> str:
-    """Describe where every thing goes and which cameras see it."""
+    """Describes where every thing goes and which cameras see it."""
     parts = [caption]
     for track in recording.tracks:
         does = f"moves to the {track.heading}" if track.heading else "stands still"
@@ -200,7 +200,7 @@ def _detail(recording: Recording, caption: str) -> str:
 
 
 def _questions(recording: Recording, rng: random.Random) -> Iterator[Question]:
-    """Ask about every thing and every camera."""
+    """Asks about every thing and every camera."""
     for track in recording.tracks:
         if recording.path(track):
             yield from _ask_of_thing(recording, track, rng)
@@ -218,7 +218,7 @@ def _questions(recording: Recording, rng: random.Random) -> Iterator[Question]:
 
 
 def _ask_of_thing(recording: Recording, track: Track, rng: random.Random) -> Iterator[Question]:
-    """Ask about a thing's way past the cameras."""
+    """Asks about a thing's way past the cameras."""
     name, path = track.look.name, recording.path(track)
     cameras = _camera_names(path)
     if len(path) > 1:
@@ -246,7 +246,7 @@ def _ask_of_thing(recording: Recording, track: Track, rng: random.Random) -> Ite
 
 
 def _ask_of_camera(recording: Recording, n: int, rng: random.Random) -> Iterator[Question]:
-    """Ask what one camera sees."""
+    """Asks what one camera sees."""
     seen = [t.look.name for t in recording.tracks if n in recording.path(t)]
     words = (
         f"How many things does camera {n + 1} see?",

@@ -30,7 +30,7 @@ class Clip:
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th clip of a split."""
+    """Makes the `index`-th clip of a split."""
     rng = rng_for(split, "clips", index)
     script = rng.choice((_motion, _motion, _appearance, _recolour, _blink, _numbers))
     clip = script(rng, rng.choice(FRAME_COUNTS))
@@ -39,7 +39,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def render(clip: Clip, *, width: int = 98, height: int = 98) -> list[PillowImage]:
-    """Draw every frame of a clip."""
+    """Draws every frame of a clip."""
     return [draw_scene(scene, width=width, height=height) for scene in clip.scenes]
 
 
@@ -83,7 +83,7 @@ def _motion(rng: random.Random, num_frames: int) -> Clip:
 
 
 def _move(thing: Thing, heading: str | None, share: float) -> Thing:
-    """Return a thing where it is after `share` of its way across the picture."""
+    """Returns a thing where it is after `share` of its way across the picture."""
     if heading is None:
         return thing
     dx, dy = DIRECTIONS[heading]

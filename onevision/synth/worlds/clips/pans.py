@@ -70,7 +70,7 @@ class Zoom:
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th pan or zoom of a split."""
+    """Makes the `index`-th pan or zoom of a split."""
     rng = rng_for(split, "pans", index)
     side, num_frames = rng.randint(98, 140), rng.choice(FRAME_COUNTS)
     if rng.random() < 0.35:
@@ -95,7 +95,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _pan_frames(pan: Pan, rng: random.Random, *, side: int) -> list[PillowImage]:
-    """Draw the whole strip once and cut the frames out of it."""
+    """Draws the whole strip once and cuts the frames out of it."""
     dx, dy = HEADINGS[pan.heading]
     length = round(side * (1 + SPACING * (len(pan.looks) - 1)))
     width, height = (length, side) if dx else (side, length)
@@ -120,7 +120,7 @@ def _pan_frames(pan: Pan, rng: random.Random, *, side: int) -> list[PillowImage]
 
 
 def _landscape(rng: random.Random, *, width: int, height: int) -> PillowImage:
-    """Draw a ground with pale dots, which show that the camera moves."""
+    """Draws a ground with pale dots, which show that the camera moves."""
     choice = rng.randrange(len(SKIES))
     canvas = PIL.new("RGB", (width, height), SKIES[choice])
     pen = ImageDraw.Draw(canvas)
@@ -131,7 +131,7 @@ def _landscape(rng: random.Random, *, width: int, height: int) -> PillowImage:
 
 
 def _pan_questions(pan: Pan, rng: random.Random) -> Iterator[Question]:
-    """Ask about the way of the camera, and the order and number of the things."""
+    """Asks about the way of the camera, and the order and number of the things."""
     names = [look.name for look in pan.looks]
     way = "In which direction does the camera pan"
     if pan.is_returning:
@@ -170,7 +170,7 @@ def _pan_questions(pan: Pan, rng: random.Random) -> Iterator[Question]:
 
 
 def _zoom_sample(rng: random.Random, num_frames: int, side: int) -> Sample:
-    """Make a clip that zooms in on one of some things, or out from it."""
+    """Makes a clip that zooms in on one of some things, or out from it."""
     count = rng.randint(3, 6)
     cells = sorted(rng.sample(CELLS, count))
     looks = dict(zip(cells, random_looks(rng, count), strict=True))
@@ -193,7 +193,7 @@ def _zoom_sample(rng: random.Random, num_frames: int, side: int) -> Sample:
 
 
 def _zoom_frames(zoom: Zoom, rng: random.Random, *, side: int) -> list[PillowImage]:
-    """Draw the widest view large, and cut ever smaller squares out of it."""
+    """Draws the widest view large, and cuts ever smaller squares out of it."""
     large = 3 * side
     scene = _landscape(rng, width=large, height=large)
     for (col, row), look in zoom.looks.items():
@@ -212,7 +212,7 @@ def _zoom_frames(zoom: Zoom, rng: random.Random, *, side: int) -> list[PillowIma
 
 
 def _zoom_questions(zoom: Zoom, rng: random.Random) -> Iterator[Question]:
-    """Ask which way the camera zooms, on what, and what the widest view shows."""
+    """Asks which way the camera zooms, on what, and what the widest view shows."""
     target, count = zoom.looks[zoom.target], len(zoom.looks)
     wide, close = ("beginning", "end") if zoom.is_inward else ("end", "beginning")
     words = ("Does the camera zoom in or out?", "Which way does the camera zoom?")

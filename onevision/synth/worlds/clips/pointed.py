@@ -66,7 +66,7 @@ class Actor:
     later: Look
 
     def at(self, share: float) -> float:
-        """Return its position on its lane when `share` of the time has passed."""
+        """Returns its position on its lane when `share` of the time has passed."""
         if self.deed == "stops":
             share = min(1.0, 2 * share)
         elif self.deed == "returns":
@@ -74,7 +74,7 @@ class Actor:
         return self.start + (self.end - self.start) * share
 
     def look_at(self, share: float) -> Look | None:
-        """Return what it looks like then, or None once it is gone."""
+        """Returns what it looks like then, or None once it is gone."""
         if share < 0.5:
             return self.look
         return None if self.deed == "vanishes" else self.later
@@ -112,7 +112,7 @@ class PointedClip:
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th clip of a split."""
+    """Makes the `index`-th clip of a split."""
     rng = rng_for(split, "pointed", index)
     clip = _random_clip(rng)
     side = rng.randint(110, 160)
@@ -132,7 +132,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _random_clip(rng: random.Random) -> PointedClip:
-    """Put things on lanes and choose one of them; others may have the same name."""
+    """Puts things on lanes and chooses one of them; others may have the same name."""
     num_frames, count = rng.choice(FRAME_COUNTS), rng.randint(3, 4)
     colours, shapes = rng.sample(list(COLOURS), 4), rng.sample(list(SHAPES), 3)
     actors = tuple(_actor(rng, colours, shapes, lane=(n + 0.5) / count) for n in range(count))
@@ -155,7 +155,7 @@ def _random_clip(rng: random.Random) -> PointedClip:
 
 
 def _actor(rng: random.Random, colours: list[str], shapes: list[str], *, lane: float) -> Actor:
-    """Choose a look and a deed."""
+    """Chooses a look and a deed."""
     look = Look(colour=rng.choice(colours), shape=rng.choice(shapes))
     deed = rng.choice(list(DEEDS))
     if deed in MOVING:
@@ -169,7 +169,7 @@ def _actor(rng: random.Random, colours: list[str], shapes: list[str], *, lane: f
 
 
 def _frame(clip: PointedClip, frame: int, *, side: int) -> PillowImage:
-    """Draw one frame, with the mark if it is there."""
+    """Draws one frame, with the mark if it is there."""
     picture = PIL.new("RGB", (side, side), GROUNDS[clip.ground])
     share = frame / (clip.num_frames - 1)
     radius = 0.36 * side / len(clip.actors)
@@ -186,7 +186,7 @@ def _frame(clip: PointedClip, frame: int, *, side: int) -> PillowImage:
 
 
 def _mark(picture: PillowImage, clip: PointedClip, x: float, y: float, radius: float) -> None:
-    """Draw a circle or a box around a place, or an arrow to it from the middle of its lane."""
+    """Draws a circle or a box around a place, or an arrow to it from the middle of its lane."""
     pen, tint = ImageDraw.Draw(picture), MARKS[clip.mark_colour]
     reach = 1.38 * radius
     box = (x - reach, y - reach, x + reach, y + reach)
@@ -204,7 +204,7 @@ def _mark(picture: PillowImage, clip: PointedClip, x: float, y: float, radius: f
 def _arrow(
     pen: ImageDraw.ImageDraw, tip: tuple[float, float], dx: int, dy: int, side: int, tint: Colour
 ) -> None:
-    """Draw an arrow that ends at `tip`, coming from the direction `dx`, `dy`."""
+    """Draws an arrow that ends at `tip`, coming from the direction `dx`, `dy`."""
     (x, y), length, head = tip, 0.22 * side, 0.075 * side
     pen.line((x + dx * head, y + dy * head, x + dx * length, y + dy * length), fill=tint, width=4)
     angles = [math.atan2(dy, dx) + turn for turn in (-0.5, 0.5)]
@@ -213,7 +213,7 @@ def _arrow(
 
 
 def _detail(clip: PointedClip, caption: str) -> str:
-    """Describe what every thing does, in the order of the lanes."""
+    """Describes what every thing does, in the order of the lanes."""
     order = "From top to bottom" if clip.is_wide else "From left to right"
     deeds = [f"{article(a.look.name)}: {clip.deed(a)}" for a in clip.actors]
     until = "to the end" if clip.marked_frames.stop == clip.num_frames else "at first only"
@@ -224,7 +224,7 @@ def _detail(clip: PointedClip, caption: str) -> str:
 
 
 def _questions(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
-    """Ask what the pointed thing is, what it does and what is around it."""
+    """Asks what the pointed thing is, what it does and what is around it."""
     target, reference = clip.target, clip.reference
     words = (f"What is {reference}?", f"Name {reference}, as it is at the beginning.")
     yield ask(rng, "what", words, target.look.name)
@@ -261,13 +261,13 @@ def _questions(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
 
 
 def _place(clip: PointedClip, actor: Actor) -> str:
-    """Return the third of its lane in which a thing ends."""
+    """Returns the third of its lane in which a thing ends."""
     thirds = ("left", "center", "right") if clip.is_wide else ("top", "center", "bottom")
     return thirds[min(2, int(3 * actor.at(1)))]
 
 
 def _ask_around(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
-    """Ask about the other things, as seen from the pointed one."""
+    """Asks about the other things, as seen from the pointed one."""
     target, reference = clip.target, clip.reference
     others = [a.look for a in clip.actors if a is not target]
     for what, alike in (

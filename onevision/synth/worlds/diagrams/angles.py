@@ -45,7 +45,7 @@ def _fan(rng: random.Random) -> Sample:
 
 
 def _draw_fan(rng: random.Random, whole: int, angles: list[int], labels: list[str]) -> Figure:
-    """Draw angles side by side, from one arm of the whole to the other."""
+    """Draws angles side by side, from one arm of the whole to the other."""
     straight = whole == 180
     width, height = (300, 190) if straight else (240, 225)
     figure = Figure(random_style(rng), width, height)
@@ -143,7 +143,7 @@ def _draw_parallels(
     rng: random.Random, angle: int, names: tuple[str, str], labels: list[str],
     other_side: int | None,
 ) -> Figure:  # fmt: skip
-    """Draw two parallel lines and a third; the angle of line `other_side` opens to the left."""
+    """Draws two parallel lines and a third; the angle of line `other_side` opens to the left."""
     figure = Figure(random_style(rng), 300, 250)
     rows = (80.0, 175.0)
     slope = towards((0.0, 0.0), -angle, 1)

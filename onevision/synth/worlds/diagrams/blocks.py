@@ -135,7 +135,7 @@ def _rows(rng: random.Random) -> Sample:
 def _draw_cubes(
     canvas: Canvas, left: float, top: float, columns: int, rows: int, cell: int, tint: Colour
 ) -> None:
-    """Draw a block of cubes with the lines between them."""
+    """Draws a block of cubes with the lines between them."""
     right, bottom = left + columns * cell, top + rows * cell
     canvas.rectangle(left, top, right, bottom, fill=tint)
     dark = (tint[0] * 5 // 10, tint[1] * 5 // 10, tint[2] * 5 // 10)

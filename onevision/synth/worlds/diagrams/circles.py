@@ -48,7 +48,7 @@ def _circle(rng: random.Random) -> Sample:
 
 
 def _draw_circle(rng: random.Random, label: str, *, by_radius: bool) -> Figure:
-    """Draw a circle with a radius or a diameter at some angle."""
+    """Draws a circle with a radius or a diameter at some angle."""
     pixels = rng.randint(65, 105)
     side = 2 * pixels + rng.randint(40, 90)
     figure = Figure(random_style(rng), side, side)
@@ -101,7 +101,7 @@ def _two(rng: random.Random) -> Sample:
 
 
 def _draw_two(rng: random.Random, one: int, other: int, unit: str) -> Figure:
-    """Draw two circles side by side, to scale, each with its radius on its outer side."""
+    """Draws two circles side by side, to scale, each with its radius on its outer side."""
     scale = rng.randint(250, 330) / (2 * (one + other))
     width, height = round(2 * (one + other) * scale) + 40, round(2 * max(one, other) * scale) + 50
     figure = Figure(random_style(rng), width, height)

@@ -86,7 +86,7 @@ def _two(rng: random.Random) -> Sample:
 
 
 def clock_time(minutes: int) -> str:
-    """Return minutes after twelve as a clock's time: "3:05"."""
+    """Returns minutes after twelve as a clock's time: "3:05"."""
     hours, rest = divmod(minutes % HALF_DAY, 60)
     return f"{hours or 12}:{rest:02d}"
 
@@ -99,7 +99,7 @@ def _hour_hand(minutes: int) -> str:
 def _draw_clock(
     rng: random.Random, canvas: Canvas, at: Point, radius: float, minutes: int, *, fine: bool
 ) -> None:
-    """Draw a clock's face and hands; `fine` draws a tick for every minute."""
+    """Draws a clock's face and hands; `fine` draws a tick for every minute."""
     ink = rng.choice(INKS)
     canvas.circle(*at, radius, fill=rng.choice(FACES), ink=ink, thickness=rng.choice((2, 3, 4)))
     numerals = rng.choice(("all", "all", "four", "none"))

@@ -15,7 +15,7 @@ Places = dict[str, tuple[int, int]]
 
 
 def make(rng: random.Random) -> Sample:
-    """Make a plane with three to five points."""
+    """Makes a plane with three to five points."""
     reach, cell = rng.randint(4, 6), rng.randint(20, 25)
     side = 2 * (reach + 1) * cell
     figure = Figure(random_style(rng), side, side)
@@ -61,7 +61,7 @@ def _draw_axes(figure: Figure, reach: int, cell: int) -> None:
 
 
 def _apart(rng: random.Random, reach: int, count: int) -> list[tuple[int, int]]:
-    """Return places off the axes, of which no two are neighbours."""
+    """Returns places off the axes, of which no two are neighbours."""
     span = [n for n in range(-reach, reach + 1) if n]
     while True:
         spots = [(rng.choice(span), rng.choice(span)) for _ in range(count)]

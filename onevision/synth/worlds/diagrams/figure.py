@@ -44,7 +44,7 @@ class DiagramStyle:
 
 
 def random_style(rng: random.Random) -> DiagramStyle:
-    """Choose a style at random."""
+    """Chooses a style at random."""
     return DiagramStyle(
         ground=rng.choice(GROUNDS),
         ink=rng.choice(INKS),
@@ -55,7 +55,7 @@ def random_style(rng: random.Random) -> DiagramStyle:
 
 
 def one_of(*kinds: DiagramMaker) -> DiagramMaker:
-    """Return what makes one of some kinds of diagrams, chosen at random."""
+    """Returns what makes one of some kinds of diagrams, chosen at random."""
     return lambda rng: rng.choice(kinds)(rng)
 
 
@@ -67,30 +67,30 @@ class Figure:
         self.canvas = Canvas(width, height, ground=style.ground)
 
     def line(self, *points: Point) -> None:
-        """Draw a line through points."""
+        """Draws a line through points."""
         self.canvas.line(points, ink=self.style.ink, thickness=self.style.thickness)
 
     def polygon(self, points: Sequence[Point]) -> None:
-        """Draw a closed outline, filled if the style has a fill."""
+        """Draws a closed outline, filled if the style has a fill."""
         style = self.style
         self.canvas.polygon(points, fill=style.fill, ink=style.ink, thickness=style.thickness)
 
     def dot(self, point: Point) -> None:
-        """Mark a point."""
+        """Marks a point."""
         self.canvas.circle(*point, 3.5, fill=self.style.ink)
 
     def write(self, point: Point, text: str) -> None:
-        """Write a label centred on a point."""
+        """Writes a label centred on a point."""
         self.canvas.text(*point, text, letters=self.style.letters, anchor="mm")
 
     def label_corners(self, points: Sequence[Point], names: Sequence[str]) -> None:
-        """Write the corners' names outside a figure."""
+        """Writes the corners' names outside a figure."""
         middle = centre(points)
         for point, name in zip(points, names, strict=True):
             self.write(beyond(middle, point, LABEL_DISTANCE), name)
 
     def label_side(self, start: Point, end: Point, text: str, *, away_from: Point) -> None:
-        """Write beside the middle of a line, on the side that does not hold `away_from`."""
+        """Writes beside the middle of a line, on the side that does not hold `away_from`."""
         middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
         across = (start[1] - end[1], end[0] - start[0])
         length = math.hypot(*across) or 1
@@ -104,7 +104,7 @@ class Figure:
     def mark_angle(
         self, at: Point, one: Point, other: Point, text: str, *, radius: float = 20
     ) -> None:
-        """Draw the arc between two arms of less than a half turn, and write beyond it."""
+        """Draws the arc between two arms of less than a half turn, and writes beyond it."""
         start, sweep = opening(at, one, other)
         self.canvas.arc(*at, radius, start, start + sweep, ink=self.style.ink, thickness=1.2)
         half = self.style.letters.width(text) / 2 + 5
@@ -113,42 +113,42 @@ class Figure:
         self.write(towards(at, start + sweep / 2, distance), text)
 
     def mark_right_angle(self, at: Point, one: Point, other: Point, *, size: float = 12) -> None:
-        """Draw the small square of a right angle."""
+        """Draws the small square of a right angle."""
         a, b = towards_point(at, one, size), towards_point(at, other, size)
         corner = (a[0] + b[0] - at[0], a[1] + b[1] - at[1])
         self.canvas.line([a, corner, b], ink=self.style.ink, thickness=1.2)
 
     def picture(self) -> PillowImage:
-        """Finish the drawing."""
+        """Finishes the drawing."""
         return self.canvas.picture()
 
 
 def centre(points: Sequence[Point]) -> Point:
-    """Return the mean of points."""
+    """Returns the mean of points."""
     return sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
 
 
 def towards(at: Point, degrees: float, distance: float) -> Point:
-    """Return the point at a distance, `degrees` clockwise from three o'clock."""
+    """Returns the point at a distance, `degrees` clockwise from three o'clock."""
     angle = math.radians(degrees)
     return at[0] + distance * math.cos(angle), at[1] + distance * math.sin(angle)
 
 
 def towards_point(at: Point, target: Point, distance: float) -> Point:
-    """Return the point at a distance from `at` on the way to `target`."""
+    """Returns the point at a distance from `at` on the way to `target`."""
     length = math.hypot(target[0] - at[0], target[1] - at[1]) or 1
     share = distance / length
     return at[0] + (target[0] - at[0]) * share, at[1] + (target[1] - at[1]) * share
 
 
 def beyond(start: Point, point: Point, distance: float) -> Point:
-    """Return the point at a distance behind `point`, seen from `start`."""
+    """Returns the point at a distance behind `point`, seen from `start`."""
     length = math.hypot(point[0] - start[0], point[1] - start[1])
     return towards_point(start, point, length + distance)
 
 
 def opening(at: Point, one: Point, other: Point) -> tuple[float, float]:
-    """Return where the angle between two arms begins and how wide it is, in degrees."""
+    """Returns where the angle between two arms begins and how wide it is, in degrees."""
     a = math.degrees(math.atan2(one[1] - at[1], one[0] - at[0]))
     b = math.degrees(math.atan2(other[1] - at[1], other[0] - at[0]))
     sweep = (b - a) % 360
@@ -158,7 +158,7 @@ def opening(at: Point, one: Point, other: Point) -> tuple[float, float]:
 def fit(
     points: Sequence[Point], *, width: int, height: int, margin: int, turn: float = 0
 ) -> list[Point]:
-    """Turn points by degrees, then scale and move them into the middle of a picture."""
+    """Turns points by degrees, then scales and moves them into the middle of a picture."""
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     turned = [(x * cos - y * sin, x * sin + y * cos) for x, y in points]
     xs, ys = [x for x, _ in turned], [y for _, y in turned]
@@ -170,20 +170,20 @@ def fit(
 
 
 def in_unit(unit: str) -> str:
-    """Return what a question about a length adds: " in cm", or nothing without a unit."""
+    """Returns what a question about a length adds: " in cm", or nothing without a unit."""
     return f" in {unit}" if unit else ""
 
 
 def in_square(unit: str) -> str:
-    """Return what a question about an area adds: " in square cm", or nothing without a unit."""
+    """Returns what a question about an area adds: " in square cm", or nothing without a unit."""
     return f" in square {unit}" if unit else ""
 
 
 def area_label(value: int, unit: str) -> str:
-    """Return an area as it is said: "12 square cm"."""
+    """Returns an area as it is said: "12 square cm"."""
     return f"{value} square {unit}" if unit else str(value)
 
 
 def length_label(value: int, unit: str) -> str:
-    """Return a length as it is written in a figure."""
+    """Returns a length as it is written in a figure."""
     return f"{value} {unit}" if unit else str(value)

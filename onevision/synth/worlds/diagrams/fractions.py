@@ -16,7 +16,7 @@ PERCENT_PARTS = (2, 4, 5, 10, 20, 25)
 
 
 def make(rng: random.Random) -> Sample:
-    """Make a shape cut into parts, the coloured ones a fraction in lowest terms."""
+    """Makes a shape cut into parts, the coloured ones a fraction in lowest terms."""
     form = rng.choice(("disc", "disc", "bar", "grid"))
     parts = (
         rng.choice(list(GRIDS)) if form == "grid" else rng.choice((2, *range(3, 13), *range(3, 13)))

@@ -30,6 +30,6 @@ DIAGRAMS = (
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th diagram of a split."""
+    """Makes the `index`-th diagram of a split."""
     rng = rng_for(split, "geometry", index)
     return rng.choice(DIAGRAMS).make(rng)

@@ -20,7 +20,7 @@ LEFT = 28
 
 
 def _line(rng: random.Random, *, labelled_every: int) -> tuple[Figure, int, int, int, float]:
-    """Draw a line; return it, its first number, step, last tick and the pixels of a tick."""
+    """Draws a line; returns it, its first number, step, last tick and the pixels of a tick."""
     step = rng.choice(STEPS)
     ticks = rng.randint(8, 14)
     first = step * rng.choice((0, 0, rng.randint(-8, -1), rng.randint(1, 20)))
@@ -80,7 +80,7 @@ def _points(rng: random.Random) -> Sample:
 
 
 def _draw_point(figure: Figure, x: float, name: str, ink: Colour) -> None:
-    """Mark a place on the line, with its name above."""
+    """Marks a place on the line, with its name above."""
     figure.canvas.circle(x, 80, 5, fill=ink)
     figure.canvas.line([(x, 75), (x, 50)], ink=ink, thickness=1.5)
     figure.canvas.text(x, 40, name, letters=figure.style.letters, anchor="mm", ink=ink)
@@ -125,7 +125,7 @@ def _jumps(rng: random.Random) -> Sample:
 
 
 def _draw_arc(figure: Figure, a: float, b: float, name: str) -> None:
-    """Draw a jump from one place on the line to another, with its arrow head."""
+    """Draws a jump from one place on the line to another, with its arrow head."""
     height = 40.0
     steps = [n / 16 for n in range(17)]
     points = [(a + (b - a) * s, 76 - height * 4 * s * (1 - s)) for s in steps]

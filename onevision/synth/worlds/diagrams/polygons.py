@@ -89,7 +89,7 @@ def _squares(rng: random.Random) -> Sample:
 def _draw_cells(
     rng: random.Random, cells: set[tuple[int, int]], columns: int, rows: int
 ) -> tuple[Canvas, int]:
-    """Draw squared paper with a shape; return it and how many sides the outline has."""
+    """Draws squared paper with a shape; returns it and how many sides the outline has."""
     cell = rng.randint(22, 28)
     canvas = Canvas(columns * cell + 30, rows * cell + 30, ground=rng.choice(GROUNDS))
     fill = rng.choice([fill for fill in FILLS if fill is not None])
@@ -116,7 +116,7 @@ def _draw_cells(
 
 
 def _grow(rng: random.Random, columns: int, rows: int, count: int) -> set[tuple[int, int]]:
-    """Grow a connected shape without holes, one square at a time, inside a margin."""
+    """Grows a connected shape without holes, one square at a time, inside a margin."""
     cells = {(columns // 2, rows // 2)}
     while len(cells) < count:
         x, y = rng.choice(sorted(cells))
@@ -131,7 +131,7 @@ def _grow(rng: random.Random, columns: int, rows: int, count: int) -> set[tuple[
 
 
 def _closes_hole(cells: set[tuple[int, int]], new: tuple[int, int]) -> bool:
-    """Return whether a square touches the shape in more than one run of its eight neighbours."""
+    """Returns whether a square touches the shape in more than one run of its eight neighbours."""
     x, y = new
     ring = [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)]
     filled = [(x + dx, y + dy) in cells for dx, dy in ring]

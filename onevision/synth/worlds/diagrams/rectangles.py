@@ -71,7 +71,7 @@ def _rectangle(rng: random.Random) -> Sample:
 
 
 def _random_size(rng: random.Random) -> tuple[int, int]:
-    """Return the width and height of a rectangle that is not too long, at times of a square."""
+    """Returns the width and height of a rectangle that is not too long, at times of a square."""
     while True:
         across, down = rng.randint(3, 20), rng.randint(3, 15)
         if rng.random() < 0.3:
@@ -121,7 +121,7 @@ def _corner(rng: random.Random) -> Sample:
 
 
 def _label_corner(figure: Figure, points: list[Point], labels: list[str], unit: str) -> None:
-    """Write the lengths beside the sides of an L-shape, and the unit in the corner."""
+    """Writes the lengths beside the sides of an L-shape, and the unit in the corner."""
     # Inside the thick part: every side's outer side looks away from it.
     heart = ((points[0][0] + points[1][0]) / 2, (points[3][1] + points[4][1]) / 2)
     for n, label in enumerate(labels):

@@ -56,7 +56,7 @@ def _ruler(rng: random.Random) -> Sample:
 
 
 def _half(count: int) -> str:
-    """Write a number of halves: 5 -> "2.5", 4 -> "2"."""
+    """Writes a number of halves: 5 -> "2.5", 4 -> "2"."""
     return f"{count // 2}.5" if count % 2 else str(count // 2)
 
 
@@ -91,7 +91,7 @@ def _thermometer(rng: random.Random) -> Sample:
 
 
 def _draw_thermometer(canvas: Canvas, colour: str, ticks: int, numbers: list[int]) -> None:
-    """Draw a thermometer whose column reaches a tick; every fifth tick has a number."""
+    """Draws a thermometer whose column reaches a tick; every fifth tick has a number."""
     pitch, top = 8, 30
     bottom = top + 5 * (len(numbers) - 1) * pitch
     x, tint = canvas.width / 2 - 15, COLOURS[colour]

@@ -27,7 +27,7 @@ MIN_ANGLE = 32
 
 
 def _figure(rng: random.Random, shape: list[Point]) -> tuple[Figure, list[Point]]:
-    """Place a triangle in a picture, turned at random."""
+    """Places a triangle in a picture, turned at random."""
     style = random_style(rng)
     width, height = rng.randint(240, 330), rng.randint(220, 290)
     points = fit(shape, width=width, height=height, margin=44, turn=rng.randrange(360))
@@ -126,7 +126,7 @@ def _sides(rng: random.Random) -> Sample:
 
 
 def _random_sides(rng: random.Random) -> tuple[int, int, int]:
-    """Return sides of a triangle that is not too flat to be labelled."""
+    """Returns sides of a triangle that is not too flat to be labelled."""
     while True:
         a = rng.randint(4, 20)
         b = rng.choice((a, rng.randint(4, 20)))

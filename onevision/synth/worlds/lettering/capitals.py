@@ -34,14 +34,14 @@ class Capital:
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th sheet of a split, of any aspect and size."""
+    """Makes the `index`-th sheet of a split, of any aspect and size."""
     rng = rng_for(split, "capitals", index)
     capital = random_capital(rng, aspect=rng.choice(ASPECTS), share=rng.choice(SHARES))
     return sample_of(capital, rng)
 
 
 def random_capital(rng: random.Random, *, aspect: float, share: float) -> Capital:
-    """Put a letter, whose size is a share of signs.SIDE, on a sheet that lies or stands."""
+    """Puts a letter, whose size is a share of signs.SIDE, on a sheet that lies or stands."""
     width, height = size_of(aspect, upright=rng.random() < 0.5)
     letter, letters = rng.choice(CAPITALS), Letters(size=round(share * SIDE), bold=True)
     half_width, half_height = letters.width(letter) / 2, letters.capital / 2
@@ -63,7 +63,7 @@ def random_capital(rng: random.Random, *, aspect: float, share: float) -> Capita
 
 
 def sample_of(capital: Capital, rng: random.Random) -> Sample:
-    """Return the sample that shows a letter and asks for it."""
+    """Returns the sample that shows a letter and asks for it."""
     return Sample(
         media=(Image(capital.picture),),
         caption=f"The letter {capital.letter}.",
@@ -73,6 +73,6 @@ def sample_of(capital: Capital, rng: random.Random) -> Sample:
 
 
 def ask_letter(capital: Capital, rng: random.Random) -> Question:
-    """Ask which letter it is."""
+    """Asks which letter it is."""
     words = ("Which letter is it?", "Read the letter.", "Which letter is shown?")
     return ask(rng, "read", words, capital.letter)

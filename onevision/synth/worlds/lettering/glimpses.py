@@ -22,7 +22,7 @@ NEAREST = 0.1
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th glimpse of a split."""
+    """Makes the `index`-th glimpse of a split."""
     rng = rng_for(split, "glimpses", index)
     capital = random_capital(rng, aspect=rng.choice(ASPECTS), share=rng.choice(SHARES))
     window = _window(capital, rng)
@@ -31,7 +31,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _window(capital: Capital, rng: random.Random) -> tuple[int, int, int, int]:
-    """Choose a part of a sheet: of any size, in half of the cases a square."""
+    """Chooses a part of a sheet: of any size, in half of the cases a square."""
     size, box = capital.picture.size, capital.box
     sides = [_length(full, rng) for full in size]
     if rng.random() < 0.5:
@@ -46,5 +46,5 @@ def _window(capital: Capital, rng: random.Random) -> tuple[int, int, int, int]:
 
 
 def _length(full: int, rng: random.Random) -> int:
-    """Choose a side between the shortest and the whole, evenly by ratio."""
+    """Chooses a side between the shortest and the whole, evenly by ratio."""
     return round(math.exp(rng.uniform(math.log(min(SHORTEST, full)), math.log(full))))

@@ -37,7 +37,7 @@ MARGIN = 2
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th picture of a split. Raises InputError if a typeface is missing."""
+    """Makes the `index`-th picture of a split. Raises InputError if a typeface is missing."""
     rng = rng_for(split, "lettered", index)
     scene = random_scene(
         rng, num_things=rng.randint(1, 4), with_writing=True, distinct=rng.random() < 0.5
@@ -61,7 +61,7 @@ def make(split: Split, index: int) -> Sample:
 def _write(
     pen: ImageDraw.ImageDraw, scene: Scene, width: int, height: int, rng: random.Random
 ) -> list[Region]:
-    """Write a scene's text somewhere in its row, and return what each letter covers."""
+    """Writes a scene's text somewhere in its row, and returns what each letter covers."""
     assert scene.writing is not None
     text, row = scene.writing.text, scene.writing.row
     share = WRITING_HEIGHT * rng.uniform(SMALLEST, LARGEST)

@@ -20,7 +20,7 @@ SHARE, SMALLEST = 0.46, 0.25
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th plate of a split."""
+    """Makes the `index`-th plate of a split."""
     rng = rng_for(split, "plates", index)
     word = rng.choice(SIGN_WORDS)
     # From 0, in the middle and large, to 1, anywhere and small; half are below a quarter.

@@ -27,7 +27,7 @@ READ = ("What is written?", "Read the word.", "Which word is shown?")
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th sign of a split, of any aspect and size."""
+    """Makes the `index`-th sign of a split, of any aspect and size."""
     rng = rng_for(split, "signs", index)
     aspect, share = rng.choice(ASPECTS), rng.choice(SHARES)
     width, height = size_of(aspect, upright=rng.random() < 0.5)
@@ -51,6 +51,6 @@ def make(split: Split, index: int) -> Sample:
 
 
 def size_of(aspect: float, *, upright: bool) -> tuple[int, int]:
-    """Return width and height of a picture whose longer side is `aspect` times its shorter one."""
+    """Returns width and height of a picture whose longer side is `aspect` times its shorter one."""
     long, short = round(SIDE * aspect**0.5), round(SIDE / aspect**0.5)
     return (short, long) if upright else (long, short)

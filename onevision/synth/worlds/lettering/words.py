@@ -18,7 +18,7 @@ from onevision.synth.worlds.shapes.scenes import describe, questions, random_siz
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th picture of a split. Raises InputError without a font of that face."""
+    """Makes the `index`-th picture of a split. Raises InputError without a font of that face."""
     rng = rng_for(split, "words", index)
     scene = random_scene(rng, num_things=rng.randint(1, 3), with_writing=True, distinct=True)
     assert scene.writing is not None

@@ -35,7 +35,7 @@ class Note:
 
 
 def make(rng: random.Random, language: Language) -> Sample:
-    """Make a board in a language."""
+    """Makes a board in a language."""
     count = rng.randint(2, 6)
     texts = rng.sample(language.words.notes, count)
     colours = rng.sample(list(LIGHT), count)

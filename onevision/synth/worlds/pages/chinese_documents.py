@@ -16,7 +16,7 @@ from onevision.synth.worlds.pages.documents import PAGES
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th Chinese page of a split.
+    """Makes the `index`-th Chinese page of a split.
 
     Raises:
         InputError: if no font with Chinese is installed.

@@ -14,6 +14,6 @@ PAGES = (receipts, receipts, forms, letters, letters, boards, posters)
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th English page of a split."""
+    """Makes the `index`-th English page of a split."""
     rng = rng_for(split, "documents", index)
     return rng.choice(PAGES).make(rng, ENGLISH)

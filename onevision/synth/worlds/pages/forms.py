@@ -45,7 +45,7 @@ class Form:
 
 
 def make(rng: random.Random, language: Language) -> Sample:
-    """Make a form in a language."""
+    """Makes a form in a language."""
     form = _random_form(rng, language)
     caption, detail = _describe(form, language, rng)
     return picture_sample(
@@ -111,7 +111,7 @@ def _lay_out(form: Form, language: Language, rng: random.Random) -> Sheet:
 
 
 def _frame_field(sheet: Sheet, start: float, *, boxed: bool, height: int) -> None:
-    """Draw the box of a field, or the line it stands on."""
+    """Draws the box of a field, or the line it stands on."""
     top, bottom, end, ink = sheet.y - 3, sheet.y + height + 1, sheet.right, (120, 120, 120)
 
     def draw(canvas: Canvas) -> None:

@@ -187,25 +187,25 @@ class Language:
         return " " if self.face == "latin" else ""
 
     def join(self, items: Iterable[str]) -> str:
-        """Join items to a list with commas and "and"."""
+        """Joins items to a list with commas and "and"."""
         return join(items, comma=self.comma, last=self.last)
 
     def colour(self, name: str) -> str:
-        """Return this language's name of a colour."""
+        """Returns this language's name of a colour."""
         return self.colours[list(COLOURS).index(name)]
 
     def fields(self, fields: Iterable[tuple[str, str]]) -> str:
-        """Read out labelled fields."""
+        """Reads out labelled fields."""
         return self.comma.join(self.field.format(label=a, value=b) for a, b in fields)
 
 
 def fill(templates: Templates, values: Mapping[str, str]) -> Templates:
-    """Fill the same values into every phrasing."""
+    """Fills the same values into every phrasing."""
     return tuple(template.format_map(values) for template in templates)
 
 
 def random_date(rng: random.Random, words: WordLists) -> str:
-    """Return a date in one of the language's formats."""
+    """Returns a date in one of the language's formats."""
     month = rng.randrange(12)
     return rng.choice(words.dates).format(
         day=rng.randint(1, 28), month=words.months[month], number=month + 1,
@@ -214,10 +214,10 @@ def random_date(rng: random.Random, words: WordLists) -> str:
 
 
 def random_time(rng: random.Random) -> str:
-    """Return a time of day."""
+    """Returns a time of day."""
     return f"{rng.randint(7, 21)}:{rng.randrange(0, 60, 5):02d}"
 
 
 def random_phone(rng: random.Random) -> str:
-    """Return a telephone number."""
+    """Returns a telephone number."""
     return f"{rng.randint(200, 989)} {rng.randint(1000, 9899)}"

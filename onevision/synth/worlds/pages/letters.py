@@ -46,7 +46,7 @@ class Letter:
 
 
 def make(rng: random.Random, language: Language) -> Sample:
-    """Make a letter in a language."""
+    """Makes a letter in a language."""
     letter = _random_letter(rng, language)
     caption, detail = _describe(letter, language, rng)
     return picture_sample(
@@ -76,7 +76,7 @@ def _random_letter(rng: random.Random, language: Language) -> Letter:
 
 
 def _running_text(rng: random.Random, language: Language) -> tuple[str, ...]:
-    """Return two to four sentences, broken into lines."""
+    """Returns two to four sentences, broken into lines."""
     words = language.words
     sentences = [
         template.format(
@@ -123,7 +123,7 @@ def _lay_out(letter: Letter, language: Language, rng: random.Random) -> Sheet:
 
 
 def _stamp(sheet: Sheet, letter: Letter) -> None:
-    """Draw the stamp in the corner beside the date."""
+    """Draws the stamp in the corner beside the date."""
     letters = sheet.look.letters(bold=True)
     width, height = letters.width(letter.stamp) + 14, letters.line_height + 4
     x = sheet.right - width if letter.date_side == "left" else sheet.left

@@ -40,7 +40,7 @@ class Poster:
 
 
 def make(rng: random.Random, language: Language) -> Sample:
-    """Make a poster in a language."""
+    """Makes a poster in a language."""
     words = language.words
     free = rng.random() < 0.15
     price = f"{rng.choice(words.currencies)}{rng.randint(2, 95)}"

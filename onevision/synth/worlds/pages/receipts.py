@@ -45,12 +45,12 @@ class Receipt:
     thanks: str
 
     def money(self, cents: int) -> str:
-        """Write an amount as it is printed."""
+        """Writes an amount as it is printed."""
         return f"{self.currency}{cents / 100:.2f}"
 
 
 def make(rng: random.Random, language: Language) -> Sample:
-    """Make a receipt in a language."""
+    """Makes a receipt in a language."""
     receipt = _random_receipt(rng, language)
     caption, detail = _describe(receipt, language, rng)
     return picture_sample(
@@ -129,12 +129,12 @@ def _lay_out(receipt: Receipt, language: Language, rng: random.Random) -> Sheet:
 
 
 def _printed_label(label: str, receipt: Receipt, language: Language) -> str:
-    """Return an amount's label as it is printed: the tax with its rate."""
+    """Returns an amount's label as it is printed: the tax with its rate."""
     return f"{label} {receipt.tax_percent}%" if label == language.receipt.tax else label
 
 
 def _rows(receipt: Receipt, language: Language) -> list[tuple[str, ...]]:
-    """Return the lines of goods: name and price, or a header and four columns."""
+    """Returns the lines of goods: name and price, or a header and four columns."""
     money = receipt.money
     if not receipt.counted:
         return [(good.name, money(good.price)) for good in receipt.goods]

@@ -49,12 +49,12 @@ class PageLook:
     tilt: float
 
     def letters(self, *, larger: int = 0, bold: bool = False) -> Letters:
-        """Return the letters of this look, `larger` pixels larger."""
+        """Returns the letters of this look, `larger` pixels larger."""
         return Letters(size=self.size + larger, bold=bold, face=self.face)
 
 
 def random_look(rng: random.Random, face: Face) -> PageLook:
-    """Choose a look at random."""
+    """Chooses a look at random."""
     on_desk = rng.random() < 0.4
     return PageLook(
         face=face,
@@ -88,35 +88,35 @@ class Sheet:
         return self.width - self.look.margin
 
     def mark(self, draw: Callable[[Canvas], None]) -> None:
-        """Draw something once the sheet's size is known."""
+        """Draws something once the sheet's size is known."""
         self._marks.append(draw)
 
     def write(self, text: str, *, letters: Letters, side: Side = "left", accent: bool = False
               ) -> None:  # fmt: skip
-        """Write a text on the current line, which stays current."""
+        """Writes a text on the current line, which stays current."""
         x = {"left": self.left, "middle": self.width / 2, "right": self.right}[side]
         self.write_at(x, text, letters=letters, anchor=ANCHORS[side], accent=accent)
 
     def write_at(
         self, x: float, text: str, *, letters: Letters, anchor: Anchor = "lt", accent: bool = False
     ) -> None:
-        """Write a text on the current line from, around or up to `x`."""
+        """Writes a text on the current line from, around or up to `x`."""
         ink, y = self.look.accent if accent else self.look.ink, self.y
         self.mark(lambda canvas: canvas.text(x, y, text, letters=letters, ink=ink, anchor=anchor))
 
     def line(self, text: str, *, letters: Letters, side: Side = "left", accent: bool = False
              ) -> None:  # fmt: skip
-        """Write a text and go to the next line."""
+        """Writes a text and goes to the next line."""
         self.write(text, letters=letters, side=side, accent=accent)
         self.y += letters.line_height
 
     def pair(self, label: str, value: str, *, letters: Letters) -> None:
-        """Write a label at the left and its value at the right."""
+        """Writes a label at the left and its value at the right."""
         self.write(label, letters=letters)
         self.line(value, letters=letters, side="right")
 
     def rule(self, *, dashed: bool = False) -> None:
-        """Draw a line across the sheet, with some room around it."""
+        """Draws a line across the sheet, with some room around it."""
         y, ink, start, end = self.y + 4, (130, 130, 130), self.left, self.right
         if dashed:
             self.mark(lambda canvas: canvas.dashed((start, y), (end, y), ink=ink, dash=5))
@@ -125,7 +125,7 @@ class Sheet:
         self.y += 10
 
     def picture(self) -> PillowImage:
-        """Draw the sheet and lay it on its desk."""
+        """Draws the sheet and lay it on its desk."""
         canvas = Canvas(self.width, self.y + self.look.margin, ground=self.look.paper, scale=1)
         for draw in self._marks:
             draw(canvas)

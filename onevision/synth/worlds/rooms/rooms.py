@@ -38,7 +38,7 @@ CLEARLY = 0.07
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th room of a split."""
+    """Makes the `index`-th room of a split."""
     rng = rng_for(split, "rooms", index)
     room = random_room(rng, rng.randint(3, MAX_THINGS))
     height = rng.randint(180, 300)
@@ -52,7 +52,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _draw(room: Room, rng: random.Random, *, width: int, height: int) -> PillowImage:
-    """Draw wall and floor, then the things from the back to the front."""
+    """Draws wall and floor, then the things from the back to the front."""
     canvas = PIL.new("RGB", (width, height), rng.choice(WALLS))
     horizon = round(height * 0.34)
     floor = PIL.new("RGB", (width, height - horizon), rng.choice(FLOORS))
@@ -75,7 +75,7 @@ def _draw(room: Room, rng: random.Random, *, width: int, height: int) -> PillowI
 
 
 def _detail(room: Room, caption: str) -> str:
-    """Describe every thing, and their orders from left to right and from back to front."""
+    """Describes every thing, and their orders from left to right and from back to front."""
     each = [f"{article(noun_phrase(s.values)).capitalize()}." for s in room]
     across = sorted(room, key=lambda solid: solid.x)
     return " ".join(
@@ -89,7 +89,7 @@ def _detail(room: Room, caption: str) -> str:
 
 
 def _ask_query(room: Room, rng: random.Random) -> Question | None:
-    """Ask for one attribute of a thing that the others single out."""
+    """Asks for one attribute of a thing that the others single out."""
     key = rng.choice(list(ATTRIBUTES))
     found = single_out(room, rng, without=key)
     if found is None:
@@ -105,14 +105,14 @@ def _ask_query(room: Room, rng: random.Random) -> Question | None:
 
 
 def _some(room: Room, rng: random.Random) -> Traits:
-    """Choose one or two values, mostly those of a thing in the room."""
+    """Chooses one or two values, mostly those of a thing in the room."""
     keys = rng.sample(list(ATTRIBUTES), rng.randint(1, 2))
     model = rng.choice(room).values
     return {k: model[k] if rng.random() < 0.85 else rng.choice(ATTRIBUTES[k]) for k in keys}
 
 
 def _ask_count(room: Room, rng: random.Random) -> Question:
-    """Ask how many things there are, or how many of a kind."""
+    """Asks how many things there are, or how many of a kind."""
     if rng.random() < 0.2:
         words = ("How many things are there?", "How many things stand on the floor?")
         return ask(rng, "count", words, str(len(room)))
@@ -123,7 +123,7 @@ def _ask_count(room: Room, rng: random.Random) -> Question:
 
 
 def _ask_more(room: Room, rng: random.Random) -> Question:
-    """Compare two counts."""
+    """Compares two counts."""
     key = rng.choice(list(ATTRIBUTES))
     seen = {solid.values[key] for solid in room}
     a = rng.choice(sorted(seen))
@@ -143,7 +143,7 @@ def _ask_more(room: Room, rng: random.Random) -> Question:
 
 
 def _ask_beside(room: Room, rng: random.Random) -> Question | None:
-    """Count what is on one side of a thing, if that is clear for everything."""
+    """Counts what is on one side of a thing, if that is clear for everything."""
     found = single_out(room, rng)
     if found is None:
         return None
@@ -157,7 +157,7 @@ def _ask_beside(room: Room, rng: random.Random) -> Question | None:
 
 
 def _ask_extreme(room: Room, rng: random.Random) -> Question | None:
-    """Ask which thing is farthest to one side."""
+    """Asks which thing is farthest to one side."""
     end, place = rng.choice(ENDS)
     ranked = sorted(room, key=place)
     if place(ranked[1]) - place(ranked[0]) < CLEARLY:
@@ -167,7 +167,7 @@ def _ask_extreme(room: Room, rng: random.Random) -> Question | None:
 
 
 def _ask_relation(room: Room, rng: random.Random) -> Question | None:
-    """Ask on which side of one thing another one is."""
+    """Asks on which side of one thing another one is."""
     found, other = single_out(room, rng), single_out(room, rng)
     if found is None or other is None or found[0] is other[0]:
         return None
@@ -182,7 +182,7 @@ def _ask_relation(room: Room, rng: random.Random) -> Question | None:
 
 
 def _ask_alike(room: Room, rng: random.Random) -> Question | None:
-    """Ask for the other things that share a value with one."""
+    """Asks for the other things that share a value with one."""
     found, key = single_out(room, rng), rng.choice(list(ATTRIBUTES))
     if found is None:
         return None
@@ -199,7 +199,7 @@ def _ask_alike(room: Room, rng: random.Random) -> Question | None:
 
 
 def _ask_exists(room: Room, rng: random.Random) -> Question:
-    """Ask whether there is a thing of some kind."""
+    """Asks whether there is a thing of some kind."""
     model, wanted = rng.choice(room).values, rng.random() < 0.5
     values = {k: model[k] if wanted else rng.choice(ATTRIBUTES[k]) for k in ATTRIBUTES}
     del values[rng.choice(("size", "material", "colour"))]

@@ -47,7 +47,7 @@ def draw_solid(
     bottom: float,
     side: float,
 ) -> None:
-    """Draw a solid standing at `x`, `bottom`, in a square of `side` pixels, with its shadow."""
+    """Draws a solid standing at `x`, `bottom`, in a square of `side` pixels, with its shadow."""
     size = max(8, round(side))
     shadow = _shadow().resize((round(1.5 * size), round(0.62 * size)), Image.Resampling.BILINEAR)
     canvas.paste((0, 0, 0), (round(x - 0.60 * size), round(bottom - 0.44 * size)), shadow)
@@ -60,7 +60,7 @@ def draw_solid(
 
 @lru_cache(maxsize=512)
 def _ramp(tint: Colour) -> list[int]:
-    """Return a colour's values from shadow to white light, for each grey: red, green, blue."""
+    """Returns a colour's values from shadow to white light, for each grey: red, green, blue."""
     ramp: list[int] = []
     for value in tint:
         dark = value // 6
@@ -71,7 +71,7 @@ def _ramp(tint: Colour) -> list[int]:
 
 @lru_cache(maxsize=64)
 def _solid(shape: str, material: str, turn: int) -> ShadedSolid:
-    """Render one solid, once."""
+    """Renders one solid, once."""
     if shape == "cube":
         return _cube(material, turn)
     return _sphere(material) if shape == "sphere" else _cylinder(material)
@@ -79,13 +79,13 @@ def _solid(shape: str, material: str, turn: int) -> ShadedSolid:
 
 @lru_cache(maxsize=1)
 def _shadow() -> PillowImage:
-    """Return a soft flat spot, dark in its middle."""
+    """Returns a soft flat spot, dark in its middle."""
     spot = ImageOps.invert(Image.radial_gradient("L")).point(lambda v: int(max(0, v - 75) * 0.9))
     return spot.resize((192, 80))
 
 
 def _sphere(material: str) -> ShadedSolid:
-    """Render a ball."""
+    """Renders a ball."""
     y, x = _grid()
     height = np.sqrt(np.clip(1 - x * x - y * y, 0, 1))
     cover = np.clip((1 - np.hypot(x, y)) * SIDE / 2, 0, 1)
@@ -94,7 +94,7 @@ def _sphere(material: str) -> ShadedSolid:
 
 
 def _cylinder(material: str) -> ShadedSolid:
-    """Render a drum: its side curves to the left and right, its lid faces up."""
+    """Renders a drum: its side curves to the left and right, its lid faces up."""
     y, x = _grid()
     width, top, bottom = 0.86, -1 + TILT * 0.86, 1 - TILT * 0.86
     bow = TILT * np.sqrt(np.clip(width * width - x * x, 0, 1))
@@ -110,7 +110,7 @@ def _cylinder(material: str) -> ShadedSolid:
 
 
 def _cube(material: str, turn: int) -> ShadedSolid:
-    """Render a box turned about its vertical axis: two sides and the lid are visible."""
+    """Renders a box turned about its vertical axis: two sides and the lid are visible."""
     scale = 4
     shade = Image.new("L", (SIDE * scale // 2, SIDE * scale // 2), 0)
     cover = Image.new("L", shade.size, 0)
@@ -147,7 +147,7 @@ def _face(
     *,
     shiny: bool,
 ) -> None:
-    """Fill one face; a shiny one mirrors a bright streak."""
+    """Fills one face; a shiny one mirrors a bright streak."""
     ImageDraw.Draw(cover).polygon(quad, fill=255)
     pen = ImageDraw.Draw(shade)
     pen.polygon(quad, fill=grey)
@@ -164,7 +164,7 @@ def _face(
 
 
 def _grid() -> tuple[Plane, Plane]:
-    """Return y and x of every pixel, from -1 to 1."""
+    """Returns y and x of every pixel, from -1 to 1."""
     line = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE * 2 - 1
     y, x = np.meshgrid(line, line, indexing="ij")
     return y, x
@@ -173,7 +173,7 @@ def _grid() -> tuple[Plane, Plane]:
 def _light(
     normal: tuple[Plane, Plane, Plane], cover: Plane, material: str, gloss: Plane
 ) -> ShadedSolid:
-    """Light a surface: matte ones are evenly dull, shiny ones darker, with sharp highlights."""
+    """Lights a surface: matte ones are evenly dull, shiny ones darker, with sharp highlights."""
     facing = _incidence(normal)
     grey = 45 + 150 * facing if material == "matte" else 25 + 165 * facing + 130 * gloss
     shade = np.clip(grey, 0, 255).astype(np.uint8)
@@ -183,6 +183,6 @@ def _light(
 
 
 def _incidence(normal: tuple[Plane, Plane, Plane]) -> Plane:
-    """Return how directly a surface faces the light, from 0 to 1."""
+    """Returns how directly a surface faces the light, from 0 to 1."""
     nx, ny, nz = normal
     return np.clip(nx * LIGHT[0] + ny * LIGHT[1] + nz * LIGHT[2], 0, 1)

@@ -59,7 +59,7 @@ Room = tuple[Solid, ...]
 
 
 def random_room(rng: random.Random, count: int) -> Room:
-    """Place things so that they hide little of each other; far ones come first."""
+    """Places things so that they hide little of each other; far ones come first."""
     placed: list[Solid] = []
     for _ in range(12 * count):
         near = rng.random()
@@ -89,14 +89,14 @@ def _apart(a: Solid, b: Solid) -> bool:
 
 
 def noun_phrase(values: Traits, *, many: bool = False) -> str:
-    """Return values as a noun phrase: "large red cube", "shiny things"."""
+    """Returns values as a noun phrase: "large red cube", "shiny things"."""
     noun = values.get("shape", "thing")
     before = [values[key] for key in ATTRIBUTES if key in values and key != "shape"]
     return " ".join([*before, plural(noun) if many else noun])
 
 
 def single_out(room: Room, rng: random.Random, *, without: str = "") -> tuple[Solid, str] | None:
-    """Choose a thing and a description that fits only it, without one of its attributes."""
+    """Chooses a thing and a description that fits only it, without one of its attributes."""
     for _ in range(8):
         solid = rng.choice(room)
         keys = [key for key in ATTRIBUTES if key != without]

@@ -31,7 +31,7 @@ class Screen:
     charge: str = ""
 
     def of_kind(self, kind: str) -> list[Widget]:
-        """Return the widgets of a kind, in reading order."""
+        """Returns the widgets of a kind, in reading order."""
         return [w for w in self.widgets if w.kind == kind]
 
 
@@ -40,7 +40,7 @@ MARGIN, TITLE_BAR, ROW = 1.0, 2.2, 2.0
 
 
 def random_screen(rng: random.Random, theme: Theme) -> Screen:
-    """Make a screen of one of the kinds."""
+    """Makes a screen of one of the kinds."""
     return rng.choice(LAYOUTS)(rng, theme)
 
 
@@ -192,7 +192,7 @@ def _window(
     tabs: Sequence[Widget] = (),
     kind: str = "window",
 ) -> Screen:
-    """Put tabs, rows and buttons into a window that fits them."""
+    """Puts tabs, rows and buttons into a window that fits them."""
     pad = theme.size
     top = TITLE_BAR * pad
     placed = _across(tabs, left=pad, top=top, width=width - 2 * pad, theme=theme)
@@ -219,7 +219,7 @@ def _window(
 def _down(
     rows: Sequence[Widget], *, left: float, top: float, width: float, theme: Theme
 ) -> list[Widget]:
-    """Place rows one under the other."""
+    """Places rows one under the other."""
     height = ROW * theme.size
     return [
         replace(w, left=left, top=top + n * height, width=width, height=height)
@@ -230,7 +230,7 @@ def _down(
 def _across(
     cells: Sequence[Widget], *, left: float, top: float, width: float, theme: Theme
 ) -> list[Widget]:
-    """Place cells of one width beside each other."""
+    """Places cells of one width beside each other."""
     each = width / max(1, len(cells))
     return [
         replace(w, left=left + n * each, top=top, width=each, height=ROW * theme.size)

@@ -17,7 +17,7 @@ from onevision.synth.worlds.screens.widgets import Widget
 
 
 def _ask_title(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask for the title."""
+    """Asks for the title."""
     if not screen.title:
         return None
     words = ("What is the title of this screen?", "Which title stands at the top?")
@@ -25,7 +25,7 @@ def _ask_title(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_clock(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask what the status bar of a phone says."""
+    """Asks what the status bar of a phone says."""
     if not screen.clock:
         return None
     if rng.random() < 0.5:
@@ -36,7 +36,7 @@ def _ask_clock(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_open(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask which tab or menu is open."""
+    """Asks which tab or menu is open."""
     kind = rng.choice(("tab", "menu"))
     labels = [w.label for w in screen.of_kind(kind) if w.state == "open"]
     if not labels:
@@ -46,7 +46,7 @@ def _ask_open(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_shortcut(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask for short cuts, or for the highlighted entry of a menu."""
+    """Asks for short cuts, or for the highlighted entry of a menu."""
     if not screen.of_kind("item"):
         return None
     w = rng.choice(screen.of_kind("item"))
@@ -63,7 +63,7 @@ def _ask_shortcut(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_next_to(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask what follows a control of the same kind, in its row or in its column."""
+    """Asks what follows a control of the same kind, in its row or in its column."""
     kind, side, before = rng.choice(SIDES)
     widgets = screen.of_kind(kind)
     pairs = [(a, b) for a in widgets for b in widgets if before(a, b)]
@@ -80,7 +80,7 @@ def _ask_next_to(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_badge(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask for the numbers on apps."""
+    """Asks for the numbers on apps."""
     marked = [w for w in screen.of_kind("app") if w.state]
     if not marked:
         return None
@@ -96,7 +96,7 @@ def _ask_badge(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_icon(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask for the colour of an app's icon."""
+    """Asks for the colour of an app's icon."""
     if not screen.of_kind("app"):
         return None
     w = rng.choice(screen.of_kind("app"))
@@ -105,7 +105,7 @@ def _ask_icon(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_count(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask for a number of controls; not of buttons, as the cross in the corner may be one."""
+    """Asks for a number of controls; not of buttons, as the cross in the corner may be one."""
     kinds = [kind for kind in NOUNS if kind != "button" and screen.of_kind(kind)]
     if not kinds:
         return None
@@ -116,7 +116,7 @@ def _ask_count(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_file(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask for the file that a message is about."""
+    """Asks for the file that a message is about."""
     messages = [w for w in screen.of_kind("text") if w.group]
     if not messages:
         return None
@@ -125,7 +125,7 @@ def _ask_file(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_exists(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask whether there is a control with some label."""
+    """Asks whether there is a control with some label."""
     kind, noun = rng.choice((("button", "button"), ("app", "app"), ("tab", "tab")))
     labels = [w.label for w in screen.of_kind(kind)]
     if not labels:

@@ -37,7 +37,7 @@ PHONES = ("phone", "home screen")
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th screen of a split."""
+    """Makes the `index`-th screen of a split."""
     rng = rng_for(split, "screens", index)
     screen = random_screen(rng, random_theme(rng))
     picture, asked = draw_screen(screen, rng), ask_twice(QUESTIONS, screen, rng)
@@ -47,7 +47,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def draw_screen(screen: Screen, rng: random.Random) -> PillowImage:
-    """Draw a phone as it is, a window on a piece of desktop."""
+    """Draws a phone as it is, a window on a piece of desktop."""
     theme = screen.theme
     margin = 0 if screen.kind in PHONES else rng.randint(4, 24)
     size = (screen.width + 2 * margin, screen.height + 2 * margin)
@@ -70,7 +70,7 @@ def draw_screen(screen: Screen, rng: random.Random) -> PillowImage:
 
 
 def _title_bar(pen: ImageDraw.ImageDraw, screen: Screen) -> None:
-    """Draw the top of a window: its title and the cross that closes it."""
+    """Draws the top of a window: its title and the cross that closes it."""
     theme = screen.theme
     height = (TITLE_BAR - 0.4) * theme.size
     right, middle, arm = screen.width - theme.size, height / 2, theme.size * 0.28
@@ -83,7 +83,7 @@ def _title_bar(pen: ImageDraw.ImageDraw, screen: Screen) -> None:
 
 
 def _status_bar(pen: ImageDraw.ImageDraw, screen: Screen) -> None:
-    """Draw the top of a phone: the time and the charge."""
+    """Draws the top of a phone: the time and the charge."""
     theme, middle = screen.theme, screen.theme.size
     pen.rectangle((0, 0, screen.width - 1, screen.height - 1), outline=theme.line)
     theme.letters.write(pen, theme.size, middle, screen.clock, ink=theme.ink, anchor="lm")
@@ -92,7 +92,7 @@ def _status_bar(pen: ImageDraw.ImageDraw, screen: Screen) -> None:
 
 
 def random_theme(rng: random.Random) -> Theme:
-    """Choose light or dark, an accent colour, a text size and how round corners are."""
+    """Chooses light or dark, an accent colour, a text size and how round corners are."""
     accent = rng.choice(list(ACCENTS))
     size, corner = rng.randint(11, 16), rng.choice((0, 3, 6, 9))
     if rng.random() < 0.65:
@@ -111,7 +111,7 @@ def random_theme(rng: random.Random) -> Theme:
 
 
 def _caption(screen: Screen) -> str:
-    """Describe the kind of a screen and what it holds."""
+    """Describes the kind of a screen and what it holds."""
     named = f'titled "{screen.title}"' if screen.title else f"at {screen.clock}"
     held = [
         number_of(len(screen.of_kind(kind)), noun)
@@ -122,7 +122,7 @@ def _caption(screen: Screen) -> str:
 
 
 def _detail(screen: Screen) -> str:
-    """Describe what every control shows."""
+    """Describes what every control shows."""
     parts = [_caption(screen)]
     if screen.clock:
         parts.append(f"The clock says {screen.clock} and the battery is at {screen.charge}.")
@@ -131,14 +131,14 @@ def _detail(screen: Screen) -> str:
 
 
 def _condition(item: Widget) -> str:
-    """Describe whether a menu entry is highlighted or greyed out."""
+    """Describes whether a menu entry is highlighted or greyed out."""
     if item.state:
         return " and is highlighted"
     return "" if item.enabled else " and is greyed out"
 
 
 def _unread(app: Widget) -> str:
-    """Describe the number on an app."""
+    """Describes the number on an app."""
     return f" with the number {app.state}" if app.state else ""
 
 

@@ -26,7 +26,7 @@ NOUNS = {
 
 
 def _ask_state(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask whether a switch is on or a box is ticked."""
+    """Asks whether a switch is on or a box is ticked."""
     widgets = screen.of_kind("switch") + screen.of_kind("check box")
     if not widgets:
         return None
@@ -39,7 +39,7 @@ def _ask_state(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_how_many_on(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask which switches or boxes are set so, or how many."""
+    """Asks which switches or boxes are set so, or how many."""
     kind, state = rng.choice((("switch", "on"), ("switch", "off"), *TICK_STATES))
     widgets = screen.of_kind(kind)
     if len(widgets) < 2:
@@ -56,7 +56,7 @@ def _ask_how_many_on(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_typed(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask what is typed in a field, which field holds a text, or which one is empty."""
+    """Asks what is typed in a field, which field holds a text, or which one is empty."""
     fields = screen.of_kind("field")
     if not fields:
         return None
@@ -76,7 +76,7 @@ def _ask_typed(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_caret(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask for the field that has the cursor."""
+    """Asks for the field that has the cursor."""
     fields = [w for w in screen.of_kind("field") if w.group == "caret"]
     if not fields:
         return None
@@ -85,7 +85,7 @@ def _ask_caret(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_chosen(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask which option or list entry is chosen."""
+    """Asks which option or list entry is chosen."""
     chosen = [(w.group, w.label) for w in screen.of_kind("option") if w.state]
     chosen += [(w.label, w.state) for w in screen.of_kind("list")]
     if not chosen:
@@ -96,7 +96,7 @@ def _ask_chosen(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_slider(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask for the number of a slider."""
+    """Asks for the number of a slider."""
     if not screen.of_kind("slider"):
         return None
     w = rng.choice(screen.of_kind("slider"))
@@ -105,7 +105,7 @@ def _ask_slider(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_grey(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask which button or menu entry is greyed out."""
+    """Asks which button or menu entry is greyed out."""
     kind = "item" if screen.of_kind("item") else "button"
     widgets = screen.of_kind(kind)
     if len(widgets) < 2:
@@ -116,7 +116,7 @@ def _ask_grey(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_purpose(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask for the button that serves a purpose."""
+    """Asks for the button that serves a purpose."""
     buttons = [w for w in screen.of_kind("button") if w.enabled]
     if not buttons:
         return None
@@ -129,7 +129,7 @@ def _ask_purpose(screen: Screen, rng: random.Random) -> Question | None:
 
 
 def _ask_filled(screen: Screen, rng: random.Random) -> Question | None:
-    """Ask which button is filled with colour, or with which colour."""
+    """Asks which button is filled with colour, or with which colour."""
     filled = [w for w in screen.of_kind("button") if w.state == "primary" and w.enabled]
     if not filled:
         return None

@@ -70,24 +70,24 @@ WHITE: Colour = (255, 255, 255)
 
 
 def draw_widget(pen: Pen, widget: Widget, theme: Theme) -> None:
-    """Draw one widget where it stands."""
+    """Draws one widget where it stands."""
     DRAWINGS[widget.kind](pen, widget, theme)
 
 
 def _text(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Write a line of text."""
+    """Writes a line of text."""
     theme.letters.write(pen, w.left, w.middle, w.label, ink=theme.ink_for(w), anchor="lm")
 
 
 def _heading(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Write a larger line of text."""
+    """Writes a larger line of text."""
     Letters(size=round(theme.size * 1.35)).write(
         pen, w.left, w.middle, w.label, ink=theme.ink, anchor="lm"
     )
 
 
 def _button(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Draw a button: filled with the accent colour if it is the primary one."""
+    """Draws a button: filled with the accent colour if it is the primary one."""
     primary = w.state == "primary" and w.enabled
     face = theme.accent if primary else theme.face if w.enabled else theme.panel
     box = (w.left, w.top, w.left + w.width, w.top + w.height)
@@ -98,7 +98,7 @@ def _button(pen: Pen, w: Widget, theme: Theme) -> None:
 
 
 def _check_box(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Draw a box, with a tick if it is ticked, and its label."""
+    """Draws a box, with a tick if it is ticked, and its label."""
     side = round(theme.size * 1.05)
     x, y = w.left, round(w.middle - side / 2)
     ticked = w.state == "ticked"
@@ -115,7 +115,7 @@ def _check_box(pen: Pen, w: Widget, theme: Theme) -> None:
 
 
 def _option(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Draw a ring, with a dot if it is chosen, and its label."""
+    """Draws a ring, with a dot if it is chosen, and its label."""
     side = round(theme.size * 1.05)
     x, y = w.left, round(w.middle - side / 2)
     chosen = w.state == "chosen"
@@ -128,7 +128,7 @@ def _option(pen: Pen, w: Widget, theme: Theme) -> None:
 
 
 def _switch(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Draw a label and a switch, its knob to the right if it is on."""
+    """Draws a label and a switch, its knob to the right if it is on."""
     _text(pen, w, theme)
     height = round(theme.size * 1.15)
     width = round(height * 1.9)
@@ -141,7 +141,7 @@ def _switch(pen: Pen, w: Widget, theme: Theme) -> None:
 
 
 def _inset(pen: Pen, w: Widget, theme: Theme) -> float:
-    """Draw a label and the box behind it; return where the box begins."""
+    """Draws a label and the box behind it; returns where the box begins."""
     _text(pen, w, theme)
     x = w.left + theme.label_share * w.width
     box = (x, w.top + 2, w.left + w.width, w.top + w.height - 2)
@@ -152,7 +152,7 @@ def _inset(pen: Pen, w: Widget, theme: Theme) -> float:
 
 
 def _field(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Draw a text field, with the cursor if it has it."""
+    """Draws a text field, with the cursor if it has it."""
     x = _inset(pen, w, theme)
     if w.group == "caret":
         edge = x + 8 + theme.letters.width(w.state)
@@ -160,14 +160,14 @@ def _field(pen: Pen, w: Widget, theme: Theme) -> None:
 
 
 def _list(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Draw a field that opens a list."""
+    """Draws a field that opens a list."""
     _inset(pen, w, theme)
     half, x, y = theme.size * 0.3, w.left + w.width - theme.size, w.middle
     pen.polygon([(x - half, y - half / 2), (x + half, y - half / 2), (x, y + half)], fill=theme.ink)
 
 
 def _slider(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Draw a label, a slider and its number."""
+    """Draws a label, a slider and its number."""
     _text(pen, w, theme)
     start, end = w.left + theme.label_share * w.width, w.left + w.width - 3 * theme.size
     knob, radius = start + (end - start) * int(w.state) / 100, theme.size * 0.5
@@ -181,7 +181,7 @@ def _slider(pen: Pen, w: Widget, theme: Theme) -> None:
 
 
 def _tab(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Draw a tab, underlined if it is open."""
+    """Draws a tab, underlined if it is open."""
     x, bottom = w.left + w.width / 2, w.top + w.height
     is_open = w.state == "open"
     tint = theme.accent if is_open else theme.ink
@@ -192,7 +192,7 @@ def _tab(pen: Pen, w: Widget, theme: Theme) -> None:
 
 
 def _menu(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Draw an entry of a menu bar, filled if it is open."""
+    """Draws an entry of a menu bar, filled if it is open."""
     is_open = w.state == "open"
     if is_open:
         pen.rectangle((w.left, w.top, w.left + w.width, w.top + w.height), fill=theme.accent)
@@ -202,7 +202,7 @@ def _menu(pen: Pen, w: Widget, theme: Theme) -> None:
 
 
 def _item(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Draw an entry of an open menu and its short cut."""
+    """Draws an entry of an open menu and its short cut."""
     tint = theme.ink_for(w)
     if w.state == "highlighted":
         pen.rectangle((w.left, w.top, w.left + w.width, w.top + w.height), fill=theme.accent)
@@ -213,7 +213,7 @@ def _item(pen: Pen, w: Widget, theme: Theme) -> None:
 
 
 def _app(pen: Pen, w: Widget, theme: Theme) -> None:
-    """Draw an icon with its name below it and the number of its messages on its corner."""
+    """Draws an icon with its name below it and the number of its messages on its corner."""
     side = round(w.height - 1.7 * theme.size)
     x, y = round(w.left + (w.width - side) / 2), round(w.top)
     icon = APP_COLOURS[w.group]

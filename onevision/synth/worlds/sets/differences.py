@@ -46,12 +46,12 @@ class EditedScene:
     differences: tuple[SceneDifference, ...]
 
     def of_kind(self, kind: str) -> list[SceneDifference]:
-        """Return the changes of a kind."""
+        """Returns the changes of a kind."""
         return [d for d in self.differences if d.kind == kind]
 
 
 def random_edit(rng: random.Random) -> EditedScene:
-    """Generate a scene and change up to four of its cells."""
+    """Generates a scene and change up to four of its cells."""
     first = random_scene(rng, num_things=rng.randint(3, 5), distinct=True)
     colours = [c for c in COLOURS if not first.having(colour=c)]
     shapes = [s for s in SHAPES if not first.having(shape=s)]
@@ -82,7 +82,7 @@ def _change(
     shapes: list[str],
     made: list[SceneDifference],
 ) -> SceneDifference:
-    """Make one change; new colours and shapes are taken from those left."""
+    """Makes one change; new colours and shapes are taken from those left."""
     if thing is None:
         taken = {(t.col, t.row) for t in (*scene.things, *(d.thing for d in made))}
         col, row = rng.choice([cell for cell in CELLS if cell not in taken])
@@ -102,7 +102,7 @@ def _change(
 
 
 def describe(edited: EditedScene) -> str:
-    """Describe how the pictures differ, change by change."""
+    """Describes how the pictures differ, change by change."""
     if not edited.differences:
         return "The pictures are the same."
     count = number_of(len(edited.differences), "place")
@@ -110,7 +110,7 @@ def describe(edited: EditedScene) -> str:
 
 
 def _sentence(difference: SceneDifference) -> str:
-    """Describe one change."""
+    """Describes one change."""
     before, after = difference.before, difference.after
     if before is None:
         return f"The {difference.thing.name} at the {difference.thing.place} is new."
@@ -124,7 +124,7 @@ def _sentence(difference: SceneDifference) -> str:
 def questions(
     edited: EditedScene, names: tuple[str, str], rng: random.Random
 ) -> Iterator[Question]:
-    """Ask for the number of the changes, their places and what they are."""
+    """Asks for the number of the changes, their places and what they are."""
     first, second = names
     count = str(len(edited.differences))
     words = ("How many differences are there?", "In how many places do the pictures differ?")
@@ -147,7 +147,7 @@ def questions(
 
 
 def _ask_about(d: SceneDifference, first: str, second: str, rng: random.Random) -> Question:
-    """Ask about one change; a colour or a shape names one thing, as things differ in both."""
+    """Asks about one change; a colour or a shape names one thing, as things differ in both."""
     place = d.thing.place
     if d.before is None:
         words = (f"What is at the {place} of the {second} picture, but not of the {first}?",)

@@ -29,7 +29,7 @@ Scenes = tuple[Scene, ...]
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th sample of several pictures of a split."""
+    """Makes the `index`-th sample of several pictures of a split."""
     rng = rng_for(split, "pairs", index)
     if rng.random() < 0.45:
         scenes, asked = _edited_pair(rng)
@@ -47,7 +47,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _different(rng: random.Random) -> tuple[Scenes, list[Question]]:
-    """Make pictures that have nothing to do with each other."""
+    """Makes pictures that have nothing to do with each other."""
     count = rng.choice((2, 2, 3, 4))
     with_numbers = rng.random() < 0.35
     scenes = []
@@ -62,7 +62,7 @@ def _different(rng: random.Random) -> tuple[Scenes, list[Question]]:
 
 
 def _edited_pair(rng: random.Random) -> tuple[Scenes, list[Question]]:
-    """Make a picture and a copy of it with one change, or none."""
+    """Makes a picture and a copy of it with one change, or none."""
     scene = random_scene(rng, num_things=rng.randint(2, 4), distinct=True)
     edit = rng.choice((_recolour, _add, _remove, _move, _keep))
     second, asked = edit(scene, rng)

@@ -55,12 +55,12 @@ class Drawing:
     style: ProcessStyle
 
     def box(self, x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
-        """Turn shares of the side into pixels."""
+        """Turns shares of the side into pixels."""
         side = self.side
         return x0 * side, y0 * side, x1 * side, y1 * side
 
     def points(self, *points: tuple[float, float]) -> list[tuple[float, float]]:
-        """Turn points in shares of the side into pixels."""
+        """Turns points in shares of the side into pixels."""
         return [(x * self.side, y * self.side) for x, y in points]
 
 
@@ -68,7 +68,7 @@ GROUNDS: tuple[Colour, ...] = ((250, 250, 248), (232, 238, 242), (244, 240, 228)
 
 
 def random_style(rng: random.Random) -> ProcessStyle:
-    """Choose a size, a light ground and a colour."""
+    """Chooses a size, a light ground and a colour."""
     colour = rng.choice(list(COLOURS))
     return ProcessStyle(
         side=rng.randint(98, 150),
@@ -80,7 +80,7 @@ def random_style(rng: random.Random) -> ProcessStyle:
 
 
 def draw_stage(process: Process, share: float, style: ProcessStyle) -> PillowImage:
-    """Draw a process when `share` of it is done."""
+    """Draws a process when `share` of it is done."""
     fine = 2 * style.side
     picture = Image.new("RGB", (fine, fine), style.ground)
     process.draw(Drawing(pen=ImageDraw.Draw(picture), side=fine, share=share, style=style))
@@ -88,7 +88,7 @@ def draw_stage(process: Process, share: float, style: ProcessStyle) -> PillowIma
 
 
 def _glass(s: Drawing) -> None:
-    """Fill a glass from the bottom."""
+    """Fills a glass from the bottom."""
     s.pen.rectangle(s.box(0.3, 0.9 - 0.7 * s.share, 0.7, 0.9), fill=s.style.tint)
     s.pen.line(
         s.points((0.3, 0.15), (0.3, 0.9), (0.7, 0.9), (0.7, 0.15)), fill=s.style.ink, width=5
@@ -96,13 +96,13 @@ def _glass(s: Drawing) -> None:
 
 
 def _bar(s: Drawing) -> None:
-    """Fill a bar from the left."""
+    """Fills a bar from the left."""
     s.pen.rectangle(s.box(0.1, 0.4, 0.1 + 0.8 * s.share, 0.6), fill=s.style.tint)
     s.pen.rectangle(s.box(0.1, 0.4, 0.9, 0.6), outline=s.style.ink, width=4)
 
 
 def _candle(s: Drawing) -> None:
-    """Shorten a burning candle."""
+    """Shortens a burning candle."""
     top = 0.85 - 0.55 * (1 - s.share) - 0.06
     s.pen.rectangle(s.box(0.38, top, 0.62, 0.85), fill=s.style.tint)
     s.pen.rectangle(s.box(0.25, 0.85, 0.75, 0.91), fill=s.style.ink)
@@ -112,7 +112,7 @@ def _candle(s: Drawing) -> None:
 
 
 def _balloon(s: Drawing) -> None:
-    """Widen a balloon on its string."""
+    """Widens a balloon on its string."""
     radius = 0.07 + 0.29 * s.share
     bottom = 0.8
     s.pen.line(s.points((0.5, bottom), (0.5, 0.97)), fill=s.style.ink, width=3)
@@ -122,7 +122,7 @@ def _balloon(s: Drawing) -> None:
 
 
 def _tower(s: Drawing) -> None:
-    """Pile up blocks."""
+    """Piles up blocks."""
     for k in range(max(1, round(12 * s.share))):
         y, shift = 0.92 - 0.07 * k, 0.012 * (-1) ** k
         box = s.box(0.35 + shift, y - 0.07, 0.65 + shift, y)
@@ -131,14 +131,14 @@ def _tower(s: Drawing) -> None:
 
 
 def _sun(s: Drawing) -> None:
-    """Raise the sun above the ground that hides it."""
+    """Raises the sun above the ground that hides it."""
     y = 0.86 - 0.64 * s.share
     s.pen.ellipse(s.box(0.36, y - 0.14, 0.64, y + 0.14), fill=(250, 190, 40))
     s.pen.rectangle(s.box(0, 0.76, 1, 1), fill=s.style.tint)
 
 
 def _moon(s: Drawing) -> None:
-    """Light the right part of a disc, bounded by half an ellipse."""
+    """Lights the right part of a disc, bounded by half an ellipse."""
     s.pen.rectangle(s.box(0, 0, 1, 1), fill=(18, 20, 45))
     full = s.box(0.2, 0.2, 0.8, 0.8)
     light: Colour = (240, 235, 205)
@@ -150,7 +150,7 @@ def _moon(s: Drawing) -> None:
 
 
 def _plant(s: Drawing) -> None:
-    """Let a plant grow leaf by leaf out of its pot."""
+    """Lets a plant grow leaf by leaf out of its pot."""
     top = 0.82 - 0.7 * s.share
     s.pen.line(s.points((0.5, 0.82), (0.5, top)), fill=(60, 130, 60), width=6)
     y, side = 0.76, 1
@@ -162,7 +162,7 @@ def _plant(s: Drawing) -> None:
 
 
 def _cake(s: Drawing) -> None:
-    """Draw what is left of a round cake, cut into twelve."""
+    """Draws what is left of a round cake, cut into twelve."""
     left = max(1, round(12 * (1 - s.share)))
     box = s.box(0.12, 0.12, 0.88, 0.88)
     s.pen.ellipse(s.box(0.06, 0.06, 0.94, 0.94), fill=(215, 218, 222))
@@ -172,7 +172,7 @@ def _cake(s: Drawing) -> None:
 
 
 def _clock(s: Drawing) -> None:
-    """Turn the hand of a clock."""
+    """Turns the hand of a clock."""
     hour = math.radians(30 + 300 * s.share)
     s.pen.ellipse(s.box(0.1, 0.1, 0.9, 0.9), fill=(255, 255, 255), outline=s.style.ink, width=6)
     for k in range(12):
@@ -186,7 +186,7 @@ def _clock(s: Drawing) -> None:
 
 
 def _thermometer(s: Drawing) -> None:
-    """Raise the liquid of a thermometer."""
+    """Raises the liquid of a thermometer."""
     top = 0.72 - 0.58 * s.share
     s.pen.rounded_rectangle(
         s.box(0.44, 0.08, 0.56, 0.8), radius=0.06 * s.side, outline=s.style.ink, width=4
@@ -199,7 +199,7 @@ def _thermometer(s: Drawing) -> None:
 
 
 def _car(s: Drawing) -> None:
-    """Drive a car along a road."""
+    """Drives a car along a road."""
     x = 0.02 + 0.68 * s.share
     s.pen.rectangle(s.box(0, 0.72, 1, 0.78), fill=(120, 120, 120))
     s.pen.rectangle(s.box(x, 0.54, x + 0.28, 0.66), fill=s.style.tint)
@@ -210,7 +210,7 @@ def _car(s: Drawing) -> None:
 
 
 def _curtain(s: Drawing) -> None:
-    """Open two curtains in front of a window."""
+    """Opens two curtains in front of a window."""
     s.pen.rectangle(s.box(0.1, 0.15, 0.9, 0.9), fill=(175, 215, 240), outline=s.style.ink, width=5)
     width = 0.4 * (1 - 0.9 * s.share)
     s.pen.rectangle(s.box(0.1, 0.15, 0.1 + width, 0.9), fill=s.style.tint)
@@ -219,7 +219,7 @@ def _curtain(s: Drawing) -> None:
 
 
 def _process(draw: Callable[[Drawing], None], noun: str, part: str, *words: str) -> Process:
-    """Return a row of the table of processes."""
+    """Returns a row of the table of processes."""
     forward, backward, most, least = words
     return Process(
         noun=noun, part=part, forward=forward, backward=backward, most=most, least=least, draw=draw

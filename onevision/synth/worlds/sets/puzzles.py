@@ -45,7 +45,7 @@ class Palette:
     counts: list[int]
 
     def cell(self, *, shape: int, colour: int, count: int) -> PuzzleCell:
-        """Return the cell with the n-th shape, colour and count."""
+        """Returns the cell with the n-th shape, colour and count."""
         return PuzzleCell(
             shape=self.shapes[shape], colour=self.colours[colour], count=self.counts[count]
         )
@@ -82,7 +82,7 @@ STANDS = {
 
 
 def random_puzzle(rng: random.Random) -> Puzzle:
-    """Make a grid of two or three rows, or one row in which shapes and colours repeat."""
+    """Makes a grid of two or three rows, or one row in which shapes and colours repeat."""
     counts = rng.sample(range(1, 5), 3)
     palette = Palette(
         shapes=rng.sample(list(SHAPES), 3),
@@ -109,7 +109,7 @@ def random_puzzle(rng: random.Random) -> Puzzle:
 
 
 def _rules(rng: random.Random, size: int) -> dict[str, str]:
-    """Choose a rule for each attribute; rows and columns both have to matter."""
+    """Chooses a rule for each attribute; rows and columns both have to matter."""
     ways = ["row", "column", "everywhere", *(["neither"] if size == 3 else [])]
     while True:
         rules = {name: rng.choice(ways) for name in ATTRIBUTES}
@@ -119,12 +119,12 @@ def _rules(rng: random.Random, size: int) -> dict[str, str]:
 
 
 def _place(rule: str, row: int, col: int) -> int:
-    """Return which of an attribute's three values a cell has."""
+    """Returns which of an attribute's three values a cell has."""
     return {"row": row, "column": col, "neither": (row + col) % 3, "everywhere": 0}[rule]
 
 
 def _rhythm(rng: random.Random, palette: Palette) -> Puzzle:
-    """Make a row of seven cells whose shapes and colours repeat after one to three."""
+    """Makes a row of seven cells whose shapes and colours repeat after one to three."""
     shape, colour = rng.choice(((1, 2), (1, 3), (2, 1), (3, 1), (2, 2), (3, 3), (2, 3), (3, 2)))
     count = rng.choice((1, 1, 2, 3))
     row = tuple(palette.cell(shape=n % shape, colour=n % colour, count=n % count) for n in range(7))
@@ -132,7 +132,7 @@ def _rhythm(rng: random.Random, palette: Palette) -> Puzzle:
 
 
 def _options(rng: random.Random, answer: PuzzleCell, palette: Palette) -> tuple[PuzzleCell, ...]:
-    """Put the answer among three cells that differ from it in one or two ways."""
+    """Puts the answer among three cells that differ from it in one or two ways."""
     options = [answer]
     while len(options) < len(LETTERS):
         wrong = answer
@@ -149,7 +149,7 @@ def _options(rng: random.Random, answer: PuzzleCell, palette: Palette) -> tuple[
 
 
 def draw_puzzle(puzzle: Puzzle, *, side: int, with_options: bool) -> PillowImage:
-    """Draw the cells and the gap, and below them the options with their letters."""
+    """Draws the cells and the gap, and below them the options with their letters."""
     pad, rows = round(0.2 * side), puzzle.rows
     num_cols = max(len(rows[0]), len(puzzle.options) if with_options else 0)
     step = side + 4
@@ -174,14 +174,14 @@ def draw_puzzle(puzzle: Puzzle, *, side: int, with_options: bool) -> PillowImage
 
 
 def draw_option(option: PuzzleCell, *, side: int) -> PillowImage:
-    """Draw one option as a picture of its own."""
+    """Draws one option as a picture of its own."""
     canvas = Image.new("RGB", (side, side), DESK)
     _frame(canvas, option, 4, 4, side - 9)
     return canvas
 
 
 def _frame(canvas: PillowImage, cell: PuzzleCell | None, left: int, top: int, side: int) -> None:
-    """Draw one cell, or the gap with its question mark."""
+    """Draws one cell, or the gap with its question mark."""
     pen = ImageDraw.Draw(canvas)
     pen.rectangle((left, top, left + side, top + side), fill=PAPER, outline=LINE)
     if cell is None:
@@ -195,7 +195,7 @@ def _frame(canvas: PillowImage, cell: PuzzleCell | None, left: int, top: int, si
 
 
 def describe(puzzle: Puzzle) -> str:
-    """Describe the cells, what belongs in the gap, and the options."""
+    """Describes the cells, what belongs in the gap, and the options."""
     parts = []
     for n, row in enumerate(puzzle.rows):
         cells = [cell.name for cell in row]
@@ -210,7 +210,7 @@ def describe(puzzle: Puzzle) -> str:
 def questions(
     puzzle: Puzzle, names: tuple[str, ...], kind: str, rng: random.Random
 ) -> Iterator[Question]:
-    """Ask which option fits, called by `names` of a `kind`, what it shows and what the rule is."""
+    """Asks which option fits, called by `names` of a `kind`, what it shows and what the rule is."""
     answer = puzzle.answer
     words = (
         f"Which {kind} completes the pattern?",
@@ -237,7 +237,7 @@ def questions(
 
 
 def _ask_cell_at(puzzle: Puzzle, rng: random.Random) -> Question:
-    """Ask what one of the given cells holds."""
+    """Asks what one of the given cells holds."""
     row = rng.randrange(len(puzzle.rows))
     last = row == len(puzzle.rows) - 1
     col = rng.randrange(len(puzzle.rows[row]) - last)

@@ -56,13 +56,13 @@ class ProcessSeries:
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th sequence of a split."""
+    """Makes the `index`-th sequence of a split."""
     rng = rng_for(split, "sequences", index)
     return _puzzle(rng) if rng.random() < 0.4 else _process(rng)
 
 
 def _puzzle(rng: random.Random) -> Sample:
-    """Make a puzzle, its options in the same picture or in pictures of their own."""
+    """Makes a puzzle, its options in the same picture or in pictures of their own."""
     puzzle = puzzles.random_puzzle(rng)
     side = rng.randint(44, 60)
     names, kind = tuple(puzzles.LETTERS), "option"
@@ -85,7 +85,7 @@ def _puzzle(rng: random.Random) -> Sample:
 
 
 def _process(rng: random.Random) -> Sample:
-    """Make pictures of the stages of a process."""
+    """Makes pictures of the stages of a process."""
     series = _series(rng)
     pictures = [draw_stage(series.process, share, series.style) for share in series.shares]
     if rng.random() < 0.3:
@@ -111,7 +111,7 @@ def _process(rng: random.Random) -> Sample:
 
 
 def _series(rng: random.Random) -> ProcessSeries:
-    """Choose a process, stages well apart, and the order in which they are shown."""
+    """Chooses a process, stages well apart, and the order in which they are shown."""
     process, mode = rng.choice(PROCESSES), rng.choice(MODES)
     is_forward = not process.backward or rng.random() < 0.5
     count = rng.randint(3 if mode != "swapped" else 4, MAX_PICTURES)
@@ -133,7 +133,7 @@ def _series(rng: random.Random) -> ProcessSeries:
 
 
 def _strip(pictures: list[PillowImage]) -> PillowImage:
-    """Put all pictures into one, side by side, with their numbers below."""
+    """Puts all pictures into one, side by side, with their numbers below."""
     side, gap, below, letters = pictures[0].width, 6, 22, Letters(size=15)
     canvas = PIL.new("RGB", (len(pictures) * (side + gap) + gap, side + gap + below), (70, 75, 80))
     pen = ImageDraw.Draw(canvas)
@@ -146,12 +146,12 @@ def _strip(pictures: list[PillowImage]) -> PillowImage:
 
 
 def _write_order(order: list[int]) -> str:
-    """Write an order as an answer: "2, 1, 3"."""
+    """Writes an order as an answer: "2, 1, 3"."""
     return ", ".join(str(n + 1) for n in order)
 
 
 def _questions(series: ProcessSeries, rng: random.Random) -> Iterator[Question]:
-    """Ask for the order, its ends and steps, and what the pictures show."""
+    """Asks for the order, its ends and steps, and what the pictures show."""
     process, goes = series.process, f"the {series.process.noun} {series.verb}"
     yield from _ask_order(series, goes, rng)
     ranks = sorted(range(len(series.shares)), key=lambda n: series.shares[n])
@@ -174,7 +174,7 @@ def _questions(series: ProcessSeries, rng: random.Random) -> Iterator[Question]:
 
 
 def _ask_order(series: ProcessSeries, goes: str, rng: random.Random) -> Iterator[Question]:
-    """Ask for the whole order, for single steps, and for a mistake."""
+    """Asks for the whole order, for single steps, and for a mistake."""
     order, is_shuffled = series.order, series.mode == "shuffled"
     words = (
         f"In which order do the pictures belong if {goes}?",
@@ -201,7 +201,7 @@ def _ask_order(series: ProcessSeries, goes: str, rng: random.Random) -> Iterator
 
 
 def _ask_steps(order: list[int], goes: str, rng: random.Random) -> Iterator[Question]:
-    """Ask what comes first, last, after and before."""
+    """Asks what comes first, last, after and before."""
     step = rng.randrange(len(order) - 1)
     before, after = order[step : step + 2]
     words = (f"Which picture follows the {ORDINALS[before]} one when {goes}?",)

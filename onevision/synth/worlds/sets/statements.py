@@ -33,7 +33,7 @@ class ScenePair:
     shapes: tuple[str, ...]
 
     def counts(self, kind: "ThingKind") -> tuple[int, int]:
-        """Count the things of a kind in each scene."""
+        """Counts the things of a kind in each scene."""
         first, second = (len(s.having(colour=kind.colour, shape=kind.shape)) for s in self.scenes)
         return first, second
 
@@ -61,7 +61,7 @@ Claim = tuple[str, bool]
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th pair with statements of a split."""
+    """Makes the `index`-th pair with statements of a split."""
     rng = rng_for(split, "statements", index)
     joined = rng.random() < 0.3
     names = ("left", "right") if joined else ("first", "second")
@@ -88,7 +88,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _side_by_side(pictures: list[PillowImage]) -> PillowImage:
-    """Put both pictures into one, with a gap between them."""
+    """Puts both pictures into one, with a gap between them."""
     (first, second), gap = pictures, 12
     canvas = PIL.new("RGB", (2 * first.width + gap, first.height), (90, 120, 130))
     canvas.paste(first, (0, 0))
@@ -97,7 +97,7 @@ def _side_by_side(pictures: list[PillowImage]) -> PillowImage:
 
 
 def _pair(scenes: tuple[Scene, Scene], names: tuple[str, str]) -> ScenePair:
-    """Collect the colours and shapes of two scenes."""
+    """Collects the colours and shapes of two scenes."""
     things = [t for scene in scenes for t in scene.things]
     colours = tuple(c for c in COLOURS if any(t.colour == c for t in things))
     shapes = tuple(s for s in SHAPES if any(t.shape == s for t in things))
@@ -105,7 +105,7 @@ def _pair(scenes: tuple[Scene, Scene], names: tuple[str, str]) -> ScenePair:
 
 
 def _random_pair(rng: random.Random, names: tuple[str, str]) -> ScenePair:
-    """Make both scenes of the same few colours and shapes, so that it is worth comparing counts."""
+    """Makes both scenes of the same few colours and shapes, so that counts are worth comparing."""
     colours = rng.sample(list(COLOURS), rng.randint(2, 4))
     shapes = rng.sample(list(SHAPES), rng.randint(2, 4))
     first, second = (_scene(rng, colours, shapes) for _ in range(2))
@@ -113,7 +113,7 @@ def _random_pair(rng: random.Random, names: tuple[str, str]) -> ScenePair:
 
 
 def _scene(rng: random.Random, colours: list[str], shapes: list[str]) -> Scene:
-    """Generate a scene of some colours and shapes."""
+    """Generates a scene of some colours and shapes."""
     cells = rng.sample(CELLS, rng.randint(2, 7))
     things = tuple(
         random_thing(rng, colour=rng.choice(colours), shape=rng.choice(shapes), col=col, row=row)
@@ -123,7 +123,7 @@ def _scene(rng: random.Random, colours: list[str], shapes: list[str]) -> Scene:
 
 
 def _kind(pair: ScenePair, rng: random.Random) -> ThingKind:
-    """Choose a kind of thing in one of the pictures, by colour, shape or both."""
+    """Chooses a kind of thing in one of the pictures, by colour, shape or both."""
     thing = rng.choice([t for scene in pair.scenes for t in scene.things])
     colour, shape = rng.choice(
         ((thing.colour, thing.shape), (thing.colour, None), (None, thing.shape))
@@ -132,7 +132,7 @@ def _kind(pair: ScenePair, rng: random.Random) -> ThingKind:
 
 
 def _ask_statements(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
-    """Ask of claims whether they are true; as many are as are not."""
+    """Asks of claims whether they are true; as many are as are not."""
     for family in CLAIMS:
         wanted = rng.random() < 0.5
         for _ in range(12):
@@ -154,7 +154,7 @@ def _ask_statements(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
 
 
 def _exact(pair: ScenePair, rng: random.Random) -> Claim:
-    """Claim how many things of a kind one picture has."""
+    """Claims how many things of a kind one picture has."""
     kind, n = _kind(pair, rng), rng.randrange(2)
     count, said = pair.counts(kind)[n], rng.randint(1, 4)
     how, truth = rng.choice(
@@ -166,7 +166,7 @@ def _exact(pair: ScenePair, rng: random.Random) -> Claim:
 
 
 def _compare(pair: ScenePair, rng: random.Random) -> Claim:
-    """Claim which picture has more things of a kind."""
+    """Claims which picture has more things of a kind."""
     kind, n = _kind(pair, rng), rng.randrange(2)
     counts = pair.counts(kind)
     how, truth = rng.choice(
@@ -182,7 +182,7 @@ def _compare(pair: ScenePair, rng: random.Random) -> Claim:
 
 
 def _both(pair: ScenePair, rng: random.Random) -> Claim:
-    """Claim that both pictures or only one shows a kind of thing."""
+    """Claims that both pictures or only one shows a kind of thing."""
     kind = _kind(pair, rng)
     seen = sum(count > 0 for count in pair.counts(kind))
     thing = article(kind.one)
@@ -192,7 +192,7 @@ def _both(pair: ScenePair, rng: random.Random) -> Claim:
 
 
 def _together(pair: ScenePair, rng: random.Random) -> Claim:
-    """Claim how many things the pictures have together."""
+    """Claims how many things the pictures have together."""
     kind = _kind(pair, rng) if rng.random() < 0.5 else ThingKind(colour=None, shape=None)
     total = sum(pair.counts(kind))
     said = max(1, total + rng.choice((0, 0, -2, -1, 1, 2)))
@@ -200,7 +200,7 @@ def _together(pair: ScenePair, rng: random.Random) -> Claim:
 
 
 def _every(pair: ScenePair, rng: random.Random) -> Claim:
-    """Claim that all or none of the things of a shape have a colour, in both pictures."""
+    """Claims that all or none of the things of a shape have a colour, in both pictures."""
     shape, colour = rng.choice(pair.shapes), rng.choice(pair.colours)
     shaped = [t for scene in pair.scenes for t in scene.having(shape=shape)]
     if rng.random() < 0.5:
@@ -211,7 +211,7 @@ def _every(pair: ScenePair, rng: random.Random) -> Claim:
 
 
 def _place(pair: ScenePair, rng: random.Random) -> Claim:
-    """Claim that a kind of thing is in a row or at a place."""
+    """Claims that a kind of thing is in a row or at a place."""
     kind, n = _kind(pair, rng), rng.randrange(2)
     things = pair.scenes[n].having(colour=kind.colour, shape=kind.shape)
     if rng.random() < 0.6:
@@ -225,7 +225,7 @@ def _place(pair: ScenePair, rng: random.Random) -> Claim:
 
 
 def _ask_openly(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
-    """Ask openly about one picture or both."""
+    """Asks openly about one picture or both."""
     kind, n = _kind(pair, rng), rng.randrange(2)
     words = (
         f"How many {kind.many} are in the {pair.names[n]} picture?",
@@ -253,7 +253,7 @@ def _ask_openly(pair: ScenePair, rng: random.Random) -> Iterator[Question]:
 
 
 def _ask_shared(pair: ScenePair, what: str, rng: random.Random) -> Iterator[Question]:
-    """Ask which colours or shapes are in both pictures, or in only one."""
+    """Asks which colours or shapes are in both pictures, or in only one."""
     first, second = (
         [t.colour if what == "colour" else t.shape for t in scene.things] for scene in pair.scenes
     )

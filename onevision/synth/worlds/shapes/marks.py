@@ -43,13 +43,13 @@ class MarkedScene:
     unmarked: tuple[Thing, ...]
 
     def on(self, *, colour: str | None = None, shape: str | None = None) -> list[str]:
-        """Return the marks on the things of a colour, a shape or both."""
+        """Returns the marks on the things of a colour, a shape or both."""
         chosen = self.scene.having(colour=colour, shape=shape)
         return [mark for mark, thing in self.marks.items() if thing in chosen]
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th marked picture of a split."""
+    """Makes the `index`-th marked picture of a split."""
     rng = rng_for(split, "marks", index)
     scene = random_scene(rng, num_things=rng.randint(3, 9))
     left_out = 1 if len(scene.things) > 3 and rng.random() < 0.4 else 0
@@ -69,7 +69,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def _names(rng: random.Random, count: int) -> list[str]:
-    """Choose marks: the numbers from 1 on, any numbers, or letters, in random order."""
+    """Chooses marks: the numbers from 1 on, any numbers, or letters, in random order."""
     kind = rng.random()
     if kind < 0.5:
         return [str(n) for n in rng.sample(range(1, count + 1), count)]
@@ -79,12 +79,12 @@ def _names(rng: random.Random, count: int) -> list[str]:
 
 
 def _order(mark: str) -> tuple[int, str]:
-    """Sort numbers by value and letters by the alphabet."""
+    """Sorts numbers by value and letters by the alphabet."""
     return len(mark), mark
 
 
 def _draw(marked: MarkedScene, rng: random.Random) -> PillowImage:
-    """Draw a scene, and a badge on every marked thing: inside it or at its corner."""
+    """Draws a scene, and a badge on every marked thing: inside it or at its corner."""
     width, height = rng.randint(200, 380), rng.randint(200, 380)
     picture = draw_scene(marked.scene, width=width, height=height)
     pen = ImageDraw.Draw(picture)
@@ -115,7 +115,7 @@ def _draw(marked: MarkedScene, rng: random.Random) -> PillowImage:
 
 
 def _detail(marked: MarkedScene, caption: str) -> str:
-    """Describe what every mark is on."""
+    """Describes what every mark is on."""
     parts = [caption]
     for mark in sorted(marked.marks, key=_order):
         thing = marked.marks[mark]
@@ -126,7 +126,7 @@ def _detail(marked: MarkedScene, caption: str) -> str:
 
 
 def _ask_what(marked: MarkedScene, rng: random.Random) -> Question:
-    """Ask for the thing under a mark, or for its colour, shape or size."""
+    """Asks for the thing under a mark, or for its colour, shape or size."""
     mark = rng.choice(list(marked.marks))
     thing, kind = marked.marks[mark], rng.randrange(4)
     phrasings, answer = (
@@ -141,7 +141,7 @@ def _ask_what(marked: MarkedScene, rng: random.Random) -> Question:
 
 
 def _ask_which(marked: MarkedScene, rng: random.Random) -> Question | None:
-    """Ask for the mark on a thing."""
+    """Asks for the mark on a thing."""
     names = [t.name for t in marked.scene.unique() if t not in marked.unmarked]
     if not names:
         return None
@@ -156,7 +156,7 @@ def _ask_which(marked: MarkedScene, rng: random.Random) -> Question | None:
 
 
 def _ask_which_ones(marked: MarkedScene, rng: random.Random) -> Question | None:
-    """Ask for all marks on a colour or a shape, in reading order of the marks."""
+    """Asks for all marks on a colour or a shape, in reading order of the marks."""
     thing = rng.choice(list(marked.marks.values()))
     if rng.random() < 0.5:
         marks, named = marked.on(colour=thing.colour), f"{thing.colour} things"
@@ -169,7 +169,7 @@ def _ask_which_ones(marked: MarkedScene, rng: random.Random) -> Question | None:
 
 
 def _ask_count(marked: MarkedScene, rng: random.Random) -> Question:
-    """Ask how many marks there are, or how many on things of a kind."""
+    """Asks how many marks there are, or how many on things of a kind."""
     if rng.random() < 0.3:
         words = ("How many marks are there?", "How many things carry a mark?", "Count the marks.")
         return ask(rng, "count", words, str(len(marked.marks)))
@@ -184,7 +184,7 @@ def _ask_count(marked: MarkedScene, rng: random.Random) -> Question:
 
 
 def _ask_at(marked: MarkedScene, rng: random.Random) -> Question:
-    """Ask where a mark is, or which one is at a place."""
+    """Asks where a mark is, or which one is at a place."""
     mark, thing = rng.choice(list(marked.marks.items()))
     if rng.random() < 0.5:
         words = (f"Where is mark {mark}?", f"In which part of the picture is mark {mark}?")
@@ -194,7 +194,7 @@ def _ask_at(marked: MarkedScene, rng: random.Random) -> Question:
 
 
 def _ask_neighbour(marked: MarkedScene, rng: random.Random) -> Question | None:
-    """Ask for the mark in the next cell of the 3 x 3 grid."""
+    """Asks for the mark in the next cell of the 3 x 3 grid."""
     mark, thing = rng.choice(list(marked.marks.items()))
     side, dx, dy = rng.choice(SIDES)
     beside = [
@@ -207,7 +207,7 @@ def _ask_neighbour(marked: MarkedScene, rng: random.Random) -> Question | None:
 
 
 def _ask_share(marked: MarkedScene, rng: random.Random) -> Question | None:
-    """Ask what two marked things have in common."""
+    """Asks what two marked things have in common."""
     pairs = [
         (a, b, what, one)
         for a, first in marked.marks.items()
@@ -226,7 +226,7 @@ def _ask_share(marked: MarkedScene, rng: random.Random) -> Question | None:
 
 
 def _ask_alike(marked: MarkedScene, rng: random.Random) -> Question | None:
-    """Ask whether two marked things share their colour or shape; yes is as likely as no."""
+    """Asks whether two marked things share their colour or shape; yes is as likely as no."""
     mark, thing = rng.choice(list(marked.marks.items()))
     what, wanted = rng.choice(("colour", "shape")), rng.random() < 0.5
     fitting = marked.on(colour=thing.colour) if what == "colour" else marked.on(shape=thing.shape)
@@ -238,7 +238,7 @@ def _ask_alike(marked: MarkedScene, rng: random.Random) -> Question | None:
 
 
 def _ask_larger(marked: MarkedScene, rng: random.Random) -> Question | None:
-    """Ask which of two marks is on the larger or smaller thing."""
+    """Asks which of two marks is on the larger or smaller thing."""
     large = [m for m, t in marked.marks.items() if t.size == "large"]
     small = [m for m, t in marked.marks.items() if t.size == "small"]
     if not large or not small:
@@ -251,7 +251,7 @@ def _ask_larger(marked: MarkedScene, rng: random.Random) -> Question | None:
 
 
 def _ask_unmarked(marked: MarkedScene, rng: random.Random) -> Question | None:
-    """Ask for the thing without a mark."""
+    """Asks for the thing without a mark."""
     if not marked.unmarked and rng.random() < 0.85:
         return None
     answer = marked.unmarked[0].name if marked.unmarked else "none"

@@ -26,7 +26,7 @@ OUTSIDE_EVERY = 25
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th single-picture sample of a split."""
+    """Makes the `index`-th single-picture sample of a split."""
     rng = rng_for(split, "scenes", index)
     if rng.randrange(OUTSIDE_EVERY) == 0:
         return _outside(rng)
@@ -47,7 +47,7 @@ def make(split: Split, index: int) -> Sample:
 
 
 def random_size(rng: random.Random) -> tuple[int, int]:
-    """Return a picture's width and height: mostly one crop, some with finer grids."""
+    """Returns a picture's width and height: mostly one crop, some with finer grids."""
     kind = rng.random()
     if kind < 0.6:
         return 98, 98
@@ -59,7 +59,7 @@ def random_size(rng: random.Random) -> tuple[int, int]:
 
 
 def describe(scene: Scene) -> str:
-    """Name everything in a scene and where it is."""
+    """Names everything in a scene and where it is."""
     objects = number_of(len(scene.things), "object")
     sentences = [f"A {scene.ground} picture with {objects}."]
     sentences += [f"A {t.size} {t.name} at the {t.place}." for t in scene.things]
@@ -70,7 +70,7 @@ def describe(scene: Scene) -> str:
 
 
 def aspects(scene: Scene) -> Iterator[str]:
-    """Yield one property of all things at a time, in the order of the caption."""
+    """Yields one property of all things at a time, in the order of the caption."""
     yield f"Shapes: {', '.join(t.shape for t in scene.things)}."
     yield f"Sizes: {', '.join(t.size for t in scene.things)}."
     if scene.writing is not None:
@@ -78,7 +78,7 @@ def aspects(scene: Scene) -> Iterator[str]:
 
 
 def facts(scene: Scene, rng: random.Random) -> str:
-    """Return a fact about each thing, in any order: "Facts: star brown, left red ring".
+    """Returns a fact about each thing, in any order: "Facts: star brown, left red ring".
 
     A fact names a thing by what singles it out, then says what else is true of it: as much in three
     tokens as a question and its answer in fifteen. No thing has two facts, or the second could be
@@ -101,7 +101,7 @@ def _facts_of(thing: Thing, scene: Scene) -> Iterator[str]:
 
 
 def questions(scene: Scene, rng: random.Random) -> Iterator[Question]:
-    """Yield a question of every kind that has an answer in a scene."""
+    """Yields a question of every kind that has an answer in a scene."""
     return ask_each(QUESTIONS, scene, rng)
 
 
@@ -216,7 +216,7 @@ def _ask_absent(scene: Scene, rng: random.Random) -> Question | None:
 
 
 def _outside(rng: random.Random) -> Sample:
-    """Make a picture of nothing in this world: coloured noise, more or less smooth."""
+    """Makes a picture of nothing in this world: coloured noise, more or less smooth."""
     width, height = random_size(rng)
     cells = rng.randint(2, 24)
     noise = PIL.frombytes("RGB", (cells, cells), rng.randbytes(3 * cells * cells))
@@ -235,7 +235,7 @@ def _outside(rng: random.Random) -> Sample:
 
 
 def _other_name(thing: Thing, rng: random.Random) -> str:
-    """Return a name that differs from the thing's in colour or in shape."""
+    """Returns a name that differs from the thing's in colour or in shape."""
     if rng.random() < 0.5:
         return f"{rng.choice([c for c in COLOURS if c != thing.colour])} {thing.shape}"
     return f"{thing.colour} {rng.choice([s for s in SHAPES if s != thing.shape])}"

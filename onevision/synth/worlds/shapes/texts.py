@@ -11,7 +11,7 @@ from onevision.synth.worlds.shapes import scenes
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th text of a split: a Sample without media."""
+    """Makes the `index`-th text of a split: a Sample without media."""
     rng = rng_for(split, "texts", index)
     family = rng.choice((scenes, scenes, pairs, clips))
     # Texts describe pictures of their own: the index is kept apart from the pictures'.

@@ -13,7 +13,7 @@ from onevision.synth.worlds.shapes.scenes import aspects, describe, facts, quest
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th picture of one or two things of a split."""
+    """Makes the `index`-th picture of one or two things of a split."""
     rng = rng_for(split, "things", index)
     scene = random_scene(
         rng, num_things=rng.choice((1, 1, 2)), with_writing=rng.random() < 0.3, distinct=True

@@ -38,7 +38,7 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
 
     def column(self, number: int) -> tuple[str, ...]:
-        """Return the cells of a column, without its header."""
+        """Returns the cells of a column, without its header."""
         return tuple(row[number] for row in self.rows)
 
 
@@ -75,7 +75,7 @@ class TableLayout:
 
 
 def random_look(rng: random.Random, *, num_rows: int, num_columns: int) -> TableLook:
-    """Choose a look that fits a table of this size."""
+    """Chooses a look that fits a table of this size."""
     large = num_rows > 6 or num_columns > 4
     striped = rng.random() < 0.3
     return TableLook(
@@ -94,7 +94,7 @@ def random_look(rng: random.Random, *, num_rows: int, num_columns: int) -> Table
 
 
 def layout(table: TextTable, look: TableLook) -> TableLayout:
-    """Make every column as wide as its widest cell."""
+    """Makes every column as wide as its widest cell."""
     bold = Letters(size=look.letters.size, bold=True)
     edges = [look.margin]
     for number, header in enumerate(table.headers):
@@ -112,7 +112,7 @@ def layout(table: TextTable, look: TableLook) -> TableLayout:
 
 
 def draw(table: TextTable, look: TableLook) -> PillowImage:
-    """Draw a table."""
+    """Draws a table."""
     places = layout(table, look)
     canvas = Canvas(places.width, places.height, ground=look.ground, scale=1)
     _draw_grounds(canvas, table, look, places)

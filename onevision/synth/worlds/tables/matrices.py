@@ -35,7 +35,7 @@ class Matrix:
 
 
 def random_matrix(rng: random.Random) -> Matrix:
-    """Generate a table of numbers."""
+    """Generates a table of numbers."""
     quantity, (key, pool) = rng.choice(QUANTITIES), rng.choice(ROWS)
     names = tuple(rng.sample(pool, rng.randint(3, 6)))
     across = rng.choice(COLUMNS)
@@ -56,7 +56,7 @@ def random_matrix(rng: random.Random) -> Matrix:
 
 
 def describe(matrix: Matrix) -> str:
-    """Read the table out, row by row."""
+    """Reads the table out, row by row."""
     return " ".join(
         f"{name}: {', '.join(f'{p} {v}' for p, v in zip(matrix.periods, row, strict=True))}."
         for name, row in zip(matrix.names, matrix.values, strict=True)
@@ -64,7 +64,7 @@ def describe(matrix: Matrix) -> str:
 
 
 def questions(matrix: Matrix, rng: random.Random) -> Iterator[Question]:
-    """Ask about cells, rows, columns and the whole."""
+    """Asks about cells, rows, columns and the whole."""
     for _ in range(2):
         n, p = rng.randrange(len(matrix.names)), rng.randrange(len(matrix.periods))
         name, period = matrix.names[n], matrix.periods[p]

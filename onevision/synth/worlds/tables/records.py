@@ -36,7 +36,7 @@ class Records:
 
 
 def random_records(rng: random.Random) -> Records:
-    """Generate a table of records."""
+    """Generates a table of records."""
     subject = rng.choice(SUBJECTS)
     num_rows = rng.randint(3, 8)
     columns = tuple(rng.sample(subject.columns, rng.randint(2, 4)))
@@ -56,14 +56,14 @@ def random_records(rng: random.Random) -> Records:
 
 
 def caption(table: TextTable) -> str:
-    """Describe the size and the columns of a table."""
+    """Describes the size and the columns of a table."""
     titled = f" titled {table.title}" if table.title else ""
     size = f"{number_of(len(table.rows), 'row')} below the header"
     return f"A table{titled} with {size}. Its columns are {join(table.headers)}."
 
 
 def describe(records: Records) -> str:
-    """Read the table out, row by row."""
+    """Reads the table out, row by row."""
     headers = [header.lower() for header in records.table.headers[1:]]
     return " ".join(
         f"{key}: {', '.join(f'{h} {c}' for h, c in zip(headers, cells, strict=True))}."
@@ -72,7 +72,7 @@ def describe(records: Records) -> str:
 
 
 def questions(records: Records, rng: random.Random) -> Iterator[Question]:
-    """Ask about cells, columns and rows."""
+    """Asks about cells, columns and rows."""
     yield from layout_questions(records.table, rng, nouns=records.subject.nouns)
     n = rng.randrange(len(records.keys))
     words = (
@@ -89,7 +89,7 @@ def questions(records: Records, rng: random.Random) -> Iterator[Question]:
 
 
 def layout_questions(table: TextTable, rng: random.Random, *, nouns: str) -> Iterator[Question]:
-    """Ask about the table as a whole."""
+    """Asks about the table as a whole."""
     words = (f"How many {nouns} does the table list?", "How many rows are there below the header?")
     yield ask(rng, "table_rows", words, str(len(table.rows)))
     words = ("How many columns does the table have?", "Count the columns.")
@@ -107,7 +107,7 @@ def layout_questions(table: TextTable, rng: random.Random, *, nouns: str) -> Ite
 
 
 def _ask_cells(records: Records, number: int, rng: random.Random) -> Iterator[Question]:
-    """Ask for a cell by its row, and for a row by its cell."""
+    """Asks for a cell by its row, and for a row by its cell."""
     column, header = records.columns[number], records.columns[number].header
     phrase = header.lower() if isinstance(column, WordColumn) else column.phrase
     cells = records.table.column(number + 1)

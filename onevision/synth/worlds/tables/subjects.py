@@ -37,7 +37,7 @@ class NumberColumn:
         return f"number of {self.header.lower()}" if self.counted else self.header.lower()
 
     def write(self, value: int) -> str:
-        """Return a number as the table shows it."""
+        """Returns a number as the table shows it."""
         return f"{value / 100:.2f}" if self.price else str(value)
 
 
@@ -59,7 +59,7 @@ class Subject:
 def random_column(
     rng: random.Random, column: SubjectColumn, num_rows: int
 ) -> tuple[list[str], list[int]]:
-    """Return the cells of a column and, of numbers, their values."""
+    """Returns the cells of a column and, of numbers, their values."""
     if isinstance(column, WordColumn):
         # Few different words, so that some repeat and can be counted.
         pool = rng.sample(

@@ -16,7 +16,7 @@ from onevision.synth.worlds.tables.grid import TextTable, draw, random_look
 
 
 def make(split: Split, index: int) -> Sample:
-    """Make the `index`-th table of a split."""
+    """Makes the `index`-th table of a split."""
     rng = rng_for(split, "tables", index)
     kind = rng.choice((_records, _records, _records, _timetable, _matrix, _matrix))
     return kind(rng)

@@ -18,7 +18,7 @@ FREE = "free"
 
 
 def random_timetable(rng: random.Random) -> TextTable:
-    """Generate a timetable; some hours are free."""
+    """Generates a timetable; some hours are free."""
     days = _random_days(rng)
     first, count = rng.randint(7, 13), rng.randint(3, 6)
     names = rng.sample(rng.choice(ACTIVITIES), rng.randint(4, 8))
@@ -37,7 +37,7 @@ def _random_days(rng: random.Random) -> tuple[str, ...]:
 
 
 def describe(table: TextTable) -> str:
-    """Read the timetable out, day by day."""
+    """Reads the timetable out, day by day."""
     times = table.column(0)
     return " ".join(
         f"On {day}: "
@@ -49,7 +49,7 @@ def describe(table: TextTable) -> str:
 
 
 def questions(table: TextTable, rng: random.Random) -> Iterator[Question]:
-    """Ask what happens when, when something happens, and how often."""
+    """Asks what happens when, when something happens, and how often."""
     for _ in range(2):
         n, row = rng.randrange(1, len(table.headers)), rng.choice(table.rows)
         day, time = table.headers[n], row[0]
@@ -73,7 +73,7 @@ def questions(table: TextTable, rng: random.Random) -> Iterator[Question]:
 
 
 def _ask_when(table: TextTable, rng: random.Random) -> Iterator[Question]:
-    """Ask for the time or the day of something that happens once then."""
+    """Asks for the time or the day of something that happens once then."""
     n = rng.randrange(1, len(table.headers))
     cells = table.column(n)
     alone = [k for k, cell in enumerate(cells) if cells.count(cell) == 1 and cell != FREE]
