@@ -5,9 +5,11 @@ Commands import what they need when they run, so that `onevision --help` starts 
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from onevision import __version__
 from onevision.cli.ask import ask
 from onevision.cli.batch import batch
 from onevision.cli.chat import chat
@@ -30,7 +32,6 @@ from onevision.errors import OneVisionError
 
 app = typer.Typer(
     name="onevision",
-    help="LLaVA-OneVision: ask one model about images and videos.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -54,6 +55,24 @@ app.command()(serve)
 app.command()(batch)
 app.add_typer(data, name="data")
 app.add_typer(synth, name="synth")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"onevision {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def set_options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """LLaVA-OneVision: ask, train, evaluate and serve one model for images and videos."""
 
 
 def main() -> None:

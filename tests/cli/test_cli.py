@@ -7,6 +7,7 @@ import torch
 from PIL import Image as PIL
 from safetensors.torch import load_file
 
+import onevision
 from onevision.cli.chat import split_paths
 from onevision.cli.options import parse_size
 from onevision.errors import InputError
@@ -27,6 +28,11 @@ def test_help_does_not_import_torch():
     assert done.returncode == 0
     for command in ("ask", "chat", "explain", "convert", "models"):
         assert command in done.stdout
+
+
+def test_version():
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"onevision {onevision.__version__}\n")
 
 
 def test_importing_the_package_does_nothing():
