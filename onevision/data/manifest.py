@@ -10,6 +10,7 @@ depends on the stage, so lengths are recorded but not compared.
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,4 +159,4 @@ def _restrict(
             f"{where} has changed since; restore it, or write a new manifest with `onevision data "
             "check --manifest`"
         )
-    return kept
+    return replace(kept, faults=())  # of rows that are not wanted

@@ -40,19 +40,34 @@ class Packs:
         return float(self.num_tokens.mean() / self.max_tokens) if len(self) else 1.0
 
 
+def pack_steps(
+    lengths: Sequence[int] | NDArray[np.int64],
+    *,
+    max_tokens: int,
+    samples_per_step: int,
+    samples_before: int = 0,
+) -> tuple[Packs, NDArray[np.int64]]:
+    """Packs the samples of each step apart, and returns the step of each pack too.
+
+    Step s holds the samples [s * n, (s + 1) * n), n = `samples_per_step`, counted through all
+    epochs: `samples_before` are those of the epochs before. Raises DataError as `pack` does.
+    """
+    sizes = _check_sizes(lengths, max_tokens)
+    step_of = (samples_before + np.arange(len(sizes))) // samples_per_step
+    bins: list[list[int]] = []
+    for members in np.split(np.arange(len(sizes)), np.flatnonzero(np.diff(step_of)) + 1):
+        bins += map(sorted, _best_fit_decreasing(members, sizes, max_tokens))
+    steps = np.array([step_of[one[0]] for one in bins], dtype=np.int64)
+    return _to_packs(bins, sizes, max_tokens), steps
+
+
 def pack(lengths: Sequence[int] | NDArray[np.int64], *, max_tokens: int, seed: int = 0) -> Packs:
     """Packs samples of `lengths` tokens, in order, into sequences of `max_tokens`.
 
     Best-fit decreasing within windows of the order; loosely filled packs of a window are packed
     again with the next. Raises DataError for a sample longer than a pack.
     """
-    sizes = np.asarray(lengths, dtype=np.int64)
-    if len(sizes) and sizes.max() > max_tokens:
-        worst = int(sizes.argmax())
-        raise DataError(
-            f"sample {worst} of the order has {sizes[worst]:,} tokens, a pack holds "
-            f"{max_tokens:,}; let planning reduce or refuse it first"
-        )
+    sizes = _check_sizes(lengths, max_tokens)
     bins: list[list[int]] = []
     left = np.zeros(0, dtype=np.int64)
     for begin in range(0, len(sizes), WINDOW_SAMPLES):
@@ -66,6 +81,22 @@ def pack(lengths: Sequence[int] | NDArray[np.int64], *, max_tokens: int, seed: i
         left = np.array(sorted(loose), dtype=np.int64)
         rng = np.random.default_rng([seed, begin])
         bins += [sorted(kept[i]) for i in rng.permutation(len(kept))]
+    return _to_packs(bins, sizes, max_tokens)
+
+
+def _check_sizes(lengths: Sequence[int] | NDArray[np.int64], max_tokens: int) -> NDArray[np.int64]:
+    """Returns the lengths as an array. Raises DataError for a sample longer than a pack."""
+    sizes = np.asarray(lengths, dtype=np.int64)
+    if len(sizes) and sizes.max() > max_tokens:
+        worst = int(sizes.argmax())
+        raise DataError(
+            f"sample {worst} of the order has {sizes[worst]:,} tokens, a pack holds "
+            f"{max_tokens:,}; let planning reduce or refuse it first"
+        )
+    return sizes
+
+
+def _to_packs(bins: list[list[int]], sizes: NDArray[np.int64], max_tokens: int) -> Packs:
     counts = [len(b) for b in bins]
     return Packs(
         positions=np.array([p for b in bins for p in b], dtype=np.int64),

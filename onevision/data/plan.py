@@ -4,7 +4,8 @@
 """
 
 import io
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -79,13 +80,15 @@ class Plan:
         return lengths
 
     def to_bytes(self) -> bytes:
-        """Returns what training needs, without faults and pictures."""
+        """Returns what training needs, faults included, without pictures."""
         file = io.BytesIO()
         arrays = {
             f"{number}/{name}": vars(plan)[name]
             for number, plan in enumerate(self.datasets)
             for name in TRAINING_COLUMNS
         }
+        faults = json.dumps([[asdict(fault) for fault in one.faults] for one in self.datasets])
+        arrays["faults"] = np.frombuffer(faults.encode(), np.uint8)
         np.savez(file, allow_pickle=False, **arrays)
         return file.getvalue()
 
@@ -93,11 +96,14 @@ class Plan:
     def from_bytes(cls, content: bytes) -> "Plan":
         """Reads what `to_bytes` wrote."""
         with np.load(io.BytesIO(content)) as arrays:
-            count = len(arrays.files) // len(TRAINING_COLUMNS)
+            faults = json.loads(arrays["faults"].tobytes())
             return cls(
                 datasets=tuple(
-                    DatasetPlan(**{name: arrays[f"{n}/{name}"] for name in TRAINING_COLUMNS})
-                    for n in range(count)
+                    DatasetPlan(
+                        **{name: arrays[f"{n}/{name}"] for name in TRAINING_COLUMNS},
+                        faults=tuple(Fault(**fault) for fault in found),
+                    )
+                    for n, found in enumerate(faults)
                 )
             )
 

@@ -8,6 +8,7 @@ once.
 
 import fcntl
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +27,11 @@ class BadSample:
     row: int
     reason: str
 
+    def describe(self) -> str:
+        """Returns "coco.json, row 7: a.png: not an image"; says once where it is."""
+        where = f"{self.source}, row {self.row}"
+        return self.reason if self.reason.startswith(where) else f"{where}: {self.reason}"
+
 
 @dataclass(kw_only=True)
 class Quarantine:
@@ -37,13 +43,15 @@ class Quarantine:
     num_samples: int
     max_share: float = 0.01
     seen: set[tuple[str, int]] = field(default_factory=set)
+    # Those of them that planning found.
+    planned: set[tuple[str, int]] = field(default_factory=set)
     # How much of the file has been read.
     num_bytes_read: int = 0
 
     @property
     def count(self) -> int:
-        """How many bad samples this process knows of."""
-        return len(self.seen)
+        """How many bad samples this process knows of, apart from those that planning found."""
+        return len(self.seen - self.planned)
 
     def add(self, bad: BadSample) -> None:
         """Records a bad sample, once. Raises DataError if there are now too many."""
@@ -53,12 +61,28 @@ class Quarantine:
         if self.directory is not None:
             self._write(bad, self.directory)
         self.seen.add(key)
-        if self.count > self.max_share * self.num_samples:
+        self._check(bad, which="last", count=self.count, total=self.num_samples)
+
+    def add_planned(self, bad: Sequence[BadSample], *, num_rows: int) -> None:
+        """Records what planning found unusable among `num_rows`; they count apart from others.
+
+        Raises DataError if there are too many.
+        """
+        for one in bad:
+            if self.directory is not None:
+                self._write(one, self.directory)
+            self.planned.add((one.source, one.row))
+        self.seen |= self.planned
+        if bad:
+            self._check(bad[0], which="first", count=len(self.planned), total=num_rows)
+
+    def _check(self, bad: BadSample, *, which: str, count: int, total: int) -> None:
+        if count > self.max_share * total:
             raise DataError(
-                f"{self.count} of {self.num_samples:,} samples are broken, more than the "
-                f"{self.max_share:.1%} allowed; the last is {bad.source}, row {bad.row}: "
-                f"{bad.reason}; run `onevision data check`, fix the data, and move {FILE_NAME} "
-                "away to start counting again"
+                f"{count} of {total:,} samples are broken, more than the "
+                f"{self.max_share:.1%} allowed; the {which} is {bad.describe()}; run `onevision "
+                f"data check` with --stage, fix the data, and move {FILE_NAME} away to start "
+                "counting again, or allow more: --set max_bad_share=0.05"
             )
 
     def _write(self, bad: BadSample, directory: Path) -> None:

@@ -9,6 +9,12 @@ from onevision.train.config import TrainConfig, list_changes, read_train_config,
 from onevision.train.parallel import Processes
 from onevision.train.snapshots import State, newest_snapshot, read_state, snapshots
 
+# Settings that a run cannot change on its way: its place is counted in steps, so the samples before
+# it would be others, and some would never be seen.
+FIXED = ("global_batch",)
+# What else decides which samples a step holds.
+DEALS = ("seed", "mixture", "families", "epochs", "max_tokens", "max_questions", "data")
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -32,7 +38,12 @@ class RunDirectory:
         return self.path / "adapter"
 
     def agree_on_settings(
-        self, config: TrainConfig, processes: Processes, *, allow_change: Sequence[str]
+        self,
+        config: TrainConfig,
+        processes: Processes,
+        *,
+        allow_change: Sequence[str],
+        warn: Callable[[str], object] = str,
     ) -> None:
         """Refuses to resume with other settings than the run began with; then writes them.
 
@@ -40,7 +51,7 @@ class RunDirectory:
         """
         if self.settings.is_file() and snapshots(self.path):
             changes = list_changes(read_train_config(self.settings), config)
-            refuse_changes(self.path, changes, allow_change)
+            refuse_changes(self.path, changes, allow_change, warn=warn)
         processes.all_succeeded()  # all have read before one writes
         if processes.rank == 0:
             try:
@@ -51,7 +62,12 @@ class RunDirectory:
                 ) from error
 
     def agree_on_content(
-        self, snapshot: Path, content: State, *, allow_change: Sequence[str]
+        self,
+        snapshot: Path,
+        content: State,
+        *,
+        allow_change: Sequence[str],
+        warn: Callable[[str], object] = str,
     ) -> None:
         """Refuses to resume if data or tokenizer differ from those the run began with.
 
@@ -59,7 +75,7 @@ class RunDirectory:
         """
         before = read_state(snapshot).get("content")
         if before is not None:  # older releases did not write it
-            refuse_changes(self.path, content_changes(before, content), allow_change)
+            refuse_changes(self.path, content_changes(before, content), allow_change, warn=warn)
 
     def choose_snapshot(self, *, warn: Callable[[str], object]) -> Path | None:
         """Returns the newest whole snapshot; the same on every process, None for a new run.
@@ -89,12 +105,31 @@ def content_changes(before: State, after: State) -> list[str]:
     return sorted(changes)
 
 
-def refuse_changes(output: Path, changes: Sequence[str], allow_change: Sequence[str]) -> None:
-    """Raises ConfigError unless all changes, "key: before -> now", are allowed."""
+def refuse_changes(
+    output: Path,
+    changes: Sequence[str],
+    allow_change: Sequence[str],
+    *,
+    warn: Callable[[str], object] = str,
+) -> None:
+    """Raises ConfigError unless all changes, "key: before -> now", are allowed and possible.
+
+    Warns of those by which samples may be seen twice, or not at all.
+    """
+    if fixed := [c for c in changes if c.partition(":")[0] in FIXED]:
+        raise ConfigError(
+            f"{output} began with another batch ({'; '.join(fixed)}), and a run that goes on with "
+            "a new one would skip or repeat samples; use the old one, or give another --output"
+        )
     refused = [c for c in changes if c.partition(":")[0] not in allow_change]
     if refused:
         raise ConfigError(
             f"{output} began with other settings or data ({'; '.join(refused)}); use those, "
             "give another --output, or allow it: --allow-change "
             f"{refused[0].partition(':')[0]}"
+        )
+    if dealt := [c for c in changes if c.partition(":")[0].partition(".")[0] in DEALS]:
+        warn(
+            f"{output} goes on with other samples in its steps ({'; '.join(dealt)}): some may be "
+            "seen twice, others not at all"
         )

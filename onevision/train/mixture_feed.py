@@ -7,14 +7,14 @@ from onevision.data.loader import LoadedPack, Loader
 from onevision.data.manifest import apply_manifest, fingerprint_sources
 from onevision.data.mixture import open_mixture
 from onevision.data.order import Order
-from onevision.data.packs import Packs, pack
-from onevision.data.plan import Plan
+from onevision.data.plan import REDUCTIONS, Plan
 from onevision.data.planner import make_plan
-from onevision.data.quarantine import Quarantine
+from onevision.data.quarantine import FILE_NAME, BadSample, Quarantine
 from onevision.data.samples import SampleReader
 from onevision.data.styles import read_styles
 from onevision.errors import DataError, InputError
 from onevision.inputs.processor import Processor
+from onevision.train.dealing import deal_packs
 from onevision.train.feed import MicroBatch, pack_rows
 from onevision.train.objective import RunContext
 from onevision.train.options import RunOptions
@@ -23,10 +23,10 @@ from onevision.train.stage import Stage
 
 
 class MixtureFeed:
-    """The packs of all epochs, dealt evenly to the steps, and within a step to the processes.
+    """The packs of all epochs, dealt to the steps, and within a step to the processes.
 
     The number of steps follows from the samples, as without packing: ceil(samples * epochs /
-    global batch). Step s of S sees packs [s P / S, (s + 1) P / S) of P.
+    global batch). Which packs a step holds, `dealing.py` says.
     """
 
     def __init__(self, run: RunContext, reader: SampleReader, plan: Plan) -> None:
@@ -36,15 +36,32 @@ class MixtureFeed:
         self.sources = tuple(one.entry.name for one in self.mixture.datasets)
         self.fingerprints = fingerprint_sources(reader.mixture, plan)
         self.orders = [Order(self.mixture, seed=options.seed, epoch=e) for e in range(stage.epochs)]
-        self.packs: list[Packs] = [
-            pack(plan.lengths(order), max_tokens=stage.max_tokens, seed=options.seed)
-            for order in self.orders
-        ]
+        bad = list_bad_samples(reader, plan)
+        self.quarantine = Quarantine(
+            directory=run.output,
+            num_samples=sum(len(order) for order in self.orders),
+            max_share=options.max_bad_share,
+        )
+        self.quarantine.add_planned(bad, num_rows=len(reader.mixture))
+        if bad:
+            run.warn(
+                f"{len(bad):,} of {len(reader.mixture):,} samples cannot be learned from and are "
+                f"left out; the first is {bad[0].describe()}; {run.output / FILE_NAME} has all"
+            )
+        if cut := describe_reductions(plan):
+            run.warn(
+                f"to fit max_tokens {stage.max_tokens:,}, samples are cut: {cut}; set a larger "
+                "max_tokens to learn them whole"
+            )
         if not len(self.orders[0]):
             raise DataError(f"mixture {self.mixture.name!r}: no usable sample; check it first")
         self.num_steps = stage.num_steps(len(self.orders[0]))
-        self.quarantine = Quarantine(
-            directory=run.output, num_samples=sum(len(order) for order in self.orders)
+        self.deal = deal_packs(
+            [plan.lengths(order) for order in self.orders],
+            num_steps=self.num_steps,
+            global_batch=stage.global_batch,
+            max_tokens=stage.max_tokens,
+            seed=options.seed,
         )
 
     def steps(self, first: int) -> Iterator[list[MicroBatch]]:
@@ -57,18 +74,8 @@ class MixtureFeed:
 
     def _share(self, step: int) -> list[tuple[int, int]]:
         """Returns (epoch, pack) of this process's packs of a step."""
-        total = sum(map(len, self.packs))
-        begin = step * total // self.num_steps
-        end = (step + 1) * total // self.num_steps
-        rank, ranks = self.processes.rank, self.processes.count
-        return [self._place(number) for number in range(begin + rank, end, ranks)]
-
-    def _place(self, number: int) -> tuple[int, int]:
-        for epoch, packs in enumerate(self.packs):
-            if number < len(packs):
-                return epoch, number
-            number -= len(packs)
-        raise AssertionError("a pack beyond the last epoch")
+        mine = self.deal.packs_of(step)[self.processes.rank :: self.processes.count]
+        return [self.deal.place(number) for number in mine]
 
     def _load(self, places: list[tuple[int, int]]) -> Iterator[LoadedPack]:
         for epoch, order in enumerate(self.orders):
@@ -77,7 +84,7 @@ class MixtureFeed:
                 yield from Loader(
                     reader=self.reader,
                     order=order,
-                    packs=self.packs[epoch],
+                    packs=self.deal.epochs[epoch],
                     quarantine=self.quarantine,
                     num_workers=self.options.num_workers,
                     max_seconds=self.options.decode_seconds,
@@ -90,6 +97,26 @@ class MixtureFeed:
             samples=[self.reader.locate(dataset, row) for dataset, row in loaded.samples],
             sources=[dataset for dataset, _ in loaded.samples],
         )
+
+
+def list_bad_samples(reader: SampleReader, plan: Plan) -> list[BadSample]:
+    """Returns the samples that planning found to be unusable, and why."""
+    return [
+        BadSample(source=dataset.entry.name, row=fault.row, reason=fault.message)
+        for dataset, one in zip(reader.mixture.datasets, plan.datasets, strict=True)
+        for fault in one.faults
+    ]
+
+
+def describe_reductions(plan: Plan) -> str:
+    """Returns how many samples lose what: "10 of 400 have fewer frames"; "" if none does."""
+    usable = [one.reductions[one.usable] for one in plan.datasets]
+    total = sum(map(len, usable))
+    counts = {
+        name: sum(int((one >> bit & 1).sum()) for one in usable)
+        for bit, name in enumerate(REDUCTIONS)
+    }
+    return ", ".join(f"{n:,} of {total:,} have fewer {name}" for name, n in counts.items() if n)
 
 
 def open_mixture_feed(run: RunContext) -> MixtureFeed:

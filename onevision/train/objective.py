@@ -30,6 +30,8 @@ class RunContext:
     output: Path
     # The snapshot that the run resumes from; None for a new run.
     snapshot: Path | None
+    # Called with warnings that concern all processes.
+    warn: Callable[[str], object] = str
 
 
 class LearnerMaker(Protocol):

@@ -18,6 +18,7 @@ class RunOptions:
     """Options of a run. Raises ConfigError if a value is out of range."""
 
     seed: int = 0
+    # "cpu", "cuda" or "cuda:1"; a command that is not told takes the GPU if there is one.
     device: str = "cpu"
     # Of computation; weights, moments and sums of gradients are always fp32.
     precision: Precision = "bf16"
@@ -34,6 +35,9 @@ class RunOptions:
     # A worker that takes longer over a sample is replaced; a sample that costs two workers is left
     # out.
     decode_seconds: float = 120.0
+    # The share of samples that may be unusable, found while planning or while reading; more end the
+    # run.
+    max_bad_share: float = 0.01
     # A manifest written by `onevision data check --manifest`: learn from exactly its samples.
     manifest: str | None = None
     # A directory that keeps the features of a frozen vision encoder; see features.py.
@@ -82,6 +86,10 @@ class RunOptions:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
+        if not 0 <= self.max_bad_share <= 1:
+            raise ConfigError(
+                f"max_bad_share is {self.max_bad_share}; expected a share of the samples, 0 to 1"
+            )
         _ = self.lora  # raises
 
     @property

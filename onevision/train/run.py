@@ -122,11 +122,12 @@ class TrainingRun:
         self.processes, self.callbacks, self.main = processes, callbacks, processes.rank == 0
         self.journal = Journal(output, callbacks, main=self.main)
         self.model_config = stage_config(config.stage, config.target)
-        self.directory.agree_on_settings(config, processes, allow_change=allow_change)
+        warn = self.journal.warn
+        self.directory.agree_on_settings(config, processes, allow_change=allow_change, warn=warn)
         check_tokenizer(tokenizer, starts)
         check_adapters(self.options.lora, self.stage, starts)
         torch.manual_seed(self.options.seed)
-        snapshot = self.directory.choose_snapshot(warn=self.journal.warn)
+        snapshot = self.directory.choose_snapshot(warn=warn)
         # A snapshot holds every weight, so only a new run reads the starts.
         network = (
             start_network(self.stage, self.model_config, starts)
@@ -142,6 +143,7 @@ class TrainingRun:
                 network=network,
                 output=output,
                 snapshot=snapshot,
+                warn=warn,
             )
         )
         self.trainer = self._make_trainer(network)
@@ -155,7 +157,9 @@ class TrainingRun:
             warn=callbacks.on_warning,
         )
         if snapshot is not None:
-            self.directory.agree_on_content(snapshot, self.content, allow_change=allow_change)
+            self.directory.agree_on_content(
+                snapshot, self.content, allow_change=allow_change, warn=warn
+            )
             restore_snapshot(self.trainer, snapshot)
             self.trainer.progress = Progress(**read_state(snapshot)["progress"])
 
@@ -175,11 +179,13 @@ class TrainingRun:
         if self.main:
             self.evaluator.notes.rewind(trainer.progress.step)
         last_saved = time.monotonic()
+        changed = trainer.progress.updates > 0
         with journal, ExitStack() as held:
             interruption = held.enter_context(Interruption())
             watchdog = held.enter_context(Watchdog(self.options.patience_seconds))
             for metrics in trainer.steps():
                 watchdog.touch()
+                changed |= metrics.has_update
                 journal.tell(metrics)
                 self.evaluator.evaluate_if_due(metrics, trainer.learner.network, watchdog.touch)
                 stop, due = self._decide(interruption, time.monotonic() - last_saved)
@@ -188,6 +194,12 @@ class TrainingRun:
                     last_saved = time.monotonic()
                 if stop and metrics.step < metrics.num_steps:
                     return RunResult(checkpoint=None, exit_code=interruption.exit_code)
+            if not changed:
+                self.journal.warn(
+                    f"none of the {trainer.feed.num_steps} steps changed a weight: every one was "
+                    "skipped or had a gradient or a learning rate of zero; look at metrics.jsonl, "
+                    "and give more samples or a smaller global_batch"
+                )
             self._export()
         return RunResult(checkpoint=self.directory.checkpoint)
 

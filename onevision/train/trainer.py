@@ -107,7 +107,9 @@ class Trainer:
             yield self._step(share, began=began, waited=waited)
 
     def _step(self, share: list[MicroBatch], *, began: float, waited: float) -> StepMetrics:
-        progress, feed, warmup = self.progress, self.feed, self.stage.warmup
+        progress, feed = self.progress, self.feed
+        # The only step of a run has no time to warm up: at a rate of zero it would change nothing.
+        warmup = self.stage.warmup if feed.num_steps > 1 else 0.0
         set_learning_rate(self.optimizer, progress=progress.step / feed.num_steps, warmup=warmup)
         totals, suspects = self._compute_gradients(share)
         norm = self._clip()
@@ -118,7 +120,7 @@ class Trainer:
         self.optimizer.zero_grad()
         progress.step, progress.samples = progress.step + 1, progress.samples + totals.samples
         if problem is not None:
-            self._skip(problem, suspects)
+            self._skip(problem, suspects, is_empty=not totals.samples)
         return StepMetrics(
             step=progress.step,
             num_steps=feed.num_steps,
@@ -181,7 +183,7 @@ class Trainer:
             try:
                 return self._accumulate(work)
             except _TooLargeError as error:
-                place = error.place
+                (place,) = error.args
             # The error is gone by now, and with it the tensors of the failed pass.
             self.optimizer.zero_grad()  # some of its gradients may have been added
             if self.processes.device.type == "cuda":
@@ -273,6 +275,8 @@ class Trainer:
 
     def _find_problem(self, totals: StepTotals, norm: float) -> str | None:
         """Returns why a step must not change the weights; the same on every process."""
+        if not totals.samples:
+            return "it holds no sample"
         if not math.isfinite(totals.loss):
             return f"the loss is {totals.loss}"
         if not math.isfinite(norm):
@@ -282,10 +286,10 @@ class Trainer:
             return f"the gradient's norm is {norm:.3g}, more than max_spike {spike:.3g}"
         return None
 
-    def _skip(self, problem: str, suspects: Sequence[str]) -> None:
-        self.progress.skipped_in_a_row += 1
+    def _skip(self, problem: str, suspects: Sequence[str], *, is_empty: bool) -> None:
+        self.progress.skipped_in_a_row += not is_empty  # the quarantine has a limit of its own
         self.on_skip(self.progress.step, problem, suspects)
-        if self.progress.skipped_in_a_row >= self.options.max_skipped:
+        if not is_empty and self.progress.skipped_in_a_row >= self.options.max_skipped:
             raise TrainingError(
                 f"{self.progress.skipped_in_a_row} steps in a row were skipped, the last because "
                 f"{problem}; see skipped.jsonl for their samples, or lower the learning rate"
@@ -293,8 +297,4 @@ class Trainer:
 
 
 class _TooLargeError(Exception):
-    """A micro-batch that can be divided does not fit into memory."""
-
-    def __init__(self, place: int) -> None:
-        super().__init__()
-        self.place = place
+    """A micro-batch that can be divided does not fit into memory; `args` is its place."""

@@ -49,6 +49,11 @@ class StepMetrics:
     # What the objective adds to the line, such as the rewards of pairs.
     statistics: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def has_update(self) -> bool:
+        """Whether the step moved a weight by its gradient."""
+        return not self.skipped and self.grad_norm > 0 and any(self.learning_rates.values())
+
 
 class MetricsLog:
     """The lines of a run, in `directory`/metrics.jsonl; a new log appends to an existing file.
