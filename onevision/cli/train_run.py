@@ -33,6 +33,9 @@ def train_and_show(
     from onevision.train.run import run_stage
 
     console = Console(stderr=True)
+    if int(os.environ.get("RANK", "0")) == 0:
+        options = config.options
+        console.print(f"device {options.device}, precision {options.precision}", markup=False)
     with ProgressDisplay(console) as display:
         result = run_stage(
             config,

@@ -1,6 +1,7 @@
 """The configuration of a run -> its settings.json and back, and what differs between two."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,13 +45,23 @@ class TrainConfig:
 def make_run_options(settings: Sequence[str]) -> RunOptions:
     """Returns the options of a run with "key=value" texts applied. Raises ConfigError.
 
-    If they do not set the precision and the CPU only emulates bf16, it is fp32.
+    If they do not set the device, it is the GPU if there is one for
+    every process. If they do not set the precision
+    and the CPU only emulates bf16, it is fp32.
     """
     options = apply_settings(RunOptions(), settings)
-    is_given = any(setting.partition("=")[0].strip() == "precision" for setting in settings)
-    if is_given or options.device != "cpu" or can_multiply(torch.bfloat16):
+    given = {setting.partition("=")[0].strip() for setting in settings}
+    if "device" not in given and _has_gpus():
+        options = replace(options, device="cuda")
+    if "precision" in given or options.device != "cpu" or can_multiply(torch.bfloat16):
         return options
     return replace(options, precision="fp32")
+
+
+def _has_gpus() -> bool:
+    """Whether there is a GPU for every process on this machine."""
+    wanted = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return torch.cuda.is_available() and torch.cuda.device_count() >= wanted
 
 
 def to_json_values(config: TrainConfig) -> dict[str, Any]:

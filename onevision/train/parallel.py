@@ -112,12 +112,12 @@ def join_processes(
 ) -> Processes:
     """Joins the other processes if torchrun started any.
 
-    If one dies or stays away for `timeout_seconds`, all of them end.
+    If one dies or stays away for `timeout_seconds`, all of them end. Raises ConfigError for a
+    device that is not here.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
-    place = torch.device(device)
+    place = _find_device(device, rank=int(os.environ.get("LOCAL_RANK", "0")), count=count)
     if place.type == "cuda":
-        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(place)
     if count == 1:
         return Processes(device=place)
@@ -125,6 +125,23 @@ def join_processes(
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
     return Processes(rank=dist.get_rank(), count=count, sharing=sharing, device=place)
+
+
+def _find_device(name: str, *, rank: int, count: int) -> torch.device:
+    """Returns the device of a name; of several processes, each has the GPU of its number."""
+    try:
+        place = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device is {name!r}; expected cpu, cuda or cuda:N") from error
+    if place.type != "cuda":
+        return place
+    number = rank if place.index is None or count > 1 else place.index
+    if number >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device is {name!r}, but of {torch.cuda.device_count()} GPUs none has number "
+            f"{number}; set device=cpu, or check the driver"
+        )
+    return torch.device("cuda", number)
 
 
 def leave_processes() -> None:
