@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from onevision.data.check import Finding, SourceSummary
     from onevision.data.plan import Plan
     from onevision.data.samples import SampleReader
+    from onevision.inputs.tokenizer import Tokenizer
 
 data = typer.Typer(
     help="Inspect training data before training.", no_args_is_help=True, add_completion=False
@@ -23,12 +24,19 @@ ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="tiny, 0.5b, 7b, 72b, or a checkpoint.")
 ]
 TokenizerOption = Annotated[
-    Path | None, typer.Option(help="A directory with tokenizer.json; required for 0.5b, 7b, 72b.")
+    Path | None,
+    typer.Option(help="A tokenizer.json, or a directory with one; required for 0.5b, 7b, 72b."),
 ]
 MaxTokensOption = Annotated[
     int | None, typer.Option(help="Length limit of a sample; default: the model's positions.")
 ]
 WorkersOption = Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")]
+StageOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Judge by a stage of the model's curriculum: its template, crops, frames and length."
+    ),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed for rows chosen at random.")]
 
 
@@ -37,6 +45,7 @@ def check(
     mixture: MixtureArgument,
     model: ModelOption = "tiny",
     tokenizer: TokenizerOption = None,
+    stage: StageOption = None,
     max_tokens: MaxTokensOption = None,
     deep: Annotated[bool, typer.Option("--deep", help="Decode all media, too.")] = False,
     held_out: Annotated[
@@ -60,11 +69,11 @@ def check(
     from onevision.data.manifest import write_manifest
     from onevision.data.plan import Plan
 
-    reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)
+    reader = _reader(mixture, model, tokenizer, stage=stage, max_tokens=max_tokens, seed=seed)
     plan = _plan(reader, deep=deep or bool(held_out), fresh=fresh, num_workers=num_workers)
     others = [
         _plan(
-            _reader(path, model, tokenizer, max_tokens=max_tokens, seed=seed),
+            _reader(path, model, tokenizer, stage=stage, max_tokens=max_tokens, seed=seed),
             deep=True,
             fresh=fresh,
             num_workers=num_workers,
@@ -92,6 +101,7 @@ def stats(
     mixture: MixtureArgument,
     model: ModelOption = "tiny",
     tokenizer: TokenizerOption = None,
+    stage: StageOption = None,
     max_tokens: MaxTokensOption = None,
     num_workers: WorkersOption = None,
     seed: SeedOption = 0,
@@ -99,7 +109,7 @@ def stats(
     """Print the rows, tokens and lengths of every data set."""
     from onevision.data.check import find_problems, summarize
 
-    reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)
+    reader = _reader(mixture, model, tokenizer, stage=stage, max_tokens=max_tokens, seed=seed)
     plan = _plan(reader, deep=False, num_workers=num_workers)
     _print_table(summarize(reader.mixture, plan), list(find_problems(reader.mixture, plan)))
 
@@ -114,6 +124,7 @@ def view(
     tokenizer: TokenizerOption = None,
     samples: Annotated[int, typer.Option(help="Random samples per data set.")] = 4,
     port: Annotated[int | None, typer.Option(help="Also serve the page on this port.")] = None,
+    stage: StageOption = None,
     max_tokens: MaxTokensOption = None,
     num_workers: WorkersOption = None,
     seed: SeedOption = 0,
@@ -121,7 +132,7 @@ def view(
     """Write a page of samples: media, crops, learned text, lengths."""
     from onevision.data.report import write_report
 
-    reader = _reader(mixture, model, tokenizer, max_tokens=max_tokens, seed=seed)
+    reader = _reader(mixture, model, tokenizer, stage=stage, max_tokens=max_tokens, seed=seed)
     plan = _plan(reader, deep=False, num_workers=num_workers)
     config = model_config(model)
     write_report(reader, plan, config, output=output, num_samples=samples, seed=seed)
@@ -131,30 +142,70 @@ def view(
 
 
 def _reader(
-    mixture: Path, model: str, tokenizer: Path | None, *, max_tokens: int | None, seed: int
+    mixture: Path,
+    model: str,
+    tokenizer: Path | None,
+    *,
+    stage: str | None,
+    max_tokens: int | None,
+    seed: int,
 ) -> "SampleReader":
+    """Opens a mixture by the rules of a stage or, without one, of the finished model."""
     from onevision.checkpoint.hub import BUNDLED, resolve
+    from onevision.cli.options import read_tokenizer
     from onevision.data.mixture import open_mixture
     from onevision.data.samples import SampleReader
     from onevision.data.styles import read_styles
     from onevision.errors import InputError
     from onevision.inputs.processor import Processor
-    from onevision.inputs.tokenizer import Tokenizer
     from onevision.known_models import ARCHITECTURES
 
     config = model_config(model)
     if tokenizer is None and model in ARCHITECTURES and model not in BUNDLED:
         raise InputError(
             f"{model} is an architecture without a tokenizer; give --tokenizer DIRECTORY, "
-            "with Qwen2's tokenizer.json"
+            "with Qwen2's tokenizer.json, or that file itself"
         )
-    directory = tokenizer if tokenizer is not None else resolve(model)
+    words = read_tokenizer(tokenizer if tokenizer is not None else resolve(model))
+    if stage is not None:
+        return _stage_reader(stage, model, mixture, words, max_tokens=max_tokens, seed=seed)
     return SampleReader(
         mixture=open_mixture(mixture, seed=seed),
-        processor=Processor(config.inputs, Tokenizer.from_directory(directory)),
+        processor=Processor(config.inputs, words),
         max_tokens=max_tokens or config.language.max_positions,
         styles=read_styles(mixture),
     )
+
+
+def _stage_reader(
+    name: str,
+    model: str,
+    mixture: Path,
+    tokenizer: "Tokenizer",
+    *,
+    max_tokens: int | None,
+    seed: int,
+) -> "SampleReader":
+    """Opens a mixture as `onevision train` does in a stage of the model's curriculum."""
+    from dataclasses import replace
+
+    from onevision.checkpoint.hub import resolve
+    from onevision.inputs.processor import Processor
+    from onevision.known_models import ARCHITECTURES
+    from onevision.train.mixture_feed import open_reader
+    from onevision.train.stage import stage_config
+    from onevision.train.stages import stage_named
+    from onevision.train.start import Starts
+    from onevision.train.target import choose_model, choose_target
+
+    previous = () if model in ARCHITECTURES else (resolve(model),)
+    curriculum = model if model in ARCHITECTURES else choose_model(previous)
+    stage = stage_named(name, curriculum).learning_from(str(mixture))
+    if max_tokens is not None:
+        stage = replace(stage, max_tokens=max_tokens)
+    target = choose_target(stage, ARCHITECTURES[curriculum], Starts(previous=previous))
+    processor = Processor(stage_config(stage, target).inputs, tokenizer)
+    return open_reader(stage, processor, seed=seed)
 
 
 def _plan(

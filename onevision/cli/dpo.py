@@ -20,7 +20,6 @@ def dpo(
     wandb: given.WandbOption = None,
 ) -> None:
     """Make chosen answers likelier than rejected ones (DPO), or resume a run that does."""
-    from onevision.checkpoint.hub import resolve
     from onevision.checkpoint.load import inspect
     from onevision.cli.train_run import train_and_show
     from onevision.inputs.tokenizer import Tokenizer
@@ -30,12 +29,12 @@ def dpo(
     from onevision.train.preference.objective import make_preference
     from onevision.train.stage import Stage
     from onevision.train.stages import DPO
-    from onevision.train.start import Starts
+    from onevision.train.start import Starts, find_start
     from onevision.values import apply_settings, split_settings
 
     told = given.with_options(settings, peak_tflops=peak_tflops)
     for_stage, for_run, for_preference = split_settings(told, Stage, RunOptions, PreferenceConfig)
-    checkpoint = resolve(start)
+    checkpoint = find_start(start)
     tokenizer = Tokenizer.from_directory(checkpoint)
     train_and_show(
         TrainConfig(

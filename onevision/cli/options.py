@@ -13,6 +13,7 @@ from onevision.errors import InputError
 if TYPE_CHECKING:
     from onevision.config import ModelConfig
     from onevision.generate.answer import Model
+    from onevision.inputs.tokenizer import Tokenizer
 
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="'tiny', a checkpoint directory, or a hub id.")
@@ -52,6 +53,21 @@ def model_config(name: str) -> "ModelConfig":
     from onevision.checkpoint.load import inspect
 
     return inspect(resolve(name)).config
+
+
+def read_tokenizer(path: Path) -> "Tokenizer":
+    """Read a tokenizer.json, given itself or by its directory. Raises InputError."""
+    from onevision.inputs.tokenizer import Tokenizer
+
+    file = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        return Tokenizer(file.read_text(encoding="utf-8"), name=str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise InputError(
+            f"--tokenizer is {path}, but {file} cannot be read ({reason}); give a tokenizer.json, "
+            "or a directory with one"
+        ) from error
 
 
 def build_user_parts(

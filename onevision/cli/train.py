@@ -1,7 +1,10 @@
 """`onevision train`: a stage of a curriculum, or what it would cost."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from onevision.cli import train_options as given
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 def train(
     stage: given.StageArgument,
     output: given.OutputOption,
-    model: given.CurriculumOption = "tiny",
+    model: given.CurriculumOption = None,
     start: given.FromOption = None,
     language_model: given.LanguageModelOption = None,
     vision_encoder: given.VisionEncoderOption = None,
@@ -34,29 +37,37 @@ def train(
     wandb: given.WandbOption = None,
 ) -> None:
     """Train a stage of a curriculum, or resume one that was stopped; see docs/training.md."""
+    from onevision.checkpoint.hub import BUNDLED, resolve
     from onevision.cli.train_plan import print_plan
     from onevision.cli.train_run import train_and_show
     from onevision.train.config import TrainConfig
     from onevision.train.objectives import make_objective
-    from onevision.train.start import Starts
+    from onevision.train.start import Starts, find_start
+    from onevision.train.target import choose_model
 
     if stage == "tokenizer":
         _train_tokenizer(output)
         return
     starts = Starts(
-        previous=tuple(start or ()), language_model=language_model, vision_encoder=vision_encoder
+        previous=tuple(map(find_start, start or ())),
+        language_model=None if language_model is None else resolve(language_model),
+        vision_encoder=None if vision_encoder is None else resolve(vision_encoder),
     )
+    model = model or choose_model(starts.previous)
     told = given.with_options(settings, manifest=manifest, peak_tflops=peak_tflops)
     chosen, options = _apply_options(stage, model, mixture, told)
+    target = _target(chosen, model, starts)
     if plan:
         words = _find_tokenizer(tokenizer, starts)
-        print_plan(chosen, model, words, options, devices=devices, kind=device_kind, price=price)
+        if words is None and model in BUNDLED:
+            words = _find_tokenizer(BUNDLED[model], starts)
+        print_plan(chosen, target, words, options, devices=devices, kind=device_kind, price=price)
         return
     words = _tokenizer(tokenizer, starts)
     train_and_show(
         TrainConfig(
             stage=chosen,
-            target=_target(model),
+            target=target,
             options=options,
             starts=tuple(map(str, starts.directories)),
             tokenizer=words.name,
@@ -101,13 +112,23 @@ def _train_tokenizer(output: Path) -> None:
     print(f"wrote {output / 'tokenizer.json'}")
 
 
-def _target(model: str) -> "ModelConfig":
+def _target(stage: "Stage", model: str, starts: "Starts") -> "ModelConfig":
+    """Returns the architecture to train; says if it is not that of the curriculum."""
     from onevision.errors import InputError
     from onevision.known_models import ARCHITECTURES
+    from onevision.train.target import choose_target, describe_difference
 
     if model not in ARCHITECTURES:
         raise InputError(f"--model is {model!r}; expected one of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[model]
+    target = choose_target(stage, ARCHITECTURES[model], starts)
+    difference = describe_difference(target, ARCHITECTURES[model])
+    if difference and os.environ.get("RANK", "0") == "0":
+        typer.echo(
+            f"note: the architecture is that of {starts.previous[0]}, rates and data are those of "
+            f"{model} ({difference})",
+            err=True,
+        )
+    return target
 
 
 def _tokenizer(path: Path | None, starts: "Starts") -> "Tokenizer":
@@ -117,16 +138,16 @@ def _tokenizer(path: Path | None, starts: "Starts") -> "Tokenizer":
     found = _find_tokenizer(path, starts)
     if found is None:
         raise InputError(
-            f"--tokenizer is {path}; give a tokenizer.json, or start from a checkpoint that has one"
+            "--tokenizer is None; give a tokenizer.json, or start from a checkpoint that has one"
         )
     return found
 
 
 def _find_tokenizer(path: Path | None, starts: "Starts") -> "Tokenizer | None":
-    from onevision.inputs.tokenizer import Tokenizer
+    from onevision.cli.options import read_tokenizer
 
-    homes = [d / "tokenizer.json" for d in (starts.language_model, *starts.previous) if d]
-    for file in homes if path is None else [path]:
-        if file.is_file():
-            return Tokenizer(file.read_text(encoding="utf-8"), name=str(file))
-    return None
+    if path is not None:
+        return read_tokenizer(path)
+    homes = [d for d in (starts.language_model, *starts.previous) if d is not None]
+    found = [d for d in homes if (d / "tokenizer.json").is_file()]
+    return read_tokenizer(found[0]) if found else None

@@ -23,18 +23,29 @@ RootOption = Annotated[
 ]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The run's directory.")]
 CurriculumOption = Annotated[
-    str,
-    typer.Option("--model", "-m", help="The model whose curriculum it is; see `onevision models`."),
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="The model whose curriculum it is; see `onevision models`. By default that of the "
+        "size of --from, or tiny.",
+    ),
 ]
 FromOption = Annotated[
-    list[Path] | None,
-    typer.Option("--from", help="A checkpoint of an earlier stage; repeatable."),
+    list[str] | None,
+    typer.Option(
+        "--from",
+        help="What to start from: 'tiny', a checkpoint, or a hub id; repeatable. Its architecture "
+        "is kept.",
+    ),
 ]
 LanguageModelOption = Annotated[
-    Path | None, typer.Option(help="A released language model, for the first stage.")
+    str | None,
+    typer.Option(help="A released language model, for the first stage: a directory or a hub id."),
 ]
 VisionEncoderOption = Annotated[
-    Path | None, typer.Option(help="A released CLIP or SigLIP, for the first stage.")
+    str | None,
+    typer.Option(help="A released CLIP or SigLIP, for the first stage: a directory or a hub id."),
 ]
 MixtureOption = Annotated[
     Path | None, typer.Option(help="A mixture file to learn from; by default the stage's own.")
@@ -45,7 +56,10 @@ ManifestOption = Annotated[
 ]
 TokenizerOption = Annotated[
     Path | None,
-    typer.Option(help="A tokenizer.json; by default that of --from or --language-model."),
+    typer.Option(
+        help="A tokenizer.json, or a directory with one; by default that of --from or "
+        "--language-model."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from onevision.config import ModelConfig
     from onevision.inputs.processor import Processor
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.cost.amounts import Amount
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def print_plan(
     stage: "Stage",
-    model: str,
+    target: "ModelConfig",
     tokenizer: "Tokenizer | None",
     options: "RunOptions",
     *,
@@ -22,15 +23,14 @@ def print_plan(
     price: float | None,
 ) -> None:
     """Prints the plan of a stage on a number of devices; no weights are needed."""
-    from onevision.known_models import ARCHITECTURES
     from onevision.train.cost.devices import get_device_kind
     from onevision.train.cost.plan import plan_training
     from onevision.train.cost.tables import tables
 
     plan = plan_training(
         stage,
-        ARCHITECTURES[model],
-        _amounts(stage, model, tokenizer, options),
+        target,
+        _amounts(stage, target, tokenizer, options),
         kind=get_device_kind(kind, price_per_hour=price),
         num_devices=devices,
         recompute=options.recompute,
@@ -41,21 +41,16 @@ def print_plan(
 
 
 def _amounts(
-    stage: "Stage", model: str, tokenizer: "Tokenizer | None", options: "RunOptions"
+    stage: "Stage", target: "ModelConfig", tokenizer: "Tokenizer | None", options: "RunOptions"
 ) -> "tuple[Amount, ...]":
     """Counts what the stage reads; simulates a published mixture without its data."""
-    from onevision.checkpoint.hub import BUNDLED
     from onevision.data.mixture import published_mixtures
     from onevision.errors import DataError
     from onevision.inputs.processor import Processor
-    from onevision.inputs.tokenizer import Tokenizer
-    from onevision.known_models import ARCHITECTURES
     from onevision.train.cost.amounts import count_families, simulate_mixture
     from onevision.train.stage import stage_config
 
-    inputs = stage_config(stage, ARCHITECTURES[model]).inputs
-    if tokenizer is None and model in BUNDLED:
-        tokenizer = Tokenizer.from_directory(BUNDLED[model])
+    inputs = stage_config(stage, target).inputs
     processor = None if tokenizer is None else Processor(inputs, tokenizer)
     if stage.families:
         assert processor is not None, "only tiny trains on families, and it has a tokenizer"

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from onevision.checkpoint.contents import ADAPTER_CONFIG
+from onevision.checkpoint.hub import resolve
 from onevision.checkpoint.load import inspect, load_network
 from onevision.checkpoint.pretrained import load_language_model, load_vision_encoder
 from onevision.config import InputConfig, ModelConfig
@@ -60,10 +62,29 @@ def start_network(stage: Stage, config: ModelConfig, starts: Starts) -> LlavaNet
     return network
 
 
+def find_start(name: str | Path) -> Path:
+    """Returns the directory of a checkpoint: bundled, on disk, or on the hub.
+
+    Raises ModelNotFoundError, and ConfigError for a directory that holds no whole checkpoint.
+    """
+    path = resolve(name)
+    if (path / "config.json").is_file():
+        return path
+    beside = [one for one in (path / "checkpoint", path.parent / "checkpoint") if one.is_dir()]
+    advice = f"give {beside[0]}" if beside else "give a directory with config.json and weights"
+    if (path / ADAPTER_CONFIG).is_file():
+        advice += ", which has the adapters merged" if beside else " that has the adapters merged"
+        raise ConfigError(f"{path}: it holds adapters alone, not a whole checkpoint; {advice}")
+    raise ConfigError(f"{path}: it holds no config.json, so it is no checkpoint; {advice}")
+
+
 def check_tokenizer(tokenizer: Tokenizer, starts: Starts) -> None:
     """Refuses starts that were trained with another tokenizer. Raises ConfigError."""
     for path in starts.previous:
-        definition = (path / "tokenizer.json").read_text(encoding="utf-8")
+        file = path / "tokenizer.json"
+        if not file.is_file():  # as some releases; it was given by hand
+            continue
+        definition = file.read_text(encoding="utf-8")
         if json.loads(definition) != json.loads(tokenizer.definition):
             raise ConfigError(
                 f"{path}: its tokenizer is not {tokenizer.name}; use the one it was trained with"
