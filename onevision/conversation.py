@@ -173,7 +173,7 @@ class Conversation:
 
 
 def _check_frames(source: object) -> None:
-    """Refuse what is neither a file nor a list, such as an array. Raises MediaError."""
+    """Refuses what is neither a file nor a list, such as an array. Raises MediaError."""
     kind = type(source).__name__
     if isinstance(source, bytearray | memoryview):
         raise MediaError(

@@ -65,14 +65,14 @@ MAY_BE_NONE = ("logprobs", "seed", "regex", "json_schema")
 
 
 def to_plain(value: object) -> object:
-    """Return a number of NumPy as Python's own, and anything else as it is."""
+    """Returns a number of NumPy as Python's own, and anything else as it is."""
     if _is_whole(value):
         return operator.index(value)
     return float(value) if _is_number(value) else value
 
 
 def check_types(options: Mapping[str, object]) -> None:
-    """Refuse sampling options of another type than theirs. Raises InputError."""
+    """Refuses sampling options of another type than theirs. Raises InputError."""
     for name, kind in OPTION_TYPES.items():
         value = options[name]
         if not (kind.accepts(value) or (value is None and name in MAY_BE_NONE)):

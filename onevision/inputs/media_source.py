@@ -18,7 +18,7 @@ MAX_NAME_CHARACTERS = 300
 
 
 def source_name(source: "ImageSource | VideoSource") -> str:
-    """Return the name of a source for error messages: its path, or its kind."""
+    """Returns the name of a source for error messages: its path, or its kind."""
     if isinstance(source, bytes):
         return f"{len(source)} bytes"
     if isinstance(source, str | Path):
@@ -27,14 +27,14 @@ def source_name(source: "ImageSource | VideoSource") -> str:
 
 
 def shorten(text: str) -> str:
-    """Return a text for a message: of a very long one, such as base64, its beginning and length."""
+    """Returns a text as messages show it: of a long one, its beginning and its length."""
     if len(text) <= MAX_NAME_CHARACTERS:
         return text
     return f"{text[:60]}... ({len(text):,} characters)"
 
 
 def check_is_path(source: str, *, name: str, kind: str) -> None:
-    """Refuse addresses, and media that are themselves written as text. Raises MediaError."""
+    """Refuses addresses, and media that are themselves written as text. Raises MediaError."""
     if source.startswith("data:"):
         raise MediaError(
             f"{name}: data URLs are not read here; decode the base64 and pass the {kind}'s bytes, "
