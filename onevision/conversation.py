@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from onevision.errors import InputError
+from onevision.errors import InputError, MediaError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -63,13 +64,14 @@ class Video:
     end: float | None = None
 
     def __post_init__(self) -> None:
-        if self.num_frames < 1:
-            raise InputError(f"num_frames is {self.num_frames}; expected at least 1")
-        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
-            raise InputError(f"fps is {self.fps}; expected a positive number")
+        _check_frames(self.source)
+        if not isinstance(self.num_frames, Integral) or self.num_frames < 1:
+            raise InputError(f"num_frames is {self.num_frames!r:.60}; expected at least 1")
+        if self.fps is not None and not (_is_finite(self.fps) and self.fps > 0):
+            raise InputError(f"fps is {self.fps!r:.60}; expected a positive number")
         for name, seconds in (("start", self.start), ("end", self.end)):
-            if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-                raise InputError(f"{name} is {seconds}; expected seconds, 0 or more")
+            if seconds is not None and not (_is_finite(seconds) and seconds >= 0):
+                raise InputError(f"{name} is {seconds!r:.60}; expected seconds, 0 or more")
         if self.start is not None and self.end is not None and self.end < self.start:
             raise InputError(
                 f"the video part ends at {self.end} s, before its start at {self.start} s"
@@ -95,7 +97,18 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in ("system", "user", "assistant"):
             raise InputError(f"role is {self.role!r}; expected 'system', 'user' or 'assistant'")
-        parts = (Text(self.content),) if isinstance(self.content, str) else tuple(self.content)
+        if not isinstance(self.media_separator, str):
+            raise InputError(f"media_separator is {self.media_separator!r:.60}; expected a string")
+        content = Text(self.content) if isinstance(self.content, str) else self.content
+        if isinstance(content, Part):
+            parts: tuple[Part, ...] = (content,)
+        elif isinstance(content, Sequence):
+            parts = tuple(content)
+        else:
+            raise InputError(
+                f"the content of a {self.role} message is {type(content).__name__}; expected a "
+                "string, or a list of Text, Image and Video"
+            )
         for part in parts:
             if not isinstance(part, Part):
                 raise InputError(
@@ -122,7 +135,18 @@ class Conversation:
     messages: Sequence[Message]
 
     def __post_init__(self) -> None:
+        if isinstance(self.messages, str) or not isinstance(self.messages, Sequence):
+            raise InputError(
+                f"the conversation is {type(self.messages).__name__}; expected a list of messages: "
+                'Conversation([Message("user", ...)])'
+            )
         object.__setattr__(self, "messages", tuple(self.messages))
+        for number, message in enumerate(self.messages, start=1):
+            if not isinstance(message, Message):
+                raise InputError(
+                    f"entry {number} of the conversation is {type(message).__name__}; expected a "
+                    'Message: Message("user", ...)'
+                )
         if not self.messages:
             raise InputError("the conversation is empty; expected at least one user message")
         turns = self.messages[1:] if self.messages[0].role == "system" else self.messages
@@ -146,6 +170,25 @@ class Conversation:
     def awaits_answer(self) -> bool:
         """Whether the last message is the user's."""
         return self.messages[-1].role == "user"
+
+
+def _check_frames(source: object) -> None:
+    """Refuses what is neither a file nor a list, such as an array. Raises MediaError."""
+    kind = type(source).__name__
+    if isinstance(source, bytearray | memoryview):
+        raise MediaError(
+            f"the video source is {kind}; expected bytes: pass bytes(...)", fault="source"
+        )
+    if not isinstance(source, (str, Path, bytes, Sequence)):
+        raise MediaError(
+            f"the video source is {kind}; expected a path, bytes, or a list of Pillow images: make "
+            "an array's frames images with PIL.Image.fromarray, and put a generator's in a list",
+            fault="source",
+        )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 @dataclass(frozen=True, kw_only=True)

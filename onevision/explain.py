@@ -55,11 +55,16 @@ class Explanation:
 
 
 def explain_image(
-    image: Image | tuple[int, int], config: ModelConfig, *, layout: CropLayout | None = None
+    image: Image | tuple[int, int],
+    config: ModelConfig,
+    *,
+    layout: CropLayout | None = None,
+    among_several: bool = False,
 ) -> Explanation:
     """Explain one image, or a (width, height) without pixels. Raises MediaError, InputError.
 
-    Without a `layout` it is laid out as the only image of a conversation.
+    Without a `layout` it is laid out as the only image of a conversation, or as one of several if
+    `among_several`.
     """
     picture = None if isinstance(image, tuple) else open_image(image.source)
     if isinstance(image, tuple):
@@ -67,7 +72,8 @@ def explain_image(
     else:
         assert picture is not None
         width, height = picture.size
-    layout = layout or plan(width=width, height=height, rule=config.inputs.image)
+    rule = config.inputs.multi_image if among_several else config.inputs.image
+    layout = layout or plan(width=width, height=height, rule=rule)
     crops: tuple[PillowImage, ...] = ()
     if picture is not None:
         crops = _to_images(cut_crops(picture, layout, image_mean=config.inputs.image_mean))

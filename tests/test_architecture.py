@@ -16,7 +16,7 @@ NETWORK = {
     "http.client": {"serve/fetch.py", "eval/judging/client.py"},
     "http.server": {"cli/data.py"},
     "huggingface_hub": {"checkpoint/hub.py", "cli/doctor.py", "eval/rows.py"},
-    "socket": {"serve/fetch.py", "train/guard.py"},
+    "socket": {"cli/port.py", "serve/fetch.py", "train/guard.py"},
     "ssl": {"serve/fetch.py"},
     "urllib.request": {"eval/judging/client.py"},
 }

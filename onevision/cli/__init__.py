@@ -78,7 +78,10 @@ def set_options(
 def main() -> None:
     """Run the command line; expected errors are one line on stderr and exit code 1."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a full disk can still be reported
     except OneVisionError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -86,5 +89,15 @@ def main() -> None:
         print(file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the process that reads our output has exited
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(1)
+    except OSError as error:
+        place = error.filename or "the output"
+        print(f"error: {place}: cannot be read or written ({error.strerror})", file=sys.stderr)
+        _discard_output()
+        sys.exit(1)
+
+
+def _discard_output() -> None:
+    """Drops what is still to be printed, so that the exit does not fail on it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,6 +16,7 @@ from onevision.cli.options import (
     SeedOption,
     TemperatureOption,
     build_user_parts,
+    check_media,
     load_model,
     usage_json,
 )
@@ -45,6 +46,7 @@ def ask(
     parts = build_user_parts(
         question, images=image or [], videos=video or [], num_frames=num_frames
     )
+    check_media(parts)
     messages = [Message("system", system)] if system else []
     conversation = Conversation([*messages, Message("user", parts)])
     loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)

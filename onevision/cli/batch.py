@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, QuantizeOption, load_model
+from onevision.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    QuantizeOption,
+    check_output,
+    load_model,
+)
 from onevision.errors import InputError
 
 
@@ -30,6 +37,9 @@ def batch(
     except ImportError as error:
         raise InputError("batches need: pip install 'onevision[serve]'") from error
 
+    if not requests.is_file():
+        raise InputError(f"{requests}: no such file; expected requests in OpenAI's batch format")
+    check_output(output)
     served_name = name or (Path(model).name if Path(model).exists() else model)
     settings = ServerSettings(name=served_name, limits=Limits.parse(limit or ()))
     service = Service(load_model(model, device=device, dtype=dtype, quantize=quantize), settings)

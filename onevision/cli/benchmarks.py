@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from onevision.cli.options import check_output
 from onevision.errors import InputError
 from onevision.eval.answers import RESULTS, AnswerFiles
 from onevision.eval.benchmark import EvalConfig, network_fingerprint, run_task
@@ -41,6 +42,7 @@ class Benchmarks:
         """Find tasks by comma-separated names. Raises InputError, ConfigError."""
         if output is None:
             raise InputError("--tasks needs a folder for its answers; give --output")
+        check_output(output, directory=True)
         checked = _check_profile(profile)
         tasks = find_tasks([name for name in names.split(",") if name], profile=checked)
         judge = None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onevision.cli.options import model_config
+from onevision.cli.options import check_output, model_config
+from onevision.cli.port import check_port
 
 if TYPE_CHECKING:
     from onevision.data.check import Finding, SourceSummary
@@ -69,6 +70,8 @@ def check(
     from onevision.data.manifest import write_manifest
     from onevision.data.plan import Plan
 
+    if manifest is not None:
+        check_output(manifest, directory=True)
     reader = _reader(mixture, model, tokenizer, stage=stage, max_tokens=max_tokens, seed=seed)
     plan = _plan(reader, deep=deep or bool(held_out), fresh=fresh, num_workers=num_workers)
     others = [
@@ -132,6 +135,9 @@ def view(
     """Write a page of samples: media, crops, learned text, lengths."""
     from onevision.data.report import write_report
 
+    check_output(output)
+    if port is not None:
+        check_port("127.0.0.1", port)
     reader = _reader(mixture, model, tokenizer, stage=stage, max_tokens=max_tokens, seed=seed)
     plan = _plan(reader, deep=False, num_workers=num_workers)
     config = model_config(model)

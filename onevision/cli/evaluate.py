@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, QuantizeOption, load_model
+from onevision.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    QuantizeOption,
+    check_output,
+    load_model,
+)
 from onevision.errors import InputError
+from onevision.files import write_text
 
 if TYPE_CHECKING:
     from onevision.eval.statistics import Interval
@@ -80,6 +88,7 @@ def evaluate(
     elif tasks is None:
         if score_only:
             raise InputError("--score-only scores benchmarks; name them with --tasks")
+        check_heldout(scenario, count=count, output=output)
         loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
         ask_heldout(loaded, scenario, count=count, blind=blind, output=output)
     else:
@@ -94,6 +103,18 @@ def evaluate(
             chosen.open(data)  # missing data are reported before a model is loaded
             loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
             chosen.run(loaded, config=config, name=model)
+
+
+def check_heldout(scenarios: list[str] | None, *, count: int, output: Path | None) -> None:
+    """Refuses what would fail once the model is loaded, or has answered. Raises InputError."""
+    from onevision.eval.heldout import heldout_questions
+
+    if count < 1:
+        raise InputError(f"--count is {count}; expected 1 or more")
+    for name in scenarios or ():
+        next(heldout_questions(name, count=1))
+    if output is not None:
+        check_output(output)
 
 
 def ask_heldout(
@@ -115,7 +136,7 @@ def ask_heldout(
         records += [record for r in results.values() for record in r.records()]
     if output is not None:
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        output.write_text("".join(lines), encoding="utf-8")
+        write_text(output, "".join(lines))
 
 
 def format_share(interval: "Interval") -> str:

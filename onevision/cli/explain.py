@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onevision.cli.options import JsonOption, is_video, model_config, parse_size
+from onevision.cli.options import JsonOption, check_output, is_video, model_config, parse_size
 from onevision.conversation import Image, Video
 from onevision.errors import InputError
 
@@ -25,18 +25,25 @@ def explain(
     ] = "0.5b",
     as_json: JsonOption = False,
 ) -> None:
-    """Show the crop grid, the kept tokens and their cost; needs no weights."""
+    """Show the crop grid, the kept tokens and their cost; needs no weights.
+
+    Several files are those of one conversation, where the model sees each image as one crop.
+    """
     from onevision.explain import explain_image, explain_video
 
     if not files and size is None:
         raise InputError("nothing to explain; give image or video files, or --size WIDTHxHEIGHT")
+    if output is not None:
+        check_output(output)
     config = model_config(model)
+    several = sum(not is_video(str(path)) for path in files or []) > 1
     explanations = [
         explain_video(Video(str(path), num_frames=num_frames), config)
         if is_video(str(path))
-        else explain_image(Image(str(path)), config)
+        else explain_image(Image(str(path)), config, among_several=several)
         for path in files or []
     ]
+    together = sum(explanation.cost.num_tokens for explanation in explanations)
     if size is not None:
         explanations.append(explain_image(parse_size(size), config))
     if as_json:
@@ -44,6 +51,9 @@ def explain(
     else:
         for explanation in explanations:
             print(explanation.name, *(f"  {line}" for line in explanation.lines()), sep="\n")
+        if several:
+            print(f"together in one conversation: {together:,} visual tokens; explained alone, an "
+                  "image may have more crops")  # fmt: skip
     if output is not None:
         for path in _save(explanations, output):
             if not as_json:

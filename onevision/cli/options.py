@@ -1,5 +1,6 @@
 """Options and functions shared by several commands."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,35 @@ def build_user_parts(
         *(Video(str(path), num_frames=num_frames) for path in videos),
         Text(question),
     ]
+
+
+def check_media(parts: Sequence[Part]) -> None:
+    """Reads the headers of images and videos, before a model is loaded. Raises MediaError."""
+    from onevision.inputs.media import image_size, open_video
+
+    for part in parts:
+        if isinstance(part, Image):
+            image_size(part.source)
+        elif isinstance(part, Video):
+            with open_video(part.source):
+                pass
+
+
+def check_output(path: Path, *, directory: bool = False) -> None:
+    """Refuses a place that cannot be written to, before anything is computed. Raises InputError.
+
+    `path` is a file, or a directory, that will be made if it is missing.
+    """
+    if path.exists() and path.is_dir() != directory:
+        found, expected = ("a file", "directory") if directory else ("a directory", "file")
+        raise InputError(f"{path}: it is {found}; expected the name of a {expected}")
+    nearest = path if path.exists() else path.parent
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not path.exists() and not nearest.is_dir():
+        raise InputError(f"{path}: {nearest} is a file; expected a directory")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"{path}: no permission to write in {nearest}; choose another place")
 
 
 def parse_size(size: str) -> tuple[int, int]:

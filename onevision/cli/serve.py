@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from onevision.cli.options import DeviceOption, DtypeOption, ModelOption, QuantizeOption, load_model
+from onevision.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    QuantizeOption,
+    load_model,
+)
+from onevision.cli.port import check_port
 from onevision.errors import InputError
 
 KEY_VARIABLE = "ONEVISION_API_KEY"
@@ -58,7 +65,6 @@ def serve(
         from onevision.serve.settings import Limits, ServerSettings
     except ImportError as error:
         raise InputError("the server needs: pip install 'onevision[serve]'") from error
-
     settings = ServerSettings(
         name=name or (Path(model).name if Path(model).exists() else model),
         host=host,
@@ -73,6 +79,7 @@ def serve(
         drain_seconds=drain_seconds,
         limits=Limits.parse(limit or ()),
     )
+    check_port(host, port)
     # In memory, so that replacing the files does not change the answers of a running server.
     loaded = load_model(model, device=device, dtype=dtype, quantize=quantize, in_memory=True)
     run(Service(loaded, settings))

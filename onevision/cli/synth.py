@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from onevision.cli.options import check_output
+
 synth = typer.Typer(
     help="Generate procedural training data.", no_args_is_help=True, add_completion=False
 )
@@ -34,13 +36,16 @@ def preview(
     seed: SeedOption = 0,
 ) -> None:
     """Write a contact sheet of a family, with questions and answers."""
+    from onevision.files import atomic_path
     from onevision.synth.families import family_named
     from onevision.synth.preview import contact_sheet
     from onevision.synth.write import SAMPLES_PER_SEED
 
     make = family_named(family)
+    check_output(output)
     samples = [make("train", seed * SAMPLES_PER_SEED + number) for number in range(count)]
-    contact_sheet(samples).save(output, "PNG")
+    with atomic_path(output) as partial:
+        contact_sheet(samples).save(partial, "PNG")
     print(f"wrote {output}")
 
 
@@ -57,14 +62,21 @@ def write(
     image_format: Annotated[
         Literal["png", "jpeg"], typer.Option(help="File format of images.")
     ] = "png",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a set of this family that is there.")
+    ] = False,
 ) -> None:
     """Write a data set as LLaVA records, with its media beside them."""
     from onevision.synth.families import family_named
     from onevision.synth.write import write_set
 
+    make = family_named(family)
+    check_output(directory, directory=True)
+    if not overwrite:
+        _check_is_new(directory, family)
     path = write_set(
         directory,
-        family_named(family),
+        make,
         name=family,
         count=count,
         seed=seed,
@@ -72,3 +84,15 @@ def write(
         image_format=image_format,
     )
     print(f"wrote {count:,} samples: {path}")
+
+
+def _check_is_new(directory: Path, family: str) -> None:
+    """Refuses to replace records, or media that records may name. Raises DataError."""
+    from onevision.errors import DataError
+
+    for path in (directory / f"{family}.json", directory / family):
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise DataError(
+                f"{path}: a set of {family} is there already; choose another directory, or give "
+                "--overwrite"
+            )

@@ -12,6 +12,8 @@ from onevision.errors import DataError
 
 # Enough to find where an element of an array ends: strings, and brackets outside them.
 TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# Elements of an array that are neither strings nor in brackets.
+SCALARS = re.compile(rb"[^\s,]+")
 
 # A file is mapped while it is indexed; pages already read are released in chunks of this size.
 RELEASE_BYTES = 32 * 2**20
@@ -61,21 +63,47 @@ def _find_lines(data: mmap.mmap) -> Iterator[int]:
 
 
 def _find_elements(data: mmap.mmap, first: int, file: Path) -> Iterator[int]:
+    """Yields the first byte and the end of every element of an array, objects or not."""
     depth = released = 0
+    begin = first + 1  # of what follows the last element
     for token in TOKENS.finditer(data, first):
         kind = data[token.start()]
+        if depth == 1:
+            yield from _find_scalars(data, begin, token.start())
+            begin = token.end()
         if kind in b"[{":
             depth += 1
             if depth == 2:
                 yield token.start()
         elif kind in b"]}":
             if depth == 2:
-                yield token.end()
-                released = _release(data, token.end(), released)
+                begin = token.end()
+                yield begin
+                released = _release(data, begin, released)
             depth -= 1
             if depth == 0:
+                _check_is_end(data, token.end(), file)
                 return
+        elif depth == 1:  # a string
+            yield token.start()
+            yield token.end()
     raise DataError(f"{file}: the JSON array has no end; the file is cut off, fetch it again")
+
+
+def _find_scalars(data: mmap.mmap, begin: int, end: int) -> Iterator[int]:
+    """Yields the first byte and the end of numbers and words between two elements."""
+    for scalar in SCALARS.finditer(data, begin, end):
+        yield scalar.start()
+        yield scalar.end()
+
+
+def _check_is_end(data: mmap.mmap, end: int, file: Path) -> None:
+    """Refuses what follows the array, such as a second one. Raises DataError."""
+    if more := re.compile(rb"\S").search(data, end):
+        raise DataError(
+            f"{file}: the JSON array ends at byte {end:,}, but more follows at byte "
+            f"{more.start():,}; files that were joined must be one array, or given one by one"
+        )
 
 
 def _release(data: mmap.mmap, position: int, released: int) -> int:

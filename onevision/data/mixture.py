@@ -172,6 +172,9 @@ def _read_entries(values: object, *, where: str) -> Iterator[DatasetEntry]:
     if not isinstance(values, Mapping):
         raise DataError(f"{where}: it is {type(values).__name__}; expected a mapping")
     given: dict[str, Any] = dict(values)  # Any: YAML
+    for key in ("json_path", "root"):
+        if "\0" in str(given.get(key)):
+            raise DataError(f"{where}: {key} is {given[key]!r:.60}, with a zero byte; correct it")
     for key in given:
         check_key(key, [f.name for f in fields(DatasetEntry)], where=where, error=DataError)
     if not {"json_path", "source", "name"} & given.keys():

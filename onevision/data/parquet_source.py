@@ -11,14 +11,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onevision.data.records import Fields, RawRecord
+from onevision.data.records import UNREAD_FIELDS, Fields, RawRecord
 from onevision.data.sources import FileSource
 from onevision.errors import DataError
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-COLUMNS = ("id", "image", "images", "video", "conversations", "messages", "data_source")
+COLUMNS = (
+    "id", "image", "images", "video", "videos", "conversations", "messages", "data_source",
+    *UNREAD_FIELDS,
+)  # fmt: skip
 MAX_CACHED_GROUPS = 4
 
 
@@ -76,8 +79,11 @@ class ParquetSource(FileSource):
 
 
 def _open(path: Path) -> "ParquetFile":
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetFile
+    try:
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise DataError(f"{path}: Parquet files need: pip install 'onevision[data]'") from error
 
     try:
         return ParquetFile(path)

@@ -194,9 +194,12 @@ def _map(
 
 
 def _cache_key(reader: SampleReader, *, deep: bool) -> str:
-    """Returns a hash of what a plan depends on besides the rows: records' files and run's rules."""
+    """Returns a hash of what a plan depends on besides the rows.
+
+    These are the records' files, the directories that media paths count from, and the run's rules.
+    """
     files = [
-        [one.entry.name, one.entry.prompt_style, one.source.fingerprint]
+        [one.entry.name, one.entry.prompt_style, one.source.fingerprint, _resolved(one.source.root)]
         for one in reader.mixture.datasets
     ]
     rules = repr(
@@ -210,5 +213,10 @@ def _cache_key(reader: SampleReader, *, deep: bool) -> str:
             reader.styles,
         )
     )
-    content = json.dumps([files, rules, reader.processor.tokenizer.definition, deep])
+    place = _resolved(reader.mixture.directory)
+    content = json.dumps([files, rules, reader.processor.tokenizer.definition, deep, place])
     return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def _resolved(directory: Path | None) -> str | None:
+    return None if directory is None else str(directory.resolve())

@@ -6,7 +6,8 @@ r"""A training record in LLaVA's format -> Conversation, or a DataError that nam
        {"from": "gpt", "value": "A cat."}]}            assistant  Text("A cat."))
 
 Marks and media must agree: every `<image>` stands for one image and every `<video>` for one video,
-in order. A record with videos alone may mark them `<image>`, as the reference does.
+in order. A record with videos alone may mark them `<image>`, as the reference does. Media may also
+be under `images` and `videos`, turns under `messages`. Media elsewhere are an error.
 """
 
 import re
@@ -17,10 +18,24 @@ from pathlib import Path
 from typing import Any
 
 from onevision.conversation import Conversation, Image, Message, Part, Role, Text, Video
-from onevision.errors import DataError, InputError
+from onevision.errors import DataError, InputError, MediaError
+from onevision.inputs.media_source import check_is_path, shorten
 
 # Any: whatever a JSON or Parquet file holds; it is checked here.
 Fields = Mapping[str, Any]
+
+# Where a record may hold its media; one of each pair is used.
+MEDIA_FIELDS: Mapping[str, str] = {"image": "images", "video": "videos"}
+# Where other formats hold media. Such a record would be learned as if it showed nothing.
+UNREAD_FIELDS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("image_path", "image_paths", "image_file", "image_files", "image_url", "image_urls",
+         "image_bytes", "img", "imgs", "img_path", "picture", "pictures", "photo"),
+        "image",
+    ),
+    **dict.fromkeys(("video_path", "video_paths", "video_file", "video_url", "clip"), "video"),
+    **dict.fromkeys(("audio", "audios", "audio_path", "sound"), ""),
+}  # fmt: skip
 
 MARKS = re.compile(r"(<image>|<video>)")
 ROLES: Mapping[str, Role] = {
@@ -49,6 +64,8 @@ def to_conversation(record: RawRecord, *, num_frames: int | None = None) -> Conv
     """
     images = [Image(m) for m in _media(record, "image")]
     videos = [Video(m) for m in _media(record, "video")]
+    if not (images or videos):
+        _check_no_unread_media(record)
     if num_frames is not None:
         videos = [replace(video, num_frames=num_frames) for video in videos]
     turns = _turns(record)
@@ -73,7 +90,7 @@ def to_conversation(record: RawRecord, *, num_frames: int | None = None) -> Conv
 
 def _turns(record: RawRecord) -> list[tuple[Role, str]]:
     """Returns the role and text of every turn; the last is an answer."""
-    raw = record.fields.get("conversations", record.fields.get("messages"))
+    raw = _either(record, "conversations", "messages")
     if not isinstance(raw, list) or not raw:
         raise field_error(
             record, "conversations", f"it is {_kind(raw)}; expected a list of {{from, value}}"
@@ -96,7 +113,9 @@ def _turn(record: RawRecord, turn: object, number: int) -> tuple[Role, str]:
     speaker, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
     if not isinstance(speaker, str) or speaker not in ROLES:
         raise field_error(
-            record, field, f"its speaker is {speaker!r}; expected one of {', '.join(ROLES)}"
+            record,
+            field,
+            f"its speaker is {shorten(repr(speaker))}; expected one of {', '.join(ROLES)}",
         )
     if not isinstance(text, str):
         raise field_error(record, field, f"its text is {_kind(text)}; expected a string")
@@ -136,13 +155,36 @@ def _parts(text: str, remaining: Mapping[str, Iterator[Image | Video]]) -> Itera
 
 def _media(record: RawRecord, field: str) -> list[str | bytes]:
     """Returns the media of a field: one, a list, or none."""
-    value = record.fields.get(field)
-    if value is None and field == "image":
-        value = record.fields.get("images")
-    if value is None or value == "":
+    value = _either(record, field, MEDIA_FIELDS[field])
+    if _is_empty(value):
         return []
     entries = value if isinstance(value, list) else [value]
     return [read_medium(record, field, entry) for entry in entries]
+
+
+def _either(record: RawRecord, field: str, other: str) -> Any:
+    """Returns a field that has two names. Raises DataError if both are given and differ."""
+    first, second = record.fields.get(field), record.fields.get(other)
+    if _is_empty(first):
+        return first if _is_empty(second) else second
+    if not _is_empty(second) and second not in (first, [first]) and first != [second]:
+        raise field_error(
+            record, other, f"the record also has {field!r}, with other content; keep one of them"
+        )
+    return first
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, (str, list)) and not value)
+
+
+def _check_no_unread_media(record: RawRecord) -> None:
+    for name, value in record.fields.items():
+        if name not in UNREAD_FIELDS or _is_empty(value):
+            continue
+        known = UNREAD_FIELDS[name]
+        advice = f"name the field {known!r}" if known else "the model has no sound; leave it out"
+        raise field_error(record, name, f"media are not read from this field; {advice}")
 
 
 def read_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
@@ -160,12 +202,25 @@ def read_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
         )
     if record.root is None:
         raise field_error(
-            record, field, f"it is the path {entry!r}, but no media root is given; set `root`"
+            record,
+            field,
+            f"it is the path {shorten(repr(entry))}, but no media root is given; set `root`",
         )
-    path = record.root / entry
-    if not path.resolve().is_relative_to(_resolved(record.root)):
+    try:
+        check_is_path(entry, name=shorten(entry), kind=field)
+        path = record.root / entry
+        is_inside = path.resolve().is_relative_to(_resolved(record.root))
+    except MediaError as error:
+        raise field_error(record, field, str(error)) from error
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, a loop of links
         raise field_error(
-            record, field, f"{entry!r} lies outside the media root {record.root}; move it inside"
+            record, field, f"{shorten(repr(entry))} is not a path ({error!s:.60}); correct it"
+        ) from error
+    if not is_inside:
+        raise field_error(
+            record,
+            field,
+            f"{shorten(repr(entry))} lies outside the media root {record.root}; move it inside",
         )
     return str(path)
 

@@ -21,6 +21,8 @@ class RecordSource(Protocol):
     """Rows that can be read in any order."""
 
     name: str
+    # Where relative media paths start; None if the source holds the bytes of its media.
+    root: Path | None
 
     def __len__(self) -> int:
         """Returns the number of rows."""
@@ -69,7 +71,8 @@ class FileSource:
     def __init__(
         self, files: Sequence[Path], *, name: str, root: Path, counts: Sequence[int]
     ) -> None:
-        self.files, self.name, self.root = tuple(files), name, root
+        self.files, self.name = tuple(files), name
+        self.root: Path | None = root
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     @property

@@ -59,8 +59,21 @@ def _find_members(file: Path) -> Iterator[int]:
             for number, (_, group) in enumerate(groupby(wanted, key=lambda item: item[1])):
                 for member, _, kind in sorted(group, key=lambda item: _image_number(item[0].name)):
                     yield from (number, kind, member.offset_data, member.size)
+            _check_is_end(file, archive.offset)
     except tarfile.TarError as error:
         raise DataError(f"{file}: not a tar file, or cut off ({error}); fetch it again") from error
+
+
+def _check_is_end(file: Path, end: int) -> None:
+    """Refuses what follows the zeros after an archive, such as a second one. Raises DataError."""
+    with file.open("rb") as handle:
+        handle.seek(end)
+        while block := handle.read(1 << 20):
+            if block.strip(b"\0"):
+                raise DataError(
+                    f"{file}: the archive ends at byte {end:,}, but more follows; give archives "
+                    "that were joined one by one"
+                )
 
 
 def _split(name: str) -> tuple[str, int | None]:

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onevision.errors import ConfigError
+from onevision.eval.judging.registry import JUDGED_BENCHMARKS
+from onevision.eval.scoring.registry import SCORERS
 from onevision.values import check_key, from_plain, read_yaml, to_plain
 
 TASKS = Path(__file__).parent / "tasks"
@@ -109,6 +111,14 @@ class Task:
                 "give a `scorer`, a `judge` or a `submission`",
             ),
             (self.images_from and len(self.images_from) != 4, "`images_from` has four entries"),
+            (
+                self.scorer is not None and self.scorer not in SCORERS,
+                f"no scorer {self.scorer!r}; expected one of {', '.join(SCORERS)}",
+            ),
+            (
+                self.judge is not None and self.judge not in JUDGED_BENCHMARKS,
+                f"no judge {self.judge!r}; expected one of {', '.join(JUDGED_BENCHMARKS)}",
+            ),
             (self.max_new_tokens < 1, "`max_new_tokens` is below 1"),
             (self.num_frames < 1, "`num_frames` is below 1"),
             (self.temperature < 0, "`temperature` is below 0"),

@@ -1,7 +1,8 @@
 """A model name or directory -> Model: load() and the object that answers conversations."""
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from onevision.batch import ModelInputs
 from onevision.checkpoint.hub import resolve
 from onevision.checkpoint.load import inspect, load_generation, load_network, use_stored_embedding
 from onevision.config import ModelConfig
-from onevision.conversation import Conversation, Reply, Usage
+from onevision.conversation import Conversation, Message, Reply, Usage
 from onevision.errors import CheckpointError, ContextLengthError, InputError
 from onevision.generate.engine import Engine
 from onevision.generate.request import AnswerDelta, Request
@@ -137,10 +138,22 @@ class Model:
 
         Each reply is the one that `ask` returns, and the errors are those of `ask`.
         """
-        sampling = self.sampling.override(options)
+        is_one = isinstance(conversations, str | Conversation | Message)
+        if is_one or not isinstance(conversations, Iterable):
+            raise InputError(
+                f"ask_all takes a list of conversations, not {type(conversations).__name__}; "
+                "ask takes one"
+            )
+        sampling = self._sampling(options)
         prompts = [self.prompt(conversation) for conversation in conversations]
-        requests = [self.engine.submit(prompt, sampling) for prompt in prompts]
-        self.engine.run(requests)
+        requests: list[Request] = []
+        try:
+            for prompt in prompts:
+                requests.append(self.engine.submit(prompt, sampling))
+            self.engine.run(requests)
+        except BaseException:
+            self._remove(requests)
+            raise
         return [build_reply(request) for request in requests]
 
     def stream(
@@ -152,12 +165,22 @@ class Model:
         early cancels the request. Errors are those of `ask`.
         """
         deltas: deque[AnswerDelta] = deque()
-        sampling = self.sampling.override(options)
+        sampling = self._sampling(options)
         prompt = self.prompt(conversation)
-        return self._stream(self.engine.submit(prompt, sampling, on_delta=deltas.append), deltas)
+        pieces = self._stream(self.engine.submit(prompt, sampling, on_delta=deltas.append), deltas)
+        next(pieces)  # a generator that has begun cancels the request even if it is never read
+        return pieces
+
+    def _remove(self, requests: Sequence[Request]) -> None:
+        """Removes requests from the engine whose caller gets an error instead of replies."""
+        for request in requests:
+            self.engine.cancel(request)
+        with suppress(Exception):  # the first error is the one to report
+            self.engine.step()
 
     def _stream(self, request: Request, deltas: deque[AnswerDelta]) -> Generator[str, None, Reply]:
         try:
+            yield ""  # taken by `stream`
             while deltas or not request.finished:
                 while deltas:
                     if text := deltas.popleft().text:
@@ -174,11 +197,29 @@ class Model:
         The length is checked before any pixel is decoded. Raises InputError (MediaError,
         ContextLengthError).
         """
+        if not isinstance(conversation, Conversation):
+            raise InputError(
+                f"the conversation is {type(conversation).__name__}; expected a Conversation: "
+                'Conversation([Message("user", "...")])'
+            )
         if not conversation.awaits_answer:
             raise InputError("the conversation ends with the assistant; the user speaks last")
         outline = self.processor.outline(conversation)
         self.check_length(outline)
         return self.processor.inputs(self.processor.example(outline))
+
+    def _sampling(self, options: SamplingOptions) -> Sampling:
+        """Returns the model's sampling with some options replaced. Raises InputError."""
+        sampling = self.sampling.override(options)
+        num_ids = self.config.language.vocab_size
+        for name, ids in (("logit_bias", sampling.logit_bias), ("end_ids", sampling.end_ids)):
+            for token_id in ids:
+                if not 0 <= token_id < num_ids:
+                    raise InputError(
+                        f"{name} names token {token_id}; expected 0 to {num_ids - 1}, the "
+                        "model's vocabulary"
+                    )
+        return sampling
 
     def check_length(self, outline: Outline) -> None:
         """Raises ContextLengthError if a prompt leaves no position for an answer."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from onevision.errors import InputError
+from onevision.generate.option_types import check_types, to_plain
 
 # Most alternatives reported with each token.
 MAX_TOP_LOGPROBS = 20
@@ -82,6 +83,7 @@ class Sampling:
     json_schema: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(vars(self))
         for name, least, most in (
             ("max_new_tokens", 1, math.inf),
             ("min_new_tokens", 0, self.max_new_tokens),
@@ -136,7 +138,8 @@ class Sampling:
         unknown = sorted(set(options) - set(vars(self)))
         if unknown:
             raise InputError(f"unknown option {unknown[0]!r}; expected some of {list(vars(self))}")
-        values: dict[str, Any] = {**vars(self), **options}  # Any: checked by __post_init__
+        plain = {name: to_plain(value) for name, value in options.items()}
+        values: dict[str, Any] = {**vars(self), **plain}  # Any: checked by __post_init__
         return type(self)(**values)
 
 

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import Image as PillowImage
 
 from onevision.errors import MediaError
+from onevision.inputs.media_source import check_is_path, source_name
 from onevision.inputs.png import has_all_rows
 from onevision.inputs.upright import ImageSize, convert_to_rgb, upright_size
 
@@ -70,15 +71,6 @@ class MediaLimits:
 
 
 TRUSTED_LIMITS = MediaLimits()
-
-
-def source_name(source: "ImageSource | VideoSource") -> str:
-    """Return the name of a source for error messages: its path, or its kind."""
-    if isinstance(source, bytes):
-        return f"{len(source)} bytes"
-    if isinstance(source, str | Path):
-        return str(source)
-    return "image" if isinstance(source, PillowImage) else "list of frames"
 
 
 def open_image(source: "ImageSource", *, limits: MediaLimits = TRUSTED_LIMITS) -> PillowImage:
@@ -191,15 +183,12 @@ def _open(source: "ImageSource | VideoSource", name: str, *, kind: str) -> Itera
     if not isinstance(source, str | Path):
         raise MediaError(
             f"the {kind} source is {type(source).__name__}; expected a path, bytes, "
-            + ("or a Pillow image" if kind == "image" else "or a list of Pillow images"),
+            + ("or a Pillow image" if kind == "image" else "or a list of Pillow images")
+            + "; make an array an image with PIL.Image.fromarray",
             fault="source",
         )
     path = Path(source)
-    if "://" in str(source):
-        raise MediaError(
-            f"{name}: URLs are not fetched; download the {kind} and pass its path",
-            fault="source",
-        )
+    check_is_path(str(source), name=name, kind=kind)
     try:
         if path.stat().st_size == 0:
             raise MediaError(

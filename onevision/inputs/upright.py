@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from PIL.Image import Image as PillowImage
+from PIL.TiffImagePlugin import TiffImageFile
 
 from onevision.errors import MediaError
 
@@ -22,6 +23,8 @@ class ImageSize:
 
 def upright_size(image: PillowImage) -> ImageSize:
     """Return the size after EXIF orientation, as `exif_transpose` would leave it."""
+    if isinstance(image, TiffImageFile):  # Pillow gives its upright size before it decodes it
+        return ImageSize(width=image.width, height=image.height)
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 a broken EXIF block must not cost the picture

@@ -26,9 +26,9 @@ from onevision.inputs.media import (
     check_frame,
     open_image,
     open_video,
-    source_name,
     translate_errors,
 )
+from onevision.inputs.media_source import source_name
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -39,6 +39,55 @@ def test_check_fails_where_something_must_be_fixed(mixture):
     assert "... and 2 more" in result.stdout
 
 
+def test_a_check_is_of_the_media_below_this_root(mixture, tmp_path):
+    """The same rows were fine below another root, and from another mixture file."""
+    (tmp_path / "elsewhere").mkdir()
+    for name, root in (("here", "."), ("there", "elsewhere")):
+        entry = f"datasets: [{{json_path: set.json, root: {root}}}]"
+        (tmp_path / f"{name}.yaml").write_text(entry)
+    assert run("data", "check", tmp_path / "here.yaml", "--num-workers", 0).returncode == 0
+    result = run("data", "check", tmp_path / "there.yaml", "--num-workers", 0)
+    assert result.returncode == 1
+    assert "3 of 3 samples must be fixed" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"image": "a\\u0000b.png", "conversations": []}]', "is not a path (embedded null byte"),
+        (2 * json.dumps([record(1, question="Hi")]), "the JSON array ends at byte"),
+        (json.dumps([record(1, question="What?", videos=["v.mp4"])]), "0 <video> marks"),
+        (json.dumps([record(1, image=1000 * "iVBORw0KGgo")]), "it is base64"),
+    ],
+)
+def test_what_would_be_lost_is_found_in_short_lines(text, message, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    result = run("data", "check", tmp_path / "a.json", "--num-workers", 0)
+    assert result.returncode == 1
+    assert message in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stdout + result.stderr) < 1200
+
+
+@pytest.mark.parametrize("name", ["a.yaml", "a.json"])
+def test_another_encoding_is_named(name, tmp_path):
+    text = "datasets: [{json_path: 数据.json}]" if name == "a.yaml" else '[{"id": "数据"}]'
+    (tmp_path / name).write_bytes(text.encode("gbk"))
+    result = run("data", "check", tmp_path / name, "--num-workers", 0)
+    assert result.returncode == 1
+    assert "utf-8" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_zero_byte_in_a_mixture_is_named(tmp_path):
+    for key in ("json_path", "root"):
+        values = {"json_path": "a.json", key: "a\0b"}
+        (tmp_path / "a.yaml").write_text(json.dumps({"datasets": [values]}))
+        result = run("data", "check", tmp_path / "a.yaml")
+        assert f"{key} is 'a\\x00b', with a zero byte" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
 def test_stats_and_view(mixture, tmp_path):
     result = run("data", "stats", mixture, "--num-workers", 0)
     assert "set.json" in result.stdout

@@ -66,12 +66,42 @@ def test_a_leading_answer_is_dropped_and_answers_may_spell_marks(tmp_path):
         ({"image": "/etc/passwd"}, "lies outside the media root"),
         ({"image": 7}, "field 'image': it is int '7'"),
         ({"video": "a.mp4"}, "0 <video> marks in the questions but 1 in the field 'video'"),
+        ({"videos": ["a.mp4"]}, "0 <video> marks in the questions but 1 in the field 'video'"),
+        ({"images": ["b.png"]}, "field 'images': the record also has 'image'"),
+        ({"messages": [{"role": "user", "content": "Hi"}]}, "the record also has 'conversations'"),
+        ({"image": "a\0b.png"}, "is not a path (embedded null byte"),
+        ({"image": "https://example.org/a.png"}, "URLs are not fetched"),
+        ({"image": "data:image/png;base64,iVBORw0KGgo"}, "data URLs are not read here"),
+        ({"image": "iVBORw0KGgo" * 30_000}, "it is base64"),
     ],
 )
 def test_a_wrong_record_is_refused_by_field(change, message, tmp_path):
     with pytest.raises(DataError, match=r"set\.json, row 3, field") as caught:
         told(record(1, image="a.png") | change, tmp_path)
     assert message.replace("\\", "") in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        {"image_path": "a.png"},
+        {"img": "a.png"},
+        {"image_url": "https://example.org/a.png"},
+        {"video_path": "a.mp4"},
+        {"audio": "a.wav"},
+    ],
+)
+def test_media_in_a_field_of_another_name_are_not_learned_as_text(media, tmp_path):
+    with pytest.raises(DataError, match=f"field '{next(iter(media))}': media are not read from"):
+        told(record(1, question="What is this?", **media), tmp_path)
+
+
+def test_the_plural_of_a_field_is_read_and_a_repeated_one_need_not_differ(tmp_path):
+    video = record(1, question="<video>\nWhat?", videos=["a.mp4"])
+    assert told(video, tmp_path).media == (Video(str(tmp_path / "a.mp4")),)
+    both = record(1, image="a.png", images=["a.png"])
+    assert told(both, tmp_path).media == (Image(str(tmp_path / "a.png")),)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import io
 import json
+import sys
 import tarfile
 
 import pytest
@@ -70,6 +71,43 @@ def test_a_broken_line_is_named_when_it_is_read(tmp_path):
         source.read(1)
     with pytest.raises(DataError, match="row 2: it is list; expected an object"):
         source.read(2)
+
+
+def test_files_joined_end_to_end_are_not_cut_at_the_first(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(2 * json.dumps(RECORDS))
+    with pytest.raises(DataError, match=r"a\.json: the JSON array ends at byte .* more follows"):
+        open_source(path)
+    path.write_text(json.dumps(RECORDS) + "\n" + json.dumps(RECORDS[0]))
+    with pytest.raises(DataError, match="more follows"):
+        open_source(path)
+    with tarfile.open(tmp_path / "one.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("0.json"), io.BytesIO())
+    one = (tmp_path / "one.tar").read_bytes()
+    (tmp_path / "two.tar").write_bytes(one + one)
+    assert len(open_source(tmp_path / "one.tar")) == 1
+    with pytest.raises(DataError, match=r"two\.tar: the archive ends at byte .* more follows"):
+        open_source(tmp_path / "two.tar")
+
+
+def test_elements_that_are_no_objects_are_rows_that_are_named(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('[null, {"id": 1}, "text", 3,[4] , {"id": 2},{"a": [5, "]"]}, false]')
+    source = open_source(path)
+    assert len(source) == 8
+    assert [source.read(row).fields for row in (1, 5, 6)] == [
+        {"id": 1}, {"id": 2}, {"a": [5, "]"]},
+    ]  # fmt: skip
+    for row, kind in ((0, "NoneType"), (2, "str"), (3, "int"), (4, "list"), (7, "bool")):
+        with pytest.raises(DataError, match=f"row {row}: it is {kind}; expected an object"):
+            source.read(row)
+
+
+def test_parquet_without_its_library_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"pip install 'onevision\[data\]'"):
+        open_source(tmp_path / "a.parquet")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,7 +1,9 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +16,9 @@ from onevision.errors import (
     ContextLengthError,
     InputError,
     ModelNotFoundError,
+    QueueFullError,
 )
+from onevision.generate.settings import EngineSettings
 from onevision.model.llava import LlavaNetwork
 from tests.conftest import randomise
 
@@ -146,6 +150,61 @@ def test_bad_requests_are_refused_immediately(model):
     answered = Conversation([Message("user", "Hi"), Message("assistant", "Hello")])
     with pytest.raises(InputError, match="the user speaks last"):
         model.stream(answered)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_new_tokens": 3.0}, "max_new_tokens is 3.0; expected a whole number"),
+        ({"temperature": "hot"}, "temperature is 'hot'; expected a number"),
+        ({"temperature": True}, "temperature is True; expected a number"),
+        ({"stop": "END"}, "stop is 'END'; expected a list of strings"),
+        ({"choices": "abc"}, "choices is 'abc'; expected a list of strings"),
+        ({"top_k": None}, "top_k is None; expected a whole number"),
+        ({"regex": 3}, "regex is 3; expected text"),
+        ({"logit_bias": {"7": 1.0}}, "expected token ids with a number each"),
+        ({"logit_bias": {10**7: 1.0}}, "logit_bias names token 10000000; expected 0 to 4199"),
+        ({"end_ids": (10**7,), "min_new_tokens": 2}, "end_ids names token 10000000"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_and_the_model_goes_on(model, options, message):
+    talk = user(Text("Hi"))
+    for ask in (model.ask, model.stream, lambda one, **o: model.ask_all([one], **o)):
+        with pytest.raises(InputError, match=re.escape(message)):
+            ask(talk, **options)
+    assert not model.engine.scheduler.has_work
+    assert model.ask(talk, max_new_tokens=2).usage.completion_tokens
+
+
+def test_lists_and_numbers_of_numpy_are_taken(model):
+    options = {"seed": np.int64(3), "temperature": np.float32(1), "stop": ["x"]}
+    assert model.ask(user(Text("Hi")), max_new_tokens=np.int32(2), **options)
+
+
+@pytest.mark.parametrize("thing", ["Hi", None, Message("user", "Hi"), [Message("user", "Hi")]])
+def test_what_is_no_conversation_is_named(model, thing):
+    for ask in (model.ask, model.stream, model.prompt):
+        with pytest.raises(InputError, match="expected a Conversation"):
+            ask(thing)
+    with pytest.raises(InputError, match=r"list of conversations|expected a Conversation"):
+        model.ask_all(thing)
+
+
+def test_requests_that_fail_leave_the_engine(model):
+    small = replace(model, settings=EngineSettings(max_running=1, max_waiting=0))
+    talk = user(Text("Hi"))
+    with pytest.raises(QueueFullError):
+        small.ask_all([talk, talk])
+    assert not small.engine.scheduler.has_work
+    assert small.ask(talk, max_new_tokens=2).text == model.ask(talk, max_new_tokens=2).text
+
+
+def test_a_stream_that_is_never_read_leaves_the_engine(model):
+    stream = model.stream(user(Text("Hi")))
+    assert model.engine.scheduler.has_work
+    stream.close()
+    model.engine.step()
+    assert not model.engine.scheduler.has_work
 
 
 def test_models_that_cannot_be_loaded_are_refused(directory, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as PIL
 
 from onevision.errors import MediaError
-from onevision.inputs.media import open_image, open_video
+from onevision.inputs.media import image_size, open_image, open_video
 from tests.serve.media import video
 
 
@@ -38,8 +38,10 @@ def test_a_path_bytes_and_a_pillow_image_give_the_same(tmp_path, picture):
         assert open_image(source).tobytes() == image.tobytes()
 
 
+@pytest.mark.parametrize("form", ("PNG", "TIFF", "WEBP", "AVIF"))
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation):
+def test_exif_orientation_is_applied(orientation, form):
+    """The size that the prompt is planned with is that of the picture that is cut."""
     upright = PIL.new("RGB", (40, 20), "blue")
     upright.paste("red", (0, 0, 8, 8))
     inverse = {
@@ -54,10 +56,11 @@ def test_exif_orientation_is_applied(orientation):
     stored = upright.transpose(inverse[orientation]) if orientation in inverse else upright
     exif = PIL.Exif()
     exif[0x0112] = orientation
-    opened = open_image(_encoded(stored, "PNG", exif=exif))
-    assert opened.size == (40, 20)
-    assert opened.getpixel((2, 2)) == (255, 0, 0)
-    assert opened.getpixel((37, 17)) == (0, 0, 255)
+    data = _encoded(stored, form, exif=exif)
+    size, opened = image_size(data), open_image(data)
+    assert (size.width, size.height) == opened.size == (40, 20)
+    assert opened.getpixel((2, 2)) == pytest.approx((255, 0, 0), abs=30)
+    assert opened.getpixel((37, 17)) == pytest.approx((0, 0, 255), abs=30)
 
 
 def test_an_unknown_orientation_is_ignored():
@@ -144,7 +147,24 @@ def test_addresses_are_not_fetched():
         open_image("https://example.org/a.png")
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("data:image/png;base64," + "iVBORw0KGgo" * 90_000, "data URLs are not read here"),
+        ("iVBORw0KGgo" * 90_000, "it is base64"),
+        ("pictures/" + "long-name-" * 90_000 + ".png", "cannot be opened"),
+        ("a\0.png", "null byte"),
+    ],
+)
+def test_what_is_no_path_is_said_in_one_short_line(source, message):
+    with pytest.raises(MediaError, match=message) as caught:
+        open_image(source)
+    assert len(str(caught.value)) < 400
+
+
 def test_other_things_are_refused():
+    with pytest.raises(MediaError, match=r"ndarray; expected .* PIL\.Image\.fromarray"):
+        open_image(np.zeros((8, 8, 3), dtype=np.uint8))
     with pytest.raises(MediaError, match="the image source is int"):
         open_image(3)
     with pytest.raises(MediaError, match="0 bytes"):
