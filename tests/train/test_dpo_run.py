@@ -120,8 +120,8 @@ def test_the_first_step_stands_at_the_reference(train, tmp_path):
 def test_a_run_on_pairs_has_curves_of_its_own(train, tmp_path):
     train(tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "<h2>Pairs whose chosen answer has the higher reward</h2>" in page
-    assert "<h2>Rewards, smoothed</h2>" in page
+    assert 'aria-label="Pairs whose chosen answer has the higher reward, by step"' in page
+    assert 'aria-label="Rewards, smoothed, by step"' in page
     assert (tmp_path / "run" / "curves.png").is_file()
     assert all(line["flops"] > 0 for line in lines(tmp_path / "run"))
 
