@@ -19,6 +19,7 @@ from onevision.errors import ConfigError, InputError
 
 # A mosaic is scaled down only if its side exceeds the budget by more than this factor.
 SHRINK_TOLERANCE = 1.1
+MAX_GRID = 100  # of columns, rows and crops; OneVision has 6 x 6
 
 # How a picture becomes one square crop: squashed, padded to a square, or centre-cropped.
 Fit = Literal["squash", "pad", "crop"]
@@ -67,13 +68,14 @@ class AnyRes(CropSize):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, value in (("max_grid", self.max_grid), ("max_crops", self.max_crops)):
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}; expected at least 1")
+            if value is not None and not 1 <= value <= MAX_GRID:
+                raise ConfigError(f"{name} is {value}; expected at least 1 and at most {MAX_GRID}")
         if self.grids is None:
             return
         object.__setattr__(self, "grids", tuple((cols, rows) for cols, rows in self.grids))
-        if not self.grids:
-            raise ConfigError("grids is empty; expected (columns, rows) pairs, or None")
+        if not 1 <= len(self.grids) <= MAX_GRID**2:
+            long = "too long" if self.grids else "empty"
+            raise ConfigError(f"grids is {long}; expected (columns, rows) pairs, or None")
         for cols, rows in self.grids:
             if not (1 <= cols < self.crop_size and 1 <= rows < self.crop_size):
                 raise ConfigError(

@@ -6,14 +6,12 @@ their own: the `base`, a language model, and the `tower`.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from onevision.checkpoint.adapters import ADAPTER, ADAPTER_CONFIG, PEFT_PREFIX, add_adapters
 from onevision.checkpoint.files import (
     INDEX,
     SINGLE,
@@ -24,24 +22,18 @@ from onevision.checkpoint.files import (
     refuse_pickles,
 )
 from onevision.checkpoint.names import IGNORED_SUFFIXES, LMMS_LAB, PROBE, PROJECTOR_PROBES
+from onevision.checkpoint.quantised import refuse_quantised
+from onevision.checkpoint.tower import find_tower, read_tower
 from onevision.errors import CheckpointError
 
 Values = Mapping[str, Any]  # Any: foreign JSON
 Tensors = dict[str, StoredTensor]
 
-# Where a tower may be stored within the checkpoint that needs it.
-TOWER = "vision_tower"
-TOWER_PREFIX = "model.vision_tower.vision_tower.vision_model."
-# Prefixes of a tower's tensors in a directory of its own.
-TOWER_ALONE = ("vision_model.", "vision_tower.vision_model.", "")
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER, TRAINED_BESIDE = "adapter_model.safetensors", "non_lora_trainables.safetensors"
+TRAINED_BESIDE = "non_lora_trainables.safetensors"
 PROJECTOR = "mm_projector.safetensors"
-# What PEFT prepends to the names of the model that it adapts.
-PEFT_PREFIX = "base_model.model."
-# Variants of LoRA that are not supported: the value that each key must have if it is present.
-PLAIN_LORA: Values = {"bias": "none", "use_rslora": False, "use_dora": False,
-                      "fan_in_fan_out": False}  # fmt: skip
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+# What is read of the way in which transformers prepares images.
+IMAGE_KEYS = ("image_mean", "image_std", "do_pad", "image_grid_pinpoints")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +61,21 @@ def read_contents(
     places = [directory]
     lacks_tower = LMMS_LAB.translate(PROBE) not in tensors
     if lacks_tower and any(key in tensors for key in PROJECTOR_PROBES):
-        place = tower or _find_tower(directory, values)
-        tensors |= _tower_tensors(place)
-        described = read_json(place / "config.json")
-        values.setdefault("vision_config", described.get("vision_config", described))
+        place = tower or find_tower(directory, values)
+        found, described = read_tower(place)
+        tensors |= found
+        values["vision_config"] = values.get("vision_config") or described
         places.append(place)
+    elif tower is not None:
+        raise CheckpointError(
+            f"{directory}: holds a vision tower of its own, {tower} would be ignored; "
+            "leave --vision-tower out"
+        )
+    refuse_quantised(values, tensors, where=str(directory))
     return CheckpointContents(
         tensors=tensors,
         values=values,
-        preprocessor=_read_first(places, "preprocessor_config.json"),
+        preprocessor=_preprocessor(places),
         added_tokens=_added_tokens([directory, *([] if base is None else [base])]),
         chat_template=_chat_template(directory),
     )
@@ -88,7 +86,16 @@ def _own_tensors(directory: Path, base: Path | None) -> Tensors:
     adapted = (directory / ADAPTER_CONFIG).is_file()
     whole = (directory / SINGLE).is_file() or (directory / INDEX).is_file()
     projector = directory / PROJECTOR
+    if whole and adapted:
+        raise CheckpointError(
+            f"{directory}: holds whole weights and LoRA adapters ({ADAPTER_CONFIG}), of which one "
+            "would be ignored; move those that you do not want elsewhere"
+        )
     if whole or not (adapted or projector.is_file()):
+        if whole and base is not None:
+            raise CheckpointError(
+                f"{directory}: holds whole weights, {base} would be ignored; leave --base out"
+            )
         return find_tensors(directory)
     if base is None:
         kind = "LoRA adapters" if adapted else "a projector"
@@ -104,7 +111,7 @@ def _own_tensors(directory: Path, base: Path | None) -> Tensors:
             refuse_pickles(directory)
             raise CheckpointError(f"{directory / name}: missing; is the LoRA checkpoint whole?")
     tensors |= _strip_prefixes(list_tensors([directory / TRAINED_BESIDE]))
-    return tensors | _add_adapters(tensors, directory)
+    return tensors | add_adapters(tensors, directory)
 
 
 def _strip_prefixes(tensors: Tensors) -> Tensors:
@@ -116,86 +123,51 @@ def _strip_prefixes(tensors: Tensors) -> Tensors:
     }
 
 
-def _add_adapters(tensors: Tensors, directory: Path) -> Tensors:
-    """Returns the base's adapted tensors, with alpha / rank * B @ A added as they are read."""
-    config = read_json(directory / ADAPTER_CONFIG)
-    for key, expected in PLAIN_LORA.items():
-        if config.get(key, expected) not in (expected, None):
-            raise CheckpointError(
-                f"{directory / ADAPTER_CONFIG}: {key} is {config[key]!r}; only {expected!r} is "
-                "supported: merge it with PEFT"
-            )
-    scale = float(config["lora_alpha"]) / float(config["r"])
-    adapters = list_tensors([directory / ADAPTER])
-    adapted: Tensors = {}
-    for name, lora_a in adapters.items():
-        module, is_a, _ = name.removeprefix(PEFT_PREFIX).partition(".lora_A.")
-        if not is_a:
-            continue
-        target = f"{module}.weight"
-        if target not in tensors:
-            raise CheckpointError(
-                f"{directory / ADAPTER}: {name} adapts {target}, which the base lacks; "
-                "give the language model that it was trained on"
-            )
-        lora_b = adapters[name.replace(".lora_A.", ".lora_B.")]
-        delta = partial(_product, lora_b, lora_a, scale=scale)
-        adapted[target] = replace(tensors[target], delta=delta)
-    return adapted
-
-
-def _product(lora_b: StoredTensor, lora_a: StoredTensor, *, scale: float) -> Tensor:
-    return scale * (lora_b.read().float() @ lora_a.read().float())
-
-
-def _find_tower(directory: Path, values: Values) -> Path:
-    stated = values.get("mm_vision_tower") or values.get("mm_vision_tower_name")
-    for place in (directory / TOWER, directory / str(stated), Path(str(stated))):
-        if stated and place.is_dir():
-            return place
-    raise CheckpointError(
-        f"{directory / 'config.json'}: mm_vision_tower is {stated!r}, whose weights are neither in "
-        f"the checkpoint nor in a directory of that name; fetch it, then put it at "
-        f"{directory / TOWER} or `onevision convert {directory} DST --layout onevision "
-        "--vision-tower DIR`"
-    )
-
-
-def _tower_tensors(directory: Path) -> Tensors:
-    """Returns a tower's tensors under the names that they have inside LLaVA."""
-    tensors = find_tensors(directory)
-    wanted = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")
-    for prefix in TOWER_ALONE:
-        if f"{prefix}embeddings.patch_embedding.weight" in tensors:
-            return {
-                TOWER_PREFIX + name.removeprefix(prefix): tensor
-                for name, tensor in tensors.items()
-                if name.startswith(prefix) and name.removeprefix(prefix).startswith(wanted)
-            }
-    raise CheckpointError(
-        f"{directory}: no vision tower in it (for instance {min(tensors, default='nothing')}); "
-        "give a released CLIP or SigLIP checkpoint"
-    )
-
-
-def _read_first(directories: list[Path], name: str) -> Values:
+def _read_first(directories: Sequence[Path], name: str) -> Values:
     for directory in directories:
-        if (directory / name).is_file():
+        if (directory / name).exists():
             return read_json(directory / name)
     return {}
 
 
-def _added_tokens(directories: list[Path]) -> frozenset[str]:
-    tokens = _read_first(directories, "tokenizer.json").get("added_tokens", [])
-    return frozenset(token["content"] for token in tokens)
+def _preprocessor(directories: Sequence[Path]) -> Values:
+    """Returns how images are prepared, from the first directory that says so.
+
+    transformers 5 writes it into processor_config.json, under "image_processor". Raises
+    CheckpointError if two files of one directory contradict each other.
+    """
+    for directory in directories:
+        nested = _read_first([directory], PROCESSOR).get("image_processor") or {}
+        alone = _read_first([directory], PREPROCESSOR)
+        if not isinstance(nested, dict):
+            raise CheckpointError(
+                f"{directory / PROCESSOR}: image_processor is {nested!r}; expected an object"
+            )
+        for key in IMAGE_KEYS:
+            if key in nested and key in alone and nested[key] != alone[key]:
+                raise CheckpointError(
+                    f"{directory}: {key} is {nested[key]!s:.60} in {PROCESSOR} and "
+                    f"{alone[key]!s:.60} in {PREPROCESSOR}; remove the file that is out of date"
+                )
+        if nested or alone:
+            return {**alone, **nested}
+    return {}
+
+
+def _added_tokens(directories: Sequence[Path]) -> frozenset[str]:
+    tokens = _read_first(directories, "tokenizer.json").get("added_tokens") or []
+    return frozenset(t["content"] for t in tokens if isinstance(t, dict) and "content" in t)
 
 
 def _chat_template(directory: Path) -> str:
     """Returns the text of transformers' chat template, from whichever file holds it."""
     jinja = directory / "chat_template.jinja"
     if jinja.is_file():
-        return jinja.read_text(encoding="utf-8")
-    for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
+        try:
+            return jinja.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{jinja}: not readable as UTF-8 text ({error})") from error
+    for name in ("chat_template.json", PROCESSOR, "tokenizer_config.json"):
         template = _read_first([directory], name).get("chat_template")
         if template:
             return template if isinstance(template, str) else json.dumps(template)

@@ -23,6 +23,8 @@ from onevision.files import atomic_path, write_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth")
+# Far above the largest tokenizer.json.
+MAX_JSON_BYTES = 1 << 28
 MAX_SHARD_BYTES = 5_000_000_000
 
 
@@ -34,6 +36,7 @@ class StoredTensor:
     name: str  # inside the file
     shape: tuple[int, ...]
     num_bytes: int
+    dtype: str  # as the header spells it, such as "BF16"
     # What is added as it is read: the product of a LoRA adapter.
     delta: Callable[[], Tensor] | None = None
 
@@ -61,8 +64,17 @@ def list_tensors(paths: Sequence[Path]) -> dict[str, StoredTensor]:
                     header = file.get_slice(name)
                     shape = tuple(header.get_shape())
                     num_bytes = _item_size(header.get_dtype()) * math.prod(shape)
+                    if name in tensors:
+                        raise CheckpointError(
+                            f"{path}: {name} is in {tensors[name].path.name} too; "
+                            "remove the file that is out of date"
+                        )
                     tensors[name] = StoredTensor(
-                        path=path, name=name, shape=shape, num_bytes=num_bytes
+                        path=path,
+                        name=name,
+                        shape=shape,
+                        num_bytes=num_bytes,
+                        dtype=header.get_dtype(),
                     )
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
@@ -74,14 +86,30 @@ def list_tensors(paths: Sequence[Path]) -> dict[str, StoredTensor]:
 def read_json(path: Path) -> dict[str, Any]:  # Any: foreign JSON
     """Reads a JSON object. Raises CheckpointError."""
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise CheckpointError(f"{path}: not a regular file; download or copy it again")
+        if (size := path.stat().st_size) > MAX_JSON_BYTES:
+            raise CheckpointError(f"{path}: {size} bytes; expected at most {MAX_JSON_BYTES}")
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: missing; is this a checkpoint directory?") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: holds {type(values).__name__}; expected an object")
     return values
+
+
+def check_finite(tensor: Tensor, name: str, *, where: Path) -> None:
+    """Raises CheckpointError if a tensor holds NaN or an infinity; needs no memory of its own."""
+    if not tensor.numel() or not tensor.is_floating_point():
+        return
+    low, high = torch.aminmax(tensor)
+    if not (math.isfinite(low.item()) and math.isfinite(high.item())):
+        raise CheckpointError(
+            f"{where}: tensor {name} holds NaN or infinite numbers; download or copy it again, or "
+            "take an earlier checkpoint of the run that wrote it"
+        )
 
 
 def write_shards(
@@ -145,7 +173,12 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
 def _weight_files(directory: Path) -> list[Path]:
     index = directory / INDEX
     if index.is_file():
-        names = set(read_json(index).get("weight_map", {}).values())
+        names = _indexed_files(index)
+        if (directory / SINGLE).is_file() and SINGLE not in names:
+            raise CheckpointError(
+                f"{directory}: holds {SINGLE} and {INDEX}, which names other files; "
+                "remove the one that is out of date"
+            )
         missing = sorted(name for name in names if not (directory / name).is_file())
         if missing:
             raise CheckpointError(
@@ -157,6 +190,22 @@ def _weight_files(directory: Path) -> list[Path]:
         return [directory / SINGLE]
     refuse_pickles(directory)
     raise CheckpointError(f"{directory}: no weights; expected {SINGLE} or {INDEX}")
+
+
+def _indexed_files(index: Path) -> set[str]:
+    """Returns the files that an index names, all of them in its own directory."""
+    homes = read_json(index).get("weight_map")
+    if not isinstance(homes, dict) or not homes:
+        raise CheckpointError(
+            f"{index}: weight_map is {homes!s:.60}; expected file names by tensor: "
+            "download or copy it again"
+        )
+    for name in homes.values():
+        if not isinstance(name, str) or name != Path(name).name or "\0" in name:
+            raise CheckpointError(
+                f"{index}: weight_map names {name!s:.60}; expected the name of a file beside it"
+            )
+    return set(homes.values())
 
 
 def refuse_pickles(directory: Path) -> None:

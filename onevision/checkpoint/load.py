@@ -1,17 +1,19 @@
 """Checkpoint directory of any known layout -> network, config, tokenizer, generation defaults."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from onevision.accelerate.stored_embedding import StoredEmbedding
 from onevision.checkpoint.contents import CheckpointContents, read_contents
-from onevision.checkpoint.files import StoredTensor, read_json
+from onevision.checkpoint.files import StoredTensor, check_finite, read_json
 from onevision.checkpoint.names import TensorNames, detect_names, foreign_name
+from onevision.checkpoint.quantised import check_dtype
 from onevision.checkpoint.read_config import read_config
 from onevision.config import ModelConfig
 from onevision.errors import CheckpointError, ConfigError
@@ -62,6 +64,10 @@ def inspect(
             config = read_config(contents, names)
     except (ConfigError, CheckpointError, TypeError, ValueError) as error:
         raise CheckpointError(f"{directory}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{directory}: config.json holds a value of the wrong kind ({error!r}); fetch it again"
+        ) from error
     tensors = _match(config, contents, names, where=str(directory))
     return CheckpointInfo(directory=directory, names=names, config=config, tensors=tensors)
 
@@ -72,15 +78,19 @@ def load_network(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     in_memory: bool = False,
+    check: bool = True,
 ) -> LlavaNetwork:
     """Builds the network and fills it tensor by tensor, without a second copy of the weights.
 
     `dtype` None keeps the type of each tensor. A tensor that needs no conversion stays mapped from
-    its file unless `in_memory` is set.
+    its file unless `in_memory` is set. With `check`, every weight is read once and must be finite.
+    Raises CheckpointError.
     """
     with torch.device("meta"):
         network = LlavaNetwork(info.config)
     for ours, stored in info.tensors.items():
+        if check:  # of a mapping of its own, whose pages are given back
+            check_finite(stored.read(), stored.name, where=stored.path)
         tensor = stored.read().to(device=device, dtype=dtype, copy=in_memory)
         network.load_state_dict({ours: tensor}, strict=False, assign=True)
     if info.config.language.tie_embeddings:
@@ -111,28 +121,40 @@ def use_stored_embedding(
 
 
 def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults:
-    """Reads generation_config.json; without one, answers end with the tokenizer's end tokens."""
+    """Reads generation_config.json; without one, answers end with the tokenizer's end tokens.
+
+    Raises CheckpointError.
+    """
     path = directory / "generation_config.json"
-    values: dict[str, Any] = read_json(path) if path.is_file() else {}  # Any: foreign JSON
+    values: dict[str, Any] = read_json(path) if path.exists() else {}  # Any: foreign JSON
     ends = values.get("eos_token_id")
     added = tokenizer.added_tokens
     if ends is None:
         ends = [added[token] for token in (IM_END, END_OF_TEXT, END) if token in added]
-    ends = [ends] if isinstance(ends, int) else list(ends)
+    ends = list(ends) if isinstance(ends, list) else [ends]
+    for token_id in ends:
+        if type(token_id) is not int or not 0 <= token_id < tokenizer.size:
+            raise CheckpointError(
+                f"{path}: eos_token_id is {values['eos_token_id']!r}; expected a token id below "
+                f"{tokenizer.size}, such as 151645 without quotes, or a list of them"
+            )
     # Llama-3's config lists the end of a text alone; a turn ends with another token.
     ends += [added[token] for token in (TURN_END,) if token in added and added[token] not in ends]
-    return GenerationDefaults(
-        end_ids=tuple(ends),
-        repetition_penalty=float(values.get("repetition_penalty") or 1.0),
-    )
+    penalty = values.get("repetition_penalty")
+    if penalty is None:
+        penalty = 1.0
+    if type(penalty) not in (int, float) or not 0 < penalty < math.inf:
+        raise CheckpointError(
+            f"{path}: repetition_penalty is {penalty!r}; expected a positive number, such as 1.05"
+        )
+    return GenerationDefaults(end_ids=tuple(ends), repetition_penalty=float(penalty))
 
 
 def _match(
     config: ModelConfig, contents: CheckpointContents, names: TensorNames | None, *, where: str
 ) -> dict[str, StoredTensor]:
     """Pairs every tensor of the network with a stored one; names and shapes must all match."""
-    with torch.device("meta"):
-        expected = LlavaNetwork(config).state_dict()
+    expected = _expected_tensors(config, num_stored=len(contents.tensor_names), where=where)
     if config.language.tie_embeddings:
         expected.pop(TIED_HEAD)
     stored_names = {ours: foreign_name(ours, names) for ours in expected}
@@ -145,12 +167,31 @@ def _match(
         )
     tensors = {ours: contents.tensors[name] for ours, name in stored_names.items()}
     for ours, tensor in tensors.items():
+        check_dtype(tensor, where=where)
         if tensor.shape != tuple(expected[ours].shape):
             raise CheckpointError(
                 f"{where}: tensor {stored_names[ours]} is {list(tensor.shape)}; "
                 f"the config asks for {list(expected[ours].shape)}"
             )
     return tensors
+
+
+def _expected_tensors(config: ModelConfig, *, num_stored: int, where: str) -> dict[str, Tensor]:
+    """Returns the network's tensors without memory behind them, if its size is plausible."""
+    vision, language = config.vision, config.language
+    num_blocks = vision.num_layers + vision.num_spare_layers + language.num_layers
+    if num_blocks + config.projector.num_layers > num_stored:
+        raise CheckpointError(
+            f"{where}: config.json asks for {num_blocks} blocks, there are {num_stored} tensors; "
+            "use the config.json that came with the weights"
+        )
+    try:
+        with torch.device("meta"):
+            return LlavaNetwork(config).state_dict()
+    except (RuntimeError, OverflowError) as error:
+        raise CheckpointError(
+            f"{where}: config.json describes no network that can be built ({error})"
+        ) from error
 
 
 def _examples(keys: list[str]) -> str:

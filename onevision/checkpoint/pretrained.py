@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from onevision.checkpoint.files import StoredTensor, find_tensors
+from onevision.checkpoint.files import StoredTensor, check_finite, find_tensors
 from onevision.checkpoint.load import TIED_HEAD
 from onevision.checkpoint.names import LMMS_LAB, TensorNames, foreign_name
+from onevision.checkpoint.quantised import check_dtype, refuse_quantised
 from onevision.errors import CheckpointError
 from onevision.model.llava import LlavaNetwork
 
@@ -33,6 +34,7 @@ def load_vision_encoder(network: LlavaNetwork, directory: Path) -> None:
 
 def _fill(network: LlavaNetwork, part: str, directory: Path) -> None:
     tensors = find_tensors(directory)
+    refuse_quantised({}, tensors, where=str(directory))
     names = _names(tensors, part, directory)
     for name, parameter in network.get_submodule(part).named_parameters():
         key = foreign_name(f"{part}.{name}", names)
@@ -68,5 +70,8 @@ def _copy(
             f"{directory}: {key} has shape {found}, this model needs {tuple(parameter.shape)}; "
             "give the part of the same size"
         )
+    check_dtype(tensors[key], where=str(directory))
+    tensor = tensors[key].read()
+    check_finite(tensor, key, where=tensors[key].path)
     with torch.no_grad():
-        parameter.copy_(tensors[key].read())
+        parameter.copy_(tensor)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onevision.checkpoint.contents import CheckpointContents
+from onevision.checkpoint.kinds import check_kinds
 from onevision.checkpoint.names import TensorNames
 from onevision.checkpoint.read_rules import read_inputs
 from onevision.checkpoint.read_sizes import (
@@ -35,6 +36,7 @@ SELECTED = {"mm_vision_select_feature": "patch", "vision_feature_select_strategy
 
 def read_config(contents: CheckpointContents, names: TensorNames) -> ModelConfig:
     """Builds the config of a foreign checkpoint. Raises CheckpointError."""
+    check_kinds(contents.values)
     source = ForeignCheckpoint(contents=contents, names=names)
     for key, expected in FIXED.items():
         for stated in (source.values.get(key, expected), source.text.get(key, expected)):

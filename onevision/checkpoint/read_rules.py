@@ -35,10 +35,25 @@ TEMPLATE_MARKS: tuple[tuple[str, Template], ...] = (
 )
 # The id of <image> in the reference and in transformers.
 IMAGE_TOKEN_ID = 151646
+# Far above the 36 of OneVision.
+MAX_GRIDS = 10_000
 SIGLIP: Triple = (0.5, 0.5, 0.5)
 MODES = "square, pad, anyres and anyres_max_N"
 # Models of transformers that cut pictures into grids; a plain "llava" takes one crop.
 ANYRES_TYPES = ("llava_next", "llava_next_video")
+# How they cut pictures, and their grids as [height, width], where the config leaves it to them.
+DEFAULT_MODES = {
+    "llava_next": "anyres",
+    "llava_next_video": "anyres",
+    "llava_onevision": "anyres_max_9",
+}
+NEXT_GRIDS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+ONEVISION_GRIDS = [[384 * rows, 384 * cols] for rows in range(1, 7) for cols in range(1, 7)]
+DEFAULT_GRIDS = {
+    "llava_next": NEXT_GRIDS,
+    "llava_next_video": NEXT_GRIDS,
+    "llava_onevision": ONEVISION_GRIDS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +116,11 @@ def _image_rule(source: ForeignCheckpoint, geometry: VisionGeometry) -> ImageRul
             f"config.json: image mode {mode!r} with merge {merge!r} is not supported; "
             f"supported are {MODES}"
         )
-    grids = _grids(values.get("image_grid_pinpoints"), geometry.crop_size, heights_first=foreign)
+    pinpoints = values.get("image_grid_pinpoints")
+    if pinpoints is None and foreign:
+        processor = source.contents.preprocessor.get("image_grid_pinpoints")
+        pinpoints = processor or DEFAULT_GRIDS.get(str(values.get("model_type")))
+    grids = _grids(pinpoints, geometry.crop_size, heights_first=foreign)
     rule = AnyRes(
         crop_size=geometry.crop_size,
         patch_size=geometry.patch_size,
@@ -120,11 +139,18 @@ def _mode(source: ForeignCheckpoint) -> tuple[str, Merge]:
         return values.get("image_aspect_ratio") or "square", "flat"
     if stated := values.get("vision_aspect_ratio") or values.get("image_aspect_ratio"):
         return stated, "spatial_unpad"
-    if values.get("model_type") in ANYRES_TYPES:
-        return "anyres", "spatial_unpad"
-    if values.get("model_type") == "llava":
-        return "pad" if source.contents.preprocessor.get("do_pad") else "square", "flat"
-    return "square", "spatial_unpad"
+    model_type = values.get("model_type")
+    if model_type in DEFAULT_MODES:
+        return DEFAULT_MODES[model_type], "spatial_unpad"
+    if model_type == "llava":
+        pads = source.contents.preprocessor.get("do_pad")
+        if pads not in (None, True, False):
+            raise CheckpointError(f"do_pad of the preprocessor is {pads!r}; expected true or false")
+        return "pad" if pads else "square", "flat"
+    raise CheckpointError(
+        f"config.json: model_type is {model_type!r}; expected llava, {', '.join(DEFAULT_MODES)}, "
+        "or a vision_aspect_ratio"
+    )
 
 
 def _video_rule(source: ForeignCheckpoint, geometry: VisionGeometry) -> VideoRule:
@@ -175,22 +201,29 @@ def _grids(
     pinpoints: object, crop_size: int, *, heights_first: bool
 ) -> tuple[tuple[int, int], ...]:
     """Converts sizes in pixels, or the range "(1x1),...,(6x6)" as text, to (columns, rows)."""
+    wrong = CheckpointError(
+        f"config.json: image_grid_pinpoints is {pinpoints!s:.60}; expected a list of at most "
+        f"{MAX_GRIDS} sizes such as [384, 768], or the text (1x1),...,(6x6)"
+    )
     if isinstance(pinpoints, str) and "x" in pinpoints:
-        numbers = [(int(a), int(b)) for a, b in re.findall(r"\((\d+)x(\d+)\)", pinpoints)]
-        if not numbers:
-            raise CheckpointError(
-                f"config.json: image_grid_pinpoints is {pinpoints!r}; expected (1x1),..."
-            )
+        numbers = [(int(a), int(b)) for a, b in re.findall(r"\((\d{1,4})x(\d{1,4})\)", pinpoints)]
+        if len(numbers) < 2 or not pinpoints.rstrip().endswith(")"):
+            raise wrong
         (left, top), (right, bottom) = numbers[0], numbers[-1]
         cols, rows = range(left, right + 1), range(top, bottom + 1)
+        if not 1 <= len(cols) * len(rows) <= MAX_GRIDS:
+            raise wrong
         return tuple((c, r) for c in cols for r in rows)
     if isinstance(pinpoints, str):
-        pinpoints = literal_eval(pinpoints)
-    if not isinstance(pinpoints, Sequence) or not pinpoints:
-        raise CheckpointError(
-            f"config.json: image_grid_pinpoints is {pinpoints!r}; expected a list of sizes"
-        )
-    if any(math.remainder(size, crop_size) for pair in pinpoints for size in pair):
+        try:
+            pinpoints = literal_eval(pinpoints)
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            raise wrong from error
+    if not isinstance(pinpoints, Sequence) or not 1 <= len(pinpoints) <= MAX_GRIDS:
+        raise wrong
+    if not all(_is_size(pair) for pair in pinpoints):
+        raise wrong
+    if any(size % crop_size for pair in pinpoints for size in pair):
         raise CheckpointError(
             f"config.json: image_grid_pinpoints are not multiples of {crop_size} pixels"
         )
@@ -198,6 +231,20 @@ def _grids(
     return tuple((b, a) if heights_first else (a, b) for a, b in pairs)
 
 
-def _triple(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return float(red), float(green), float(blue)
+def _is_size(pair: object) -> bool:
+    return (
+        isinstance(pair, Sequence)
+        and len(pair) == 2
+        and all(type(size) is int and size > 0 for size in pair)
+    )
+
+
+def _triple(values: object) -> Triple:
+    """Returns the numbers of the three channels."""
+    if isinstance(values, Sequence) and len(values) == 3:
+        red, green, blue = values
+        if all(type(number) in (int, float) and math.isfinite(number) for number in values):
+            return float(red), float(green), float(blue)
+    raise CheckpointError(
+        f"the preprocessor's image_mean or image_std is {values!s:.60}; expected three numbers"
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from onevision.checkpoint.contents import CheckpointContents
+from onevision.checkpoint.kinds import stated as stated_or
 from onevision.checkpoint.names import TensorNames
 from onevision.config import Activation, LanguageConfig, ProjectorConfig, VisionConfig
 from onevision.errors import CheckpointError
@@ -27,6 +28,8 @@ KNOWN_TOWERS = {
     (768, 197, 16): (12, 224),
     (768, 50, 32): (12, 224),
 }
+# Width and blocks of SigLIP-so400m as it is released.
+WHOLE_SIGLIP = (1152, 27)
 HF_ACTIVATIONS: Mapping[str, Activation] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "quick_gelu": "quick_gelu",
@@ -120,7 +123,9 @@ def read_vision(source: ForeignCheckpoint) -> VisionConfig:
         {**stated, "mm_hidden_size": source.values.get("mm_hidden_size", width)},
         {"hidden_size": width, "num_hidden_layers": num_blocks, "mm_hidden_size": width},
     )
-    activation = stated.get("hidden_act", "quick_gelu" if class_token else "gelu_pytorch_tanh")
+    activation = stated_or(
+        stated, "hidden_act", "quick_gelu" if class_token else "gelu_pytorch_tanh"
+    )
     if activation not in HF_ACTIVATIONS:
         raise CheckpointError(
             f"config.json: vision_config.hidden_act is {activation!r}; "
@@ -133,7 +138,7 @@ def read_vision(source: ForeignCheckpoint) -> VisionConfig:
         num_heads=num_heads,
         image_size=image_size,
         patch_size=patch_size,
-        layer_norm_eps=stated.get("layer_norm_eps", 1e-5 if class_token else 1e-6),
+        layer_norm_eps=stated_or(stated, "layer_norm_eps", 1e-5 if class_token else 1e-6),
         activation=HF_ACTIVATIONS[activation],
         class_token=class_token,
         num_spare_layers=num_blocks - num_layers,
@@ -160,12 +165,12 @@ def read_projector(source: ForeignCheckpoint) -> ProjectorConfig:
 def read_language(source: ForeignCheckpoint) -> LanguageConfig:
     """Reads the sizes of the language model. Raises CheckpointError."""
     text, defaults = source.text, DEFAULTS[source.kind]
-    num_heads = text.get("num_attention_heads", 32)
+    num_heads = stated_or(text, "num_attention_heads", 32)
     vocab_size, width = source.shape("language_model.embedding.weight")
     kv_width = source.shape("language_model.blocks.0.attention.key.weight")[0]
     theta, factor = _rope(text)
     tied, has_head = _head(source)
-    positions = source.values.get("tokenizer_model_max_length", defaults.max_positions)
+    positions = stated_or(source.values, "tokenizer_model_max_length", defaults.max_positions)
     language = LanguageConfig(
         vocab_size=vocab_size,
         hidden_size=width,
@@ -173,10 +178,10 @@ def read_language(source: ForeignCheckpoint) -> LanguageConfig:
         num_layers=source.count("language_model.blocks.{}.mlp.up.weight"),
         num_heads=num_heads,
         num_kv_heads=kv_width * num_heads // width,
-        max_positions=round(text.get("max_position_embeddings", positions) * factor),
+        max_positions=round(stated_or(text, "max_position_embeddings", positions) * factor),
         rope_theta=theta,
         rope_factor=factor,
-        rms_norm_eps=text.get("rms_norm_eps", 1e-6),
+        rms_norm_eps=stated_or(text, "rms_norm_eps", 1e-6),
         tie_embeddings=tied and not has_head,
         attention_bias=source.has("language_model.blocks.0.attention.query.bias"),
         sliding_window=_window(text, source.kind, defaults),
@@ -197,30 +202,33 @@ def read_language(source: ForeignCheckpoint) -> LanguageConfig:
 
 def _tower(values: Values, *, width: int, positions: int, patch: int) -> tuple[int, int]:
     """Returns the attention heads and the picture size of the vision encoder."""
-    config = values.get("vision_config")
-    if config is not None:
-        # LlavaOnevisionConfig's own default tower is so400m.
-        return config.get("num_attention_heads", 16), config.get("image_size", 384)
-    if (width, positions, patch) not in KNOWN_TOWERS:
-        raise CheckpointError(
-            f"config.json does not describe its vision encoder of width {width} with {positions} "
-            "positions; add a `vision_config` with num_attention_heads and image_size"
-        )
-    return KNOWN_TOWERS[width, positions, patch]
+    config: Values = values.get("vision_config", {})
+    heads, image_size = config.get("num_attention_heads"), config.get("image_size")
+    if heads is None or image_size is None:  # released configs omit what their class defaults to
+        if (width, positions, patch) not in KNOWN_TOWERS:
+            raise CheckpointError(
+                f"config.json does not describe its vision encoder of width {width} with "
+                f"{positions} positions; add a `vision_config` with num_attention_heads and "
+                "image_size"
+            )
+        known_heads, known_size = KNOWN_TOWERS[width, positions, patch]
+        return heads or known_heads, image_size or known_size
+    return heads, image_size
 
 
 def _layers_that_run(source: ForeignCheckpoint, num_blocks: int, *, class_token: bool) -> int:
     """Returns how many of the blocks the features have passed through.
 
     FIDELITY: the reference's SigLIP ignores `mm_vision_select_layer` (-2 in every config): its
-    checkpoints hold only blocks that run.
+    checkpoints hold only blocks that run. It removes the last block of a whole SigLIP-so400m.
     """
     key, default = "mm_vision_select_layer", -2
     if source.names.layout == "llava-hf":
         key = "vision_feature_layer"
         default = -1 if source.values.get("model_type") == "llava_onevision" else -2
     elif not class_token:
-        return num_blocks
+        width = source.shape("vision_encoder.patch_embedding.weight")[0]
+        return num_blocks - ((width, num_blocks) == WHOLE_SIGLIP)
     layer = source.values.get(key, default)
     runs = 0
     if isinstance(layer, int):  # transformers also allows a list
@@ -264,7 +272,11 @@ def _head(source: ForeignCheckpoint) -> tuple[bool, bool]:
 
 def _compare(stated: Values, sizes: Mapping[str, int]) -> None:
     """Raises CheckpointError if a config's sizes differ from those of the tensors."""
-    wrong = {k: (stated[k], size) for k, size in sizes.items() if stated.get(k, size) != size}
+    wrong = {
+        k: (stated[k], size)
+        for k, size in sizes.items()
+        if stated.get(k) is not None and stated[k] != size
+    }
     if wrong:
         what = "; ".join(f"{k} is {found}, tensors say {is_}" for k, (found, is_) in wrong.items())
         raise CheckpointError(f"config.json contradicts the tensors: {what}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from onevision.checkpoint.files import new_directory, write_shards
+from onevision.checkpoint.files import check_finite, new_directory, write_shards
 from onevision.checkpoint.load import TIED_HEAD, CheckpointInfo
 from onevision.checkpoint.names import (
     LAYOUTS,
@@ -61,7 +61,9 @@ def convert(
         rows = hf_vocab_size(config, tokenizer)
 
     def read(name: str) -> Tensor:
-        tensor = source.tensors[ours[name]].read()
+        stored = source.tensors[ours[name]]
+        tensor = stored.read()
+        check_finite(tensor, stored.name, where=stored.path)
         return _append_rows(tensor, rows) if ours[name] in VOCABULARY else tensor
 
     with new_directory(destination) as partial:

@@ -5,7 +5,7 @@ from typing import Any
 
 from onevision.anyres import AnyRes, ImageRule, SingleCrop
 from onevision.checkpoint.read_rules import POOL_FIRST_KEY, TEMPLATE_KEY
-from onevision.checkpoint.read_sizes import HF_ACTIVATIONS, LanguageKind
+from onevision.checkpoint.read_sizes import HF_ACTIVATIONS, WHOLE_SIGLIP, LanguageKind
 from onevision.config import FORMAT_VERSION, LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import CheckpointError
 
@@ -74,6 +74,11 @@ def lmms_lab_config(config: ModelConfig) -> dict[str, Any]:
         raise CheckpointError(
             f"the reference runs every block of a SigLIP, {vision.num_spare_layers} of this one "
             "are spare; write it as llava-hf or onevision"
+        )
+    if (vision.hidden_size, vision.num_layers) == WHOLE_SIGLIP and not vision.class_token:
+        raise CheckpointError(
+            "the reference runs 26 of the 27 blocks of SigLIP-so400m, this model all of them; "
+            "write it as llava-hf or onevision"
         )
     num_layers = config.projector.num_layers
     values = _text_values(language, config.inputs.template) | {

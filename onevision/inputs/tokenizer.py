@@ -1,4 +1,8 @@
-"""Text <-> token ids. Text is encoded without added tokens, so it never becomes a control token."""
+"""Text <-> token ids. Text is encoded without control tokens, so it never becomes one.
+
+Control tokens are the added tokens that the file calls special, and those that chat templates use.
+Other added tokens, such as `<loc_1>`, are words: text that spells one becomes its id.
+"""
 
 import json
 from collections.abc import Mapping
@@ -13,6 +17,16 @@ from tokenizers import Tokenizer as HFTokenizer
 from onevision.errors import CheckpointError
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+
+# Control tokens whatever the file says: chat templates and placeholders need them.
+CONTROLS = frozenset(
+    {
+        *(IM_START, IM_END, END_OF_TEXT, "<image>", "<video>"),
+        *("<s>", "</s>", "<unk>", "<pad>"),
+        *("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"),
+        *("<|start_header_id|>", "<|end_header_id|>"),
+    }
+)
 
 # What decoders return for an incomplete character.
 UNFINISHED = "\ufffd"
@@ -33,7 +47,7 @@ BYTES = _byte_table()
 
 
 class Tokenizer:
-    """A tokenizer.json: as it is for decoding, without its added tokens for encoding.
+    """A tokenizer.json: as it is for decoding, without its control tokens for encoding.
 
     It is loaded a third time to encode text that follows a control token: LLaMA's newer tokenizers
     ("legacy": false) put no space in front of such text; its older ones do.
@@ -47,9 +61,12 @@ class Tokenizer:
             values = json.loads(definition)
             added = values.pop("added_tokens", [])
             self._added = {token["content"]: token["id"] for token in added}
-            plain = _remove_controls(values, frozenset(self._added))
+            words = [token for token in added if not _is_control(token)]
+            controls = self._added.keys() - {token["content"] for token in words}
+            plain = _add_words(_remove_controls(values, frozenset(controls)), words)
             self._plain = HFTokenizer.from_str(json.dumps(plain))
             self._continuing = HFTokenizer.from_str(json.dumps(_disable_first_space(plain)))
+            _check_words(self._plain, words)
         except Exception as error:  # tokenizers raises bare Exception
             raise CheckpointError(f"{name}: not a tokenizer definition ({error})") from error
         self._cache: dict[tuple[str, bool], Encoding] = {}
@@ -67,12 +84,17 @@ class Tokenizer:
                 f"{path}: missing; a tokenizer.json of the base model is expected beside the "
                 "weights (transformers writes one with AutoTokenizer(...).save_pretrained)"
             )
-        return cls(path.read_text(encoding="utf-8"), name=str(path))
+        try:
+            definition = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{path}: not readable as UTF-8 text ({error})") from error
+        return cls(definition, name=str(path))
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of ids: one more than the largest."""
-        return self._whole.get_vocab_size(with_added_tokens=True)
+        count = self._whole.get_vocab_size(with_added_tokens=True)
+        return max(count, *(token_id + 1 for token_id in self._added.values()), 0)
 
     def id_of(self, token: str) -> int:
         """Return the id of a control token. Raises CheckpointError if it is unknown."""
@@ -86,7 +108,7 @@ class Tokenizer:
 
     @property
     def added_tokens(self) -> dict[str, int]:
-        """The control tokens and their ids."""
+        """The control tokens and added words, and their ids."""
         return dict(self._added)
 
     @cached_property
@@ -182,6 +204,30 @@ class TextStream:
     def decode(self, ids: list[int]) -> str:
         """Return the text of `ids`, independently of the stream."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def _is_control(token: Mapping[str, Any]) -> bool:
+    return bool(token.get("special", True)) or token["content"] in CONTROLS
+
+
+def _add_words(values: dict[str, Any], words: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a tokenizer.json (hence Any) with added words that keep their ids.
+
+    An added token gets the id of the same entry of the vocabulary, so every word becomes one; BPE
+    never forms it without a merge.
+    """
+    model = dict(values.get("model", {}))
+    if words and isinstance(model.get("vocab"), dict):
+        model["vocab"] = model["vocab"] | {word["content"]: word["id"] for word in words}
+    return values | {"model": model, "added_tokens": words}
+
+
+def _check_words(tokenizer: HFTokenizer, words: list[dict[str, Any]]) -> None:
+    for word in words:
+        if tokenizer.token_to_id(word["content"]) != word["id"]:
+            raise ValueError(
+                f"the added token {word['content']!r} does not get its id {word['id']}"
+            )
 
 
 def _remove_controls(values: Mapping[str, Any], controls: frozenset[str]) -> dict[str, Any]:

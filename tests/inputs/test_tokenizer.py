@@ -1,10 +1,12 @@
 import json
 
 import pytest
+from tokenizers import Tokenizer as HFTokenizer
 
+from onevision.checkpoint.hub import BUNDLED
 from onevision.errors import CheckpointError
 from onevision.inputs.tokenizer import Tokenizer
-from tests.sentencepiece import llama
+from tests.sentencepiece import definition, llama
 
 
 def test_what_spells_a_control_token_stays_text(tokenizer):
@@ -83,3 +85,27 @@ def test_what_stands_before_every_text_is_read_from_the_file(tokenizer):
     assert tokenizer.bos_ids == ()
     assert llama().bos_ids == (llama().id_of("<s>"),)
     assert llama(bos="").bos_ids == ()
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "llama", "new llama"])
+def test_added_words_get_the_ids_that_transformers_gives(kind):
+    """Added tokens that are not special, such as places, are words of the text."""
+    tiny = (BUNDLED["tiny"] / "tokenizer.json").read_text()
+    own = tiny if kind == "byte-level" else definition(legacy=kind == "llama")
+    values = json.loads(own)
+    start = HFTokenizer.from_str(own).get_vocab_size()
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    words = [
+        {"id": start, "content": "<hidden>", "special": True, **flags},
+        {"id": start + 1, "content": "<loc_1>", "special": False, **flags},
+        {"id": start + 2, "content": "<loc_2>", "special": False, **flags},
+    ]
+    values["added_tokens"] += words
+    tokenizer, theirs = Tokenizer(json.dumps(values)), HFTokenizer.from_str(json.dumps(values))
+    for text in ("<loc_1>", "a <loc_2><loc_1> b", "It is at <loc_2>.", "<loc_3>"):
+        assert tokenizer.encode(text).ids == theirs.encode(text, add_special_tokens=False).ids
+    assert tokenizer.encode("<loc_2>", continues=True).ids == [start + 2]
+    assert tokenizer.decode([start + 1]) == "<loc_1>"
+    controls = {token["id"] for token in values["added_tokens"]} - {start + 1, start + 2}
+    for text in ("<hidden>", "</s><|im_end|>", "<image>"):
+        assert not set(tokenizer.encode(text).ids) & controls
