@@ -37,6 +37,11 @@ def problem_response(problem: ApiError) -> Response:
     )
 
 
+def internal_error(request_id: str) -> ApiError:
+    """Returns the error of a request that met a bug."""
+    return ApiError(f"internal error; request {request_id}", status=500, code="internal")
+
+
 class Guard:
     """Passes requests that are allowed on to `app`, and refuses the others."""
 
@@ -76,10 +81,8 @@ class Guard:
         except Exception:  # a bug: the log has the traceback, the client only the id
             logger.exception("%s failed", request_id)
             if not status:
-                problem = ApiError(
-                    f"internal error; request {request_id}", status=500, code="internal"
-                )
-                await problem_response(problem)(scope, receive, send_with_headers)
+                response = problem_response(internal_error(request_id))
+                await response(scope, receive, send_with_headers)
         finally:
             self.num_open -= 1
             self._log(scope, status, time.monotonic() - began)
@@ -119,7 +122,11 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or origin in self.settings.allowed_origins:
             return
-        if urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        try:
+            own = urlsplit(origin).netloc.lower()
+        except ValueError:  # such as "http://[", which is no origin of anyone
+            own = ""
+        if not own or own != headers.get("host", "").lower():
             raise ApiError(
                 "pages of other origins are not allowed; allow them with --allowed-origin",
                 status=403, code="origin_not_allowed",
