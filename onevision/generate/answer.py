@@ -74,6 +74,13 @@ def load(
             f"{info.config.language.vocab_size} rows; use the tokenizer that came with the weights"
         )
     defaults = load_generation(info.directory, tokenizer)
+    beyond = [i for i in defaults.end_ids if not 0 <= i < info.config.language.vocab_size]
+    if beyond:
+        raise CheckpointError(
+            f"{info.directory}/generation_config.json: eos_token_id {beyond[0]} is not in the "
+            f"vocabulary; expected 0 to {info.config.language.vocab_size - 1}: use the file that "
+            "came with the weights"
+        )
     return Model(
         network=accelerated.network,
         processor=Processor(info.config.inputs, tokenizer, fast_images=fast_images),

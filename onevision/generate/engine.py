@@ -4,14 +4,16 @@
 
 A step prefills a chunk of the prompts and adds a token to every answer, so a long prompt delays no
 one. No request depends on another: sequences are packed without padding and attend to themselves
-alone. What may differ with the load is the shape of a matrix product, and with it the last bits of
-its sums; `EngineSettings.deterministic` fixes the shapes too.
+alone, and an exception while one is advanced ends that one. What may differ with the load is the
+shape of a matrix product, and with it the last bits of its sums; `EngineSettings.deterministic`
+fixes the shapes too.
 """
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -24,32 +26,24 @@ from onevision.generate.constrain import compile_constraint
 from onevision.generate.decode import BatchDecoder, DecodeStep, sample_step, sample_token
 from onevision.generate.kv_cache import KVCache
 from onevision.generate.prefill import Prefiller
-from onevision.generate.prefix_cache import PrefixCache, content_rows, hash_blocks, hash_media
+from onevision.generate.prefix_cache import (
+    PrefixCache,
+    content_rows,
+    hash_blocks,
+    hash_media,
+    hash_salt,
+)
 from onevision.generate.request import Answer, AnswerDelta, EndReason, Request
 from onevision.generate.sampler import Sampler, Sampling, Token
 from onevision.generate.scheduler import Scheduler, count_kv_bytes, count_positions, fit_sampling
 from onevision.generate.settings import EngineSettings
+from onevision.generate.stats import EngineStats
 from onevision.generate.vision_cache import MediaEncoding, pending_encodings
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.decoder import Decoder
 from onevision.model.llava import LlavaNetwork
 
-
-@dataclass(frozen=True, kw_only=True)
-class EngineStats:
-    """How busy an engine is, and what its caches have saved."""
-
-    running: int  # requests
-    waiting: int
-    kv_bytes: int  # reserved by running requests,
-    kv_limit: int  # of so many
-    prefix_bytes: int  # of KV caches that are kept for later prompts alone
-    prefix_hits: int
-    prefix_misses: int
-    prefix_tokens: int  # of prompts, that were not prefilled again
-    encoder_hits: int
-    encoder_misses: int
-    steps: int
+logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -85,33 +79,36 @@ class Engine:
         sampling: Sampling,
         *,
         tenant: str = "",
+        cache_salt: str = "",
         on_delta: Callable[[AnswerDelta], object] | None = None,
         timeout_seconds: float | None = None,
     ) -> Request:
         """Accepts a prompt (B = 1); the steps that follow answer it.
 
-        Cached prefixes and visual tokens are shared within a `tenant`, never across. `on_delta` is
-        called with every delta of the answers, by the thread that takes the step. Raises InputError
-        if it can never be answered (ContextLengthError, CapacityError), and QueueFullError; nothing
-        has been computed then.
+        Tenants take turns, whatever their `cache_salt`. Cached prefixes and visual tokens are
+        shared within a tenant and salt, never across. `on_delta` is called with every delta of the
+        answers, by the thread that takes the step; if it raises, the request ends. Raises
+        InputError if it can never be answered (ContextLengthError, CapacityError), and
+        QueueFullError; nothing has been computed then.
         """
         assert len(prompt.input_ids) == 1, "a request is one row"
         sampling = fit_sampling(prompt, sampling, self.config)
         limit = self.scheduler.kv_limit
         kv_bytes = count_kv_bytes(prompt, sampling, self.config, dtype=self.dtype, limit=limit)
-        salt, digests = tenant.encode(), hash_media(prompt)
+        salt, digests = hash_salt(tenant, cache_salt), hash_media(prompt)
         content = content_rows(prompt, digests)
         request = Request(
             prompt=prompt,
             sampling=sampling,
-            answers=[self._new_answer(sampling, number) for number in range(sampling.num_answers)],
-            tenant=salt,
+            answers=self._new_answers(sampling),
+            tenant=tenant,
+            salt=salt,
             on_delta=on_delta,
             deadline=None if timeout_seconds is None else time.monotonic() + timeout_seconds,
             kv_bytes=kv_bytes,
             content=content,
             block_hashes=hash_blocks(content, salt=salt),
-            media=pending_encodings(prompt, digests, tenant=salt),
+            media=pending_encodings(prompt, digests, salt=salt),
         )
         self.scheduler.enqueue(request)
         return request
@@ -177,13 +174,24 @@ class Engine:
         requests = [request for request in self.scheduler.running if not request.is_prefilled]
         if not requests:
             return
+        for request, logits in self._run_prefiller(requests):
+            with self._ending_alone(request, "no answer can be started"):
+                self._start_answers(request, logits)
+
+    def _run_prefiller(self, requests: list[Request]) -> list[tuple[Request, Tensor]]:
+        """Prefills a chunk; if that fails, request by request, which shows whose fault it is."""
+        lengths = [0 if r.kv_cache is None else r.kv_cache.length for r in requests]
         try:
-            done = self.prefiller.step(requests)
-        except (RuntimeError, MemoryError) as error:
-            self._fail(requests[0], EngineError(f"prefilling the prompt failed: {error}"))
-            return
-        for request, logits in done:
-            self._start_answers(request, logits)
+            return self.prefiller.step(requests)
+        except Exception:
+            logger.exception("prefilling %d prompts failed; trying each alone", len(requests))
+        done = list[tuple[Request, Tensor]]()
+        for request, length in zip(requests, lengths, strict=True):
+            if request.kv_cache is not None:
+                request.kv_cache.length = length  # drops what the failed pass added
+            with self._ending_alone(request, "prefilling the prompt failed"):
+                done += self.prefiller.step([request])
+        return done
 
     def _start_answers(self, request: Request, logits: Tensor) -> None:
         """Gives every answer a KV cache that begins with the prompt, and its first token."""
@@ -204,30 +212,50 @@ class Engine:
         if not answers:
             return
         try:
-            steps = list(self.batch_decoder.step(answers))
-        except (RuntimeError, MemoryError) as error:
+            self._extend_all(self.batch_decoder.step(answers))
+        except Exception:
+            logger.exception("a step of %d answers failed; trying each request alone", len(answers))
             for request in {r.number: r for r, _ in answers}.values():
-                self._fail(request, EngineError(f"the model failed: {error}"))
-            return
+                with self._ending_alone(request, "the model failed"):
+                    self._decode_alone(request)
+
+    def _decode_alone(self, request: Request) -> None:
+        own = [(request, answer) for answer in request.answers if answer.is_open]
+        for _, answer in own:
+            assert answer.kv_cache is not None
+            # Drops what the failed pass added.
+            answer.kv_cache.length = request.num_tokens + len(answer.ids) - 1
+        self._extend_all(self.batch_decoder.step(own))
+
+    def _extend_all(self, steps: Iterable[tuple[DecodeStep, Tensor]]) -> None:
+        """Samples from the logits of whole passes; nothing is sampled if one of them fails."""
         by_request: dict[int, list[tuple[DecodeStep, Tensor]]] = {}
-        for step, logits in steps:
+        for step, logits in list(steps):
             by_request.setdefault(step.request.number, []).append((step, logits))
         for own in by_request.values():
             self._extend(own[0][0].request, ((s.answer, sample_step(s, rows)) for s, rows in own))
 
     def _extend(self, request: Request, sampled: Iterable[tuple[Answer, list[Token]]]) -> None:
         """Appends tokens to answers as they are sampled; an error ends this request alone."""
-        try:
+        with self._ending_alone(request, "no token can be added to the answer"):
             for answer, tokens in sampled:
                 for token in tokens:
                     if answer.is_open:
                         request.emit(answer.push(token))
+            if request.finished:
+                self._remember_answers(request)
+                self.scheduler.evict(request)
+
+    @contextmanager
+    def _ending_alone(self, request: Request, what: str) -> Iterator[None]:
+        """Ends a request, and nothing else, with the exception that a block raises."""
+        try:
+            yield
         except OneVisionError as error:
             self._fail(request, error)
-            return
-        if request.finished:
-            self._remember_answers(request)
-            self.scheduler.evict(request)
+        except Exception as error:
+            logger.exception("%s", what)
+            self._fail(request, EngineError(f"{what}: {error}"))
 
     def _fail(self, request: Request, error: OneVisionError) -> None:
         request.error = error
@@ -245,12 +273,18 @@ class Engine:
             generated = np.zeros((len(answer.ids), request.content.shape[1]), dtype=np.int64)
             generated[:, 0] = answer.ids
             content = np.concatenate([request.content, generated])
-            self.prefix_cache.add(hash_blocks(content, salt=request.tenant), answer.kv_cache)
+            self.prefix_cache.add(hash_blocks(content, salt=request.salt), answer.kv_cache)
 
-    def _new_answer(self, sampling: Sampling, number: int) -> Answer:
-        constraint = compile_constraint(sampling, self.tokenizer, vocab_size=self.config.vocab_size)
-        sampler = Sampler(sampling, number=number, constraint=constraint)
-        return Answer(number, sampler, self.tokenizer.stream())
+    def _new_answers(self, sampling: Sampling) -> list[Answer]:
+        """Creates the answers of a request; what they must match is compiled once."""
+        vocab_size = self.config.vocab_size
+        form = compile_constraint(sampling, self.tokenizer, vocab_size=vocab_size)
+        answers = list[Answer]()
+        for number in range(sampling.num_answers):
+            own = form.copy() if form is not None else None
+            sampler = Sampler(sampling, number=number, constraint=own)
+            answers.append(Answer(number, sampler, self.tokenizer.stream()))
+        return answers
 
     def _new_kv_cache(self, request: Request) -> KVCache:
         capacity = count_positions(request.prompt, request.sampling)

@@ -117,3 +117,9 @@ def _split_by_medium(visual: np.ndarray, layouts: Sequence[Layout]) -> Iterator[
     for layout in layouts:
         yield visual[begin : begin + layout.num_tokens]
         begin += layout.num_tokens
+
+
+def hash_salt(tenant: str, cache_salt: str) -> bytes:
+    """Returns what keeps the cached content of tenants, and of salts within one, apart."""
+    parts = (part.encode(errors="surrogatepass") for part in (tenant, cache_salt))
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()

@@ -1,6 +1,7 @@
 """A request on its way through the engine, and its answers as they grow."""
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from onevision.inputs.tokenizer import TextStream
 # "cancelled" if the caller cancelled the request; for "error", `Request.error` has the reason.
 EndReason = Literal["stop", "length", "cancelled", "error"]
 _numbers = itertools.count()
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,8 @@ class Answer:
         else:
             self._held += self._stream.push(token.id)
             self._find_stop_string(sampling.stops)
+            if self.finish_reason is None and self.sampler.must_end:
+                self.finish_reason = "stop"
         if self.finish_reason is None and len(self.ids) == sampling.max_new_tokens:
             self.finish_reason = "length"
         if self.finish_reason is not None and self.stop_string is None:
@@ -112,7 +116,8 @@ class Request:
     prompt: ModelInputs  # B = 1
     sampling: Sampling
     answers: list[Answer]
-    tenant: bytes
+    tenant: str  # whose turn it takes
+    salt: bytes  # what separates cached content: of the tenant and its cache salt
     # Called with each delta by the thread that runs the engine, so it must return quickly.
     on_delta: Callable[[AnswerDelta], object] | None
     deadline: float | None  # on the clock of time.monotonic(), as are all times here
@@ -149,10 +154,14 @@ class Request:
             self.on_delta(delta)
 
     def end(self, reason: EndReason) -> None:
-        """Ends all answers that are still open."""
+        """Ends all open answers. Never raises: an `on_delta` that does is logged."""
         for answer in self.answers:
             if answer.is_open:
-                self.emit(answer.end(reason))
+                delta = answer.end(reason)
+                try:
+                    self.emit(delta)
+                except Exception:
+                    logger.exception("the end of a request cannot be passed on")
 
     def release_memory(self) -> None:
         """Drops KV caches and visual tokens; what the prefix cache shares lives on, trimmed."""

@@ -16,6 +16,11 @@ from onevision.generate.option_types import check_types, to_plain
 MAX_TOP_LOGPROBS = 20
 MAX_STOPS, MAX_STOP_CHARACTERS = 16, 256
 MAX_ANSWERS = 128
+# Below this temperature the likeliest token is taken: logits divided by less may overflow.
+LEAST_TEMPERATURE = 1e-6
+# Repetition penalties are applied within these bounds, and what they give as well, for the same
+# reason: divided by `LEAST_TEMPERATURE` it is still finite in fp32.
+LEAST_PENALTY, LARGEST_LOGIT = 1e-30, 1e30
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -113,7 +118,8 @@ class Sampling:
         for token_id, bias in self.logit_bias.items():
             if not -100 <= bias <= 100:
                 raise InputError(f"logit_bias of {token_id} is {bias}; expected -100 to 100")
-        if sum(bool(c) for c in (self.choices, self.regex, self.json_schema)) > 1:
+        forms = (self.choices or None, self.regex, self.json_schema)
+        if sum(form is not None for form in forms) > 1:
             raise InputError("more than one of choices, regex, json_schema is given; expected one")
 
     @property
@@ -130,8 +136,13 @@ class Sampling:
             and not (self.presence_penalty or self.frequency_penalty or self.logit_bias)
             and self.logprobs is None
             and not self.min_new_tokens
-            and not (self.choices or self.regex or self.json_schema)
+            and not self.is_constrained
         )
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether the answer must match a form."""
+        return bool(self.choices) or self.regex is not None or self.json_schema is not None
 
     def override(self, options: SamplingOptions) -> Self:
         """Returns these values with some replaced. Raises InputError for an unknown option."""
@@ -154,6 +165,11 @@ class Token:
 
 class Constraint(Protocol):
     """What an answer must match; see `constrain.py`."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer matches and nothing may follow."""
+        ...
 
     def allowed(self) -> Tensor:
         """Returns a mask [vocab], True for the ids that may come next."""
@@ -184,7 +200,7 @@ class Sampler:
         if self.is_plain:
             return self.accept(int(logits.argmax()))
         scores = self._adjust(logits.float().cpu())
-        if self.sampling.temperature == 0:
+        if self.sampling.temperature < LEAST_TEMPERATURE:
             token_id = int(scores.argmax())
         else:
             shares = restrict(scores / self.sampling.temperature, self.sampling).softmax(-1)
@@ -198,6 +214,12 @@ class Sampler:
         if self.constraint is not None:
             self.constraint.accept(token_id)
         return Token(id=token_id)
+
+    @property
+    def must_end(self) -> bool:
+        """Whether the answer ends without an end token: it is complete, and no token ends it."""
+        constraint = self.constraint
+        return constraint is not None and not self.sampling.end_ids and constraint.is_complete
 
     def _adjust(self, scores: Tensor) -> Tensor:
         """Returns logits [vocab] with penalties and biases, -inf for tokens that are ruled out."""
@@ -216,13 +238,18 @@ class Sampler:
             scores = scores.masked_fill(~self.constraint.allowed(), -math.inf)
         if self.num_tokens < sampling.min_new_tokens:
             ends = torch.tensor(sampling.end_ids, dtype=torch.int64)
-            scores = scores.index_fill(0, ends, -math.inf)
+            without_ends = scores.index_fill(0, ends, -math.inf)
+            # A form that is complete leaves nothing but the end, however short the answer is.
+            if without_ends.max() > -math.inf:
+                scores = without_ends
         return scores
 
     def _penalise(self, scores: Tensor) -> Tensor:
         ids, counts = torch.tensor(list(self.counts)), torch.tensor(list(self.counts.values()))
-        own, penalty = scores[ids], self.sampling.repetition_penalty
+        penalty = min(max(self.sampling.repetition_penalty, LEAST_PENALTY), LARGEST_LOGIT)
+        own = scores[ids]
         own = torch.where(own > 0, own / penalty, own * penalty)
+        own = own.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
         own -= self.sampling.presence_penalty + self.sampling.frequency_penalty * counts
         scores[ids] = own
         return scores
@@ -250,5 +277,6 @@ def restrict(logits: Tensor, sampling: Sampling) -> Tensor:
         shares = ranked.softmax(-1)
         drop = torch.zeros_like(logits, dtype=torch.bool)
         drop[order] = shares.cumsum(-1) - shares >= sampling.top_p
+        drop[order[0]] = False  # a top_p that rounds to 0 keeps the likeliest
         logits = logits.masked_fill(drop, -math.inf)
     return logits

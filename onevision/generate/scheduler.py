@@ -26,6 +26,8 @@ class Scheduler:
 
     def __init__(self, settings: EngineSettings, prefix_cache: PrefixCache) -> None:
         self.max_running, self.max_waiting = settings.max_running, settings.max_waiting
+        own = settings.max_waiting_per_tenant
+        self.max_waiting_per_tenant = self.max_waiting if own is None else own
         self.kv_limit, self.kv_reserved = settings.kv_limit, 0  # bytes
         self.running: list[Request] = []
         self._waiting, self._prefix_cache = FairQueue(), prefix_cache
@@ -45,9 +47,14 @@ class Scheduler:
     def enqueue(self, request: Request) -> None:
         """Lets a request wait for admission. Raises QueueFullError."""
         with self._queue_lock:
-            num_waiting = len(self._waiting)
-            if num_waiting >= self.max_waiting + self.max_running - len(self.running):
+            places = self.max_running - len(self.running)
+            num_waiting, num_own = len(self._waiting), self._waiting.count(request.tenant)
+            if num_waiting >= self.max_waiting + places:
                 raise QueueFullError(f"{num_waiting} requests are waiting already; try again later")
+            if num_own >= self.max_waiting_per_tenant + places:
+                raise QueueFullError(
+                    f"{num_own} requests of this tenant are waiting already; try again later"
+                )
             self._waiting.put(request)
 
     def admit(self) -> None:
@@ -103,10 +110,14 @@ class FairQueue:
     """Waiting requests: tenants take turns, each first come, first served."""
 
     def __init__(self) -> None:
-        self._tenants: dict[bytes, deque[Request]] = {}
+        self._tenants: dict[str, deque[Request]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._tenants.values()))
+
+    def count(self, tenant: str) -> int:
+        """Returns how many requests of a tenant wait."""
+        return len(self._tenants.get(tenant, ()))
 
     def put(self, request: Request) -> None:
         """Appends a request to its tenant's queue."""
@@ -141,17 +152,18 @@ class FairQueue:
 def fit_sampling(prompt: ModelInputs, sampling: Sampling, config: LanguageConfig) -> Sampling:
     """Returns `sampling` with no more new tokens than the context has room for.
 
-    Raises ContextLengthError if the prompt alone has no room, and InputError if a bias names a
-    token that the vocabulary does not have.
+    Raises ContextLengthError if the prompt alone has no room, and InputError if a bias or an end id
+    names a token that the vocabulary does not have.
     """
     length, most = prompt.input_ids.shape[1], config.max_positions - 1
     if length > most:
         raise ContextLengthError(f"the prompt has {length} tokens; the model reads {most} at most")
-    beyond = [i for i in sampling.logit_bias if not 0 <= i < config.vocab_size]
-    if beyond:
-        raise InputError(
-            f"logit_bias names token {beyond[0]}; expected 0 to {config.vocab_size - 1}"
-        )
+    for name, ids in (("logit_bias", sampling.logit_bias), ("end_ids", sampling.end_ids)):
+        beyond = [i for i in ids if not 0 <= i < config.vocab_size]
+        if beyond:
+            raise InputError(
+                f"{name} names token {beyond[0]}; expected 0 to {config.vocab_size - 1}"
+            )
     most = min(sampling.max_new_tokens, most + 1 - length)
     least = min(sampling.min_new_tokens, most)
     return replace(sampling, max_new_tokens=most, min_new_tokens=least)

@@ -20,6 +20,8 @@ class EngineSettings:
     # Requests that run at a time, and those that may wait to.
     max_running: int = 32
     max_waiting: int = 1024
+    # Of those, the most that one tenant may have; None is all.
+    max_waiting_per_tenant: int | None = None
     # Memory for KV caches, of running requests and of the prefix cache together; None is a quarter
     # of the machine's.
     kv_bytes: int | None = None
@@ -45,6 +47,11 @@ class EngineSettings:
         ):
             if vars(self)[name] < least:
                 raise InputError(f"{name} is {vars(self)[name]}; expected {least} or more")
+        own = self.max_waiting_per_tenant
+        if own is not None and not 0 <= own <= self.max_waiting:
+            raise InputError(
+                f"max_waiting_per_tenant is {own}; expected 0 to the {self.max_waiting} of all"
+            )
         if self.chunk_tokens is not None and (
             self.chunk_tokens < BLOCK_TOKENS or self.chunk_tokens % BLOCK_TOKENS
         ):

@@ -1,6 +1,6 @@
 """Images and videos of prompts -> visual tokens [V, D], a few crops at a time.
 
-Tokens are cached by tenant and content, so the same picture in another question costs nothing.
+Tokens are cached by salt and content, so the same picture in another question costs nothing.
 """
 
 import itertools
@@ -26,7 +26,7 @@ PATCHES_AT_ONCE = defaultdict(lambda: 16384, cpu=1024)
 class MediaEncoding:
     """How far the vision encoder has come with one image or video of a prompt."""
 
-    key: tuple[bytes, bytes]  # tenant, digest of the content
+    key: tuple[bytes, bytes]  # salt, digest of the content
     layout: Layout
     last_position: int  # of its visual tokens in the prompt
     crops: Tensor  # [N, 3, H, W], those still to be encoded
@@ -36,7 +36,7 @@ class MediaEncoding:
 
 
 def pending_encodings(
-    prompt: ModelInputs, digests: Sequence[bytes], *, tenant: bytes
+    prompt: ModelInputs, digests: Sequence[bytes], *, salt: bytes
 ) -> list[MediaEncoding]:
     """Returns the images and videos of a prompt in order, with nothing encoded yet."""
     if not prompt.layouts:
@@ -46,7 +46,7 @@ def pending_encodings(
     ends = itertools.accumulate(layout.num_tokens for layout in prompt.layouts)
     return [
         MediaEncoding(
-            key=(tenant, digest), layout=layout, last_position=int(visual[end - 1]), crops=own
+            key=(salt, digest), layout=layout, last_position=int(visual[end - 1]), crops=own
         )
         for digest, layout, end, own in zip(digests, prompt.layouts, ends, crops, strict=True)
     ]

@@ -64,6 +64,7 @@ def admit(
             code="image_too_large",
             param="messages",
         )
+    _check_stop_ids(request, vocab_size=model.config.language.vocab_size)
     room = model.max_new_tokens(outline)
     num_tokens = _num_answer_tokens(request, room=room, limits=settings.limits)
     end_ids = () if request.ignore_eos else model.sampling.end_ids
@@ -72,6 +73,15 @@ def admit(
         "end_ids": (*end_ids, *request.options.get("end_ids", ())),
     }
     return replace(model.sampling, temperature=settings.temperature).override(options)
+
+
+def _check_stop_ids(request: GenerationRequest, *, vocab_size: int) -> None:
+    beyond = [i for i in request.options.get("end_ids", ()) if i >= vocab_size]
+    if beyond:
+        raise ApiError(
+            f"stop_token_ids names token {beyond[0]}; expected 0 to {vocab_size - 1}",
+            param="stop_token_ids",
+        )
 
 
 def _num_answer_tokens(request: GenerationRequest, *, room: int, limits: Limits) -> int:

@@ -53,6 +53,7 @@ class AnswerStream:
                 prepared.sampling,
                 on_delta=self._put,
                 tenant=prepared.tenant,
+                cache_salt=prepared.cache_salt,
                 timeout_seconds=self._request_seconds,
             )
             if self._cancelled:

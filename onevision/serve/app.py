@@ -17,7 +17,7 @@ from onevision.generate.request import Request as EngineRequest
 from onevision.serve.answering import AnswerStream
 from onevision.serve.bodies import BodyReader
 from onevision.serve.events import EventResponse, chat_events, response_events
-from onevision.serve.guard import Guard, problem_response
+from onevision.serve.guard import Guard, internal_error, problem_response
 from onevision.serve.openapi import build_openapi, describe_errors, describe_route
 from onevision.serve.page import add_page
 from onevision.serve.schema.chat_completion import ChatCompletion, format_usage
@@ -43,6 +43,7 @@ def create_app(service: Service) -> Guard:
     guard = Guard(app, service.settings, service.metrics)
     app.add_exception_handler(ApiError, _handle_api_error)
     app.add_exception_handler(HTTPException, _handle_http_error)
+    app.add_exception_handler(Exception, _handle_fault)
     _add_answers(app, service, BodyReader(service.settings.limits))
     _add_models(app, service)
     _add_health(app, service, guard)
@@ -209,6 +210,11 @@ async def _wait_for_disconnect(request: Request) -> None:
 def _handle_api_error(_: Request, problem: Exception) -> Response:
     assert isinstance(problem, ApiError)
     return problem_response(problem)
+
+
+def _handle_fault(request: Request, _: Exception) -> Response:
+    """Answers for a bug; the exception is raised again, and logged by the guard."""
+    return problem_response(internal_error(request.scope["request_id"]))
 
 
 def _handle_http_error(_: Request, error: Exception) -> Response:

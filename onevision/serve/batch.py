@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import TextIO
 
 from onevision.errors import InputError
 from onevision.files import cut_torn_line
-from onevision.serve.schema.body import Json
+from onevision.serve.schema.body import SURROGATE, Json
 from onevision.serve.schema.chat_completion import format_usage
 from onevision.serve.schema.chat_request import ChatRequest
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.service import Service, new_id
 from onevision.serve.threads import in_thread
+
+logger = logging.getLogger(__name__)
 
 URL = "/v1/chat/completions"
 
@@ -60,7 +63,9 @@ async def _run(service: Service, lines: list[_Line], out: TextIO, num_at_a_time:
             response = {"status_code": status, "request_id": f"req_{number}", "body": body}
             answer = {"id": f"batch_req_{number}", "custom_id": line.custom_id,
                       "response": response, "error": None}  # fmt: skip
-            out.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            # Half a surrogate pair in an id can be written as an escape alone.
+            is_escaped = SURROGATE.search(json.dumps(line.custom_id).encode()) is not None
+            out.write(json.dumps(answer, ensure_ascii=is_escaped) + "\n")
             out.flush()
 
     await asyncio.gather(*(work() for _ in range(num_at_a_time)))
@@ -73,6 +78,10 @@ async def _answer(service: Service, body: Json) -> tuple[int, Json]:
         answers = await service.answer(chat.to_generation(service.settings.limits))
         finished = await answers.finish()
     except ApiError as problem:
+        return problem.status, problem.envelope.model_dump()
+    except Exception:
+        logger.exception("a request of the batch failed")
+        problem = ApiError("internal error", status=500, code="internal")
         return problem.status, problem.envelope.model_dump()
     usage = format_usage(answers.usage, cached_tokens=finished.cached_tokens)
     return 200, service.new_chat_writer().completion(finished, usage).model_dump()

@@ -25,6 +25,12 @@ class BodyReader:
             raise ApiError(
                 "content-type: expected application/json", status=415, code="unsupported_media_type"
             )
+        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        if coding != "identity":
+            raise ApiError(
+                f"content-encoding {coding[:40]!r} is not read here; send the body as it is",
+                status=415, code="unsupported_media_type",
+            )  # fmt: skip
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limits.body_bytes:
             raise self._too_large()

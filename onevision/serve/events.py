@@ -1,5 +1,6 @@
 """AnswerStream -> the server-sent events (SSE) of a stream, in the order that clients expect."""
 
+import logging
 from collections.abc import AsyncIterator
 
 from pydantic import BaseModel
@@ -11,7 +12,10 @@ from onevision.serve.schema.chat_completion import ChatWriter, format_usage
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.schema.response import ResponseWriter
 
+logger = logging.getLogger(__name__)
+
 EVENT_STREAM = "text/event-stream"
+FAILED = ApiError("internal error", status=500, code="internal")
 STREAM_HEADERS = {"x-accel-buffering": "no", "cache-control": "no-cache"}
 
 
@@ -49,6 +53,10 @@ async def chat_events(
     except ApiError as problem:
         yield _event(problem.envelope)
         return
+    except Exception:
+        logger.exception("a stream failed")
+        yield _event(FAILED.envelope)
+        return
     if includes_usage:
         usage = format_usage(answers.usage, cached_tokens=request.cached_tokens)
         yield _event(writer.usage(usage))
@@ -67,6 +75,10 @@ async def response_events(answers: AnswerStream, writer: ResponseWriter) -> Asyn
             reason = delta.finish_reason if delta else reason
     except ApiError as problem:
         yield writer.failure(problem)
+        return
+    except Exception:
+        logger.exception("a stream failed")
+        yield writer.failure(FAILED)
         return
     cached = answers.request.cached_tokens
     for event in writer.end(reason=reason, usage=answers.usage, cached_tokens=cached):

@@ -21,6 +21,8 @@ from onevision.serve.settings import LOOPBACK, ServerSettings
 logger = logging.getLogger("onevision.serve")
 
 OPEN_ROUTES = ("/health",)
+# Of the request line and all headers.
+MAX_HEADER_BYTES = 32 * 1024
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -35,6 +37,11 @@ def problem_response(problem: ApiError) -> Response:
     return Response(
         body, status_code=problem.status, headers=problem.headers, media_type="application/json"
     )
+
+
+def internal_error(request_id: str) -> ApiError:
+    """Returns the error of a request that met a bug."""
+    return ApiError(f"internal error; request {request_id}", status=500, code="internal")
 
 
 class Guard:
@@ -54,7 +61,10 @@ class Guard:
             return
         began, status = time.monotonic(), 0
         request_id = f"req_{secrets.token_hex(12)}"
-        scope["request_id"], scope["api_key"] = request_id, ""
+        is_head = scope["method"] == "HEAD"  # a GET whose body is not sent
+        scope = {**scope, "request_id": request_id, "api_key": ""}
+        if is_head:
+            scope["method"] = "GET"
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -65,6 +75,8 @@ class Guard:
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("x-processing-ms", f"{(time.monotonic() - began) * 1000:.0f}")
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
 
         self.num_open += 1
@@ -76,16 +88,16 @@ class Guard:
         except Exception:  # a bug: the log has the traceback, the client only the id
             logger.exception("%s failed", request_id)
             if not status:
-                problem = ApiError(
-                    f"internal error; request {request_id}", status=500, code="internal"
-                )
-                await problem_response(problem)(scope, receive, send_with_headers)
+                response = problem_response(internal_error(request_id))
+                await response(scope, receive, send_with_headers)
         finally:
             self.num_open -= 1
             self._log(scope, status, time.monotonic() - began)
 
     async def _refuse(self, problem: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         response = problem_response(problem)
+        if problem.code == "invalid_http":  # where the next request begins is not certain
+            response.headers["connection"] = "close"
         if problem.status == 401:
             kind = "Bearer" if scope["path"].startswith("/v1/") else 'Basic realm="onevision"'
             response.headers["www-authenticate"] = kind
@@ -94,6 +106,7 @@ class Guard:
     def _check_access(self, scope: Scope) -> None:
         """Raises ApiError if a request is not allowed."""
         headers = Headers(scope=scope)
+        _check_framing(headers, scope)
         self._check_host(headers.get("host", ""))
         self._check_origin(headers)
         if scope["path"] not in OPEN_ROUTES:
@@ -119,7 +132,11 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or origin in self.settings.allowed_origins:
             return
-        if urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        try:
+            own = urlsplit(origin).netloc.lower()
+        except ValueError:  # such as "http://[", which is no origin of anyone
+            own = ""
+        if not own or own != headers.get("host", "").lower():
             raise ApiError(
                 "pages of other origins are not allowed; allow them with --allowed-origin",
                 status=403, code="origin_not_allowed",
@@ -147,6 +164,21 @@ class Guard:
             "%s %s %s %d %.0f ms key=%s body=%d sha256=%s",
             scope["request_id"], method, handler, status or 499, seconds * 1000,
             scope["api_key"][:8] or "-", scope.get("body_bytes", 0), scope.get("body_digest", "-"),
+        )  # fmt: skip
+
+
+def _check_framing(headers: Headers, scope: Scope) -> None:
+    """Refuses headers that are too long, and a body with two lengths (RFC 9112, section 6.1)."""
+    if "content-length" in headers and "transfer-encoding" in headers:
+        raise ApiError(
+            "content-length and transfer-encoding are both given; send one", code="invalid_http"
+        )
+    num_bytes = len(scope["path"]) + len(scope.get("query_string", b""))
+    num_bytes += sum(len(name) + len(value) + 4 for name, value in headers.raw)
+    if num_bytes > MAX_HEADER_BYTES:
+        raise ApiError(
+            f"the headers have {num_bytes:,} bytes; expected at most {MAX_HEADER_BYTES:,}",
+            status=431, code="headers_too_large",
         )  # fmt: skip
 
 

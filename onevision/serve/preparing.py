@@ -6,7 +6,6 @@ The outline is made once; admission reads it before any pixel is decoded. All of
 runs in threads.
 """
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -35,7 +34,8 @@ class PreparedRequest:
 
     prompt: ModelInputs
     sampling: Sampling
-    tenant: str
+    tenant: str  # the API key
+    cache_salt: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,8 @@ class Preparer:
     ) -> PreparedRequest:
         """Reads and decodes all media of an admitted request. Raises ApiError.
 
-        Decoding ends early if the client is `gone`. Caches are separated by API `key`.
+        Decoding ends early if the client is `gone`. Keys take turns, and their
+        caches are separate.
         """
         processor = self.model.processor
         with self._reporting_errors(request, gone):
@@ -85,8 +86,9 @@ class Preparer:
                 kind = "video" if has_video else "image"
                 self.metrics.observe_decoding(kind, time.monotonic() - began)
             prompt = processor.inputs(processor.example(outline, crops=crops))
-        tenant = hashlib.sha256(f"{key}\0{request.cache_salt}".encode()).hexdigest()[:32]
-        return PreparedRequest(prompt=prompt, sampling=sampling, tenant=tenant)
+        return PreparedRequest(
+            prompt=prompt, sampling=sampling, tenant=key, cache_salt=request.cache_salt
+        )
 
     def count(self, request: GenerationRequest, *, gone: Cancellation) -> PromptCost:
         """Counts the tokens of a prompt from media headers alone. Raises ApiError."""

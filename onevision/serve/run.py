@@ -15,14 +15,13 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from onevision.serve.app import create_app
-from onevision.serve.guard import Guard, problem_response
+from onevision.serve.guard import MAX_HEADER_BYTES, Guard, problem_response
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.service import Service
 
 logger = logging.getLogger("onevision.serve")
 # Time for the headers of a request, and between two requests of a connection.
 HEADER_SECONDS, IDLE_SECONDS = 20.0, 30
-MAX_HEADER_BYTES = 32 * 1024
 
 
 def serve(service: Service) -> None:

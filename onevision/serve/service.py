@@ -44,6 +44,9 @@ class Service:
         engine_settings = EngineSettings(
             max_running=limits.running,
             max_waiting=limits.queue,
+            max_waiting_per_tenant=(
+                min(limits.queue_per_key, limits.queue) if len(settings.keys) > 1 else None
+            ),
             kv_bytes=limits.kv_bytes,
             encoder_bytes=limits.encoder_bytes,
         )

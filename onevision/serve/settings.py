@@ -46,6 +46,7 @@ class Limits:
     preparing: int = 48  # requests whose media are read, or wait to be
     running: int = 32
     queue: int = 64
+    queue_per_key: int = 32  # of these, if there are several API keys
     # KV caches, of running requests and of the prefix cache: a quarter of the machine's memory.
     kv_bytes: int = field(default_factory=lambda: EngineSettings().kv_limit)
     encoder_bytes: int = 256 * MIB  # of visual tokens that are cached

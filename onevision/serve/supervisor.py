@@ -50,6 +50,7 @@ class Supervisor:
         *,
         on_delta: Callable[[AnswerDelta], object],
         tenant: str,
+        cache_salt: str = "",
         timeout_seconds: float,
     ) -> Request:
         """Passes a request to the engine; see `Engine.submit`. Raises ApiError if none runs.
@@ -62,7 +63,12 @@ class Supervisor:
         if not thread.is_alive:
             raise ApiError("the engine is restarting", status=503, code="not_ready", retry_after=5)
         request = thread.engine.submit(
-            prompt, sampling, on_delta=on_delta, tenant=tenant, timeout_seconds=timeout_seconds
+            prompt,
+            sampling,
+            on_delta=on_delta,
+            tenant=tenant,
+            cache_salt=cache_salt,
+            timeout_seconds=timeout_seconds,
         )
         thread.wake()
         return request

@@ -29,13 +29,13 @@ LONG = {"model": "tiny", "messages": user("Hi"), "max_tokens": 3000, "min_tokens
 def test_26_an_engine_that_fails_is_restarted(monkeypatch):
     service = Service(load("tiny"), ServerSettings(name="tiny"))
 
-    def break_down(prompts):
+    def break_down():
         raise KeyError("a fault of ours")
 
     async def talk():
         transport = httpx2.ASGITransport(create_app(service))
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
-            monkeypatch.setattr(service.supervisor.engine.prefiller, "step", break_down)
+            monkeypatch.setattr(service.supervisor.engine.scheduler, "admit", break_down)
             failed = await http.post(CHAT, json=GOOD)
             assert failed.status_code == 500
             assert "fault of ours" not in failed.text
@@ -44,7 +44,7 @@ def test_26_an_engine_that_fails_is_restarted(monkeypatch):
             assert (await http.post(CHAT, json=GOOD)).status_code == 200
             assert (await http.get("/health")).status_code == 200
             for _ in range(6):  # it is not restarted for ever
-                monkeypatch.setattr(service.supervisor.engine.prefiller, "step", break_down)
+                monkeypatch.setattr(service.supervisor.engine.scheduler, "admit", break_down)
                 last = await http.post(CHAT, json=GOOD)
             assert last.status_code == 503
             assert service.supervisor.num_restarts == 3

@@ -1,6 +1,7 @@
 """Bytes of a body -> a JSON object -> a request model; and the bases of all wire models."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from onevision.serve.schema.problems import ApiError, first_problem
 
 MAX_DEPTH = 64
+# An escape that may be half of a surrogate pair, which is no character and cannot be written.
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 Json = dict[str, Any]  # Any: whatever JSON holds
 
 
@@ -53,6 +56,8 @@ def parse_object(body: bytes) -> Json:
         )
         if depth_of(value) > MAX_DEPTH:
             raise RecursionError
+        if SURROGATE.search(body):
+            value = _without_half_pairs(value)
     except RecursionError as error:
         raise _invalid(f"it is nested more than {MAX_DEPTH} deep") from error
     except UnicodeDecodeError as error:
@@ -75,6 +80,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> Json:  # Any: see above
     if len(values) < len(pairs):
         raise ValueError("an object has a key twice")
     return values
+
+
+def _without_half_pairs(value: Any) -> Any:  # Any: see above
+    """Returns a value with "?" for half surrogate pairs, as the tokenizer reads them."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.loads(text.encode(errors="replace"), object_pairs_hook=_unique)
+    return value
 
 
 def _refuse(name: str) -> float:
