@@ -41,7 +41,7 @@ def train(
     from onevision.cli.train_plan import print_plan
     from onevision.cli.train_run import train_and_show
     from onevision.train.config import TrainConfig
-    from onevision.train.objectives import make_objective
+    from onevision.train.objectives.table import make_objective
     from onevision.train.start import Starts, find_start
     from onevision.train.target import choose_model
 
@@ -87,7 +87,7 @@ def _apply_options(
 ) -> "tuple[Stage, RunOptions]":
     """Returns the stage and the run's options, as `--mixture` and `--set` change them."""
     from onevision.train.config import make_run_options
-    from onevision.train.objectives import objective_maker
+    from onevision.train.objectives.table import objective_maker
     from onevision.train.options import RunOptions
     from onevision.train.stage import Stage
     from onevision.train.stages import stage_named

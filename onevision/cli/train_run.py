@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.config import TrainConfig
-    from onevision.train.objective import ObjectiveMaker
+    from onevision.train.objectives.objective import ObjectiveMaker
     from onevision.train.start import Starts
 
 

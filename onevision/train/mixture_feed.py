@@ -16,7 +16,7 @@ from onevision.errors import DataError, InputError
 from onevision.inputs.processor import Processor
 from onevision.train.dealing import deal_packs
 from onevision.train.feed import MicroBatch, pack_rows
-from onevision.train.objective import RunContext
+from onevision.train.objectives.objective import RunContext
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes, compute_once
 from onevision.train.stage import Stage

@@ -44,8 +44,8 @@ from onevision.train.guard import (
 )
 from onevision.train.learner import Learner, prepare_learner
 from onevision.train.lora.adapt import adapt, check_adapters, copy_to_cpu
-from onevision.train.objective import ObjectiveMaker, RunContext
-from onevision.train.objectives import make_objective
+from onevision.train.objectives.objective import ObjectiveMaker, RunContext
+from onevision.train.objectives.table import make_objective
 from onevision.train.optim import freeze_parameters, make_optimizer
 from onevision.train.parallel import Processes, join_processes
 from onevision.train.report.journal import Callbacks, Journal

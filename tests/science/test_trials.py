@@ -9,8 +9,8 @@ from onevision.inputs.processor import Processor
 from onevision.science.micro import MICRO, RULES, SEEDS
 from onevision.science.trials import CLAIMS, all_trials, trials_for_claim
 from onevision.train.cost.plan import batch_flops
+from onevision.train.objectives.words import FamilyFeed
 from onevision.train.stage import stage_config
-from onevision.train.words import FamilyFeed
 
 TRIALS = all_trials()
 ARMS = {trial.arm: trial for trial in TRIALS if trial.seed == SEEDS[0]}

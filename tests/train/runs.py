@@ -30,8 +30,8 @@ from onevision.inputs.tokenizer import Tokenizer
 from onevision.train import finish
 from onevision.train.config import TrainConfig
 from onevision.train.feed import Feed
-from onevision.train.objective import RunContext
-from onevision.train.objectives import make_objective
+from onevision.train.objectives.objective import RunContext
+from onevision.train.objectives.table import make_objective
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.report.journal import Callbacks

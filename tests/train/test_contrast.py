@@ -10,14 +10,14 @@ from onevision.inputs.processor import Processor
 from onevision.known_models import TINY
 from onevision.model.decoder import Decoder
 from onevision.train.config import TrainConfig
-from onevision.train.contrast import ContrastHead, read_captions, sigmoid_loss
+from onevision.train.objectives.contrast import ContrastHead, read_captions, sigmoid_loss
+from onevision.train.objectives.words import FamilyFeed
 from onevision.train.options import RunOptions
 from onevision.train.run import run_stage
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.stage import stage_config
 from onevision.train.stages import stage_named
 from onevision.train.start import Starts
-from onevision.train.words import FamilyFeed
 from tests.train.runs import MICRO
 
 

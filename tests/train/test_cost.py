@@ -17,9 +17,9 @@ from onevision.train.cost.devices import DEVICES, get_device_kind, peak_flops
 from onevision.train.cost.plan import batch_flops, plan_training
 from onevision.train.cost.tables import compact, tables
 from onevision.train.lora.layers import LoraConfig
+from onevision.train.objectives.words import FamilyFeed
 from onevision.train.stage import stage_config
 from onevision.train.stages import stage_named
-from onevision.train.words import FamilyFeed
 
 MIXTURES = published_mixtures()
 H100 = get_device_kind("h100")

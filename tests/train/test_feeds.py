@@ -9,7 +9,7 @@ from onevision.data.planner import make_plan
 from onevision.errors import DataError, InputError
 from onevision.inputs.processor import Processor
 from onevision.train.mixture_feed import open_reader
-from onevision.train.objectives import make_objective
+from onevision.train.objectives.table import make_objective
 from tests.data.conftest import _own_cache, record  # noqa: F401
 from tests.data.test_check import rewrite
 from tests.train.runs import MICRO, SHORT, Told, context_of

@@ -9,7 +9,7 @@ from onevision.data.mixture import open_mixture
 from onevision.train import finish
 from onevision.train.finish import list_sources
 from onevision.train.mixture_feed import MixtureFeed
-from onevision.train.objectives import make_objective
+from onevision.train.objectives.table import make_objective
 from onevision.train.report.card import Source
 from tests.train.runs import MICRO, OPTIONS, SHORT, Told, context_of, run, settings_of
 

@@ -8,15 +8,15 @@ import torch
 from onevision.data.packing import share_prefix
 from onevision.inputs.processor import Example, Processor
 from onevision.model.llava import LlavaNetwork
-from onevision.train.contrast import ContrastLearner
 from onevision.train.feed import middle, pack_rows, pad_rows, sample_lengths
 from onevision.train.learner import Learner
 from onevision.train.loss import weighted_loss
+from onevision.train.objectives.contrast import ContrastLearner
+from onevision.train.objectives.words import FamilyFeed
 from onevision.train.optim import make_optimizer
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.trainer import Trainer
-from onevision.train.words import FamilyFeed
 from tests.conftest import randomise
 from tests.train.runs import MICRO, SHORT
 

@@ -14,7 +14,7 @@ from onevision.science.micro import LETTERS
 from onevision.synth.sample import Region
 from onevision.train.cost.plan import vision_flops
 from onevision.train.feed import MicroBatch
-from onevision.train.patches import (
+from onevision.train.objectives.patches import (
     PatchFeed,
     PatchLearner,
     label_names,

@@ -9,7 +9,7 @@ from onevision.data.mixture import published_mixtures, read_datasets
 from onevision.errors import ConfigError
 from onevision.known_models import ARCHITECTURES, ONEVISION_7B, TINY
 from onevision.synth.families import FAMILIES
-from onevision.train.objectives import OBJECTIVES, objective_maker
+from onevision.train.objectives.table import OBJECTIVES, objective_maker
 from onevision.train.stage import stage_config
 from onevision.train.stages import (
     CURRICULA,

@@ -16,6 +16,7 @@ from onevision.known_models import TINY
 from onevision.model.llava import LlavaNetwork
 from onevision.train.config import TrainConfig, read_train_config
 from onevision.train.learner import Learner
+from onevision.train.objectives.words import FamilyFeed
 from onevision.train.optim import make_optimizer, set_learning_rate
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
@@ -24,7 +25,6 @@ from onevision.train.stage import stage_config
 from onevision.train.stages import CURRICULA, stage_named
 from onevision.train.start import Starts, start_network
 from onevision.train.trainer import Trainer
-from onevision.train.words import FamilyFeed
 from tests.conftest import randomise
 from tests.train.runs import MICRO, SHORT, lines
 

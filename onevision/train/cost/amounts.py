@@ -23,8 +23,8 @@ from onevision.data.samples import SampleReader
 from onevision.errors import DataError
 from onevision.inputs.chat import IGNORE, MediaSlot
 from onevision.inputs.processor import Outline, Processor
+from onevision.train.objectives.words import FamilyFeed
 from onevision.train.stage import Stage
-from onevision.train.words import FamilyFeed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.feed import MicroBatch
 from onevision.train.learner import Learner, LossTerms
-from onevision.train.objective import Objective, RunContext
+from onevision.train.objectives.objective import Objective, RunContext
 from onevision.train.preference.data import read_preferences
 from onevision.train.preference.feed import PairBatch, PreferenceFeed
 from onevision.train.preference.loss import (

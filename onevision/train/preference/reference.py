@@ -19,7 +19,7 @@ from torch import Tensor
 from onevision.errors import CheckpointError, DataError
 from onevision.files import write_lines
 from onevision.model.llava import LlavaNetwork
-from onevision.train.objective import RunContext
+from onevision.train.objectives.objective import RunContext
 from onevision.train.parallel import Processes
 from onevision.train.preference.feed import PairBatch, PreferenceFeed
 from onevision.train.preference.loss import compute_log_probabilities

@@ -30,9 +30,9 @@ from onevision.synth.families import COVERS
 from onevision.synth.sample import Region, Sample, rng_for
 from onevision.train.feed import MicroBatch
 from onevision.train.learner import Learner, LossTerms
-from onevision.train.objective import Objective, RunContext
+from onevision.train.objectives.objective import Objective, RunContext
+from onevision.train.objectives.words import FamilyFeed, choose_sample, open_feed
 from onevision.train.stage import Stage
-from onevision.train.words import FamilyFeed, choose_sample, open_feed
 
 NOTHING = 0
 # Share of a patch that a region must cover to label it.

@@ -1,6 +1,6 @@
 """What a run learns by: a feed in; a loss, the loss of each target and statistics out.
 
-A run hands its context to a function of the table in `objectives.py` and gets an `Objective`. The
+A run hands its context to a function of the table in `table.py` and gets an `Objective`. The
 trainer knows nothing else of it: it takes micro-batches from the feed, calls the learner on each,
 and sums gradients, losses and statistics over the step.
 """

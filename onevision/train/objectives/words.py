@@ -16,7 +16,7 @@ from onevision.synth.sample import Sample, rng_for
 from onevision.train.feed import Feed, MicroBatch, pad_rows
 from onevision.train.learner import Learner
 from onevision.train.mixture_feed import open_mixture_feed
-from onevision.train.objective import Objective, RunContext
+from onevision.train.objectives.objective import Objective, RunContext
 from onevision.train.stage import Stage
 
 DESCRIBE = {

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from onevision.errors import ConfigError
-from onevision.train.contrast import make_contrast, make_contrast_with_words
-from onevision.train.objective import Objective, ObjectiveMaker, RunContext
-from onevision.train.patches import make_patches
+from onevision.train.objectives.contrast import make_contrast, make_contrast_with_words
+from onevision.train.objectives.objective import Objective, ObjectiveMaker, RunContext
+from onevision.train.objectives.patches import make_patches
+from onevision.train.objectives.words import make_words
 from onevision.train.preference.objective import make_preference
-from onevision.train.words import make_words
 
 PREFERENCE = "preference"
 OBJECTIVES: Mapping[str, ObjectiveMaker] = MappingProxyType(

@@ -18,8 +18,8 @@ from onevision.model.decoder import Decoder
 from onevision.model.llava import LlavaNetwork
 from onevision.train.feed import MicroBatch
 from onevision.train.learner import Learner, LossTerms
-from onevision.train.objective import Objective, RunContext
-from onevision.train.words import open_feed
+from onevision.train.objectives.objective import Objective, RunContext
+from onevision.train.objectives.words import open_feed
 
 FIRST_SCALE, FIRST_BIAS = 10.0, -10.0
 WIDTH = 256
