@@ -166,11 +166,11 @@ def _replacements(
 ) -> Tensors:
     """Returns what trained whole beside the adapters (`modules_to_save`), by the base's names."""
     whole = {n.removeprefix(PEFT_PREFIX): t for n, t in adapters.items() if n not in used}
-    strangers = sorted(name for name in whole if name not in tensors or name in changed)
-    if strangers:
+    unused = sorted(name for name in whole if name not in tensors or name in changed)
+    if unused:
         raise CheckpointError(
-            f"{path}: {len(strangers)} tensors are neither LoRA pairs nor tensors of the base "
-            f"(for instance {strangers[0]}), and would not be applied; merge it with PEFT"
+            f"{path}: {len(unused)} tensors are neither LoRA pairs nor tensors of the base "
+            f"(for instance {unused[0]}), and would not be applied; merge it with PEFT"
         )
     return whole
 

@@ -37,22 +37,17 @@ def train(
     wandb: given.WandbOption = None,
 ) -> None:
     """Train a stage of a curriculum, or resume one that was stopped; see docs/training.md."""
-    from onevision.checkpoint.hub import BUNDLED, resolve
+    from onevision.checkpoint.hub import BUNDLED
     from onevision.cli.train_plan import print_plan
     from onevision.cli.train_run import train_and_show
     from onevision.train.config import TrainConfig
     from onevision.train.objectives.table import make_objective
-    from onevision.train.start import Starts, find_start
     from onevision.train.target import choose_model
 
     if stage == "tokenizer":
         _train_tokenizer(output)
         return
-    starts = Starts(
-        previous=tuple(map(find_start, start or ())),
-        language_model=None if language_model is None else resolve(language_model),
-        vision_encoder=None if vision_encoder is None else resolve(vision_encoder),
-    )
+    starts = _find_starts(start, language_model, vision_encoder)
     model = model or choose_model(starts.previous)
     told = given.with_options(settings, manifest=manifest, peak_tflops=peak_tflops)
     chosen, options = _apply_options(stage, model, mixture, told)
@@ -79,6 +74,20 @@ def train(
         allow_change=allow_change or [],
         tensorboard=tensorboard,
         wandb=wandb,
+    )
+
+
+def _find_starts(
+    previous: list[str] | None, language_model: str | None, vision_encoder: str | None
+) -> "Starts":
+    """Finds the checkpoints that a run begins with. Raises InputError, ModelNotFoundError."""
+    from onevision.checkpoint.hub import resolve
+    from onevision.train.start import Starts, find_start
+
+    return Starts(
+        previous=tuple(map(find_start, previous or ())),
+        language_model=None if language_model is None else resolve(language_model),
+        vision_encoder=None if vision_encoder is None else resolve(vision_encoder),
     )
 
 

@@ -118,7 +118,7 @@ def refuse_changes(
     """
     if fixed := [c for c in changes if c.partition(":")[0] in FIXED]:
         raise ConfigError(
-            f"{output} began with another batch ({'; '.join(fixed)}), and a run that goes on with "
+            f"{output} began with another batch ({'; '.join(fixed)}), and a run that resumes with "
             "a new one would skip or repeat samples; use the old one, or give another --output"
         )
     refused = [c for c in changes if c.partition(":")[0] not in allow_change]
@@ -130,6 +130,6 @@ def refuse_changes(
         )
     if dealt := [c for c in changes if c.partition(":")[0].partition(".")[0] in DEALS]:
         warn(
-            f"{output} goes on with other samples in its steps ({'; '.join(dealt)}): some may be "
+            f"{output} resumes with other samples in its steps ({'; '.join(dealt)}): some may be "
             "seen twice, others not at all"
         )

@@ -1,4 +1,4 @@
-"""A curriculum's architecture and the checkpoint it goes on with -> the architecture to train.
+"""A curriculum's architecture and the checkpoint it begins with -> the architecture to train.
 
 A checkpoint says itself what it is: its widths, its depth, the rows of its vocabulary, which may
 be padded or resized. Only how pictures enter may grow beyond what an earlier stage has used.

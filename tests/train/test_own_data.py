@@ -296,7 +296,7 @@ def test_another_batch_is_refused_half_way(nursery, tmp_path):
     nursery.train(told.but(stop_after=2))
     other = told.but(stage=replace(told.stage, global_batch=8), allow_change=("global_batch",))
     said = nursery.train(other, code=1)
-    assert "(global_batch: 4 -> 8), and a run that goes on with a new one would skip" in said
+    assert "(global_batch: 4 -> 8), and a run that resumes with a new one would skip" in said
     nursery.train(told)
     assert sum(samples_per_step(tmp_path)) == 24
 
@@ -308,7 +308,7 @@ def test_samples_that_may_be_lost_are_warned_about(nursery, tmp_path, key, value
     name = key.removeprefix("stage.")
     changed = {"stage": replace(told.stage, **{name: value})} if name != key else {name: value}
     said = nursery.train(told.but(**changed, allow_change=(name,)))
-    assert "goes on with other samples in its steps" in said
+    assert "resumes with other samples in its steps" in said
 
 
 # Devices
