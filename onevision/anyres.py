@@ -198,7 +198,7 @@ Layout = CropLayout | VideoLayout
 
 
 def plan(*, width: int, height: int, rule: ImageRule) -> CropLayout:
-    """Lay out a picture of `width` x `height` pixels. Raises InputError below 1 x 1."""
+    """Lays out a picture of `width` x `height` pixels. Raises InputError below 1 x 1."""
     if min(width, height) < 1:
         raise InputError(f"a picture of {width} x {height} pixels is empty; expected 1 x 1 or more")
     is_single = isinstance(rule, SingleCrop)
@@ -214,7 +214,7 @@ def plan(*, width: int, height: int, rule: ImageRule) -> CropLayout:
 
 
 def plan_video(*, num_frames: int, rule: VideoRule) -> VideoLayout:
-    """Lay out a video of `num_frames` sampled frames. Raises InputError below one frame."""
+    """Lays out a video of `num_frames` sampled frames. Raises InputError below one frame."""
     if num_frames < 1:
         raise InputError(f"a video of {num_frames} frames is empty; expected 1 frame or more")
     return VideoLayout(
@@ -265,7 +265,7 @@ def _add_grid(base: CropLayout, rule: AnyRes) -> CropLayout:
 
 
 def _choose_grid(width: int, height: int, rule: AnyRes) -> tuple[int, int]:
-    """Return the (columns, rows) that keep the most pixels and, in a tie, waste least canvas."""
+    """Returns the (columns, rows) that keep the most pixels and, in a tie, waste least canvas."""
 
     def rank(grid: tuple[int, int]) -> tuple[int, int]:
         canvas_width, canvas_height = grid[0] * rule.crop_size, grid[1] * rule.crop_size
@@ -277,7 +277,7 @@ def _choose_grid(width: int, height: int, rule: AnyRes) -> tuple[int, int]:
 
 
 def _unpad(width: int, height: int, cols: int, rows: int) -> tuple[int, int, int, int]:
-    """Cut the padding off a mosaic of `cols` x `rows` patches.
+    """Cuts the padding off a mosaic of `cols` x `rows` patches.
 
     Returns first row, kept rows, first column, kept columns. Both sides are cut equally, so one row
     or column of padding survives if the remainder is odd. FIDELITY: the product is floored as in
@@ -292,7 +292,7 @@ def _unpad(width: int, height: int, cols: int, rows: int) -> tuple[int, int, int
 
 
 def _shrink(rows: int, cols: int, rule: AnyRes) -> tuple[int, int]:
-    """Scale a mosaic of `rows` x `cols` patches down to the budget if it is well above it."""
+    """Scales a mosaic of `rows` x `cols` patches down to the budget if it is well above it."""
     budget = math.inf if rule.max_crops is None else rule.max_crops * rule.side**2
     ratio = math.sqrt(rows * cols / budget)
     if ratio <= SHRINK_TOLERANCE:

@@ -28,7 +28,7 @@ class ModelInputs:
         return self.attention_mask.sum(1)
 
     def to(self, device: torch.device | str) -> "ModelInputs":
-        """Return the batch with its tensors on `device`."""
+        """Returns the batch with its tensors on `device`."""
         return replace(
             self,
             input_ids=self.input_ids.to(device),
@@ -39,7 +39,7 @@ class ModelInputs:
 
 
 def stack(prompts: Sequence[ModelInputs], *, pad_id: int) -> ModelInputs:
-    """Join prompts into one batch, padded to the right with `pad_id`."""
+    """Joins prompts into one batch, padded to the right with `pad_id`."""
 
     def pad(rows: list[Tensor], value: int) -> Tensor:
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
@@ -62,7 +62,7 @@ class Blocks:
     masks: tuple[Tensor | None, ...]
 
     def to(self, device: torch.device | str) -> "Blocks":
-        """Return the blocks with their masks on `device`."""
+        """Returns the blocks with their masks on `device`."""
         masks = tuple(None if mask is None else mask.to(device) for mask in self.masks)
         return replace(self, masks=masks)
 
@@ -82,7 +82,7 @@ class TrainingBatch:
     layouts: tuple[Layout, ...]
 
     def to(self, device: torch.device | str) -> "TrainingBatch":
-        """Return the batch on `device`."""
+        """Returns the batch on `device`."""
         return replace(
             self,
             input_ids=self.input_ids.to(device),

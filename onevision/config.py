@@ -157,13 +157,13 @@ class ModelConfig:
             )
 
     def to_json(self) -> str:
-        """Render as the text of our config.json."""
+        """Renders as the text of our config.json."""
         values = {"format_version": FORMAT_VERSION, "model_type": "onevision"} | to_plain(self)
         return json.dumps(values, indent=2) + "\n"
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Read the content of our config.json; unknown and missing keys are errors."""
+        """Reads the content of our config.json; unknown and missing keys are errors."""
         values = dict(values)
         version, kind = values.pop("format_version", None), values.pop("model_type", None)
         if version not in READABLE_VERSIONS or kind != "onevision":

@@ -41,7 +41,7 @@ class Explanation:
     picture: PillowImage | None  # None if only a size was given
 
     def lines(self) -> list[str]:
-        """Describe it in words, one line per fact."""
+        """Describes it in words, one line per fact."""
         layout, cost = self.layout, self.cost
         is_video = isinstance(layout, VideoLayout)
         vision, prefill = _format_flops(cost.vision_flops), _format_flops(cost.prefill_flops)
@@ -61,7 +61,7 @@ def explain_image(
     layout: CropLayout | None = None,
     among_several: bool = False,
 ) -> Explanation:
-    """Explain one image, or a (width, height) without pixels. Raises MediaError, InputError.
+    """Explains one image, or a (width, height) without pixels. Raises MediaError, InputError.
 
     Without a `layout` it is laid out as the only image of a conversation, or as one of several if
     `among_several`.
@@ -88,7 +88,7 @@ def explain_image(
 
 
 def explain_video(video: Video, config: ModelConfig) -> Explanation:
-    """Explain one video. Raises MediaError."""
+    """Explains one video. Raises MediaError."""
     choice = choose_frames(video)
     layout = plan_video(num_frames=len(choice.indices), rule=config.inputs.video)
     return Explanation(
@@ -102,7 +102,7 @@ def explain_video(video: Video, config: ModelConfig) -> Explanation:
 
 
 def estimate_cost(layout: Layout, config: ModelConfig) -> MediaCost:
-    """Estimate the cost of a layout: two operations per weight and token, plus attention."""
+    """Estimates the cost of a layout: two operations per weight and token, plus attention."""
     vision, language, tokens = config.vision, config.language, layout.num_tokens
     kv_width = language.num_kv_heads * language.head_size
     per_patch = vision.num_layers * (

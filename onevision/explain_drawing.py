@@ -27,7 +27,7 @@ MIN_VISIBLE_CELL = 6
 
 
 def draw_explanation(explanation: Explanation) -> PillowImage:
-    """Draw an explanation as an RGB image: its lines of text above its panels."""
+    """Draws an explanation as an RGB image: its lines of text above its panels."""
     if isinstance(explanation.layout, VideoLayout):
         panels = [_filmstrip(explanation)]
     else:
@@ -77,7 +77,7 @@ def _base_panel(layout: CropLayout, explanation: Explanation, picture: PillowIma
 
 
 def _canvas_panel(layout: CropLayout, picture: PillowImage) -> PillowImage:
-    """Draw the canvas: padding shaded, crop grid in red, kept region framed in blue."""
+    """Draws the canvas: padding shaded, crop grid in red, kept region framed in blue."""
     canvas_width, canvas_height = layout.cols * layout.crop_size, layout.rows * layout.crop_size
     scale = min(PANEL_HEIGHT / canvas_height, 2.0 * PANEL_HEIGHT / canvas_width)
     size = (max(1, round(canvas_width * scale)), max(1, round(canvas_height * scale)))
@@ -98,7 +98,7 @@ def _canvas_panel(layout: CropLayout, picture: PillowImage) -> PillowImage:
 
 
 def _token_panel(layout: CropLayout, picture: PillowImage) -> PillowImage:
-    """Draw one square per token of the mosaic, and a column of newlines."""
+    """Draws one square per token of the mosaic, and a column of newlines."""
     cols, rows = layout.out_cols + 1, max(layout.out_rows, 1)
     cell = max(2, min(PANEL_HEIGHT // rows, 2 * PANEL_HEIGHT // cols))
     panel = PIL.new("RGB", (cols * cell, rows * cell), PAPER)
@@ -118,7 +118,7 @@ def _token_panel(layout: CropLayout, picture: PillowImage) -> PillowImage:
 
 
 def _filmstrip(explanation: Explanation) -> PillowImage:
-    """Lay the sampled frames out in rows, each with its time."""
+    """Lays the sampled frames out in rows, each with its time."""
     frames = explanation.crops[:MAX_FRAMES_DRAWN]
     cols = min(8, len(frames))
     size, label = 132, 22
@@ -143,7 +143,7 @@ def _draw_grid(
     colour: tuple[int, int, int],
     width: int = 1,
 ) -> None:
-    """Draw the inner lines of a grid of `cols` x `rows` cells over a panel of `size`."""
+    """Draws the inner lines of a grid of `cols` x `rows` cells over a panel of `size`."""
     for col in range(1, cols):
         pen.line((col * size[0] / cols, 0, col * size[0] / cols, size[1]), fill=colour, width=width)
     for row in range(1, rows):

@@ -140,7 +140,7 @@ def write_shards(
 def save_tensors(
     tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file, whole or not at all. Raises OSError, SafetensorError."""
+    """Writes a safetensors file, whole or not at all. Raises OSError, SafetensorError."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as partial:
         save_file(contiguous, partial, dict(metadata) if metadata else None)

@@ -67,7 +67,7 @@ def render(
     label_rule: LabelRule = "reference",
     image_first: bool = False,
 ) -> list[Piece]:
-    """Return the conversation as ids and media slots; if an answer is due, its head comes last.
+    """Returns the conversation as ids and media slots; if an answer is due, its head comes last.
 
     `image_first` moves the only image of a turn to its front. FIDELITY: the reference does so in
     training only. Raises InputError if the "plain" template cannot express the conversation.
@@ -88,7 +88,7 @@ def render(
 
 
 def render_text(conversation: Conversation, *, template: Template) -> str:
-    """Return the prompt as text with media as <image>, for display only: never encode it."""
+    """Returns the prompt as text with media as <image>, for display only: never encode it."""
     spans = _spans(conversation, TEMPLATES[template], strict=False)
     return "".join("<image>" if isinstance(span, MediaSlot) else span.text for span in spans)
 
@@ -115,7 +115,7 @@ def _spans(
 def _turn(
     message: Message, chat: ChatTemplate, inside: Sequence[Span | MediaSlot] = (), *, strict: bool
 ) -> Iterator[Span | MediaSlot]:
-    """Yield the spans of one turn; those `inside` it go between its head and its words."""
+    """Yields the spans of one turn; those `inside` it go between its head and its words."""
     turns: dict[str, RoleFormat] = {
         "system": chat.system,
         "user": chat.user,
@@ -138,13 +138,13 @@ def _turn(
 def _split_markup(
     text: str, chat: ChatTemplate, *, labelled: Sequence[str] = (), whole: bool = False
 ) -> Iterator[Span]:
-    """Yield the spans of a template's markup; label the `labelled` parts of it, or the `whole`."""
+    """Yields the spans of a template's markup; label the `labelled` parts of it, or the `whole`."""
     for part in chat.split(text):
         yield Span(part, labelled=whole or part in labelled, is_control=part in chat.controls)
 
 
 def _render_plain(conversation: Conversation, tokenizer: Tokenizer) -> list[Piece]:
-    """Render media and then their caption, without roles and without the user's words.
+    """Renders media and then their caption, without roles and without the user's words.
 
     FIDELITY: the rule of the alignment stage (preprocess_plain). Caption and newline are labelled.
     """
@@ -175,7 +175,7 @@ class _Encoder:
     continues: bool = False  # whether the pending text follows a control token
 
     def add(self, span: Span | MediaSlot) -> None:
-        """Add the next span."""
+        """Adds the next span."""
         if isinstance(span, Span) and not span.is_control:
             self.pending += span.text
             self.labelled += bytes([span.labelled]) * len(span.text)
@@ -189,7 +189,7 @@ class _Encoder:
         self.pieces.append(TokenRun((token_id,), (token_id if span.labelled else IGNORE,)))
 
     def finish(self) -> list[Piece]:
-        """Return all pieces."""
+        """Returns all pieces."""
         self._flush()
         return self.pieces
 
@@ -207,13 +207,13 @@ class _Encoder:
 
 
 def _leading_pieces(tokenizer: Tokenizer) -> list[Piece]:
-    """Return the tokenizer's BOS token: `<s>` for LLaMA, nothing for Qwen."""
+    """Returns the tokenizer's BOS token: `<s>` for LLaMA, nothing for Qwen."""
     ids = tokenizer.bos_ids
     return [TokenRun(ids, (IGNORE,) * len(ids))] if ids else []
 
 
 def _insert_separators(message: Message) -> Iterator[Part]:
-    """Yield the parts, and a separator after media unless the text after it starts with space."""
+    """Yields the parts, and a separator after media unless the text after it starts with space."""
     parts = [p for p in message.parts if not (isinstance(p, Text) and not p.text)]
     for part, following in zip_longest(parts, parts[1:]):
         yield part
@@ -224,7 +224,7 @@ def _insert_separators(message: Message) -> Iterator[Part]:
 
 
 def _strip_whitespace(message: Message) -> Message:
-    """Strip white space from the start and the end of the message."""
+    """Strips white space from the start and the end of the message."""
     parts = list(message.parts)
     if parts and isinstance(first := parts[0], Text):
         parts[0] = Text(first.text.lstrip())

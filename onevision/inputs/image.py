@@ -24,7 +24,7 @@ Resize = Callable[[PillowImage, int, int, NDArray[np.uint8]], None]
 def cut_crops(
     image: PillowImage, layout: CropLayout, *, image_mean: Triple, fast: bool = False
 ) -> Tensor:
-    """Cut an RGB `image` as its `layout` says: base crop first, then the grid row by row.
+    """Cuts an RGB `image` as its `layout` says: base crop first, then the grid row by row.
 
     Returns crops, uint8 [N, 3, H, W]. `fast` resizes with torch instead of Pillow: the same bicubic
     filter with different rounding, so a few values differ by one level of 255, and by more at hard
@@ -58,7 +58,7 @@ def cut_crops(
 
 
 def cut_frames(frames: Iterable[PillowImage], layout: VideoLayout, *, image_mean: Triple) -> Tensor:
-    """Turn every RGB frame into one crop, as the layout says: uint8 [N, 3, H, W]."""
+    """Turns every RGB frame into one crop, as the layout says: uint8 [N, 3, H, W]."""
     size = layout.crop_size
     crops = np.empty((layout.num_frames, 3, size, size), np.uint8)
     for crop, frame in zip(crops, frames, strict=True):
@@ -67,7 +67,7 @@ def cut_frames(frames: Iterable[PillowImage], layout: VideoLayout, *, image_mean
 
 
 def normalise(crops: Tensor, *, mean: Triple, std: Triple, out: Tensor | None = None) -> Tensor:
-    """Turn crops into `pixel_values` [N, 3, H, W] float32: (value / 255 - mean) / std.
+    """Turns crops into `pixel_values` [N, 3, H, W] float32: (value / 255 - mean) / std.
 
     Single precision gives the reference's result for all 256 values. If `out` is given, it is
     filled and returned: on a CPU, allocating memory costs more than the arithmetic.
@@ -95,7 +95,7 @@ def _resize_fast(image: PillowImage, width: int, height: int, planes: NDArray[np
 
 
 def _write(image: PillowImage, planes: NDArray[np.uint8]) -> None:
-    """Copy an RGB image into its planes [3, H, W]."""
+    """Copies an RGB image into its planes [3, H, W]."""
     for plane, band in zip(planes, image.split(), strict=True):
         plane[:] = np.asarray(band)
 
@@ -109,7 +109,7 @@ def _fit(
     resize: Resize,
     planes: NDArray[np.uint8],
 ) -> None:
-    """Turn an image into the `planes` [3, size, size] of one crop."""
+    """Turns an image into the `planes` [3, size, size] of one crop."""
     if fit == "crop":
         _write(_crop_centre(image, size), planes)
     else:
@@ -118,7 +118,7 @@ def _fit(
 
 
 def _crop_centre(image: PillowImage, size: int) -> PillowImage:
-    """Scale the short edge to `size`, then cut out the centre, as CLIP's own processor does."""
+    """Scales the short edge to `size`, then cuts out the centre, as CLIP's own processor does."""
     short = min(image.size)
     width, height = int(size * image.width / short), int(size * image.height / short)
     left, top = (width - size) // 2, (height - size) // 2

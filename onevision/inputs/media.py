@@ -74,7 +74,7 @@ TRUSTED_LIMITS = MediaLimits()
 
 
 def open_image(source: "ImageSource", *, limits: MediaLimits = TRUSTED_LIMITS) -> PillowImage:
-    """Return a picture as 8-bit RGB, upright by its EXIF orientation, with transparency on white.
+    """Returns a picture as 8-bit RGB, upright by its EXIF orientation, with transparency on white.
 
     Of an animation, returns the first frame. Raises MediaError.
     """
@@ -95,7 +95,7 @@ def open_image(source: "ImageSource", *, limits: MediaLimits = TRUSTED_LIMITS) -
 
 
 def image_size(source: "ImageSource", *, limits: MediaLimits = TRUSTED_LIMITS) -> ImageSize:
-    """Return the size that `open_image` would return, from the header alone. Raises MediaError."""
+    """Returns the size that `open_image` would return, from the header alone. Raises MediaError."""
     if isinstance(source, PillowImage):
         return upright_size(source)
     with _open_header(source, source_name(source), limits) as image:
@@ -127,7 +127,7 @@ def _open_header(
 def open_video(
     source: "VideoSource", *, limits: MediaLimits = TRUSTED_LIMITS
 ) -> Iterator[tuple["InputContainer", "VideoStream"]]:
-    """Open a video file; yields the container and its first video stream that is no cover art.
+    """Opens a video file; yields the container and its first video stream that is no cover art.
 
     Raises MediaError if the bytes are not a video of a listed format and codec.
     """
@@ -161,7 +161,7 @@ def open_video(
 
 @contextmanager
 def translate_errors(name: str) -> Iterator[None]:
-    """Raise a MediaError about `name` if FFmpeg fails to decode."""
+    """Raises a MediaError about `name` if FFmpeg fails to decode."""
     import av  # imported late: images do not need it
 
     try:
@@ -224,7 +224,7 @@ def _open_error(file: BinaryIO, error: Exception, name: str, limits: MediaLimits
 
 
 def check_frame(frame: "VideoFrame", *, name: str, limits: MediaLimits) -> None:
-    """Refuse a frame that is larger than its container declared. Raises MediaError."""
+    """Refuses a frame that is larger than its container declared. Raises MediaError."""
     _check_pixels(frame.width, frame.height, limits.max_frame_pixels, name)
 
 
@@ -249,7 +249,7 @@ def _video_format(file: BinaryIO, name: str, limits: MediaLimits) -> str:
 
 
 def _decoder_names(codec: str) -> str:
-    """Return the decoders of a codec, in the form of FFmpeg's `codec_whitelist`."""
+    """Returns the decoders of a codec, in the form of FFmpeg's `codec_whitelist`."""
     return "libdav1d,av1" if codec == "av1" else codec
 
 
@@ -273,6 +273,6 @@ def _video_stream(container: "InputContainer", name: str, limits: MediaLimits) -
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of a library's message, without object addresses."""
+    """Returns the first line of a library's message, without object addresses."""
     text = str(getattr(error, "strerror", None) or error).splitlines()
     return (text[0] if text else type(error).__name__).split(" <")[0][:100]

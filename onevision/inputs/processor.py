@@ -88,16 +88,16 @@ class Processor:
     def __init__(
         self, config: InputConfig, tokenizer: Tokenizer, *, fast_images: bool = False
     ) -> None:
-        """Follow `config`; `fast_images` resizes pictures faster but rounds differently."""
+        """Follows `config`; `fast_images` resizes pictures faster but rounds differently."""
         check_template(config.template, tokenizer)
         self.config, self.tokenizer, self.fast_images = config, tokenizer, fast_images
 
     def __call__(self, conversation: Conversation) -> ModelInputs:
-        """Prepare one conversation, a batch of one. Raises InputError, MediaError."""
+        """Prepares one conversation, a batch of one. Raises InputError, MediaError."""
         return self.inputs(self.example(conversation))
 
     def inputs(self, example: Example) -> ModelInputs:
-        """Return the model's input for an example, as a batch of one."""
+        """Returns the model's input for an example, as a batch of one."""
         return ModelInputs(
             input_ids=example.input_ids[None],
             attention_mask=torch.ones_like(example.visual_mask)[None],
@@ -109,11 +109,11 @@ class Processor:
         )
 
     def batch(self, conversations: Sequence[Conversation]) -> ModelInputs:
-        """Prepare several conversations as one batch, padded to the right."""
+        """Prepares several conversations as one batch, padded to the right."""
         return self.join([self(conversation) for conversation in conversations])
 
     def join(self, prompts: Sequence[ModelInputs]) -> ModelInputs:
-        """Stack prepared prompts into one batch, padded to the right."""
+        """Stacks prepared prompts into one batch, padded to the right."""
         return stack(prompts, pad_id=self.tokenizer.added_tokens.get(END_OF_TEXT, 0))
 
     def outline(
@@ -125,7 +125,7 @@ class Processor:
         image_first: bool = False,
         facts: Sequence[MediaFact] | None = None,
     ) -> Outline:
-        """Lay out a conversation without decoding a pixel. Raises InputError, MediaError.
+        """Lays out a conversation without decoding a pixel. Raises InputError, MediaError.
 
         `facts` describe its media, in order, if another process opens them (`sandbox.py`); the
         crops are then passed to `example`.
@@ -148,7 +148,7 @@ class Processor:
         return Outline(pieces=tuple(pieces), views=views)
 
     def example(self, source: Conversation | Outline, *, crops: Tensor | None = None) -> Example:
-        """Decode a conversation into an example with labels. Raises InputError, MediaError.
+        """Decodes a conversation into an example with labels. Raises InputError, MediaError.
 
         `crops`, uint8 [N, 3, H, W], are those of all media if they have already been cut.
         """
@@ -158,7 +158,7 @@ class Processor:
     def examples_sharing_media(
         self, conversations: Sequence[Conversation], *, template: Template | None = None
     ) -> list[Example]:
-        """Prepare conversations about the same media, whose crops are cut only once."""
+        """Prepares conversations about the same media, whose crops are cut only once."""
         assert all(c.media == conversations[0].media for c in conversations)
         template = template or self.config.template
         first = self.outline(conversations[0], template=template)
@@ -167,7 +167,7 @@ class Processor:
         return [self._assemble(replace(first, pieces=p), crops) for p in pieces]
 
     def _image_rules(self, conversation: Conversation) -> dict[str, ImageRule]:
-        """Return the rule per `detail`; "auto" counts the images of all turns, and no videos."""
+        """Returns the rule per `detail`; "auto" counts the images of all turns, and no videos."""
         kinds = Counter(type(media) for media in conversation.media)
         single, several = self.config.image, self.config.multi_image
         fit = single.fit if isinstance(single, SingleCrop) else "squash"
@@ -190,7 +190,7 @@ class Processor:
         return plan(width=fact.width, height=fact.height, rule=rules[media.detail])
 
     def _crops(self, outline: Outline) -> Tensor:
-        """Decode and cut all media: [N, 3, H, W] uint8."""
+        """Decodes and cuts all media: [N, 3, H, W] uint8."""
         size = self.config.image.crop_size
         crops = [self._crops_of(view) for view in outline.views]
         match crops:
@@ -212,7 +212,7 @@ class Processor:
         )
 
     def _assemble(self, outline: Outline, crops: Tensor) -> Example:
-        """Replace every media slot by as many placeholders as it has visual tokens."""
+        """Replaces every media slot by as many placeholders as it has visual tokens."""
         total = outline.num_tokens
         ids = np.full(total, self.config.image_token_id)
         labels = np.full(total, IGNORE)
@@ -235,7 +235,7 @@ class Processor:
 
 
 def usage(inputs: ModelInputs, *, completion_tokens: int = 0) -> Usage:
-    """Count the tokens of a batch by kind."""
+    """Counts the tokens of a batch by kind."""
     images = sum(la.num_tokens for la in inputs.layouts if isinstance(la, CropLayout))
     videos = sum(la.num_tokens for la in inputs.layouts if isinstance(la, VideoLayout))
     return Usage(

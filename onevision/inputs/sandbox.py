@@ -52,7 +52,7 @@ class _Worker:
     is_lost: bool = False
 
     def wait_until_ready(self) -> bool:
-        """Wait until the worker is confined; return whether it is alive.
+        """Waits until the worker is confined; returns whether it is alive.
 
         A request's deadline starts afterwards, so a slow start does not count against it.
         """
@@ -77,7 +77,7 @@ class Cancellation:
         self._process: BaseProcess | None = None
 
     def cancel(self) -> None:
-        """Cancel the request, now and for workers it has not reached yet."""
+        """Cancels the request, now and for workers it has not reached yet."""
         with self._lock:
             self.is_cancelled = True
             if self._process is not None:
@@ -85,7 +85,7 @@ class Cancellation:
 
     @contextmanager
     def kill_on_cancel(self, process: BaseProcess) -> Iterator[None]:
-        """Kill `process` if the request is cancelled while the context is open, or was before."""
+        """Kills `process` if the request is cancelled while the context is open, or was before."""
         with self._lock:
             self._process = process
             if self.is_cancelled:
@@ -119,7 +119,7 @@ class Session:
         return self._worker.process.pid
 
     def cut(self, layouts: Sequence[Layout], *, image_mean: Triple) -> Tensor:
-        """Return the crops of all media, uint8 [N, 3, H, W]. Raises MediaError."""
+        """Returns the crops of all media, uint8 [N, 3, H, W]. Raises MediaError."""
         size = layouts[0].crop_size
         counts = [la.num_crops for la in layouts]
         crops = np.empty((sum(counts), 3, size, size), np.uint8)
@@ -137,7 +137,7 @@ class Session:
         return torch.from_numpy(crops)
 
     def end(self) -> None:
-        """Stop the deadline; the worker is no longer needed."""
+        """Stops the deadline; the worker is no longer needed."""
         self._timer.cancel()
         self._worker.is_lost |= self._late.is_set()
 
@@ -147,7 +147,7 @@ class Session:
 
     @contextmanager
     def _translating_errors(self) -> Iterator[None]:
-        """Raise a MediaError if the worker dies or its answer makes no sense."""
+        """Raises a MediaError if the worker dies or its answer makes no sense."""
         try:
             yield
         except (EOFError, OSError, mp.ProcessError, ValueError, KeyError, TypeError) as error:
@@ -182,7 +182,7 @@ class Sandbox:
         return [w.process.pid for w in list(self._idle.queue) if w.process.pid is not None]
 
     def close(self) -> None:
-        """Kill all idle workers; busy ones are killed when their request ends."""
+        """Kills all idle workers; busy ones are killed when their request ends."""
         self._closed = True
         with suppress(queue.Empty):
             while True:
@@ -192,7 +192,7 @@ class Sandbox:
     def session(
         self, media: Sequence[UntrustedMedia], *, cancellation: Cancellation | None = None
     ) -> Iterator[Session]:
-        """Yield a session with a worker that has read the headers of `media`.
+        """Yields a session with a worker that has read the headers of `media`.
 
         The worker is killed and replaced if the request is cancelled through `cancellation`.
 
@@ -242,14 +242,14 @@ class Sandbox:
 
 
 def _raise_fault(answer: Message, *, place: int) -> Message:
-    """Raise a MediaError if the worker reports a fault; return its answer otherwise."""
+    """Raises a MediaError if the worker reports a fault; returns its answer otherwise."""
     if "fault" in answer:
         raise MediaError(str(answer["message"])[:400], fault=answer["fault"], place=place)
     return answer
 
 
 def _send_media(pipe: Connection, media: Sequence[UntrustedMedia]) -> tuple[MediaFact, ...]:
-    """Send media to a worker; return what must be known to lay them out."""
+    """Sends media to a worker; returns what must be known to lay them out."""
     send_message(pipe, {"count": len(media)})
     facts = list[MediaFact]()
     for place, medium in enumerate(media):

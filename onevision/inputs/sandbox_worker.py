@@ -66,7 +66,7 @@ class SandboxSettings:
 
 
 def run_worker(pipe: Connection, settings: SandboxSettings) -> None:
-    """Confine this process, then serve sessions until the pipe is closed."""
+    """Confines this process, then serves sessions until the pipe is closed."""
     torch.set_num_threads(1)
     confine(settings.memory_bytes)
     send_message(pipe, {})
@@ -96,7 +96,7 @@ def confine(memory_bytes: int) -> None:
 
 
 def _limit_cpu(seconds: float) -> None:
-    """Let the kernel kill this process after `seconds` more of CPU time, over all threads.
+    """Lets the kernel kill this process after `seconds` more of CPU time, over all threads.
 
     A second line of defence: the parent enforces the deadline by the clock.
     """
@@ -106,7 +106,7 @@ def _limit_cpu(seconds: float) -> None:
 
 
 def _decode_a_clip() -> None:
-    """Make PyAV load everything that it loads lazily."""
+    """Makes PyAV load everything that it loads lazily."""
     clip = io.BytesIO()
     with av.open(clip, mode="w", format="avi") as container:
         stream = container.add_stream("mjpeg", rate=1)
@@ -117,7 +117,7 @@ def _decode_a_clip() -> None:
 
 
 def _address_space() -> int | None:
-    """Return the size of this process's address space in bytes, or None without /proc."""
+    """Returns the size of this process's address space in bytes, or None without /proc."""
     table = Path("/proc/self/statm")
     if not table.exists():
         return None
@@ -125,12 +125,12 @@ def _address_space() -> int | None:
 
 
 def send_message(pipe: Connection, message: Message) -> None:
-    """Send a JSON message."""
+    """Sends a JSON message."""
     pipe.send_bytes(json.dumps(message).encode())
 
 
 def receive_message(pipe: Connection) -> Message:
-    """Receive a JSON message. Raises TypeError or ValueError if it is not a JSON object."""
+    """Receives a JSON message. Raises TypeError or ValueError if it is not a JSON object."""
     message = json.loads(pipe.recv_bytes())
     if not isinstance(message, dict):
         raise TypeError("the message is not a JSON object")
@@ -158,7 +158,7 @@ class _OpenedMedia:
                 return asdict(image_size(self.source, limits=self.limits))
 
     def cut(self, layout: Message, mean: Triple) -> Tensor:
-        """Decode the pixels and cut them: uint8 [N, 3, H, W]."""
+        """Decodes the pixels and cuts them: uint8 [N, 3, H, W]."""
         match self.source:
             case EncodedFrames(images=images):
                 frames = (open_image(image, limits=self.limits) for image in images)
@@ -171,7 +171,7 @@ class _OpenedMedia:
 
 
 def _serve_session(pipe: Connection, limits: MediaLimits) -> None:
-    """Read the headers of a request's media, then cut their crops; stop at the first fault."""
+    """Reads the headers of a request's media, then cuts their crops; stops at the first fault."""
     opened = list[_OpenedMedia]()
     for _ in range(receive_message(pipe).get("count", 0)):
         order = receive_message(pipe)
@@ -211,7 +211,7 @@ def _open(
 
 
 def _report_faults(act: Callable[[], Message]) -> Message:
-    """Return the result of `act`, or a message that says what is wrong with the medium."""
+    """Returns the result of `act`, or a message that says what is wrong with the medium."""
     try:
         return act()
     except MediaError as error:

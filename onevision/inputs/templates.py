@@ -79,7 +79,7 @@ class ChatTemplate:
         return None if self.end else self.assistant.tail
 
     def split(self, text: str) -> list[str]:
-        """Split `text`, markup of this template, at its control tokens and labelled marks."""
+        """Splits `text`, markup of this template, at its control tokens and labelled marks."""
         marks = {*self.controls, *self.labelled_marks}
         if not marks:
             return [text]
@@ -164,7 +164,7 @@ TEMPLATES: Mapping[Template, ChatTemplate] = MappingProxyType(
 
 
 def check_template(template: Template, tokenizer: Tokenizer) -> None:
-    """Raise CheckpointError if the tokenizer lacks control tokens of the template."""
+    """Raises CheckpointError if the tokenizer lacks control tokens of the template."""
     missing = _missing(template, tokenizer)
     if missing:
         served = [name for name in TEMPLATES if not _missing(name, tokenizer)]
@@ -176,13 +176,13 @@ def check_template(template: Template, tokenizer: Tokenizer) -> None:
 
 
 def end_ids(template: Template, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Return the ids that end an answer; empty if the template ends it with text."""
+    """Returns the ids that end an answer; empty if the template ends it with text."""
     chat = TEMPLATES.get(template)
     return () if chat is None or chat.end is None else (tokenizer.id_of(chat.end),)
 
 
 def end_texts(template: Template) -> tuple[str, ...]:
-    """Return the texts that end an answer; empty if the template ends it with a token."""
+    """Returns the texts that end an answer; empty if the template ends it with a token."""
     chat = TEMPLATES.get(template)
     return () if chat is None or chat.end_text is None else (chat.end_text,)
 

@@ -36,7 +36,7 @@ CACHED_CHARACTERS, CACHED_TEXTS = 40, 1024
 
 
 def _byte_table() -> dict[str, int]:
-    """Return the byte behind each character of byte-level vocabularies (gpt-2, encoder.py)."""
+    """Returns the byte behind each character of byte-level vocabularies (gpt-2, encoder.py)."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in plain]
     moved = {chr(256 + number): byte for number, byte in enumerate(others)}
@@ -54,7 +54,7 @@ class Tokenizer:
     """
 
     def __init__(self, definition: str, *, name: str = "tokenizer.json") -> None:
-        """Load the text of a tokenizer.json. Raises CheckpointError if it is not one."""
+        """Loads the text of a tokenizer.json. Raises CheckpointError if it is not one."""
         self.definition, self.name = definition, name
         try:
             self._whole = HFTokenizer.from_str(definition)
@@ -77,7 +77,7 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, directory: Path) -> "Tokenizer":
-        """Read `tokenizer.json` of a checkpoint directory. Raises CheckpointError."""
+        """Reads `tokenizer.json` of a checkpoint directory. Raises CheckpointError."""
         path = directory / "tokenizer.json"
         if not path.is_file():
             raise CheckpointError(
@@ -97,7 +97,7 @@ class Tokenizer:
         return max(count, *(token_id + 1 for token_id in self._added.values()), 0)
 
     def id_of(self, token: str) -> int:
-        """Return the id of a control token. Raises CheckpointError if it is unknown."""
+        """Returns the id of a control token. Raises CheckpointError if it is unknown."""
         token_id = self._added.get(token)
         if token_id is None:
             raise CheckpointError(
@@ -119,12 +119,12 @@ class Tokenizer:
         return tuple(token_id for token_id, _ in takewhile(lambda mark: mark[1], marks))
 
     def single_token_ids(self, text: str) -> frozenset[int]:
-        """Return the id of `text` if it is a single token; empty otherwise."""
+        """Returns the id of `text` if it is a single token; empty otherwise."""
         ids = self.encode(text, continues=True).ids
         return frozenset(ids) if len(ids) == 1 else frozenset()
 
     def encode(self, text: str, *, continues: bool = False) -> Encoding:
-        """Encode text with character offsets; text that spells a control token stays text.
+        """Encodes text with character offsets; text that spells a control token stays text.
 
         `continues` says that a control token precedes it.
         """
@@ -144,15 +144,15 @@ class Tokenizer:
         return tokenizer.encode(text, add_special_tokens=False)
 
     def decode(self, ids: list[int]) -> str:
-        """Return the text of `ids` without control tokens."""
+        """Returns the text of `ids` without control tokens."""
         return self._whole.decode(ids, skip_special_tokens=True)
 
     def decode_with_controls(self, ids: list[int]) -> str:
-        """Return the text of `ids`, control tokens included."""
+        """Returns the text of `ids`, control tokens included."""
         return self._whole.decode(ids, skip_special_tokens=False)
 
     def bytes_of(self, token_id: int) -> bytes:
-        """Return the bytes of a token, which may be part of a character.
+        """Returns the bytes of a token, which may be part of a character.
 
         Byte-level vocabularies write each byte as a printable character (GPT-2's table).
         """
@@ -164,7 +164,7 @@ class Tokenizer:
         return bytes(BYTES[letter] for letter in spelled)
 
     def stream(self) -> "TextStream":
-        """Return a decoder that takes one id at a time."""
+        """Returns a decoder that takes one id at a time."""
         return TextStream(self._whole)
 
 
@@ -181,7 +181,7 @@ class TextStream:
         self._num_emitted = 0  # how many of them belong to the last piece
 
     def push(self, token_id: int) -> str:
-        """Add an id; return the characters it completes, possibly none."""
+        """Adds an id; returns the characters it completes, possibly none."""
         self._ids.append(token_id)
         text = self._new_text()
         if not text or text.endswith(UNFINISHED):
@@ -193,7 +193,7 @@ class TextStream:
         return text
 
     def flush(self) -> str:
-        """Return the rest at the end: U+FFFD for an incomplete character."""
+        """Returns the rest at the end: U+FFFD for an incomplete character."""
         text = self._new_text()
         self._num_emitted = len(self._ids)
         return text
@@ -202,7 +202,7 @@ class TextStream:
         return self.decode(self._ids)[len(self.decode(self._ids[: self._num_emitted])) :]
 
     def decode(self, ids: list[int]) -> str:
-        """Return the text of `ids`, independently of the stream."""
+        """Returns the text of `ids`, independently of the stream."""
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
 
@@ -211,7 +211,7 @@ def _is_control(token: Mapping[str, Any]) -> bool:
 
 
 def _add_words(values: dict[str, Any], words: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a tokenizer.json (hence Any) with added words that keep their ids.
+    """Returns a tokenizer.json (hence Any) with added words that keep their ids.
 
     An added token gets the id of the same entry of the vocabulary, so every word becomes one; BPE
     never forms it without a merge.
@@ -231,7 +231,7 @@ def _check_words(tokenizer: HFTokenizer, words: list[dict[str, Any]]) -> None:
 
 
 def _remove_controls(values: Mapping[str, Any], controls: frozenset[str]) -> dict[str, Any]:
-    """Return a tokenizer.json (hence Any) that cannot turn text into a control token.
+    """Returns a tokenizer.json (hence Any) that cannot turn text into a control token.
 
     If the model's own vocabulary contains control tokens, as LLaMA's does, merges that would
     produce one are removed.
@@ -251,7 +251,7 @@ def _spells(merge: str | list[str], controls: frozenset[str]) -> bool:
 
 
 def _disable_first_space(values: Any) -> Any:  # Any: a tokenizer.json or a part of it
-    """Return a copy with every Metaspace's prepend_scheme "first" changed to "never"."""
+    """Returns a copy with every Metaspace's prepend_scheme "first" changed to "never"."""
     if isinstance(values, list):
         return [_disable_first_space(value) for value in values]
     if not isinstance(values, dict):

@@ -22,7 +22,7 @@ class ImageSize:
 
 
 def upright_size(image: PillowImage) -> ImageSize:
-    """Return the size after EXIF orientation, as `exif_transpose` would leave it."""
+    """Returns the size after EXIF orientation, as `exif_transpose` would leave it."""
     if isinstance(image, TiffImageFile):  # Pillow gives its upright size before it decodes it
         return ImageSize(width=image.width, height=image.height)
     try:
@@ -36,7 +36,7 @@ def upright_size(image: PillowImage) -> ImageSize:
 
 
 def convert_to_rgb(image: PillowImage, name: str) -> PillowImage:
-    """Convert `image`, called `name` in messages. Raises MediaError if its mode has no range."""
+    """Converts `image`, called `name` in messages. Raises MediaError if its mode has no range."""
     with suppress(Exception):  # a broken EXIF block does not make the picture unusable
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
@@ -55,7 +55,7 @@ def convert_to_rgb(image: PillowImage, name: str) -> PillowImage:
 
 
 def _to_8_bit(image: PillowImage, name: str) -> PillowImage:
-    """Scale 16-bit grey to 8 bits; Pillow's own conversion would clip it."""
+    """Scales 16-bit grey to 8 bits; Pillow's own conversion would clip it."""
     if image.mode == "F":
         raise MediaError(
             f"{name}: floating-point pixels have no fixed range; save 8 or 16 bits", fault="mode"

@@ -55,7 +55,7 @@ class FrameTable:
     has_times: bool
 
     def seconds(self, index: int) -> float:
-        """Return when frame `index` is shown, counted from the first."""
+        """Returns when frame `index` is shown, counted from the first."""
         return (self.marks[index] - self.marks[0]) * self.seconds_per_mark
 
 
@@ -70,7 +70,7 @@ class FrameChoice:
     limits: MediaLimits = TRUSTED_LIMITS
 
     def frames(self) -> Iterator[PillowImage]:
-        """Decode the chosen frames as RGB images, holding one at a time. Raises MediaError."""
+        """Decodes the chosen frames as RGB images, holding one at a time. Raises MediaError."""
         if self.table is None:
             assert not isinstance(self.video.source, str | bytes | Path)
             yield from map(open_image, self.video.source)
@@ -82,7 +82,7 @@ class FrameChoice:
     def _decode_marks(
         self, marks: deque[int], table: FrameTable, *, sparsely: bool
     ) -> Iterator[PillowImage]:
-        """Decode the frames at `marks`, removing each mark once its frame is yielded.
+        """Decodes the frames at `marks`, removing each mark once its frame is yielded.
 
         `sparsely` seeks and skips frames, and stops where that might change a pixel.
         """
@@ -107,7 +107,7 @@ class FrameChoice:
 
 
 def choose_frames(video: Video, *, limits: MediaLimits = TRUSTED_LIMITS) -> FrameChoice:
-    """Choose the frames of `video` that the model sees. Raises MediaError."""
+    """Chooses the frames of `video` that the model sees. Raises MediaError."""
     if not isinstance(video.source, str | bytes | Path):
         if not video.source:
             raise MediaError("the video has no frames; expected at least one", fault="empty")
@@ -133,7 +133,7 @@ def choose_frames(video: Video, *, limits: MediaLimits = TRUSTED_LIMITS) -> Fram
 
 
 def space_evenly(first: int, last: int, count: int) -> tuple[int, ...]:
-    """Return `count` integers from `first` to `last`, truncated as in the reference."""
+    """Returns `count` integers from `first` to `last`, truncated as in the reference."""
     return tuple(int(i) for i in np.linspace(first, last, count, dtype=int))
 
 
@@ -179,7 +179,7 @@ def _find_nearest(times: Sequence[float], seconds: float) -> int:
 
 
 def _scan(container: "InputContainer", stream: "VideoStream", *, most: int) -> FrameTable:
-    """List the frames without decoding; stop once there are more than `most`."""
+    """Lists the frames without decoding; stops once there are more than `most`."""
     whole = (
         (packet.pts, packet.is_keyframe)
         for packet in container.demux(stream)
@@ -223,7 +223,7 @@ class _FrameReader:
         self._begin(None)
 
     def frame_at(self, mark: int) -> "VideoFrame | None":
-        """Return the last frame at or before `mark`, or None. Marks must not decrease."""
+        """Returns the last frame at or before `mark`, or None. Marks must not decrease."""
         keys = self._table.key_marks[: bisect_right(self._table.key_marks, mark)][-1:]
         if self._seeks and self._shown is not None and keys and (key := keys[0]) > self._shown[0]:
             self._container.seek(key, stream=self._stream)
@@ -269,7 +269,7 @@ def _decode_with_marks(
     table: FrameTable,
     wanted: frozenset[int] | None,
 ) -> Iterator[tuple[int, "VideoFrame"]]:
-    """Decode from the current position; yields each frame with its mark."""
+    """Decodes from the current position; yields each frame with its mark."""
     for number, frame in enumerate(_decode_packets(container, stream, wanted)):
         if not table.has_times:
             yield number, frame
@@ -280,7 +280,7 @@ def _decode_with_marks(
 def _decode_packets(
     container: "InputContainer", stream: "VideoStream", wanted: frozenset[int] | None
 ) -> Iterator["VideoFrame"]:
-    """Decode from the current position; skips unreferenced frames that are not `wanted`."""
+    """Decodes from the current position; skips unreferenced frames that are not `wanted`."""
     for packet in container.demux(stream):
         if wanted is not None:  # decoder threads read the setting packet by packet
             is_wanted = packet.pts is None or packet.pts in wanted
@@ -289,7 +289,7 @@ def _decode_packets(
 
 
 def _rotate_upright(frame: "VideoFrame") -> PillowImage:
-    """Convert to RGB, rotated as the file asks players to rotate it."""
+    """Converts to RGB, rotated as the file asks players to rotate it."""
     image = frame.to_image()
     turns = {
         90: Image.Transpose.ROTATE_90,

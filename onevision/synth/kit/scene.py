@@ -56,7 +56,7 @@ class Thing:
 
     @property
     def name(self) -> str:
-        """Colour and shape: "red circle"."""
+        """Colours and shape: "red circle"."""
         return f"{self.colour} {self.shape}"
 
     @property

@@ -62,7 +62,7 @@ class Look:
 
     @property
     def name(self) -> str:
-        """Colour and shape: "red circle"."""
+        """Colours and shape: "red circle"."""
         return f"{self.colour} {self.shape}"
 
     def stamp(self, picture: PillowImage, *, x: float, y: float, radius: float) -> None:

@@ -47,7 +47,7 @@ class Solid:
 
     @property
     def name(self) -> str:
-        """Colour and shape: "red cube"."""
+        """Colours and shape: "red cube"."""
         return f"{self.values['colour']} {self.values['shape']}"
 
     def fits(self, values: Traits) -> bool:
