@@ -31,7 +31,7 @@ from onevision.errors import MediaError
 from onevision.inputs.processor import MediaFact, NumFrames
 from onevision.inputs.sandbox_worker import (
     EncodedFrames,
-    Message,
+    PipeMessage,
     SandboxSettings,
     receive_message,
     run_worker,
@@ -241,7 +241,7 @@ class Sandbox:
         return _Worker(process=process, pipe=ours)
 
 
-def _raise_fault(answer: Message, *, place: int) -> Message:
+def _raise_fault(answer: PipeMessage, *, place: int) -> PipeMessage:
     """Raises a MediaError if the worker reports a fault; returns its answer otherwise."""
     if "fault" in answer:
         raise MediaError(str(answer["message"])[:400], fault=answer["fault"], place=place)
@@ -279,7 +279,7 @@ def _send_media(pipe: Connection, media: Sequence[UntrustedMedia]) -> tuple[Medi
     return tuple(facts)
 
 
-def _parse_fact(answer: Message) -> MediaFact:
+def _parse_fact(answer: PipeMessage) -> MediaFact:
     if "frames" in answer:
         seconds = answer.get("seconds")
         count = _parse_size(answer["frames"])

@@ -43,7 +43,7 @@ UNTRUSTED_LIMITS = MediaLimits(
     count_rows=True,
     decoder_threads=2,
 )
-Message = dict[str, Any]  # Any: JSON, checked where it is read
+PipeMessage = dict[str, Any]  # Any: JSON, checked where it is read
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,12 @@ def _address_space() -> int | None:
     return int(table.read_text().split()[0]) * resource.getpagesize()
 
 
-def send_message(pipe: Connection, message: Message) -> None:
+def send_message(pipe: Connection, message: PipeMessage) -> None:
     """Sends a JSON message."""
     pipe.send_bytes(json.dumps(message).encode())
 
 
-def receive_message(pipe: Connection) -> Message:
+def receive_message(pipe: Connection) -> PipeMessage:
     """Receives a JSON message. Raises TypeError or ValueError if it is not a JSON object."""
     message = json.loads(pipe.recv_bytes())
     if not isinstance(message, dict):
@@ -145,7 +145,7 @@ class _OpenedMedia:
     limits: MediaLimits = field(repr=False)
 
     @property
-    def fact(self) -> Message:
+    def fact(self) -> PipeMessage:
         """What the parent must know to lay it out: a size, or a number of frames."""
         match self.source:
             case EncodedFrames(images=images):
@@ -157,7 +157,7 @@ class _OpenedMedia:
             case _:
                 return asdict(image_size(self.source, limits=self.limits))
 
-    def cut(self, layout: Message, mean: Triple) -> Tensor:
+    def cut(self, layout: PipeMessage, mean: Triple) -> Tensor:
         """Decodes the pixels and cuts them: uint8 [N, 3, H, W]."""
         match self.source:
             case EncodedFrames(images=images):
@@ -185,7 +185,7 @@ def _serve_session(pipe: Connection, limits: MediaLimits) -> None:
     for medium, layout in zip(opened, order.get("layouts", ()), strict=False):
         crops = list[Tensor]()
 
-        def cut(medium: _OpenedMedia = medium, layout: Message = layout) -> Message:
+        def cut(medium: _OpenedMedia = medium, layout: PipeMessage = layout) -> PipeMessage:
             crops.append(medium.cut(layout, order["mean"]))  # noqa: B023 called at once
             return {}
 
@@ -199,8 +199,8 @@ def _serve_session(pipe: Connection, limits: MediaLimits) -> None:
 
 
 def _open(
-    order: Message, blobs: tuple[bytes, ...], limits: MediaLimits, opened: list[_OpenedMedia]
-) -> Message:
+    order: PipeMessage, blobs: tuple[bytes, ...], limits: MediaLimits, opened: list[_OpenedMedia]
+) -> PipeMessage:
     kind = order.pop("kind")
     if kind == "video":
         source = choose_frames(Video(blobs[0], **order), limits=limits)
@@ -210,7 +210,7 @@ def _open(
     return opened[-1].fact
 
 
-def _report_faults(act: Callable[[], Message]) -> Message:
+def _report_faults(act: Callable[[], PipeMessage]) -> PipeMessage:
     """Returns the result of `act`, or a message that says what is wrong with the medium."""
     try:
         return act()

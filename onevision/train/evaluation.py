@@ -18,6 +18,7 @@ import torch
 from onevision.config import ModelConfig
 from onevision.errors import OneVisionError
 from onevision.eval.heldout import run_heldout
+from onevision.files import Line
 from onevision.generate.answer import Model
 from onevision.generate.sampler import Sampling
 from onevision.inputs.processor import Processor
@@ -27,7 +28,6 @@ from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.adapt import copy_to_cpu
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
-from onevision.train.report.display import Line
 from onevision.train.report.metrics import StepMetrics
 from onevision.train.report.notes import EVALUATIONS, Notes
 

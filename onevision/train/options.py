@@ -5,7 +5,7 @@ from typing import Literal
 
 from onevision.errors import ConfigError
 from onevision.eval.heldout import HeldoutScenario
-from onevision.train.lora.layers import Base, LoraConfig, Part
+from onevision.train.lora.layers import AdaptedPart, Base, LoraConfig
 from onevision.train.parallel import Sharing
 
 # Whether every target of a step counts the same or, as in the reference, every micro-batch.
@@ -47,7 +47,7 @@ class RunOptions:
     lora_rank: int = 0
     lora_alpha: float = 16.0
     lora_dropout: float = 0.0
-    lora_parts: tuple[Part, ...] = ("language_model",)
+    lora_parts: tuple[AdaptedPart, ...] = ("language_model",)
     lora_base: Base = "full"
 
     # Steps between snapshots or, if None, seconds; the newest `keep` stay.

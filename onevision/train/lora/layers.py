@@ -19,9 +19,9 @@ from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.int8 import Int8FrozenLinear
 
-Part = Literal["language_model", "vision_encoder"]
+AdaptedPart = Literal["language_model", "vision_encoder"]
 Base = Literal["full", "int8"]
-PARTS: tuple[Part, ...] = ("language_model", "vision_encoder")
+PARTS: tuple[AdaptedPart, ...] = ("language_model", "vision_encoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class LoraConfig:
     # Share of an adapter's inputs dropped in training, by torch's global generator.
     dropout: float = 0.0
     # Every linear layer in the blocks of these parts; embeddings, norms and the head stay out.
-    parts: tuple[Part, ...] = ("language_model",)
+    parts: tuple[AdaptedPart, ...] = ("language_model",)
     # "int8" holds each frozen weight below an adapter in one byte.
     base: Base = "full"
 
@@ -108,7 +108,7 @@ def adapted_layers(network: nn.Module) -> dict[str, "LoraLinear"]:
     return {name: m for name, m in network.named_modules() if isinstance(m, LoraLinear)}
 
 
-def linear_names(network: LlavaNetwork, parts: tuple[Part, ...]) -> list[str]:
+def linear_names(network: LlavaNetwork, parts: tuple[AdaptedPart, ...]) -> list[str]:
     """Returns the full names of the plain linear layers in the blocks of `parts`."""
     return [
         f"{part}.blocks.{name}"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from onevision.files import Line
 from onevision.plots import SERIES
-from onevision.train.report.display import Line
 
 Values = NDArray[np.float64]
 

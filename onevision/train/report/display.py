@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,14 +14,13 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from onevision.errors import InputError
+from onevision.files import Line
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 # Steps between two lines without a terminal; the loss shown is the mean of as many steps.
 EVERY_STEPS = 20
-
-Line = dict[str, Any]  # Any: JSON; numbers, the stage's name, and numbers by source or part
 
 
 class ProgressDisplay:

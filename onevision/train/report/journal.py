@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from onevision.files import Line
 from onevision.train.feed import MicroBatch
-from onevision.train.report.display import Line
 from onevision.train.report.metrics import MetricsLog, StepMetrics
 from onevision.train.report.notes import SKIPPED, Notes
 

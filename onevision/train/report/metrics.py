@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from onevision.errors import InputError
-from onevision.files import append_lines, parse_line, read_lines, whole_lines, write_bytes
-from onevision.train.report.display import Board, Line, TensorBoard, WeightsAndBiases
+from onevision.files import Line, append_lines, parse_line, read_lines, whole_lines, write_bytes
+from onevision.train.report.display import Board, TensorBoard, WeightsAndBiases
 
 if TYPE_CHECKING:
     import torch

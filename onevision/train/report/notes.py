@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from onevision.errors import InputError
-from onevision.files import append_lines, write_lines
-from onevision.train.report.display import Line
+from onevision.files import Line, append_lines, write_lines
 from onevision.train.report.metrics import read_metrics
 
 SKIPPED, EVALUATIONS = "skipped.jsonl", "eval.jsonl"
