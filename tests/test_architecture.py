@@ -1,6 +1,7 @@
 """The rules of ARCHITECTURE.md that a machine can check: who may do what, and how large it gets."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,23 @@ def test_the_architecture_draws_every_room():
     text = ARCHITECTURE.read_text(encoding="utf-8")
     rooms = [path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()]
     assert {room for room in rooms if f"  {room}/" not in text} == set()
+
+
+def test_the_architecture_draws_every_file_of_the_main_rooms():
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    tree = set(
+        re.findall(r"\w+", text[text.index("## Rooms") : text.index("## Imports point down")])
+    )
+    rooms = (
+        "",
+        "inputs",
+        "model",
+        "accelerate",
+        "generate",
+        "checkpoint",
+        "data",
+        "train",
+        "serve",
+    )
+    files = [path for room in rooms for path in (PACKAGE / room).glob("*.py")]
+    assert {path.stem for path in files if not path.stem.startswith("__")} - tree == set()
