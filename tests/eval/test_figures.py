@@ -115,7 +115,6 @@ def test_a_task_for_a_server_writes_its_submission(make_task, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "item", "problem"),
     [
-        ({"scorer": "exact"}, {"answer": "a"}, "no scorer 'exact'; expected one of .*exact_match"),
         ({"metric": "f1"}, {"answer": "a"}, "its scorer has no metric 'f1'; it has exact_match"),
         ({}, {"gold": "a"}, "row 0: .*answer"),
     ],
