@@ -106,6 +106,8 @@ def test_profiles_are_differences(tmp_path):
         ({"images": "image"}, "images is 'image'; expected a list"),
         ({"images": []}, "give either `images` or `video`"),
         ({"scorer": None}, "give a `scorer`, a `judge` or a `submission`"),
+        ({"scorer": "exact"}, "no scorer 'exact'; expected one of .*exact_match"),
+        ({"scorer": None, "judge": "nobody"}, "no judge 'nobody'; expected one of .*mmvet"),
         ({"prompt": "{question}{case}"}, "{case} without `cases`"),
         ({"prompt": "{choices}"}, "`choices` is missing"),
         ({"cases": [{"when": {"a": "b"}}]}, "cases.0: missing text"),
