@@ -20,7 +20,6 @@ from onevision.train.lora.layers import (
     add_lora,
     lora_parameters,
     merge,
-    without_adapters,
 )
 from onevision.train.loss import weighted_loss
 from tests.conftest import randomise
@@ -130,18 +129,6 @@ def test_merging_computes_the_same_in_plain_layers(network, inputs):
     assert near(logits(network, inputs), adapted, atol=1e-5)
     assert list(network.state_dict()) == names
     assert all(type(m) is not LoraLinear for m in network.modules())
-
-
-def test_adapters_can_be_turned_off_for_a_while(network, inputs):
-    before = logits(network, inputs)
-    add_lora(network, BOTH)
-    shake(network)
-    adapted = logits(network, inputs)
-    with without_adapters(network):
-        with without_adapters(network):
-            pass
-        assert equal(logits(network, inputs), before)
-    assert equal(logits(network, inputs), adapted)
 
 
 def test_dropout_drops_in_training_alone(network, inputs):

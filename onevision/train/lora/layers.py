@@ -6,8 +6,6 @@ walking the blocks of the named parts, so a layer elsewhere cannot match by its 
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,20 +87,6 @@ def lora_parameters(network: nn.Module) -> list[nn.Parameter]:
     return [p for layer in adapted_layers(network).values() for p in (layer.lora_a, layer.lora_b)]
 
 
-@contextmanager
-def without_adapters(network: nn.Module) -> Iterator[None]:
-    """Turns the adapters off for as long as the context lasts."""
-    layers = list(adapted_layers(network).values())
-    before = [layer.enabled for layer in layers]
-    for layer in layers:
-        layer.enabled = False
-    try:
-        yield
-    finally:
-        for layer, enabled in zip(layers, before, strict=True):
-            layer.enabled = enabled
-
-
 def adapted_layers(network: nn.Module) -> dict[str, "LoraLinear"]:
     """Returns the layers that have an adapter, by full name."""
     return {name: m for name, m in network.named_modules() if isinstance(m, LoraLinear)}
@@ -129,7 +113,6 @@ class LoraLinear(nn.Module):
         if config.base == "int8":
             self.base = Int8FrozenLinear(base)
         self.scaling, self.dropout = config.alpha / config.rank, config.dropout
-        self.enabled = True
         # The adapter is fp32 whatever dtype the base has: its steps are small.
         a = torch.empty(config.rank, base.in_features)
         # As in PEFT: A is initialised as torch's linear layers are, B with zeros.
@@ -142,8 +125,6 @@ class LoraLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Transforms `x` [..., in] -> [..., out]."""
         y = self.base(x)
-        if not self.enabled:
-            return y
         inner = F.dropout(x.to(self.lora_a.dtype), self.dropout, training=self.training)
         added = F.linear(F.linear(inner, self.lora_a), self.lora_b)
         return y + (added * self.scaling).to(y.dtype)
