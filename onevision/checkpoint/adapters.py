@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from onevision.checkpoint.files import StoredTensor, list_tensors, read_json
+from onevision.checkpoint.kinds import Values
 from onevision.errors import CheckpointError
 
-Values = Mapping[str, Any]  # Any: foreign JSON
 Tensors = dict[str, StoredTensor]
 
 ADAPTER_CONFIG = "adapter_config.json"

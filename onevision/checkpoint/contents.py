@@ -6,10 +6,9 @@ their own: the `base`, a language model, and the `tower`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from onevision.checkpoint.adapters import ADAPTER, ADAPTER_CONFIG, PEFT_PREFIX, add_adapters
 from onevision.checkpoint.files import (
@@ -21,12 +20,12 @@ from onevision.checkpoint.files import (
     read_json,
     refuse_pickles,
 )
+from onevision.checkpoint.kinds import Values
 from onevision.checkpoint.names import IGNORED_SUFFIXES, LMMS_LAB, PROBE, PROJECTOR_PROBES
 from onevision.checkpoint.quantised import refuse_quantised
 from onevision.checkpoint.tower import find_tower, read_tower
 from onevision.errors import CheckpointError
 
-Values = Mapping[str, Any]  # Any: foreign JSON
 Tensors = dict[str, StoredTensor]
 
 TRAINED_BESIDE = "non_lora_trainables.safetensors"

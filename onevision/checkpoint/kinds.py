@@ -65,7 +65,7 @@ def _expected(key: str, value: object) -> str | None:
     return None
 
 
-def stated(values: Values, key: str, default: Any) -> Any:
+def value_or(values: Values, key: str, default: Any) -> Any:
     """Returns the value of a key; the default if it is absent or null."""
     value = values.get(key)
     return default if value is None else value

@@ -8,9 +8,9 @@ and the chat template of transformers.
 import math
 import re
 from ast import literal_eval
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import get_args
 
 from onevision.anyres import AnyRes, ImageRule, Merge, SingleCrop, VideoRule
 from onevision.checkpoint.read_sizes import ForeignCheckpoint
@@ -18,8 +18,6 @@ from onevision.config import CLIP_MEAN, CLIP_STD, InputConfig, Template, Triple,
 from onevision.errors import CheckpointError
 from onevision.inputs.templates import HEADER
 from onevision.inputs.tokenizer import IM_START
-
-Values = Mapping[str, Any]  # Any: foreign JSON
 
 # Our own keys in configs of other layouts: the chat format; pooling videos before projecting them.
 TEMPLATE_KEY = "conversation_template"

@@ -6,15 +6,14 @@ it; one that contradicts the tensors is an error.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from onevision.checkpoint.contents import CheckpointContents
-from onevision.checkpoint.kinds import stated as stated_or
+from onevision.checkpoint.kinds import Values, value_or
 from onevision.checkpoint.names import TensorNames
 from onevision.config import Activation, LanguageConfig, ProjectorConfig, VisionConfig
 from onevision.errors import CheckpointError
 
-Values = Mapping[str, Any]  # Any: foreign JSON
 LanguageKind = Literal["llama", "mistral", "qwen2"]
 
 # Heads and picture size of known towers by (width, positions, patch size): a config without
@@ -123,7 +122,7 @@ def read_vision(source: ForeignCheckpoint) -> VisionConfig:
         {**stated, "mm_hidden_size": source.values.get("mm_hidden_size", width)},
         {"hidden_size": width, "num_hidden_layers": num_blocks, "mm_hidden_size": width},
     )
-    activation = stated_or(
+    activation = value_or(
         stated, "hidden_act", "quick_gelu" if class_token else "gelu_pytorch_tanh"
     )
     if activation not in HF_ACTIVATIONS:
@@ -138,7 +137,7 @@ def read_vision(source: ForeignCheckpoint) -> VisionConfig:
         num_heads=num_heads,
         image_size=image_size,
         patch_size=patch_size,
-        layer_norm_eps=stated_or(stated, "layer_norm_eps", 1e-5 if class_token else 1e-6),
+        layer_norm_eps=value_or(stated, "layer_norm_eps", 1e-5 if class_token else 1e-6),
         activation=HF_ACTIVATIONS[activation],
         class_token=class_token,
         num_spare_layers=num_blocks - num_layers,
@@ -165,12 +164,12 @@ def read_projector(source: ForeignCheckpoint) -> ProjectorConfig:
 def read_language(source: ForeignCheckpoint) -> LanguageConfig:
     """Reads the sizes of the language model. Raises CheckpointError."""
     text, defaults = source.text, DEFAULTS[source.kind]
-    num_heads = stated_or(text, "num_attention_heads", 32)
+    num_heads = value_or(text, "num_attention_heads", 32)
     vocab_size, width = source.shape("language_model.embedding.weight")
     kv_width = source.shape("language_model.blocks.0.attention.key.weight")[0]
     theta, factor = _rope(text)
     tied, has_head = _head(source)
-    positions = stated_or(source.values, "tokenizer_model_max_length", defaults.max_positions)
+    positions = value_or(source.values, "tokenizer_model_max_length", defaults.max_positions)
     language = LanguageConfig(
         vocab_size=vocab_size,
         hidden_size=width,
@@ -178,10 +177,10 @@ def read_language(source: ForeignCheckpoint) -> LanguageConfig:
         num_layers=source.count("language_model.blocks.{}.mlp.up.weight"),
         num_heads=num_heads,
         num_kv_heads=kv_width * num_heads // width,
-        max_positions=round(stated_or(text, "max_position_embeddings", positions) * factor),
+        max_positions=round(value_or(text, "max_position_embeddings", positions) * factor),
         rope_theta=theta,
         rope_factor=factor,
-        rms_norm_eps=stated_or(text, "rms_norm_eps", 1e-6),
+        rms_norm_eps=value_or(text, "rms_norm_eps", 1e-6),
         tie_embeddings=tied and not has_head,
         attention_bias=source.has("language_model.blocks.0.attention.query.bias"),
         sliding_window=_window(text, source.kind, defaults),

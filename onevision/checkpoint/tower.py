@@ -1,13 +1,12 @@
 """Vision tower in a directory of its own -> its tensors under the names they have inside LLaVA."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from onevision.checkpoint.files import StoredTensor, find_tensors, read_json
+from onevision.checkpoint.kinds import Values
 from onevision.errors import CheckpointError
 
-Values = Mapping[str, Any]  # Any: foreign JSON
 Tensors = dict[str, StoredTensor]
 
 # Where a tower may be stored within the checkpoint that needs it.

@@ -25,7 +25,7 @@ class Deal:
         """Returns the numbers of a step's packs."""
         return range(int(self.starts[step]), int(self.starts[step + 1]))
 
-    def place(self, number: int) -> tuple[int, int]:
+    def locate(self, number: int) -> tuple[int, int]:
         """Returns the epoch of a pack, and its number within the epoch."""
         for epoch, packs in enumerate(self.epochs):
             if number < len(packs):

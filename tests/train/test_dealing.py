@@ -12,7 +12,7 @@ def dealt(*lengths, **options):
     """Returns the (epoch, position) of the samples of each step."""
     arrays = [np.array(one) for one in lengths]
     deal = deal_packs(arrays, seed=0, **options)
-    places = [[deal.place(n) for n in deal.packs_of(s)] for s in range(options["num_steps"])]
+    places = [[deal.locate(n) for n in deal.packs_of(s)] for s in range(options["num_steps"])]
     return [[(e, p) for e, n in step for p in deal.epochs[e][n].tolist()] for step in places]
 
 
