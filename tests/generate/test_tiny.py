@@ -2,13 +2,15 @@
 
 python -m tests.generate.test_tiny      write new scores, for other weights (50 s)
 
-Scores are kept by type: bf16, and fp32 for processors that do not multiply in bf16.
+Scores are kept by kind of arithmetic: bf16, bf16 in AMX tiles, whose sums round otherwise, and fp32
+for processors that do not multiply in bf16.
 """
 
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from onevision import Conversation, Message, load
 from onevision.checkpoint.hub import BUNDLED
@@ -58,12 +60,14 @@ def test_tiny_is_small():
 
 
 def golden(model):
-    """Returns the published scores for the dtype of a model."""
-    return json.loads(GOLDEN.read_text())[type_name(model)]
+    """Returns the published scores for the arithmetic of a model on this processor."""
+    return json.loads(GOLDEN.read_text())[arithmetic(model)]
 
 
-def type_name(model):
-    return str(model.engine.dtype).removeprefix("torch.")
+def arithmetic(model):
+    dtype = str(model.engine.dtype).removeprefix("torch.")
+    in_tiles = dtype == "bfloat16" and torch.cpu._is_amx_tile_supported()
+    return f"{dtype}, AMX" if in_tiles else dtype
 
 
 def scores(model, scenario):
@@ -79,5 +83,5 @@ def scores(model, scenario):
 if __name__ == "__main__":
     model = load("tiny")
     found = {scenario: scores(model, scenario) for scenario in SCENARIOS}
-    published = json.loads(GOLDEN.read_text()) | {type_name(model): found}
+    published = json.loads(GOLDEN.read_text()) | {arithmetic(model): found}
     GOLDEN.write_text(json.dumps(published, indent=1) + "\n")
