@@ -34,7 +34,7 @@ def check_kinds(values: Values) -> None:
             raise CheckpointError(f"config.json: {key} is {values[key]!r}; expected an object")
     for prefix, part in (("", values), *((f"{k}.", values.get(k, {})) for k in SECTIONS)):
         for key, value in part.items():
-            expected = None if value is None else _expected(key, value)
+            expected = None if value is None else _describe_expected(key, value)
             if expected:
                 raise CheckpointError(
                     f"config.json: {prefix}{key} is {value!s:.60}; expected {expected}"
@@ -48,7 +48,7 @@ def check_kinds(values: Values) -> None:
         )
 
 
-def _expected(key: str, value: object) -> str | None:
+def _describe_expected(key: str, value: object) -> str | None:
     """Returns what a key's value should be; None if it is."""
     if key in COUNTS:
         right = type(value) is int and 1 <= value < MAX_COUNT

@@ -47,7 +47,7 @@ def read_tower(directory: Path) -> tuple[Tensors, dict[str, Any]]:  # Any: forei
             f"{directory / 'config.json'}: vision_config is {described!r}; expected an object"
         )
     if "embeddings.class_embedding" in tensors:
-        return _prefixed(tensors), described
+        return _add_prefix(tensors), described
     num_blocks = _num_blocks(tensors)
     if described.get("num_hidden_layers") not in (None, num_blocks):
         raise CheckpointError(
@@ -60,7 +60,7 @@ def read_tower(directory: Path) -> tuple[Tensors, dict[str, Any]]:  # Any: forei
         num_blocks -= 1
     last = f"{BLOCKS}{num_blocks}."
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
-    return _prefixed(kept), described | {"num_hidden_layers": num_blocks}
+    return _add_prefix(kept), described | {"num_hidden_layers": num_blocks}
 
 
 def _tower_tensors(directory: Path) -> Tensors:
@@ -84,5 +84,5 @@ def _num_blocks(tensors: Tensors) -> int:
     return len({name.removeprefix(BLOCKS).partition(".")[0] for name in names})
 
 
-def _prefixed(tensors: Tensors) -> Tensors:
+def _add_prefix(tensors: Tensors) -> Tensors:
     return {TOWER_PREFIX + name: tensor for name, tensor in tensors.items()}

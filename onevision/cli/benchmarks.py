@@ -18,7 +18,7 @@ from onevision.eval.judging.judge import Judge
 from onevision.eval.judging.registry import find_judged_benchmark
 from onevision.eval.results import TaskResult
 from onevision.eval.rows import Rows, open_rows
-from onevision.eval.task import ALL, Profile, Task, bundled, find_tasks, groups
+from onevision.eval.task import ALL, Profile, Task, bundled_tasks, find_tasks, groups
 from onevision.generate.answer import Model
 
 # Where a judge's replies are remembered, below --output.
@@ -110,7 +110,7 @@ class Benchmarks:
         """Print the means over parts that the paper gives, if all parts have a score."""
         averaged = {name for task in self.tasks if task.averaged for name in task.groups}
         for name, parts in groups(self.profile).items():
-            if name not in averaged or not all(bundled()[part].averaged for part in parts):
+            if name not in averaged or not all(bundled_tasks()[part].averaged for part in parts):
                 continue
             headlines = [results[part].headline for part in parts if part in results]
             values = [headline.value for headline in headlines if headline is not None]
@@ -134,7 +134,7 @@ def show_tasks(profile: str) -> None:
             f"{name:<28} {len(inside)} tasks" if name == ALL else f"{name:<28} {', '.join(inside)}"
         )
     print()
-    for task in bundled(checked).values():
+    for task in bundled_tasks(checked).values():
         scorers = [task.scorer, f"judge {task.judge}" if task.judge else None]
         names = " or ".join(filter(None, scorers)) or "the benchmark's server"
         print(f"{task.name:<36} {task.title:<24} {task.dataset}: {names}")

@@ -58,7 +58,7 @@ def _amounts(
     path = Path(stage.mixture or "")
     published = path if path.is_file() else published_mixtures() / path
     try:
-        return _counted(stage, processor, options)
+        return _count_amounts(stage, processor, options)
     except DataError as absent:
         if not published.is_file():
             raise
@@ -68,7 +68,7 @@ def _amounts(
             raise absent from None
 
 
-def _counted(
+def _count_amounts(
     stage: "Stage", processor: "Processor | None", options: "RunOptions"
 ) -> "tuple[Amount, ...]":
     """Plans a mixture, as a run would. Raises DataError if it cannot be planned."""

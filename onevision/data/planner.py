@@ -199,7 +199,12 @@ def _cache_key(reader: SampleReader, *, deep: bool) -> str:
     These are the records' files, the directories that media paths count from, and the run's rules.
     """
     files = [
-        [one.entry.name, one.entry.prompt_style, one.source.fingerprint, _resolved(one.source.root)]
+        [
+            one.entry.name,
+            one.entry.prompt_style,
+            one.source.fingerprint,
+            _resolve_text(one.source.root),
+        ]
         for one in reader.mixture.datasets
     ]
     rules = repr(
@@ -213,10 +218,10 @@ def _cache_key(reader: SampleReader, *, deep: bool) -> str:
             reader.styles,
         )
     )
-    place = _resolved(reader.mixture.directory)
+    place = _resolve_text(reader.mixture.directory)
     content = json.dumps([files, rules, reader.processor.tokenizer.definition, deep, place])
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
-def _resolved(directory: Path | None) -> str | None:
+def _resolve_text(directory: Path | None) -> str | None:
     return None if directory is None else str(directory.resolve())

@@ -209,7 +209,7 @@ def read_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
     try:
         check_is_path(entry, name=shorten(entry), kind=field)
         path = record.root / entry
-        is_inside = path.resolve().is_relative_to(_resolved(record.root))
+        is_inside = path.resolve().is_relative_to(_resolve(record.root))
     except MediaError as error:
         raise field_error(record, field, str(error)) from error
     except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, a loop of links
@@ -226,7 +226,7 @@ def read_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
 
 
 @cache
-def _resolved(root: Path) -> Path:
+def _resolve(root: Path) -> Path:
     return root.resolve()
 
 

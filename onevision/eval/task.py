@@ -142,7 +142,7 @@ def read_tasks(path: Path, *, profile: Profile = "p24") -> tuple[Task, ...]:
 
 
 @cache
-def bundled(profile: Profile = "p24") -> Mapping[str, Task]:
+def bundled_tasks(profile: Profile = "p24") -> Mapping[str, Task]:
     """Returns the bundled tasks by name."""
     paths = sorted(TASKS.glob("*.yaml"))
     return {task.name: task for path in paths for task in read_tasks(path, profile=profile)}
@@ -151,7 +151,7 @@ def bundled(profile: Profile = "p24") -> Mapping[str, Task]:
 @cache
 def groups(profile: Profile = "p24") -> Mapping[str, tuple[str, ...]]:
     """Returns the names of the tasks in each group."""
-    tasks = bundled(profile).values()
+    tasks = bundled_tasks(profile).values()
     names = dict.fromkeys(name for task in tasks for name in task.groups)
     found = {name: tuple(t.name for t in tasks if name in t.groups) for name in names}
     return {ALL: tuple(t.name for t in tasks)} | found
@@ -169,10 +169,10 @@ def find_tasks(names: Sequence[str], *, profile: Profile = "p24") -> tuple[Task,
             continue
         inside = groups(profile).get(name, (name,))
         for inner in inside:
-            if inner not in bundled(profile):
-                known = ", ".join([*groups(profile), *bundled(profile)])
+            if inner not in bundled_tasks(profile):
+                known = ", ".join([*groups(profile), *bundled_tasks(profile)])
                 raise ConfigError(f"no task {name!r}; expected some of {known}, or a .yaml file")
-            found[inner] = bundled(profile)[inner]
+            found[inner] = bundled_tasks(profile)[inner]
     return tuple(found.values())
 
 

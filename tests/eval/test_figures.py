@@ -9,7 +9,7 @@ from onevision.eval.answers import AnswerFiles
 from onevision.eval.compare import compare_runs, find_runs
 from onevision.eval.figures import score_answers
 from onevision.eval.results import read_result
-from onevision.eval.task import bundled
+from onevision.eval.task import bundled_tasks
 from tests.eval.judge_server import serve
 from tests.eval.test_judge_run import make_judge
 
@@ -179,7 +179,7 @@ def test_mmes_images_are_drawn_whole(tmp_path):
         for answer in ("Yes", "No")
     ]
     results = score_answers(
-        write(tmp_path, bundled()["mme"], ["Yes", "No", "Yes", "Yes"] * 3, items)
+        write(tmp_path, bundled_tasks()["mme"], ["Yes", "No", "Yes", "Yes"] * 3, items)
     )
     headline = results.headline
     # Three images have both right (200), three one of two (50).
@@ -195,7 +195,9 @@ def test_mmbenchs_rotations_are_drawn_with_their_question(tmp_path):
         for turn, letter in enumerate("AB")
     ]
     answers = ["A", "B"] * 4 + ["A", "A"] * 4
-    headline = score_answers(write(tmp_path, bundled()["mmbench_en_dev"], answers, items)).headline
+    headline = score_answers(
+        write(tmp_path, bundled_tasks()["mmbench_en_dev"], answers, items)
+    ).headline
     assert (headline.metric, headline.value, headline.num_units) == ("accuracy", 50, 8)
     assert 0 < headline.low < 50 < headline.high < 100
 
@@ -204,7 +206,7 @@ def test_a_mean_over_categories_is_no_mean_of_items(tmp_path):
     kinds = ["a"] * 9 + ["b"]
     items = expected(*("A" * 10), l2_category=kinds)
     headline = score_answers(
-        write(tmp_path, bundled()["mmstar"], list("A" * 9 + "B"), items)
+        write(tmp_path, bundled_tasks()["mmstar"], list("A" * 9 + "B"), items)
     ).headline
     assert (headline.metric, headline.value) == ("average", 0.5)
     assert headline.num_resamples == 1000

@@ -11,7 +11,7 @@ from onevision.eval.judging.client import EndpointConfig
 from onevision.eval.judging.judge import Judge
 from onevision.eval.judging.registry import JUDGED_BENCHMARKS
 from onevision.eval.judging.run import aggregate_verdicts, judge_answers, measure_stability
-from onevision.eval.task import bundled
+from onevision.eval.task import bundled_tasks
 from tests.eval.judge_server import between, said, serve
 
 PICTURE = PIL.new("RGB", (8, 8), (200, 30, 30))
@@ -308,7 +308,7 @@ def test_task_files_name_the_judges_there_are_and_all_of_them():
     named = {
         task.judge
         for profile in ("p24", "now")
-        for task in bundled(profile).values()
+        for task in bundled_tasks(profile).values()
         if task.judge is not None
     }
     assert named == set(JUDGED_BENCHMARKS)

@@ -4,7 +4,7 @@ import pytest
 
 from onevision.errors import DataError
 from onevision.eval.prompts import format_prompt
-from onevision.eval.task import bundled
+from onevision.eval.task import bundled_tasks
 
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 SHORT = "\nAnswer the question using a single word or phrase."
@@ -202,12 +202,12 @@ NOW = [
 )
 def test_the_words_are_the_evaluators(profile, name, fields, words):
     missing = dict.fromkeys(["A", "B", "C", "D", "E"]) if name == "mmbench_en_dev" else {}
-    assert format_prompt(bundled(profile)[name], missing | fields, where="row 0") == words
+    assert format_prompt(bundled_tasks(profile)[name], missing | fields, where="row 0") == words
 
 
 def test_the_words_of_every_benchmark_are_checked():
-    titles = {bundled()[name].title for name, _, _ in P24}
-    assert titles == {task.title for task in bundled().values()}
+    titles = {bundled_tasks()[name].title for name, _, _ in P24}
+    assert titles == {task.title for task in bundled_tasks().values()}
 
 
 @pytest.mark.parametrize(
@@ -219,12 +219,14 @@ def test_the_words_of_every_benchmark_are_checked():
     ],
 )
 def test_answers_are_as_long_as_the_evaluators(name, p24, now):
-    assert bundled("p24")[name].max_new_tokens == p24
-    assert bundled("now")[name].max_new_tokens == now
+    assert bundled_tasks("p24")[name].max_new_tokens == p24
+    assert bundled_tasks("now")[name].max_new_tokens == now
 
 
 def test_answers_are_drawn_for_mantis_alone():
-    assert {t.name: t.temperature for t in bundled().values() if t.temperature} == {"mantis": 0.2}
+    assert {t.name: t.temperature for t in bundled_tasks().values() if t.temperature} == {
+        "mantis": 0.2
+    }
 
 
 def test_words_of_a_row_are_not_read_as_places(make_task):
@@ -246,7 +248,7 @@ def test_words_of_a_row_are_not_read_as_places(make_task):
             "field 'options': it is 'cat'; expected a list of options",
         ),
         (
-            {"cases": (bundled()["mantis"].cases[0],), "prompt": "{case}"},
+            {"cases": (bundled_tasks()["mantis"].cases[0],), "prompt": "{case}"},
             {"question_type": "essay"},
             "question_type 'essay' is none of the cases of task 'colours'",
         ),

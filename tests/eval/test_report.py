@@ -23,7 +23,7 @@ from onevision.eval.results import read_result
 from onevision.eval.scoring.interleave import CATEGORIES
 from onevision.eval.scoring.registry import SCORERS
 from onevision.eval.scoring.yes_no import MME
-from onevision.eval.task import bundled
+from onevision.eval.task import bundled_tasks
 from tests.eval.runs import task_result, write_run, write_task
 
 
@@ -123,7 +123,7 @@ def test_published_rows_name_figures_that_runs_have_or_say_why_not():
     for name, row in published_rows().items():
         assert bool(row.sources) != bool(row.absent), name
         for source in row.sources:
-            metrics, unit = metrics_of(bundled()[source.task])
+            metrics, unit = metrics_of(bundled_tasks()[source.task])
             assert source.metric is None or source.metric in metrics, name
             assert (unit == "points") == (row.most in (5, 800, 2000)), name
 

@@ -3,7 +3,7 @@ import yaml
 
 from onevision.errors import ConfigError
 from onevision.eval.scoring.registry import SCORERS
-from onevision.eval.task import TASKS, bundled, find_tasks, groups, read_tasks
+from onevision.eval.task import TASKS, bundled_tasks, find_tasks, groups, read_tasks
 
 GOOD = {
     "title": "Colours",
@@ -41,23 +41,23 @@ def written(tmp_path, **changes):
     [("single_image", SINGLE_IMAGE), ("multi_image", MULTI_IMAGE), ("video", VIDEO)],
 )
 def test_groups_hold_the_papers_benchmarks(group, titles):
-    assert {bundled()[name].title for name in groups()[group]} == set(titles)
+    assert {bundled_tasks()[name].title for name in groups()[group]} == set(titles)
 
 
 def test_all_holds_every_benchmark():
     titles = {task.title for task in find_tasks(["all"])}
     assert titles == {*SINGLE_IMAGE, *MULTI_IMAGE, *VIDEO, *OTHERS}
-    assert set(groups()["all"]) == set(bundled())
+    assert set(groups()["all"]) == set(bundled_tasks())
 
 
 @pytest.mark.parametrize("profile", ["p24", "now"])
 def test_every_scorer_exists(profile):
-    assert {t.scorer for t in bundled(profile).values() if t.scorer} <= set(SCORERS)
+    assert {t.scorer for t in bundled_tasks(profile).values() if t.scorer} <= set(SCORERS)
 
 
 @pytest.mark.parametrize("profile", ["p24", "now"])
 def test_video_tasks_have_videos_and_the_others_images(profile):
-    for name, task in bundled(profile).items():
+    for name, task in bundled_tasks(profile).items():
         assert bool(task.video) == ("video" in task.groups and name != "seedbench_video") or (
             name in ("mlvu_test", "dream1k")
         )
@@ -65,8 +65,8 @@ def test_video_tasks_have_videos_and_the_others_images(profile):
 
 def test_names_do_not_hide_one_another():
     count = sum(len(read_tasks(path)) for path in TASKS.glob("*.yaml"))
-    assert len(bundled()) == count
-    assert not set(bundled()) & set(groups())
+    assert len(bundled_tasks()) == count
+    assert not set(bundled_tasks()) & set(groups())
 
 
 def test_names_are_found_once_in_the_order_asked_for(tmp_path):

@@ -129,7 +129,7 @@ def plot_bars(axes: "Axes", rows: Sequence[TableRow], table: PublishedTable) -> 
             if column.name in row.cells:
                 _plot_bar(axes, row, column, y=top + BAR / 2, table=table)
                 top += BAR
-        if _published(row, table):
+        if _published_columns(row, table):
             _plot_published(axes, row, y=top + TRACK / 2, table=table)
             top += TRACK
         top += GAP
@@ -202,7 +202,7 @@ def _plot_bar(
 
 def _plot_published(axes: "Axes", row: TableRow, *, y: float, table: PublishedTable) -> None:
     axes.hlines(y, 0, 1, color=plots.colour("grid"), linewidth=0.8, zorder=1)
-    for column in _published(row, table):
+    for column in _published_columns(row, table):
         (mark,) = axes.plot(
             _share(row, row.cells[column.name].value),
             y,
@@ -215,13 +215,13 @@ def _plot_published(axes: "Axes", row: TableRow, *, y: float, table: PublishedTa
         plots.add_hint(mark, _hint(row, column))
 
 
-def _published(row: TableRow, table: PublishedTable) -> list[Column]:
+def _published_columns(row: TableRow, table: PublishedTable) -> list[Column]:
     return [c for c in table.columns if c.is_published and c.name in row.cells]
 
 
 def _row_height(row: TableRow, table: PublishedTable) -> float:
     num_bars = sum(column.name in row.cells for column in table.runs)
-    return num_bars * BAR + (TRACK if _published(row, table) else 0) + GAP
+    return num_bars * BAR + (TRACK if _published_columns(row, table) else 0) + GAP
 
 
 def _marker(column: Column, table: PublishedTable) -> str:

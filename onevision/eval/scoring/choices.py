@@ -75,7 +75,7 @@ def find_last_option(answer: str, options: Sequence[str], *, key: str) -> str:
     FIDELITY: of several, the last *stand-alone* letter wins (the "A " in "DNA " does not stand
     alone), or the first of them if none stands alone.
     """
-    answer = _padded(answer)
+    answer = _pad(answer)
     letters = LETTERS[: len(options)]
     for form, place in (("({})", "({})"), ("{} ", " {} "), ("{}.", " {} ")):
         found = [letter for letter in letters if form.format(letter) in answer]
@@ -90,7 +90,7 @@ def find_first_option(answer: str, options: Sequence[str], *, key: str) -> str:
 
     FIDELITY: "(A)", "A " and "A." all count, each at its *last* position in the answer.
     """
-    answer = _padded(answer)
+    answer = _pad(answer)
     letters = LETTERS[: len(options)]
     positions = [
         (answer.rfind(form.format(letter)), letter)
@@ -113,7 +113,7 @@ def extract_mcq_letter(answer: str, letters: str) -> str:
     answer = answer.strip()
     if not answer:
         return ""
-    answer = _padded(answer, ends=(*_ENDS, '"'))
+    answer = _pad(answer, ends=(*_ENDS, '"'))
     found = [
         (trust, answer.rfind(form.format(letter)), letter)
         for form, trust in _FORMATS
@@ -153,7 +153,7 @@ def find_first_letter(answer: str, letters: str, *, phrases: Sequence[str]) -> s
     return next((character for character in answer if character in letters), "")
 
 
-def _padded(answer: str, *, ends: Sequence[str] = _ENDS) -> str:
+def _pad(answer: str, *, ends: Sequence[str] = _ENDS) -> str:
     for mark in ends:  # in turn: "A'." loses both marks, "A.'" only the quote
         answer = answer.strip(mark)
     return f" {answer} "

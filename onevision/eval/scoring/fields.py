@@ -11,7 +11,7 @@ def text(row: Mapping[str, object], name: str) -> str:
     """Returns a text field."""
     value = _value(row, name)
     if not isinstance(value, str):
-        raise _refused(name, value, "a text")
+        raise _field_error(name, value, "a text")
     return value
 
 
@@ -22,11 +22,11 @@ def texts(row: Mapping[str, object], name: str) -> list[str]:
         try:
             value = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            raise _refused(name, value, "a list of texts") from None
+            raise _field_error(name, value, "a list of texts") from None
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise _refused(name, value, "a list of texts")
+        raise _field_error(name, value, "a list of texts")
     if not value:
-        raise _refused(name, value, "at least one text")
+        raise _field_error(name, value, "at least one text")
     return [str(entry) for entry in value]
 
 
@@ -40,7 +40,7 @@ def number(row: Mapping[str, object], name: str) -> float:
     """Returns a number."""
     value = _value(row, name)
     if not isinstance(value, int | float):
-        raise _refused(name, value, "a number")
+        raise _field_error(name, value, "a number")
     return value
 
 
@@ -48,7 +48,7 @@ def identifier(row: Mapping[str, object], name: str) -> str:
     """Returns an item's id, a text or an integer, as text."""
     value = _value(row, name)
     if not isinstance(value, str | int):
-        raise _refused(name, value, "a text or an integer")
+        raise _field_error(name, value, "a text or an integer")
     return str(value)
 
 
@@ -57,7 +57,7 @@ def whole(row: Mapping[str, object], name: str) -> int:
     value = _value(row, name)
     digits = str(value).strip()
     if isinstance(value, bool) or not digits.isdecimal():
-        raise _refused(name, value, "an integer from 0")
+        raise _field_error(name, value, "an integer from 0")
     return int(digits)
 
 
@@ -65,7 +65,7 @@ def index(row: Mapping[str, object], name: str, *, below: int) -> int:
     """Returns the index, from 0, of one of `below` options."""
     value = whole(row, name)
     if value >= below:
-        raise _refused(name, value, f"an index below {below}")
+        raise _field_error(name, value, f"an index below {below}")
     return value
 
 
@@ -86,5 +86,5 @@ def _value(row: Mapping[str, object], name: str) -> object:
     return row[name]
 
 
-def _refused(name: str, value: object, expected: str) -> DataError:
+def _field_error(name: str, value: object, expected: str) -> DataError:
     return DataError(f"field {name!r} is {str(value)[:60]!r}, expected {expected}")

@@ -59,12 +59,12 @@ def _letter_or_text(answer: str) -> str:
     lettered = re.match(r"([A-E])\.\s*(.+)$", answer.strip(), re.IGNORECASE)
     if lettered:
         return lettered.group(1).upper()
-    answer = _processed(answer)
+    answer = _process(answer)
     alone = re.search(r"\b([a-e])\b", answer)  # FIDELITY: the article "a" is the letter A
     return alone.group(1).upper() if alone else answer
 
 
-def _processed(answer: str) -> str:
+def _process(answer: str) -> str:
     answer = answer.replace("\n", " ").replace("\t", " ").strip()
     answer = drop_punctuation(answer, digit_comma=ONE_COMMA_BETWEEN_DIGITS)
     for mark in "'\")(":
@@ -74,15 +74,15 @@ def _processed(answer: str) -> str:
 
 def _original_choice_match(answer: str, expected: str) -> bool:
     # FIDELITY: "b: text" counts as "b", the last letter if there are several; "b text" does not.
-    answer = _processed(answer)
+    answer = _process(answer)
     if ":" in answer:
         alone = [part.strip() for part in answer.split(":") if part.strip() in tuple("abcdefgh")]
         answer = alone[-1] if alone else answer
-    return answer == _processed(expected)
+    return answer == _process(expected)
 
 
 def _original_rouge(answer: str, expected: str) -> float:
-    return rouge_l(_processed(answer), _processed(expected))
+    return rouge_l(_process(answer), _process(expected))
 
 
 def _score_by(

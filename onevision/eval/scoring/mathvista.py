@@ -30,7 +30,7 @@ def extract_directly(answer: str, item: Item) -> str | None:
 
 def score_extraction(extraction: str, item: Item) -> Score:
     """Scores the choice or number that an answer states."""
-    predicted = _normalised(extraction, item)
+    predicted = _normalise(extraction, item)
     right = predicted is not None and predicted.strip() == str(item["answer"]).strip()
     return {
         "score": float(right),
@@ -39,7 +39,7 @@ def score_extraction(extraction: str, item: Item) -> Score:
     }
 
 
-def _normalised(extraction: str, item: Item) -> str | None:
+def _normalise(extraction: str, item: Item) -> str | None:
     if _is_choice(item):
         return _choice(extraction.strip(), texts(item, "choices"))
     kind = text(item, "answer_type")

@@ -58,12 +58,12 @@ def find_candidates(answer: str) -> set[Candidate]:
     """Returns everything in a free answer that may be the answer: key phrases and numbers."""
     phrases = _key_phrases(answer)
     numbers = [found for phrase in phrases for form in _NUMBERS for found in form.findall(phrase)]
-    return _normalised([*phrases, *numbers])
+    return _normalise([*phrases, *numbers])
 
 
 def open_match(candidates: Iterable[Candidate], accepted: Iterable[str]) -> bool:
     """Whether an accepted text is part of a candidate, or an accepted number equals one."""
-    gold = _normalised(accepted)
+    gold = _normalise(accepted)
     texts_wanted = [wanted for wanted in gold if isinstance(wanted, str)]
     return any(
         any(wanted in candidate for wanted in texts_wanted)
@@ -93,7 +93,7 @@ def _shortest_tail(piece: str, indicators: Sequence[str]) -> str:
     return shortest
 
 
-def _normalised(answers: Iterable[str]) -> set[Candidate]:
+def _normalise(answers: Iterable[str]) -> set[Candidate]:
     return {form for answer in answers for form in _forms(answer.strip())}
 
 

@@ -12,17 +12,17 @@ _LAST_LOWER_GRADE = 6
 def _score(answer: str, item: Item) -> Score:
     # FIDELITY: "B. text" is wrong, since the answer is lower-cased before its first letter is
     # tested for upper case. Later versions fix this; see SCIENCE_QA_NOW.
-    return {"score": float(answer.strip().lower() == _expected(item)), **_kinds(item)}
+    return {"score": float(answer.strip().lower() == _expected_letter(item)), **_kinds(item)}
 
 
 def _score_now(answer: str, item: Item) -> Score:
     answer = answer.strip()
     if answer[:1].isupper() and answer[1:2] == ".":
         answer = answer[0]
-    return {"score": float(answer.lower() == _expected(item)), **_kinds(item)}
+    return {"score": float(answer.lower() == _expected_letter(item)), **_kinds(item)}
 
 
-def _expected(item: Item) -> str:
+def _expected_letter(item: Item) -> str:
     return letter(index(item, "answer", below=len(LETTERS))).lower()
 
 

@@ -138,11 +138,11 @@ def _aggregate_mvbench(scores: Sequence[Score]) -> dict[str, float]:
     """Returns the mean over tasks. FIDELITY: empty answers leave the denominator."""
     check_not_empty(scores)
     tasks = groups(scores, "sub_task") or {"all": list(scores)}
-    points = {f"sub_task/{task}": 100 * _answered(group) for task, group in tasks.items()}
+    points = {f"sub_task/{task}": 100 * _mean_answered(group) for task, group in tasks.items()}
     return {"mvbench_accuracy": sum(points.values()) / len(points), **points}
 
 
-def _answered(scores: Sequence[Score]) -> float:
+def _mean_answered(scores: Sequence[Score]) -> float:
     answered = [score for score in scores if score["answered"]]
     return mean(answered) if answered else 0.0
 

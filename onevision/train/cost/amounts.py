@@ -85,7 +85,7 @@ def simulate_mixture(path: Path, stage: Stage, config: InputConfig) -> tuple[Amo
 
     `config` is the stage's. Raises DataError if the file cannot be read or has no scenarios.
     """
-    return tuple(_published(dataset, stage, config) for dataset in read_datasets(path))
+    return tuple(_simulate_dataset(dataset, stage, config) for dataset in read_datasets(path))
 
 
 def count_mixture(reader: SampleReader, plan: Plan, *, rows_each: int = 32) -> tuple[Amount, ...]:
@@ -128,7 +128,7 @@ def count_families(
     return tuple(amounts)
 
 
-def _published(dataset: DatasetEntry, stage: Stage, config: InputConfig) -> Amount:
+def _simulate_dataset(dataset: DatasetEntry, stage: Stage, config: InputConfig) -> Amount:
     if dataset.scenario is None or dataset.share is not None:
         raise DataError(
             f"data set {dataset.name!r} needs a scenario and no share to be planned without its "

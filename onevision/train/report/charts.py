@@ -89,7 +89,7 @@ def make_charts(run: RunMetrics) -> tuple[Chart, ...]:
     """Returns the charts of a run, in reading order; the last three only if they were measured."""
     sources = {k: (at, smooth(v)) for k, (at, v) in run.curves_within("loss_per_source").items()}
     charts = (
-        Chart(title="Loss (nats)", curves=_measured(run, "loss"), say=short),
+        Chart(title="Loss (nats)", curves=_measured_curves(run, "loss"), say=short),
         Chart(title="Loss by source, smoothed (nats)", curves=_several(sources), say=short),
         Chart(
             title="Learning rate",
@@ -98,11 +98,13 @@ def make_charts(run: RunMetrics) -> tuple[Chart, ...]:
             say=short,
         ),
         Chart(
-            title="Gradient norm, before clipping", curves=_measured(run, "grad_norm"), say=short
+            title="Gradient norm, before clipping",
+            curves=_measured_curves(run, "grad_norm"),
+            say=short,
         ),
         Chart(
             title="Tokens per second",
-            curves=_measured(run, "tokens_per_second"),
+            curves=_measured_curves(run, "tokens_per_second"),
             from_zero=True,
             say=short,
         ),
@@ -122,10 +124,10 @@ def make_charts(run: RunMetrics) -> tuple[Chart, ...]:
 
 
 def _shares(run: RunMetrics, name: str, *, title: str) -> Chart:
-    return Chart(title=title, curves=_measured(run, name), from_zero=True, say=percent)
+    return Chart(title=title, curves=_measured_curves(run, name), from_zero=True, say=percent)
 
 
-def _measured(run: RunMetrics, name: str) -> tuple[Curve, ...]:
+def _measured_curves(run: RunMetrics, name: str) -> tuple[Curve, ...]:
     steps, values = run.steps, run.values(name)
     return (
         Curve(name="each step", steps=steps, values=values, is_faint=True),
