@@ -22,10 +22,13 @@ RELEASE_BYTES = 32 * 2**20
 class JsonSource(FileSource):
     """The elements of JSON arrays, or the lines of JSONL files, one file after the other."""
 
-    def __init__(self, files: Sequence[Path], *, name: str, root: Path) -> None:
+    def __init__(
+        self, files: Sequence[Path], *, name: str, root: Path, links: Sequence[Path] = ()
+    ) -> None:
         # Of each file [rows, 2]: first byte and end of every record.
         self.offsets = [open_index(file, _find_records, columns=2) for file in files]
-        super().__init__(files, name=name, root=root, counts=list(map(len, self.offsets)))
+        counts = list(map(len, self.offsets))
+        super().__init__(files, name=name, root=root, counts=counts, links=links)
 
     def read(self, row: int) -> RawRecord:
         number, inner = self.locate(row)
@@ -34,7 +37,8 @@ class JsonSource(FileSource):
         with self.files[number].open("rb") as file:
             file.seek(begin)
             text = file.read(end - begin)
-        return RawRecord(where=where, fields=parse_record(text, where=where), root=self.root)
+        fields = parse_record(text, where=where)
+        return RawRecord(where=where, fields=fields, root=self.root, links=self.links)
 
 
 def _find_records(file: Path) -> Iterator[int]:

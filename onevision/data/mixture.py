@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from onevision.data.containers import read_head
 from onevision.data.sources import RecordSource, open_source
 from onevision.errors import DataError
 from onevision.values import check_key, from_plain, read_yaml
@@ -24,6 +25,8 @@ from onevision.values import check_key, from_plain, read_yaml
 Modality = Literal["text", "single_image", "multi_image", "video"]
 STRATEGY = re.compile(r"(first|end|random):(\d+)(%?)")
 BRACES = re.compile(r"(.*)\{(.*)\}(.*)")
+# How a mixture file begins that is not named .yaml: a comment or other keys, or as JSON.
+MIXTURE = re.compile(rb'\s*\{\s*"datasets"\s*:|(?![\s]*[\[{])(.*\n)*datasets\s*:')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,15 @@ class OpenDataset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnopenedDataset:
+    """An entry whose records are missing or cannot be opened, where they should be, and why."""
+
+    entry: DatasetEntry
+    place: Path | None
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mixture:
     """The data sets to learn from, in the order of the file."""
 
@@ -92,9 +104,9 @@ def read_datasets(path: Path) -> list[DatasetEntry]:
 
     A path may hold one brace list, `data/{a,b}.json`, as in the reference. Raises DataError.
     """
-    if not _is_yaml(path):
+    if not is_mixture(path):
         files = map(Path, expand_braces(str(path)))
-        return [DatasetEntry(name=file.name, json_path=str(file)) for file in files]
+        return [DatasetEntry(name=file.resolve().name, json_path=str(file)) for file in files]
     content = read_yaml(path, error=DataError)
     entries = content.get("datasets") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
@@ -106,22 +118,66 @@ def read_datasets(path: Path) -> list[DatasetEntry]:
     ]
 
 
-def open_mixture(path: Path, *, seed: int = 0) -> Mixture:
-    """Opens every data set of a mixture. Raises DataError for what is missing or contradictory."""
+def open_mixture(path: Path, *, seed: int = 0, roots: Sequence[Path] = ()) -> Mixture:
+    """Opens a user's data, whatever their form: the one way in of every command.
+
+    `path` is a mixture file, the name of a published one, a file of records, a folder of them or of
+    pictures with captions, a pattern or a brace list. The content of files says what they are.
+    `roots` are media roots: relative paths start at the first, unless the mixture's entry has its
+    own `root`, and links may lead to any. Raises DataError for what is missing or contradictory.
+    """
+    mixture, unopened = survey_mixture(path, seed=seed, roots=roots)
+    if not unopened:
+        return mixture
+    first = unopened[0]
+    if len(unopened) == 1:
+        raise DataError(first.problem)
+    total = len(unopened) + len(mixture.datasets)
+    raise DataError(
+        f"{path}: {len(unopened)} of {total} data sets cannot be opened (the first: "
+        f"{first.problem}); `onevision data check {path}` lists them and where to get them"
+    )
+
+
+def survey_mixture(
+    path: Path, *, seed: int = 0, roots: Sequence[Path] = ()
+) -> tuple[Mixture, tuple[UnopenedDataset, ...]]:
+    """Opens what can be opened of a mixture; returns it, and what cannot.
+
+    The arguments are those of `open_mixture`. Raises DataError for the mixture file itself.
+    """
+    path = find_mixture(path)
     names: set[str] = set()
-    datasets = []
+    datasets, unopened = [], []
     for entry in read_datasets(path):
         if entry.name in names:
             raise DataError(f"{path}: two data sets are named {entry.name!r}; rename one")
         names.add(entry.name)
-        source = open_source(
-            _locate(path, entry),
-            name=entry.name,
-            root=path.parent / entry.root if entry.root is not None else None,
-        )
+        place = _locate(path, entry)
+        try:
+            source = open_source(
+                _check_located(place, entry),
+                name=entry.name,
+                root=_media_root(path, entry, roots),
+                links=roots,
+            )
+        except DataError as error:
+            unopened.append(UnopenedDataset(entry=entry, place=place, problem=str(error)))
+            continue
         rows = choose_rows(entry, len(source), seed=seed)
         datasets.append(OpenDataset(entry=entry, source=source, rows=rows))
-    return Mixture(name=path.stem, datasets=tuple(datasets), seed=seed, directory=path.parent)
+    opened = Mixture(
+        name=path.stem, datasets=tuple(datasets), seed=seed, directory=_directory(path)
+    )
+    return opened, tuple(unopened)
+
+
+def find_mixture(path: Path) -> Path:
+    """Returns the path, or that of a published mixture if there is no file of this name."""
+    published = published_mixtures() / path.with_suffix(".yaml").name
+    if path.parent == Path() and path.name and not path.exists() and published.is_file():
+        return published
+    return path
 
 
 def published_mixtures() -> Path:
@@ -188,14 +244,36 @@ def _read_entries(values: object, *, where: str) -> Iterator[DatasetEntry]:
         yield from_plain(DatasetEntry, one, where=where, complete=False, error=DataError)
 
 
-def _locate(mixture: Path, entry: DatasetEntry) -> Path:
+def _locate(mixture: Path, entry: DatasetEntry) -> Path | None:
+    """Returns where an entry's records should be; None if it does not say."""
     if entry.json_path is None:
+        return None
+    return mixture.parent / entry.json_path if is_mixture(mixture) else Path(entry.json_path)
+
+
+def _check_located(place: Path | None, entry: DatasetEntry) -> Path:
+    if place is None:
         raise DataError(
             f"data set {entry.name!r} comes from {entry.source or 'an unpublished source'} and has "
             "no json_path; download it and set json_path to its place"
         )
-    return mixture.parent / entry.json_path if _is_yaml(mixture) else Path(entry.json_path)
+    return place
 
 
-def _is_yaml(path: Path) -> bool:
-    return path.suffix in (".yaml", ".yml")
+def _media_root(mixture: Path, entry: DatasetEntry, roots: Sequence[Path]) -> Path | None:
+    if entry.root is not None:
+        return mixture.parent / entry.root
+    return roots[0] if roots else None
+
+
+def _directory(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def is_mixture(path: Path) -> bool:
+    """Whether a file is a mixture, by its suffix or its content."""
+    if path.suffix in (".yaml", ".yml"):
+        return True
+    return (
+        path.is_file() and MIXTURE.match(read_head(path).removeprefix(b"\xef\xbb\xbf")) is not None
+    )

@@ -34,13 +34,15 @@ class ParquetSource(FileSource):
         *,
         name: str,
         root: Path,
-        columns: Sequence[str] | None = COLUMNS,
+        columns: Sequence[str] | None = None,
+        links: Sequence[Path] = (),
     ) -> None:
         self.columns = columns
         sizes = [_group_sizes(_open(file)) for file in files]
         # The file and the row group of each block.
         self.groups = [(n, group) for n, rows in enumerate(sizes) for group in range(len(rows))]
-        super().__init__(files, name=name, root=root, counts=[n for rows in sizes for n in rows])
+        counts = [n for rows in sizes for n in rows]
+        super().__init__(files, name=name, root=root, counts=counts, links=links)
 
     def __getstate__(self) -> dict[str, object]:
         return {k: v for k, v in self.__dict__.items() if k != "_cache"}
@@ -52,7 +54,8 @@ class ParquetSource(FileSource):
     def read(self, row: int) -> RawRecord:
         block, inner = self.locate(row)
         fields = self._read_block(block)[inner]
-        return RawRecord(where=f"{self.name}, row {row}", fields=fields, root=self.root)
+        where = f"{self.name}, row {row}"
+        return RawRecord(where=where, fields=fields, root=self.root, links=self.links)
 
     @cached_property
     def _cache(self) -> "OrderedDict[int, list[Fields]]":

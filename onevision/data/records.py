@@ -55,6 +55,8 @@ class RawRecord:
     fields: Fields
     # Where relative media paths start; None if the source holds the bytes of its media.
     root: Path | None
+    # Further directories that links below the root may lead to.
+    links: tuple[Path, ...] = ()
 
 
 def to_conversation(record: RawRecord, *, num_frames: int | None = None) -> Conversation:
@@ -209,7 +211,8 @@ def read_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
     try:
         check_is_path(entry, name=shorten(entry), kind=field)
         path = record.root / entry
-        is_inside = path.resolve().is_relative_to(_resolve(record.root))
+        place = path.resolve()
+        is_inside = any(map(place.is_relative_to, map(_resolve, (record.root, *record.links))))
     except MediaError as error:
         raise field_error(record, field, str(error)) from error
     except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, a loop of links
@@ -220,7 +223,8 @@ def read_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
         raise field_error(
             record,
             field,
-            f"{shorten(repr(entry))} lies outside the media root {record.root}; move it inside",
+            f"{shorten(repr(entry))} lies outside the media root {record.root}; move it inside, or "
+            f"allow its folder: --root {record.root} --root {shorten(str(place.parent))}",
         )
     return str(path)
 

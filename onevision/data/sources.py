@@ -1,4 +1,4 @@
-"""A path -> a source: records by row, out of JSON, Parquet, WebDataset shards or a Python sequence.
+"""A path -> a source: records by row, out of JSON, CSV, Parquet, tar shards or a Python sequence.
 
 A source holds an index of positions, never the records; reading a row touches that row alone (in
 Parquet: its row group). Sources travel to worker processes as paths.
@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from onevision.data.containers import Container, find_files, recognise, unpack
 from onevision.data.index import file_identity
 from onevision.data.records import Fields, RawRecord
 from onevision.errors import DataError
@@ -23,6 +24,8 @@ class RecordSource(Protocol):
     name: str
     # Where relative media paths start; None if the source holds the bytes of its media.
     root: Path | None
+    # Further directories that links below the root may lead to.
+    links: tuple[Path, ...]
 
     def __len__(self) -> int:
         """Returns the number of rows."""
@@ -48,6 +51,8 @@ class SequenceSource:
 
     block_starts = (0,)
 
+    links = ()
+
     def __init__(self, name: str, records: Sequence[Fields], *, root: Path | None = None) -> None:
         self.name, self.records, self.root = name, records, root
 
@@ -69,10 +74,17 @@ class FileSource:
     """
 
     def __init__(
-        self, files: Sequence[Path], *, name: str, root: Path, counts: Sequence[int]
+        self,
+        files: Sequence[Path],
+        *,
+        name: str,
+        root: Path,
+        counts: Sequence[int],
+        links: Sequence[Path] = (),
     ) -> None:
         self.files, self.name = tuple(files), name
         self.root: Path | None = root
+        self.links = tuple(links)
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     @property
@@ -96,38 +108,46 @@ def parse_record(text: bytes, *, where: str) -> dict[str, object]:
     """Parses a record's JSON object. Raises DataError."""
     try:
         fields = json.loads(text)
-    except ValueError as error:  # also bytes that are not UTF-8
+    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
         raise DataError(f"{where}: the record is not JSON ({error}); fix the file") from error
     if not isinstance(fields, dict):
         raise DataError(f"{where}: it is {type(fields).__name__}; expected an object")
     return fields
 
 
-def open_source(path: Path, *, name: str | None = None, root: Path | None = None) -> RecordSource:
-    """Opens a file, or a directory of shards, as a source.
+def open_source(
+    path: Path,
+    *,
+    name: str | None = None,
+    root: Path | None = None,
+    links: Sequence[Path] = (),
+) -> RecordSource:
+    """Opens a file, a folder or a pattern of files as a source; the content says what they are.
 
-    `root` is where relative media paths start; by default the file's directory. Raises DataError
-    for a missing file and an unknown format.
+    `root` is where relative media paths start; by default the folder of the files. `links` are
+    further directories that links below it may lead to. Raises DataError for a missing file and an
+    unknown format.
     """
+    from onevision.data.csv_source import CsvSource
     from onevision.data.json_source import JsonSource
     from onevision.data.parquet_source import ParquetSource
     from onevision.data.tar_source import TarSource
 
-    kinds: Mapping[str, Callable[..., RecordSource]] = {
-        ".json": JsonSource,
-        ".jsonl": JsonSource,
-        ".parquet": ParquetSource,
-        ".tar": TarSource,
+    classes: Mapping[Container, Callable[..., RecordSource]] = {
+        "json": JsonSource,
+        "csv": CsvSource,
+        "parquet": ParquetSource,
+        "tar": TarSource,
     }
-    if not path.exists():
-        raise DataError(f"{path}: no such file; check the mixture's path")
-    files = sorted(p for p in path.iterdir() if p.suffix in kinds) if path.is_dir() else [path]
-    suffixes = {file.suffix for file in files}
-    if len(suffixes) != 1 or not suffixes <= kinds.keys():
-        found = ", ".join(sorted(suffixes)) or "nothing"
+    found = find_files(path)
+    files = [unpack(file) for file in found]
+    kinds = [recognise(file) for file in files]
+    if len(set(kinds)) > 1:
+        other = next(number for number, kind in enumerate(kinds) if kind != kinds[0])
         raise DataError(
-            f"{path}: found {found}; expected one of {', '.join(kinds)}, or a directory of one kind"
+            f"{path}: {found[0].name} is {kinds[0]}, {found[other].name} is {kinds[other]}; give "
+            "files of one kind, or list them in a mixture"
         )
-    return kinds[suffixes.pop()](
-        files, name=name or path.name, root=root or (path if path.is_dir() else path.parent)
+    return classes[kinds[0]](
+        files, name=name or path.name, root=root or found[0].parent, links=tuple(links)
     )

@@ -28,11 +28,13 @@ KINDS = {
 class TarSource(FileSource):
     """The records of tar shards, one shard after the other; media are read from the shard."""
 
-    def __init__(self, files: Sequence[Path], *, name: str, root: Path) -> None:
+    def __init__(
+        self, files: Sequence[Path], *, name: str, root: Path, links: Sequence[Path] = ()
+    ) -> None:
         # Of each shard [members, 4]: number of the record, kind, first byte, number of bytes.
         self.members = [open_index(file, _find_members, columns=4) for file in files]
         counts = [int(m[-1, 0]) + 1 if len(m) else 0 for m in self.members]
-        super().__init__(files, name=name, root=root, counts=counts)
+        super().__init__(files, name=name, root=root, counts=counts, links=links)
 
     def read(self, row: int) -> RawRecord:
         number, inner = self.locate(row)

@@ -51,9 +51,10 @@ def test_the_index_is_made_anew_when_the_file_changes(tmp_path):
     [
         ("a.json", "", "the file is empty"),
         ("a.json", json.dumps(RECORDS)[:-40], "the JSON array has no end"),
-        ("a.csv", "a,b", r"found \.csv; expected one of"),
+        ("a.csv", "a", "which is no format of records; expected JSON"),
         ("a.parquet", "PAR1 no", "not a Parquet file"),
-        ("a.tar", "no tar", "not a tar file"),
+        ("a.tar", "no tar", "begins with b'no tar', which is no format of records"),
+        ("a.json", "PK\3\4", "it is a zip archive, which is not read; unpack it"),
     ],
 )
 def test_a_broken_file_is_named(name, text, message, tmp_path):
