@@ -87,18 +87,22 @@ class Message:
 
     `content` may be a plain string. `media_separator` is inserted between an image or a video and
     the text or media after it, unless that text starts with white space; training records, which
-    contain every character, set it to "".
+    contain every character, set it to "". `learned` is for training: an answer that is not learned
+    has no labels.
     """
 
     role: Role
     content: str | Sequence[Part]
     media_separator: str = field(default="\n", kw_only=True)
+    learned: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.role not in ("system", "user", "assistant"):
             raise InputError(f"role is {self.role!r}; expected 'system', 'user' or 'assistant'")
         if not isinstance(self.media_separator, str):
             raise InputError(f"media_separator is {self.media_separator!r:.60}; expected a string")
+        if not self.learned and self.role != "assistant":
+            raise InputError(f"learned is {self.learned!r} for the {self.role}; only answers are")
         content = Text(self.content) if isinstance(self.content, str) else self.content
         if isinstance(content, Part):
             parts: tuple[Part, ...] = (content,)

@@ -4,8 +4,10 @@ Media are never cut. Whole exchanges are dropped from the end; then videos show 
 images fewer crops; a sample that is still too long is refused.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
 from typing import Literal
 
 from onevision.config import Template
@@ -24,6 +26,8 @@ class FittedSample:
     conversation: Conversation
     outline: Outline
     reductions: tuple[Reduction, ...]
+    # Tokens of the whole sample that are not in the outline.
+    num_cut: int = 0
 
 
 def fit_sample(
@@ -39,12 +43,21 @@ def fit_sample(
     Counts come from media headers alone. Raises ContextLengthError if it cannot fit, and MediaError
     for media without a readable header.
     """
-    shortest = 0
-    for candidate, reductions in _candidates(conversation):
-        outline = processor.outline(candidate, template=template, image_first=image_first)
+
+    def lay_out(candidate: Conversation) -> Outline:
+        return processor.outline(candidate, template=template, image_first=image_first)
+
+    shortest = whole = 0
+    for candidate, reductions in _candidates(conversation, lay_out, max_tokens=max_tokens):
+        outline = lay_out(candidate)
+        shortest, whole = outline.num_tokens, whole or outline.num_tokens
         if outline.num_tokens <= max_tokens:
-            return FittedSample(conversation=candidate, outline=outline, reductions=reductions)
-        shortest = outline.num_tokens
+            return FittedSample(
+                conversation=candidate,
+                outline=outline,
+                reductions=reductions,
+                num_cut=whole - outline.num_tokens,
+            )
     raise ContextLengthError(
         f"the sample needs {shortest:,} tokens after every reduction; at most {max_tokens:,} fit; "
         "shorten its text or show fewer images"
@@ -52,12 +65,13 @@ def fit_sample(
 
 
 def _candidates(
-    conversation: Conversation,
+    conversation: Conversation, lay_out: Callable[[Conversation], Outline], *, max_tokens: int
 ) -> Iterator[tuple[Conversation, tuple[Reduction, ...]]]:
     """Yields the conversation, then shorter and shorter versions of it."""
-    yield conversation, ()
     reductions: tuple[Reduction, ...] = ()
-    while (shorter := _without_last_exchange(conversation)) is not None:
+    if len(conversation.messages) <= max_tokens:  # each takes at least a token
+        yield conversation, reductions
+    for shorter in _with_fewer_exchanges(conversation, lay_out, max_tokens=max_tokens):
         conversation, reductions = shorter, ("turns",)
         yield conversation, reductions
     frames = max((m.num_frames for m in conversation.media if isinstance(m, Video)), default=0)
@@ -74,12 +88,42 @@ def _with(reductions: tuple[Reduction, ...], new: Reduction) -> tuple[Reduction,
     return reductions if new in reductions else (*reductions, new)
 
 
-def _without_last_exchange(conversation: Conversation) -> Conversation | None:
-    """Drops the last question and answer; None if that would leave no answer."""
-    shorter = conversation.messages[:-2]
-    if not any(message.role == "assistant" for message in shorter):
-        return None
-    return Conversation(shorter)
+def _with_fewer_exchanges(
+    conversation: Conversation, lay_out: Callable[[Conversation], Outline], *, max_tokens: int
+) -> Iterator[Conversation]:
+    """Yields versions that lack exchanges at the end: the longest that fits, or the shortest.
+
+    More exchanges take more tokens, unless the rule of images changes with their number (a single
+    one has more crops); so the longest that fits is found by bisection among versions with none,
+    with one and with more images, and a conversation of any length takes few steps.
+    """
+    messages = conversation.messages
+    ends = [
+        end
+        for end in range(len(messages) - 2, 0, -2)
+        if end <= max_tokens and messages[end - 1].role == "assistant"
+    ]
+    first = next((n for n, one in enumerate(messages, start=1) if _is_answer(one)), 0)
+    ends = [end for end in ends if end >= first > 0]
+    counts = list(accumulate(sum(isinstance(p, Image) for p in one.parts) for one in messages))
+    shortest: Conversation | None = None
+    for _, group in groupby(ends, key=lambda end: min(counts[end - 1], 2)):
+        rising = [*group][::-1]
+
+        def count(end: int) -> int:
+            return lay_out(Conversation(messages[:end])).num_tokens
+
+        fitting = bisect_right(rising, max_tokens, key=count)
+        shortest = Conversation(messages[: rising[max(0, fitting - 1)]])
+        if fitting:
+            yield shortest
+            return
+    if shortest is not None:
+        yield shortest
+
+
+def _is_answer(message: Message) -> bool:
+    return message.role == "assistant" and message.learned
 
 
 def _with_media(

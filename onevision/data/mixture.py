@@ -148,7 +148,8 @@ def survey_mixture(
     """
     path = find_mixture(path)
     names: set[str] = set()
-    datasets, unopened = [], []
+    datasets: list[OpenDataset] = []
+    unopened: list[UnopenedDataset] = []
     for entry in read_datasets(path):
         if entry.name in names:
             raise DataError(f"{path}: two data sets are named {entry.name!r}; rename one")

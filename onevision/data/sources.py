@@ -51,7 +51,7 @@ class SequenceSource:
 
     block_starts = (0,)
 
-    links = ()
+    links: tuple[Path, ...] = ()
 
     def __init__(self, name: str, records: Sequence[Fields], *, root: Path | None = None) -> None:
         self.name, self.records, self.root = name, records, root

@@ -13,7 +13,8 @@ unlabelled, every other label is its own id:
 
 FIDELITY: the reference trains on the control tokens and lone newlines of every role
 (llava/train/train.py, preprocess_qwen); other templates have other rules, see templates.py.
-`strict` labels only the assistant's words and the token that ends them, in every template.
+`strict` labels only the assistant's words and the token that ends them, in every template. A
+message that is not `learned` has no label at all, its markup and newlines included.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,11 +53,12 @@ Piece = MediaSlot | TokenRun
 
 @dataclass(frozen=True)
 class Span:
-    """A control token or a piece of text, and whether it is labelled."""
+    """A control token or a piece of text, and whether it is labelled, or never may be."""
 
     text: str
     labelled: bool = False
     is_control: bool = False
+    ignored: bool = False
 
 
 def render(
@@ -116,6 +118,17 @@ def _turn(
     message: Message, chat: ChatTemplate, inside: Sequence[Span | MediaSlot] = (), *, strict: bool
 ) -> Iterator[Span | MediaSlot]:
     """Yields the spans of one turn; those `inside` it go between its head and its words."""
+    for span in _label_turn(message, chat, inside, strict=strict):
+        if message.learned or isinstance(span, MediaSlot):
+            yield span
+        else:
+            yield replace(span, labelled=False, ignored=True)
+
+
+def _label_turn(
+    message: Message, chat: ChatTemplate, inside: Sequence[Span | MediaSlot], *, strict: bool
+) -> Iterator[Span | MediaSlot]:
+    """Yields the spans of a turn that is learned."""
     turns: dict[str, RoleFormat] = {
         "system": chat.system,
         "user": chat.user,
@@ -172,6 +185,7 @@ class _Encoder:
     pieces: list[Piece] = field(default_factory=list)
     pending: str = ""
     labelled: bytearray = field(default_factory=bytearray)  # one flag per pending character
+    ignored: bytearray = field(default_factory=bytearray)  # and another
     continues: bool = False  # whether the pending text follows a control token
 
     def add(self, span: Span | MediaSlot) -> None:
@@ -179,6 +193,7 @@ class _Encoder:
         if isinstance(span, Span) and not span.is_control:
             self.pending += span.text
             self.labelled += bytes([span.labelled]) * len(span.text)
+            self.ignored += bytes([span.ignored]) * len(span.text)
             return
         self._flush()
         self.continues = isinstance(span, Span)
@@ -199,11 +214,16 @@ class _Encoder:
         encoding = self.tokenizer.encode(self.pending, continues=self.continues)
         # A token belongs to the span of its last character.
         labels = tuple(
-            token_id if (end and self.labelled[end - 1]) or token_id in self.always else IGNORE
+            token_id if self._is_labelled(token_id, end) else IGNORE
             for token_id, (_, end) in zip(encoding.ids, encoding.offsets, strict=True)
         )
         self.pieces.append(TokenRun(tuple(encoding.ids), labels))
-        self.pending, self.labelled = "", bytearray()
+        self.pending, self.labelled, self.ignored = "", bytearray(), bytearray()
+
+    def _is_labelled(self, token_id: int, end: int) -> bool:
+        if end and self.ignored[end - 1]:
+            return False
+        return bool(end and self.labelled[end - 1]) or token_id in self.always
 
 
 def _leading_pieces(tokenizer: Tokenizer) -> list[Piece]:
