@@ -5,6 +5,8 @@
 
 import io
 import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, get_args
 
@@ -19,7 +21,7 @@ FaultKind = Literal["record", "media", "too long"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 # What training needs of a plan; the rest is for checks.
-TRAINING_COLUMNS = ("rows", "num_tokens", "modality", "reductions", "digests")
+TRAINING_COLUMNS = ("rows", "num_tokens", "num_cut", "modality", "reductions", "digests")
 COLUMNS = (*TRAINING_COLUMNS, "picture_hashes", "picture_digests", "picture_rows")
 
 
@@ -38,6 +40,7 @@ class DatasetPlan:
 
     rows: NDArray[np.int64]
     num_tokens: NDArray[np.int32]  # after fitting; 0 if the sample is refused
+    num_cut: NDArray[np.int32]  # tokens lost to the fitting
     modality: NDArray[np.int8]  # an index into MODALITIES
     reductions: NDArray[np.uint8]  # bit i: REDUCTIONS[i] was needed
     digests: NDArray[np.uint64]  # of the record; equal for equal words and media
@@ -46,11 +49,24 @@ class DatasetPlan:
     picture_digests: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     picture_rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     faults: tuple[Fault, ...] = ()
+    # Fields that hold something nobody reads, and in how many records.
+    unused: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def usable(self) -> NDArray[np.bool_]:
         """Which rows can be learned from."""
         return self.num_tokens > 0
+
+    def remarks_to_array(self) -> NDArray[np.uint8]:
+        """Returns faults and unused fields as bytes, to be written beside the columns."""
+        remarks = {"faults": [asdict(fault) for fault in self.faults], "unused": dict(self.unused)}
+        return np.frombuffer(json.dumps(remarks).encode(), np.uint8)
+
+    def with_remarks(self, content: NDArray[np.uint8]) -> "DatasetPlan":
+        """Returns the plan with what `remarks_to_array` wrote."""
+        remarks = json.loads(content.tobytes())
+        faults = tuple(Fault(**fault) for fault in remarks["faults"])
+        return replace(self, faults=faults, unused=remarks["unused"])
 
     def keep(self, kept: NDArray[np.bool_]) -> "DatasetPlan":
         """Returns the plan in which only rows of `kept` are usable."""
@@ -87,8 +103,9 @@ class Plan:
             for number, plan in enumerate(self.datasets)
             for name in TRAINING_COLUMNS
         }
-        faults = json.dumps([[asdict(fault) for fault in one.faults] for one in self.datasets])
-        arrays["faults"] = np.frombuffer(faults.encode(), np.uint8)
+        arrays |= {
+            f"{number}/remarks": one.remarks_to_array() for number, one in enumerate(self.datasets)
+        }
         np.savez(file, allow_pickle=False, **arrays)
         return file.getvalue()
 
@@ -96,14 +113,13 @@ class Plan:
     def from_bytes(cls, content: bytes) -> "Plan":
         """Reads what `to_bytes` wrote."""
         with np.load(io.BytesIO(content)) as arrays:
-            faults = json.loads(arrays["faults"].tobytes())
+            count = sum(name.endswith("/rows") for name in arrays)
             return cls(
                 datasets=tuple(
                     DatasetPlan(
-                        **{name: arrays[f"{n}/{name}"] for name in TRAINING_COLUMNS},
-                        faults=tuple(Fault(**fault) for fault in found),
-                    )
-                    for n, found in enumerate(faults)
+                        **{name: arrays[f"{n}/{name}"] for name in TRAINING_COLUMNS}
+                    ).with_remarks(arrays[f"{n}/remarks"])
+                    for n in range(count)
                 )
             )
 
@@ -111,4 +127,8 @@ class Plan:
 def concatenate(plans: list[DatasetPlan]) -> DatasetPlan:
     """Joins the plans of successive rows of one data set."""
     arrays = {name: np.concatenate([vars(plan)[name] for plan in plans]) for name in COLUMNS}
-    return DatasetPlan(**arrays, faults=tuple(fault for plan in plans for fault in plan.faults))
+    return DatasetPlan(
+        **arrays,
+        faults=tuple(fault for plan in plans for fault in plan.faults),
+        unused=dict(sum((Counter(plan.unused) for plan in plans), Counter[str]())),
+    )

@@ -1,16 +1,18 @@
 """A mixture -> its plan, made on all cores, one chunk of rows at a time.
 
-Finished chunks are cached, so a check that was stopped continues where it was. No pixel is decoded
-unless `deep`.
+Finished chunks are cached, so a check that was stopped continues where it was; of a cached chunk,
+faulty rows alone are planned again. No pixel is decoded unless `deep`.
 """
 
 import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from onevision.data.plan import (
     COLUMNS,
     MODALITIES,
     REDUCTIONS,
+    TRAINING_COLUMNS,
     DatasetPlan,
     Fault,
     Plan,
@@ -38,7 +41,7 @@ from onevision.inputs.video import FrameChoice
 CHUNK_ROWS = 512
 DECODED = "decoded.sqlite"
 # Raised when the same rows would be planned differently.
-FORMAT = "3"
+FORMAT = "4"
 
 Chunk = tuple[int, NDArray[np.int64]]  # a data set and some of its rows
 
@@ -77,59 +80,76 @@ def plan_rows(
     reader: SampleReader, dataset: int, rows: NDArray[np.int64], *, deep: bool
 ) -> DatasetPlan:
     """Plans some rows of one data set."""
-    columns: list[tuple[int, int, int, int]] = []
-    pictures: list[tuple[int, PictureFingerprint]] = []
-    faults: list[Fault] = []
     with DecodedMedia(cache_directory() / DECODED) if deep else nullcontext() as decoded:
-        for row in rows.tolist():
-            known, fault = _plan_row(reader, dataset, row, pictures=pictures, decoded=decoded)
-            columns.append(known)
-            if fault is not None:
-                faults.append(fault)
-    tokens, modality, reductions, digests = zip(*columns, strict=True) if columns else ((),) * 4
+        known = [_plan_row(reader, dataset, row, decoded=decoded) for row in rows.tolist()]
+    pictures = [(row, p) for row, one in zip(rows, known, strict=True) for p in one.pictures]
     return DatasetPlan(
         rows=rows,
-        num_tokens=np.array(tokens, dtype=np.int32),
-        modality=np.array(modality, dtype=np.int8),
-        reductions=np.array(reductions, dtype=np.uint8),
-        digests=np.array(digests, dtype=np.uint64),
+        num_tokens=np.array([one.num_tokens for one in known], dtype=np.int32),
+        num_cut=np.array([one.num_cut for one in known], dtype=np.int32),
+        modality=np.array([one.modality for one in known], dtype=np.int8),
+        reductions=np.array([one.reductions for one in known], dtype=np.uint8),
+        digests=np.array([one.digest for one in known], dtype=np.uint64),
         picture_hashes=np.array([picture.hash for _, picture in pictures], dtype=np.uint64),
         picture_digests=np.array([picture.digest for _, picture in pictures], dtype=np.uint64),
         picture_rows=np.array([row for row, _ in pictures], dtype=np.int64),
-        faults=tuple(faults),
+        faults=tuple(one.fault for one in known if one.fault is not None),
+        unused=Counter(name for one in known for name in one.unused),
     )
 
 
+@dataclass(kw_only=True)
+class _PlannedRow:
+    """What is known of one row; filled as far as reading it gets."""
+
+    num_tokens: int = 0
+    num_cut: int = 0
+    modality: int = 0
+    reductions: int = 0
+    digest: int = 0
+    pictures: tuple[PictureFingerprint, ...] = ()
+    unused: tuple[str, ...] = ()
+    fault: Fault | None = None
+
+
 def _plan_row(
+    reader: SampleReader, dataset: int, row: int, *, decoded: DecodedMedia | None
+) -> _PlannedRow:
+    known = _PlannedRow()
+    try:
+        _fill_row(known, reader, dataset, row, decoded=decoded)
+    except ContextLengthError as error:
+        known.fault = Fault(row=row, kind="too long", message=str(error))
+    except MediaError as error:
+        known.fault = Fault(row=row, kind="media", message=str(error))
+    except (DataError, InputError) as error:
+        known.fault = Fault(row=row, kind="record", message=str(error))
+    return known
+
+
+def _fill_row(
+    known: _PlannedRow,
     reader: SampleReader,
     dataset: int,
     row: int,
     *,
-    pictures: list[tuple[int, PictureFingerprint]],
     decoded: DecodedMedia | None,
-) -> tuple[tuple[int, int, int, int], Fault | None]:
-    """Returns (tokens, modality, reductions, digest), and the fault if there is one."""
-    modality = reductions = digest = 0
-    try:
-        conversation = reader.conversation(dataset, row)
-        modality = _modality(conversation)
-        digest = digest_record(conversation, directory=reader.mixture.directory)
-        fitted = reader.fit(dataset, row)
-        reductions = sum(1 << REDUCTIONS.index(one) for one in fitted.reductions)
-        if decoded is not None:
-            for view in fitted.outline.views:
-                if isinstance(view.source, FrameChoice):
-                    decoded.check_frames(view.source)
-            images = [medium for medium in conversation.media if isinstance(medium, Image)]
-            pictures += [(row, decoded.picture(image)) for image in images]
-        return (fitted.outline.num_tokens, modality, reductions, digest), None
-    except ContextLengthError as error:
-        fault = Fault(row=row, kind="too long", message=str(error))
-    except MediaError as error:
-        fault = Fault(row=row, kind="media", message=str(error))
-    except (DataError, InputError) as error:
-        fault = Fault(row=row, kind="record", message=str(error))
-    return (0, modality, reductions, digest), fault
+) -> None:
+    """Reads a row. Raises DataError, InputError."""
+    told = reader.read(dataset, row)
+    conversation, known.unused = told.conversation, told.unused
+    known.modality = _modality(conversation)
+    known.digest = digest_record(conversation, directory=reader.mixture.directory)
+    fitted = reader.fit_conversation(conversation)
+    known.reductions = sum(1 << REDUCTIONS.index(one) for one in fitted.reductions)
+    if decoded is not None:
+        for view in fitted.outline.views:
+            if isinstance(view.source, FrameChoice):
+                decoded.check_frames(view.source)
+        images = [medium for medium in conversation.media if isinstance(medium, Image)]
+        known.pictures = tuple(map(decoded.picture, images))
+    known.num_cut = fitted.num_cut
+    known.num_tokens = fitted.outline.num_tokens
 
 
 def digest_record(conversation: Conversation, *, directory: Path) -> int:
@@ -139,7 +159,7 @@ def digest_record(conversation: Conversation, *, directory: Path) -> int:
     """
     digest = hashlib.blake2b(digest_size=8)
     for message in conversation.messages:
-        digest.update(f"\0{message.role}".encode())
+        digest.update(f"\0{message.role}{'' if message.learned else ' unlearned'}".encode())
         for part in message.parts:
             content = part.text if isinstance(part, Text) else part.source
             if isinstance(content, str) and not isinstance(part, Text):
@@ -166,14 +186,44 @@ def _plan_chunk(chunk: Chunk, *, cache: Path, deep: bool) -> DatasetPlan:
     dataset, rows = chunk
     name = hashlib.sha256(rows.tobytes() + bytes([dataset % 256])).hexdigest()[:24]
     path = cache / f"{dataset}-{name}.npz"
-    if path.exists():
-        with np.load(path) as arrays:
-            return DatasetPlan(**{column: arrays[column] for column in COLUMNS})
-    plan = plan_rows(_reader[-1], dataset, rows, deep=deep)
-    if not plan.faults:  # faulty samples may be fixed, so they are planned again
-        with atomic_path(path) as partial_path, partial_path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{name: vars(plan)[name] for name in COLUMNS})
+    if not path.exists():
+        plan = plan_rows(_reader[-1], dataset, rows, deep=deep)
+    else:
+        known = _load_chunk(path)
+        if not known.faults:
+            return known
+        plan = _plan_faulty_again(known, dataset, deep=deep)
+        if plan.faults == known.faults:
+            return plan
+    with atomic_path(path) as partial_path, partial_path.open("wb") as file:
+        arrays = {name: vars(plan)[name] for name in COLUMNS}
+        np.savez(file, allow_pickle=False, **arrays, remarks=plan.remarks_to_array())
     return plan
+
+
+def _load_chunk(path: Path) -> DatasetPlan:
+    with np.load(path) as arrays:
+        plan = DatasetPlan(**{column: arrays[column] for column in COLUMNS})
+        return plan.with_remarks(arrays["remarks"])
+
+
+def _plan_faulty_again(known: DatasetPlan, dataset: int, *, deep: bool) -> DatasetPlan:
+    """Plans the faulty rows of a chunk once more, and no other: their media may be there now."""
+    faulty = np.isin(known.rows, [fault.row for fault in known.faults])
+    again = plan_rows(_reader[-1], dataset, known.rows[faulty], deep=deep)
+    columns = {name: vars(known)[name].copy() for name in TRAINING_COLUMNS}
+    for name in TRAINING_COLUMNS:
+        columns[name][faulty] = vars(again)[name]
+    kept = ~np.isin(known.picture_rows, again.rows)
+    pictures = {
+        name: np.concatenate([vars(known)[name][kept], vars(again)[name]])
+        for name in ("picture_hashes", "picture_digests", "picture_rows")
+    }
+    by_row = np.argsort(known.rows)
+    places = by_row[np.searchsorted(known.rows, pictures["picture_rows"], sorter=by_row)]
+    order = np.argsort(places, kind="stable")
+    arrays = columns | {name: column[order] for name, column in pictures.items()}
+    return DatasetPlan(**arrays, faults=again.faults, unused=known.unused)
 
 
 def _map(

@@ -3,14 +3,14 @@
 Planning and loading read samples through the same code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onevision.config import Template
 from onevision.conversation import Conversation
 from onevision.data.fit import FittedSample, fit_sample
 from onevision.data.mixture import Mixture, OpenDataset
 from onevision.data.packing import PackedRow, share_prefix
-from onevision.data.records import to_conversation
+from onevision.data.records import ReadRecord, read_record
 from onevision.data.styles import PromptStyle, apply_style
 from onevision.errors import DataError
 from onevision.inputs.processor import Processor
@@ -29,17 +29,27 @@ class SampleReader:
     num_frames: int = 32
     styles: tuple[PromptStyle, ...] = ()
 
-    def conversation(self, dataset: int, row: int) -> Conversation:
+    def read(self, dataset: int, row: int) -> ReadRecord:
         """Returns a sample as written, with its prompt style. Raises DataError."""
         chosen = self.mixture.datasets[dataset]
-        conversation = to_conversation(chosen.source.read(row), num_frames=self.num_frames)
+        told = read_record(chosen.source.read(row), num_frames=self.num_frames)
         style = self._style(chosen)
-        return conversation if style is None else apply_style(conversation, style, row=row)
+        if style is None:
+            return told
+        return replace(told, conversation=apply_style(told.conversation, style, row=row))
+
+    def conversation(self, dataset: int, row: int) -> Conversation:
+        """Returns the conversation of a sample. Raises DataError."""
+        return self.read(dataset, row).conversation
 
     def fit(self, dataset: int, row: int) -> FittedSample:
         """Returns a sample that fits, with its exact length. Raises DataError or InputError."""
+        return self.fit_conversation(self.conversation(dataset, row))
+
+    def fit_conversation(self, conversation: Conversation) -> FittedSample:
+        """Returns a conversation that fits, by the rules of the run. Raises InputError."""
         return fit_sample(
-            self.conversation(dataset, row),
+            conversation,
             self.processor,
             max_tokens=self.max_tokens,
             template=self.template,
