@@ -54,7 +54,8 @@ class Video:
 
     From a file, `num_frames` frames are sampled evenly between `start` and `end` (seconds, both
     included), or all frames if there are fewer. With `fps`, that many frames are sampled per
-    second, unless this exceeds `num_frames`.
+    second, unless this exceeds `num_frames`. A path may be a folder, whose pictures are the frames,
+    in the order of their names; they have no times.
     """
 
     source: "VideoSource"

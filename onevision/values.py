@@ -10,6 +10,7 @@ keys are checked here, and a member of such a union carries its class under the 
 
 import difflib
 import math
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -121,7 +122,7 @@ def check_key(
     known = list(known)
     if key in known:
         return
-    close = difflib.get_close_matches(key, known, n=1)
+    close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     raise error(f"{where}: no key {key!r}{hint} expected one of {', '.join(known)}")
 
@@ -134,8 +135,15 @@ def read_yaml(path: Path, *, error: type[OneVisionError] = ConfigError) -> objec
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror}); check the path") from problem
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+    except (yaml.YAMLError, ValueError) as problem:  # also text that is not UTF-8, huge numbers
         raise error(f"{path}: not YAML ({str(problem).splitlines()[0]}); fix it") from problem
+    except RecursionError as problem:
+        raise error(f"{path}: it is nested too deeply; expected a flat file") from problem
+
+
+def shorten_value(value: object) -> str:
+    """Returns the beginning of a value for messages, however large it is or its YAML aliases."""
+    return (reprlib.repr(value) if isinstance(value, (list, dict)) else repr(value))[:60]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -151,7 +159,7 @@ def _build(cls: Any, values: Any, place: _Place, *, complete: bool) -> Any:
     if isinstance(values, cls):
         return values
     if not isinstance(values, dict):
-        raise place.error(f"{place} is {values!r:.60}; expected keys and values")
+        raise place.error(f"{place} is {shorten_value(values)}; expected keys and values")
     known = {field.name: field for field in fields(cls)}
     for key in values:
         check_key(key, known, where=str(place), error=place.error)
@@ -187,7 +195,7 @@ def _convert(
         if _is_finite(made):
             return made
     found, expected = value if text is None else text, _describe(kind, text=text is not None)
-    raise place.error(f"{place} is {found!r:.60}; expected {expected}")
+    raise place.error(f"{place} is {shorten_value(found)}; expected {expected}")
 
 
 def _choose(classes: Sequence[Any], value: Any, place: _Place) -> tuple[Any, Any]:

@@ -71,7 +71,10 @@ class DecodedMedia:
         source = choice.video.source
         if not isinstance(source, str | Path | bytes):
             return  # a list of images, already decoded
-        digest = _digest(source, repr(choice.indices).encode())
+        if choice.files:
+            digest = _digest(b"".join(map(_digest, choice.files)), b"frames")
+        else:
+            digest = _digest(source, repr(choice.indices).encode())
         if self._look_up(digest) is None:
             for _ in choice.frames():
                 pass

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onevision.files import atomic_path
 
 # Raised when the meaning of an index changes.
-FORMAT = "2"
+FORMAT = "3"
 
 
 def open_index(

@@ -1,4 +1,4 @@
-"""JSON arrays, as LLaVA writes them, and JSONL files -> records by row, by their byte offsets."""
+"""JSON arrays, JSON lines, or objects one after the other -> records by row, by byte offsets."""
 
 import mmap
 import re
@@ -11,12 +11,14 @@ from onevision.data.sources import FileSource, parse_record
 from onevision.errors import DataError
 
 # Enough to find where an element of an array ends: strings, and brackets outside them.
-TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+TOKENS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 # Elements of an array that are neither strings nor in brackets.
 SCALARS = re.compile(rb"[^\s,]+")
 
 # A file is mapped while it is indexed; pages already read are released in chunks of this size.
 RELEASE_BYTES = 32 * 2**20
+# Lines that are tried before a file of `{` is taken for objects of many lines.
+MAX_TRIED_LINES = 3
 
 
 class JsonSource(FileSource):
@@ -50,8 +52,46 @@ def _find_records(file: Path) -> Iterator[int]:
         first = start.end() if start else 0
         if data[first : first + 1] == b"[":
             yield from _find_elements(data, first, file)
-        else:
+        elif _has_lines(data, first):
             yield from _find_lines(data)
+        else:
+            yield from _find_objects(data, first, file)
+
+
+def _has_lines(data: mmap.mmap, first: int) -> bool:
+    """Whether one of the first lines is a whole object: then each line is a record."""
+    begin = first
+    for _ in range(MAX_TRIED_LINES):
+        end = data.find(b"\n", begin)
+        if end < 0 and begin == first:
+            return True
+        line = data[begin : end if end >= 0 else len(data)].strip()
+        if line.startswith(b"{") and line.endswith(b"}"):
+            return True
+        if end < 0:
+            return False
+        begin = end + 1
+    return False
+
+
+def _find_objects(data: mmap.mmap, first: int, file: Path) -> Iterator[int]:
+    """Yields the first byte and the end of every object of many lines."""
+    depth = released = 0
+    for token in TOKENS.finditer(data, first):
+        kind = data[token.start()]
+        if kind in b"[{":
+            depth += 1
+            if depth == 1:
+                yield token.start()
+        elif kind in b"]}":
+            depth -= 1
+            if depth == 0:
+                yield token.end()
+                released = _release(data, token.end(), released)
+            elif depth < 0:
+                break
+    if depth:
+        raise DataError(f"{file}: the brackets of its JSON do not match; it is cut off or damaged")
 
 
 def _find_lines(data: mmap.mmap) -> Iterator[int]:

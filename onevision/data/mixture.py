@@ -23,7 +23,10 @@ from onevision.values import check_key, from_plain, read_yaml
 
 # What a sample shows.
 Modality = Literal["text", "single_image", "multi_image", "video"]
-STRATEGY = re.compile(r"(first|end|random):(\d+)(%?)")
+STRATEGY = re.compile(r"(first|end|random):([0-9]{1,12})(%?)")
+# Of one entry in an epoch, so that the order of an epoch fits into memory.
+MAX_ROWS = 1_000_000_000
+MAX_SHARE = 1e9
 BRACES = re.compile(r"(.*)\{(.*)\}(.*)")
 # How a mixture file begins that is not named .yaml: a comment or other keys, or as JSON.
 MIXTURE = re.compile(rb'\s*\{\s*"datasets"\s*:|(?![\s]*[\[{])(.*\n)*datasets\s*:')
@@ -62,8 +65,15 @@ class DatasetEntry:
     def __post_init__(self) -> None:
         if self.share is not None and self.rows is not None:
             raise DataError(f"data set {self.name!r} has both `share` and `rows`; give one of them")
-        if self.share is not None and self.share <= 0:
-            raise DataError(f"data set {self.name!r}: share is {self.share}; expected above 0")
+        if self.share is not None and not 0 < self.share <= MAX_SHARE:
+            raise DataError(
+                f"data set {self.name!r}: share is {self.share}; expected above 0, at most "
+                f"{MAX_SHARE:,.0f}"
+            )
+        if self.rows is not None and not 0 <= self.rows <= MAX_ROWS:
+            raise DataError(
+                f"data set {self.name!r}: rows is {self.rows}; expected 0 to {MAX_ROWS:,}"
+            )
         count_chosen(self.sampling_strategy, 100, name=self.name)
 
 
@@ -230,8 +240,9 @@ def _read_entries(values: object, *, where: str) -> Iterator[DatasetEntry]:
         raise DataError(f"{where}: it is {type(values).__name__}; expected a mapping")
     given: dict[str, Any] = dict(values)  # Any: YAML
     for key in ("json_path", "root"):
-        if "\0" in str(given.get(key)):
-            raise DataError(f"{where}: {key} is {given[key]!r:.60}, with a zero byte; correct it")
+        value = given.get(key)
+        if isinstance(value, str) and "\0" in value:
+            raise DataError(f"{where}: {key} is {value!r:.60}, with a zero byte; correct it")
     for key in given:
         check_key(key, [f.name for f in fields(DatasetEntry)], where=where, error=DataError)
     if not {"json_path", "source", "name"} & given.keys():

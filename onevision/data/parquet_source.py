@@ -1,27 +1,32 @@
 """Parquet files, the format of LLaVA-OneVision-Data -> records by row.
 
-Columns: id, image ({bytes, path}), conversations ([{from, value}]), data_source. A whole row group
-is read at a time, and the last few are cached, so rows of one group should be read close together;
-`block_starts` says where groups begin.
+Columns are fields of records: image ({bytes, path}), conversations ([{from, value}]), and so on.
+Those that mean nothing in any form are not read. A whole row group is read at a time, and the last
+few are cached, so rows of one group should be read close together; `block_starts` says where groups
+begin.
+
+A small file may hold huge groups: dictionaries repeat a value at no cost. So rows are counted, and
+what repeated values would take is computed, before a group is unfolded.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onevision.data.records import UNREAD_FIELDS, Fields, RawRecord
+from onevision.data.forms.raw import Fields, RawRecord
+from onevision.data.forms.table import KNOWN_FIELDS
 from onevision.data.sources import FileSource
 from onevision.errors import DataError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-COLUMNS = (
-    "id", "image", "images", "video", "videos", "conversations", "messages", "data_source",
-    *UNREAD_FIELDS,
-)  # fmt: skip
+# Of a row group, once unfolded. Writers make groups of some hundred MiB at most.
+MAX_GROUP_BYTES = 2 * 2**30
+MAX_GROUP_VALUES = 50_000_000
 MAX_CACHED_GROUPS = 4
 
 
@@ -34,11 +39,13 @@ class ParquetSource(FileSource):
         *,
         name: str,
         root: Path,
-        columns: Sequence[str] | None = None,
+        columns: Container[str] | None = KNOWN_FIELDS,
         links: Sequence[Path] = (),
     ) -> None:
         self.columns = columns
-        sizes = [_group_sizes(_open(file)) for file in files]
+        sizes = [_group_sizes(file) for file in files]
+        # Why blocks cannot be read, so that each is tried once.
+        self._refused: dict[int, str] = {}
         # The file and the row group of each block.
         self.groups = [(n, group) for n, rows in enumerate(sizes) for group in range(len(rows))]
         counts = [n for rows in sizes for n in rows]
@@ -62,6 +69,8 @@ class ParquetSource(FileSource):
         return OrderedDict()
 
     def _read_block(self, block: int) -> list[Fields]:
+        if block in self._refused:
+            raise DataError(self._refused[block])
         if block in self._cache:
             self._cache.move_to_end(block)
             return self._cache[block]
@@ -70,11 +79,10 @@ class ParquetSource(FileSource):
         names = file.schema_arrow.names
         columns = [name for name in names if self.columns is None or name in self.columns]
         try:
-            rows = file.read_row_group(group, columns=columns).to_pylist()
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self.files[number]}: row group {group} is damaged ({error}); download it again"
-            ) from error
+            rows = _read_group(self.files[number], file, group, columns)
+        except DataError as error:
+            self._refused[block] = str(error)
+            raise
         self._cache[block] = rows
         if len(self._cache) > MAX_CACHED_GROUPS:
             self._cache.popitem(last=False)
@@ -96,6 +104,78 @@ def _open(path: Path) -> "ParquetFile":
         ) from error
 
 
-def _group_sizes(file: "ParquetFile") -> list[int]:
-    metadata = file.metadata
-    return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+def _group_sizes(path: Path) -> list[int]:
+    metadata = _open(path).metadata
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    for group, size in enumerate(sizes):
+        if not 0 <= size <= MAX_GROUP_VALUES:
+            raise DataError(
+                f"{path}: row group {group} says it has {size:,} rows; expected at most "
+                f"{MAX_GROUP_VALUES:,}: write smaller groups"
+            )
+    return sizes
+
+
+def _read_group(path: Path, file: "ParquetFile", group: int, columns: list[str]) -> list[Fields]:
+    """Returns the rows of a group. Raises DataError if it is damaged or too large."""
+    import pyarrow as pa
+
+    try:
+        _check_size(path, file, group, columns)
+        return file.read_row_group(group, columns=columns).to_pylist()
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: row group {group} is damaged ({error!s:.200}); download it again"
+        ) from error
+
+
+def _check_size(path: Path, file: "ParquetFile", group: int, columns: list[str]) -> None:
+    """Raises DataError if a group would take too much memory once dictionaries are unfolded."""
+    metadata = file.metadata.row_group(group)
+    total = 0
+    for number in range(metadata.num_columns):
+        chunk = metadata.column(number)
+        if chunk.path_in_schema.partition(".")[0] not in columns:
+            continue
+        if not 0 <= chunk.num_values <= MAX_GROUP_VALUES:
+            raise DataError(
+                f"{path}: row group {group} holds {chunk.num_values:,} values in column "
+                f"{chunk.path_in_schema!r}; expected at most {MAX_GROUP_VALUES:,}"
+            )
+        size = chunk.total_uncompressed_size
+        repeats = chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page
+        if repeats and size * chunk.num_values > MAX_GROUP_BYTES:
+            size = _measure_unfolded(path, group, chunk.path_in_schema)
+        total += size
+    if total > MAX_GROUP_BYTES:
+        raise DataError(
+            f"{path}: row group {group} takes {total / 2**30:,.1f} GiB once unfolded; expected at "
+            f"most {MAX_GROUP_BYTES / 2**30:.0f} GiB: write smaller row groups"
+        )
+
+
+def _measure_unfolded(path: Path, group: int, leaf: str) -> int:
+    """Returns the bytes of a column whose repeated values are written out, without doing so."""
+    import pyarrow.compute as pc
+    from pyarrow.parquet import ParquetFile
+
+    file = ParquetFile(path, read_dictionary=[leaf])
+    total = 0
+    for array in file.read_row_group(group, columns=[leaf]).column(0).chunks:
+        for values in _list_leaves(array):
+            lengths = pc.call_function("binary_length", [values.dictionary])
+            total += pc.call_function("sum", [lengths.take(values.indices)]).as_py() or 0
+    return total
+
+
+def _list_leaves(array: "pa.Array") -> "Iterator[pa.DictionaryArray]":
+    """Yields the arrays of repeated values inside lists and structures."""
+    import pyarrow as pa
+
+    if isinstance(array, pa.DictionaryArray):
+        yield array
+    elif isinstance(array, pa.StructArray):
+        for number in range(array.type.num_fields):
+            yield from _list_leaves(array.field(number))
+    elif isinstance(array, pa.ListArray | pa.LargeListArray):
+        yield from _list_leaves(array.values)

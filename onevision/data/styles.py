@@ -8,7 +8,7 @@ from typing import Literal
 from onevision.conversation import Conversation, Message, Text
 from onevision.data.mixture import published_mixtures
 from onevision.errors import DataError
-from onevision.values import from_plain, read_yaml
+from onevision.values import from_plain, read_yaml, shorten_value
 
 STYLES_FILE = "prompt_styles.yaml"
 Position = Literal["tail", "head", "whole"]
@@ -61,7 +61,7 @@ def apply_style(conversation: Conversation, style: PromptStyle, *, row: int) -> 
 def _read_style(name: str, style: object, *, where: str) -> PromptStyle:
     """Reads a style; keys that only describe it are ignored."""
     if not isinstance(style, Mapping):
-        raise DataError(f"{where} is {style!r:.60}; expected texts and position")
+        raise DataError(f"{where} is {shorten_value(style)}; expected texts and position")
     values = {"name": name} | {key: style[key] for key in ("texts", "position") if key in style}
     made = from_plain(PromptStyle, values, where=where, complete=False, error=DataError)
     if not made.texts:

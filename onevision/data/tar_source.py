@@ -1,10 +1,11 @@
 """WebDataset shards -> records by row: members with the same name up to the first dot are one.
 
-0001.json     the record ("conversations", "id", ...)
+0001.json     the record ("conversations", "id", ...), or 0001.txt, a caption
 0001.jpg      its image; several are 0001.0.jpg, 0001.1.jpg, ... in that order
 0001.mp4      its video
 """
 
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -17,12 +18,16 @@ from onevision.data.records import RawRecord
 from onevision.data.sources import FileSource, parse_record
 from onevision.errors import DataError
 
-RECORD, IMAGE, VIDEO = 0, 1, 2
+RECORD, IMAGE, VIDEO, TEXT = 0, 1, 2, 3
 KINDS = {
     "json": RECORD,
+    **dict.fromkeys(("txt", "caption"), TEXT),
     **dict.fromkeys(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"), IMAGE),
     **dict.fromkeys(("mp4", "webm", "mkv", "mov", "avi"), VIDEO),
 }
+# What Python's tarfile raises for sizes and headers that make no sense.
+DAMAGES = (ValueError, OverflowError, RecursionError, MemoryError, EOFError)
+NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class TarSource(FileSource):
@@ -40,17 +45,27 @@ class TarSource(FileSource):
         number, inner = self.locate(row)
         members = self.members[number]
         first, last = np.searchsorted(members[:, 0], [inner, inner + 1])
-        contents: dict[int, list[bytes]] = {RECORD: [], IMAGE: [], VIDEO: []}
+        contents: dict[int, list[bytes]] = {RECORD: [], IMAGE: [], VIDEO: [], TEXT: []}
         with self.files[number].open("rb") as file:
             for _, kind, begin, size in members[first:last].tolist():
                 file.seek(begin)
                 contents[kind].append(file.read(size))
         where = f"{self.name}, row {row}"
-        if len(contents[RECORD]) != 1:
-            raise DataError(f"{where}: {len(contents[RECORD])} members end in .json; expected one")
-        fields = parse_record(contents[RECORD][0], where=where)
+        fields = _parse_fields(contents[RECORD], contents[TEXT], where=where)
         media = {"image": contents[IMAGE] or None, "video": contents[VIDEO] or None}
         return RawRecord(where=where, fields=fields | media, root=None)
+
+
+def _parse_fields(records: list[bytes], texts: list[bytes], *, where: str) -> dict[str, object]:
+    """Returns the fields of a record, or a caption's. Raises DataError."""
+    if not records and len(texts) == 1:
+        try:
+            return {"text": texts[0].decode()}
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: its text is not UTF-8 ({error}); fix the shard") from error
+    if len(records) != 1:
+        raise DataError(f"{where}: {len(records)} members end in .json; expected one")
+    return parse_record(records[0], where=where)
 
 
 def _find_members(file: Path) -> Iterator[int]:
@@ -62,7 +77,7 @@ def _find_members(file: Path) -> Iterator[int]:
                 for member, _, kind in sorted(group, key=lambda item: _image_number(item[0].name)):
                     yield from (number, kind, member.offset_data, member.size)
             _check_is_end(file, archive.offset)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, *DAMAGES) as error:
         raise DataError(f"{file}: not a tar file, or cut off ({error}); fetch it again") from error
 
 
@@ -87,4 +102,4 @@ def _split(name: str) -> tuple[str, int | None]:
 
 def _image_number(name: str) -> int:
     number = name.rpartition("/")[2].split(".")[1]
-    return int(number) if number.isdigit() else -1
+    return int(number) if NUMBER.fullmatch(number) else -1

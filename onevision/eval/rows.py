@@ -30,11 +30,12 @@ from onevision.data.json_source import JsonSource
 from onevision.data.parquet_source import ParquetSource
 from onevision.data.records import Fields, RawRecord, field_error, read_medium
 from onevision.data.sources import RecordSource
-from onevision.errors import DataError, MediaError
+from onevision.errors import DataError
 from onevision.eval.prompts import fill_path, is_empty
 from onevision.eval.task import Task
+from onevision.inputs.frame_folder import list_frames, space_evenly
 from onevision.inputs.media import open_image
-from onevision.inputs.video import choose_frames, space_evenly
+from onevision.inputs.video import choose_frames
 
 HUB = "hub"
 SUFFIXES = (".parquet", ".jsonl", ".json")
@@ -42,7 +43,6 @@ SUFFIXES = (".parquet", ".jsonl", ".json")
 MIN_BASE64 = 100
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
-FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 Contents = Literal["task", "dataset", "anything"]
 
@@ -210,11 +210,7 @@ def read_video(path: str | Path, *, num_frames: int) -> Video:
     """
     path = Path(path)
     if path.is_dir():
-        names = sorted(p for p in path.iterdir() if p.suffix.lower() in FRAME_SUFFIXES)
-        if not names:
-            raise MediaError(
-                f"{path}: the folder has no frames; expected {', '.join(FRAME_SUFFIXES)}"
-            )
+        names = list_frames(path)
         return Video([open_image(names[i]) for i in space_evenly(0, len(names) - 1, num_frames)])
     video = Video(str(path), num_frames=num_frames)
     choice = choose_frames(video)

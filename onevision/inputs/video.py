@@ -14,12 +14,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
 from onevision.errors import MediaError
+from onevision.inputs.frame_folder import choose_files, is_frame_folder, space_evenly
 from onevision.inputs.media import (
     TRUSTED_LIMITS,
     MediaLimits,
@@ -64,16 +64,18 @@ class FrameChoice:
     """The frames chosen from one video: which, when they are shown, and how to decode them."""
 
     video: Video
-    table: FrameTable | None  # None for a list of frames
-    indices: tuple[int, ...]
+    table: FrameTable | None  # None for a list or a folder of frames
+    indices: Sequence[int]
     seconds: tuple[float, ...] | None
     limits: MediaLimits = TRUSTED_LIMITS
+    files: Sequence[Path] = ()  # the chosen frames of a folder
 
     def frames(self) -> Iterator[PillowImage]:
         """Decodes the chosen frames as RGB images, holding one at a time. Raises MediaError."""
         if self.table is None:
-            assert not isinstance(self.video.source, str | bytes | Path)
-            yield from map(open_image, self.video.source)
+            source = self.files or self.video.source
+            assert not isinstance(source, str | bytes | Path)
+            yield from map(open_image, source)
             return
         marks = deque(self.table.marks[i] for i in self.indices)
         yield from self._decode_marks(marks, self.table, sparsely=True)
@@ -89,9 +91,11 @@ class FrameChoice:
         if not marks:
             return
         assert isinstance(self.video.source, str | bytes | Path)
-        name = source_name(self.video.source)
         opened = open_video(self.video.source, limits=self.limits)
-        with opened as (container, stream), translate_errors(name):
+        with (
+            opened as (container, stream),
+            translate_errors(name := source_name(self.video.source)),
+        ):
             stream.thread_type = "AUTO"
             wanted = frozenset(marks) if sparsely else None
             reader = _FrameReader(container, stream, table, wanted)
@@ -108,10 +112,14 @@ class FrameChoice:
 
 def choose_frames(video: Video, *, limits: MediaLimits = TRUSTED_LIMITS) -> FrameChoice:
     """Chooses the frames of `video` that the model sees. Raises MediaError."""
+    if isinstance(video.source, str | Path) and is_frame_folder(video.source):
+        files = choose_files(video, Path(video.source))
+        seen = range(len(files))
+        return FrameChoice(video=video, table=None, indices=seen, seconds=None, files=files)
     if not isinstance(video.source, str | bytes | Path):
         if not video.source:
             raise MediaError("the video has no frames; expected at least one", fault="empty")
-        indices = tuple(range(len(video.source)))
+        indices = range(len(video.source))
         return FrameChoice(video=video, table=None, indices=indices, seconds=None)
     name = source_name(video.source)
     with (
@@ -130,11 +138,6 @@ def choose_frames(video: Video, *, limits: MediaLimits = TRUSTED_LIMITS) -> Fram
         seconds=tuple(map(table.seconds, indices)),
         limits=limits,
     )
-
-
-def space_evenly(first: int, last: int, count: int) -> tuple[int, ...]:
-    """Returns `count` integers from `first` to `last`, truncated as in the reference."""
-    return tuple(int(i) for i in np.linspace(first, last, count, dtype=int))
 
 
 def _check_length(table: FrameTable, name: str, limits: MediaLimits) -> None:
