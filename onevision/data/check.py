@@ -45,6 +45,9 @@ class SourceSummary:
     longest: int
     modalities: dict[str, int]
     reductions: dict[str, int]
+    # Tokens that the reductions lose, and fields that nobody reads, with their numbers of records.
+    num_cut: int
+    unused: dict[str, int]
 
 
 def find_problems(
@@ -93,6 +96,8 @@ def _summarize_one(name: str, plan: DatasetPlan) -> SourceSummary:
             for bit, name in enumerate(REDUCTIONS)
             if (count := int((plan.reductions >> bit & 1).sum()))
         },
+        num_cut=int(plan.num_cut[plan.usable].sum()),
+        unused=dict(plan.unused),
     )
 
 

@@ -40,18 +40,27 @@ class Loader:
     # Of a worker for one sample.
     max_seconds: float = MAX_SECONDS
 
-    def load(self, packs: Sequence[int]) -> Iterator[LoadedPack]:
-        """Yields these packs in this order. Raises DataError if too many samples are bad."""
+    def load(self, packs: Sequence[int], *, workers: Workers | None = None) -> Iterator[LoadedPack]:
+        """Yields these packs in this order, by `workers` of the caller's or by its own.
+
+        Raises DataError if too many samples are bad.
+        """
+        if workers is not None:
+            yield from self._load(packs, workers)
+            return
         with Workers(
             self.reader, num_workers=self.num_workers, max_seconds=self.max_seconds
-        ) as workers:
-            ahead: deque[int] = deque()
-            for number in range(len(packs)):
-                while len(ahead) <= self.packs_ahead and number + len(ahead) < len(packs):
-                    pack = packs[number + len(ahead)]
-                    workers.submit(self._samples(pack))
-                    ahead.append(pack)
-                yield self._collect(workers, ahead.popleft())
+        ) as own:
+            yield from self._load(packs, own)
+
+    def _load(self, packs: Sequence[int], workers: Workers) -> Iterator[LoadedPack]:
+        ahead: deque[int] = deque()
+        for number in range(len(packs)):
+            while len(ahead) <= self.packs_ahead and number + len(ahead) < len(packs):
+                pack = packs[number + len(ahead)]
+                workers.submit(self._samples(pack))
+                ahead.append(pack)
+            yield self._collect(workers, ahead.popleft())
 
     def _samples(self, pack: int) -> list[tuple[int, int]]:
         positions = self.packs[pack]

@@ -94,6 +94,11 @@ class UnopenedDataset:
     place: Path | None
     problem: str
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is nothing where the records should be."""
+        return self.place is None or not self.place.exists()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:

@@ -92,10 +92,8 @@ class FrameChoice:
             return
         assert isinstance(self.video.source, str | bytes | Path)
         opened = open_video(self.video.source, limits=self.limits)
-        with (
-            opened as (container, stream),
-            translate_errors(name := source_name(self.video.source)),
-        ):
+        name = source_name(self.video.source)
+        with opened as (container, stream), translate_errors(name):
             stream.thread_type = "AUTO"
             wanted = frozenset(marks) if sparsely else None
             reader = _FrameReader(container, stream, table, wanted)
@@ -119,8 +117,7 @@ def choose_frames(video: Video, *, limits: MediaLimits = TRUSTED_LIMITS) -> Fram
     if not isinstance(video.source, str | bytes | Path):
         if not video.source:
             raise MediaError("the video has no frames; expected at least one", fault="empty")
-        indices = range(len(video.source))
-        return FrameChoice(video=video, table=None, indices=indices, seconds=None)
+        return FrameChoice(video=video, table=None, indices=range(len(video.source)), seconds=None)
     name = source_name(video.source)
     with (
         open_video(video.source, limits=limits) as (container, stream),

@@ -1,17 +1,18 @@
 """A mixture on disk -> planned once, packed, and dealt out to the steps of a stage."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from onevision.data.loader import LoadedPack, Loader
 from onevision.data.manifest import apply_manifest, fingerprint_sources
-from onevision.data.mixture import open_mixture
+from onevision.data.mixture import Mixture, open_mixture
 from onevision.data.order import Order
 from onevision.data.plan import REDUCTIONS, Plan
 from onevision.data.planner import make_plan
 from onevision.data.quarantine import FILE_NAME, BadSample, Quarantine
 from onevision.data.samples import SampleReader
 from onevision.data.styles import read_styles
+from onevision.data.workers import Workers
 from onevision.errors import DataError, InputError
 from onevision.inputs.processor import Processor
 from onevision.train.dealing import deal_packs
@@ -78,17 +79,19 @@ class MixtureFeed:
         return [self.deal.locate(number) for number in mine]
 
     def _load(self, places: list[tuple[int, int]]) -> Iterator[LoadedPack]:
-        for epoch, order in enumerate(self.orders):
-            numbers = [number for e, number in places if e == epoch]
-            if numbers:
+        with Workers(
+            self.reader,
+            num_workers=self.options.num_workers,
+            max_seconds=self.options.decode_seconds,
+        ) as workers:  # the same in all epochs
+            for epoch, order in enumerate(self.orders):
+                numbers = [number for e, number in places if e == epoch]
                 yield from Loader(
                     reader=self.reader,
                     order=order,
                     packs=self.deal.epochs[epoch],
                     quarantine=self.quarantine,
-                    num_workers=self.options.num_workers,
-                    max_seconds=self.options.decode_seconds,
-                ).load(numbers)
+                ).load(numbers, workers=workers)
 
     def _micro_batch(self, loaded: LoadedPack) -> MicroBatch:
         return pack_rows(
@@ -126,17 +129,29 @@ def open_mixture_feed(run: RunContext) -> MixtureFeed:
     be used or does not fit the options' manifest.
     """
     options = run.config.options
-    reader = open_reader(run.config.stage, run.processor, seed=options.seed)
+    reader = open_reader(
+        run.config.stage, run.processor, seed=options.seed, roots=options.media_roots
+    )
     return MixtureFeed(run, reader, plan_once(reader, run.processes, options))
 
 
-def open_reader(stage: Stage, processor: Processor, *, seed: int) -> SampleReader:
-    """Opens the mixture of a stage, by the stage's rules. Raises InputError, DataError."""
+def open_reader(
+    stage: Stage,
+    processor: Processor,
+    *,
+    seed: int,
+    roots: Sequence[str] = (),
+    opened: Mixture | None = None,
+) -> SampleReader:
+    """Opens the mixture of a stage, by the stage's rules; `opened` is one that is open already.
+
+    Raises InputError, DataError.
+    """
     if stage.mixture is None:
         raise InputError(f"stage {stage.name} names no data; give --mixture FILE")
     path = Path(stage.mixture)
     return SampleReader(
-        mixture=open_mixture(path, seed=seed),
+        mixture=opened or open_mixture(path, seed=seed, roots=[Path(root) for root in roots]),
         processor=processor,
         max_tokens=stage.max_tokens,
         template=stage.template,

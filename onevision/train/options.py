@@ -35,6 +35,8 @@ class RunOptions:
     # A worker that takes longer over a sample is replaced; a sample that costs two workers is left
     # out.
     decode_seconds: float = 120.0
+    # Directories that relative media paths start at, and that links may lead to.
+    media_roots: tuple[str, ...] = ()
     # The share of samples that may be unusable, found while planning or while reading; more end the
     # run.
     max_bad_share: float = 0.01

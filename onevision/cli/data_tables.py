@@ -1,0 +1,137 @@
+"""What a check found -> the tables and lines that are printed."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from onevision.data.check import Finding, SourceSummary
+    from onevision.data.mixture import DatasetEntry, UnopenedDataset
+
+
+def print_summaries(summaries: "list[SourceSummary]", found: "list[Finding]") -> None:
+    """Prints one row for each data set, with what it shows, what is cut and what nobody reads."""
+    if not summaries:
+        return
+    table = _make_table("data set", ("rows", "usable", "to fix", "tokens", "median", "longest"))
+    faults = Counter(finding.source for finding in found if finding.must_fix)
+    for one in summaries:
+        table.add_row(
+            "\n  ".join((one.name, *_describe(one))),
+            f"{one.num_rows:,}",
+            f"{one.num_usable:,}",
+            f"{faults[one.name]:,}",
+            f"{one.num_tokens:,}",
+            f"{one.median_length:,}",
+            f"{one.longest:,}",
+        )
+    _print(table)
+
+
+def print_findings(found: "list[Finding]", *, show: int) -> None:
+    """Prints the findings by kind, the first `show` of each."""
+    for kind, count in Counter(finding.kind for finding in found).items():
+        print(f"{kind}: {count:,}")
+        of_kind = [finding for finding in found if finding.kind == kind]
+        for finding in of_kind[:show]:
+            message = finding.message
+            where = f"{finding.source}, row {finding.row}"
+            print(f"  {message}" if message.startswith(where) else f"  {where}: {message}")
+        if count > show:
+            print(f"  ... and {count - show:,} more; --show {count} prints all")
+
+
+def print_unopened(unopened: "Sequence[UnopenedDataset]", *, total: int, mixture: Path) -> None:
+    """Prints what is missing, where to get it and where it goes; and what cannot be opened."""
+    missing = [one for one in unopened if one.is_missing]
+    if missing:
+        _print_missing(missing, mixture)
+        rows = [_count_rows(one.entry) for one in missing]
+        known = sum(count for count in rows if count is not None)
+        more = f", and {rows.count(None)} sets of unknown size" if None in rows else ""
+        withheld = sum(not one.entry.released for one in missing)
+        lost = f"; {withheld} of them were not released" if withheld else ""
+        print(f"{len(missing)} of {total} data sets are missing: {known:,} rows{more}{lost}")
+        _print_commands(missing)
+    for one in unopened:
+        if not one.is_missing:
+            print(f"cannot be opened: {one.problem}")
+
+
+def _print_missing(missing: "list[UnopenedDataset]", mixture: Path) -> None:
+    table = _make_table("missing data set", ("rows used", "of"))
+    table.add_column("get it from", overflow="fold")
+    table.add_column(f"put it here, from {mixture.parent}", overflow="fold")
+    for one in missing:
+        entry = one.entry
+        used, whole = _count_rows(entry), entry.published_rows
+        about = "~" if entry.rows_rounded else ""
+        table.add_row(
+            entry.name,
+            "?" if used is None else f"{about}{used:,}",
+            "?" if whole is None else f"{about}{whole:,}",
+            _describe_source(entry),
+            entry.json_path or "set its json_path",
+        )
+    _print(table)
+
+
+def _print_commands(missing: "list[UnopenedDataset]") -> None:
+    """Prints a command for each repository that holds missing sets."""
+    sources = Counter(one.entry.source for one in missing if one.entry.source is not None)
+    configs = {one.entry.source: one.entry.config for one in missing if one.entry.config}
+    for source, count in sources.items():
+        only = f" --include '{configs[source]}/*'" if source in configs else ""
+        print(
+            f"  {count} from {source}: hf download {source} --repo-type dataset --local-dir "
+            f"{source.rpartition('/')[2]}{only}"
+        )
+
+
+def _describe_source(entry: "DatasetEntry") -> str:
+    if not entry.released:
+        return "not released"
+    if entry.source is None:
+        return "its source is not published"
+    return f"{entry.source}, {entry.config}" if entry.config else entry.source
+
+
+def _count_rows(entry: "DatasetEntry") -> int | None:
+    from onevision.data.mixture import count_chosen
+
+    if entry.rows is not None or entry.published_rows is None:
+        return entry.rows
+    return count_chosen(entry.sampling_strategy, entry.published_rows, name=entry.name)
+
+
+def _describe(one: "SourceSummary") -> list[str]:
+    """Returns lines about a data set: what its samples show, what is cut, what is not read."""
+    kinds = (f"{n:,} {kind.removesuffix('_image')}" for kind, n in one.modalities.items())
+    lines = [", ".join(kinds)] if one.modalities else []
+    if one.reductions:
+        cut = ", ".join(f"{n:,} with fewer {kind}" for kind, n in one.reductions.items())
+        lines.append(f"cut to fit: {cut}; {one.num_cut:,} tokens are lost")
+    if one.unused:
+        fields = ", ".join(f"{name} ({count:,})" for name, count in sorted(one.unused.items()))
+        lines.append(f"not read: {fields}")
+    return lines
+
+
+def _make_table(first: str, columns: Sequence[str]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    table.add_column(first, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _print(table: "Table") -> None:
+    from rich.console import Console
+
+    Console().print(table)
