@@ -12,6 +12,7 @@
     ├── DataError                a record that cannot be used
     ├── EngineError              a valid request that failed
     │   ├── QueueFullError       too many requests are waiting; retry later
+    │   ├── DecodersBusyError    no media decoder became free in time; retry later
     │   └── DeadlineError        the request timed out
     ├── TrainingError            a run that cannot continue
     └── JudgeError               a judge that cannot be reached
@@ -64,6 +65,10 @@ class EngineError(OneVisionError):
 
 class QueueFullError(EngineError):
     """A request that was rejected because the queue is full."""
+
+
+class DecodersBusyError(EngineError):
+    """A request whose media found no free decoder in time, or none that could be started."""
 
 
 class DeadlineError(EngineError):

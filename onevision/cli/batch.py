@@ -47,4 +47,6 @@ def batch(
         counts = run_batch(service, requests, output, num_at_a_time=at_a_time)
     finally:
         service.close()
+    for name, count in counts.ignored.most_common(20):
+        print(f"warning: {name} has no effect here ({count} requests)")
     print(f"{counts.answered} answered, {counts.refused} refused, {counts.kept} there already")

@@ -31,6 +31,9 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option(help=f"File of API keys, one per line; or set ${KEY_VARIABLE}.")
     ] = None,
+    admin_key_file: Annotated[
+        Path | None, typer.Option(help="File of keys that may read /metrics too.")
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Accept other machines without a key.")
     ] = False,
@@ -60,6 +63,7 @@ def serve(
         os.environ.setdefault(variable, number)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
+        from onevision.serve.keys import KeyRing
         from onevision.serve.run import serve as run
         from onevision.serve.service import Service
         from onevision.serve.settings import Limits, ServerSettings
@@ -69,7 +73,9 @@ def serve(
         name=name or (Path(model).name if Path(model).exists() else model),
         host=host,
         port=port,
-        keys=_keys(api_key_file),
+        keys=_environment_keys(),
+        key_file=api_key_file,
+        admin_key_file=admin_key_file,
         insecure=insecure,
         allowed_hosts=tuple(allowed_host or ()),
         allowed_origins=tuple(allowed_origin or ()),
@@ -79,21 +85,14 @@ def serve(
         drain_seconds=drain_seconds,
         limits=Limits.parse(limit or ()),
     )
+    keys = KeyRing(settings)
     check_port(host, port)
     # In memory, so that replacing the files does not change the answers of a running server.
     loaded = load_model(model, device=device, dtype=dtype, quantize=quantize, in_memory=True)
-    run(Service(loaded, settings))
+    run(Service(loaded, settings, keys=keys))
 
 
-def _keys(path: Path | None) -> tuple[str, ...]:
-    """Returns the API keys; removes the variable, so that no child process inherits it."""
+def _environment_keys() -> tuple[str, ...]:
+    """Returns the keys of the variable; removes it, so that no child process inherits it."""
     given = os.environ.pop(KEY_VARIABLE, "")
-    if path is not None:
-        try:
-            given += "\n" + path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{path}: the key file cannot be read ({error.strerror})") from error
-    keys = tuple(line.strip() for line in given.splitlines() if line.strip())
-    if path is not None and not keys:
-        raise InputError(f"{path}: no key in the file; expected one per line")
-    return keys
+    return tuple(line.strip() for line in given.splitlines() if line.strip())

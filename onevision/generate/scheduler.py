@@ -6,8 +6,8 @@ so a running request is never preempted. Memory that is not reserved is left to 
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Set
 from dataclasses import replace
 
 import torch
@@ -26,8 +26,11 @@ class Scheduler:
 
     def __init__(self, settings: EngineSettings, prefix_cache: PrefixCache) -> None:
         self.max_running, self.max_waiting = settings.max_running, settings.max_waiting
-        own = settings.max_waiting_per_tenant
-        self.max_waiting_per_tenant = self.max_waiting if own is None else own
+        self.max_running_per_tenant = self.max_running
+        self.max_waiting_per_tenant = self.max_waiting
+        self.limit_tenants(
+            running=settings.max_running_per_tenant, waiting=settings.max_waiting_per_tenant
+        )
         self.kv_limit, self.kv_reserved = settings.kv_limit, 0  # bytes
         self.running: list[Request] = []
         self._waiting, self._prefix_cache = FairQueue(), prefix_cache
@@ -43,6 +46,11 @@ class Scheduler:
     def has_work(self) -> bool:
         """Whether any request runs or waits."""
         return bool(self.running or self.num_waiting)
+
+    def limit_tenants(self, *, running: int | None, waiting: int | None) -> None:
+        """Sets how many requests of one tenant may run and wait; None is all."""
+        self.max_running_per_tenant = self.max_running if running is None else running
+        self.max_waiting_per_tenant = self.max_waiting if waiting is None else waiting
 
     def enqueue(self, request: Request) -> None:
         """Lets a request wait for admission. Raises QueueFullError."""
@@ -92,11 +100,13 @@ class Scheduler:
 
     def _take_next(self) -> Request | None:
         """Takes the next request off the queue if there is memory for it."""
+        running = Counter(request.tenant for request in self.running)
+        full = {own for own, count in running.items() if count >= self.max_running_per_tenant}
         with self._queue_lock:
-            first = self._waiting.peek()
+            first = self._waiting.peek(without=full)
             if first is None or self.kv_reserved + first.kv_bytes > self.kv_limit:
                 return None
-            return self._waiting.take()
+            return self._waiting.take(first.tenant)
 
     def _remove_waiting(self, unwanted: Callable[[Request], bool]) -> list[Request]:
         with self._queue_lock:
@@ -123,15 +133,15 @@ class FairQueue:
         """Appends a request to its tenant's queue."""
         self._tenants.setdefault(request.tenant, deque()).append(request)
 
-    def peek(self) -> Request | None:
-        """Returns the next request without taking it."""
-        return next(iter(self._tenants.values()))[0] if self._tenants else None
+    def peek(self, *, without: Set[str] = frozenset()) -> Request | None:
+        """Returns the next request of other tenants than `without`, and leaves it in the queue."""
+        return next((own[0] for own_tenant, own in self._tenants.items()
+                     if own_tenant not in without), None)  # fmt: skip
 
-    def take(self) -> Request:
-        """Takes the next request; its tenant goes to the end of the line."""
-        tenant, own = next(iter(self._tenants.items()))
+    def take(self, tenant: str) -> Request:
+        """Takes the next request of a tenant, who goes to the end of the line."""
+        own = self._tenants.pop(tenant)
         request = own.popleft()
-        del self._tenants[tenant]
         if own:
             self._tenants[tenant] = own
         return request

@@ -20,7 +20,8 @@ class EngineSettings:
     # Requests that run at a time, and those that may wait to.
     max_running: int = 32
     max_waiting: int = 1024
-    # Of those, the most that one tenant may have; None is all.
+    # Of each, the most that one tenant may have; None is all.
+    max_running_per_tenant: int | None = None
     max_waiting_per_tenant: int | None = None
     # Memory for KV caches, of running requests and of the prefix cache together; None is a quarter
     # of the machine's.
@@ -47,11 +48,12 @@ class EngineSettings:
         ):
             if vars(self)[name] < least:
                 raise InputError(f"{name} is {vars(self)[name]}; expected {least} or more")
-        own = self.max_waiting_per_tenant
-        if own is not None and not 0 <= own <= self.max_waiting:
-            raise InputError(
-                f"max_waiting_per_tenant is {own}; expected 0 to the {self.max_waiting} of all"
-            )
+        for name, own, least, most in (
+            ("max_running_per_tenant", self.max_running_per_tenant, 1, self.max_running),
+            ("max_waiting_per_tenant", self.max_waiting_per_tenant, 0, self.max_waiting),
+        ):
+            if own is not None and not least <= own <= most:
+                raise InputError(f"{name} is {own}; expected {least} to the {most} of all")
         if self.chunk_tokens is not None and (
             self.chunk_tokens < BLOCK_TOKENS or self.chunk_tokens % BLOCK_TOKENS
         ):

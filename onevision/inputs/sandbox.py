@@ -27,7 +27,7 @@ from torch import Tensor
 from onevision.anyres import Layout
 from onevision.config import Triple
 from onevision.conversation import Image, Video
-from onevision.errors import MediaError
+from onevision.errors import DecodersBusyError, MediaError
 from onevision.inputs.processor import MediaFact, NumFrames
 from onevision.inputs.sandbox_worker import (
     EncodedFrames,
@@ -173,8 +173,25 @@ class Sandbox:
         self._context = mp.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
         self._closed = False
+        self._num_waiting = 0
+        self._num_alive = self.settings.num_workers
         for _ in range(self.settings.num_workers):
             self._idle.put(self._start())
+
+    @property
+    def size(self) -> int:
+        """How many workers there should be."""
+        return self.settings.num_workers
+
+    @property
+    def alive(self) -> int:
+        """How many workers can serve or are serving a request; below `size`, some cannot start."""
+        return self._num_alive
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a worker."""
+        return self._num_waiting
 
     @property
     def process_ids(self) -> list[int]:
@@ -196,7 +213,8 @@ class Sandbox:
 
         The worker is killed and replaced if the request is cancelled through `cancellation`.
 
-        Raises MediaError, with the `place` of the medium at fault if it is known.
+        Raises MediaError, with the `place` of the medium at fault if it is known, and
+        DecodersBusyError if no worker becomes free within `wait_seconds`.
         """
         worker = self._acquire()
         videos = sum(not isinstance(medium, Image) for medium in media)
@@ -212,7 +230,15 @@ class Sandbox:
             self._release(worker)
 
     def _acquire(self) -> _Worker:
-        worker = self._idle.get()
+        self._num_waiting += 1
+        try:
+            worker = self._idle.get(timeout=self.settings.wait_seconds)
+        except queue.Empty:
+            raise DecodersBusyError(
+                f"no media decoder became free within {self.settings.wait_seconds:g} s; retry later"
+            ) from None
+        finally:
+            self._num_waiting -= 1
         if not worker.wait_until_ready():
             self.num_restarts += 1
             worker.kill()

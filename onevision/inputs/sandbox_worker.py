@@ -63,6 +63,7 @@ class SandboxSettings:
     image_seconds: float = 10.0  # for all images of a request
     video_seconds: float = 20.0  # per video
     max_jobs: int = 256  # per worker, before it is replaced
+    wait_seconds: float = 60.0  # for a worker to become free; then DecodersBusyError
 
 
 def run_worker(pipe: Connection, settings: SandboxSettings) -> None:

@@ -22,8 +22,8 @@ def check_request(request: GenerationRequest, settings: ServerSettings) -> None:
             f"model {request.model[:80]!r} is not served; ask for {settings.name!r}",
             status=404, code="model_not_found", param="model",
         )  # fmt: skip
-    if settings.strict and request.unknown_fields:
-        name = request.unknown_fields[0]
+    if settings.strict and request.ignored_fields:
+        name = request.ignored_fields[0]
         raise ApiError(
             f"{name[:80]} is not a known field", code="unsupported_parameter", param=name[:80]
         )

@@ -1,22 +1,27 @@
 """HTTP routes: the body of a request -> the service -> JSON, or a stream of events."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TypeVar
 
 from fastapi import FastAPI
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from onevision import __version__
 from onevision.generate.request import Request as EngineRequest
 from onevision.serve.answering import AnswerStream
 from onevision.serve.bodies import BodyReader
-from onevision.serve.events import EventResponse, chat_events, response_events
+from onevision.serve.events import (
+    EventResponse,
+    chat_events,
+    response_events,
+    taking_turns,
+)
+from onevision.serve.generation_request import GenerationRequest
 from onevision.serve.guard import Guard, internal_error, problem_response
 from onevision.serve.openapi import build_openapi, describe_errors, describe_route
 from onevision.serve.page import add_page
@@ -38,13 +43,14 @@ def create_app(service: Service) -> Guard:
     """Returns the ASGI application of a service."""
     app = FastAPI(
         title="onevision", version=__version__, docs_url=None, redoc_url=None, openapi_url=None,
+        redirect_slashes=False,
         summary="Questions about images and videos, in the manner of OpenAI's API.",
     )  # fmt: skip
-    guard = Guard(app, service.settings, service.metrics)
+    guard = Guard(app, service.settings, keys=service.keys, metrics=service.metrics)
     app.add_exception_handler(ApiError, _handle_api_error)
     app.add_exception_handler(HTTPException, _handle_http_error)
     app.add_exception_handler(Exception, _handle_fault)
-    _add_answers(app, service, BodyReader(service.settings.limits))
+    _add_answers(app, service, BodyReader(service.settings.limits, service.bodies))
     _add_models(app, service)
     _add_health(app, service, guard)
     add_page(app)
@@ -65,11 +71,24 @@ def _add_answers(app: FastAPI, service: Service, reader: BodyReader) -> None:
     ) -> tuple[Body, AnswerStream, dict[str, str]]:
         """Reads a body and submits its request; returns both, and the headers of the response."""
         async with reader.read(request) as data:
-            body = await in_thread(lambda: form.parse(data))
-            wanted = body.to_generation(limits)
+            body, wanted = await parse(form, data)
             key: str = request.scope["api_key"]
             answers = await unless_disconnected(request, service.answer(wanted, key=key))
-        return body, answers, _ignored_params(wanted.unknown_fields)
+        return body, answers, note_ignored(wanted)
+
+    async def parse(form: type[Body], data: bytearray) -> tuple[Body, GenerationRequest]:
+        """Parses a body, and clears it to save memory."""
+
+        def call() -> tuple[Body, GenerationRequest]:
+            body = form.parse(data, limits)
+            data.clear()
+            return body, body.to_generation(limits)
+
+        return await in_thread(call)
+
+    def note_ignored(wanted: GenerationRequest) -> dict[str, str]:
+        service.metrics.ignored_fields.inc(len(wanted.ignored_fields))
+        return _ignored_params(wanted.ignored_fields)
 
     @app.post("/v1/chat/completions", **describe_route(ChatRequest, ChatCompletion, stream=True))
     async def chat(request: Request) -> Response:
@@ -81,7 +100,7 @@ def _add_answers(app: FastAPI, service: Service, reader: BodyReader) -> None:
             return EventResponse(answers, events, headers)
         finished = await _finish(request, answers)
         usage = format_usage(answers.usage, cached_tokens=finished.cached_tokens)
-        return _json(writer.completion(finished, usage), headers)
+        return _whole(writer.completion(finished, usage), headers, finished)
 
     @app.post("/v1/responses", **describe_route(ResponsesRequest, ResponseOut, stream=True))
     async def responses(request: Request) -> Response:
@@ -96,15 +115,15 @@ def _add_answers(app: FastAPI, service: Service, reader: BodyReader) -> None:
             answer.text, tokens=answer.tokens, reason=answer.finish_reason,
             usage=answers.usage, cached_tokens=finished.cached_tokens,
         )  # fmt: skip
-        return _json(whole, headers)
+        return _whole(whole, headers, finished)
 
     @app.post("/v1/tokenize", **describe_route(ChatRequest, TokenCount))
     async def tokenize(request: Request) -> Response:
         """Count the tokens of a chat request before it is run, by kind and by medium."""
         async with reader.read(request) as data:
-            body = await in_thread(lambda: ChatRequest.parse(data))
-            wanted = body.to_generation(limits)
-            cost = await unless_disconnected(request, service.count(wanted))
+            _, wanted = await parse(ChatRequest, data)
+            key: str = request.scope["api_key"]
+            cost = await unless_disconnected(request, service.count(wanted, key=key))
         count = TokenCount(
             prompt_tokens=cost.usage.prompt_tokens,
             text_tokens=cost.usage.text_tokens,
@@ -113,7 +132,8 @@ def _add_answers(app: FastAPI, service: Service, reader: BodyReader) -> None:
             max_tokens=cost.max_tokens,
             media=list(map(MediaCount.of, cost.layouts, cost.facts)),
         )
-        return _json(count, _ignored_params(wanted.unknown_fields))
+        headers = note_ignored(wanted)
+        return Response(count.model_dump_json(), headers=headers, media_type="application/json")
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
@@ -160,6 +180,8 @@ def _add_health(app: FastAPI, service: Service, guard: Guard) -> None:
         """Report whether a request would be accepted now."""
         if guard.draining:
             raise ApiError("shutting down", status=503, code="shutting_down", retry_after=5)
+        if not service.sandbox.alive:
+            raise ApiError("no media decoder runs", status=503, code="decoders_busy", retry_after=5)
         stats = await in_thread(lambda: supervisor.engine.stats)
         if not supervisor.is_alive or (stats.waiting and stats.waiting >= limits.queue):
             raise ApiError("not ready", status=503, code="not_ready", retry_after=5)
@@ -232,11 +254,14 @@ def _handle_http_error(_: Request, error: Exception) -> Response:
     return response
 
 
-def _json(value: BaseModel, headers: dict[str, str]) -> Response:
-    return Response(value.model_dump_json(), headers=headers, media_type="application/json")
+def _whole(pieces: Iterable[bytes], headers: dict[str, str], finished: EngineRequest) -> Response:
+    """Sends a whole answer; one with log-probabilities, which may be long, as it is written."""
+    if finished.sampling.logprobs is None:
+        return Response(b"".join(pieces), headers=headers, media_type="application/json")
+    return StreamingResponse(taking_turns(pieces), headers=headers, media_type="application/json")
 
 
-def _ignored_params(unknown_fields: tuple[str, ...]) -> dict[str, str]:
-    """Returns a header that names unknown fields: most are typos."""
-    names = [name[:64] for name in unknown_fields[:16] if name.isascii() and name.isprintable()]
+def _ignored_params(fields: tuple[str, ...]) -> dict[str, str]:
+    """Returns a header that names fields that are ignored."""
+    names = [name[:64] for name in fields[:16] if name.isascii() and name.isprintable()]
     return {"x-ignored-params": ",".join(names)} if names else {}

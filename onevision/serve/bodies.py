@@ -9,17 +9,46 @@ from starlette.requests import ClientDisconnect, Request
 
 from onevision.serve.schema.problems import ApiError, client_gone
 from onevision.serve.settings import Limits
+from onevision.serve.turns import Share
 
 
 class BodyReader:
-    """Reads bodies; all that are held at a time stay within `limits.bodies_bytes`."""
+    """Reads bodies; all that are held at a time stay within a share of memory, as do a key's."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits, self._held = limits, 0
+    def __init__(self, limits: Limits, held: Share) -> None:
+        self._limits, self._held = limits, held
 
     @asynccontextmanager
-    async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """Reads a JSON body, which counts as held until the context ends. Raises ApiError."""
+    async def read(self, request: Request) -> AsyncIterator[bytearray]:
+        """Reads a JSON body, which counts as held until the context ends. Raises ApiError.
+
+        Whoever has parsed it may clear it.
+        """
+        self._check_headers(request)
+        data, num_bytes, key = bytearray(), 0, request.scope["api_key"]
+        digest = hashlib.sha256()
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                async for piece in request.stream():
+                    self._held.add(key, len(piece))
+                    num_bytes += len(piece)
+                    data += piece
+                    digest.update(piece)
+                    if num_bytes > self._limits.body_bytes:
+                        raise self._too_large()
+            request.scope["body_bytes"] = num_bytes
+            request.scope["body_digest"] = digest.hexdigest()[:12]
+            yield data
+        except TimeoutError as error:
+            raise ApiError(
+                "the body did not arrive in time", status=408, code="request_timeout"
+            ) from error
+        except ClientDisconnect as error:
+            raise client_gone() from error
+        finally:
+            self._held.remove(key, num_bytes)
+
+    def _check_headers(self, request: Request) -> None:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise ApiError(
@@ -32,35 +61,8 @@ class BodyReader:
                 status=415, code="unsupported_media_type",
             )  # fmt: skip
         length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._limits.body_bytes:
+        if length.isdecimal() and int(length[:20]) > self._limits.body_bytes:
             raise self._too_large()
-        data = bytearray()
-        try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                async for piece in request.stream():
-                    self._hold(len(piece))
-                    data += piece
-                    if len(data) > self._limits.body_bytes:
-                        raise self._too_large()
-            request.scope["body_bytes"] = len(data)
-            request.scope["body_digest"] = hashlib.sha256(data).hexdigest()[:12]
-            yield bytes(data)
-        except TimeoutError as error:
-            raise ApiError(
-                "the body did not arrive in time", status=408, code="request_timeout"
-            ) from error
-        except ClientDisconnect as error:
-            raise client_gone() from error
-        finally:
-            self._held -= len(data)
-
-    def _hold(self, num_bytes: int) -> None:
-        if self._held + num_bytes > self._limits.bodies_bytes:
-            raise ApiError(
-                "too many bytes are being read; try again later",
-                status=429, code="queue_full", retry_after=2,
-            )  # fmt: skip
-        self._held += num_bytes
 
     def _too_large(self) -> ApiError:
         return ApiError(

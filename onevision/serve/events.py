@@ -1,9 +1,9 @@
 """AnswerStream -> the server-sent events (SSE) of a stream, in the order that clients expect."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
-from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -42,24 +42,24 @@ async def chat_events(
     """Yields the start of every answer, its deltas and end, the usage if requested, and [DONE]."""
     request = answers.request
     for index in range(request.sampling.num_answers):
-        yield _event(writer.begin(index))
+        yield _data(writer.begin(index))
     try:
         async for delta in answers.deltas():
             if delta is None:
                 yield b": ping\n\n"
                 continue
             for chunk in writer.chunks(delta, request):
-                yield _event(chunk)
+                yield _data(chunk)
     except ApiError as problem:
-        yield _event(problem.envelope)
+        yield _data(problem.envelope.model_dump_json().encode())
         return
     except Exception:
         logger.exception("a stream failed")
-        yield _event(FAILED.envelope)
+        yield _data(FAILED.envelope.model_dump_json().encode())
         return
     if includes_usage:
         usage = format_usage(answers.usage, cached_tokens=request.cached_tokens)
-        yield _event(writer.usage(usage))
+        yield _data(writer.usage(usage))
     yield b"data: [DONE]\n\n"
 
 
@@ -81,9 +81,17 @@ async def response_events(answers: AnswerStream, writer: ResponseWriter) -> Asyn
         yield writer.failure(FAILED)
         return
     cached = answers.request.cached_tokens
-    for event in writer.end(reason=reason, usage=answers.usage, cached_tokens=cached):
-        yield event
+    end = writer.end(reason=reason, usage=answers.usage, cached_tokens=cached)
+    async for piece in taking_turns(end):
+        yield piece
 
 
-def _event(value: BaseModel) -> bytes:
-    return b"data: " + value.model_dump_json().encode() + b"\n\n"
+async def taking_turns(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Yields pieces that take time to make; others use the event loop in between."""
+    for piece in pieces:
+        yield piece
+        await asyncio.sleep(0)
+
+
+def _data(text: bytes) -> bytes:
+    return b"data: " + text + b"\n\n"

@@ -6,7 +6,6 @@ resolved once, all its addresses must be public, and the connection goes to one 
 redirect is checked again.
 """
 
-import base64
 import binascii
 import http.client
 import ipaddress
@@ -16,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from urllib.parse import unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from onevision.serve.generation_request import MediaReference
 from onevision.serve.schema.problems import ApiError
@@ -25,6 +24,17 @@ from onevision.serve.settings import Limits
 MAX_REDIRECTS = 3
 CONNECT_SECONDS = 5.0
 PIECE_BYTES = 1 << 16
+# The characters of base64 that some clients escape in a URL.
+ESCAPES = {"%2B": "+", "%2F": "/", "%3D": "="}
+# Global unicast (RFC 4291): all other IPv6 addresses are special, or embed one of IPv4.
+PUBLIC_V6 = ipaddress.ip_network("2000::/3")
+# Of these, protocol assignments with Teredo, documentation, 6to4.
+SPECIAL_V6 = tuple(
+    map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+)
+SPECIAL_V4 = (ipaddress.IPv4Network("192.88.99.0/24"),)  # relays of 6to4
+# The last 64 bits of an ISATAP address begin so, up to the bit that says whether it is global.
+ISATAP = 0x00005EFE
 Resolve = Callable[[str], Sequence[str]]
 Dial = Callable[[str, int, float], socket.socket]
 
@@ -38,7 +48,7 @@ def read_media(
     sources = list[bytes]()
     for url in reference.urls:
         if url[:5].lower() == "data:":
-            source = _decode_data_url(url, kind=kind, param=reference.param)
+            source = _decode_data_url(url, most=most, kind=kind, param=reference.param)
         elif url[:8].lower() == "https://" or url[:7].lower() == "http://":
             source = fetcher.fetch(url, most=most, kind=kind, param=reference.param)
         else:
@@ -48,17 +58,24 @@ def read_media(
                 param=reference.param,
             )
         if len(source) > most:
-            raise ApiError(
-                f"{reference.param}: {len(source):,} bytes are more than the {most:,} allowed",
-                code=f"{kind}_file_too_large",
-                param=reference.param,
-            )
+            raise _too_large(len(source), most=most, kind=kind, param=reference.param)
         sources.append(source)
     return tuple(sources)
 
 
-def _decode_data_url(url: str, *, kind: str, param: str) -> bytes:
-    """Decodes `data:<type>[;name=value]*;base64,<data>` (RFC 2397), and nothing looser."""
+def _too_large(num_bytes: int, *, most: int, kind: str, param: str) -> ApiError:
+    return ApiError(
+        f"{param}: {num_bytes:,} bytes are more than the {most:,} allowed",
+        code=f"{kind}_file_too_large",
+        param=param,
+    )
+
+
+def _decode_data_url(url: str, *, most: int, kind: str, param: str) -> bytes:
+    """Decodes `data:<type>[;name=value]*;base64,<data>` (RFC 2397), and nothing looser.
+
+    The length is checked before anything is decoded.
+    """
     head, comma, data = url.partition(",")
     if not comma or not head.lower().endswith(";base64") or len(head) > 256:
         raise ApiError(
@@ -66,8 +83,14 @@ def _decode_data_url(url: str, *, kind: str, param: str) -> bytes:
             code=f"invalid_{kind}_url",
             param=param,
         )
+    for escape, character in ESCAPES.items():
+        if "%" in data:
+            data = data.replace(escape, character).replace(escape.lower(), character)
+    num_bytes = len(data) // 4 * 3
+    if num_bytes > most + 2:
+        raise _too_large(num_bytes, most=most, kind=kind, param=param)
     try:
-        return base64.b64decode(unquote_to_bytes(data) if "%" in data else data, validate=True)
+        return binascii.a2b_base64(data, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise ApiError(
             f"{param}: the data are not base64 (A-Z a-z 0-9 + /, padded with =, no spaces)",
@@ -192,11 +215,13 @@ def is_public(address: str) -> bool:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        wrapped = ip in ipaddress.ip_network("64:ff9b::/96") or inner is not None
-        return ip.is_global and not wrapped and not ip.is_multicast
-    return ip.is_global and not ip.is_multicast
+    if not ip.is_global or ip.is_multicast:
+        return False
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not any(ip in network for network in SPECIAL_V4)
+    is_isatap = (int(ip) >> 32) & 0xFDFFFFFF == ISATAP
+    is_special = any(ip in network for network in SPECIAL_V6)
+    return ip in PUBLIC_V6 and not is_special and not is_isatap
 
 
 @contextmanager

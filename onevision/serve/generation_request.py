@@ -42,7 +42,7 @@ class GenerationRequest:
     max_tokens: int | None = None
     ignore_eos: bool = False
     cache_salt: str = ""  # separates caches within one API key
-    unknown_fields: tuple[str, ...] = ()
+    ignored_fields: tuple[str, ...] = ()
 
     @property
     def media(self) -> tuple[MediaReference, ...]:

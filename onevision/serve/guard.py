@@ -1,19 +1,18 @@
 """ASGI middleware around all routes: host, origin and API key checks, request ids, logs, counts."""
 
-import base64
-import binascii
-import hashlib
-import hmac
+import asyncio
 import ipaddress
 import logging
 import secrets
 import time
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from onevision.serve.keys import KeyRing
 from onevision.serve.metrics import Metrics
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.settings import LOOPBACK, ServerSettings
@@ -21,8 +20,12 @@ from onevision.serve.settings import LOOPBACK, ServerSettings
 logger = logging.getLogger("onevision.serve")
 
 OPEN_ROUTES = ("/health",)
+# With several keys, these need one that may see what all of them do.
+ADMIN_ROUTES = ("/metrics",)
 # Of the request line and all headers.
 MAX_HEADER_BYTES = 32 * 1024
+# Of a body that was refused.
+LINGER_BYTES, LINGER_SECONDS = 4 * 2**20, 2.0
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -47,11 +50,12 @@ def internal_error(request_id: str) -> ApiError:
 class Guard:
     """Passes requests that are allowed on to `app`, and refuses the others."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
-        self.app, self.settings, self.metrics = app, settings, metrics
+    def __init__(
+        self, app: ASGIApp, settings: ServerSettings, *, keys: KeyRing, metrics: Metrics
+    ) -> None:
+        self.app, self.settings, self.keys, self.metrics = app, settings, keys, metrics
         self.draining = False
         self.num_open = 0  # requests in progress
-        self._keys = [hashlib.sha256(key.encode()).digest() for key in settings.keys]
         self._hosts = {*LOOPBACK, settings.host.lower(), *map(str.lower, settings.allowed_hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,40 +63,26 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.monotonic(), 0
-        request_id = f"req_{secrets.token_hex(12)}"
-        is_head = scope["method"] == "HEAD"  # a GET whose body is not sent
-        scope = {**scope, "request_id": request_id, "api_key": ""}
-        if is_head:
+        began = time.monotonic()
+        scope = {**scope, "request_id": f"req_{secrets.token_hex(12)}", "api_key": ""}
+        body = _Unread(scope, receive)
+        answer = _Answer(scope, body, send)
+        if answer.is_head:  # a GET whose body is not sent
             scope["method"] = "GET"
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("x-processing-ms", f"{(time.monotonic() - began) * 1000:.0f}")
-            elif is_head:
-                message = {**message, "body": b""}
-            await send(message)
-
         self.num_open += 1
         try:
             self._check_access(scope)
-            await self.app(scope, receive, send_with_headers)
+            await self.app(scope, body.receive, answer.send)
         except ApiError as problem:
-            await self._refuse(problem, scope, receive, send_with_headers)
+            await self._refuse(problem, scope, receive, answer.send)
         except Exception:  # a bug: the log has the traceback, the client only the id
-            logger.exception("%s failed", request_id)
-            if not status:
-                response = problem_response(internal_error(request_id))
-                await response(scope, receive, send_with_headers)
+            logger.exception("%s failed", scope["request_id"])
+            if not answer.status:
+                response = problem_response(internal_error(scope["request_id"]))
+                await response(scope, receive, answer.send)
         finally:
             self.num_open -= 1
-            self._log(scope, status, time.monotonic() - began)
+            self._log(scope, answer.status, time.monotonic() - began)
 
     async def _refuse(self, problem: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         response = problem_response(problem)
@@ -110,7 +100,7 @@ class Guard:
         self._check_host(headers.get("host", ""))
         self._check_origin(headers)
         if scope["path"] not in OPEN_ROUTES:
-            scope["api_key"] = self._check_key(headers.get("authorization", ""))
+            scope["api_key"] = self._check_key(headers.get("authorization", ""), path=scope["path"])
             if self.draining and scope["method"] == "POST":
                 raise ApiError(
                     "the server is shutting down", status=503, code="shutting_down", retry_after=5
@@ -142,18 +132,20 @@ class Guard:
                 status=403, code="origin_not_allowed",
             )  # fmt: skip
 
-    def _check_key(self, authorization: str) -> str:
-        """Returns the hash of the given key; all keys are compared, in constant time."""
-        if not self._keys:
-            return ""
-        given = hashlib.sha256(_key_of(authorization)).digest()
-        matches = [hmac.compare_digest(given, key) for key in self._keys]
-        if not any(matches):
+    def _check_key(self, authorization: str, *, path: str) -> str:
+        """Returns the hash of the given key. Raises ApiError if it is not valid for a path."""
+        name = self.keys.check(authorization)
+        if name is None:
             raise ApiError(
                 "no valid API key; send Authorization: Bearer <key>",
                 status=401, code="invalid_api_key",
             )  # fmt: skip
-        return given.hex()[:32]
+        if path in ADMIN_ROUTES and not self.keys.may_read_metrics(name):
+            raise ApiError(
+                "the metrics tell what all keys do; they need a key of --admin-key-file",
+                status=403, code="admin_key_required",
+            )  # fmt: skip
+        return name
 
     def _log(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope.get("route")
@@ -165,6 +157,67 @@ class Guard:
             scope["request_id"], method, handler, status or 499, seconds * 1000,
             scope["api_key"][:8] or "-", scope.get("body_bytes", 0), scope.get("body_digest", "-"),
         )  # fmt: skip
+
+
+class _Answer:
+    """Sends an answer with the headers that all answers have."""
+
+    def __init__(self, scope: Scope, body: "_Unread", send: Send) -> None:
+        self._request_id, self._body, self._send = scope["request_id"], body, send
+        self._began = time.monotonic()
+        self.is_head = scope["method"] == "HEAD"
+        self.status = 0  # until it begins
+
+    async def send(self, message: Message) -> None:
+        """Sends a part of the answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self._add_headers(MutableHeaders(scope=message))
+        elif self.is_head:
+            message = {**message, "body": b""}
+        if self._body.is_unread and message["type"] == "http.response.body":
+            await self._send({**message, "more_body": True})
+            await self._body.discard()
+            message = {"type": "http.response.body"}
+        await self._send(message)
+
+    def _add_headers(self, headers: MutableHeaders) -> None:
+        headers["x-request-id"] = self._request_id
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+        milliseconds = (time.monotonic() - self._began) * 1000
+        headers.setdefault("x-processing-ms", f"{milliseconds:.0f}")
+        if self._body.is_unread:  # the rest of it is not read, so no request can follow
+            headers["connection"] = "close"
+
+
+class _Unread:
+    """Notes whether a request's body has been read to its end.
+
+    One that was not is read for a moment after the answer: clients that send all before they read
+    would otherwise meet a broken connection in place of the answer.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = Headers(scope=scope)
+        self._receive = receive
+        self.is_unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+    async def receive(self) -> Message:
+        """Receives the next part of the request."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self.is_unread = False
+        return message
+
+    async def discard(self) -> None:
+        """Reads the rest, within LINGER_BYTES and LINGER_SECONDS."""
+        num_bytes = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while self.is_unread and num_bytes < LINGER_BYTES:
+                    num_bytes += len((await self.receive()).get("body", b""))
+        self.is_unread = False
 
 
 def _check_framing(headers: Headers, scope: Scope) -> None:
@@ -188,16 +241,3 @@ def _is_ip_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _key_of(authorization: str) -> bytes:
-    """Returns the key of a Bearer header, or the password of a Basic one, which browsers send."""
-    kind, _, value = authorization.partition(" ")
-    if kind.lower() == "bearer":
-        return value.strip().encode()
-    if kind.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).partition(b":")[2]
-        except binascii.Error:
-            return b""
-    return b""

@@ -25,6 +25,7 @@ class Metrics:
         self.success = self._counter("request_success", "Complete answers.", "finished_reason")
         self.aborted = self._counter("requests_aborted", "Requests whose clients disconnected.")
         self.failed = self._counter("requests_failed", "Requests that failed.")
+        self.ignored_fields = self._counter("ignored_fields", "Fields of requests without effect.")
         self.media_rejected = self._counter("media_rejected", "Media that were refused.", "code")
         self.http = self._counter("http_requests", "HTTP responses.", "handler", "method", "status")
         self.first = self._histogram("time_to_first_token_seconds", SECONDS)

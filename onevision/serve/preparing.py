@@ -1,9 +1,10 @@
 """GenerationRequest -> PreparedRequest: media fetched and decoded in the sandbox, tokens laid out.
 
     request -> read URLs -> outline from media headers -> admission -> pixels -> ModelInputs
+               read         prepare, or count
 
 The outline is made once; admission reads it before any pixel is decoded. All of this blocks, and
-runs in threads.
+runs in threads. A request without media never meets the sandbox.
 """
 
 import time
@@ -39,6 +40,15 @@ class PreparedRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadRequest:
+    """A request whose URLs have been read."""
+
+    wanted: GenerationRequest
+    conversation: Conversation
+    media: tuple[UntrustedMedia, ...]  # with bytes as sources
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromptCost:
     """What a prompt costs, and how its media are laid out."""
 
@@ -63,39 +73,54 @@ class Preparer:
         self.model, self.settings = model, settings
         self.sandbox, self.fetcher, self.metrics = sandbox, fetcher, metrics
 
-    def prepare(
-        self, request: GenerationRequest, *, key: str, gone: Cancellation
-    ) -> PreparedRequest:
-        """Reads and decodes all media of an admitted request. Raises ApiError.
+    def read(self, request: GenerationRequest) -> ReadRequest:
+        """Checks a request, and fetches or decodes the URLs of its media. Raises ApiError."""
+        check_request(request, self.settings)
+        media = list[UntrustedMedia]()
+        messages = list[Message]()
+        for message in request.messages:
+            parts = list[Part]()
+            for part in message.parts:
+                if isinstance(part, str):
+                    parts.append(Text(part))
+                    continue
+                medium = self._read_medium(part)
+                media.append(medium)
+                parts.append(Video(()) if isinstance(medium, EncodedFrames) else medium)
+            messages.append(Message(message.role, parts))
+        return ReadRequest(wanted=request, conversation=Conversation(messages), media=tuple(media))
+
+    def prepare(self, request: ReadRequest, *, key: str, gone: Cancellation) -> PreparedRequest:
+        """Decodes all media of an admitted request. Raises ApiError.
 
         Decoding ends early if the client is `gone`. Keys take turns, and their
         caches are separate.
         """
-        processor = self.model.processor
-        with self._reporting_errors(request, gone):
-            conversation, media = self._read(request)
+        processor, wanted = self.model.processor, request.wanted
+        with self._reporting_errors(wanted, gone):
             began = time.monotonic()
-            with self._outline(conversation, media, gone) as (outline, session):
-                sampling = admit(request, outline, model=self.model, settings=self.settings)
+            with self._outline(request, gone) as (outline, session):
+                sampling = admit(wanted, outline, model=self.model, settings=self.settings)
                 crops = None
                 if session is not None:
                     mean = processor.config.image_mean
                     crops = session.cut(outline.layouts, image_mean=mean)  # [N, 3, H, W] uint8
-            if media:
-                has_video = any(not isinstance(medium, Image) for medium in media)
+            if request.media:
+                has_video = any(not isinstance(medium, Image) for medium in request.media)
                 kind = "video" if has_video else "image"
                 self.metrics.observe_decoding(kind, time.monotonic() - began)
             prompt = processor.inputs(processor.example(outline, crops=crops))
         return PreparedRequest(
-            prompt=prompt, sampling=sampling, tenant=key, cache_salt=request.cache_salt
+            prompt=prompt, sampling=sampling, tenant=key, cache_salt=wanted.cache_salt
         )
 
-    def count(self, request: GenerationRequest, *, gone: Cancellation) -> PromptCost:
+    def count(self, request: ReadRequest, *, gone: Cancellation) -> PromptCost:
         """Counts the tokens of a prompt from media headers alone. Raises ApiError."""
-        with self._reporting_errors(request, gone):
-            conversation, media = self._read(request)
-            with self._outline(conversation, media, gone) as (outline, session):
-                facts = session.facts if session else ()
+        with (
+            self._reporting_errors(request.wanted, gone),
+            self._outline(request, gone) as (outline, session),
+        ):
+            facts = session.facts if session else ()
         return PromptCost(
             usage=count_tokens(outline),
             layouts=outline.layouts,
@@ -122,29 +147,13 @@ class Preparer:
 
     @contextmanager
     def _outline(
-        self, conversation: Conversation, media: list[UntrustedMedia], gone: Cancellation
+        self, request: ReadRequest, gone: Cancellation
     ) -> Iterator[tuple[Outline, Session | None]]:
         """Yields the outline of a prompt, and the sandbox session that can cut its crops."""
+        media = request.media
         with self.sandbox.session(media, cancellation=gone) if media else nullcontext() as session:
             facts = session.facts if session else ()
-            yield self.model.processor.outline(conversation, facts=facts), session
-
-    def _read(self, request: GenerationRequest) -> tuple[Conversation, list[UntrustedMedia]]:
-        """Fetches all media; returns the conversation, and its media with bytes as sources."""
-        check_request(request, self.settings)
-        media = list[UntrustedMedia]()
-        messages = list[Message]()
-        for message in request.messages:
-            parts = list[Part]()
-            for part in message.parts:
-                if isinstance(part, str):
-                    parts.append(Text(part))
-                    continue
-                medium = self._read_medium(part)
-                media.append(medium)
-                parts.append(Video(()) if isinstance(medium, EncodedFrames) else medium)
-            messages.append(Message(message.role, parts))
-        return Conversation(messages), media
+            yield self.model.processor.outline(request.conversation, facts=facts), session
 
     def _read_medium(self, reference: MediaReference) -> UntrustedMedia:
         limits = self.settings.limits

@@ -1,38 +1,56 @@
-"""Service -> a server on a socket: uvicorn with header timeouts and a shutdown that drains."""
+"""Service -> a server on a socket: uvicorn within the system's limits.
+
+SIGTERM lets answers end; SIGHUP reads the API keys again.
+"""
 
 import asyncio
 import logging
+import os
+import resource
 import signal
+import socket
+import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
-import h11
 import uvicorn
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from onevision.errors import InputError
 from onevision.serve.app import create_app
 from onevision.serve.guard import MAX_HEADER_BYTES, Guard, problem_response
+from onevision.serve.protocol import IDLE_SECONDS, BoundedProtocol, ServerConfig
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.service import Service
 
 logger = logging.getLogger("onevision.serve")
-# Time for the headers of a request, and between two requests of a connection.
-HEADER_SECONDS, IDLE_SECONDS = 20.0, 30
+# After draining, for what holds on to the process; then it ends all the same.
+END_SECONDS = 10.0
+# Open files beside connections: decoders that are replaced, media that are fetched.
+SPARE_FILES = 32
+MAX_FILES = 65_536
+MAX_BACKLOG = 256
+# Between two log lines that say that no more connections can be accepted.
+REPEAT_SECONDS = 60.0
 
 
 def serve(service: Service) -> None:
     """Serves until SIGINT or SIGTERM; then finishes requests in progress and returns."""
     settings = service.settings
     guard = create_app(service)
-    config = uvicorn.Config(
+    max_connections, backlog = find_room(settings.limits.connections)
+    config = ServerConfig(
         add_cors(guard, settings.allowed_origins),
         host=settings.host,
         port=settings.port,
-        http=HeaderTimeoutProtocol,
+        http=BoundedProtocol,
+        backlog=backlog,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -42,10 +60,35 @@ def serve(service: Service) -> None:
         timeout_keep_alive=IDLE_SECONDS,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
+    config.max_connections = max_connections
+    config.write_seconds = settings.limits.write_seconds
     try:
-        DrainingServer(config, guard, settings.drain_seconds).run()
+        DrainingServer(config, guard, service).run()
     finally:
         service.close()
+
+
+def find_room(most: int) -> tuple[int, int]:
+    """Returns how many connections may be open, and how many may wait to be accepted.
+
+    Raises the limit of open files as far as the system allows.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    opened = Path("/proc/self/fd")
+    used = sum(1 for _ in opened.iterdir()) if opened.exists() else SPARE_FILES
+    room = MAX_FILES if soft == resource.RLIM_INFINITY else soft - used - SPARE_FILES
+    backlog = max(2, min(MAX_BACKLOG, room // 4))
+    connections = max(2, min(most, room - backlog))
+    if connections < most:
+        logger.warning(
+            "%d open files are allowed, so %d connections instead of %d; raise it by ulimit -n",
+            soft, connections, most,
+        )  # fmt: skip
+    return connections, backlog
 
 
 def add_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
@@ -80,16 +123,25 @@ class Cors(CORSMiddleware):
 class DrainingServer(uvicorn.Server):
     """A server that exits when all requests in progress are answered, or after `drain_seconds`."""
 
-    def __init__(self, config: uvicorn.Config, guard: Guard, drain_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, guard: Guard, service: Service) -> None:
         super().__init__(config)
-        self._guard, self._drain_seconds = guard, drain_seconds
+        self._guard, self._service = guard, service
+        self._drain_seconds = service.settings.drain_seconds
         self._draining: asyncio.Task[None] | None = None
+        self._told_at = -REPEAT_SECONDS
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._log_fault)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_keys)
+        await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._guard.draining:  # the second signal
             self.should_exit = self.force_exit = True
             return
         self._guard.draining = True
+        self._end_for_sure()
         logger.info(
             "%s: refusing new requests; finishing those in progress", signal.Signals(sig).name
         )
@@ -103,39 +155,29 @@ class DrainingServer(uvicorn.Server):
         self.force_exit = bool(self._guard.num_open)
         self.should_exit = True
 
+    def _end_for_sure(self) -> None:
+        """Ends the process if anything still holds it long after draining."""
 
-class HeaderTimeoutProtocol(H11Protocol):
-    """HTTP/1.1 with a timeout for headers; malformed requests get the usual error envelope."""
+        def end() -> None:
+            logger.error("the server did not end by itself; ending it now")
+            os._exit(1)
 
-    _deadline: asyncio.TimerHandle | None = None
+        timer = threading.Timer(self._drain_seconds + END_SECONDS, end)
+        timer.daemon = True
+        timer.start()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
-        self._update_deadline()
+    def _reload_keys(self) -> None:
+        try:
+            self._service.reload_keys()
+        except InputError as error:
+            logger.error("SIGHUP: the keys stay as they were: %s", error)
+            return
+        logger.info("SIGHUP: read the API keys again")
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._update_deadline()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:
-        problem = ApiError(msg, code="invalid_http")
-        body = problem.envelope.model_dump_json().encode()
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        response = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
-        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
-
-    def _update_deadline(self) -> None:
-        """Starts the timeout when headers are awaited, and cancels it when they are complete."""
-        if self.conn.their_state is not h11.IDLE:
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+    def _log_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Logs what the event loop meets; once a minute that no connection can be accepted."""
+        if "accept" not in str(context.get("message")):
+            loop.default_exception_handler(context)
+        elif time.monotonic() - self._told_at >= REPEAT_SECONDS:
+            self._told_at = time.monotonic()
+            logger.error("no more connections can be accepted (%s)", context.get("exception"))

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from onevision import __version__
@@ -20,33 +21,49 @@ from onevision.inputs.sandbox import Cancellation, Sandbox
 from onevision.serve.answering import AnswerStream
 from onevision.serve.fetch import Fetcher
 from onevision.serve.generation_request import GenerationRequest
+from onevision.serve.keys import KeyRing
 from onevision.serve.metrics import Metrics
-from onevision.serve.preparing import Preparer, PromptCost
+from onevision.serve.preparing import Preparer, PromptCost, ReadRequest
 from onevision.serve.schema.chat_completion import ChatWriter
+from onevision.serve.schema.logprobs import LogprobWriter
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.schema.response import ResponseWriter
 from onevision.serve.schema.response_request import ResponsesRequest
 from onevision.serve.settings import ServerSettings
 from onevision.serve.supervisor import Supervisor
 from onevision.serve.threads import in_thread
+from onevision.serve.turns import Share, Turns
 
 Value = TypeVar("Value")
+# Threads that read URLs, and prepare requests without media.
+NUM_READERS = 8
+
+
+class Stage:
+    """Threads for one kind of work, which keys take in turns."""
+
+    def __init__(self, name: str, num_threads: int) -> None:
+        # Twice as many: a request that is cancelled leaves its place before its thread.
+        self.threads = ThreadPoolExecutor(2 * num_threads, thread_name_prefix=name)
+        self.turns = Turns(num_threads)
 
 
 class Service:
     """One model with everything needed to answer requests; knows nothing of HTTP."""
 
     def __init__(
-        self, model: Model, settings: ServerSettings, *, fetcher: Fetcher | None = None
+        self,
+        model: Model,
+        settings: ServerSettings,
+        *,
+        keys: KeyRing | None = None,
+        fetcher: Fetcher | None = None,
     ) -> None:
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.keys = model, settings, keys or KeyRing(settings)
         limits = settings.limits
         engine_settings = EngineSettings(
             max_running=limits.running,
             max_waiting=limits.queue,
-            max_waiting_per_tenant=(
-                min(limits.queue_per_key, limits.queue) if len(settings.keys) > 1 else None
-            ),
             kv_bytes=limits.kv_bytes,
             encoder_bytes=limits.encoder_bytes,
         )
@@ -55,6 +72,7 @@ class Service:
         self.metrics = Metrics(self.supervisor, self.sandbox)
         self.fingerprint = hash_weights(self.supervisor.engine)
         self.created = int(time.time())  # seconds since 1970
+        self._logprobs = LogprobWriter(model.processor.tokenizer)
         self._preparer = Preparer(
             model,
             settings,
@@ -62,14 +80,19 @@ class Service:
             fetcher=fetcher or Fetcher(settings.media_hosts, seconds=limits.fetch_seconds),
             metrics=self.metrics,
         )
-        # Separate from asyncio's own threads: short calls must not queue behind media decoding.
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="prepare")
-        self._num_preparing = 0  # requests in these threads, or waiting for one
+        # Separate from asyncio's own threads, which are for short calls, and from each other:
+        # words must not queue behind media.
+        self._reading = Stage("read", NUM_READERS)
+        self._decoding = Stage("decode", self.sandbox.size)
+        self._waiting = Share(limits.preparing, full="requests are being prepared")
+        self._waiting_with_media = Share(limits.preparing, full="requests' media are being read")
+        self.bodies = Share(limits.bodies_bytes, full="bytes are being read")
+        self.share_among_keys()
 
     async def answer(self, request: GenerationRequest, *, key: str = "") -> AnswerStream:
         """Prepares a request and submits it to the engine. Raises ApiError."""
         prepared = await self._prepare(
-            lambda gone: self._preparer.prepare(request, key=key, gone=gone)
+            request, key, lambda read, gone: self._preparer.prepare(read, key=key, gone=gone)
         )
         stream = AnswerStream(
             prepared,
@@ -80,9 +103,34 @@ class Service:
         await stream.submit()
         return stream
 
-    async def count(self, request: GenerationRequest) -> PromptCost:
+    async def count(self, request: GenerationRequest, *, key: str = "") -> PromptCost:
         """Counts the tokens of a prompt; no pixel is decoded. Raises ApiError."""
-        return await self._prepare(lambda gone: self._preparer.count(request, gone=gone))
+        return await self._prepare(
+            request, key, lambda read, gone: self._preparer.count(read, gone=gone)
+        )
+
+    def reload_keys(self) -> None:
+        """Reads the key files again; answers go on. Raises InputError, and keeps the old keys."""
+        self.keys.reload()
+        self.share_among_keys()
+
+    def share_among_keys(self) -> None:
+        """Limits what one key may have of each thing, if there are several."""
+        limits, several = self.settings.limits, self.keys.are_several
+        for share, most in (
+            (self._waiting, limits.preparing_per_key),
+            (self._waiting_with_media, limits.preparing_per_key),
+            (self.bodies, limits.bodies_bytes_per_key),
+        ):
+            share.most_per_key = min(most, share.most) if several else share.most
+        for stage in (self._reading, self._decoding):
+            places = stage.turns.places
+            # One place is always left to the others, so that none waits for a whole job.
+            stage.turns.places_per_key = max(1, places - 1) if several else places
+        self.supervisor.limit_tenants(
+            running=max(1, min(limits.running_per_key, limits.running)) if several else None,
+            waiting=min(limits.queue_per_key, limits.queue) if several else None,
+        )
 
     def new_chat_writer(self) -> ChatWriter:
         """Returns a writer for the answers to one chat request."""
@@ -91,38 +139,61 @@ class Service:
             created=int(time.time()),
             model=self.settings.name,
             fingerprint=self.fingerprint,
-            tokenizer=self.model.processor.tokenizer,
+            logprobs=self._logprobs,
         )
 
     def new_response_writer(self, request: ResponsesRequest) -> ResponseWriter:
         """Returns a writer for the answer to one request of the Responses API."""
-        tokenizer = self.model.processor.tokenizer
         return ResponseWriter(
-            request, number=new_id(), created=int(time.time()), tokenizer=tokenizer
+            request, number=new_id(), created=int(time.time()), logprobs=self._logprobs
         )
 
     def close(self) -> None:
         """Stops the engine, the sandbox and the threads."""
         self.supervisor.stop()
         self.sandbox.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for stage in (self._reading, self._decoding):
+            stage.threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _prepare(self, call: Callable[[Cancellation], Value]) -> Value:
-        """Runs `call` in a thread of its own pool; ends it if the client disconnects."""
-        most, gone = self.settings.limits.preparing, Cancellation()
-        if self._num_preparing >= most:
-            raise ApiError(
-                f"{most} requests are being read; try again later",
-                status=429, code="queue_full", retry_after=2,
-            )  # fmt: skip
-        self._num_preparing += 1
-        try:
-            return await in_thread(lambda: call(gone), threads=self._threads)
-        except asyncio.CancelledError:
-            gone.cancel()
-            raise
-        finally:
-            self._num_preparing -= 1
+    async def _prepare(
+        self,
+        request: GenerationRequest,
+        key: str,
+        prepare: Callable[[ReadRequest, Cancellation], Value],
+    ) -> Value:
+        """Reads a request's URLs, then prepares it; each when it is the key's turn.
+
+        Ends early if the client disconnects.
+        """
+        read = self._preparer.read
+        if not request.media:
+            with self._waiting.hold(key):
+                return await self._run(
+                    self._reading, key, lambda gone: prepare(read(request), gone)
+                )
+        with self._waiting_with_media.hold(key):
+            if not self.sandbox.alive:
+                raise _no_decoder("no decoder can be started")
+            ready = await self._run(self._reading, key, lambda _: read(request))
+            return await self._run(self._decoding, key, lambda gone: prepare(ready, gone))
+
+    async def _run(self, stage: Stage, key: str, call: Callable[[Cancellation], Value]) -> Value:
+        gone, seconds = Cancellation(), self.settings.limits.media_wait_seconds
+        async with AsyncExitStack() as place:
+            try:
+                async with asyncio.timeout(seconds):
+                    await place.enter_async_context(stage.turns.take(key))
+            except TimeoutError as error:
+                raise _no_decoder(f"no decoder became free within {seconds:g} s") from error
+            try:
+                return await in_thread(lambda: call(gone), threads=stage.threads)
+            except asyncio.CancelledError:
+                gone.cancel()
+                raise
+
+
+def _no_decoder(reason: str) -> ApiError:
+    return ApiError(f"{reason}; try again later", status=503, code="decoders_busy", retry_after=5)
 
 
 def hash_weights(engine: Engine) -> str:

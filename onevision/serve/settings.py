@@ -1,8 +1,9 @@
 """Limits and ServerSettings: where a server listens, whom it answers, what a request may cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Self
 
 from onevision.errors import InputError
@@ -21,6 +22,9 @@ class Limits:
     body_bytes: int = 64 * MIB
     body_seconds: float = 60.0  # for the client to send it
     bodies_bytes: int = 512 * MIB  # of all requests that are prepared at a time
+    bodies_bytes_per_key: int = 256 * MIB  # of these, if there are several API keys
+    json_bytes: int = 2 * MIB  # of a body, beside its media and other long plain strings
+    json_items: int = 32_768  # values in a body
     images: int = 32
     image_bytes: int = 20_000_000
     image_pixels: int = 40_000_000
@@ -43,10 +47,16 @@ class Limits:
     schema_depth: int = 32
     tokens: int = 4096  # of an answer
     default_tokens: int = 1024
-    preparing: int = 48  # requests whose media are read, or wait to be
+    # "per_key": of the number before, if there are several API keys.
+    preparing: int = 48  # requests whose media are read, or wait to be; as many without media
+    preparing_per_key: int = 24
+    media_wait_seconds: float = 120.0  # for a request's turn at a decoder
     running: int = 32
+    running_per_key: int = 24
     queue: int = 64
-    queue_per_key: int = 32  # of these, if there are several API keys
+    queue_per_key: int = 32
+    connections: int = 1024  # and fewer where the system allows fewer open files
+    write_seconds: float = 120.0  # for a client to read an answer, beside the time it takes
     # KV caches, of running requests and of the prefix cache: a quarter of the machine's memory.
     kv_bytes: int = field(default_factory=lambda: EngineSettings().kv_limit)
     encoder_bytes: int = 256 * MIB  # of visual tokens that are cached
@@ -92,6 +102,10 @@ class ServerSettings:
     port: int = 8000
     # Valid API keys; without any, everyone who can reach the port is answered.
     keys: tuple[str, ...] = field(default=(), repr=False)
+    # Files with more of them, one per line, read again on SIGHUP.
+    key_file: Path | None = None
+    # Keys that may read the metrics of all keys too.
+    admin_key_file: Path | None = None
     # Listen on other interfaces than loopback without a key.
     insecure: bool = False
     # Host names that clients may use, besides loopback and `host`.
@@ -100,7 +114,7 @@ class ServerSettings:
     allowed_origins: tuple[str, ...] = ()
     # Hosts whose https URLs are fetched; without any, nothing is.
     media_hosts: tuple[str, ...] = ()
-    # Refuse unknown fields instead of naming them in a header.
+    # Refuse fields that are ignored instead of naming them in a header.
     strict: bool = False
     # Unless a request sets it.
     temperature: float = 0.0
@@ -108,10 +122,16 @@ class ServerSettings:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        if self.host not in LOOPBACK and not (self.keys or self.insecure):
+        has_keys = self.keys or self.key_file or self.admin_key_file
+        if self.host not in LOOPBACK and not (has_keys or self.insecure):
             raise InputError(
                 f"host {self.host} can be reached from other machines and there is no API key; "
                 "give one (--api-key-file or $ONEVISION_API_KEY), or --insecure"
             )
-        if any(len(key) < 8 or not key.isascii() or not key.isprintable() for key in self.keys):
-            raise InputError("an API key has 8 or more printable ASCII characters")
+        check_keys(self.keys, where="an API key")
+
+
+def check_keys(keys: Iterable[str], *, where: str) -> None:
+    """Raises InputError for a key that is too short or not ASCII."""
+    if any(len(key) < 8 or not key.isascii() or not key.isprintable() for key in keys):
+        raise InputError(f"{where} has 8 or more printable ASCII characters")

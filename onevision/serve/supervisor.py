@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from onevision.batch import ModelInputs
 from onevision.errors import EngineError
@@ -88,6 +89,14 @@ class Supervisor:
                 self._failures.append(now)
                 self.num_restarts += 1
                 self._thread = EngineThread(self._model.new_engine(self._settings))
+
+    def limit_tenants(self, *, running: int | None, waiting: int | None) -> None:
+        """Sets how many requests of one tenant may run and wait, now and after a restart."""
+        with self._lock:
+            self._settings = replace(
+                self._settings, max_running_per_tenant=running, max_waiting_per_tenant=waiting
+            )
+            self._thread.engine.scheduler.limit_tenants(running=running, waiting=waiting)
 
     def stop(self) -> None:
         """Stops the engine after the step that it is taking."""

@@ -137,9 +137,12 @@ def narrow(tmp_path_factory):
         "body_seconds=2",
     )  # fmt: skip
     options = [word for limit in limits for word in ("--limit", limit)]
-    running = start(
-        tmp_path_factory.mktemp("narrow"), "--strict", *options, key=f"{KEY}\n{OTHER_KEY}"
-    )
+    directory = tmp_path_factory.mktemp("narrow")
+    admins = directory / "admins"
+    admins.touch(mode=0o600)
+    admins.write_text(KEY)
+    options += ["--admin-key-file", str(admins)]
+    running = start(directory, "--strict", *options, key=f"{KEY}\n{OTHER_KEY}")
     yield running
     assert stop(running) == 0
 

@@ -1,14 +1,17 @@
-"""Answers -> ChatCompletion, or the ChatChunks of a stream."""
+"""Answers -> ChatCompletion, or the ChatChunks of a stream, as JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
+
+from pydantic import Field
 
 from onevision.conversation import Usage
 from onevision.generate.request import AnswerDelta, Request
-from onevision.generate.sampler import Token
-from onevision.inputs.tokenizer import Tokenizer
 from onevision.serve.schema.body import Out
-from onevision.serve.schema.logprobs import TokenLogprob, format_logprobs
+from onevision.serve.schema.logprobs import LogprobWriter, TokenLogprob
+
+# What `Logprobs` leaves to a LogprobWriter.
+LOGPROBS = '"content":[]'
 
 
 class PromptDetails(Out):
@@ -32,7 +35,7 @@ class UsageOut(Out):
 class Logprobs(Out):
     """Log-probabilities of every token, control tokens included."""
 
-    content: list[TokenLogprob]
+    content: list[TokenLogprob] = Field(default_factory=list)  # a LogprobWriter fills it
     refusal: None = None
 
 
@@ -87,17 +90,18 @@ class ChatChunk(Out):
 
 
 class ChatWriter:
-    """Formats the answers to one request, all with the same id, time and model."""
+    """Writes the answers to one request, all with the same id, time and model."""
 
     def __init__(
-        self, *, number: str, created: int, model: str, fingerprint: str, tokenizer: Tokenizer
+        self, *, number: str, created: int, model: str, fingerprint: str, logprobs: LogprobWriter
     ) -> None:
         self.number, self.created, self.model = f"chatcmpl-{number}", created, model
-        self.fingerprint, self.tokenizer = fingerprint, tokenizer
+        self.fingerprint, self._logprobs = fingerprint, logprobs
 
-    def completion(self, request: Request, usage: UsageOut) -> ChatCompletion:
-        """Formats all answers of a finished request."""
-        return ChatCompletion(
+    def completion(self, request: Request, usage: UsageOut) -> Iterator[bytes]:
+        """Writes all answers of a finished request, in pieces."""
+        has_logprobs = request.sampling.logprobs is not None
+        whole = ChatCompletion(
             id=self.number,
             created=self.created,
             model=self.model,
@@ -106,34 +110,43 @@ class ChatWriter:
                 Choice(
                     index=answer.number,
                     message=AnswerMessage(content=answer.text),
-                    logprobs=self._logprobs(request, answer.tokens),
+                    logprobs=Logprobs() if has_logprobs else None,
                     finish_reason=answer.finish_reason or "stop",
                 )
                 for answer in request.answers
             ],
             usage=usage,
         )
+        lists = [self._logprobs.write(answer.tokens) for answer in request.answers]
+        text = whole.model_dump_json()
+        yield from self._logprobs.fill(text, LOGPROBS, lists if has_logprobs else [])
 
-    def begin(self, index: int) -> ChatChunk:
-        """Formats the first chunk of an answer."""
+    def begin(self, index: int) -> bytes:
+        """Writes the first chunk of an answer."""
         return self._chunk(ChunkChoice(index=index, delta={"role": "assistant", "content": ""}))
 
-    def chunks(self, delta: AnswerDelta, request: Request) -> Iterator[ChatChunk]:
-        """Formats a delta: its text and tokens, then why the answer ended, if it did."""
-        index = delta.answer
-        logprobs = self._logprobs(request, delta.tokens) if delta.tokens else None
-        if delta.text or logprobs is not None:
-            content = {"content": delta.text}
-            yield self._chunk(ChunkChoice(index=index, delta=content, logprobs=logprobs))
+    def chunks(self, delta: AnswerDelta, request: Request) -> Iterator[bytes]:
+        """Writes a delta: its text and tokens, then why the answer ended, if it did."""
+        index, tokens = delta.answer, delta.tokens
+        has_logprobs = request.sampling.logprobs is not None and bool(tokens)
+        if delta.text or has_logprobs:
+            choice = ChunkChoice(
+                index=index,
+                delta={"content": delta.text},
+                logprobs=Logprobs() if has_logprobs else None,
+            )
+            text = self._chunk(choice).decode()
+            lists = [self._logprobs.write(tokens)] if has_logprobs else []
+            yield b"".join(self._logprobs.fill(text, LOGPROBS, lists))
         if (reason := delta.finish_reason) is not None:
             yield self._chunk(ChunkChoice(index=index, delta={}, finish_reason=reason))
 
-    def usage(self, usage: UsageOut) -> ChatChunk:
-        """Formats the token counts at the end of a stream."""
+    def usage(self, usage: UsageOut) -> bytes:
+        """Writes the token counts at the end of a stream."""
         return self._chunk(usage=usage)
 
-    def _chunk(self, *choices: ChunkChoice, usage: UsageOut | None = None) -> ChatChunk:
-        return ChatChunk(
+    def _chunk(self, *choices: ChunkChoice, usage: UsageOut | None = None) -> bytes:
+        chunk = ChatChunk(
             id=self.number,
             created=self.created,
             model=self.model,
@@ -141,11 +154,7 @@ class ChatWriter:
             choices=list(choices),
             usage=usage,
         )
-
-    def _logprobs(self, request: Request, tokens: Sequence[Token]) -> Logprobs | None:
-        if request.sampling.logprobs is None:
-            return None
-        return Logprobs(content=format_logprobs(tokens, self.tokenizer))
+        return chunk.model_dump_json().encode()
 
 
 def format_usage(usage: Usage, *, cached_tokens: int) -> UsageOut:

@@ -7,8 +7,10 @@ from pydantic import Field
 
 from onevision.generate.sampler import SamplingOptions
 from onevision.serve.generation_request import GenerationRequest
-from onevision.serve.schema.body import In, Json, RequestBody, depth_of
+from onevision.serve.schema.body import In, RequestBody
 from onevision.serve.schema.content import Message, alternate_messages
+from onevision.serve.schema.fields import check_fields
+from onevision.serve.schema.json_text import Json, depth_of
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.settings import Limits
 
@@ -19,20 +21,17 @@ Count = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-# Accepted, and without effect here.
+# Accepted, and without effect on an answer.
 WITHOUT_EFFECT = frozenset({
     "user", "metadata", "safety_identifier", "service_tier", "parallel_tool_calls", "verbosity",
-    "reasoning_effort", "store", "tool_choice", "reasoning", "truncation", "include",
-})  # fmt: skip
-# Would change the answer, and are not supported.
-REFUSED = frozenset({
-    "tools", "functions", "function_call", "audio", "web_search_options", "prediction",
-    "modalities", "prompt_embeds", "conversation", "previous_response_id", "background", "prompt",
+    "reasoning_effort", "store", "tool_choice", "reasoning", "truncation", "prompt_cache_retention",
 })  # fmt: skip
 
 
 class JsonSchema(In):
     """A schema, and its name."""
+
+    harmless = frozenset({"description"})
 
     name: str = "answer"
     schema_: Annotated[Json, Field(alias="schema")]
@@ -69,11 +68,15 @@ class StructuredOutputs(In):
 class StreamOptions(In):
     """What a stream contains beside the answer."""
 
+    harmless = frozenset({"include_obfuscation", "continuous_usage_stats"})
+
     include_usage: bool | None = None
 
 
 class ChatRequest(RequestBody):
     """A chat request as OpenAI's clients write it, with vLLM's additional fields."""
+
+    harmless = WITHOUT_EFFECT
 
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -111,7 +114,8 @@ class ChatRequest(RequestBody):
 
     def to_generation(self, limits: Limits) -> GenerationRequest:
         """Returns the request in the server's own form. Raises ApiError if it is not supported."""
-        refuse_unsupported(self.model_extra or {})
+        refuse_storing(self)
+        ignored = check_fields(self)
         if len(self.messages) > limits.messages:
             raise ApiError(
                 f"messages: {len(self.messages)} are more than the {limits.messages} allowed",
@@ -129,7 +133,7 @@ class ChatRequest(RequestBody):
             max_tokens=most if most is not None else other,
             ignore_eos=bool(self.ignore_eos),
             cache_salt=self.cache_salt or self.prompt_cache_key or "",
-            unknown_fields=unknown_fields(self.model_extra or {}),
+            ignored_fields=ignored,
         )
 
     def _options(self, limits: Limits) -> SamplingOptions:
@@ -163,26 +167,14 @@ class ChatRequest(RequestBody):
         return value
 
 
-def refuse_unsupported(extra: Json) -> None:
-    """Raises ApiError if a field would change the answer and is not supported."""
-    for name in sorted(REFUSED & set(extra)):
-        if extra[name] not in (None, [], False, ["text"]):
-            raise ApiError(
-                f"{name} is not supported here; leave it out",
-                code="unsupported_parameter",
-                param=name,
-            )
-    if extra.get("store"):
+def refuse_storing(body: RequestBody) -> None:
+    """Raises ApiError if a request asks to be stored."""
+    if (body.model_extra or {}).get("store"):
         raise ApiError(
             "store: nothing is stored here; leave it out or set it to false",
             code="unsupported_parameter",
             param="store",
         )
-
-
-def unknown_fields(extra: Json) -> tuple[str, ...]:
-    """Returns the names of fields that have no meaning here."""
-    return tuple(sorted(set(extra) - WITHOUT_EFFECT - REFUSED))
 
 
 def stop_strings(stop: str | list[str] | None, limits: Limits) -> tuple[str, ...]:

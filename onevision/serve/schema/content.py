@@ -8,52 +8,69 @@ from pydantic import Field
 
 from onevision.conversation import Detail, Role
 from onevision.serve.generation_request import MediaReference, RequestMessage
-from onevision.serve.schema.body import Ignored
+from onevision.serve.schema.body import In
 from onevision.serve.schema.problems import ApiError
 
 WireDetail = Literal["auto", "low", "high", "original"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-BoundedText = Annotated[str, Field(max_length=2**26)]
+# What clients send beside media, or send back from an answer.
+BESIDE_MEDIA = frozenset({"cache_control", "uuid", "id", "name", "filename", "mime_type"})
+FROM_ANSWERS = frozenset({
+    "refusal", "annotations", "reasoning", "reasoning_content", "id", "status", "type", "phase",
+    "cache_control",
+})  # fmt: skip
 
 
-class TextPart(Ignored):
+class TextPart(In):
     """Text."""
 
+    harmless = frozenset({"annotations", "logprobs", "cache_control", "prompt_cache_breakpoint"})
+
     type: Literal["text", "input_text", "output_text"]
-    text: BoundedText
+    text: str
 
 
-class ImageUrl(Ignored):
+class ImageUrl(In):
     """A URL: `data:image/png;base64,...`, or https if the server allows its host."""
+
+    harmless = BESIDE_MEDIA
 
     url: str
     detail: WireDetail | None = None
 
 
-class ImagePart(Ignored):
+class ImagePart(In):
     """An image of Chat Completions; the URL alone may replace the object."""
+
+    harmless = BESIDE_MEDIA
 
     type: Literal["image_url"]
     image_url: ImageUrl | str
     detail: WireDetail | None = None
 
 
-class InputImagePart(Ignored):
+class InputImagePart(In):
     """An image of the Responses API."""
+
+    harmless = BESIDE_MEDIA
 
     type: Literal["input_image"]
     image_url: str
     detail: WireDetail | None = None
 
 
-class VideoUrl(Ignored):
+class VideoUrl(In):
     """A URL: `data:video/mp4;base64,...`, or https if the server allows its host."""
+
+    harmless = BESIDE_MEDIA
 
     url: str
 
 
-class VideoPart(Ignored):
+class VideoPart(In):
     """A video: `num_frames` evenly spaced, or `fps` a second, from `start` to `end` (seconds)."""
+
+    harmless = BESIDE_MEDIA
 
     type: Literal["video_url"]
     video_url: VideoUrl | str
@@ -63,8 +80,10 @@ class VideoPart(Ignored):
     end: Seconds | None = None
 
 
-class FramesPart(Ignored):
+class FramesPart(In):
     """A video as a list of frames, all of which are used."""
+
+    harmless = BESIDE_MEDIA
 
     type: Literal["video"]
     video: Annotated[list[ImagePart | str], Field(min_length=1)]
@@ -76,8 +95,11 @@ ContentPart = Annotated[
 Content = str | list[ContentPart]
 
 
-class Message(Ignored):
+class Message(In):
     """A message. Content is a string, or parts in order."""
+
+    harmless = FROM_ANSWERS
+    ignored = frozenset({"name"})
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Content | None = None
@@ -130,6 +152,8 @@ def _part(part: Any, *, param: str) -> str | MediaReference:  # Any: a ContentPa
         case TextPart():
             return part.text
         case ImagePart(image_url=ImageUrl(url=url, detail=detail)):
+            if None is not detail != part.detail is not None:
+                raise ApiError(f"{param}: two values of detail; give one", param=f"{param}.detail")
             return _image(url, detail or part.detail, f"{param}.image_url")
         case ImagePart(image_url=str(url)) | InputImagePart(image_url=url):
             return _image(url, part.detail, f"{param}.image_url")
@@ -142,7 +166,9 @@ def _part(part: Any, *, param: str) -> str | MediaReference:  # Any: a ContentPa
                 num_frames=part.num_frames, fps=part.fps, start=part.start, end=part.end,
             )  # fmt: skip
         case _:
-            urls = tuple(_frame_url(frame) for frame in part.video)
+            urls = tuple(
+                _frame_url(frame, param=f"{param}.video[{n}]") for n, frame in enumerate(part.video)
+            )
             return MediaReference(kind="frames", urls=urls, param=f"{param}.video")
 
 
@@ -151,7 +177,14 @@ def _image(url: str, detail: WireDetail | None, param: str) -> MediaReference:
     return MediaReference(kind="image", urls=(url,), param=param, detail=ours)
 
 
-def _frame_url(frame: ImagePart | str) -> str:
+def _frame_url(frame: ImagePart | str, *, param: str) -> str:
     if isinstance(frame, str):
         return frame
-    return frame.image_url if isinstance(frame.image_url, str) else frame.image_url.url
+    image = frame.image_url
+    detail = frame.detail or (image.detail if isinstance(image, ImageUrl) else None)
+    if detail not in (None, "auto"):
+        raise ApiError(
+            f"{param}.detail: frames of a video are one crop each; leave detail out",
+            param=f"{param}.detail",
+        )
+    return image if isinstance(image, str) else image.url

@@ -9,6 +9,7 @@ from onevision.errors import (
     CapacityError,
     ContextLengthError,
     DeadlineError,
+    DecodersBusyError,
     InputError,
     MediaError,
     MediaFault,
@@ -40,6 +41,7 @@ KINDS = {
     CapacityError: (400, "capacity_exceeded"),
     InputError: (400, "invalid_value"),
     QueueFullError: (429, "queue_full"),
+    DecodersBusyError: (503, "decoders_busy"),
     DeadlineError: (504, "timeout"),
 }
 
@@ -113,7 +115,7 @@ def problem_of(
         return ApiError(message, code=MEDIA_CODES[error.fault][video], param=param)
     for kind, (status, code) in KINDS.items():
         if isinstance(error, kind):
-            retry_after = 1 if status == 429 else None
+            retry_after = {429: 1, 503: 5}.get(status)
             param = "messages" if kind in (ContextLengthError, CapacityError) else None
             return ApiError(
                 str(error), status=status, code=code, param=param, retry_after=retry_after

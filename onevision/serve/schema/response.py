@@ -1,6 +1,6 @@
 """Answers -> a Response of OpenAI's Responses API, whole or as the events of a stream."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -8,11 +8,13 @@ from pydantic import BaseModel, Field
 from onevision.conversation import Usage
 from onevision.generate.request import AnswerDelta
 from onevision.generate.sampler import Token
-from onevision.inputs.tokenizer import Tokenizer
 from onevision.serve.schema.body import Out
-from onevision.serve.schema.logprobs import TokenLogprob, format_logprobs
+from onevision.serve.schema.logprobs import LogprobWriter, TokenLogprob
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.schema.response_request import ResponsesRequest
+
+# What an answer's parts leave to a LogprobWriter.
+LOGPROBS = '"logprobs":[]'
 
 
 class InputDetails(BaseModel):
@@ -47,7 +49,7 @@ class OutputText(BaseModel):
     type: Literal["output_text"] = "output_text"
     text: str = ""
     annotations: list[str] = Field(default_factory=list)
-    logprobs: list[TokenLogprob] = Field(default_factory=list)
+    logprobs: list[TokenLogprob] = Field(default_factory=list)  # a LogprobWriter fills it
 
 
 class OutputMessage(BaseModel):
@@ -98,13 +100,13 @@ class ResponseOut(Out):
 
 
 class ResponseWriter:
-    """Formats one response: whole, or as events in the order that OpenAI's clients expect."""
+    """Writes one response: whole, or as events in the order that OpenAI's clients expect."""
 
     def __init__(
-        self, request: ResponsesRequest, *, number: str, created: int, tokenizer: Tokenizer
+        self, request: ResponsesRequest, *, number: str, created: int, logprobs: LogprobWriter
     ) -> None:
         self._message_id, self._text, self._sequence = f"msg_{number}", "", 0
-        self._tokenizer, self._tokens = tokenizer, list[Token]()
+        self._logprobs, self._tokens = logprobs, list[Token]()
         self._response = ResponseOut(
             id=f"resp_{number}",
             created_at=created,
@@ -125,14 +127,61 @@ class ResponseWriter:
         reason: str | None,
         usage: Usage,
         cached_tokens: int,
+    ) -> Iterator[bytes]:
+        """Writes a whole response, in pieces."""
+        whole = self._whole(text, reason=reason, usage=usage, cached_tokens=cached_tokens)
+        yield from self._fill(whole.model_dump_json(), self._elements(tokens))
+
+    def begin(self) -> Iterator[bytes]:
+        """Writes the events before the text."""
+        yield from self._event("response.created", response=self._response)
+        yield from self._event("response.in_progress", response=self._response)
+        item = OutputMessage(id=self._message_id, status="in_progress", content=[])
+        yield from self._event("response.output_item.added", output_index=0, item=item)
+        yield from self._event("response.content_part.added", **self._place, part=OutputText())
+
+    def delta(self, delta: AnswerDelta) -> Iterator[bytes]:
+        """Writes a delta."""
+        self._text += delta.text
+        self._tokens += delta.tokens
+        elements = list(self._elements(delta.tokens))
+        if delta.text or elements:
+            kind = "response.output_text.delta"
+            event = self._event(kind, elements, **self._place, delta=delta.text, logprobs=[])
+            yield b"".join(event)
+
+    def end(self, *, reason: str | None, usage: Usage, cached_tokens: int) -> Iterator[bytes]:
+        """Writes the events after the text, in pieces: it is complete, or cut off at its limit."""
+        whole = self._whole(self._text, reason=reason, usage=usage, cached_tokens=cached_tokens)
+        elements = list(self._elements(self._tokens))
+        message = whole.output[0]
+        part = message.content[0]
+        kind = "response.output_text.done"
+        yield from self._event(kind, elements, **self._place, text=part.text, logprobs=[])
+        yield from self._event("response.content_part.done", elements, **self._place, part=part)
+        yield from self._event("response.output_item.done", elements, output_index=0, item=message)
+        yield from self._event(f"response.{whole.status}", elements, response=whole)
+
+    def failure(self, problem: ApiError) -> bytes:
+        """Writes the event of a response that failed."""
+        fault = ResponseFault(code=problem.code, message=problem.message)
+        failed = self._response.model_copy(update={"status": "failed", "error": fault})
+        return b"".join(self._event("response.failed", response=failed))
+
+    @property
+    def _place(self) -> dict[str, Any]:  # Any: strings and numbers
+        return {"item_id": self._message_id, "output_index": 0, "content_index": 0}
+
+    def _whole(
+        self, text: str, *, reason: str | None, usage: Usage, cached_tokens: int
     ) -> ResponseOut:
-        """Formats a whole response."""
         is_cut_off = reason == "length"
         status = "incomplete" if is_cut_off else "completed"
+        message = OutputMessage(id=self._message_id, status=status, content=[OutputText(text=text)])
         return self._response.model_copy(
             update={
                 "status": status,
-                "output": [self._message(status, text, tokens)],
+                "output": [message],
                 "incomplete_details": IncompleteDetails() if is_cut_off else None,
                 "usage": ResponseUsage(
                     input_tokens=usage.prompt_tokens,
@@ -148,64 +197,25 @@ class ResponseWriter:
             }
         )
 
-    def begin(self) -> Iterator[bytes]:
-        """Formats the events before the text."""
-        yield self._event("response.created", response=self._response)
-        yield self._event("response.in_progress", response=self._response)
-        item = OutputMessage(id=self._message_id, status="in_progress", content=[])
-        yield self._event("response.output_item.added", output_index=0, item=item)
-        yield self._event("response.content_part.added", **self._place, part=OutputText())
+    def _elements(self, tokens: Sequence[Token]) -> Iterator[str]:
+        return self._logprobs.write([token for token in tokens if token.logprob is not None])
 
-    def delta(self, delta: AnswerDelta) -> Iterator[bytes]:
-        """Formats a delta."""
-        self._text += delta.text
-        self._tokens += delta.tokens
-        logprobs = self._logprobs(delta.tokens)
-        if delta.text or logprobs:
-            kind = "response.output_text.delta"
-            yield self._event(kind, **self._place, delta=delta.text, logprobs=logprobs)
+    def _fill(self, text: str, elements: Iterable[str]) -> Iterator[bytes]:
+        """Puts log-probabilities where a text has an empty list of them, if it has one."""
+        lists = [elements] if LOGPROBS in text else []
+        return self._logprobs.fill(text, LOGPROBS, lists)
 
-    def end(self, *, reason: str | None, usage: Usage, cached_tokens: int) -> Iterator[bytes]:
-        """Formats the events after the text: it is complete, or cut off at its limit."""
-        whole = self.response(
-            self._text,
-            tokens=self._tokens,
-            reason=reason,
-            usage=usage,
-            cached_tokens=cached_tokens,
-        )
-        message = whole.output[0]
-        part = message.content[0]
-        kind = "response.output_text.done"
-        yield self._event(kind, **self._place, text=part.text, logprobs=part.logprobs)
-        yield self._event("response.content_part.done", **self._place, part=part)
-        yield self._event("response.output_item.done", output_index=0, item=message)
-        yield self._event(f"response.{whole.status}", response=whole)
-
-    def failure(self, problem: ApiError) -> bytes:
-        """Formats the event of a response that failed."""
-        fault = ResponseFault(code=problem.code, message=problem.message)
-        failed = self._response.model_copy(update={"status": "failed", "error": fault})
-        return self._event("response.failed", response=failed)
-
-    @property
-    def _place(self) -> dict[str, Any]:  # Any: strings and numbers
-        return {"item_id": self._message_id, "output_index": 0, "content_index": 0}
-
-    def _message(
-        self, status: Literal["completed", "incomplete"], text: str, tokens: Sequence[Token]
-    ) -> OutputMessage:
-        content = [OutputText(text=text, logprobs=self._logprobs(tokens))]
-        return OutputMessage(id=self._message_id, status=status, content=content)
-
-    def _logprobs(self, tokens: Sequence[Token]) -> list[TokenLogprob]:
-        requested = [token for token in tokens if token.logprob is not None]
-        return format_logprobs(requested, self._tokenizer)
-
-    def _event(self, kind: str, **values: Any) -> bytes:  # Any: parts of an event
+    def _event(
+        self,
+        kind: str,
+        elements: Iterable[str] = (),
+        **values: Any,  # Any: parts of an event
+    ) -> Iterator[bytes]:
         event = EventOut(type=kind, sequence_number=self._sequence, **values)
         self._sequence += 1
-        return f"event: {kind}\ndata: {event.model_dump_json()}\n\n".encode()
+        yield f"event: {kind}\ndata: ".encode()
+        yield from self._fill(event.model_dump_json(), elements)
+        yield b"\n\n"
 
 
 class EventOut(Out):

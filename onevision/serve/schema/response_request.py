@@ -8,6 +8,7 @@ from onevision.generate.sampler import SamplingOptions
 from onevision.serve.generation_request import GenerationRequest, RequestMessage
 from onevision.serve.schema.body import In, RequestBody
 from onevision.serve.schema.chat_request import (
+    WITHOUT_EFFECT,
     Count,
     JsonFormat,
     JsonSchema,
@@ -16,10 +17,10 @@ from onevision.serve.schema.chat_request import (
     TextFormat,
     TopP,
     answer_constraint,
-    refuse_unsupported,
-    unknown_fields,
+    refuse_storing,
 )
 from onevision.serve.schema.content import Message, alternate_messages
+from onevision.serve.schema.fields import check_fields
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.settings import Limits
 
@@ -36,13 +37,33 @@ class FlatSchemaFormat(JsonSchema):
 class TextOptions(In):
     """The format of the answer's text."""
 
+    harmless = frozenset({"verbosity"})
+
     format: Annotated[
         TextFormat | JsonFormat | FlatSchemaFormat | None, Field(discriminator="type")
     ] = None
 
 
+# Fields of Chat Completions that this API spells otherwise, or does not have.
+INSTEAD = {
+    "messages": "use input",
+    **dict.fromkeys(("max_tokens", "max_completion_tokens"), "use max_output_tokens"),
+    **dict.fromkeys(("response_format", "structured_outputs"), "use text.format"),
+    "logprobs": "use top_logprobs",
+    **dict.fromkeys(("system", "system_prompt"), "use instructions"),
+    **dict.fromkeys(
+        ("min_tokens", "ignore_eos", "stop_token_ids", "top_k", "min_p", "repetition_penalty",
+         "presence_penalty", "frequency_penalty", "n", "seed", "stop", "logit_bias", "cache_salt"),
+        "/v1/chat/completions has it",
+    ),
+}  # fmt: skip
+
+
 class ResponsesRequest(RequestBody):
     """A request of the Responses API. Nothing is stored."""
+
+    harmless = WITHOUT_EFFECT
+    instead = INSTEAD
 
     model: str
     input: str | Annotated[list[Message], Field(min_length=1)]
@@ -59,8 +80,8 @@ class ResponsesRequest(RequestBody):
 
     def to_generation(self, limits: Limits) -> GenerationRequest:
         """Returns the request in the server's own form. Raises ApiError if it is not supported."""
-        extra = self.model_extra or {}
-        refuse_unsupported(extra)
+        refuse_storing(self)
+        ignored = check_fields(self)
         if isinstance(self.input, list) and len(self.input) > limits.messages:
             raise ApiError(f"input: more than {limits.messages} messages", param="input")
         options: SamplingOptions = {}
@@ -81,7 +102,7 @@ class ResponsesRequest(RequestBody):
             options=options,
             max_tokens=self.max_output_tokens,
             cache_salt=self.prompt_cache_key or "",
-            unknown_fields=unknown_fields(extra),
+            ignored_fields=ignored,
         )
 
     def _messages(self) -> tuple[RequestMessage, ...]:
