@@ -5,7 +5,7 @@ mixture are missing and the others are fine.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -215,9 +215,13 @@ def _serve(page: Path, port: int) -> None:
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
     class OnePage(SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
+        def send_head(self) -> BinaryIO | None:
+            # Another name in Host is how a foreign page reads this one, by DNS rebinding.
+            if self.headers.get("host", "").partition(":")[0] not in ("127.0.0.1", "localhost"):
+                self.send_error(403, "this page is served to 127.0.0.1 and localhost alone")
+                return None
             self.path = f"/{page.name}"
-            super().do_GET()
+            return super().send_head()
 
     handler = partial(OnePage, directory=str(page.parent))
     with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:

@@ -162,7 +162,8 @@ def _choose(table: FrameTable, video: Video, name: str) -> tuple[int, ...]:
     if first > last:
         raise MediaError(
             f"{name}: no frame between {video.start or 0} s and {video.end or times[-1]:.2f} s; "
-            f"the video runs from 0 to {times[-1]:.2f} s"
+            f"the video runs from 0 to {times[-1]:.2f} s",
+            fault="source",
         )
     if video.fps is not None:
         start, end = times[first], times[last]

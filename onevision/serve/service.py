@@ -172,8 +172,6 @@ class Service:
                     self._reading, key, lambda gone: prepare(read(request), gone)
                 )
         with self._waiting_with_media.hold(key):
-            if not self.sandbox.alive:
-                raise _no_decoder("no decoder can be started")
             ready = await self._run(self._reading, key, lambda _: read(request))
             return await self._run(self._decoding, key, lambda gone: prepare(ready, gone))
 

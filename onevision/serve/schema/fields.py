@@ -10,7 +10,7 @@ A field that would change the answer is never ignored.
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from onevision.serve.schema.body import In, RequestBody
@@ -91,15 +91,15 @@ def check_fields(body: RequestBody) -> tuple[str, ...]:
             continue
         if name in body.instead or name in INSTEAD or name in UNSUPPORTED:
             raise _refusal(name, name, hint=body.instead.get(name))
-        if close := difflib.get_close_matches(name[:80], known, n=1, cutoff=TYPO):
-            raise _refusal(name, name, hint=f"did you mean {close[0]}?")
+        if close := _find_close(name, known):
+            raise _refusal(name, name, hint=f"did you mean {close}?")
         ignored.append(name)
     for path, name, part in _extras_within(body):
         if name in part.ignored:
             ignored.append(f"{path}.{name}")
         elif name not in part.harmless:
-            close = difflib.get_close_matches(name[:80], type(part).model_fields, 1, TYPO)
-            hint = f"did you mean {close[0]}?" if close else None
+            close = _find_close(name, type(part).model_fields)
+            hint = f"did you mean {close}?" if close else None
             raise _refusal(f"{path}.{name}", name, hint=hint)
     return tuple(ignored)
 
@@ -118,6 +118,17 @@ def _extras_within(model: In, path: str = "") -> Iterator[tuple[str, str, In]]:
                 extra = part.model_extra or {}
                 yield from ((own, name, part) for name in extra if extra[name] is not None)
                 yield from _extras_within(part, own)
+
+
+def _find_close(name: str, known: Iterable[str]) -> str | None:
+    """Returns the known field that a name misspells, as topP, top-p and temprature do."""
+    plain = {_plain(one): one for one in known}
+    found = difflib.get_close_matches(_plain(name[:80]), plain, n=1, cutoff=TYPO)
+    return plain[found[0]] if found else None
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()
 
 
 def _is_neutral(name: str, value: Any) -> bool:  # Any: JSON
