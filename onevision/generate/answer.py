@@ -13,18 +13,19 @@ import torch
 from onevision.accelerate.apply import accelerate
 from onevision.accelerate.packed import can_multiply
 from onevision.accelerate.quantize import check_kind
-from onevision.anyres import CropLayout
 from onevision.batch import ModelInputs
 from onevision.checkpoint.hub import resolve
 from onevision.checkpoint.load import inspect, load_generation, load_network, use_stored_embedding
 from onevision.config import ModelConfig
-from onevision.conversation import Conversation, Message, Reply, Usage
+from onevision.conversation import Conversation, Message, Reply
 from onevision.errors import CheckpointError, ContextLengthError, InputError
 from onevision.generate.engine import Engine
+from onevision.generate.question import Images, Videos, build_question
+from onevision.generate.reply import build_reply, count_tokens
 from onevision.generate.request import AnswerDelta, Request
 from onevision.generate.sampler import Sampling, SamplingOptions
 from onevision.generate.settings import EngineSettings
-from onevision.inputs.processor import Outline, Processor, usage
+from onevision.inputs.processor import Outline, Processor
 from onevision.inputs.templates import end_texts
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.decoder import Decoder
@@ -130,13 +131,32 @@ class Model:
             decode_model=self.decode_model,
         )
 
-    def ask(self, conversation: Conversation, **options: Unpack[SamplingOptions]) -> Reply:
-        """Answers a conversation that ends with a user message, and returns the whole reply.
+    def ask(
+        self,
+        question: Conversation | str,
+        *,
+        images: Images = (),
+        videos: Videos = (),
+        system: str = "",
+        **options: Unpack[SamplingOptions],
+    ) -> Reply:
+        """Answers a question, or a conversation that ends with the user's, with the whole reply.
+
+            model.ask("What is this?", images=["a.png"])
+
+        Args:
+            question: Text about `images` and `videos`, or a Conversation that holds them.
+            images: One or several: paths, bytes, open files, Pillow images, NumPy arrays, tensors.
+            videos: One or several: paths, bytes, open files, or frames in a list, a generator or an
+                array. `Video` objects choose frames.
+            system: A system message.
+            options: Fields of `Sampling`: max_new_tokens=64, temperature=0.7, ...
 
         Raises InputError (MediaError, ContextLengthError, CapacityError) before anything is
         computed, and EngineError if generation fails.
         """
-        return self.ask_all([conversation], **options)[0]
+        talk = build_question(question, images=images, videos=videos, system=system)
+        return self.ask_all([talk], **options)[0]
 
     def ask_all(
         self, conversations: Sequence[Conversation], **options: Unpack[SamplingOptions]
@@ -164,16 +184,23 @@ class Model:
         return [build_reply(request) for request in requests]
 
     def stream(
-        self, conversation: Conversation, **options: Unpack[SamplingOptions]
+        self,
+        question: Conversation | str,
+        *,
+        images: Images = (),
+        videos: Videos = (),
+        system: str = "",
+        **options: Unpack[SamplingOptions],
     ) -> Generator[str, None, Reply]:
         """Yields the answer piece by piece as it is generated; the generator returns the Reply.
 
-        Invalid input raises at once, not when the first piece is requested. Closing the generator
-        early cancels the request. Errors are those of `ask`.
+        Arguments and errors are those of `ask`. Invalid input raises at once, not when the first
+        piece is requested. Closing the generator early cancels the request.
         """
         deltas: deque[AnswerDelta] = deque()
         sampling = self._sampling(options)
-        prompt = self.prompt(conversation)
+        talk = build_question(question, images=images, videos=videos, system=system)
+        prompt = self.prompt(talk)
         pieces = self._stream(self.engine.submit(prompt, sampling, on_delta=deltas.append), deltas)
         next(pieces)  # a generator that has begun cancels the request even if it is never read
         return pieces
@@ -242,30 +269,6 @@ class Model:
     def max_new_tokens(self, outline: Outline) -> int:
         """Returns how many tokens an answer to this prompt can have, 0 or more."""
         return max(0, self.config.language.max_positions - outline.num_tokens)
-
-
-def count_tokens(outline: Outline) -> Usage:
-    """Counts the tokens of a prompt by kind, with none generated yet."""
-    images = sum(la.num_tokens for la in outline.layouts if isinstance(la, CropLayout))
-    videos = sum(la.num_tokens for la in outline.layouts) - images
-    return Usage(
-        text_tokens=outline.num_tokens - images - videos,
-        image_tokens=images,
-        video_tokens=videos,
-        completion_tokens=0,
-    )
-
-
-def build_reply(request: Request, *, number: int = 0) -> Reply:
-    """Returns answer `number` of a finished request. Raises the request's error if it failed."""
-    if request.error is not None:
-        raise request.error
-    answer = request.answers[number]
-    return Reply(
-        text=answer.whole_text.strip(),
-        finish_reason="length" if answer.finish_reason == "length" else "stop",
-        usage=usage(request.prompt, completion_tokens=len(answer.ids)),
-    )
 
 
 def _device(device: str) -> torch.device:

@@ -16,7 +16,8 @@ from onevision.anyres import Layout
 from onevision.batch import ModelInputs
 from onevision.conversation import Conversation, Image, Message, Part, Text, Usage, Video
 from onevision.errors import MediaError, OneVisionError
-from onevision.generate.answer import Model, count_tokens
+from onevision.generate.answer import Model
+from onevision.generate.reply import count_tokens
 from onevision.generate.sampler import Sampling
 from onevision.inputs.processor import MediaFact, Outline
 from onevision.inputs.sandbox import Cancellation, Sandbox, Session, UntrustedMedia

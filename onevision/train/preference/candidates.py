@@ -16,7 +16,8 @@ from onevision.conversation import Conversation
 from onevision.errors import ConfigError, InputError
 from onevision.eval.answers import AnswerFiles
 from onevision.files import Line
-from onevision.generate.answer import Model, build_reply
+from onevision.generate.answer import Model
+from onevision.generate.reply import build_reply
 from onevision.generate.request import Request
 from onevision.generate.sampler import MAX_ANSWERS, SamplingOptions
 from onevision.train.preference.data import Prompt
