@@ -1,178 +1,251 @@
 """LoRA adapters in PEFT's format -> the tensors of their base, changed as they are read.
 
-Every tensor of the file is applied, or named in an error: a method that is not LoRA, or a variant
-of it, would otherwise give the base's answers.
+Every tensor of the files is applied, or named in an error: what is skipped would give the base's
+answers, or something between the two. Layers have the names of whichever layout they were trained
+in; they need not be those of the base's own files.
 """
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from onevision.checkpoint.files import StoredTensor, list_tensors, read_json
-from onevision.checkpoint.kinds import Values
+from onevision.checkpoint.adapter_config import (
+    ADAPTER_CONFIG,
+    AdapterConfig,
+    read_adapter_config,
+)
+from onevision.checkpoint.files import (
+    StoredTensor,
+    check_finite,
+    find_pickle,
+    list_tensors,
+)
+from onevision.checkpoint.quantised import check_dtype
 from onevision.errors import CheckpointError
 
 Tensors = dict[str, StoredTensor]
+Change = Callable[[Tensor], Tensor]
 
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER = "adapter_model.safetensors"
+# What LLaVA-NeXT's own training writes beside its adapters: the projector, and what else trained.
+TRAINED_BESIDE = "non_lora_trainables.safetensors"
 # What PEFT prepends to the names of the model that it adapts.
 PEFT_PREFIX = "base_model.model."
-# Variants that are not supported: the value that each key must have if it is present.
-PLAIN_LORA: Values = {
-    "peft_type": "LORA",
-    "bias": "none",
-    "use_dora": False,
-    "use_qalora": False,
-    "fan_in_fan_out": False,
-    "lora_bias": False,
-    "layer_replication": None,
-    "trainable_token_indices": None,
-    "alora_invocation_tokens": None,
-}
-# Initialisations that change the base too, so that the adapters do not fit the original.
-BASE_CHANGED = ("pissa", "olora", "corda", "loftq")
-FIRST, SECOND = re.compile(r"\.lora_A(\.default)?\.weight$"), ".lora_B"
+# A tensor of an adapter; "default" is PEFT's name for the only one.
+PART = re.compile(
+    r"(?P<module>.+)\.(?P<part>lora_(?:A|B|embedding_A|embedding_B|magnitude_vector))"
+    r"(?:\.default)?(?P<kind>\.weight|\.bias|)"
+)
+# PEFT's wrappers around a module that trained whole, and around a layer with an adapter.
+WRAPPERS = re.compile(r"\.(?:modules_to_save(?:\.default)?|base_layer)(?=\.)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterScales:
-    """What adapter_config.json says about the scale of each adapted layer."""
+class _Parts:
+    """The tensors of an adapter: those of adapted layers, and those that trained whole."""
 
     path: Path
-    alpha: float
-    rank: int
-    # By a regular expression that the end of a layer's name matches; the first decides.
-    alphas: Mapping[str, float]
-    ranks: Mapping[str, int]
-    # Whether the scale is alpha / sqrt(rank) instead of alpha / rank.
-    stabilised: bool
+    layers: dict[str, Tensors] = field(default_factory=dict[str, Tensors])
+    whole: Tensors = field(default_factory=Tensors)
 
-    def of(self, module: str, *, rank: int) -> float:
-        """Returns the scale of a layer whose tensors have this rank. Raises CheckpointError."""
-        stated = self._first(self.ranks, module, self.rank)
-        if stated != rank:
+
+def add_adapters(
+    tensors: Tensors, directory: Path, *, rename: Callable[[str], str] = str
+) -> Tensors:
+    """Returns the tensors of a base with an adapter's merged into them as they are read.
+
+    `rename` turns a tensor's name in the adapter into its key in `tensors`. Raises CheckpointError.
+    """
+    config = read_adapter_config(directory / ADAPTER_CONFIG)
+    parts = _list_parts(directory)
+    changed = dict(tensors)
+    for name, tensor in parts.whole.items():
+        key = rename(name)
+        if key not in tensors:
+            raise _unapplied(parts, tensors, rename, config)
+        if tensor.shape != tensors[key].shape:
             raise CheckpointError(
-                f"{self.path}: the rank of {module} is {stated}, its tensors have {rank}; "
-                "use the adapter_config.json that was saved with them"
+                f"{tensor.path}: {name} is {list(tensor.shape)}, the base's is "
+                f"{list(tensors[key].shape)}; {_advice(config)}"
             )
-        return self._first(self.alphas, module, self.alpha) / (
-            math.sqrt(rank) if self.stabilised else rank
-        )
-
-    def _first(self, patterns: Mapping[str, float], module: str, default: float) -> float:
-        for pattern, value in patterns.items():
-            try:
-                if re.match(rf"(.*\.)?({pattern})$", module):
-                    return value
-            except re.error as error:
-                raise CheckpointError(
-                    f"{self.path}: {pattern!r} is no pattern of layer names ({error})"
-                ) from error
-        return default
+        check_dtype(tensor, where=str(tensor.path))
+        changed[key] = replace(tensors[key], change=partial(_replace, new=tensor))
+    for module, layer in parts.layers.items():  # on what trained whole
+        changed |= _adapt(module, layer, changed, config, rename=rename, path=parts.path)
+    return changed
 
 
-def add_adapters(tensors: Tensors, directory: Path) -> Tensors:
-    """Returns the tensors of a base that adapters change or replace. Raises CheckpointError."""
-    scales = read_scales(directory / ADAPTER_CONFIG)
-    adapters = list_tensors([directory / ADAPTER])
-    pairs = {FIRST.sub(SECOND, name): name for name in adapters if FIRST.search(name)}
-    seconds = {re.sub(r"(\.default)?\.weight$", "", name): name for name in adapters}
-    changed: Tensors = {}
-    used = set[str]()
-    for second, first in pairs.items():
-        module = second.removeprefix(PEFT_PREFIX).removesuffix(SECOND)
-        if second not in seconds:
+def _list_parts(directory: Path) -> _Parts:
+    """Sorts the tensors of a directory. Raises CheckpointError for files that are missing."""
+    for name in (ADAPTER, TRAINED_BESIDE):
+        if not (directory / name).is_file() and (pickle := find_pickle(directory, Path(name).stem)):
             raise CheckpointError(
-                f"{directory / ADAPTER}: {first} has no {second}.weight beside it; fetch it again"
+                f"{pickle}: pickled weights can run code and are not opened; expected {name}: "
+                f"`onevision unpickle {directory} NEW_DIRECTORY` writes it, reading tensors alone"
             )
-        used |= {first, seconds[second]}
-        target = f"{module}.weight"
-        if target not in tensors:
-            raise CheckpointError(
-                f"{directory / ADAPTER}: {first} adapts {target}, which the base lacks; "
-                "give the language model that it was trained on"
-            )
-        lora_a, lora_b = adapters[first], adapters[seconds[second]]
-        _check_shapes(tensors[target], lora_a, lora_b, path=directory / ADAPTER)
-        scale = scales.of(module, rank=lora_a.shape[0])
-        delta = partial(_product, lora_b, lora_a, scale=scale)
-        changed[target] = replace(tensors[target], delta=delta)
-    return changed | _replacements(tensors, adapters, used, changed, path=directory / ADAPTER)
+    if not (directory / ADAPTER).is_file():
+        raise CheckpointError(f"{directory / ADAPTER}: missing; is the LoRA checkpoint whole?")
+    parts = _Parts(path=directory / ADAPTER)
+    for name, tensor in list_tensors([parts.path]).items():
+        found = PART.fullmatch(name.removeprefix(PEFT_PREFIX))
+        if found:
+            layer = parts.layers.setdefault(found["module"], {})
+            layer[found["part"] + (".bias" if found["kind"] == ".bias" else "")] = tensor
+        else:
+            parts.whole[WRAPPERS.sub("", name.removeprefix(PEFT_PREFIX))] = tensor
+    if (directory / TRAINED_BESIDE).is_file():
+        for name, tensor in list_tensors([directory / TRAINED_BESIDE]).items():
+            parts.whole[whole_name(name)] = tensor
+    return parts
 
 
-def read_scales(path: Path) -> AdapterScales:
-    """Reads adapter_config.json. Raises CheckpointError for anything but LoRA."""
-    config = read_json(path)
-    for key, expected in PLAIN_LORA.items():
-        if config.get(key, expected) not in (expected, None):
-            raise CheckpointError(
-                f"{path}: {key} is {config[key]!r}; only {expected!r} is supported: "
-                "merge it with PEFT"
-            )
-    start = config.get("init_lora_weights")
-    if isinstance(start, str) and start.lower().startswith(BASE_CHANGED):
+def whole_name(name: str) -> str:
+    """Returns a tensor's name in a whole model of the reference: "model.mm_projector.0.weight"."""
+    short = name.removeprefix(PEFT_PREFIX)
+    return f"model.{short}" if short.startswith("mm_projector") else short
+
+
+def _adapt(
+    module: str,
+    layer: Tensors,
+    tensors: Tensors,
+    config: AdapterConfig,
+    *,
+    rename: Callable[[str], str],
+    path: Path,
+) -> Tensors:
+    """Returns the tensors of the base that one layer's adapter changes. Raises CheckpointError."""
+    layer = dict(layer)
+    first, second = "lora_A", "lora_B"
+    if "lora_embedding_A" in layer or "lora_embedding_B" in layer:
+        first, second = "lora_embedding_A", "lora_embedding_B"
+    lora_a, lora_b = layer.pop(first, None), layer.pop(second, None)
+    if lora_a is None or lora_b is None:
+        lacking = first if lora_a is None else second
+        found = next((t.name for t in (lora_a, lora_b, *layer.values()) if t is not None), module)
         raise CheckpointError(
-            f"{path}: init_lora_weights is {start!r}, which changes the base too; "
-            "merge it with PEFT, or let PEFT save it as plain LoRA"
+            f"{path}: {found} has no {module}.{lacking}.weight beside it; fetch it again"
         )
-    rank = _number(config.get("r"), f"{path}: r")
-    return AdapterScales(
-        path=path,
-        alpha=_number(config.get("lora_alpha"), f"{path}: lora_alpha"),
-        rank=int(rank),
-        alphas=_patterns(config, "alpha_pattern", path),
-        ranks={name: int(value) for name, value in _patterns(config, "rank_pattern", path).items()},
-        stabilised=config.get("use_rslora") is True,
-    )
-
-
-def _patterns(config: Values, key: str, path: Path) -> dict[str, float]:
-    patterns = config.get(key) or {}
-    if not isinstance(patterns, dict):
-        raise CheckpointError(f"{path}: {key} is {patterns!r}; expected numbers by layer name")
-    return {name: _number(value, f"{path}: {key}, {name}") for name, value in patterns.items()}
-
-
-def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        found = "missing" if value is None else repr(value)
+    key = rename(f"{module}.weight")
+    if key not in tensors:
         raise CheckpointError(
-            f"{where} is {found}; expected a positive number, as PEFT writes it: "
-            "the scale of the adapters depends on it"
+            f"{path}: {lora_a.name} adapts {module}.weight, which the base lacks; {_advice(config)}"
         )
-    return value
+    embedding = first == "lora_embedding_A"
+    _check_shapes(tensors[key], lora_a, lora_b, embedding=embedding, path=path, config=config)
+    scale = config.scale_of(module, rank=lora_a.shape[0])
+    magnitude = layer.pop("lora_magnitude_vector", None) if config.has_magnitudes else None
+    if config.has_magnitudes and (magnitude is None or embedding):
+        raise CheckpointError(
+            f"{path}: use_dora is true, but {module} "
+            f"{'is an embedding' if embedding else 'has no lora_magnitude_vector'}; "
+            "merge it with PEFT"
+        )
+    merge = partial(_merge, lora_a=lora_a, lora_b=lora_b, scale=scale, magnitude=magnitude,
+                    embedding=embedding)  # fmt: skip
+    changed = {key: _then(tensors[key], merge)}
+    bias, key = layer.pop("lora_B.bias", None), rename(f"{module}.bias")
+    if bias is not None and key in tensors and tensors[key].shape == bias.shape:
+        changed[key] = _then(tensors[key], partial(_add, added=bias, scale=scale))
+    elif bias is not None:
+        layer["lora_B.bias"] = bias
+    if layer:
+        raise CheckpointError(
+            f"{path}: {len(layer)} tensors of {module} would not be applied (for instance "
+            f"{min(t.name for t in layer.values())}); merge it with PEFT"
+        )
+    return changed
 
 
 def _check_shapes(
-    target: StoredTensor, lora_a: StoredTensor, lora_b: StoredTensor, *, path: Path
+    target: StoredTensor,
+    lora_a: StoredTensor,
+    lora_b: StoredTensor,
+    *,
+    embedding: bool,
+    path: Path,
+    config: AdapterConfig,
 ) -> None:
-    a, b = lora_a.shape, lora_b.shape
-    if len(a) != 2 or len(b) != 2 or a[0] != b[1] or (b[0], a[1]) != target.shape:
+    a, b, shape = lora_a.shape, lora_b.shape, target.shape
+    if embedding:
+        fits = len(a) == len(b) == 2 and a[0] == b[1] and (a[1], b[0]) == shape
+    else:  # of a convolution the kernel is flattened
+        fits = len(a) >= 2 and len(b) >= 2 and a[0] == math.prod(b[1:]) and b[0] == shape[0]
+        fits = fits and math.prod(a[1:]) == math.prod(shape[1:])
+    if not fits:
         raise CheckpointError(
-            f"{path}: {lora_a.name} {list(a)} and {lora_b.name} {list(b)} do not fit "
-            f"{target.name} {list(target.shape)}; give the language model they were trained on"
+            f"{path}: {lora_a.name} {list(lora_a.shape)} and {lora_b.name} {list(lora_b.shape)} do "
+            f"not fit {target.name} {list(target.shape)}; {_advice(config)}"
         )
+    for tensor in (lora_a, lora_b):
+        check_dtype(tensor, where=str(path))
 
 
-def _replacements(
-    tensors: Tensors, adapters: Tensors, used: set[str], changed: Tensors, *, path: Path
-) -> Tensors:
-    """Returns what trained whole beside the adapters (`modules_to_save`), by the base's names."""
-    whole = {n.removeprefix(PEFT_PREFIX): t for n, t in adapters.items() if n not in used}
-    unused = sorted(name for name in whole if name not in tensors or name in changed)
-    if unused:
-        raise CheckpointError(
-            f"{path}: {len(unused)} tensors are neither LoRA pairs nor tensors of the base "
-            f"(for instance {unused[0]}), and would not be applied; merge it with PEFT"
-        )
-    return whole
+def _unapplied(
+    parts: _Parts, tensors: Tensors, rename: Callable[[str], str], config: AdapterConfig
+) -> CheckpointError:
+    """Returns the error for tensors that are neither an adapter's nor the base's."""
+    unused = sorted(name for name in parts.whole if rename(name) not in tensors)
+    return CheckpointError(
+        f"{parts.path}: {len(unused)} tensors are neither LoRA pairs nor tensors of the base (for "
+        f"instance {unused[0]}), and would not be applied; {_advice(config)}, or merge it with PEFT"
+    )
 
 
-def _product(lora_b: StoredTensor, lora_a: StoredTensor, *, scale: float) -> Tensor:
-    return scale * (lora_b.read().float() @ lora_a.read().float())
+def _advice(config: AdapterConfig) -> str:
+    said = f", by its own word {config.base_model!r}" if config.base_model else ""
+    return f"give the model that it was trained on{said}"
+
+
+def _merge(
+    weight: Tensor,
+    *,
+    lora_a: StoredTensor,
+    lora_b: StoredTensor,
+    scale: float,
+    magnitude: StoredTensor | None,
+    embedding: bool,
+) -> Tensor:
+    """Returns W + scale B A in fp32; with DoRA, each row scaled to its learned length.
+
+    As PEFT merges them: the length of a row is that of the sum.
+    """
+    a, b = _read(lora_a).flatten(1), _read(lora_b).flatten(1)
+    added = (b @ a).T if embedding else b @ a
+    merged = weight.float() + (added * scale).view_as(weight)
+    if magnitude is None:
+        return merged
+    lengths = torch.linalg.norm(merged.flatten(1), dim=1)
+    factors = _read(magnitude).flatten() / lengths
+    return factors.view(-1, *[1] * (merged.dim() - 1)) * merged
+
+
+def _then(tensor: StoredTensor, change: Change) -> StoredTensor:
+    """Returns the tensor with another change after those that it has."""
+    if tensor.change is None:
+        return replace(tensor, change=change)
+    return replace(tensor, change=partial(_compose, first=tensor.change, second=change))
+
+
+def _compose(tensor: Tensor, *, first: Change, second: Change) -> Tensor:
+    return second(first(tensor))
+
+
+def _add(bias: Tensor, *, added: StoredTensor, scale: float) -> Tensor:
+    return bias.float() + scale * _read(added)
+
+
+def _replace(old: Tensor, *, new: StoredTensor) -> Tensor:  # noqa: ARG001 what every change takes
+    return _read(new)
+
+
+def _read(tensor: StoredTensor) -> Tensor:
+    values = tensor.read().float()
+    check_finite(values, tensor.name, where=tensor.path)
+    return values

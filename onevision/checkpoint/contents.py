@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onevision.checkpoint.adapters import ADAPTER, ADAPTER_CONFIG, PEFT_PREFIX, add_adapters
+from onevision.checkpoint.adapter_config import ADAPTER_CONFIG, read_adapter_config
+from onevision.checkpoint.adapters import TRAINED_BESIDE, add_adapters, whole_name
 from onevision.checkpoint.files import (
     INDEX,
     SINGLE,
@@ -28,7 +29,6 @@ from onevision.errors import CheckpointError
 
 Tensors = dict[str, StoredTensor]
 
-TRAINED_BESIDE = "non_lora_trainables.safetensors"
 PROJECTOR = "mm_projector.safetensors"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 # What is read of the way in which transformers prepares images.
@@ -55,6 +55,7 @@ def read_contents(
     directory: Path, *, base: Path | None = None, tower: Path | None = None
 ) -> CheckpointContents:
     """Reads headers and texts, no weights. Raises CheckpointError."""
+    refuse_adapters_alone(directory)
     values = dict(read_json(directory / "config.json"))
     tensors = _own_tensors(directory, base)
     places = [directory]
@@ -104,22 +105,30 @@ def _own_tensors(directory: Path, base: Path | None) -> Tensors:
         )
     tensors = find_tensors(base)
     if not adapted:
-        return tensors | _strip_prefixes(list_tensors([projector]))
-    for name in (ADAPTER, TRAINED_BESIDE):
-        if not (directory / name).is_file():
-            refuse_pickles(directory)
-            raise CheckpointError(f"{directory / name}: missing; is the LoRA checkpoint whole?")
-    tensors |= _strip_prefixes(list_tensors([directory / TRAINED_BESIDE]))
-    return tensors | add_adapters(tensors, directory)
+        return tensors | _whole_names(list_tensors([projector]))
+    if not (directory / TRAINED_BESIDE).is_file():
+        refuse_pickles(directory)
+        raise CheckpointError(
+            f"{directory / TRAINED_BESIDE}: missing; is the LoRA checkpoint whole?"
+        )
+    new = _whole_names(list_tensors([directory / TRAINED_BESIDE]))
+    return add_adapters(new | tensors, directory)
 
 
-def _strip_prefixes(tensors: Tensors) -> Tensors:
-    """Renames tensors as in a whole model: "model.mm_projector.0.weight"."""
-    short = {name.removeprefix(PEFT_PREFIX): tensor for name, tensor in tensors.items()}
-    return {
-        f"model.{name}" if name.startswith("mm_projector") else name: tensor
-        for name, tensor in short.items()
-    }
+def _whole_names(tensors: Tensors) -> Tensors:
+    return {whole_name(name): tensor for name, tensor in tensors.items()}
+
+
+def refuse_adapters_alone(directory: Path) -> None:
+    """Raises CheckpointError if a directory holds an adapter and nothing of its base."""
+    path = directory / ADAPTER_CONFIG
+    if path.is_file() and not (directory / "config.json").exists():
+        base = read_adapter_config(path).base_model or "MODEL"
+        raise CheckpointError(
+            f"{directory}: holds LoRA adapters alone; give the model they were trained on too: "
+            f"--model {base} --adapter {directory}, or merge them: "
+            f"`onevision convert --base {base} {directory} NEW_DIRECTORY`"
+        )
 
 
 def _read_first(directories: Sequence[Path], name: str) -> Values:

@@ -37,16 +37,14 @@ class StoredTensor:
     shape: tuple[int, ...]
     num_bytes: int
     dtype: str  # as the header spells it, such as "BF16"
-    # What is added as it is read: the product of a LoRA adapter.
-    delta: Callable[[], Tensor] | None = None
+    # What an adapter makes of it as it is read; the result gets the type of the file.
+    change: Callable[[Tensor], Tensor] | None = None
 
     def read(self) -> Tensor:
-        """Returns the tensor, mapped from its file if nothing is added."""
+        """Returns the tensor, mapped from its file if nothing changes it."""
         with safe_open(self.path, framework="pt") as file:
             tensor = file.get_tensor(self.name)
-        if self.delta is None:
-            return tensor
-        return (tensor.float() + self.delta()).to(tensor.dtype)
+        return tensor if self.change is None else self.change(tensor).to(tensor.dtype)
 
 
 def find_tensors(directory: Path) -> dict[str, StoredTensor]:
@@ -206,6 +204,12 @@ def _indexed_files(index: Path) -> set[str]:
                 f"{index}: weight_map names {name!s:.60}; expected the name of a file beside it"
             )
     return set(homes.values())
+
+
+def find_pickle(directory: Path, stem: str) -> Path | None:
+    """Returns the pickled file of this name without its suffix, if there is one."""
+    paths = (directory / f"{stem}{suffix}" for suffix in PICKLES)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def refuse_pickles(directory: Path) -> None:

@@ -6,12 +6,17 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from onevision.checkpoint.adapter_config import ADAPTER_CONFIG
 from onevision.errors import ModelNotFoundError
 from onevision.known_models import HUB_IDS
 
 BUNDLED = {"tiny": Path(__file__).parents[1] / "assets" / "tiny"}
 # The only files of a repository that are downloaded; pickled weights never are.
 PATTERNS = ("*.json", "*.safetensors", "*.jinja")
+
+HUB_ID = re.compile(r"(?!\.)[\w.-]+/[\w.-]+")
+# Where a run of `onevision train` leaves its adapter.
+RUN_ADAPTER = "adapter"
 
 
 def resolve(name: str | Path) -> Path:
@@ -25,7 +30,7 @@ def resolve(name: str | Path) -> Path:
     path = Path(text).expanduser()
     if path.is_dir():
         return path
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith("."):
+    if HUB_ID.fullmatch(text):
         return _download(text)
     if text in HUB_IDS:
         raise ModelNotFoundError(
@@ -35,6 +40,32 @@ def resolve(name: str | Path) -> Path:
         f"no model {text!r}: neither bundled ({', '.join(BUNDLED)}), nor a directory, "
         "nor a hub id (owner/name)"
     )
+
+
+def resolve_adapter(name: str | Path) -> Path:
+    """Returns the directory of an adapter: on disk, of a run that trained one, or on the hub.
+
+    Raises ModelNotFoundError.
+    """
+    path = Path(name).expanduser()
+    place = find_adapter(path)
+    if place is None and not path.exists() and HUB_ID.fullmatch(str(name)):
+        path = _download(str(name))
+        place = find_adapter(path)
+    if place is None:
+        found = "holds none" if path.exists() else "there is no such directory"
+        raise ModelNotFoundError(
+            f"adapter {name}: {found}; expected a directory with {ADAPTER_CONFIG}, as PEFT and "
+            "`onevision train` write it, or a hub id (owner/name)"
+        )
+    return place
+
+
+def find_adapter(directory: str | Path) -> Path | None:
+    """Returns the directory of an adapter, or of the run that trained it; None if there is none."""
+    path = Path(directory).expanduser()
+    places = (path, path / RUN_ADAPTER)
+    return next((place for place in places if (place / ADAPTER_CONFIG).is_file()), None)
 
 
 def _download(repo_id: str) -> Path:

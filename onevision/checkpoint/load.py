@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from onevision.accelerate.stored_embedding import StoredEmbedding
+from onevision.checkpoint.adapted import EMBEDDING, TIED_HEAD, adapt, holds_projector
+from onevision.checkpoint.checksums import verify_checksums
 from onevision.checkpoint.contents import CheckpointContents, read_contents
 from onevision.checkpoint.files import StoredTensor, check_finite, read_json
 from onevision.checkpoint.names import TensorNames, detect_names, foreign_name
@@ -20,8 +22,6 @@ from onevision.errors import CheckpointError, ConfigError
 from onevision.inputs.templates import END, TURN_END
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, Tokenizer
 from onevision.model.llava import LlavaNetwork
-
-EMBEDDING, TIED_HEAD = "language_model.embedding.weight", "language_model.head.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,8 @@ class CheckpointInfo:
     names: TensorNames | None  # None for our own layout
     config: ModelConfig
     tensors: Mapping[str, StoredTensor]  # by our names
+    # Where the tokenizer and the generation defaults are: the directory itself, or its base.
+    texts: Path
 
     @property
     def layout(self) -> str:
@@ -48,13 +50,26 @@ class CheckpointInfo:
 
 
 def inspect(
-    directory: Path, *, base: Path | None = None, tower: Path | None = None
+    directory: Path,
+    *,
+    base: Path | None = None,
+    tower: Path | None = None,
+    adapter: Path | None = None,
+    verify: bool = True,
 ) -> CheckpointInfo:
     """Reads a checkpoint's config and headers, and matches every tensor. Raises CheckpointError.
 
     `base` is the language model that a projector or adapters alone were trained on, `tower` the
-    vision encoder of a checkpoint without one.
+    vision encoder of a checkpoint without one. `adapter` is a LoRA directory, which is merged into
+    the tensors as they are read; with `verify` it must have been trained on these weights, if it
+    says which.
     """
+    if adapter is not None:
+        if (adapter / "config.json").is_file() and not holds_projector(directory):
+            return inspect(adapter, base=directory, tower=tower)  # a language model, and the rest
+        info = inspect(directory, base=base, tower=tower)
+        merged = adapt(info.config, info.tensors, adapter, verify=verify)
+        return replace(info, config=merged.config, tensors=merged.tensors)
     contents = read_contents(directory, base=base, tower=tower)
     names = detect_names(contents.tensor_names, where=str(directory))
     try:
@@ -69,7 +84,10 @@ def inspect(
             f"{directory}: config.json holds a value of the wrong kind ({error!r}); fetch it again"
         ) from error
     tensors = _match(config, contents, names, where=str(directory))
-    return CheckpointInfo(directory=directory, names=names, config=config, tensors=tensors)
+    texts = base if base and not (directory / "tokenizer.json").is_file() else directory
+    return CheckpointInfo(
+        directory=directory, names=names, config=config, tensors=tensors, texts=texts
+    )
 
 
 def load_network(
@@ -78,21 +96,23 @@ def load_network(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     in_memory: bool = False,
-    check: bool = True,
+    verify: bool = True,
 ) -> LlavaNetwork:
     """Builds the network and fills it tensor by tensor, without a second copy of the weights.
 
     `dtype` None keeps the type of each tensor. A tensor that needs no conversion stays mapped from
-    its file unless `in_memory` is set. With `check`, every weight is read once and must be finite.
-    Raises CheckpointError.
+    its file unless `in_memory` is set. With `verify`, every weight is read once and must be
+    finite, and files must have their checksums. Raises CheckpointError.
     """
     with torch.device("meta"):
         network = LlavaNetwork(info.config)
     for ours, stored in info.tensors.items():
-        if check:  # of a mapping of its own, whose pages are given back
+        if verify:  # of a mapping of its own, whose pages are given back
             check_finite(stored.read(), stored.name, where=stored.path)
         tensor = stored.read().to(device=device, dtype=dtype, copy=in_memory)
         network.load_state_dict({ours: tensor}, strict=False, assign=True)
+    if verify:  # last: a number that is not finite says more
+        verify_checksums(info.tensors.values())
     if info.config.language.tie_embeddings:
         network.language_model.head.weight = network.language_model.embedding.weight
     return network.eval()
@@ -109,7 +129,7 @@ def use_stored_embedding(
     embedding that adapters change is left alone.
     """
     decoder, embedding = network.language_model, info.tensors[EMBEDDING]
-    if decoder.device.type != "cpu" or embedding.delta is not None:
+    if decoder.device.type != "cpu" or embedding.change is not None:
         return
     stored = embedding.read()
     if in_memory:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from onevision.checkpoint.checksums import verify_checksums, write_checksums
 from onevision.checkpoint.files import check_finite, new_directory, write_shards
 from onevision.checkpoint.load import TIED_HEAD, CheckpointInfo
 from onevision.checkpoint.names import (
@@ -42,10 +43,12 @@ def convert(
     layout: str,
     template: Template | None = None,
     tokenizer: Tokenizer | None = None,
+    verify: bool = True,
 ) -> None:
     """Rewrites a checkpoint in another layout, shard by shard. Raises CheckpointError.
 
-    `template` replaces the chat format that was read, `tokenizer` the one of the source.
+    `template` replaces the chat format that was read, `tokenizer` the one of the source. With
+    `verify`, the weights must have their checksums.
     """
     if layout not in LAYOUTS:
         raise CheckpointError(f"no layout {layout!r}; expected one of {', '.join(LAYOUTS)}")
@@ -54,7 +57,7 @@ def convert(
         config = replace(config, inputs=replace(config.inputs, template=template))
     names = names_of_layout(layout, config)
     ours = {foreign_name(name, names): name for name in source.tensors}
-    tokenizer = tokenizer or Tokenizer.from_directory(source.directory)
+    tokenizer = tokenizer or Tokenizer.from_directory(source.texts)
     files = _config_files(config, tokenizer, layout=layout)
     rows = config.language.vocab_size
     if layout == "llava-hf":
@@ -66,12 +69,16 @@ def convert(
         check_finite(tensor, stored.name, where=stored.path)
         return _append_rows(tensor, rows) if ours[name] in VOCABULARY else tensor
 
+    if verify:
+        verify_checksums(source.tensors.values())
     with new_directory(destination) as partial:
         sizes = {name: source.tensors[own].num_bytes for name, own in ours.items()}
         write_shards(partial, sizes, read)
+        if layout == OURS:
+            write_checksums(partial)
         for name in COMPANIONS:
-            if (source.directory / name).is_file():
-                shutil.copyfile(source.directory / name, partial / name)
+            if (source.texts / name).is_file():
+                shutil.copyfile(source.texts / name, partial / name)
         _write_texts(partial, files)
 
 
@@ -114,6 +121,7 @@ def save(
             {name: t.numel() * t.element_size() for name, t in tensors.items()},
             tensors.__getitem__,
         )
+        write_checksums(partial)
         _write_texts(partial, files)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from onevision.cli.options import (
+    AdapterOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -15,6 +16,7 @@ from onevision.cli.options import (
     QuantizeOption,
     SeedOption,
     TemperatureOption,
+    VerifyOption,
     build_user_parts,
     check_media,
     load_model,
@@ -40,6 +42,8 @@ def ask(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
+    adapter: AdapterOption = None,
+    verify: VerifyOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Ask one question about any number of images and videos."""
@@ -49,7 +53,9 @@ def ask(
     check_media(parts)
     messages = [Message("system", system)] if system else []
     conversation = Conversation([*messages, Message("user", parts)])
-    loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
+    loaded = load_model(
+        model, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify
+    )
     options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     if as_json:
         reply = loaded.ask(conversation, **options)

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from onevision.cli.options import (
+    AdapterOption,
     DeviceOption,
     DtypeOption,
     MaxNewTokensOption,
     ModelOption,
     QuantizeOption,
+    VerifyOption,
     format_usage,
     is_video,
     load_model,
@@ -34,13 +36,17 @@ def chat(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
+    adapter: AdapterOption = None,
+    verify: VerifyOption = True,
 ) -> None:
     """Chat with a model in the terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)
     with console.status(f"loading {model}"):
-        loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
+        loaded = load_model(
+            model, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify
+        )
     console.print(f"[bold]onevision chat[/] with [bold]{model}[/]. Type /help for commands.")
     messages: list[Message] = []
     attached: list[Image | Video] = []

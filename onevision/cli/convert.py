@@ -1,18 +1,22 @@
-"""`onevision convert`: convert a checkpoint to another layout."""
+"""`onevision convert`: a checkpoint in another layout, or an adapter merged into its base."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from onevision.cli.options import VerifyOption
+
 
 def convert(
-    source: Annotated[str, typer.Argument(help="A checkpoint directory or a hub id.")],
+    source: Annotated[str, typer.Argument(help="A checkpoint or adapter: directory or hub id.")],
     destination: Annotated[Path, typer.Argument(help="The directory to create.")],
-    layout: Annotated[str, typer.Option(help="llava-hf, lmms-lab or onevision.")],
+    layout: Annotated[
+        str | None, typer.Option(help="llava-hf, lmms-lab or onevision; by default the source's.")
+    ] = None,
     base: Annotated[
         str | None,
-        typer.Option(help="The base language model, if the source is only a projector or LoRA."),
+        typer.Option(help="The model below, if the source is only a LoRA adapter or a projector."),
     ] = None,
     vision_tower: Annotated[
         str | None, typer.Option(help="The vision encoder, if the source has none.")
@@ -20,11 +24,15 @@ def convert(
     template: Annotated[
         str | None, typer.Option(help="The chat template, to override the detected one.")
     ] = None,
+    verify: VerifyOption = True,
 ) -> None:
-    """Convert a checkpoint to another project's layout; tensors stay bit-equal."""
+    """Convert a checkpoint to another project's layout; tensors stay bit-equal.
+
+    With --base MODEL, a LoRA adapter is merged into its base.
+    """
     from typing import get_args
 
-    from onevision.checkpoint.hub import resolve
+    from onevision.checkpoint.hub import find_adapter, resolve
     from onevision.checkpoint.load import inspect
     from onevision.checkpoint.save import convert as write
     from onevision.config import Template
@@ -36,13 +44,19 @@ def convert(
         raise InputError(f"--template is {template!r}; expected one of {', '.join(known)}")
     below = None if base is None else resolve(base)
     tower = None if vision_tower is None else resolve(vision_tower)
-    info = inspect(resolve(source), base=below, tower=tower)
-    lacks_words = below is not None and not (info.directory / "tokenizer.json").is_file()
+    adapter = find_adapter(source)
+    if below is not None and adapter is not None:
+        info = inspect(below, tower=tower, adapter=adapter, verify=verify)
+    else:
+        info = inspect(resolve(source), base=below, tower=tower)
+    written = layout or info.layout
     write(
         info,
         destination,
-        layout=layout,
+        layout=written,
         template=None if template is None else known[template],
-        tokenizer=Tokenizer.from_directory(below) if below and lacks_words else None,
+        tokenizer=Tokenizer.from_directory(info.texts),
+        verify=verify,
     )
-    print(f"{destination}: {len(info.tensors)} tensors, {info.layout} -> {layout}")
+    merged = "" if adapter is None else f", {adapter} merged"
+    print(f"{destination}: {len(info.tensors)} tensors, {info.layout} -> {written}{merged}")

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onevision.cli.options import (
+    AdapterOption,
     DeviceOption,
     DtypeOption,
     ModelOption,
     QuantizeOption,
+    VerifyOption,
     check_output,
     load_model,
 )
@@ -75,6 +77,8 @@ def evaluate(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
+    adapter: AdapterOption = None,
+    verify: VerifyOption = True,
 ) -> None:
     """Ask the held-out questions and report exact match; with --tasks, run benchmarks."""
     if compare is not None:
@@ -89,7 +93,9 @@ def evaluate(
         if score_only:
             raise InputError("--score-only scores benchmarks; name them with --tasks")
         check_heldout(scenario, count=count, output=output)
-        loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
+        loaded = load_model(
+            model, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify
+        )
         ask_heldout(loaded, scenario, count=count, blind=blind, output=output)
     else:
         from onevision.cli.benchmarks import Benchmarks
@@ -101,7 +107,9 @@ def evaluate(
         else:
             config = chosen.config(batch_size=batch_size, limit=limit, seed=seed)
             chosen.open(data)  # missing data are reported before a model is loaded
-            loaded = load_model(model, device=device, dtype=dtype, quantize=quantize)
+            loaded = load_model(
+                model, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify
+            )
             chosen.run(loaded, config=config, name=model)
 
 

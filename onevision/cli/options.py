@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,24 @@ QuantizeOption = Annotated[
     str | None,
     typer.Option(help="int8 or int4: decode with quantized weights (bfloat16, CPU)."),
 ]
+AdapterOption = Annotated[
+    str | None,
+    typer.Option("--adapter", help="A LoRA adapter for the model: its directory or hub id."),
+]
+AdaptersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        help="A LoRA adapter: DIR changes the model itself, NAME=DIR is served beside it as "
+        "MODEL:NAME; repeatable.",
+    ),
+]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify", help="Compare weights with their checksums, adapters with bases."
+    ),
+]
 MaxNewTokensOption = Annotated[int, typer.Option(help="Maximum tokens of an answer.")]
 TemperatureOption = Annotated[
     float, typer.Option(help="0 is greedy; above 0, answers are sampled.")
@@ -36,12 +55,52 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpe
 
 
 def load_model(
-    name: str, *, device: str, dtype: str, quantize: str | None = None, in_memory: bool = False
+    name: str,
+    *,
+    device: str,
+    dtype: str,
+    quantize: str | None = None,
+    adapter: str | None = None,
+    verify: bool = True,
+    in_memory: bool = False,
 ) -> "Model":
-    """Load a model; imports torch."""
+    """Load a model, and an adapter onto it; imports torch."""
     from onevision.generate.answer import load
 
-    return load(name, device=device, dtype=dtype, quantize=quantize, in_memory=in_memory)
+    return load(
+        name, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify,
+        in_memory=in_memory,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterChoice:
+    """The adapters of a command that serves several models."""
+
+    own: str | None  # of the model itself
+    named: Mapping[str, str]  # those beside it
+
+
+def parse_adapters(values: Sequence[str]) -> AdapterChoice:
+    """Parse "DIR" and "NAME=DIR". Raises InputError."""
+    own, named = list[str](), dict[str, str]()
+    for value in values:
+        name, equals, place = value.partition("=")
+        if not equals or Path(value).exists():
+            own.append(value)
+        elif not re.fullmatch(r"[\w.-]{1,64}", name) or not place or name in named:
+            raise InputError(
+                f"--adapter is {value!r}; expected NAME=DIR with a name of its own of letters, "
+                "digits, . _ and -"
+            )
+        else:
+            named[name] = place
+    if len(own) > 1:
+        raise InputError(
+            f"--adapter names {len(own)} adapters for the model itself; give them names: "
+            f"--adapter first={own[0]} --adapter second={own[1]}"
+        )
+    return AdapterChoice(own=own[0] if own else None, named=named)
 
 
 def model_config(name: str) -> "ModelConfig":

@@ -14,7 +14,7 @@ from onevision.accelerate.apply import accelerate
 from onevision.accelerate.packed import can_multiply
 from onevision.accelerate.quantize import check_kind
 from onevision.batch import ModelInputs
-from onevision.checkpoint.hub import resolve
+from onevision.checkpoint.hub import resolve, resolve_adapter
 from onevision.checkpoint.load import inspect, load_generation, load_network, use_stored_embedding
 from onevision.config import ModelConfig
 from onevision.conversation import Conversation, Message, Reply
@@ -40,8 +40,10 @@ def load(
     device: str = "cpu",
     dtype: str = "auto",
     quantize: str | None = None,
+    adapter: str | Path | None = None,
     fast_images: bool = False,
     in_memory: bool = False,
+    verify: bool = True,
     settings: EngineSettings | None = None,
 ) -> "Model":
     """Loads a model: "tiny", a checkpoint directory of any layout, or a hub id (`owner/name`).
@@ -53,28 +55,32 @@ def load(
             float32 instead of float16, and instead of bfloat16 if the CPU does not multiply in it.
         quantize: "int8" or "int4" decodes with quantised weights; docs/performance.md has the
             speed and the accuracy.
+        adapter: Directory or hub id of a LoRA adapter, merged into the weights as they are read.
         fast_images: Resizes images faster, with different rounding.
         in_memory: Reads all weights at once, so that their files may change. By default they are
             memory-mapped.
+        verify: Compares weights with the checksums beside them, if there are any, and an adapter
+            with its base; looks for NaN.
         settings: Limits and guarantees of the engine.
 
     Raises ModelNotFoundError, CheckpointError, InputError.
     """
     place, kind = _device(device), _dtype(dtype, device)
-    info = inspect(resolve(model))
     check_kind(quantize)
-    network = load_network(info, dtype=kind, device=place, in_memory=in_memory)
+    merged = None if adapter is None else resolve_adapter(adapter)
+    info = inspect(resolve(model), adapter=merged, verify=verify)
+    network = load_network(info, dtype=kind, device=place, in_memory=in_memory, verify=verify)
     if kind is None:
         network = _one_dtype(network)
     use_stored_embedding(network, info, in_memory=in_memory)
     accelerated = accelerate(network, quantize=quantize)
-    tokenizer = Tokenizer.from_directory(info.directory)
+    tokenizer = Tokenizer.from_directory(info.texts)
     if tokenizer.size > info.config.language.vocab_size:
         raise CheckpointError(
             f"{info.directory}: the tokenizer has {tokenizer.size} entries, the embedding "
             f"{info.config.language.vocab_size} rows; use the tokenizer that came with the weights"
         )
-    defaults = load_generation(info.directory, tokenizer)
+    defaults = load_generation(info.texts, tokenizer)
     beyond = [i for i in defaults.end_ids if not 0 <= i < info.config.language.vocab_size]
     if beyond:
         raise CheckpointError(
