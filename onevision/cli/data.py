@@ -44,7 +44,7 @@ StageOption = Annotated[
     str | None,
     typer.Option(
         help="Judge by a stage of the model's curriculum: its template, crops, frames and length; "
-        "default: the last."
+        "default: onevision, or instruct."
     ),
 ]
 RootsOption = Annotated[

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.stage import Stage
 
+# The stages that learn a user's own data.
+USUAL_STAGES = ("onevision", "instruct")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
@@ -19,7 +22,7 @@ class Rules:
 
     model: str = "tiny"
     tokenizer: Path | None = None
-    # None: the last stage of the curriculum or, if the model has none, the finished model.
+    # None: the first of USUAL_STAGES or, for a model without a curriculum, the finished model.
     stage: str | None = None
     max_tokens: int | None = None
     roots: Sequence[Path] = ()
@@ -114,7 +117,8 @@ def _find_stage(rules: Rules) -> "tuple[str | None, Stage | None]":
             return None, None
     if rules.stage is None and curriculum not in CURRICULA:
         return None, None
-    stage = stage_named(rules.stage or [*CURRICULA[curriculum]][-1], curriculum)
+    usual = next((name for name in USUAL_STAGES if name in CURRICULA[curriculum]), None)
+    stage = stage_named(rules.stage or usual or "onevision", curriculum)
     if rules.max_tokens is not None:
         stage = replace(stage, max_tokens=rules.max_tokens)
     return curriculum, stage

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
 
 def print_summaries(summaries: "list[SourceSummary]", found: "list[Finding]") -> None:
-    """Prints one row for each data set, with what it shows, what is cut and what nobody reads."""
+    """Prints one row for each data set; then what is cut and what nobody reads."""
     if not summaries:
         return
     table = _make_table("data set", ("rows", "usable", "to fix", "tokens", "median", "longest"))
     faults = Counter(finding.source for finding in found if finding.must_fix)
     for one in summaries:
+        kinds = (f"{n:,} {kind.removesuffix('_image')}" for kind, n in one.modalities.items())
         table.add_row(
-            "\n  ".join((one.name, *_describe(one))),
+            f"{one.name}\n  {', '.join(kinds)}".rstrip(),
             f"{one.num_rows:,}",
             f"{one.num_usable:,}",
             f"{faults[one.name]:,}",
@@ -29,6 +30,9 @@ def print_summaries(summaries: "list[SourceSummary]", found: "list[Finding]") ->
             f"{one.longest:,}",
         )
     _print(table)
+    for one in summaries:
+        for line in _describe_losses(one):
+            print(f"{one.name}: {line}")
 
 
 def print_findings(found: "list[Finding]", *, show: int) -> None:
@@ -48,7 +52,7 @@ def print_unopened(unopened: "Sequence[UnopenedDataset]", *, total: int, mixture
     """Prints what is missing, where to get it and where it goes; and what cannot be opened."""
     missing = [one for one in unopened if one.is_missing]
     if missing:
-        _print_missing(missing, mixture)
+        _print_missing(missing)
         rows = [_count_rows(one.entry) for one in missing]
         known = sum(count for count in rows if count is not None)
         more = f", and {rows.count(None)} sets of unknown size" if None in rows else ""
@@ -56,15 +60,16 @@ def print_unopened(unopened: "Sequence[UnopenedDataset]", *, total: int, mixture
         lost = f"; {withheld} of them were not released" if withheld else ""
         print(f"{len(missing)} of {total} data sets are missing: {known:,} rows{more}{lost}")
         _print_commands(missing)
+        _print_advice(mixture)
     for one in unopened:
         if not one.is_missing:
             print(f"cannot be opened: {one.problem}")
 
 
-def _print_missing(missing: "list[UnopenedDataset]", mixture: Path) -> None:
+def _print_missing(missing: "list[UnopenedDataset]") -> None:
     table = _make_table("missing data set", ("rows used", "of"))
     table.add_column("get it from", overflow="fold")
-    table.add_column(f"put it here, from {mixture.parent}", overflow="fold")
+    table.add_column("its json_path", overflow="fold")
     for one in missing:
         entry = one.entry
         used, whole = _count_rows(entry), entry.published_rows
@@ -74,7 +79,7 @@ def _print_missing(missing: "list[UnopenedDataset]", mixture: Path) -> None:
             "?" if used is None else f"{about}{used:,}",
             "?" if whole is None else f"{about}{whole:,}",
             _describe_source(entry),
-            entry.json_path or "set its json_path",
+            entry.json_path or "none; set it",
         )
     _print(table)
 
@@ -82,13 +87,21 @@ def _print_missing(missing: "list[UnopenedDataset]", mixture: Path) -> None:
 def _print_commands(missing: "list[UnopenedDataset]") -> None:
     """Prints a command for each repository that holds missing sets."""
     sources = Counter(one.entry.source for one in missing if one.entry.source is not None)
-    configs = {one.entry.source: one.entry.config for one in missing if one.entry.config}
     for source, count in sources.items():
-        only = f" --include '{configs[source]}/*'" if source in configs else ""
-        print(
-            f"  {count} from {source}: hf download {source} --repo-type dataset --local-dir "
-            f"{source.rpartition('/')[2]}{only}"
-        )
+        name = source.rpartition("/")[2]
+        print(f"  {count}: hf download {source} --repo-type dataset --local-dir {name}")
+    if any(one.entry.config for one in missing):
+        print("  for one configuration alone, add: --include 'CONFIGURATION/*'")
+
+
+def _print_advice(mixture: Path) -> None:
+    from onevision.data.mixture import published_mixtures
+
+    if mixture.parent == published_mixtures():
+        print(f"copy {mixture} to the folder of your data, download there, and check the copy")
+    else:
+        print(f"download in {mixture.resolve().parent}: every json_path counts from there")
+    print("a configuration of a download is found by itself; for other places, set json_path")
 
 
 def _describe_source(entry: "DatasetEntry") -> str:
@@ -107,13 +120,12 @@ def _count_rows(entry: "DatasetEntry") -> int | None:
     return count_chosen(entry.sampling_strategy, entry.published_rows, name=entry.name)
 
 
-def _describe(one: "SourceSummary") -> list[str]:
-    """Returns lines about a data set: what its samples show, what is cut, what is not read."""
-    kinds = (f"{n:,} {kind.removesuffix('_image')}" for kind, n in one.modalities.items())
-    lines = [", ".join(kinds)] if one.modalities else []
+def _describe_losses(one: "SourceSummary") -> list[str]:
+    """Returns lines about what of a data set is cut, and what is not read."""
+    lines: list[str] = []
     if one.reductions:
         cut = ", ".join(f"{n:,} with fewer {kind}" for kind, n in one.reductions.items())
-        lines.append(f"cut to fit: {cut}; {one.num_cut:,} tokens are lost")
+        lines.append(f"cut to fit: {cut}; {one.num_cut:,} tokens or more are lost")
     if one.unused:
         fields = ", ".join(f"{name} ({count:,})" for name, count in sorted(one.unused.items()))
         lines.append(f"not read: {fields}")

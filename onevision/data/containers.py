@@ -49,6 +49,8 @@ REFUSED = (
     (b"\xff\xd8\xff", "a picture", "give the folder, with a captions.csv (file_name,text) in it"),
     (b"\x89PNG", "a picture", "give the folder, with a captions.csv (file_name,text) in it"),
 )  # fmt: skip
+# How a mixture file begins that is not named .yaml: a comment or other keys, or as JSON.
+MIXTURE = re.compile(rb'\s*\{\s*"datasets"\s*:|(?![\s]*[\[{])(.*\n)*datasets\s*:')
 EXPECTED = "expected JSON, JSON lines, CSV with a header, Parquet or tar, gzipped or not"
 HEAD_BYTES = 1 << 16
 
@@ -90,6 +92,15 @@ def recognise(file: Path) -> Container:
         return "csv"
     raise DataError(
         f"{file}: it begins with {head[:20]!r}, which is no format of records; {EXPECTED}"
+    )
+
+
+def is_mixture(path: Path) -> bool:
+    """Whether a file is a mixture, by its suffix or its content."""
+    if path.suffix in (".yaml", ".yml"):
+        return True
+    return (
+        path.is_file() and MIXTURE.match(read_head(path).removeprefix(b"\xef\xbb\xbf")) is not None
     )
 
 

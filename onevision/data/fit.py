@@ -26,7 +26,7 @@ class FittedSample:
     conversation: Conversation
     outline: Outline
     reductions: tuple[Reduction, ...]
-    # Tokens of the whole sample that are not in the outline.
+    # Tokens of the whole sample that are not in the outline; of an endless one, at least so many.
     num_cut: int = 0
 
 
@@ -56,7 +56,10 @@ def fit_sample(
                 conversation=candidate,
                 outline=outline,
                 reductions=reductions,
-                num_cut=whole - outline.num_tokens,
+                num_cut=max(
+                    whole - outline.num_tokens,
+                    len(conversation.messages) - len(candidate.messages),
+                ),
             )
     raise ContextLengthError(
         f"the sample needs {shortest:,} tokens after every reduction; at most {max_tokens:,} fit; "

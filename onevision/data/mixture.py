@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onevision.data.containers import read_head
+from onevision.data.containers import is_mixture
 from onevision.data.sources import RecordSource, open_source
 from onevision.errors import DataError
 from onevision.values import check_key, from_plain, read_yaml
@@ -28,8 +28,6 @@ STRATEGY = re.compile(r"(first|end|random):([0-9]{1,12})(%?)")
 MAX_ROWS = 1_000_000_000
 MAX_SHARE = 1e9
 BRACES = re.compile(r"(.*)\{(.*)\}(.*)")
-# How a mixture file begins that is not named .yaml: a comment or other keys, or as JSON.
-MIXTURE = re.compile(rb'\s*\{\s*"datasets"\s*:|(?![\s]*[\[{])(.*\n)*datasets\s*:')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +157,8 @@ def survey_mixture(
 ) -> tuple[Mixture, tuple[UnopenedDataset, ...]]:
     """Opens what can be opened of a mixture; returns it, and what cannot.
 
-    The arguments are those of `open_mixture`. Raises DataError for the mixture file itself.
+    The arguments are those of `open_mixture`. Raises DataError for the mixture file itself, and for
+    data that are not in a mixture.
     """
     path = find_mixture(path)
     names: set[str] = set()
@@ -178,6 +177,8 @@ def survey_mixture(
                 links=roots,
             )
         except DataError as error:
+            if not is_mixture(path):
+                raise
             unopened.append(UnopenedDataset(entry=entry, place=place, problem=str(error)))
             continue
         rows = choose_rows(entry, len(source), seed=seed)
@@ -224,7 +225,7 @@ def count_chosen(strategy: str, available: int, *, name: str) -> int:
     match = STRATEGY.fullmatch(strategy)
     if match is None:
         raise DataError(
-            f"data set {name!r}: sampling_strategy is {strategy!r}; "
+            f"data set {name!r}: sampling_strategy is {strategy!r:.60}; "
             "expected all, first:N, end:N or random:N, where N may be a percentage such as 10%"
         )
     number = int(match[2])
@@ -255,17 +256,26 @@ def _read_entries(values: object, *, where: str) -> Iterator[DatasetEntry]:
     path = given.get("json_path")
     files: Sequence[str | None] = expand_braces(path) if isinstance(path, str) else [path]
     for file in files:
-        fallback = Path(file).name if file else given.get("source", "")
+        fallback = Path(file).name if isinstance(file, str) else given.get("source", "")
         name = given.get("name", fallback) if len(files) == 1 else fallback
         one = given | {"name": name, "json_path": file}
         yield from_plain(DatasetEntry, one, where=where, complete=False, error=DataError)
 
 
 def _locate(mixture: Path, entry: DatasetEntry) -> Path | None:
-    """Returns where an entry's records should be; None if it does not say."""
+    """Returns where an entry's records should be; None if it does not say.
+
+    If they are not there, the folder of its configuration in a download of its source is.
+    """
     if entry.json_path is None:
         return None
-    return mixture.parent / entry.json_path if is_mixture(mixture) else Path(entry.json_path)
+    if not is_mixture(mixture):
+        return Path(entry.json_path)
+    place = mixture.parent / entry.json_path
+    if not place.exists() and entry.source is not None and entry.config is not None:
+        download = mixture.parent / entry.source.rpartition("/")[2] / entry.config
+        return download if download.is_dir() else place
+    return place
 
 
 def _check_located(place: Path | None, entry: DatasetEntry) -> Path:
@@ -285,12 +295,3 @@ def _media_root(mixture: Path, entry: DatasetEntry, roots: Sequence[Path]) -> Pa
 
 def _directory(path: Path) -> Path:
     return path if path.is_dir() else path.parent
-
-
-def is_mixture(path: Path) -> bool:
-    """Whether a file is a mixture, by its suffix or its content."""
-    if path.suffix in (".yaml", ".yml"):
-        return True
-    return (
-        path.is_file() and MIXTURE.match(read_head(path).removeprefix(b"\xef\xbb\xbf")) is not None
-    )

@@ -150,8 +150,10 @@ def open_reader(
     if stage.mixture is None:
         raise InputError(f"stage {stage.name} names no data; give --mixture FILE")
     path = Path(stage.mixture)
+    if opened is None:
+        opened = open_mixture(path, seed=seed, roots=[Path(root) for root in roots])
     return SampleReader(
-        mixture=opened or open_mixture(path, seed=seed, roots=[Path(root) for root in roots]),
+        mixture=opened,
         processor=processor,
         max_tokens=stage.max_tokens,
         template=stage.template,

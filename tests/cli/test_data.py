@@ -54,10 +54,14 @@ def test_a_check_is_of_the_media_below_this_root(mixture, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[{"image": "a\\u0000b.png", "conversations": []}]', "is not a path (embedded null byte"),
+        (json.dumps([record(1, image="a\0b.png")]), "is not a path (embedded null byte"),
         (2 * json.dumps([record(1, question="Hi")]), "the JSON array ends at byte"),
         (json.dumps([record(1, question="What?", videos=["v.mp4"])]), "0 <video> marks"),
-        (json.dumps([record(1, image=1000 * "iVBORw0KGgo")]), "it is base64"),
+        (
+            json.dumps([record(1, image=1000 * "iVBORw0KGgo")]),
+            "8250 bytes: the image's header is damaged",
+        ),
+        (json.dumps([record(1, image=1001 * "iVBORw0KGgo")]), "it is base64; expected a path"),
     ],
 )
 def test_what_would_be_lost_is_found_in_short_lines(text, message, tmp_path):
@@ -86,6 +90,32 @@ def test_a_zero_byte_in_a_mixture_is_named(tmp_path):
         result = run("data", "check", tmp_path / "a.yaml")
         assert f"{key} is 'a\\x00b', with a zero byte" in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_published_mixture_lists_all_that_is_missing(tmp_path, picture, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    result = run("data", "check", "onevision.yaml")
+    assert result.returncode == 3
+    assert "82 of 82 data sets are missing: 1,962,810 rows, and 4 sets of unknown" in result.stdout
+    assert "hf download lmms-lab/LLaVA-OneVision-Data --repo-type dataset" in result.stdout
+    assert result.stdout.count("not released") == 7  # 6 sets, and the sum
+    # Some are there: one at its json_path, one as a download of its source.
+    mixture = [
+        {"json_path": "a.jsonl", "published_rows": 1},
+        {"json_path": "b.jsonl", "source": "someone/Sets", "config": "b"},
+        {"json_path": "c.jsonl", "source": "someone/Sets", "config": "c", "published_rows": 70,
+         "sampling_strategy": "first:10%"},
+    ]  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(json.dumps({"datasets": mixture}))
+    (tmp_path / "Sets" / "b").mkdir(parents=True)
+    for file in (tmp_path / "a.jsonl", tmp_path / "Sets" / "b" / "b.jsonl"):
+        file.write_text(json.dumps(record(1, question=f"In {file.name}?")))
+    result = run("data", "check", tmp_path / "mine.yaml", "--num-workers", 0)
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert "1 of 3 data sets are missing: 7 rows" in result.stdout
+    assert "2 samples, nothing to fix; 1 data sets are not there" in result.stdout
+    (tmp_path / "a.jsonl").write_text(json.dumps(record(1, image="no.png")))
+    assert run("data", "check", tmp_path / "mine.yaml", "--num-workers", 0).returncode == 1
 
 
 def test_stats_and_view(mixture, tmp_path):

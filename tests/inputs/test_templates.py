@@ -1,13 +1,14 @@
 """Every template: the reference's text by its hash, its ids and labels by its own procedure."""
 
 import hashlib
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from onevision.config import InputConfig
 from onevision.conversation import Conversation, Image, Message, Text
-from onevision.errors import CheckpointError
+from onevision.errors import CheckpointError, InputError
 from onevision.inputs.chat import IGNORE, MediaSlot, render, render_text
 from onevision.inputs.processor import Processor
 from onevision.inputs.templates import TEMPLATES, check_template, end_ids, end_texts
@@ -248,3 +249,31 @@ def test_what_ends_an_answer():
     assert end_texts("llava_v0") == ("###",)
     others = {*TEMPLATES, "plain"} - {"llava_v0"}
     assert {end_texts(name) for name in others} == {()}
+
+
+@pytest.mark.parametrize("rule", ["reference", "strict"])
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_an_answer_that_is_not_learned_has_no_label(template, rule):
+    """Neither its words and newlines nor its markup; all else is labelled as before."""
+    tokenizer = tokenizer_for(template)
+    question, answer = Message("user", "Well?"), Message("assistant", "Quick\nfoxes jump")
+    last = [question, Message("assistant", "Yes")]
+
+    def labels(*talk):
+        pieces = render(Conversation(talk), tokenizer, template=template, label_rule=rule)
+        return flat(pieces)
+
+    ids, whole = labels(question, answer, *last)
+    same, part = labels(question, replace(answer, learned=False), *last)
+    assert same == ids
+    begin, end = len(labels(question)[0]), len(labels(question, answer)[0])
+    assert {*whole[begin : end - 1]} != {IGNORE}
+    assert {*part[begin : end - 1]} == {IGNORE}
+    assert part[end + 1 :] == whole[end + 1 :]
+    head = 8  # no answer's markup has more tokens
+    assert part[: max(0, begin - head)] == whole[: max(0, begin - head)]
+
+
+def test_only_answers_may_be_left_out_of_the_labels():
+    with pytest.raises(InputError, match="only answers are"):
+        Message("user", "Hi", learned=False)

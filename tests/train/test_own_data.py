@@ -207,6 +207,34 @@ def test_a_stage_and_its_check_refuse_the_same_for_the_same_reason(pictures, sma
     assert "no stage 'alignn' of tiny" in str(done.exception)
 
 
+# Other forms than LLaVA's
+
+
+def test_a_folder_of_pictures_with_captions_is_learned(small, tmp_path, picture):
+    """From files as a user has them to a loss; one answer is switched off, one picture linked."""
+    pets, elsewhere = tmp_path / "pets", tmp_path / "elsewhere"
+    pets.mkdir()
+    elsewhere.mkdir()
+    for number in range(3):
+        picture(40 + number, 50, seed=number).save(pets / f"{number}.png")
+    picture(44, 50, seed=9).save(elsewhere / "9.png")
+    (pets / "linked").symlink_to(elsewhere)
+    turns = [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": "Miaow."}]
+    records = [
+        {"file_name": "0.png", "text": "A cat."},
+        {"image": "1.png", "query": "What is it?", "response": "A cat."},
+        {"messages": [turns[0], turns[1] | {"weight": 0}, *turns]},
+        {"images": ["linked/9.png"], "texts": [{"user": "What is it?", "assistant": "A cat."}]},
+    ]
+    (pets / "captions.jsonl").write_text("\n".join(map(json.dumps, records)))
+    told = ("onevision", pets, small, tmp_path / "run", "global_batch=2")
+    assert "allow its folder: --root" in train(*told)
+    said = train(*told, f"media_roots={pets},{elsewhere}")
+    assert "cannot be learned" not in said
+    assert samples_per_step(tmp_path / "run") == [2, 2]
+    assert all(line["loss"] > 0 for line in lines(tmp_path / "run"))
+
+
 # Where to start
 
 

@@ -49,11 +49,12 @@ def _read_messages(record: RawRecord, prompt: list[object], completion: list[obj
         raise field_error(record, "completion", "it is empty; expected at least one answer")
     fields = {**record.fields, "prompt": [*prompt, *completion]}
     talk = read_chat(replace(record, fields=fields), "prompt")
-    turns = list(talk.turns)
-    for number in range(len(turns) - len(completion)):
-        turns[number] = replace(turns[number], learned=False)
-    used = talk.used | {"completion"}
-    return replace(talk, turns=tuple(turns), used=used, media_in_front=True)
+    asked = len(talk.turns) - len(completion)
+    turns = tuple(
+        replace(turn, learned=turn.learned and (number >= asked or turn.role != "assistant"))
+        for number, turn in enumerate(talk.turns)
+    )
+    return replace(talk, turns=turns, used=talk.used | {"completion"}, media_in_front=True)
 
 
 def read_question(record: RawRecord) -> Talk:
