@@ -26,9 +26,11 @@ from onevision.conversation import Video
 from onevision.errors import MediaError
 from onevision.inputs.confinement import confine
 from onevision.inputs.image import cut_crops, cut_frames
+from onevision.inputs.image_work import WorkLimits
 from onevision.inputs.media import MediaLimits, image_size, open_image
 from onevision.inputs.sandbox_probe import try_forbidden_acts
 from onevision.inputs.video import FrameChoice, choose_frames
+from onevision.inputs.video_work import VideoWorkLimits
 
 # Untrusted media: only formats and codecs with well-tested decoders.
 UNTRUSTED_LIMITS = MediaLimits(
@@ -41,6 +43,8 @@ UNTRUSTED_LIMITS = MediaLimits(
     max_video_frames=18_000,
     max_video_seconds=600.0,
     count_rows=True,
+    image_work=WorkLimits(),
+    video_work=VideoWorkLimits(),
     decoder_threads=2,
 )
 PipeMessage = dict[str, Any]  # Any: JSON, checked where it is read

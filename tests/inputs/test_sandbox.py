@@ -157,10 +157,10 @@ while not sandbox.process_ids:
     time.sleep(0.01)
 with sandbox.session([good]) as session:
     zygote = int(open(f"/proc/{session.process_id}/stat").read().split()[3])
-while len(sandbox.process_ids) < 3:
-    time.sleep(0.01)
 
 def starve(process, few):
+    while len(sandbox.process_ids) < 3:
+        time.sleep(0.01)
     before = resource.prlimit(process, resource.RLIMIT_NOFILE)
     resource.prlimit(process, resource.RLIMIT_NOFILE, (few, before[1]))
     for worker in sandbox.process_ids:
