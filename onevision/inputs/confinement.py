@@ -43,6 +43,12 @@ class Layers:
     refused: tuple[str, ...]
 
 
+def offer_to_die() -> None:
+    """Lets the kernel end this process and its children first when memory runs out (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def hide_process() -> None:
     """Makes this process unreadable and untraceable for others of its user, root excepted.
 
@@ -72,8 +78,6 @@ def confine(memory_bytes: int) -> Layers:
             reason = getattr(error, "strerror", None) or type(error).__name__
             refused.append(f"{name} ({reason})")
 
-    with suppress(OSError):  # if memory runs out, the kernel ends a decoder and not the server
-        Path("/proc/self/oom_score_adj").write_text("1000")
     size = _address_space()
     apply("namespaces", _leave_namespaces)
     hide_process()

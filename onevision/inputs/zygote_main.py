@@ -25,7 +25,7 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from onevision.inputs.confinement import die_with_parent, hide_process
+from onevision.inputs.confinement import die_with_parent, hide_process, offer_to_die
 from onevision.inputs.sandbox_worker import SandboxSettings, load_decoders, run_worker
 
 FORK, REAP = 1, 2
@@ -36,6 +36,7 @@ REAP_SECONDS = 1.0
 
 def main() -> None:
     """Serves the parent until it closes its end."""
+    offer_to_die()
     hide_process()
     os.environ.clear()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
