@@ -4,16 +4,18 @@ Each worker can only compute, has a memory limit, is killed at a deadline, and i
 fixed number of jobs.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from onevision.conversation import Image
-from onevision.errors import SandboxError
+from onevision.errors import DecodersBusyError, SandboxError
 from onevision.inputs.sandbox_pool import WorkerPool
 from onevision.inputs.sandbox_probe import Confinement, list_possible, prepare_directory
 from onevision.inputs.sandbox_session import Cancellation, Session, UntrustedMedia
 from onevision.inputs.sandbox_worker import SandboxSettings, receive_message, send_message
 
+logger = logging.getLogger(__name__)
 PROBE_SECONDS = 10.0  # that the self-test may take
 
 
@@ -117,10 +119,20 @@ class Sandbox:
             num_acts=len(answer["outcomes"]),
         )
 
+    def log_confinement(self) -> None:
+        """Logs in one line what the confinement is worth here: a warning if an act is possible."""
+        try:
+            confinement = self.probe()
+        except (SandboxError, DecodersBusyError) as error:
+            logger.warning("media decoders: the self-test was not possible: %s", error)
+            return
+        level = logging.WARNING if confinement.possible else logging.INFO
+        logger.log(level, "media decoders: %s", confinement.line)
+
     def _require_confinement(self) -> None:
         confinement = self.probe()
         if confinement.possible:
             raise SandboxError(
                 f"the media decoders cannot be confined here: {confinement.line}; use a kernel and "
-                "container that allow seccomp, or start without require_sandbox"
+                "container that allow seccomp and Landlock, or start without require_sandbox"
             )

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 # Any other error means that the kernel let the act through.
-REFUSALS = frozenset({"EPERM", "EACCES", "EMFILE"})
+REFUSALS = frozenset({"EPERM", "EACCES", "EMFILE", "ENOSYS"})
 PTRACE_SEIZE, PTRACE_DETACH, CLONE_NEWUSER = 0x4206, 17, 0x10000000
 # Lies at the same address in the process that forked the worker.
 SHARED = ctypes.create_string_buffer(b"unchanged")
@@ -75,6 +75,8 @@ def _try(act: Callable[[Path], object], place: Path) -> str:
         act(place)
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, "unknown")
+    except AttributeError:  # not Linux: the C library has no such call
+        return "ENOSYS"
     return ""
 
 
