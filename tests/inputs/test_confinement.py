@@ -11,11 +11,9 @@ import torch
 from PIL import Image as PIL
 
 from onevision import Conversation, Image, Message, Text, Video
-from onevision.errors import SandboxError
-from onevision.inputs import sandbox as sandbox_module
 from onevision.inputs.processor import Processor
 from onevision.inputs.sandbox import Sandbox
-from onevision.inputs.sandbox_probe import ACTS, Confinement, list_possible
+from onevision.inputs.sandbox_probe import ACTS, list_possible
 from onevision.inputs.sandbox_worker import SandboxSettings
 from onevision.inputs.seccomp import ALLOWED_CALLS, ARCHITECTURES, build_filter
 from tests.serve.media import video
@@ -199,8 +197,75 @@ def test_every_format_still_decodes_and_threads_start(sandbox, small_config, tok
         assert torch.equal(told.pixel_values, own.pixel_values), name
 
 
-def test_a_strict_sandbox_refuses_what_it_cannot_confine(monkeypatch):
-    weak = Confinement(held=(), missing=("Landlock (no)",), possible=("connect",), num_acts=2)
-    monkeypatch.setattr(sandbox_module.Sandbox, "probe", lambda _: weak)
-    with pytest.raises(SandboxError, match=r"1 of 2 .* STILL POSSIBLE: connect; .* without requ"):
-        Sandbox(SandboxSettings(num_workers=1, require_sandbox=True))
+# A container whose own filter refuses what the confinement is made of.
+HOSTILE = """
+import ctypes, errno, logging, platform, sys
+from onevision.errors import SandboxError
+from onevision.inputs import seccomp
+from onevision.inputs.sandbox import Sandbox
+from onevision.inputs.sandbox_worker import SandboxSettings
+arch = seccomp.ARCHITECTURES[platform.machine()]
+code = [seccomp._encode(seccomp.LOAD, constant=seccomp.NUMBER)]
+unshare = {"x86_64": 272, "aarch64": 97}[platform.machine()]
+for number in (arch.seccomp, unshare, 444):
+    code += seccomp._answer(number, seccomp.ERRNO | errno.EPERM)
+code = b"".join([*code, seccomp._encode(seccomp.RETURN, constant=seccomp.ALLOW)])
+seccomp.forbid_new_privileges()
+program = seccomp._Program(len(code) // 8, code)
+zero = ctypes.c_ulong(0)
+assert ctypes.CDLL(None).prctl(22, ctypes.c_ulong(2), ctypes.byref(program), zero, zero) == 0
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(message)s")
+sandbox = Sandbox(SandboxSettings(num_workers=1))
+sandbox.log_confinement()
+sandbox.close()
+try:
+    Sandbox(SandboxSettings(num_workers=1, require_sandbox=True))
+except SandboxError as error:
+    print(error)
+"""
+
+
+def test_a_kernel_that_refuses_is_named_and_a_strict_sandbox_does_not_start():
+    told = subprocess.run(
+        [sys.executable, "-c", HOSTILE], capture_output=True, text=True, check=True
+    )
+    logged, refused = told.stdout.splitlines()
+    assert logged.startswith("WARNING media decoders: ")
+    assert "STILL POSSIBLE: ask for a file's size" in logged
+    assert "start a process" in logged
+    for layer in ("namespaces", "Landlock", "system-call filter"):
+        assert f"{layer} (Operation not permitted)" in logged
+    assert refused.startswith("the media decoders cannot be confined here: ")
+    assert refused.endswith("or start without require_sandbox")
+
+
+ALONE = """
+import json, sys
+from onevision.inputs import confinement, seccomp
+from onevision.inputs.sandbox_probe import list_possible, prepare_directory, try_forbidden_acts
+directory = prepare_directory()
+if sys.argv[1] == "seccomp":
+    seccomp.install_filter()
+else:
+    seccomp.forbid_new_privileges()
+    confinement._close_file_system()
+print(json.dumps(list_possible(try_forbidden_acts(directory.name))), flush=True)
+import os
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("layer", ["seccomp", "landlock"])
+def test_each_layer_holds_alone(layer):
+    """A hole in one is not a hole in the whole. SECURITY.md has the same table."""
+    told = subprocess.run(
+        [sys.executable, "-c", ALONE, layer], capture_output=True, text=True, check=True
+    )
+    possible = set(json.loads(told.stdout.splitlines()[-1]))
+    if layer == "seccomp":
+        assert possible == set()
+    else:
+        files = {"read", "write", "list", "link", "make a dir", "rename", "delete", "execute"}
+        assert not any(name.startswith(tuple(files)) for name in possible)
+        assert not possible & {"connect", "trace another process", "signal another process"}
+        assert {"start a process", "open a socket"} <= possible
