@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo env check test test-slow lmms format clean
+.PHONY: demo env check test test-slow lmms sbom audit format clean
 
 demo: $(VENV)/.runtime  ## ask the embedded model about an image, a pair and a video
 	$(BIN)/onevision demo
@@ -26,12 +26,21 @@ test-slow: $(VENV)/.tests  ## the rest: true 0.5B shape, soak and kill tests
 
 lmms: .venv-lmms/.made  ## make .venv-lmms, where lmms-eval can ask our models
 
+sbom: $(VENV)/.runtime .venv-sbom/.made  ## dist/sbom.cdx.json: what .venv holds (CycloneDX)
+	@mkdir -p dist
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --validate \
+	    --output-file dist/sbom.cdx.json $(BIN)/python
+
+audit: $(VENV)/.runtime .venv-sbom/.made  ## known vulnerabilities of what .venv holds; needs internet
+	.venv-sbom/bin/pip-audit --progress-spinner off --skip-editable \
+	    --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
 format: $(VENV)/.tests
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .venv-lmms build dist *.egg-info
+	rm -rf $(VENV) .venv-lmms .venv-sbom build dist *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -52,4 +61,9 @@ $(VENV)/.tests: $(VENV)/.runtime
 	.venv-lmms/bin/python -m pip install --quiet -c constraints.txt -e .
 	.venv-lmms/bin/python -m pip install --quiet --no-deps lmms-eval==0.7.3
 	.venv-lmms/bin/python -m pip install --quiet -r integrations/lmms_eval/requirements.txt
+	@touch $@
+
+.venv-sbom/.made: deploy/sbom-requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

@@ -14,6 +14,7 @@
     │   ├── QueueFullError       too many requests are waiting; retry later
     │   ├── DecodersBusyError    no media decoder became free in time; retry later
     │   └── DeadlineError        the request timed out
+    ├── SandboxError             media decoders that cannot be confined as demanded
     ├── TrainingError            a run that cannot continue
     └── JudgeError               a judge that cannot be reached
 
@@ -93,6 +94,10 @@ class CheckpointError(ModelError):
 
 class DataError(OneVisionError):
     """A record that cannot be used; the message names source, row and field as far as known."""
+
+
+class SandboxError(OneVisionError):
+    """Media decoders that this machine cannot confine as demanded."""
 
 
 class TrainingError(OneVisionError):

@@ -19,7 +19,7 @@ REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[.*?\])?[^;]*(;.*extra == [\"'](?P
 def doctor() -> None:
     """Print versions, devices and optional packages; exit with 1 if a required one is missing."""
     print(f"onevision {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    for line in (*_processor(), *_accelerators(), *_model_cache()):
+    for line in (*_processor(), *_accelerators(), *_model_cache(), *_decoders()):
         print(line)
     missing: list[str] = []
     for extra, names in _requirements().items():
@@ -94,3 +94,18 @@ def _model_cache() -> Iterator[str]:
 
     state = " (offline: HF_HUB_OFFLINE is set)" if HF_HUB_OFFLINE else ""
     yield f"{'hub cache':<12} {HF_HUB_CACHE}{state}"
+
+
+def _decoders() -> Iterator[str]:
+    """Lets a sandboxed decoder try what it must not be able to do."""
+    from onevision.errors import DecodersBusyError, SandboxError
+    from onevision.inputs.sandbox import Sandbox
+    from onevision.inputs.sandbox_worker import SandboxSettings
+
+    sandbox = Sandbox(SandboxSettings(num_workers=1, num_spare=0))
+    try:
+        yield f"{'decoders':<12} {sandbox.probe().line}"
+    except (SandboxError, DecodersBusyError) as error:
+        yield f"{'decoders':<12} {error}"
+    finally:
+        sandbox.close()

@@ -49,6 +49,9 @@ def serve(
     limit: Annotated[
         list[str] | None, typer.Option(help="name=value; /v1/models lists all.")
     ] = None,
+    require_sandbox: Annotated[
+        bool, typer.Option("--require-sandbox", help="Refuse to start with weaker decoders.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown fields.")] = False,
     temperature: Annotated[
         float, typer.Option(help="Default for requests without one.", min=0, max=2)
@@ -80,6 +83,7 @@ def serve(
         allowed_hosts=tuple(allowed_host or ()),
         allowed_origins=tuple(allowed_origin or ()),
         media_hosts=tuple(media_host or ()),
+        require_sandbox=require_sandbox,
         strict=strict,
         temperature=temperature,
         drain_seconds=drain_seconds,

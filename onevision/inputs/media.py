@@ -17,9 +17,11 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import Image as PillowImage
 
 from onevision.errors import MediaError
+from onevision.inputs.image_work import WorkLimits, check_image_work
 from onevision.inputs.media_source import check_is_path, source_name
 from onevision.inputs.png import has_all_rows
 from onevision.inputs.upright import ImageSize, convert_to_rgb, upright_size
+from onevision.inputs.video_work import VideoWorkLimits, check_video_work
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -67,6 +69,9 @@ class MediaLimits:
     video_timeout_seconds: float = 20.0
     # Whether to refuse a PNG that lacks rows: Pillow fills them with black.
     count_rows: bool = False
+    # What the structure of encoded bytes may demand; None: whatever it does.
+    image_work: WorkLimits | None = None
+    video_work: VideoWorkLimits | None = None
     decoder_threads: int = 0  # 0: one per core
 
 
@@ -108,6 +113,8 @@ def _open_header(
 ) -> Iterator[PillowImage]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # we check pixels ourselves; broken EXIF is ignored
+        if isinstance(source, bytes) and limits.image_work is not None:
+            check_image_work(source, name=name, limits=limits.image_work)
         with _open(source, name, kind="image") as file:
             try:
                 image = Image.open(file, formats=limits.image_formats)
@@ -137,6 +144,8 @@ def open_video(
     av.logging.set_level(None)
     with _open(source, name, kind="video") as file:
         form = _video_format(file, name, limits)
+        if isinstance(source, bytes) and limits.video_work is not None:
+            check_video_work(source, form=form, name=name, limits=limits.video_work)
         try:
             container = av.open(
                 file,

@@ -1,20 +1,18 @@
 """Media bytes from a pipe -> sizes and crops: the worker process of the sandbox.
 
-The worker first gives up the right to open files and sockets and to use more memory, then decodes.
-It reads JSON messages and media bytes, and answers with JSON and crops; `sandbox.py` is the other
-end of the pipe.
+The worker first gives up all rights but computing (`confinement.py`), then decodes. It reads JSON
+messages and media bytes, and answers with JSON and crops; `sandbox.py` is the other end of the
+pipe.
 """
 
 import codecs
 import io
 import json
-import os
 import resource
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import av
@@ -26,9 +24,13 @@ from onevision.anyres import CropLayout, VideoLayout
 from onevision.config import Triple
 from onevision.conversation import Video
 from onevision.errors import MediaError
+from onevision.inputs.confinement import confine
 from onevision.inputs.image import cut_crops, cut_frames
+from onevision.inputs.image_work import WorkLimits
 from onevision.inputs.media import MediaLimits, image_size, open_image
+from onevision.inputs.sandbox_probe import try_forbidden_acts
 from onevision.inputs.video import FrameChoice, choose_frames
+from onevision.inputs.video_work import VideoWorkLimits
 
 # Untrusted media: only formats and codecs with well-tested decoders.
 UNTRUSTED_LIMITS = MediaLimits(
@@ -41,6 +43,8 @@ UNTRUSTED_LIMITS = MediaLimits(
     max_video_frames=18_000,
     max_video_seconds=600.0,
     count_rows=True,
+    image_work=WorkLimits(),
+    video_work=VideoWorkLimits(),
     decoder_threads=2,
 )
 PipeMessage = dict[str, Any]  # Any: JSON, checked where it is read
@@ -63,37 +67,30 @@ class SandboxSettings:
     image_seconds: float = 10.0  # for all images of a request
     video_seconds: float = 20.0  # per video
     max_jobs: int = 256  # per worker, before it is replaced
+    num_spare: int = 1  # more workers that are ready, for when one is killed
     wait_seconds: float = 60.0  # for a worker to become free; then DecodersBusyError
+    start_seconds: float = 120.0  # for the first worker to load its decoders
+    # Refuse to start unless a worker's self-test finds that every forbidden act fails.
+    require_sandbox: bool = False
+
+
+def load_decoders() -> None:
+    """Loads what decoding loads lazily, since a confined process cannot."""
+    torch.set_num_threads(1)
+    Pillow.init()
+    for name in ("ascii", "latin-1", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "unicode_escape"):
+        codecs.lookup(name)
+    _decode_a_clip()
 
 
 def run_worker(pipe: Connection, settings: SandboxSettings) -> None:
     """Confines this process, then serves sessions until the pipe is closed."""
-    torch.set_num_threads(1)
-    confine(settings.memory_bytes)
-    send_message(pipe, {})
+    send_message(pipe, asdict(confine(settings.memory_bytes)))
     limits = replace(settings.limits, video_timeout_seconds=settings.video_seconds)
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             _limit_cpu(2 * (settings.image_seconds + 2 * settings.video_seconds))
             _serve_session(pipe, limits)
-
-
-def confine(memory_bytes: int) -> None:
-    """Irrevocably forbid this process to open files and sockets or to use `memory_bytes` more.
-
-    Open files stay open. Decoders are loaded first, since loading them needs files.
-    """
-    Pillow.init()
-    for name in ("ascii", "latin-1", "utf-8", "utf-16", "utf-16-le", "utf-16-be", "unicode_escape"):
-        codecs.lookup(name)
-    _decode_a_clip()
-    os.environ.clear()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    size = _address_space()
-    if size is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (size + memory_bytes,) * 2)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
 
 
 def _limit_cpu(seconds: float) -> None:
@@ -115,14 +112,6 @@ def _decode_a_clip() -> None:
         container.mux(stream.encode(av.VideoFrame(16, 16, "yuvj420p")))
         container.mux(stream.encode())
     list(choose_frames(Video(clip.getvalue())).frames())
-
-
-def _address_space() -> int | None:
-    """Returns the size of this process's address space in bytes, or None without /proc."""
-    table = Path("/proc/self/statm")
-    if not table.exists():
-        return None
-    return int(table.read_text().split()[0]) * resource.getpagesize()
 
 
 def send_message(pipe: Connection, message: PipeMessage) -> None:
@@ -174,7 +163,11 @@ class _OpenedMedia:
 def _serve_session(pipe: Connection, limits: MediaLimits) -> None:
     """Reads the headers of a request's media, then cuts their crops; stops at the first fault."""
     opened = list[_OpenedMedia]()
-    for _ in range(receive_message(pipe).get("count", 0)):
+    request = receive_message(pipe)
+    if "forbidden" in request:
+        send_message(pipe, {"outcomes": try_forbidden_acts(request["forbidden"])})
+        return
+    for _ in range(request.get("count", 0)):
         order = receive_message(pipe)
         blobs = tuple(pipe.recv_bytes() for _ in range(order.get("count", 1) if order else 0))
         answer = _report_faults(lambda o=order, b=blobs: _open(o, b, limits, opened))

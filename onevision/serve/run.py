@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from onevision.errors import InputError
+from onevision.inputs.confinement import hide_process
 from onevision.serve.app import create_app
 from onevision.serve.guard import MAX_HEADER_BYTES, Guard, problem_response
 from onevision.serve.protocol import IDLE_SECONDS, BoundedProtocol, ServerConfig
@@ -43,6 +44,8 @@ REPEAT_SECONDS = 60.0
 def serve(service: Service) -> None:
     """Serves until SIGINT or SIGTERM; then finishes requests in progress and returns."""
     settings = service.settings
+    hide_process()  # a decoder or program of the same user cannot read our memory
+    threading.Thread(target=service.sandbox.log_confinement, daemon=True).start()
     guard = create_app(service)
     max_connections, backlog = find_room(settings.limits.connections)
     config = ServerConfig(

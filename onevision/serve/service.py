@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TypeVar
 
 from onevision import __version__
@@ -68,7 +69,7 @@ class Service:
             encoder_bytes=limits.encoder_bytes,
         )
         self.supervisor = Supervisor(model, engine_settings)
-        self.sandbox = Sandbox(limits.sandbox)
+        self.sandbox = Sandbox(replace(limits.sandbox, require_sandbox=settings.require_sandbox))
         self.metrics = Metrics(self.supervisor, self.sandbox)
         self.fingerprint = hash_weights(self.supervisor.engine)
         self.created = int(time.time())  # seconds since 1970

@@ -114,6 +114,8 @@ class ServerSettings:
     allowed_origins: tuple[str, ...] = ()
     # Hosts whose https URLs are fetched; without any, nothing is.
     media_hosts: tuple[str, ...] = ()
+    # Refuse to start where the media decoders cannot be confined.
+    require_sandbox: bool = False
     # Refuse fields that are ignored instead of naming them in a header.
     strict: bool = False
     # Unless a request sets it.

@@ -1,0 +1,210 @@
+"""Small files that would keep a decoder busy are refused by counting, before they are decoded."""
+
+import io
+import struct
+import time
+
+import av
+import pytest
+from PIL import Image as PIL
+
+from onevision import Image, Video
+from onevision.errors import MediaError
+from onevision.inputs.media import TRUSTED_LIMITS, image_size, open_image
+from onevision.inputs.sandbox import Sandbox
+from onevision.inputs.sandbox_worker import UNTRUSTED_LIMITS, SandboxSettings
+from onevision.inputs.video import choose_frames
+from tests.serve.media import chunk, gif, png, video
+
+
+def encoded(image, form, **options):
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+PROGRESSIVE = encoded(PIL.new("L", (64, 64), 99), "JPEG", progressive=True)
+PLAIN = encoded(PIL.new("RGB", (64, 64), "teal"), "JPEG")
+COMMENT = b"\xff\xfe\x00\x03a"
+
+
+def jpeg_of_scans(count, *, between=b"", image=PROGRESSIVE):
+    """Repeats the last scan, as an attacker does to have all pixels visited again and again."""
+    scan = image[image.rfind(b"\xff\xda") : -2]
+    return image[:-2] + (between + scan) * count + b"\xff\xd9"
+
+
+def gif_with(blocks):
+    head = gif(0)[:-1]
+    return head + blocks + b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00;"
+
+
+def bmp_of_runs(runs):
+    data = b"\x01\x05" * runs
+    header = struct.pack("<IiiHHIIiiII", 40, 4000, 4000, 1, 8, 1, len(data), 0, 0, 256, 0)
+    begin = 14 + len(header) + 1024
+    return (
+        b"BM" + struct.pack("<IHHI", begin + len(data), 0, 0, begin) + header + bytes(1024) + data
+    )
+
+
+IMAGE_BOMBS = {
+    "scans": (jpeg_of_scans(2500), r"holds 2,5\d\d scans; the limit is 50"),
+    "scans of a plain JPEG": (jpeg_of_scans(60, image=PLAIN), "61 scans; the limit is 50"),
+    "scans and comments": (jpeg_of_scans(60, between=COMMENT * 40), "more than 2,000 blocks"),
+    "JPEG comments": (PLAIN[:2] + COMMENT * 9000 + PLAIN[2:], "JPEG holds more than 2,000 blocks"),
+    "JPEG junk": (PLAIN[:2] + b"\0" * 200_000 + PLAIN[2:], "more than 100,000 pieces"),
+    "JPEG fill bytes": (PLAIN[:2] + b"\xff" * 200_000 + PLAIN[2:], "more than 100,000 pieces"),
+    "JPEG that never begins": (PLAIN[:2] + b"a" * 200_000, "more than 100,000 pieces"),
+    "PNG texts": (png(4, 4, rows=4, chunks=chunk(b"tEXt", b"a\0b") * 3000), "more than 2,000 blo"),
+    "PNG profiles": (png(4, 4, rows=4, chunks=chunk(b"iCCP", b"a\0\0") * 2), "more than 1 colour"),
+    "PNG pieces": (png(4, 4, chunks=chunk(b"IDAT", b"") * 100_001), "more than 100,000 pieces"),
+    "PNG frames": (png(4, 4, chunks=chunk(b"fcTL", b"") * 2001), "more than 2,000 blocks"),
+    "GIF comments": (gif_with(b"!\xfe\x01a\0" * 3000), "GIF holds more than 2,000 blocks"),
+    "GIF comment in pieces": (gif_with(b"!\xfe" + b"\x01a" * 200_000 + b"\0"), "pieces of data"),
+    "GIF junk": (gif_with(b"\x01" * 200_000), "more than 100,000 pieces"),
+    "BMP runs": (bmp_of_runs(1_500_000), "more than 2,000,000 bytes of run-length code"),
+}
+
+
+@pytest.mark.parametrize("name", IMAGE_BOMBS)
+def test_a_picture_that_costs_too_much_is_refused(name):
+    data, message = IMAGE_BOMBS[name]
+    began = time.process_time()
+    with pytest.raises(MediaError, match=message) as caught:
+        open_image(data, limits=UNTRUSTED_LIMITS)
+    assert time.process_time() - began < 0.5
+    assert caught.value.fault == "too_large"
+    with pytest.raises(MediaError, match=message):
+        image_size(data, limits=UNTRUSTED_LIMITS)
+
+
+def test_a_server_refuses_scans_from_headers():
+    """2,500 scans of 1.75 MB took a worker all of its ten seconds."""
+    image = PIL.effect_noise((500, 500), 40)
+    data = jpeg_of_scans(2500, image=encoded(image, "JPEG", progressive=True, quality=2))
+    sandbox = Sandbox(SandboxSettings(num_workers=1))
+    good = Image(PLAIN)
+    with sandbox.session([good]):
+        pass
+    began = time.monotonic()
+    with pytest.raises(MediaError, match="scans; the limit is 50"), sandbox.session([Image(data)]):
+        pass
+    assert time.monotonic() - began < 3
+    assert sandbox.num_restarts == 0
+    sandbox.close()
+
+
+def test_pictures_as_encoders_make_them_pass():
+    image = PIL.effect_mandelbrot((64, 48), (-2, -1, 1, 1), 50).convert("RGB")
+    profile = encoded(image, "PNG", icc_profile=bytes(3000))
+    exif = PIL.Exif()
+    exif[0x010E] = "a" * 60_000
+    for data in (
+        PROGRESSIVE, PLAIN, jpeg_of_scans(30), profile, encoded(image, "BMP"), gif(5000),
+        encoded(image, "JPEG", exif=exif, icc_profile=bytes(500_000), progressive=True),
+        encoded(image, "WEBP", save_all=True, append_images=[image] * 5),
+        encoded(image, "PNG", save_all=True, append_images=[image] * 5),
+        gif_with(b"!\xfe" + b"\xff" + b"a" * 255 + b"\0"),
+    ):  # fmt: skip
+        assert open_image(data, limits=UNTRUSTED_LIMITS).size == open_image(data).size
+
+
+def test_trusted_files_are_not_counted():
+    assert open_image(jpeg_of_scans(60), limits=TRUSTED_LIMITS).size == (64, 64)
+
+
+def boxes(data, begin=0, end=None, path=()):
+    """Lists (path, begin, size) of the boxes of an MP4."""
+    end = len(data) if end is None else end
+    while begin + 8 <= end:
+        size, kind = struct.unpack_from(">I4s", data, begin)
+        yield (*path, kind), begin, size
+        if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"moof", b"traf"):
+            yield from boxes(data, begin + 8, begin + size, (*path, kind))
+        begin += size
+
+
+def with_box(data, kind, contents):
+    """Returns an MP4 with another first box of `kind`."""
+    path, begin, size = next(found for found in boxes(data) if found[0][-1] == kind)
+    more = 8 + len(contents) - size
+    changed = bytearray(data)
+    for outer, place, length in boxes(data):
+        if path[: len(outer)] == outer and outer != path and place < begin < place + length:
+            struct.pack_into(">I", changed, place, length + more)
+    new = struct.pack(">I4s", 8 + len(contents), kind) + contents
+    return bytes(changed[:begin]) + new + bytes(changed[begin + size :])
+
+
+def in_fragments(data):
+    out = io.BytesIO()
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    with (
+        av.open(io.BytesIO(data)) as source,
+        av.open(out, "w", format="mp4", options=options) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return out.getvalue()
+
+
+CLIP = video()
+PIECES = in_fragments(CLIP)
+FREE = struct.pack(">I4s", 8, b"free")
+MANY = 40_000_000
+
+
+def video_bombs():
+    sizes = with_box(CLIP, b"stsz", struct.pack(">III", 0, 1, MANY))
+    times = with_box(CLIP, b"stts", struct.pack(">IIII", 0, 1, MANY, 1))
+    both = with_box(sizes, b"stts", struct.pack(">IIII", 0, 1, MANY, 1))
+    edits = with_box(CLIP, b"elst", struct.pack(">II", 0, 999) + bytes(12) * 999)
+    moved = CLIP.replace(b"stsz", b"free")
+    hidden = struct.pack(">I4s", 28, b"dinf") + struct.pack(">I4sIII", 20, b"stsz", 0, 1, MANY)
+    yield "sizes", sizes, "declares 40,000,000 samples; the limit is 1,000,000"
+    yield "times", times, "declares 40,000,000 samples"
+    yield "sizes and times", both, "declares 40,000,000 samples"
+    yield "sizes elsewhere", moved + hidden, "declares 40,000,000 samples"
+    yield "edits", edits, "declares 999 edits; the limit is 100"
+    yield "edits of many samples", with_box(edits, b"stsz", struct.pack(">III", 0, 1, MANY)), "samp"
+    fragment = with_box(PIECES, b"trun", struct.pack(">III", 0, MANY, 0))
+    yield "fragments", fragment, "declares 40,000,00"
+    yield "boxes", CLIP + FREE * 300_000, "more than 200,000 boxes"
+    yield "boxes in front", CLIP[:32] + FREE * 300_000 + CLIP[32:], "more than 200,000 boxes"
+    yield "a compressed header", CLIP + struct.pack(">I4s", 8, b"cmov"), "header is compressed"
+
+
+@pytest.mark.parametrize(("name", "data", "message"), tuple(video_bombs()))
+def test_a_video_that_costs_too_much_is_refused(name, data, message):
+    began = time.process_time()
+    with pytest.raises(MediaError, match=message):
+        choose_frames(Video(data), limits=UNTRUSTED_LIMITS)
+    assert time.process_time() - began < 2, name
+
+
+def test_chunks_of_an_avi_are_counted_where_they_stand():
+    clip = video(codec="mjpeg", form="avi", pixels="yuvj420p")
+    place = clip.find(b"movi") - 8
+    for data in (
+        clip[:place] + b"JUNK\0\0\0\0" * 300_000 + clip[place:],
+        clip + b"JUNK\0\0\0\0" * 300_000,
+    ):
+        with pytest.raises(MediaError, match="more than 200,000 boxes"):
+            choose_frames(Video(data), limits=UNTRUSTED_LIMITS)
+
+
+def test_boxes_nested_without_end_end():
+    """Also: a box of size 0 or beyond the file, which reach to the end."""
+    nested = b"".join(struct.pack(">I4s", 8 * (5000 - k), b"moov") for k in range(5000))
+    for data in (CLIP[:32] + nested, CLIP[:32] + struct.pack(">I4s", 0, b"moov") * 5000):
+        with pytest.raises(MediaError, match="cannot be read"):
+            choose_frames(Video(data), limits=UNTRUSTED_LIMITS)
+
+
+def test_videos_as_encoders_make_them_pass():
+    for data in (CLIP, PIECES, video(form="mov"), video(form="matroska"), video(frames=300)):
+        assert choose_frames(Video(data, num_frames=2), limits=UNTRUSTED_LIMITS).indices
