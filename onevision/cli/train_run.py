@@ -47,6 +47,7 @@ def train_and_show(
             callbacks=Callbacks(
                 on_step=display.show,
                 on_evaluation=display.show_evaluation,
+                on_validation=display.show_validation,
                 on_warning=lambda text: console.print(
                     f"warning: {text}", soft_wrap=True, markup=False
                 ),
