@@ -84,7 +84,7 @@ def _count_amounts(
             f"{stage.mixture}: its samples cannot be counted without a tokenizer; give --tokenizer "
             "FILE, or --from or --language-model with one"
         )
-    reader = open_reader(stage, processor, seed=options.seed)
+    reader = open_reader(stage, processor, seed=options.seed, roots=options.media_roots)
     return count_mixture(reader, plan_and_show(reader, num_workers=options.num_workers))
 
 

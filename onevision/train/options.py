@@ -51,6 +51,8 @@ class RunOptions:
     max_bad_share: float = 0.01
     # A manifest written by `onevision data check --manifest`: learn from exactly its samples.
     manifest: str | None = None
+    # Directories that relative media paths start at, and that links may lead to.
+    media_roots: tuple[str, ...] = ()
     # A directory that keeps the features of a frozen vision encoder; see features.py.
     features: str | None = None
 

@@ -101,7 +101,8 @@ def _advise(plan: TrainingPlan) -> str:
     return f"does not fit: more devices with sharing=shard, {ways}"
 
 
-def _time(hours: float) -> str:
+def format_hours(hours: float) -> str:
+    """Formats hours: 37.3 hours, 4.2 minutes, 12 seconds."""
     if hours >= 1:
         return f"{hours:,.1f} hours"
     return f"{hours * 60:.1f} minutes" if hours * 60 >= 1 else f"{hours * 3600:.0f} seconds"
@@ -116,7 +117,7 @@ def _run(plan: TrainingPlan) -> Table:
         ("devices", f"{plan.num_devices} x {plan.kind.name}, {plan.shards} to a copy"),
         ("arithmetic", plan.precision),
         ("devices busy", f"{plan.busy:.0%}"),
-        ("time", _time(plan.hours)),
+        ("time", format_hours(plan.hours)),
         ("dollars", f"{plan.dollars:,.0f}" if plan.dollars >= 10 else f"{plan.dollars:.2f}"),
     )
     return Table(

@@ -37,10 +37,22 @@ class Losses:
         """The first step with the lowest loss; None if none is measured."""
         return min(self.by_step, key=lambda step: (self.by_step[step], step), default=None)
 
+    def written(self, *, keep_best: bool) -> int | None:
+        """Returns the step whose weights a finished run writes; None if none is measured."""
+        if not self.by_step:
+            return None
+        return self.best if keep_best and self.best else max(self.by_step)
+
     @property
     def num_stale(self) -> int:
         """How many measurements since the best were no better."""
         return sum(step > self.best for step in self.by_step if self.best is not None)
+
+
+def read_losses(directory: Path) -> Losses:
+    """Reads the held-out losses of a run, or none if it has measured none. Raises InputError."""
+    lines = read_notes(directory / VALIDATION)
+    return Losses(by_step={line["step"]: line["loss"] for line in lines})
 
 
 def make_validator(
