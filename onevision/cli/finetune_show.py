@@ -86,7 +86,7 @@ def ask_command(directory: "FinetuneDirectory") -> str:
     """Returns the command that asks the model a held-out question, or any."""
     question, media = "What do you see?", list[str]()
     for file in sorted(directory.questions.glob("*.jsonl")):
-        line = json.loads(file.open(encoding="utf-8").readline())
+        line = json.loads(file.read_text(encoding="utf-8").splitlines()[0])
         text = str(line["turns"][0]["value"]).replace("<image>", " ")
         question = " ".join(text.split()) or question
         option = "--video" if "video" in line else "--image"

@@ -11,17 +11,14 @@ from typer.testing import CliRunner
 
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect, load_network
-from onevision.checkpoint.save import save
 from onevision.cli import app
 from onevision.errors import OneVisionError
-from onevision.inputs.tokenizer import Tokenizer
 from onevision.known_models import ARCHITECTURES, TINY
-from onevision.model.llava import LlavaNetwork
 from onevision.train.config import make_run_options
 from onevision.train.stages import stage_named
 from onevision.train.start import Starts
 from onevision.train.target import choose_model, choose_target
-from tests.data.conftest import record
+from tests.train.conftest import write_checkpoint
 from tests.train.runs import MICRO, SHORT, Told, lines, tensors
 from tests.train.test_faults import Spoil
 
@@ -31,36 +28,6 @@ LONG = "word " * 3000
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ONEVISION_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def small(tmp_path):
-    """A whole checkpoint of toy widths, with the tokenizer of tiny."""
-    return write_checkpoint(tmp_path / "small", MICRO)
-
-
-def write_checkpoint(directory, config):
-    torch.manual_seed(0)
-    network = LlavaNetwork(config)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.02)
-    save(network, config, Tokenizer.from_directory(BUNDLED["tiny"]), directory)
-    return directory
-
-
-@pytest.fixture
-def pictures(tmp_path, picture):
-    """Writes a data file of so many one-picture records, changed by `spoil`."""
-
-    def write(count, spoil=lambda records: None):
-        for number in range(count):
-            picture(40 + number, 50, seed=number).save(tmp_path / f"{number}.png")
-        records = [record(n, image=f"{n}.png") for n in range(count)]
-        spoil(records)
-        (tmp_path / "mine.json").write_text(json.dumps(records))
-        return tmp_path / "mine.json"
-
-    return write
 
 
 def train(stage, data, start, output, *settings, more=()):
