@@ -35,6 +35,7 @@ def train(
     peak_tflops: given.PeakOption = None,
     tensorboard: given.TensorBoardOption = False,
     wandb: given.WandbOption = None,
+    _keys: given.KeysOption = False,
 ) -> None:
     """Train a stage of a curriculum, or resume one that was stopped; see docs/training.md."""
     from onevision.checkpoint.hub import BUNDLED

@@ -28,6 +28,7 @@ def train_and_show(
     """Runs to the end, or exits if it is stopped; by default it learns what the settings name."""
     from rich.console import Console
 
+    from onevision.accelerate.threads import choose_threads
     from onevision.train.objectives.table import make_objective as from_table
     from onevision.train.parallel import leave_processes
     from onevision.train.report.display import ProgressDisplay
@@ -37,7 +38,10 @@ def train_and_show(
     console = Console(stderr=True)
     if int(os.environ.get("RANK", "0")) == 0:
         options = config.options
-        console.print(f"device {options.device}, precision {options.precision}", markup=False)
+        threads = f", {choose_threads()} threads" if options.device == "cpu" else ""
+        console.print(
+            f"device {options.device}, precision {options.precision}{threads}", markup=False
+        )
     with ProgressDisplay(console) as display:
         result = run_stage(
             config,

@@ -168,9 +168,7 @@ def open_and_plan(run: RunContext, path: Path | None) -> tuple[SampleReader, Pla
     stage, options = run.config.stage, run.config.options
     if path is not None:
         stage, options = stage.learning_from(str(path)), replace(options, manifest=None)
-    reader = open_reader(
-        stage, run.processor, seed=options.seed, roots=options.media_roots
-    )
+    reader = open_reader(stage, run.processor, seed=options.seed, roots=options.media_roots)
     return reader, plan_once(reader, run.processes, options)
 
 

@@ -30,9 +30,9 @@ class RunOptions:
     loss_mean: LossMean = "tokens"
     # Of the weights in checkpoint/: "auto" is that of the checkpoint the run begins with.
     result_dtype: ResultType = "auto"
-    # Whether each of several processes holds the whole model or a slice (FSDP2); with `replicas`,
-    # that many groups of processes hold all slices each (HSDP).
+    # Whether each of several processes holds the whole model or a slice (FSDP2).
     sharing: Sharing = "replicate"
+    # Groups of processes that hold all slices each (HSDP), with `sharing=shard`.
     replicas: int = 1
     # Keep only the inputs of blocks and run the blocks again in the backward pass (activation
     # checkpointing): less memory, a third more time.
@@ -51,28 +51,32 @@ class RunOptions:
     max_bad_share: float = 0.01
     # A manifest written by `onevision data check --manifest`: learn from exactly its samples.
     manifest: str | None = None
-    # Directories that relative media paths start at, and that links may lead to.
-    media_roots: tuple[str, ...] = ()
     # A directory that keeps the features of a frozen vision encoder; see features.py.
     features: str | None = None
 
-    # Adapters of this rank train in place of `lora_parts` (0: no adapters); see `LoraConfig`.
+    # Adapters of this rank train in place of `lora_parts`; 0: no adapters.
     lora_rank: int = 0
+    # An adapter's output is multiplied by alpha / rank.
     lora_alpha: float = 16.0
+    # Share of an adapter's inputs dropped in training.
     lora_dropout: float = 0.0
+    # Every linear layer in the blocks of these parts gets an adapter.
     lora_parts: tuple[AdaptedPart, ...] = ("language_model",)
+    # "int8" holds each frozen weight below an adapter in one byte.
     lora_base: Base = "full"
 
-    # Steps between snapshots or, if None, seconds; the newest `keep` stay.
+    # Steps between snapshots; None: `save_seconds` decide.
     save_steps: int | None = None
+    # Seconds between snapshots.
     save_seconds: float = 600.0
+    # The newest so many snapshots stay.
     keep: int = 2
     # Stop if a snapshot cannot be written, rather than warn and try again later.
     save_strict: bool = False
 
-    # A step is skipped if its loss or gradient is not finite, or its gradient's norm exceeds
-    # `max_spike`; `max_skipped` skipped steps in a row end the run.
+    # A step is skipped if its gradient's norm exceeds this, as it is if that is not finite.
     max_spike: float | None = None
+    # So many skipped steps in a row end the run.
     max_skipped: int = 3
     # A process whose step takes longer prints its stacks and ends, as do those that wait for it.
     patience_seconds: float = 1800.0
@@ -81,9 +85,11 @@ class RunOptions:
     # cost/devices.py, if it lists the device.
     peak_tflops: float | None = None
 
-    # Steps between evaluations on held-out questions (0: never), and questions per scenario.
+    # Steps between evaluations on the held-out procedural questions; 0: never.
     eval_steps: int = 0
+    # Questions per scenario of such an evaluation.
     eval_questions: int = 60
+    # The scenarios of such an evaluation.
     eval_scenarios: tuple[HeldoutScenario, ...] = ("single_image", "multi_image", "video")
 
     # Samples of the mixture that are held out, and whose loss is measured: a share of them, such as

@@ -39,13 +39,14 @@ class Stage:
     trainable: tuple[str, ...] = PARTS
     # None means the model's own template.
     template: Template | None = "qwen_1_5"
+    # How a picture is cut: one crop, up to five, or all that the model allows.
     resolution: Resolution = "target"
     # The most frames of a video; only in stages that see videos.
     num_frames: int = 32
 
-    # Either a mixture file (a bare name lies in mixtures/), or procedural families with their
-    # relative frequencies; without both, the run must name a mixture.
+    # What is learned: a mixture file, or a user's data; a bare name lies in mixtures/.
     mixture: str | None = None
+    # Or procedural families with their relative frequencies.
     families: Mapping[str, float] = field(default_factory=dict[str, float])
     # Samples of the families per epoch; a mixture has its own number.
     num_samples: int | None = None
@@ -77,6 +78,7 @@ class Stage:
     vision_learning_rate: float | None = 2e-6
     # Share of the steps during which the rates rise from zero; then a cosine takes them to zero.
     warmup: float = 0.03
+    # "muon" is for the matrices of the blocks, beside AdamW for the rest.
     optimizer: Optimizer = "adamw"
     # Of AdamW's two moments.
     betas: tuple[float, float] = (0.9, 0.999)

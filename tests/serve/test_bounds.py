@@ -43,7 +43,9 @@ BODIES = {
     "wrong biases that fit": HEAD + b'"logit_bias":{' + keys(180_000) + b"}}",
     "items that fit": HEAD + b'"stop":[' + filled(b"0", 32_000) + b"]}",
     "wrong messages": b'{"model":"tiny","messages":[' + filled(b"{}", 30_000) + b"]}",
-    "a text as wide as can be": b'{"model":"tiny","messages":"' + b"a" * SIZE + "🙂".encode()
+    "a text as wide as can be": b'{"model":"tiny","messages":"'
+    + b"a" * SIZE
+    + "🙂".encode()
     + b'"}',
     "the same, escaped": b'{"model":"tiny","messages":"' + b"a" * SIZE + b'\\ud83d\\ude42"}',
     "quotes": HEAD + b'"x":"' + filled(b'\\"', separator=b"") + b'"}',

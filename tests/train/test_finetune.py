@@ -131,6 +131,8 @@ def test_ask_and_eval_work_as_printed(finished, place, monkeypatch):
     monkeypatch.chdir(place)
     ask, _, evaluate = next_commands(finished[1])
     assert call(*ask, settings=()).strip()
+    beside = [*ask[:2], "--model", place / "base", "--adapter", place / "out" / "adapter"]
+    assert call(*beside, *ask[4:], settings=()).strip()
     said = call(*evaluate, settings=())
     after = json.loads((place / "out" / "result.json").read_text())["held_out"]
     (match,) = [one["after"] for one in after if one["name"] == "exact match"]

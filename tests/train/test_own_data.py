@@ -278,6 +278,43 @@ def test_samples_that_may_be_lost_are_warned_about(nursery, tmp_path, key, value
     assert "resumes with other samples in its steps" in said
 
 
+def test_the_order_of_stages_travels_with_a_checkpoint(pictures, small, tmp_path):
+    first = tmp_path / "first"
+    train("align", pictures(4), small, first, "max_tokens=1500")
+    shutil.copytree(first / "checkpoint", tmp_path / "elsewhere")
+    for start in (first / "checkpoint", tmp_path / "elsewhere"):
+        said = train("onevision", pictures(4), start, tmp_path / "second")
+        assert "it is of stage align; onevision starts from single_image" in said
+    (tmp_path / "elsewhere" / "training.json").write_text("{")
+    said = train("onevision", pictures(4), tmp_path / "elsewhere", tmp_path / "second")
+    assert "training.json: cannot be read" in said
+
+
+@pytest.mark.parametrize("origin", ["dpo", "finetune"])
+def test_a_whole_model_may_be_trained_further(pictures, small, tmp_path, origin):
+    (small / "training.json").write_text(json.dumps({"stage": origin}))
+    said = train("onevision", pictures(4), small, tmp_path / "run", "max_tokens=1500")
+    assert "error" not in said
+
+
+@pytest.mark.parametrize(("told", "kind"), [("auto", torch.bfloat16), ("float32", torch.float32)])
+def test_a_result_has_the_type_of_its_start_unless_told(pictures, tmp_path, told, kind):
+    start = write_checkpoint(tmp_path / "start", MICRO, dtype=torch.bfloat16)
+    data, output = pictures(4), tmp_path / "run"
+    train("onevision", data, start, output, "max_tokens=1500", f"result_dtype={told}")
+    tensors = inspect(output / "checkpoint").tensors.values()
+    assert {tensor.read().dtype for tensor in tensors} == {kind}
+
+
+def test_answers_alone_are_learned_if_told(pictures, small, tmp_path):
+    counts = []
+    for labels in ("reference", "answers"):
+        output = tmp_path / labels
+        train("onevision", pictures(4), small, output, "max_tokens=1500", f"labels={labels}")
+        counts.append(lines(output)[0]["supervised_tokens"])
+    assert counts[1] < counts[0]
+
+
 # Devices
 
 

@@ -98,7 +98,7 @@ def find_device(
     """
     place = torch.device(device)
     if place.type == "cuda":
-        if not torch.cuda.is_available():
+        if not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count():
             raise ConfigError(f"device {device} is not here; take cpu, or check the driver")
         driver = torch.cuda.get_device_name(place)
         free, _ = torch.cuda.mem_get_info(place)
