@@ -33,7 +33,7 @@ from onevision.model.llava import LlavaNetwork
 # The tensors with one row per token.
 VOCABULARY = ("language_model.embedding.weight", TIED_HEAD)
 # Files beside the weights that mean the same in every layout.
-COMPANIONS = ("generation_config.json", "LICENSE", "README.md")
+COMPANIONS = ("generation_config.json", "LICENSE", "README.md", "training.json")
 
 
 def convert(

@@ -20,6 +20,7 @@ from onevision.cli.doctor import doctor
 from onevision.cli.dpo import dpo
 from onevision.cli.evaluate import evaluate
 from onevision.cli.explain import explain
+from onevision.cli.finetune import finetune
 from onevision.cli.models import models
 from onevision.cli.prefer import prefer
 from onevision.cli.report import report
@@ -45,6 +46,7 @@ app.command()(unpickle)
 app.command()(models)
 app.command()(demo)
 app.command()(doctor)
+app.command()(finetune)
 app.command()(train)
 app.command()(dpo)
 app.command()(prefer)

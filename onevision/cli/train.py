@@ -35,6 +35,7 @@ def train(
     peak_tflops: given.PeakOption = None,
     tensorboard: given.TensorBoardOption = False,
     wandb: given.WandbOption = None,
+    _keys: given.KeysOption = False,
 ) -> None:
     """Train a stage of a curriculum, or resume one that was stopped; see docs/training.md."""
     from onevision.checkpoint.hub import BUNDLED
@@ -50,6 +51,8 @@ def train(
     starts = _find_starts(start, language_model, vision_encoder)
     model = model or choose_model(starts.previous)
     told = given.with_options(settings, manifest=manifest, peak_tflops=peak_tflops)
+    if plan and device_kind != "cpu":  # not this machine's device, nor its precision
+        told = ["device=cuda", *(one for one in told if not one.startswith("device="))]
     chosen, options = _apply_options(stage, model, mixture, told)
     target = _target(chosen, model, starts)
     if plan:

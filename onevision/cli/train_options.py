@@ -5,6 +5,15 @@ from typing import Annotated
 
 import typer
 
+
+def _print_keys(wanted: bool) -> None:
+    if wanted:
+        from onevision.cli.train_keys import print_keys
+
+        print_keys()
+        raise typer.Exit
+
+
 StageArgument = Annotated[
     str,
     typer.Argument(
@@ -82,6 +91,12 @@ AllowChangeOption = Annotated[
     typer.Option(help="A setting that may differ from when the run began; repeatable."),
 ]
 TensorBoardOption = Annotated[bool, typer.Option(help="Also write TensorBoard files.")]
+KeysOption = Annotated[
+    bool,
+    typer.Option(
+        "--keys", callback=_print_keys, is_eager=True, help="Print every key of --set, and exit."
+    ),
+]
 WandbOption = Annotated[str | None, typer.Option(help="A Weights & Biases project to log to.")]
 
 

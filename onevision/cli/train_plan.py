@@ -24,7 +24,7 @@ def print_plan(
 ) -> None:
     """Prints the plan of a stage on a number of devices; no weights are needed."""
     from onevision.train.cost.devices import get_device_kind
-    from onevision.train.cost.plan import plan_training
+    from onevision.train.cost.plan import count_shards, plan_training
     from onevision.train.cost.tables import tables
 
     plan = plan_training(
@@ -33,6 +33,8 @@ def print_plan(
         _amounts(stage, target, tokenizer, options),
         kind=get_device_kind(kind, price_per_hour=price),
         num_devices=devices,
+        shards=count_shards(options, num_devices=devices),
+        precision=options.precision,
         recompute=options.recompute,
         lora=options.lora,
     )
@@ -82,7 +84,7 @@ def _count_amounts(
             f"{stage.mixture}: its samples cannot be counted without a tokenizer; give --tokenizer "
             "FILE, or --from or --language-model with one"
         )
-    reader = open_reader(stage, processor, seed=options.seed)
+    reader = open_reader(stage, processor, seed=options.seed, roots=options.media_roots)
     return count_mixture(reader, plan_and_show(reader, num_workers=options.num_workers))
 
 

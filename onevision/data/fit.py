@@ -13,6 +13,7 @@ from typing import Literal
 from onevision.config import Template
 from onevision.conversation import Conversation, Image, Message, Text, Video
 from onevision.errors import ContextLengthError
+from onevision.inputs.chat import LabelRule
 from onevision.inputs.processor import Outline, Processor
 
 Reduction = Literal["turns", "frames", "crops"]
@@ -37,6 +38,7 @@ def fit_sample(
     max_tokens: int,
     template: Template | None = None,
     image_first: bool = False,
+    label_rule: LabelRule = "reference",
 ) -> FittedSample:
     """Reduces `conversation` until it fits into `max_tokens`, as little as possible.
 
@@ -45,7 +47,9 @@ def fit_sample(
     """
 
     def lay_out(candidate: Conversation) -> Outline:
-        return processor.outline(candidate, template=template, image_first=image_first)
+        return processor.outline(
+            candidate, template=template, image_first=image_first, label_rule=label_rule
+        )
 
     shortest = whole = 0
     for candidate, reductions in _candidates(conversation, lay_out, max_tokens=max_tokens):

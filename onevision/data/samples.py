@@ -13,6 +13,7 @@ from onevision.data.packing import PackedRow, share_prefix
 from onevision.data.records import ReadRecord, read_record
 from onevision.data.styles import PromptStyle, apply_style
 from onevision.errors import DataError
+from onevision.inputs.chat import LabelRule
 from onevision.inputs.processor import Processor
 
 
@@ -28,6 +29,8 @@ class SampleReader:
     image_first: bool = False
     num_frames: int = 32
     styles: tuple[PromptStyle, ...] = ()
+    # Which tokens are learned; see inputs/chat.py.
+    label_rule: LabelRule = "reference"
 
     def read(self, dataset: int, row: int) -> ReadRecord:
         """Returns a sample as written, with its prompt style. Raises DataError."""
@@ -54,6 +57,7 @@ class SampleReader:
             max_tokens=self.max_tokens,
             template=self.template,
             image_first=self.image_first,
+            label_rule=self.label_rule,
         )
 
     def decode(self, dataset: int, row: int) -> PackedRow:

@@ -23,6 +23,7 @@ FORMAT_VERSION = 1
 # The options that decide a run's outcome; the others may change when it resumes.
 DECISIVE_OPTIONS = (
     *("seed", "precision", "loss_mean"),
+    *("held_out", "held_out_steps", "keep_best", "early_stop"),
     *("lora_rank", "lora_alpha", "lora_dropout", "lora_parts", "lora_base"),
 )
 

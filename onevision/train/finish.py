@@ -13,10 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from onevision.checkpoint.save import save
 from onevision.config import ModelConfig
 from onevision.errors import OneVisionError
 from onevision.files import write_text
+from onevision.generate.answer import DTYPES
 from onevision.inputs.templates import end_ids
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
@@ -26,12 +29,13 @@ from onevision.train.feed import Feed
 from onevision.train.lora.adapt import write_adapter
 from onevision.train.lora.layers import merge
 from onevision.train.mixture_feed import MixtureFeed
+from onevision.train.origin import ORIGIN, describe_origin
 from onevision.train.report.card import HeldoutScore, ModelFacts, Source, Spent, Start, model_card
 from onevision.train.report.curves import write_curves
 from onevision.train.report.metrics import METRICS, read_metrics
 from onevision.train.report.notes import EVALUATIONS, read_notes
 from onevision.train.stage import PARTS
-from onevision.train.start import Starts
+from onevision.train.start import Starts, stored_type
 
 CARD = "README.md"
 
@@ -67,11 +71,27 @@ def write_result(network: LlavaNetwork, run: FinishedRun) -> Path:
         merge(network)
     ends = end_ids(run.config.target.inputs.template, run.tokenizer)
     end = json.dumps({"eos_token_id": list(ends)})
-    companions = {"generation_config.json": end}
-    save(network, run.model_config, run.tokenizer, checkpoint, companions=companions)
+    companions = {
+        "generation_config.json": end,
+        ORIGIN: describe_origin(run.config.stage.name),
+    }
+    save(
+        network,
+        run.model_config,
+        run.tokenizer,
+        checkpoint,
+        dtype=result_type(run),
+        companions=companions,
+    )
     _attempt(lambda: _write_card(network, run), run, what="the model card")
     _attempt(lambda: write_curves(run.directory.path, warn=run.warn), run, what="the curves")
     return checkpoint
+
+
+def result_type(run: FinishedRun) -> torch.dtype | None:
+    """Returns the type of the written weights; None keeps theirs, which is fp32."""
+    named = run.config.options.result_dtype
+    return stored_type(run.starts) if named == "auto" else DTYPES[named]
 
 
 def list_sources(feed: Feed) -> list[Source]:

@@ -1,6 +1,7 @@
 """A mixture on disk -> planned once, packed, and dealt out to the steps of a stage."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from onevision.data.loader import LoadedPack, Loader
@@ -21,6 +22,7 @@ from onevision.train.objectives.objective import RunContext
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes, compute_once
 from onevision.train.stage import Stage
+from onevision.train.validation.held_out import HeldOut, split_once
 
 
 class MixtureFeed:
@@ -33,6 +35,17 @@ class MixtureFeed:
     def __init__(self, run: RunContext, reader: SampleReader, plan: Plan) -> None:
         stage, options = run.config.stage, run.config.options
         self.options, self.processes, self.reader = options, run.processes, reader
+        held_out = None
+        if options.held_out is not None:
+            plan, other, held = split_once(
+                reader,
+                plan,
+                options=options,
+                processes=run.processes,
+                open_other=lambda path: open_and_plan(run, path),
+                warn=run.warn,
+            )
+            held_out = (other, held)
         self.mixture = plan.restrict(reader.mixture)
         self.sources = tuple(one.entry.name for one in self.mixture.datasets)
         self.fingerprints = fingerprint_sources(reader.mixture, plan)
@@ -56,6 +69,7 @@ class MixtureFeed:
             )
         if not len(self.orders[0]):
             raise DataError(f"mixture {self.mixture.name!r}: no usable sample; check it first")
+        self.held_out = None if held_out is None else self._hold_out(run, *held_out)
         self.num_steps = stage.num_steps(len(self.orders[0]))
         self.deal = deal_packs(
             [plan.lengths(order) for order in self.orders],
@@ -72,6 +86,20 @@ class MixtureFeed:
         for share in shares:
             packs = [next(loaded) for _ in share]
             yield [self._micro_batch(one) for one in packs if one.rows]
+
+    def _hold_out(self, run: RunContext, reader: SampleReader, plan: Plan) -> HeldOut:
+        bad = Quarantine(
+            directory=run.output,
+            num_samples=len(reader.mixture),
+            max_share=self.options.max_bad_share,
+        )
+        return HeldOut(
+            reader=reader,
+            plan=plan,
+            options=self.options,
+            processes=self.processes,
+            quarantine=bad,
+        )
 
     def _share(self, step: int) -> list[tuple[int, int]]:
         """Returns (epoch, pack) of this process's packs of a step."""
@@ -128,11 +156,20 @@ def open_mixture_feed(run: RunContext) -> MixtureFeed:
     Every process calls it. Raises InputError if the stage names no mixture, DataError if it cannot
     be used or does not fit the options' manifest.
     """
-    options = run.config.options
-    reader = open_reader(
-        run.config.stage, run.processor, seed=options.seed, roots=options.media_roots
-    )
-    return MixtureFeed(run, reader, plan_once(reader, run.processes, options))
+    reader, plan = open_and_plan(run, None)
+    return MixtureFeed(run, reader, plan)
+
+
+def open_and_plan(run: RunContext, path: Path | None) -> tuple[SampleReader, Plan]:
+    """Opens and plans the stage's mixture, or another one by the stage's rules.
+
+    Raises as `open_mixture_feed` does.
+    """
+    stage, options = run.config.stage, run.config.options
+    if path is not None:
+        stage, options = stage.learning_from(str(path)), replace(options, manifest=None)
+    reader = open_reader(stage, run.processor, seed=options.seed, roots=options.media_roots)
+    return reader, plan_once(reader, run.processes, options)
 
 
 def open_reader(
@@ -158,6 +195,7 @@ def open_reader(
         max_tokens=stage.max_tokens,
         template=stage.template,
         num_frames=stage.num_frames,
+        label_rule="strict" if stage.labels == "answers" else "reference",
         styles=read_styles(path),
     )
 

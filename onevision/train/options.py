@@ -7,30 +7,39 @@ from onevision.errors import ConfigError
 from onevision.eval.heldout import HeldoutScenario
 from onevision.train.lora.layers import AdaptedPart, Base, LoraConfig
 from onevision.train.parallel import Sharing
+from onevision.train.validation.split import parse_share
 
 # Whether every target of a step counts the same or, as in the reference, every micro-batch.
 LossMean = Literal["tokens", "micro_batches"]
 Precision = Literal["bf16", "fp32"]
+# The type of a written checkpoint's weights; "auto" is that of the checkpoint the run begins with.
+ResultType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Options of a run. Raises ConfigError if a value is out of range."""
 
+    # Of the order of samples, of new adapters and of random weights.
     seed: int = 0
     # "cpu", "cuda" or "cuda:1"; a command that is not told takes the GPU if there is one.
     device: str = "cpu"
     # Of computation; weights, moments and sums of gradients are always fp32.
     precision: Precision = "bf16"
+    # Whether every target of a step counts the same, or every micro-batch, as in the reference.
     loss_mean: LossMean = "tokens"
-    # Whether each of several processes holds the whole model or a slice (FSDP2); with `replicas`,
-    # that many groups of processes hold all slices each (HSDP).
+    # Of the weights in checkpoint/: "auto" is that of the checkpoint the run begins with.
+    result_dtype: ResultType = "auto"
+    # Whether each of several processes holds the whole model or a slice (FSDP2).
     sharing: Sharing = "replicate"
+    # Groups of processes that hold all slices each (HSDP), with `sharing=shard`.
     replicas: int = 1
     # Keep only the inputs of blocks and run the blocks again in the backward pass (activation
     # checkpointing): less memory, a third more time.
     recompute: bool = False
+    # Compile block by block.
     compiled: bool = False
+    # Processes that plan and decode samples; 0: the trainer does it.
     num_workers: int = 2
     # A worker that takes longer over a sample is replaced; a sample that costs two workers is left
     # out.
@@ -45,23 +54,29 @@ class RunOptions:
     # A directory that keeps the features of a frozen vision encoder; see features.py.
     features: str | None = None
 
-    # Adapters of this rank train in place of `lora_parts` (0: no adapters); see `LoraConfig`.
+    # Adapters of this rank train in place of `lora_parts`; 0: no adapters.
     lora_rank: int = 0
+    # An adapter's output is multiplied by alpha / rank.
     lora_alpha: float = 16.0
+    # Share of an adapter's inputs dropped in training.
     lora_dropout: float = 0.0
+    # Every linear layer in the blocks of these parts gets an adapter.
     lora_parts: tuple[AdaptedPart, ...] = ("language_model",)
+    # "int8" holds each frozen weight below an adapter in one byte.
     lora_base: Base = "full"
 
-    # Steps between snapshots or, if None, seconds; the newest `keep` stay.
+    # Steps between snapshots; None: `save_seconds` decide.
     save_steps: int | None = None
+    # Seconds between snapshots.
     save_seconds: float = 600.0
+    # The newest so many snapshots stay.
     keep: int = 2
     # Stop if a snapshot cannot be written, rather than warn and try again later.
     save_strict: bool = False
 
-    # A step is skipped if its loss or gradient is not finite, or its gradient's norm exceeds
-    # `max_spike`; `max_skipped` skipped steps in a row end the run.
+    # A step is skipped if its gradient's norm exceeds this, as it is if that is not finite.
     max_spike: float | None = None
+    # So many skipped steps in a row end the run.
     max_skipped: int = 3
     # A process whose step takes longer prints its stacks and ends, as do those that wait for it.
     patience_seconds: float = 1800.0
@@ -70,10 +85,22 @@ class RunOptions:
     # cost/devices.py, if it lists the device.
     peak_tflops: float | None = None
 
-    # Steps between evaluations on held-out questions (0: never), and questions per scenario.
+    # Steps between evaluations on the held-out procedural questions; 0: never.
     eval_steps: int = 0
+    # Questions per scenario of such an evaluation.
     eval_questions: int = 60
+    # The scenarios of such an evaluation.
     eval_scenarios: tuple[HeldoutScenario, ...] = ("single_image", "multi_image", "video")
+
+    # Samples of the mixture that are held out, and whose loss is measured: a share of them, such as
+    # 0.05, or a file of other records; None: none.
+    held_out: str | None = None
+    # Steps between measurements of the held-out loss; 0: a tenth of the run.
+    held_out_steps: int = 0
+    # Write the weights with the lowest held-out loss, not the last ones.
+    keep_best: bool = True
+    # End the run after so many measurements in a row without a lower loss; 0: never.
+    early_stop: int = 0
 
     def __post_init__(self) -> None:
         for name in ("replicas", "keep", "max_skipped", "eval_questions"):
@@ -81,7 +108,7 @@ class RunOptions:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.save_steps is not None and self.save_steps < 1:
             raise ConfigError(f"save_steps is {self.save_steps}; expected at least 1, or None")
-        for name in ("num_workers", "eval_steps", "lora_rank"):
+        for name in ("num_workers", "eval_steps", "lora_rank", "held_out_steps", "early_stop"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
         for name in ("save_seconds", "patience_seconds", "decode_seconds", "peak_tflops"):
@@ -92,7 +119,19 @@ class RunOptions:
             raise ConfigError(
                 f"max_bad_share is {self.max_bad_share}; expected a share of the samples, 0 to 1"
             )
+        self._check_held_out()
         _ = self.lora  # raises
+
+    def _check_held_out(self) -> None:
+        """Refuses what would be ignored. Raises ConfigError."""
+        if self.held_out is None:
+            if self.held_out_steps or self.early_stop:
+                raise ConfigError(
+                    "held_out_steps and early_stop need held-out samples; set held_out to a share, "
+                    "such as 0.05, or to a file of records"
+                )
+        else:
+            parse_share(self.held_out)
 
     @property
     def lora(self) -> LoraConfig | None:

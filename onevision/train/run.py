@@ -7,6 +7,7 @@
         skipped.jsonl     steps that changed nothing, and their samples
         quarantine.jsonl  samples that could not be read
         eval.jsonl        answers to held-out questions during the run, if requested
+        validation.jsonl  the loss of held-out samples, and best/ the snapshot of its minimum
         checkpoint/       the result, at the end; see finish.py for what lies beside it
         lock              held while a trainer runs here
 
@@ -54,6 +55,7 @@ from onevision.train.stage import stage_config
 from onevision.train.start import Starts, check_tokenizer, start_network
 from onevision.train.state import restore_snapshot, save_snapshot
 from onevision.train.trainer import Progress, Trainer
+from onevision.train.validation.best import make_validator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,14 @@ class TrainingRun:
             )
             restore_snapshot(self.trainer, snapshot)
             self.trainer.progress = Progress(**read_state(snapshot)["progress"])
+        self.validator = make_validator(
+            self.trainer,
+            self.objective.held_out,
+            directory=output,
+            content=self.content,
+            on_validation=callbacks.on_validation,
+            warn=warn,
+        )
 
     @property
     def content(self) -> State:
@@ -183,11 +193,13 @@ class TrainingRun:
         with journal, ExitStack() as held:
             interruption = held.enter_context(Interruption())
             watchdog = held.enter_context(Watchdog(self.options.patience_seconds))
-            for metrics in trainer.steps():
+            self.validator.measure_if_due(watchdog.touch)
+            for metrics in self.validator.until_done(trainer.steps()):
                 watchdog.touch()
                 changed |= metrics.has_update
                 journal.tell(metrics)
                 self.evaluator.evaluate_if_due(metrics, trainer.learner.network, watchdog.touch)
+                self.validator.measure_if_due(watchdog.touch)
                 stop, due = self._decide(interruption, time.monotonic() - last_saved)
                 if stop or due:
                     self._save()
@@ -200,6 +212,7 @@ class TrainingRun:
                     "skipped or had a gradient or a learning rate of zero; look at metrics.jsonl, "
                     "and give more samples or a smaller global_batch"
                 )
+            self.validator.restore_best()
             self._export()
         return RunResult(checkpoint=self.directory.checkpoint)
 
@@ -239,7 +252,7 @@ class TrainingRun:
         """Returns whether to stop, and whether to save; the same on every process."""
         steps, progress = self.options.save_steps, self.trainer.progress
         due = progress.step % steps == 0 if steps else seconds >= self.options.save_seconds
-        last = progress.step == self.trainer.feed.num_steps
+        last = progress.step == self.trainer.feed.num_steps or self.validator.is_done
         stop, save_now = self.processes.sum(
             float(interruption.requested), float(self.main and (due or last))
         )

@@ -16,6 +16,8 @@ PARTS = ("vision_encoder", "projector", "language_model")
 Resolution = Literal["one_crop", "five_crops", "target"]
 # AdamW for every weight; or Muon for the matrices of the transformer blocks, AdamW for the others.
 Optimizer = Literal["adamw", "muon"]
+# Which tokens are learned: those of the reference (see inputs/chat.py), or answers and their ends.
+Labels = Literal["reference", "answers"]
 # Fields that are numbers above zero, or None.
 ABOVE_ZERO = (
     *("num_frames", "num_samples", "epochs", "global_batch", "max_tokens"),
@@ -28,6 +30,7 @@ ABOVE_ZERO = (
 class Stage:
     """One stage. Raises ConfigError if its values contradict one another."""
 
+    # The name that metrics and messages say.
     name: str
     # Stages of the same curriculum whose outputs this one begins with; if empty, it begins with
     # pretrained parts or random weights.
@@ -36,16 +39,20 @@ class Stage:
     trainable: tuple[str, ...] = PARTS
     # None means the model's own template.
     template: Template | None = "qwen_1_5"
+    # How a picture is cut: one crop, up to five, or all that the model allows.
     resolution: Resolution = "target"
     # The most frames of a video; only in stages that see videos.
     num_frames: int = 32
 
-    # Either a mixture file (a bare name lies in mixtures/), or procedural families with their
-    # relative frequencies; without both, the run must name a mixture.
+    # What is learned: a mixture file, or a user's data; a bare name lies in mixtures/.
     mixture: str | None = None
+    # Or procedural families with their relative frequencies.
     families: Mapping[str, float] = field(default_factory=dict[str, float])
     # Samples of the families per epoch; a mixture has its own number.
     num_samples: int | None = None
+    # Which tokens of a mixture are learned: as in the reference, which labels the control tokens of
+    # every role, or "answers": the assistant's words and the token that ends them.
+    labels: Labels = "reference"
     # Questions per sample of a family, beside its caption.
     max_questions: int = 6
     # Whether to learn single properties of everything in view too; without them, small things are
@@ -55,6 +62,7 @@ class Stage:
     # ("caption"); for an encoder trained from scratch, SigLIP's sigmoid loss ("sigmoid") or the sum
     # of the two ("both"); or the labels of patches ("patches").
     vision_objective: str = "caption"
+    # How often every sample is seen.
     epochs: int = 1
 
     # Samples per optimiser step, over all processes.
@@ -62,18 +70,23 @@ class Stage:
     # Tokens of one packed sequence.
     max_tokens: int = 32768
 
-    # Peak rates. The first is the language model's, and the projector's unless that has its own.
+    # Peak rate of the language model, and of the projector unless that has its own.
     learning_rate: float = 1e-5
+    # Peak rate of the projector; None: the first.
     projector_learning_rate: float | None = None
-    # None if the vision encoder is frozen.
+    # Peak rate of the vision encoder; None if it is frozen.
     vision_learning_rate: float | None = 2e-6
     # Share of the steps during which the rates rise from zero; then a cosine takes them to zero.
     warmup: float = 0.03
+    # "muon" is for the matrices of the blocks, beside AdamW for the rest.
     optimizer: Optimizer = "adamw"
-    # For AdamW; the weight decay is Muon's too.
+    # Of AdamW's two moments.
     betas: tuple[float, float] = (0.9, 0.999)
+    # Of AdamW.
     epsilon: float = 1e-8
+    # Of AdamW and Muon.
     weight_decay: float = 0.0
+    # A longer gradient is shortened to this.
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
@@ -133,6 +146,8 @@ class Stage:
         if bool(self.families) != (self.num_samples is not None):
             wanted = "a number, since families never end" if self.families else "none: count rows"
             raise self._fault("num_samples", wanted)
+        if self.families and self.labels != "reference":
+            raise self._fault("labels", "reference beside families, whose samples have no others")
         for family, weight in self.families.items():
             if not weight > 0:
                 raise ConfigError(

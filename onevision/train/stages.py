@@ -233,6 +233,20 @@ DPO = Stage(
     warmup=0.1,
 )
 
+# A user's own data, after any model. Pictures and words enter as the checkpoint says; the vision
+# encoder keeps what it knows. `train/finetune/` chooses rates, batch and length for each run.
+FINETUNE = Stage(
+    name="finetune",
+    trainable=("projector", "language_model"),
+    template=None,
+    labels="answers",
+    epochs=3,
+    global_batch=16,
+    vision_learning_rate=None,
+)
+# Stages that leave a whole model, whatever they began with.
+WHOLE_MODELS = (DPO.name, FINETUNE.name)
+
 LLAVA_V1 = _curriculum(LLAVA_V1_ALIGN, LLAVA_V1_INSTRUCT, LLAVA_V1_SCIENCE)
 # The high-definition model has the same stages; its own grids make the difference.
 LLAVA_1_5 = _curriculum(LLAVA_1_5_ALIGN, LLAVA_1_5_INSTRUCT)

@@ -10,14 +10,15 @@ from torch import nn
 
 from onevision.checkpoint.contents import ADAPTER_CONFIG
 from onevision.checkpoint.hub import resolve
-from onevision.checkpoint.load import inspect, load_network
+from onevision.checkpoint.load import EMBEDDING, inspect, load_network
 from onevision.checkpoint.pretrained import load_language_model, load_vision_encoder
 from onevision.config import InputConfig, ModelConfig
 from onevision.errors import ConfigError
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
-from onevision.train.directory import RunDirectory
+from onevision.train.origin import read_origin
 from onevision.train.stage import PARTS, Stage
+from onevision.train.stages import WHOLE_MODELS
 
 INITIAL_STD = 0.02
 # The one part that is taken from the output of these stages.
@@ -104,12 +105,15 @@ def _check_number(stage: Stage, starts: Starts) -> None:
 
 
 def _check_order(stage: Stage, path: Path) -> None:
-    """Refuses output of a stage that does not come before; weights from elsewhere have no stage."""
-    file = RunDirectory(path.parent).settings
-    if not file.is_file():
+    """Refuses output of a stage that does not come before; weights from elsewhere have no stage.
+
+    What a checkpoint says of itself counts, not what lies beside it. Tuning and preference
+    learning leave whole models, which any stage may train further.
+    """
+    made_by = read_origin(path)
+    if made_by is None or made_by in WHOLE_MODELS:
         return
-    made_by = json.loads(file.read_text(encoding="utf-8"))["stage"]["name"]
-    if made_by not in (*stage.starts_from, stage.name):
+    if stage.name not in WHOLE_MODELS and made_by not in (*stage.starts_from, stage.name):
         raise ConfigError(
             f"{path}: it is of stage {made_by}; {stage.name} starts from "
             f"{' and '.join(stage.starts_from) or 'nothing'}"
@@ -140,6 +144,17 @@ def _take_all(network: LlavaNetwork, path: Path) -> None:
     # FIDELITY: the align stage has no `image_newline`; it starts as N(0, 1/D) in the next one.
     if network.image_newline is not None and previous.image_newline is not None:
         network.image_newline = previous.image_newline
+
+
+def stored_type(starts: Starts) -> torch.dtype | None:
+    """Returns the type of the weights in the one checkpoint a run begins with; None without one.
+
+    Raises CheckpointError.
+    """
+    if len(starts.previous) != 1:
+        return None
+    stored = inspect(starts.previous[0]).tensors[EMBEDDING].read().dtype
+    return stored if stored.is_floating_point else None
 
 
 def _load(path: Path) -> LlavaNetwork:

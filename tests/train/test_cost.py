@@ -13,11 +13,12 @@ from onevision.inputs.processor import Processor
 from onevision.known_models import ARCHITECTURES, ONEVISION_0_5B, ONEVISION_7B, TINY
 from onevision.model.llava import LlavaNetwork
 from onevision.train.cost.amounts import Amount, count_families, simulate_mixture
-from onevision.train.cost.devices import DEVICES, get_device_kind, peak_flops
-from onevision.train.cost.plan import batch_flops, plan_training
+from onevision.train.cost.devices import DEVICES, find_device, get_device_kind, peak_flops
+from onevision.train.cost.plan import batch_flops, count_shards, plan_training
 from onevision.train.cost.tables import compact, tables
 from onevision.train.lora.layers import LoraConfig
 from onevision.train.objectives.words import FamilyFeed
+from onevision.train.options import RunOptions
 from onevision.train.stage import stage_config
 from onevision.train.stages import stage_named
 
@@ -227,3 +228,47 @@ def test_a_batch_costs_what_is_planned_of_its_samples(tokenizer):
     assert batch_flops(stage, config, one.batch) == pytest.approx(planned, rel=0.01)
     frozen = replace(stage, trainable=("language_model",), vision_learning_rate=None)
     assert batch_flops(frozen, config, one.batch) < batch_flops(stage, config, one.batch)
+
+
+READ = [amount(num_crops=4, visual_tokens=3000, text_tokens=200, labelled_tokens=100)]
+
+
+def test_a_copy_on_every_device_needs_the_memory_of_one():
+    alone = planned(amounts=READ).memory
+    copies = planned(amounts=READ, num_devices=8, shards=1)
+    shared = planned(amounts=READ, num_devices=8)
+    halves = planned(amounts=READ, num_devices=8, shards=4)
+    assert copies.memory == alone
+    assert shared.memory.moments == alone.moments / 8
+    assert halves.memory.moments == alone.moments / 4
+    assert dict(tables(copies)[3].rows)["devices"] == "8 x h100, 1 to a copy"
+    assert "set sharing=shard" in tables(copies)[2].remarks[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "shards"),
+    [({}, 1), ({"sharing": "shard"}, 8), ({"sharing": "shard", "replicas": 2}, 4)],
+)
+def test_settings_say_how_many_devices_share_a_copy(settings, shards):
+    assert count_shards(RunOptions(**settings), num_devices=8) == shards
+
+
+def test_replicas_must_divide_the_devices():
+    with pytest.raises(ConfigError, match="replicas is 3; expected a divisor of the 8 devices"):
+        count_shards(RunOptions(sharing="shard", replicas=3), num_devices=8)
+
+
+def test_fp32_keeps_no_copies_and_wider_activations():
+    low, high = (planned(amounts=READ, precision=kind).memory for kind in ("bf16", "fp32"))
+    assert (low.copies, high.copies) == (low.weights / 2, 0)
+    assert high.activations == 2 * low.activations
+    assert high.weights == low.weights
+
+
+def test_the_device_of_this_machine_is_measured():
+    kind = find_device("cpu", width=64, dtype=torch.float32)
+    assert kind.peak_flops > 0
+    assert kind.memory_bytes > 0
+    assert find_device("cpu", width=64, dtype=torch.float32, memory_gib=2).memory_bytes == 2 * 2**30
+    with pytest.raises(ConfigError, match="cuda:77 is not here"):
+        find_device("cuda:77", width=64, dtype=torch.float32)

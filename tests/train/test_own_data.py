@@ -11,17 +11,14 @@ from typer.testing import CliRunner
 
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect, load_network
-from onevision.checkpoint.save import save
 from onevision.cli import app
 from onevision.errors import OneVisionError
-from onevision.inputs.tokenizer import Tokenizer
 from onevision.known_models import ARCHITECTURES, TINY
-from onevision.model.llava import LlavaNetwork
 from onevision.train.config import make_run_options
 from onevision.train.stages import stage_named
 from onevision.train.start import Starts
 from onevision.train.target import choose_model, choose_target
-from tests.data.conftest import record
+from tests.train.conftest import write_checkpoint
 from tests.train.runs import MICRO, SHORT, Told, lines, tensors
 from tests.train.test_faults import Spoil
 
@@ -31,36 +28,6 @@ LONG = "word " * 3000
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ONEVISION_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def small(tmp_path):
-    """A whole checkpoint of toy widths, with the tokenizer of tiny."""
-    return write_checkpoint(tmp_path / "small", MICRO)
-
-
-def write_checkpoint(directory, config):
-    torch.manual_seed(0)
-    network = LlavaNetwork(config)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.02)
-    save(network, config, Tokenizer.from_directory(BUNDLED["tiny"]), directory)
-    return directory
-
-
-@pytest.fixture
-def pictures(tmp_path, picture):
-    """Writes a data file of so many one-picture records, changed by `spoil`."""
-
-    def write(count, spoil=lambda records: None):
-        for number in range(count):
-            picture(40 + number, 50, seed=number).save(tmp_path / f"{number}.png")
-        records = [record(n, image=f"{n}.png") for n in range(count)]
-        spoil(records)
-        (tmp_path / "mine.json").write_text(json.dumps(records))
-        return tmp_path / "mine.json"
-
-    return write
 
 
 def train(stage, data, start, output, *settings, more=()):
@@ -337,6 +304,43 @@ def test_samples_that_may_be_lost_are_warned_about(nursery, tmp_path, key, value
     changed = {"stage": replace(told.stage, **{name: value})} if name != key else {name: value}
     said = nursery.train(told.but(**changed, allow_change=(name,)))
     assert "resumes with other samples in its steps" in said
+
+
+def test_the_order_of_stages_travels_with_a_checkpoint(pictures, small, tmp_path):
+    first = tmp_path / "first"
+    train("align", pictures(4), small, first, "max_tokens=1500")
+    shutil.copytree(first / "checkpoint", tmp_path / "elsewhere")
+    for start in (first / "checkpoint", tmp_path / "elsewhere"):
+        said = train("onevision", pictures(4), start, tmp_path / "second")
+        assert "it is of stage align; onevision starts from single_image" in said
+    (tmp_path / "elsewhere" / "training.json").write_text("{")
+    said = train("onevision", pictures(4), tmp_path / "elsewhere", tmp_path / "second")
+    assert "training.json: cannot be read" in said
+
+
+@pytest.mark.parametrize("origin", ["dpo", "finetune"])
+def test_a_whole_model_may_be_trained_further(pictures, small, tmp_path, origin):
+    (small / "training.json").write_text(json.dumps({"stage": origin}))
+    said = train("onevision", pictures(4), small, tmp_path / "run", "max_tokens=1500")
+    assert "error" not in said
+
+
+@pytest.mark.parametrize(("told", "kind"), [("auto", torch.bfloat16), ("float32", torch.float32)])
+def test_a_result_has_the_type_of_its_start_unless_told(pictures, tmp_path, told, kind):
+    start = write_checkpoint(tmp_path / "start", MICRO, dtype=torch.bfloat16)
+    data, output = pictures(4), tmp_path / "run"
+    train("onevision", data, start, output, "max_tokens=1500", f"result_dtype={told}")
+    tensors = inspect(output / "checkpoint").tensors.values()
+    assert {tensor.read().dtype for tensor in tensors} == {kind}
+
+
+def test_answers_alone_are_learned_if_told(pictures, small, tmp_path):
+    counts = []
+    for labels in ("reference", "answers"):
+        output = tmp_path / labels
+        train("onevision", pictures(4), small, output, "max_tokens=1500", f"labels={labels}")
+        counts.append(lines(output)[0]["supervised_tokens"])
+    assert counts[1] < counts[0]
 
 
 # Devices

@@ -1,12 +1,20 @@
 """The kinds of devices that a run can be planned for: speed, memory, price."""
 
+import os
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
+
+import torch
 
 from onevision.errors import ConfigError
 
 GIB = 2**30
+# Of a measurement: rows of the factor on the left, and the least time it takes.
+MEASURE_ROWS, MEASURE_SECONDS = 512, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +86,67 @@ def get_device_kind(name: str, *, price_per_hour: float | None = None) -> Device
         raise ConfigError(f"no device {name!r}; expected one of {', '.join(DEVICES)}")
     kind = DEVICES[name]
     return kind if price_per_hour is None else replace(kind, price_per_hour=price_per_hour)
+
+
+def find_device(
+    device: str, *, width: int, dtype: torch.dtype, memory_gib: float | None = None
+) -> DeviceKind:
+    """Returns what kind of device is here under torch's name for it, with the memory it has free.
+
+    `memory_gib` replaces that. The speed of a device that the table lacks is measured, by products
+    of matrices that are `width` wide. Raises ConfigError for a GPU that is not here.
+    """
+    place = torch.device(device)
+    if place.type == "cuda":
+        if not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(f"device {device} is not here; take cpu, or check the driver")
+        driver = torch.cuda.get_device_name(place)
+        free, _ = torch.cuda.mem_get_info(place)
+        known = [kind for kind in DEVICES.values() if driver in kind.driver_names]
+        kind = known[0] if known else replace(DEVICES["rtx4090"], name=driver)
+    else:
+        known, free = list[DeviceKind](), free_memory()
+        kind = replace(DEVICES["cpu"], name="this CPU")
+    if not known:
+        kind = replace(kind, peak_flops=measure_flops(place, width=width, dtype=dtype))
+    if memory_gib is not None:
+        free = int(memory_gib * GIB)
+    return replace(kind, memory_bytes=max(1, free))
+
+
+def measure_flops(device: torch.device, *, width: int, dtype: torch.dtype) -> float:
+    """Measures the operations per second of matrix products, for about MEASURE_SECONDS."""
+    x = torch.ones(MEASURE_ROWS, width, device=device, dtype=dtype)
+    weight = torch.ones(width, 4 * width, device=device, dtype=dtype)
+
+    def multiply(count: int) -> float:
+        began = time.perf_counter()
+        for _ in range(count):
+            x @ weight
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - began
+
+    multiply(1)  # the first one prepares kernels
+    count = 1
+    while (seconds := multiply(count)) < MEASURE_SECONDS:
+        count *= 2
+    return count * 2.0 * MEASURE_ROWS * width * 4 * width / seconds
+
+
+def free_memory() -> int:
+    """Returns the bytes that a process of this machine can have, within the limit of its group."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    known = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
+    free = int(known[1]) * 1024 if known else pages
+    limit, used = _read("/sys/fs/cgroup/memory.max"), _read("/sys/fs/cgroup/memory.current")
+    if limit.strip().isdigit() and used.strip().isdigit():
+        free = min(free, max(0, int(limit) - int(used)))
+    return free
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""

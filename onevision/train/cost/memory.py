@@ -1,9 +1,9 @@
 """Stage + architecture + sharding -> the peak bytes on one device.
 
-Assumes bf16 arithmetic on fp32 weights, and one packed sequence of `max_tokens` at a time; layers
-below adapters are frozen and may be int8. Parameters are counted on the true network, built on the
-meta device. Activations are estimated: what the blocks of model/ keep for their backward pass with
-fused attention.
+Assumes fp32 weights, arithmetic in bf16 or fp32, and one packed sequence of `max_tokens` at a time;
+layers below adapters are frozen and may be int8. Parameters are counted on the true network, built
+on the meta device. Activations are estimated: what the blocks of model/ keep for their backward
+pass with fused attention.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.layers import LoraConfig, linear_names
 from onevision.train.loss import CHUNK_BYTES
 from onevision.train.optim import part_parameters
+from onevision.train.options import Precision
 from onevision.train.stage import Stage
 
 FP32, BF16 = 4, 2
@@ -68,7 +69,7 @@ class Memory:
     """Bytes on one device, by use."""
 
     weights: float  # fp32 master weights, or int8 for frozen int8 layers
-    copies: float  # bf16 weights to compute with: all, or those of the active blocks
+    copies: float  # weights to compute with: all in bf16, or those of the active blocks
     gradients: float  # fp32
     moments: float  # two of AdamW, fp32; Muon has a single one for some weights
     activations: float
@@ -88,6 +89,7 @@ def memory_per_device(
     shards: int = 1,
     recompute: bool = False,
     lora: LoraConfig | None = None,
+    precision: Precision = "bf16",
 ) -> Memory:
     """Estimates the peak of `stage`; `config` is the stage's, as `stage_config` returns it.
 
@@ -100,18 +102,22 @@ def memory_per_device(
     low = [one for one in adapters.values() if lora is not None and lora.base == "int8"]
     in_int8 = sum(one.base_numbers for one in low)
     floats = counts.total - in_int8 + added
-    largest = max((one.largest_base for one in low), default=0)  # converted to bf16 one at a time
+    largest = max((one.largest_base for one in low), default=0)  # converted one at a time
+    width = BF16 if precision == "bf16" else FP32
+    copied = floats if precision == "bf16" else 0.0  # fp32 weights compute as they are
     return Memory(
         weights=FP32 * floats / shards + in_int8 + FP32 * sum(one.base_rows for one in low),
-        copies=BF16 * (floats if shards == 1 else counts.outside)
-        + (0 if shards == 1 else _copies_of_blocks(counts))
-        + BF16 * largest,
+        copies=width * largest
+        + (BF16 * copied if shards == 1 else width * counts.outside + _copies_of_blocks(counts)),
         gradients=FP32 * learning / shards,
         moments=2 * FP32 * learning / shards,
-        activations=_vision(stage, config.vision, crowd, recompute=recompute, lora=lora)
-        + _projector(stage, config, crowd)
-        + _language(config.language, crowd, recompute=recompute, lora=lora),
-        head=_head(stage, config.language, crowd, lora),
+        activations=width
+        * (
+            _vision(stage, config.vision, crowd, recompute=recompute, lora=lora)
+            + _projector(stage, config, crowd)
+            + _language(config.language, crowd, recompute=recompute, lora=lora)
+        ),
+        head=_head(stage, config.language, crowd, lora, width=width),
     )
 
 
@@ -186,7 +192,7 @@ def _vision(
     recompute: bool,
     lora: LoraConfig | None,
 ) -> float:
-    """Returns the activations of the encoder, in bytes.
+    """Returns how many numbers the encoder keeps.
 
     A block keeps, in numbers per patch: norms 4 C, queries to output 4 C, MLP 2 hidden. Each of its
     6 adapters keeps the product of A and its input; with dropout, the input too, in fp32.
@@ -196,11 +202,11 @@ def _vision(
     block = 8 * width + 2 * vision.intermediate_size
     if lora is not None and "vision_encoder" in lora.parts:
         block += 6 * lora.rank + (lora.dropout > 0) * 2 * (5 * width + vision.intermediate_size)
-    block *= BF16 * patches
+    block *= patches
     if "vision_encoder" not in stage.trainable:
         return block  # nothing is kept; one block is active
     if recompute:
-        return vision.num_layers * BF16 * patches * width + block
+        return vision.num_layers * patches * width + block
     return vision.num_layers * block
 
 
@@ -209,13 +215,13 @@ def _projector(stage: Stage, config: ModelConfig, crowd: SequenceLoad) -> float:
         return 0.0
     hidden = 2 * (config.projector.num_layers - 1) + 1  # before and after each GELU, and the result
     width = config.vision.hidden_size + hidden * config.language.hidden_size
-    return BF16 * crowd.num_crops * config.vision.num_patches * width
+    return crowd.num_crops * config.vision.num_patches * width
 
 
 def _language(
     language: LanguageConfig, crowd: SequenceLoad, *, recompute: bool, lora: LoraConfig | None
 ) -> float:
-    """Returns the activations of the language model, in bytes.
+    """Returns how many numbers the language model keeps.
 
     A block keeps, in numbers per token: norms 8 D (half of it fp32), attention, SwiGLU 4 hidden.
     Gradients flow through the language model even if it is frozen, to the parts before it. Its 7
@@ -228,15 +234,21 @@ def _language(
     if lora is not None and "language_model" in lora.parts:
         block += 7 * lora.rank - 4 * width + (lora.dropout > 0) * 2 * (6 * width + hidden)
     kept = language.num_layers * (width if recompute else block) + (block if recompute else 0)
-    return BF16 * crowd.num_tokens * (kept + 4 * width)  # embedded input, final norm
+    return crowd.num_tokens * (kept + 4 * width)  # embedded input, final norm
 
 
 def _head(
-    stage: Stage, language: LanguageConfig, crowd: SequenceLoad, lora: LoraConfig | None
+    stage: Stage,
+    language: LanguageConfig,
+    crowd: SequenceLoad,
+    lora: LoraConfig | None,
+    *,
+    width: int,
 ) -> float:
+    """Returns bytes; `width` is that of a number of the arithmetic."""
     frozen = lora is not None and "language_model" in lora.parts
     gradient = 0
     if "language_model" in stage.trainable and not frozen:
         gradient = FP32 * language.vocab_size * language.hidden_size
-    hidden = 2 * BF16 * crowd.labelled_tokens * language.hidden_size
+    hidden = 2 * width * crowd.labelled_tokens * language.hidden_size
     return 2 * CHUNK_BYTES + hidden + gradient

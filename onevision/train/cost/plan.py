@@ -15,6 +15,7 @@ from onevision.train.cost.amounts import Amount
 from onevision.train.cost.devices import DeviceKind
 from onevision.train.cost.memory import Memory, SequenceLoad, count_adapters, memory_per_device
 from onevision.train.lora.layers import LoraConfig
+from onevision.train.options import Precision, RunOptions
 from onevision.train.stage import Stage, stage_config
 
 # Share of the devices' peak that executed operations reach. ASSUMPTION: FSDP2 in bf16 on H100s was
@@ -54,7 +55,10 @@ class TrainingPlan:
     operations: tuple[Operations, ...]
     memory: Memory
     kind: DeviceKind
-    num_devices: int  # all share one copy of the model
+    num_devices: int
+    # Devices that share one copy of weights, gradients and moments.
+    shards: int
+    precision: Precision = "bf16"
 
     @property
     def num_samples(self) -> int:
@@ -112,15 +116,19 @@ def plan_training(
     *,
     kind: DeviceKind,
     num_devices: int = 1,
+    shards: int | None = None,
     recompute: bool = False,
     lora: LoraConfig | None = None,
+    precision: Precision = "bf16",
 ) -> TrainingPlan:
     """Plans a stage on the way to `target`; `amounts` are what it reads (cost/amounts.py).
 
-    Raises ConfigError without devices, or if no source has a count.
+    `shards` devices share one copy of the model; by default, all of them. Raises ConfigError
+    without devices, or if no source has a count.
     """
     if num_devices < 1:
         raise ConfigError(f"{num_devices} devices; expected at least 1")
+    shards = num_devices if shards is None else shards
     counted = [a for a in amounts if a.num_samples]
     if not counted:
         raise ConfigError(f"stage {stage.name}: no source has a count of samples; give the data")
@@ -138,13 +146,27 @@ def plan_training(
             stage,
             config,
             _largest_load(stage, counted),
-            shards=num_devices,
+            shards=shards,
             recompute=recompute,
             lora=lora,
+            precision=precision,
         ),
         kind=kind,
         num_devices=num_devices,
+        shards=shards,
+        precision=precision,
     )
+
+
+def count_shards(options: RunOptions, *, num_devices: int) -> int:
+    """Returns how many devices share one copy of the model in a run. Raises ConfigError."""
+    if options.sharing == "replicate":
+        return 1
+    if num_devices % options.replicas:
+        raise ConfigError(
+            f"replicas is {options.replicas}; expected a divisor of the {num_devices} devices"
+        )
+    return num_devices // options.replicas
 
 
 def vision_flops(vision: VisionConfig) -> tuple[float, float]:

@@ -84,7 +84,7 @@ def _operations(plan: TrainingPlan) -> Table:
 def _memory(plan: TrainingPlan) -> Table:
     rows = [(name, f"{size / GIB:.2f}") for name, size in vars(plan.memory).items()]
     total, has = plan.memory.total / GIB, plan.kind.memory_bytes / GIB
-    verdict = "fits" if plan.fits else "does not fit: more shards, recompute, or smaller max_tokens"
+    verdict = "fits" if plan.fits else _advise(plan)
     return Table(
         title="memory of one device, GiB",
         header=("holds", "GiB"),
@@ -93,7 +93,16 @@ def _memory(plan: TrainingPlan) -> Table:
     )
 
 
-def _time(hours: float) -> str:
+def _advise(plan: TrainingPlan) -> str:
+    """Returns what would make a plan fit."""
+    ways = "recompute=true, adapters (lora_rank=16), or a smaller max_tokens"
+    if plan.shards < plan.num_devices:
+        return f"does not fit: set sharing=shard or fewer replicas, {ways}"
+    return f"does not fit: more devices with sharing=shard, {ways}"
+
+
+def format_hours(hours: float) -> str:
+    """Formats hours: 37.3 hours, 4.2 minutes, 12 seconds."""
     if hours >= 1:
         return f"{hours:,.1f} hours"
     return f"{hours * 60:.1f} minutes" if hours * 60 >= 1 else f"{hours * 3600:.0f} seconds"
@@ -105,9 +114,10 @@ def _run(plan: TrainingPlan) -> Table:
         ("samples", f"{plan.num_samples:,}"),
         ("tokens", compact(plan.num_tokens)),
         ("sequences per step", f"{plan.sequences_per_step:,} of {plan.stage.max_tokens:,} tokens"),
-        ("devices", f"{plan.num_devices} x {plan.kind.name}, {plan.num_devices} to a copy"),
+        ("devices", f"{plan.num_devices} x {plan.kind.name}, {plan.shards} to a copy"),
+        ("arithmetic", plan.precision),
         ("devices busy", f"{plan.busy:.0%}"),
-        ("time", _time(plan.hours)),
+        ("time", format_hours(plan.hours)),
         ("dollars", f"{plan.dollars:,.0f}" if plan.dollars >= 10 else f"{plan.dollars:.2f}"),
     )
     return Table(

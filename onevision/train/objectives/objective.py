@@ -16,6 +16,7 @@ from onevision.train.config import TrainConfig
 from onevision.train.feed import Feed
 from onevision.train.learner import Learner
 from onevision.train.parallel import Processes
+from onevision.train.validation.held_out import HeldOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class Objective:
 
     feed: Feed
     make_learner: LearnerMaker = Learner
+    # Samples whose loss is measured during the run; None if none are held out.
+    held_out: HeldOut | None = None
     # Digests of what it learns from beside the feed's samples; a resumed run must find the same.
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 

@@ -15,7 +15,7 @@ from onevision.synth.families import family_named
 from onevision.synth.sample import Sample, rng_for
 from onevision.train.feed import Feed, MicroBatch, pad_rows
 from onevision.train.learner import Learner
-from onevision.train.mixture_feed import open_mixture_feed
+from onevision.train.mixture_feed import MixtureFeed, open_mixture_feed
 from onevision.train.objectives.objective import Objective, RunContext
 from onevision.train.stage import Stage
 
@@ -31,7 +31,9 @@ CAPTIONED = 0.5
 
 def make_words(run: RunContext) -> Objective:
     """Returns next-token cross-entropy over the words of the stage's answers."""
-    return Objective(feed=open_feed(run), make_learner=Learner)
+    feed = open_feed(run)
+    held_out = feed.held_out if isinstance(feed, MixtureFeed) else None
+    return Objective(feed=feed, make_learner=Learner, held_out=held_out)
 
 
 class FamilyFeed:

@@ -107,6 +107,15 @@ def model_card(facts: ModelFacts) -> str:
     return f"---\n{_front_matter(facts)}---\n\n# {_line(facts.name)}\n\n{origin}\n\n{body}\n"
 
 
+def replace_scores(card: str, scores: Mapping[str, HeldoutScore]) -> str:
+    """Returns a card of `model_card` with other scores."""
+    before, title, rest = card.partition("## Scores\n\n")
+    if not title:
+        return card
+    _, next_title, after = rest.partition("\n\n## ")
+    return f"{before}{title}{_scores(scores)}{next_title}{after}"
+
+
 def _front_matter(facts: ModelFacts) -> str:
     values = {
         "license": facts.licence and facts.licence.lower(),

@@ -65,6 +65,13 @@ class ProgressDisplay:
         title = f"held-out questions after step {line['step']:,}"
         self.console.print("  ".join([title, *shares]), soft_wrap=True, highlight=False)
 
+    def show_validation(self, line: Line) -> None:
+        """Shows one line of validation.jsonl."""
+        when = f"after step {line['step']:,}" if line["step"] else "before the first step"
+        best = ", the best so far" if line["is_best"] and line["step"] else ""
+        text = f"held-out loss {when}: {line['loss']:.4g}{best}"
+        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
     def __enter__(self) -> Self:
         return self
 

@@ -13,10 +13,11 @@ from onevision.train.report.notes import SKIPPED, Notes
 
 @dataclass(kw_only=True)
 class Callbacks:
-    """The callbacks of a run: for lines of metrics, for evaluations, and for warnings."""
+    """The callbacks of a run: for lines of metrics, evaluations, held-out losses; for warnings."""
 
     on_step: Callable[[Line], object] = str
     on_evaluation: Callable[[Line], object] = str
+    on_validation: Callable[[Line], object] = str
     on_warning: Callable[[str], object] = str
     tensorboard: bool = False
     wandb: str | None = None  # a project

@@ -1,0 +1,296 @@
+"""`onevision finetune`: a user's data and a model -> a model that has learned from them."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onevision.cli import train_options as given
+
+if TYPE_CHECKING:
+    from onevision.config import ModelConfig
+    from onevision.train.config import TrainConfig
+    from onevision.train.finetune.choose import Choice, Work
+    from onevision.train.finetune.questions import Questions
+    from onevision.train.finetune.request import FinetuneDirectory, FinetuneRequest
+    from onevision.train.finetune.samples import CheckedData
+    from onevision.train.options import RunOptions
+
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A file of records (JSON, JSONL, CSV, Parquet, tar), a folder of them or of pictures "
+        "with captions, or a mixture's YAML."
+    ),
+]
+StartOption = Annotated[
+    str, typer.Option("--from", help="What to start from: 'tiny', a checkpoint, or a hub id.")
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Directory of the result; default: runs/NAME-OF-DATA."),
+]
+MethodOption = Annotated[
+    str,
+    typer.Option(help="lora, qlora (int8 weights below), full, or auto: what fits the device."),
+]
+RankOption = Annotated[int | None, typer.Option(help="Rank of the adapters; default 16.")]
+EpochsOption = Annotated[int | None, typer.Option(help="Passes over the data; default 3.")]
+HeldOutOption = Annotated[
+    str, typer.Option(help="Share of the samples to hold out, a file of other samples, or none.")
+]
+PatienceOption = Annotated[
+    int, typer.Option(help="Stop after so many measurements without a lower loss; 0: never.")
+]
+SeedOption = Annotated[int, typer.Option(help="Of the order of samples and of new adapters.")]
+RootsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--root", help="Where media paths start, and where links may lead; repeatable."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+DevicesOption = Annotated[int, typer.Option(help="Processes to train in: one per device.")]
+MemoryOption = Annotated[
+    float | None, typer.Option(help="GiB of a device to plan with; default: what is free.")
+]
+PlanOption = Annotated[
+    bool, typer.Option("--plan", help="Check the data, print what would be done, and stop.")
+]
+
+
+def finetune(
+    data: DataArgument,
+    start: StartOption = "tiny",
+    output: OutputOption = None,
+    method: MethodOption = "auto",
+    lora_rank: RankOption = None,
+    epochs: EpochsOption = None,
+    held_out: HeldOutOption = "0.05",
+    patience: PatienceOption = 3,
+    root: RootsOption = None,
+    device: DeviceOption = "auto",
+    devices: DevicesOption = 1,
+    memory: MemoryOption = None,
+    seed: SeedOption = 0,
+    settings: given.SetOption = None,
+    plan: PlanOption = False,
+) -> None:
+    """Fine-tune a model on your data: check, plan, train, evaluate; see docs/finetuning.md.
+
+    The same command continues what was stopped.
+    """
+    from onevision.cli.finetune_show import show_next_commands
+    from onevision.train.finetune.request import (
+        FinetuneDirectory,
+        FinetuneRequest,
+        resolve_paths,
+    )
+    from onevision.values import from_plain
+
+    told = {
+        "data": data,
+        "start": start,
+        "method": method,
+        "lora_rank": lora_rank,
+        "epochs": epochs,
+        "held_out": held_out,
+        "patience": patience,
+        "seed": seed,
+        "roots": tuple(map(str, root or ())),
+        "settings": tuple(settings or ()),
+        "device": device,
+        "devices": devices,
+        "memory_gib": memory,
+    }
+    request = resolve_paths(from_plain(FinetuneRequest, told, where="finetune"))
+    directory = FinetuneDirectory(output or Path("runs") / Path(data).resolve().stem)
+    if not plan:
+        directory.agree(request)
+        if directory.is_finished:
+            print(f"{directory.path} is finished; give another --output to train again")
+            show_next_commands(directory)
+            return
+    _Job(request, directory).run(plan_only=plan)
+
+
+class _Job:
+    """One call of the command."""
+
+    def __init__(self, request: "FinetuneRequest", directory: "FinetuneDirectory") -> None:
+        from onevision.checkpoint.load import inspect
+        from onevision.inputs.tokenizer import Tokenizer
+        from onevision.train.start import Starts, find_start
+
+        self.request, self.directory = request, directory
+        checkpoint = find_start(request.start)
+        self.starts: Starts = Starts(previous=(checkpoint,))
+        self.target: ModelConfig = inspect(checkpoint).config
+        self.tokenizer: Tokenizer = Tokenizer.from_directory(checkpoint)
+
+    def run(self, *, plan_only: bool) -> None:
+        """Takes the steps that are still to be taken."""
+        if self.directory.has_begun and not plan_only:
+            print(f"{self.directory.path}: continues as it began")
+        else:
+            config = self._decide(write=not plan_only)
+            if config is None:
+                return
+        config = self._read_settings()
+        questions = self._find_questions(config)
+        before = self._score(self.starts.previous[0], questions, when="before", config=config)
+        self._train(config)
+        self._finish(config, questions, before)
+
+    def _decide(self, *, write: bool) -> "TrainConfig | None":
+        """Checks the data, chooses what fits and prints both; returns None if that is all."""
+        from onevision.cli.finetune_show import show_choice, show_data
+        from onevision.cli.planning import plan_and_show
+        from onevision.train.finetune.choose import choose, start_stage
+        from onevision.train.finetune.samples import check_data, fit_samples, refuse_too_many
+
+        stage, options = start_stage(self.request)
+        stage = replace(stage, max_tokens=self.target.language.max_positions)
+        checked = check_data(stage, self.target, self.tokenizer, options, planner=plan_and_show)
+        show_data(checked)
+        refuse_too_many(checked, max_share=options.max_bad_share)
+        choice = choose(self.request, self._measure(checked, options))
+        show_choice(choice)
+        fitted = fit_samples(
+            checked, choice.stage, num_workers=choice.options.num_workers, planner=plan_and_show
+        )
+        if not write:
+            return None
+        return self._begin(choice, fitted)
+
+    def _measure(self, checked: "CheckedData", options: "RunOptions") -> "Work":
+        import torch
+
+        from onevision.train.cost.amounts import count_mixture
+        from onevision.train.cost.devices import find_device
+        from onevision.train.finetune.choose import Work
+
+        device = self._device()
+        return Work(
+            target=self.target,
+            amounts=count_mixture(checked.reader, checked.plan),
+            lengths=checked.lengths,
+            kind=find_device(
+                device,
+                width=self.target.language.hidden_size,
+                dtype=torch.bfloat16 if options.precision == "bf16" else torch.float32,
+                memory_gib=self.request.memory_gib,
+            ),
+            device=device,
+        )
+
+    def _device(self) -> str:
+        import torch
+
+        if self.request.device != "auto":
+            return self.request.device
+        enough = torch.cuda.is_available() and torch.cuda.device_count() >= self.request.devices
+        return "cuda" if enough else "cpu"
+
+    def _begin(self, choice: "Choice", fitted: "CheckedData") -> "TrainConfig":
+        """Writes what was decided, so that a second call continues with it."""
+        from onevision.train.config import TrainConfig, write_train_config
+        from onevision.train.finetune.samples import LEFT_OUT, pin_samples
+
+        directory = self.directory
+        directory.begin(self.request)
+        pin_samples(fitted, directory.samples, notes=directory.path / LEFT_OUT)
+        config = TrainConfig(
+            stage=choice.stage,
+            target=self.target,
+            options=replace(choice.options, manifest=str(directory.samples.resolve())),
+            starts=tuple(map(str, self.starts.directories)),
+            tokenizer=self.tokenizer.name,
+        )
+        write_train_config(config, directory.run.settings)
+        return config
+
+    def _read_settings(self) -> "TrainConfig":
+        from onevision.train.config import read_train_config
+
+        config = read_train_config(self.directory.run.settings)
+        device = config.options.device if self.request.device == "auto" else self.request.device
+        if self.request.device == "auto" and device.startswith("cuda"):
+            device = self._device()  # it may have moved
+        return replace(config, options=replace(config.options, device=device))
+
+    def _find_questions(self, config: "TrainConfig") -> "Questions | None":
+        """Writes the held-out samples as questions, or finds those of an earlier call."""
+        from onevision.data.manifest import apply_manifest
+        from onevision.data.planner import make_plan
+        from onevision.train.finetune.questions import find_questions, write_questions
+        from onevision.train.finetune.samples import CheckedData, hold_out, open_samples
+
+        stage, options = config.stage, config.options
+        if options.held_out is None:
+            return None
+        if (found := find_questions(self.directory.questions)) is not None:
+            return found
+        reader = open_samples(stage, self.target, self.tokenizer, options)
+        plan = make_plan(reader, num_workers=options.num_workers)
+        plan = apply_manifest(reader.mixture, plan, self.directory.samples)
+        checked = CheckedData(reader=reader, plan=plan, findings=(), decoded=False)
+        held = hold_out(checked, stage, self.target, self.tokenizer, options, warn=str)
+        written = write_questions(*held, self.directory.questions)
+        print(f"{written.num_questions} held-out questions in {self.directory.questions}")
+        if written.num_left:
+            print(
+                f"  {written.num_left} held-out samples are measured by their loss alone: several "
+                "videos, or the text <image>, cannot be asked as a benchmark"
+            )
+        return written
+
+    def _score(
+        self, model: Path, questions: "Questions | None", *, when: str, config: "TrainConfig"
+    ) -> dict[str, float]:
+        from onevision.cli.finetune_show import show_progress
+        from onevision.train.finetune.outcome import ask_questions
+
+        if questions is None or not questions.tasks:
+            return {}
+        with show_progress(f"answers {when}", total=questions.num_questions) as advance:
+            return ask_questions(
+                model,
+                questions,
+                self.directory,
+                when=when,
+                device=config.options.device,
+                on_progress=advance,
+            )
+
+    def _train(self, config: "TrainConfig") -> None:
+        from onevision.cli.train_run import train_and_show, train_in_processes
+
+        if self.request.devices > 1 and "RANK" not in os.environ:
+            train_in_processes(config, self.directory.path, count=self.request.devices)
+            return
+        train_and_show(config, self.tokenizer, self.starts, self.directory.path)
+
+    def _finish(
+        self, config: "TrainConfig", questions: "Questions | None", before: dict[str, float]
+    ) -> None:
+        from onevision.cli.finetune_show import (
+            eval_command,
+            show_changes,
+            show_next_commands,
+        )
+        from onevision.train.finetune.outcome import compare, write_outcome
+
+        directory = self.directory
+        after = self._score(directory.run.checkpoint, questions, when="after", config=config)
+        changes = compare(
+            directory,
+            questions,
+            before=before,
+            after=after,
+            keep_best=config.options.keep_best,
+        )
+        command = eval_command(directory) or f"onevision finetune {self.request.data}"
+        write_outcome(directory, changes, command=command)
+        show_changes(changes)
+        show_next_commands(directory)

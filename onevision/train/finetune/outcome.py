@@ -1,0 +1,142 @@
+"""Held-out questions and losses -> scores before and after, in the model card and result.json."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from onevision.errors import OneVisionError
+from onevision.eval.answers import AnswerFiles
+from onevision.eval.benchmark import EvalConfig, network_fingerprint, run_task
+from onevision.eval.figures import score_answers
+from onevision.eval.rows import open_rows
+from onevision.eval.task import find_tasks
+from onevision.files import Line, write_json, write_text
+from onevision.generate.answer import Model, load
+from onevision.train.finetune.questions import Questions
+from onevision.train.finetune.request import FinetuneDirectory
+from onevision.train.finish import CARD
+from onevision.train.report.card import HeldoutScore, replace_scores
+from onevision.train.report.notes import read_notes
+from onevision.train.validation.best import VALIDATION, read_losses
+
+BEFORE, AFTER = "before", "after"
+BATCH_SIZE = 8
+METRIC_WORDS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One measure on the held-out samples, before and after."""
+
+    name: str
+    before: float
+    after: float
+    num_samples: int
+    is_share: bool = True
+
+    def describe(self) -> str:
+        """Returns "exact match  12.5 % -> 87.5 %  (16 questions)"."""
+        before, after = (
+            f"{100 * v:.1f} %" if self.is_share else f"{v:.4g}" for v in (self.before, self.after)
+        )
+        what = "questions" if self.is_share else "samples"
+        return f"{self.name}  {before} -> {after}  ({self.num_samples:,} {what})"
+
+
+def ask_questions(
+    model: Model | str | Path,
+    questions: Questions,
+    directory: FinetuneDirectory,
+    *,
+    when: str,
+    device: str = "cpu",
+    on_progress: Callable[[int], object] = int,
+) -> dict[str, float]:
+    """Asks a model the held-out questions; returns the headline of each task, by its metric.
+
+    Answers that were given before are kept. Raises CheckpointError, DataError.
+    """
+    scores: dict[str, float] = {}
+    loaded = model if isinstance(model, Model) else load(model, device=device)
+    fingerprint = network_fingerprint(loaded)
+    for task in find_tasks([str(path) for path in questions.tasks]):
+        rows = open_rows(task, str(directory.questions))
+        files = AnswerFiles(directory.answers / when / task.name)
+        run_task(
+            loaded,
+            rows,
+            files,
+            config=EvalConfig(batch_size=BATCH_SIZE),
+            name=str(model) if not isinstance(model, Model) else when,
+            place=str(directory.questions),
+            fingerprint=fingerprint,
+            on_progress=on_progress,
+        )
+        headline = score_answers(files, complete=True).headline
+        if headline is not None:
+            kind = METRIC_WORDS.get(headline.metric, headline.metric)
+            name = f"{kind}, video" if task.video else kind
+            scores[name] = headline.value
+    return scores
+
+
+def compare(
+    directory: FinetuneDirectory,
+    questions: Questions | None,
+    *,
+    before: dict[str, float],
+    after: dict[str, float],
+    keep_best: bool,
+) -> tuple[Change, ...]:
+    """Returns what has changed on the held-out samples: the loss, and the scores of answers."""
+    changes: list[Change] = []
+    losses = read_losses(directory.path)
+    written = losses.written(keep_best=keep_best)
+    if written is not None and 0 in losses.by_step:
+        lines = read_notes(directory.path / VALIDATION)
+        changes.append(
+            Change(
+                name="held-out loss",
+                before=losses.by_step[0],
+                after=losses.by_step[written],
+                num_samples=lines[-1]["samples"],
+                is_share=False,
+            )
+        )
+    count = 0 if questions is None else questions.num_questions
+    changes += [
+        Change(name=name, before=before[name], after=value, num_samples=count)
+        for name, value in after.items()
+        if name in before
+    ]
+    return tuple(changes)
+
+
+def write_outcome(
+    directory: FinetuneDirectory, changes: tuple[Change, ...], *, command: str
+) -> None:
+    """Adds the scores to the model card, then writes result.json, which ends the job."""
+    scores = {
+        f"{one.name} of {one.num_samples:,} held-out samples (before: {_say(one, one.before)})":
+        HeldoutScore(value=_say(one, one.after), command=command)
+        for one in changes
+    }  # fmt: skip
+    card = directory.run.checkpoint / CARD
+    if scores and card.is_file():
+        write_text(card, replace_scores(card.read_text(encoding="utf-8"), scores))
+    values = [vars(one) for one in changes]
+    write_json(directory.result, {"format_version": 1, "held_out": values})
+
+
+def read_outcome(directory: FinetuneDirectory) -> tuple[Change, ...]:
+    """Reads what `write_outcome` wrote; () if it cannot be read."""
+    try:
+        values: Line = json.loads(directory.result.read_text(encoding="utf-8"))
+        return tuple(Change(**one) for one in values["held_out"])
+    except (OSError, ValueError, KeyError, TypeError, OneVisionError):
+        return ()
+
+
+def _say(change: Change, value: float) -> str:
+    return f"{100 * value:.1f} %" if change.is_share else f"{value:.4g}"
