@@ -15,7 +15,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ROOM_FILES = 300, 60, 27
 # Modules that open connections or listen for them, and the files that may import each.
 NETWORK = {
     "http.client": {"serve/fetch.py", "eval/judging/client.py"},
-    "http.server": {"cli/data.py"},
+    "http.server": {"cli/data/commands.py"},
     "huggingface_hub": {"checkpoint/hub.py", "cli/doctor.py", "eval/rows.py"},
     "socket": {"cli/port.py", "serve/fetch.py", "train/guard.py"},
     "ssl": {"serve/fetch.py"},

@@ -14,7 +14,7 @@ from onevision.cli.ask import ask
 from onevision.cli.batch import batch
 from onevision.cli.chat import chat
 from onevision.cli.convert import convert
-from onevision.cli.data import data
+from onevision.cli.data.commands import data
 from onevision.cli.demo import demo
 from onevision.cli.doctor import doctor
 from onevision.cli.dpo import dpo

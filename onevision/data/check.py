@@ -45,7 +45,7 @@ class SourceSummary:
     longest: int
     modalities: dict[str, int]
     reductions: dict[str, int]
-    # Tokens that the reductions lose, and fields that nobody reads, with their numbers of records.
+    # Tokens that the reductions lose, and fields that are not read, with their numbers of records.
     num_cut: int
     unused: dict[str, int]
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Of a row group, once unfolded. Writers make groups of some hundred MiB at most.
 MAX_GROUP_BYTES = 2 * 2**30
 MAX_GROUP_VALUES = 50_000_000
+# The value of a column that means nothing in any form, so that it is counted as unread.
+NOT_READ = "not read"
 MAX_CACHED_GROUPS = 4
 
 
@@ -78,11 +80,15 @@ class ParquetSource(FileSource):
         file = _open(self.files[number])
         names = file.schema_arrow.names
         columns = [name for name in names if self.columns is None or name in self.columns]
+        unread = dict.fromkeys((name for name in names if name not in columns), NOT_READ)
+        rows: list[Fields]
         try:
             rows = _read_group(self.files[number], file, group, columns)
         except DataError as error:
             self._refused[block] = str(error)
             raise
+        if unread:
+            rows = [{**row, **unread} for row in rows]
         self._cache[block] = rows
         if len(self._cache) > MAX_CACHED_GROUPS:
             self._cache.popitem(last=False)

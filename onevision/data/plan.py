@@ -49,7 +49,7 @@ class DatasetPlan:
     picture_digests: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     picture_rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     faults: tuple[Fault, ...] = ()
-    # Fields that hold something nobody reads, and in how many records.
+    # Fields that hold something and are not read, and in how many records.
     unused: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -43,7 +43,7 @@ VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif")
 
 @dataclass(frozen=True, kw_only=True)
 class ReadRecord:
-    """A record's conversation, and the fields that hold something nobody reads."""
+    """A record's conversation, and the fields that hold something and are not read."""
 
     conversation: Conversation
     unused: tuple[str, ...]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from onevision.cli import app
 from onevision.data.containers import unpack
 from onevision.data.mixture import open_mixture
-from onevision.data.records import to_conversation
+from onevision.data.records import read_record, to_conversation
 from onevision.errors import DataError
 
 RECORD = {"file_name": "1.png", "text": 'A "cat",\non a chair.'}
@@ -90,6 +90,9 @@ def test_shards_lie_in_a_folder_or_match_a_pattern(folder):
         write_parquet(folder / "data" / f"train-{number}.parquet", [RECORD])
     assert len(open_mixture(folder)) == 3
     assert len(open_mixture(folder / "data" / "train-[01]*")) == 2
+    write_parquet(folder / "data" / "train-0.parquet", [RECORD | {"license": "CC0"}])
+    told = read_record(open_mixture(folder).datasets[0].source.read(0))
+    assert told.unused == ("license",)
     write_parquet(folder / "data" / "test-0.parquet", [RECORD])
     with pytest.raises(DataError, match=r"it holds files of test and train; give those"):
         open_mixture(folder)

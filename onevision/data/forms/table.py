@@ -1,4 +1,4 @@
-"""A record -> its turns: which form it has is told by its fields."""
+"""A record -> its turns: its fields say which form it has."""
 
 from collections.abc import Mapping
 
@@ -67,7 +67,7 @@ def read_talk(record: RawRecord) -> Talk:
 
 
 def list_unused(record: RawRecord, talk: Talk) -> tuple[str, ...]:
-    """Returns the fields and keys of a record that hold something nobody reads."""
+    """Returns the fields and keys of a record that hold something and are not read."""
     read = talk.used | {"id", FILE_NAME, *MEDIA_FIELDS, *MEDIA_FIELDS.values()}
     fields = [k for k, value in record.fields.items() if k not in read and not is_empty(value)]
     return (*fields, *talk.unused)

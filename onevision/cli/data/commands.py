@@ -13,6 +13,7 @@ from onevision.cli.options import check_output, model_config
 from onevision.cli.port import check_port
 
 if TYPE_CHECKING:
+    from onevision.cli.data.reader import OpenData
     from onevision.data.check import Finding
     from onevision.data.mixture import Mixture
     from onevision.data.plan import Plan
@@ -84,8 +85,8 @@ def check(
     show: Annotated[int, typer.Option(help="Findings to print per kind.")] = 5,
 ) -> None:
     """Find what must be fixed before training (exit code 1), or is missing (exit code 3)."""
-    from onevision.cli.data_reader import Rules, open_all, open_data, plan_data
-    from onevision.cli.data_tables import print_findings, print_summaries, print_unopened
+    from onevision.cli.data.reader import Rules, open_all, open_data, plan_data
+    from onevision.cli.data.tables import print_findings, print_summaries, print_unopened
     from onevision.data.check import find_problems, summarize
     from onevision.data.mixture import find_mixture
     from onevision.data.plan import Plan
@@ -102,12 +103,11 @@ def check(
     )
     opened = open_data(mixture, rules)
     mine, unopened = opened.reader.mixture, opened.unopened
-    total = len(mine.datasets) + len(unopened)
-    print_unopened(unopened, total=total, mixture=find_mixture(mixture))
+    print_unopened(unopened, num_open=len(mine.datasets), mixture=find_mixture(mixture))
     if not mine.datasets:
         raise typer.Exit(INCOMPLETE if all(one.is_missing for one in unopened) else 1)
-    is_deep = deep or bool(held_out)
-    plan = plan_data(opened.reader, deep=is_deep, fresh=fresh, num_workers=num_workers)
+    deep = deep or bool(held_out)
+    plan = plan_data(opened.reader, deep=deep, fresh=fresh, num_workers=num_workers)
     others = [
         plan_data(open_all(path, rules), deep=True, fresh=fresh, num_workers=num_workers)
         for path in held_out or []
@@ -119,14 +119,7 @@ def check(
     print_findings(found, show=show)
     if manifest is not None:
         _write_manifest(mine, plan, found, manifest)
-    to_fix = sum(finding.must_fix for finding in found)
-    if to_fix:
-        print(f"{to_fix} of {len(mine):,} samples must be fixed or left out")
-        raise typer.Exit(1)
-    if unopened:
-        print(f"{len(mine):,} samples, nothing to fix; {len(unopened)} data sets are not there")
-        raise typer.Exit(INCOMPLETE if all(one.is_missing for one in unopened) else 1)
-    print(f"{len(mine):,} samples, nothing to fix")
+    _conclude(opened, found)
 
 
 @data.command()
@@ -141,8 +134,8 @@ def stats(
     seed: SeedOption = 0,
 ) -> None:
     """Print the rows, tokens and lengths of every data set."""
-    from onevision.cli.data_reader import Rules, open_all, plan_data
-    from onevision.cli.data_tables import print_summaries
+    from onevision.cli.data.reader import Rules, open_all, plan_data
+    from onevision.cli.data.tables import print_summaries
     from onevision.data.check import find_problems, summarize
 
     rules = Rules(
@@ -175,7 +168,7 @@ def view(
     seed: SeedOption = 0,
 ) -> None:
     """Write a page of samples: media, crops, learned text, lengths."""
-    from onevision.cli.data_reader import Rules, open_all, plan_data
+    from onevision.cli.data.reader import Rules, open_all, plan_data
     from onevision.data.report import write_report
 
     check_output(output)
@@ -196,6 +189,19 @@ def view(
     print(f"wrote {output}")
     if port is not None:
         _serve(output, port)
+
+
+def _conclude(opened: "OpenData", found: "list[Finding]") -> None:
+    """Prints the last line, and raises Exit unless all is well."""
+    count, unopened = len(opened.reader.mixture), opened.unopened
+    to_fix = sum(finding.must_fix for finding in found)
+    if to_fix:
+        print(f"{to_fix} of {count:,} samples must be fixed or left out")
+        raise typer.Exit(1)
+    if unopened:
+        print(f"{count:,} samples, nothing to fix; {len(unopened)} data sets are not there")
+        raise typer.Exit(INCOMPLETE if all(one.is_missing for one in unopened) else 1)
+    print(f"{count:,} samples, nothing to fix")
 
 
 def _write_manifest(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def print_summaries(summaries: "list[SourceSummary]", found: "list[Finding]") -> None:
-    """Prints one row for each data set; then what is cut and what nobody reads."""
+    """Prints one row for each data set; then what is cut and what is not read."""
     if not summaries:
         return
     table = _make_table("data set", ("rows", "usable", "to fix", "tokens", "median", "longest"))
@@ -48,7 +48,7 @@ def print_findings(found: "list[Finding]", *, show: int) -> None:
             print(f"  ... and {count - show:,} more; --show {count} prints all")
 
 
-def print_unopened(unopened: "Sequence[UnopenedDataset]", *, total: int, mixture: Path) -> None:
+def print_unopened(unopened: "Sequence[UnopenedDataset]", *, num_open: int, mixture: Path) -> None:
     """Prints what is missing, where to get it and where it goes; and what cannot be opened."""
     missing = [one for one in unopened if one.is_missing]
     if missing:
@@ -58,7 +58,10 @@ def print_unopened(unopened: "Sequence[UnopenedDataset]", *, total: int, mixture
         more = f", and {rows.count(None)} sets of unknown size" if None in rows else ""
         withheld = sum(not one.entry.released for one in missing)
         lost = f"; {withheld} of them were not released" if withheld else ""
-        print(f"{len(missing)} of {total} data sets are missing: {known:,} rows{more}{lost}")
+        print(
+            f"{len(missing)} of {num_open + len(unopened)} data sets are missing: {known:,} "
+            f"rows{more}{lost}"
+        )
         _print_commands(missing)
         _print_advice(mixture)
     for one in unopened:

@@ -1,0 +1,1 @@
+"""`onevision data`: inspect training data before training."""
