@@ -24,6 +24,7 @@ def train(
     language_model: given.LanguageModelOption = None,
     vision_encoder: given.VisionEncoderOption = None,
     mixture: given.MixtureOption = None,
+    root: given.MediaRootsOption = None,
     manifest: given.ManifestOption = None,
     tokenizer: given.TokenizerOption = None,
     settings: given.SetOption = None,
@@ -50,7 +51,10 @@ def train(
         return
     starts = _find_starts(start, language_model, vision_encoder)
     model = model or choose_model(starts.previous)
-    told = given.with_options(settings, manifest=manifest, peak_tflops=peak_tflops)
+    roots = ",".join(map(str, root)) if root else None
+    told = given.with_options(
+        settings, manifest=manifest, peak_tflops=peak_tflops, media_roots=roots
+    )
     if plan and device_kind != "cpu":  # not this machine's device, nor its precision
         told = ["device=cuda", *(one for one in told if not one.startswith("device="))]
     chosen, options = _apply_options(stage, model, mixture, told)

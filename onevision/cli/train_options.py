@@ -30,6 +30,14 @@ PreferencesArgument = Annotated[
 RootOption = Annotated[
     Path | None, typer.Option(help="The directory of media paths; by default that of the file.")
 ]
+MediaRootsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--root",
+        help="Where media paths start; by default the folder of the records. Repeatable: links may "
+        "lead to the others.",
+    ),
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The run's directory.")]
 CurriculumOption = Annotated[
     str | None,

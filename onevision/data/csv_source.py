@@ -13,7 +13,7 @@ from pathlib import Path
 
 from onevision.data.index import open_index
 from onevision.data.records import RawRecord
-from onevision.data.sources import FileSource
+from onevision.data.sources import FileSource, read_bytes
 from onevision.errors import DataError
 
 BOM = b"\xef\xbb\xbf"
@@ -37,9 +37,7 @@ class CsvSource(FileSource):
         begin, end = map(int, self.offsets[number][inner])
         names, separator = self.headers[number]
         where = f"{self.name}, row {row}"
-        with self.files[number].open("rb") as file:
-            file.seek(begin)
-            text = file.read(end - begin)
+        text = read_bytes(self.files[number], begin, end, where=where)
         values = _parse_row(text, separator, where=where)
         if len(values) != len(names):
             raise DataError(

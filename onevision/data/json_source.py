@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onevision.data.index import open_index
 from onevision.data.records import RawRecord
-from onevision.data.sources import FileSource, parse_record
+from onevision.data.sources import FileSource, parse_record, read_bytes
 from onevision.errors import DataError
 
 # Enough to find where an element of an array ends: strings, and brackets outside them.
@@ -36,9 +36,7 @@ class JsonSource(FileSource):
         number, inner = self.locate(row)
         begin, end = map(int, self.offsets[number][inner])
         where = f"{self.name}, row {row}"
-        with self.files[number].open("rb") as file:
-            file.seek(begin)
-            text = file.read(end - begin)
+        text = read_bytes(self.files[number], begin, end, where=where)
         fields = parse_record(text, where=where)
         return RawRecord(where=where, fields=fields, root=self.root, links=self.links)
 

@@ -17,6 +17,9 @@ from onevision.data.index import file_identity
 from onevision.data.records import Fields, RawRecord
 from onevision.errors import DataError
 
+# Of one record of JSON or CSV, base64 included.
+MAX_RECORD_BYTES = 512 * 2**20
+
 
 class RecordSource(Protocol):
     """Rows that can be read in any order."""
@@ -102,6 +105,21 @@ class FileSource:
         """Returns the block of a row, and the row's number inside it."""
         block = int(np.searchsorted(self.starts, row, side="right")) - 1
         return block, row - int(self.starts[block])
+
+
+def read_bytes(file: Path, begin: int, end: int, *, where: str) -> bytes:
+    """Returns the bytes of a record. Raises DataError if they are gone, or far too many."""
+    if end - begin > MAX_RECORD_BYTES:
+        raise DataError(
+            f"{where}: the record has {end - begin:,} bytes; expected at most "
+            f"{MAX_RECORD_BYTES:,}: put its media into files"
+        )
+    try:
+        with file.open("rb") as handle:
+            handle.seek(begin)
+            return handle.read(end - begin)
+    except OSError as error:
+        raise DataError(f"{where}: {file} cannot be read ({error.strerror})") from error
 
 
 def parse_record(text: bytes, *, where: str) -> dict[str, object]:

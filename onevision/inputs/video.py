@@ -66,7 +66,7 @@ class FrameChoice:
     video: Video
     table: FrameTable | None  # None for a list or a folder of frames
     indices: Sequence[int]
-    seconds: tuple[float, ...] | None
+    seconds: tuple[float, ...] | None = None
     limits: MediaLimits = TRUSTED_LIMITS
     files: Sequence[Path] = ()  # the chosen frames of a folder
 
@@ -112,12 +112,11 @@ def choose_frames(video: Video, *, limits: MediaLimits = TRUSTED_LIMITS) -> Fram
     """Chooses the frames of `video` that the model sees. Raises MediaError."""
     if isinstance(video.source, str | Path) and is_frame_folder(video.source):
         files = choose_files(video, Path(video.source))
-        seen = range(len(files))
-        return FrameChoice(video=video, table=None, indices=seen, seconds=None, files=files)
+        return FrameChoice(video=video, table=None, indices=range(len(files)), files=files)
     if not isinstance(video.source, str | bytes | Path):
         if not video.source:
             raise MediaError("the video has no frames; expected at least one", fault="empty")
-        return FrameChoice(video=video, table=None, indices=range(len(video.source)), seconds=None)
+        return FrameChoice(video=video, table=None, indices=range(len(video.source)))
     name = source_name(video.source)
     with (
         open_video(video.source, limits=limits) as (container, stream),

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from onevision.cli import app
 from onevision.conversation import Conversation, Message
-from onevision.data import parquet_source
+from onevision.data import parquet_source, sources
 from onevision.data.fit import fit_sample
 from onevision.data.mixture import DatasetEntry, open_mixture
 from onevision.data.planner import make_plan
@@ -47,7 +47,7 @@ def check(path, *more):
         ('{"video": "a\\u0000.mp4", "text": "a"}', "is not a path"),
         ('{"file_name": "' + "a" * 5000 + '", "text": "a"}', "row 1"),
         ('{"image": "data:;base64,====", "text": "a"}', "row 1, field 'image': its base64"),
-        ('{"image": "~nobody/\\ud800.png", "text": "a"}', "row 1"),
+        ('{"image": "~none/\\ud800.png", "text": "a"}', "row 1"),
         ('{"messages": [[[[]]]]}', "expected {from, value} or {role, content}"),
         ('{"messages": [{"role": {}, "content": {}}]}', "its speaker is {}"),
         ('{"messages": [{"role": "user", "content": [[]]}]}', "expected {type, ...}"),
@@ -60,6 +60,14 @@ def test_a_hostile_row_is_one_bad_row(row, message, tmp_path):
     said = check(tmp_path / "a.jsonl")
     assert message in said
     assert "1 of 3 samples must be fixed" in said
+
+
+@pytest.mark.parametrize("text", ['{"a": "bcdef"}\n', "a,b\n1,2345678901\n"], ids=["json", "csv"])
+def test_a_record_of_gigabytes_is_not_read(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_RECORD_BYTES", 10)
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(DataError, match=r"row 0: the record has 1\d bytes; expected at most 10"):
+        open_mixture(tmp_path / "a.txt").datasets[0].source.read(0)
 
 
 def test_a_record_of_600_000_turns_is_cut_in_a_few_steps(reader):

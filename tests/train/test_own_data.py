@@ -196,7 +196,7 @@ def test_a_folder_of_pictures_with_captions_is_learned(small, tmp_path, picture)
     (pets / "captions.jsonl").write_text("\n".join(map(json.dumps, records)))
     told = ("onevision", pets, small, tmp_path / "run", "global_batch=2")
     assert "allow its folder: --root" in train(*told)
-    said = train(*told, f"media_roots={pets},{elsewhere}")
+    said = train(*told, more=("--root", pets, "--root", elsewhere))
     assert "cannot be learned" not in said
     assert samples_per_step(tmp_path / "run") == [2, 2]
     assert all(line["loss"] > 0 for line in lines(tmp_path / "run"))
