@@ -188,7 +188,7 @@ class Session:
                     fault="too_slow",
                     place=self._place,
                 ) from error
-            by_others = isinstance(error, EOFError | ConnectionError) and not was_killed
+            by_others = isinstance(error, EOFError | OSError) and not was_killed
             if self._may_retry and by_others and _is_kill(status):
                 raise _WorkerKilledError from error
             raise MediaError(
