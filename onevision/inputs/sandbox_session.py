@@ -43,7 +43,7 @@ from onevision.inputs.upright import ImageSize
 # Their sources are bytes.
 UntrustedMedia = Image | Video | EncodedFrames
 Value = TypeVar("Value")
-SETTLE_SECONDS = 0.1  # until other workers that were killed at the same time are seen to be gone
+SETTLE_SECONDS = 0.1  # until the end of others that were killed at the same time can be noticed
 
 
 class Cancellation:
