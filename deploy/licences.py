@@ -126,7 +126,7 @@ does:
 1. **PyAV's wheel carries GPL encoders.** PyAV is BSD-3-Clause, but its wheel bundles FFmpeg, and
    FFmpeg's `libavcodec` is linked to `libx264` and `libx265`, which are GPL-2.0-or-later. FFmpeg
    calls itself "LGPL version 3 or later" in that build; with x264 and x265 beside it, the whole is
-   commonly held to be under the GPL, version 3. Whoever passes on an image with this wheel should
+   commonly held to be under the GPL, version 3. If you pass on an image with this wheel,
    offer the corresponding source and keep the licence texts, or avoid the question (2). Training,
    answering and serving only decode; `onevision synth` and the tests write H.264 clips.
 2. **Without GPL parts**, build PyAV against an FFmpeg of your own (about 10 minutes, not tried

@@ -17,10 +17,13 @@ NETWORK = {
     "http.client": {"serve/fetch.py", "eval/judging/client.py"},
     "http.server": {"cli/data/commands.py"},
     "huggingface_hub": {"checkpoint/hub.py", "cli/doctor.py", "eval/rows.py"},
-    "socket": {"cli/port.py", "serve/fetch.py", "train/guard.py"},
+    "socket": {
+        "cli/port.py", "serve/fetch.py", "train/guard.py",
+        "inputs/zygote.py", "inputs/zygote_main.py", "inputs/sandbox_probe.py",
+    },
     "ssl": {"serve/fetch.py"},
     "urllib.request": {"eval/judging/client.py"},
-}
+}  # fmt: skip
 # Calls that decode media or unpickle, and the files that may make them.
 CALLS = {
     "Image.open": {"inputs/media.py"},

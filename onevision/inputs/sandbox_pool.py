@@ -1,4 +1,4 @@
-"""SandboxSettings -> confined workers, kept ready: whoever needs one waits for it, never for good.
+"""SandboxSettings -> confined workers, kept ready; requests wait for one, for a bounded time.
 
 A thread keeps `num_workers` and a few spare ones alive. A worker that cannot be started (no file
 descriptor, no process, no memory) leaves a gap that is filled when it can be; meanwhile waiting

@@ -43,7 +43,7 @@ from onevision.inputs.upright import ImageSize
 # Their sources are bytes.
 UntrustedMedia = Image | Video | EncodedFrames
 Value = TypeVar("Value")
-SETTLE_SECONDS = 0.1  # until other workers that were killed at the same time are seen to be gone
+SETTLE_SECONDS = 0.1  # until the end of others that were killed at the same time can be noticed
 
 
 class Cancellation:
@@ -188,7 +188,7 @@ class Session:
                     fault="too_slow",
                     place=self._place,
                 ) from error
-            by_others = isinstance(error, EOFError | ConnectionError) and not was_killed
+            by_others = isinstance(error, EOFError | OSError) and not was_killed
             if self._may_retry and by_others and _is_kill(status):
                 raise _WorkerKilledError from error
             raise MediaError(

@@ -2,8 +2,8 @@
 
 A packet scan (no decoding) lists the time of every frame. Frames are chosen from that list, then
 decoded in one pass that seeks only if a key frame lies between the current and the next frame.
-If the codec marks frames that no other frame refers to, those that are not wanted are skipped. No
-shortcut changes a pixel: if a seek misses or a frame is missing or damaged, everything is decoded.
+Unwanted frames that the codec marks as referred to by no other are skipped. No shortcut changes a
+pixel: if a seek misses or a frame is missing or damaged, everything is decoded.
 """
 
 from bisect import bisect_right
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Codecs that mark reliably which frames no other frame refers to, so that skipping those changes no
-# pixel of the others.
+# Codecs that mark reliably which frames no other refers to: skipping those changes no other pixel.
 MARKED_CODECS = frozenset({"h264"})
 # Frame times that differ by less than this are equal.
 EPSILON_SECONDS = 1e-6

@@ -4,12 +4,13 @@ It is asked over a socket: `zygote_main.py` is the other end, and has the protoc
 """
 
 import os
-import pickle
 import socket
 import subprocess
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import msgspec
 
 from onevision.inputs.sandbox_worker import SandboxSettings
 from onevision.inputs.zygote_main import ANSWER, FORK, ORDER, REAP
@@ -32,13 +33,13 @@ class Zygote:
 
     def __init__(self, settings: SandboxSettings) -> None:
         """Starts it. Raises OSError."""
-        self._settings, self.is_lost = settings, False
+        self._start_seconds, self.is_lost = settings.start_seconds, False
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "onevision.inputs.zygote_main",
-                     str(theirs.fileno())],
+                     str(theirs.fileno()), msgspec.msgpack.encode(settings).hex()],
                     env=_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -52,8 +53,8 @@ class Zygote:
 
     def wait_until_ready(self) -> None:
         """Waits until the decoders are loaded. Raises OSError."""
-        self._control.settimeout(self._settings.start_seconds)
-        self._ask(pickle.dumps(self._settings))
+        self._control.settimeout(self._start_seconds)
+        self._receive()
         self._control.settimeout(ANSWER_SECONDS)
 
     def fork(self) -> tuple[int, Connection]:
@@ -81,6 +82,14 @@ class Zygote:
     def _ask(self, order: bytes, descriptors: list[int] | None = None) -> int:
         try:
             socket.send_fds(self._control, [order], descriptors or [])
+        except OSError:
+            self.close()
+            raise
+        return self._receive()
+
+    def _receive(self) -> int:
+        """Returns the value of an answer. Raises OSError if it says so, or does not come."""
+        try:
             answer = self._control.recv(ANSWER.size)
             if len(answer) < ANSWER.size:
                 raise ConnectionResetError("the parent of the decoders has ended")

@@ -1,10 +1,10 @@
 """Descriptors from a socket -> confined workers: the process from which all workers are forked.
 
 It loads the decoders once, has one thread and an environment without secrets, and forks a worker in
-milliseconds. Run by `zygote.py` as `python -m onevision.inputs.zygote_main DESCRIPTOR`.
+milliseconds. `zygote.py` runs it as `python -m onevision.inputs.zygote_main DESCRIPTOR SETTINGS`,
+the settings as msgpack in hexadecimal.
 
     parent                              here
-    settings, pickled         ->
                               <-        (0, 0) when it is ready
     FORK and a pipe           ->
                               <-        (0, process id) or (errno, 0)
@@ -16,7 +16,6 @@ milliseconds. Run by `zygote.py` as `python -m onevision.inputs.zygote_main DESC
 import errno
 import gc
 import os
-import pickle
 import signal
 import socket
 import struct
@@ -24,6 +23,8 @@ import sys
 import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
+
+import msgspec
 
 from onevision.inputs.confinement import die_with_parent, hide_process, offer_to_die
 from onevision.inputs.sandbox_worker import SandboxSettings, load_decoders, run_worker
@@ -41,8 +42,8 @@ def main() -> None:
     os.environ.clear()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
-    with control, control.makefile("rb", buffering=0) as stream, suppress(ConnectionError):
-        settings: SandboxSettings = pickle.load(stream)
+    settings = msgspec.msgpack.decode(bytes.fromhex(sys.argv[2]), type=SandboxSettings)
+    with control, suppress(ConnectionError):
         load_decoders()
         gc.collect()
         gc.freeze()  # so that collections in workers leave shared pages alone
