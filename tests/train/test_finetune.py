@@ -199,7 +199,7 @@ def test_a_call_that_was_stopped_continues_with_the_same_command(finished, place
     assert "stopped; run the same command again to resume" in error
     assert not (out / "checkpoint").exists()
     before = len(lines(out))
-    assert next_commands(finetune(*words[1:9], "--held-out", "0.2"))
+    assert next_commands(finetune(*words[1:10], "--held-out", "0.2"))
     assert before < len(lines(out)) == len(lines(place / "out"))
     assert validation(out)[-1]["loss"] == validation(place / "out")[-1]["loss"]
 
