@@ -12,7 +12,8 @@ from onevision.cli import train_options as given
 if TYPE_CHECKING:
     from onevision.config import ModelConfig
     from onevision.train.config import TrainConfig
-    from onevision.train.finetune.choose import Choice, Work
+    from onevision.train.cost.devices import DeviceKind
+    from onevision.train.finetune.choose import Choice
     from onevision.train.finetune.questions import Questions
     from onevision.train.finetune.request import FinetuneDirectory, FinetuneRequest
     from onevision.train.finetune.samples import CheckedData
@@ -146,15 +147,24 @@ class _Job:
         """Checks the data, chooses what fits and prints both; returns None if that is all."""
         from onevision.cli.finetune_show import show_choice, show_data
         from onevision.cli.planning import plan_and_show
-        from onevision.train.finetune.choose import choose, start_stage
+        from onevision.train.cost.amounts import count_mixture
+        from onevision.train.finetune.choose import Work, choose, start_stage
         from onevision.train.finetune.samples import check_data, fit_samples, refuse_too_many
 
         stage, options = start_stage(self.request)
+        kind = self._find_device(options)  # a device that is not here is said first
         stage = replace(stage, max_tokens=self.target.language.max_positions)
         checked = check_data(stage, self.target, self.tokenizer, options, planner=plan_and_show)
         show_data(checked)
         refuse_too_many(checked, max_share=options.max_bad_share)
-        choice = choose(self.request, self._measure(checked, options))
+        work = Work(
+            target=self.target,
+            amounts=count_mixture(checked.reader, checked.plan),
+            lengths=checked.lengths,
+            kind=kind,
+            device=self._device(),
+        )
+        choice = choose(self.request, work)
         show_choice(choice)
         fitted = fit_samples(
             checked, choice.stage, num_workers=choice.options.num_workers, planner=plan_and_show
@@ -163,25 +173,16 @@ class _Job:
             return None
         return self._begin(choice, fitted)
 
-    def _measure(self, checked: "CheckedData", options: "RunOptions") -> "Work":
+    def _find_device(self, options: "RunOptions") -> "DeviceKind":
         import torch
 
-        from onevision.train.cost.amounts import count_mixture
         from onevision.train.cost.devices import find_device
-        from onevision.train.finetune.choose import Work
 
-        device = self._device()
-        return Work(
-            target=self.target,
-            amounts=count_mixture(checked.reader, checked.plan),
-            lengths=checked.lengths,
-            kind=find_device(
-                device,
-                width=self.target.language.hidden_size,
-                dtype=torch.bfloat16 if options.precision == "bf16" else torch.float32,
-                memory_gib=self.request.memory_gib,
-            ),
-            device=device,
+        return find_device(
+            self._device(),
+            width=self.target.language.hidden_size,
+            dtype=torch.bfloat16 if options.precision == "bf16" else torch.float32,
+            memory_gib=self.request.memory_gib,
         )
 
     def _device(self) -> str:

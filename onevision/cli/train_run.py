@@ -38,7 +38,8 @@ def train_and_show(
     console = Console(stderr=True)
     if int(os.environ.get("RANK", "0")) == 0:
         options = config.options
-        threads = f", {choose_threads()} threads" if options.device == "cpu" else ""
+        count = choose_threads() if options.device == "cpu" else 0
+        threads = f", {count} thread{'s' if count > 1 else ''}" if count else ""
         console.print(
             f"device {options.device}, precision {options.precision}{threads}", markup=False
         )

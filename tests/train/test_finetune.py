@@ -3,10 +3,13 @@
 import json
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 import torch
@@ -19,7 +22,7 @@ from onevision.cli import app
 from onevision.errors import OneVisionError
 from onevision.train.config import read_train_config
 from tests.train.conftest import write_checkpoint
-from tests.train.runs import MICRO, lines
+from tests.train.runs import MICRO, lines, wait_for_line
 from tests.train.test_validation import validation
 
 COLOURS = {"alpha": (220, 30, 30), "beta": (30, 170, 60), "gamma": (40, 70, 220)}
@@ -142,17 +145,16 @@ def test_ask_and_eval_work_as_printed(finished, place, monkeypatch):
 @pytest.mark.slow
 def test_serve_works_as_printed(finished, free_port):
     _, serve, _ = next_commands(finished[1])
-    import httpx
-
     told = [sys.executable, "-m", "onevision", *serve, "--port", str(free_port)]
     with subprocess.Popen(told, stderr=subprocess.PIPE, text=True) as server:
         try:
             end = time.monotonic() + 90
             while True:
                 try:
-                    models = httpx.get(f"http://127.0.0.1:{free_port}/v1/models").json()
+                    with urlopen(f"http://127.0.0.1:{free_port}/v1/models") as reply:
+                        models = json.load(reply)
                     break
-                except httpx.TransportError:
+                except URLError:
                     assert server.poll() is None, server.stderr.read()
                     assert time.monotonic() < end
                     time.sleep(0.2)
@@ -166,6 +168,40 @@ def test_a_second_call_says_that_it_is_finished(finished):
     said = finetune(*told, "--held-out", "0.2")
     assert "is finished; give another --output" in said
     assert next_commands(said)
+
+
+def test_what_is_missing_is_made_again(finished, place, tmp_path):
+    told, _ = finished
+    shutil.copytree(place / "out", tmp_path / "out")
+    (tmp_path / "out" / "result.json").unlink()
+    shutil.rmtree(tmp_path / "out" / "checkpoint")
+    said = finetune(*told[:3], "-o", tmp_path / "out", *told[5:], "--held-out", "0.2")
+    assert "continues as it began" in said
+    assert next_commands(said)
+    assert len(lines(tmp_path / "out")) == len(lines(place / "out"))  # no step is taken again
+    first, second = (
+        json.loads((one / "result.json").read_text()) for one in (place / "out", tmp_path / "out")
+    )
+    assert first == second
+
+
+@pytest.mark.slow
+def test_a_call_that_was_stopped_continues_with_the_same_command(finished, place, tmp_path):
+    told, _ = finished
+    out = tmp_path / "out"
+    words = ["finetune", *told[:3], "-o", out, *told[5:], "--held-out", "0.2"]
+    words += [word for one in FAST for word in ("--set", one)]
+    command = [sys.executable, "-m", "onevision", *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as stopped:
+        wait_for_line(out, 5)
+        stopped.send_signal(signal.SIGTERM)
+        error = stopped.communicate()[1].decode()
+    assert "stopped; run the same command again to resume" in error
+    assert not (out / "checkpoint").exists()
+    before = len(lines(out))
+    assert next_commands(finetune(*words[1:10], "--held-out", "0.2"))
+    assert before < len(lines(out)) == len(lines(place / "out"))
+    assert validation(out)[-1]["loss"] == validation(place / "out")[-1]["loss"]
 
 
 @pytest.mark.parametrize(
@@ -247,6 +283,7 @@ def test_too_many_bad_samples_stop_it_with_the_way_out(finished, tmp_path):
     assert "--set max_bad_share=0.34" in text
 
 
+@pytest.mark.slow
 def test_a_copied_checkpoint_is_tuned_like_the_original(finished, place, tmp_path):
     """What lies beside a checkpoint decides nothing."""
     told, _ = finished

@@ -17,8 +17,8 @@ from onevision.train.finetune.questions import Questions
 from onevision.train.finetune.request import FinetuneDirectory
 from onevision.train.finish import CARD
 from onevision.train.report.card import HeldoutScore, replace_scores
-from onevision.train.report.notes import read_notes
-from onevision.train.validation.best import VALIDATION, read_losses
+from onevision.train.report.notes import VALIDATION, read_notes
+from onevision.train.validation.best import read_losses
 
 BEFORE, AFTER = "before", "after"
 BATCH_SIZE = 8

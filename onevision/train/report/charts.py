@@ -18,6 +18,8 @@ class RunMetrics:
 
     name: str
     lines: tuple[Line, ...]
+    # The held-out losses, if some were measured.
+    validation: tuple[Line, ...] = ()
 
     @property
     def steps(self) -> Values:
@@ -111,7 +113,15 @@ def make_charts(run: RunMetrics) -> tuple[Chart, ...]:
         _shares(run, "data_wait", title="Time spent waiting for data"),
     )
     rewards = {"chosen": "chosen_reward", "rejected": "rejected_reward", "margin": "margin"}
+    held_out = tuple(
+        np.array([line[name] for line in run.validation], np.float64) for name in ("step", "loss")
+    )
     optional = (
+        Chart(
+            title="Loss of held-out samples (nats)",
+            curves=(Curve(name="held out", steps=held_out[0], values=held_out[1]),),
+            say=short,
+        ),
         _shares(run, "mfu", title="Model FLOPs utilisation (MFU)"),
         _shares(run, "accuracy", title="Pairs whose chosen answer has the higher reward"),
         Chart(

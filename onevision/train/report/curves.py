@@ -29,6 +29,7 @@ from onevision.train.report.charts import (
     totals,
 )
 from onevision.train.report.metrics import METRICS, StepMetrics, read_metrics
+from onevision.train.report.notes import VALIDATION, read_notes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +91,11 @@ def read_run(directory: Path) -> RunMetrics:
             f"{path}: holds steps of {', '.join(stages)}; expected one stage: give every stage "
             "a directory of its own"
         )
-    return RunMetrics(name=directory.resolve().name, lines=lines)
+    return RunMetrics(
+        name=directory.resolve().name,
+        lines=lines,
+        validation=tuple(read_notes(directory / VALIDATION)),
+    )
 
 
 def plot_all(figure: "Figure", charts: Sequence[Chart], run: RunMetrics) -> None:

@@ -15,13 +15,13 @@ from onevision.errors import ConfigError, InputError
 from onevision.files import Line, write_lines
 from onevision.train.options import RunOptions
 from onevision.train.report.metrics import StepMetrics
-from onevision.train.report.notes import Notes, read_notes
+from onevision.train.report.notes import VALIDATION, Notes, read_notes
 from onevision.train.snapshots import State, newest_snapshot, prune, snapshots, step_of
 from onevision.train.state import restore_snapshot, save_snapshot
 from onevision.train.trainer import Trainer
 from onevision.train.validation.held_out import HeldOut
 
-VALIDATION, BEST = "validation.jsonl", "best"
+BEST = "best"
 # Measurements of a run that does not say how many steps lie between two.
 NUM_MEASUREMENTS = 10
 
