@@ -141,6 +141,27 @@ def test_21_24_hosts_with_private_addresses_are_refused(fetch, answer):
     assert not all(map(is_public, answer)) or not answer
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "64:ff9b::a00:1", "64:ff9b:1::a00:1", "64:ff9b:1:ffff::1", "fec0::1", "feff::1",
+        "::ffff:0:a00:1", "::ffff:0:5db8:d822", "::ffff:10.0.0.1", "::ffff:93.184.216.34",
+        "::10.0.0.1", "::93.184.216.34", "::", "::1", "2002:a00:1::", "2002:5db8:d822::1",
+        "2001::5db8:d822", "2001:0:5db8:d822::1", "2001:db8::1", "3fff::1", "fe80::5efe:a00:1",
+        "2600::5efe:a00:1", "2600::200:5efe:10.0.0.1", "100::1", "5f00::1", "fd00::1", "ff0e::1",
+        "192.88.99.1", "100.64.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "198.18.0.1",
+        "fe80::1%eth0", "2600::5efe:a00:1%1", "nonsense", "",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_special_or_embed_others_are_not_public(address):
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", [PUBLIC, "2600::1", "2a00:1450:4001:81b::200e", "2606:4700::"])
+def test_addresses_of_the_public_internet(address):
+    assert is_public(address)
+
+
 def test_22_24_every_redirect_is_checked_anew(fetch):
     for place in ("https://127.0.0.1/", "https://evil.example/", "file:///etc/passwd",
                   f"http://{HOST}/"):  # fmt: skip
