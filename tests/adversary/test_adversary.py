@@ -201,7 +201,7 @@ def attack_by_slow_bodies(server):
 
 def attack_by_not_reading(server):
     with closing(connect(server)) as connection:
-        one = (f"GET /examples/clip.mp4 HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+        one = (f"GET /page.js HTTP/1.1\r\nhost: 127.0.0.1\r\n"
                f"authorization: Bearer {KEY}\r\n\r\n").encode()  # fmt: skip
         connection.sendall(one * 300)
         time.sleep(3)

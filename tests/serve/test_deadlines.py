@@ -12,7 +12,6 @@ import pytest
 from onevision.serve.protocol import HEADER_SECONDS
 from tests.serve.conftest import (
     CHAT,
-    CLIP,
     GOOD,
     KEY,
     bearer,
@@ -40,7 +39,7 @@ def small(tmp_path_factory):
     assert stop(running) == 0
     assert time.monotonic() - began < 30
     assert "Traceback" not in running.log.read_text()
-    assert running.log.stat().st_size < 300_000
+    assert running.log.read_text().count("ERROR") <= 1
 
 
 def connect(running):
@@ -145,10 +144,15 @@ def test_a_body_that_drips_has_a_deadline(small):
 
 @pytest.mark.parametrize("reads", [0, 1])
 def test_a_client_that_does_not_read_is_cut_off(small, reads):
-    """Thirty megabytes of answers, of which it reads nothing, or a byte at a time."""
-    path, num_bytes = "/examples/clip.mp4", len(CLIP)
-    count = 30 * 2**20 // num_bytes
-    with closing(connect(small)) as connection:
+    """Megabytes of answers, of which it reads nothing, or a byte at a time."""
+    path = "/page.js"
+    num_bytes = len(httpx2.get(f"{small.url}{path}", headers=bearer()).content)
+    count = 12 * 2**20 // num_bytes
+    with closing(socket.socket()) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, port = small.url.removeprefix("http://").split(":")
+        connection.connect((host, int(port)))
+        connection.settimeout(20)
         connection.sendall(head(path, AUTHORIZED, method="GET") * count)
         for _ in range(20):
             time.sleep(0.2)

@@ -268,8 +268,9 @@ def test_one_key_cannot_run_all_answers_whatever_its_salts():
 
 def test_one_key_cannot_reserve_all_memory():
     """Requests of 0.3 of the memory for keys and values: a key has two of its three, of 0.75."""
-    language = load("tiny").config.language
-    per_token = 2 * language.num_layers * language.num_kv_heads * language.head_size * 4
+    model = load("tiny")
+    language, size = model.config.language, model.network.language_model.dtype.itemsize
+    per_token = 2 * language.num_layers * language.num_kv_heads * language.head_size * size
     long = GOOD | {"max_tokens": 3000, "min_tokens": 3000, "ignore_eos": True}
     memory = int((3000 + 21) * per_token / 0.3)
     with running(kv_bytes=memory, running=8, running_per_key=6) as (service, ask):
