@@ -1,7 +1,9 @@
 """Connections: what is refused is not read on, and none can be held for ever."""
 
 import json
+import os
 import re
+import signal
 import socket
 import time
 from contextlib import ExitStack, closing
@@ -22,6 +24,7 @@ from tests.serve.conftest import (
     text_part,
     user,
 )
+from tests.serve.memory import workers
 
 # What a client may send after it was refused: the kernel's buffers, and LINGER_BYTES.
 MOST_SWALLOWED = 16 * 2**20
@@ -118,7 +121,7 @@ def test_a_body_that_is_refused_is_not_swallowed(small, name):
     assert httpx2.get(f"{small.url}/health").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/health", "/version"])
+@pytest.mark.parametrize("path", ["/health", pytest.param("/version", marks=pytest.mark.slow)])
 def test_a_get_with_a_body_that_never_comes_ends(small, path):
     with closing(connect(small)) as connection:
         connection.sendall(head(path, "content-length: 5", AUTHORIZED, method="GET"))
@@ -127,6 +130,7 @@ def test_a_get_with_a_body_that_never_comes_ends(small, path):
         assert time.monotonic() - began < 15
 
 
+@pytest.mark.slow
 def test_a_body_that_drips_has_a_deadline(small):
     with closing(connect(small)) as connection:
         connection.sendall(head(CHAT, TYPE, ENDLESS, AUTHORIZED))
@@ -142,7 +146,7 @@ def test_a_body_that_drips_has_a_deadline(small):
         assert answer.startswith(b"HTTP/1.1 408")
 
 
-@pytest.mark.parametrize("reads", [0, 1])
+@pytest.mark.parametrize("reads", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_client_that_does_not_read_is_cut_off(small, reads):
     """Megabytes of answers, of which it reads nothing, or a byte at a time."""
     path = "/page.js"
@@ -178,6 +182,7 @@ def test_idle_connections_make_room_for_new_ones(small):
     assert log.count("no more connections can be accepted") <= 1
 
 
+@pytest.mark.slow
 def test_connections_that_are_all_at_work_refuse_another(small):
     with ExitStack() as stack:
         for _ in range(60):
@@ -214,6 +219,24 @@ def test_headers_that_drip_have_a_deadline(small):
                     ended = True
             assert time.monotonic() - began < HEADER_SECONDS + 10
             assert ended
+
+
+@pytest.mark.slow
+def test_a_server_ends_though_its_decoders_are_stuck(tmp_path):
+    running = start(tmp_path, "--drain-seconds", "1", "--limit", "image_decode_seconds=100")
+    for worker in workers(running.process.pid):
+        os.kill(worker, signal.SIGSTOP)
+    asked = GOOD | {"messages": user(image_part(), text_part())}
+    data = json.dumps(asked).encode()
+    with ExitStack() as stack:
+        for _ in range(6):
+            connection = stack.enter_context(closing(connect(running)))
+            connection.sendall(head(CHAT, TYPE, f"content-length: {len(data)}") + data)
+        time.sleep(1)
+        began = time.monotonic()
+        running.process.send_signal(signal.SIGTERM)
+        running.process.wait(timeout=60)
+        assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
