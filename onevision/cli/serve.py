@@ -22,33 +22,38 @@ KEY_VARIABLE = "ONEVISION_API_KEY"
 # default, of megabytes each, and prompts have many lengths. Both read these when torch is imported.
 KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 
+KeyFileOption = Annotated[
+    Path | None, typer.Option(help=f"File of API keys, one per line; or set ${KEY_VARIABLE}.")
+]
+AdminKeyFileOption = Annotated[
+    Path | None, typer.Option(help="File of keys that may read /metrics too.")
+]
+AllowedHostOption = Annotated[
+    list[str] | None, typer.Option(help="Another host name of this server.")
+]
+AllowedOriginOption = Annotated[
+    list[str] | None, typer.Option(help="Origin whose pages may use the API.")
+]
+MediaHostOption = Annotated[
+    list[str] | None, typer.Option(help="Host whose https URLs are fetched.")
+]
+LimitOption = Annotated[list[str] | None, typer.Option(help="name=value; /v1/models lists all.")]
+
 
 def serve(
     model: ModelOption = "tiny",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 picks a free port.", min=0, max=65535)] = 8000,
     name: Annotated[str | None, typer.Option(help="Name of the model in requests.")] = None,
-    api_key_file: Annotated[
-        Path | None, typer.Option(help=f"File of API keys, one per line; or set ${KEY_VARIABLE}.")
-    ] = None,
-    admin_key_file: Annotated[
-        Path | None, typer.Option(help="File of keys that may read /metrics too.")
-    ] = None,
+    api_key_file: KeyFileOption = None,
+    admin_key_file: AdminKeyFileOption = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Accept other machines without a key.")
     ] = False,
-    allowed_host: Annotated[
-        list[str] | None, typer.Option(help="Another host name of this server.")
-    ] = None,
-    allowed_origin: Annotated[
-        list[str] | None, typer.Option(help="Origin whose pages may use the API.")
-    ] = None,
-    media_host: Annotated[
-        list[str] | None, typer.Option(help="Host whose https URLs are fetched.")
-    ] = None,
-    limit: Annotated[
-        list[str] | None, typer.Option(help="name=value; /v1/models lists all.")
-    ] = None,
+    allowed_host: AllowedHostOption = None,
+    allowed_origin: AllowedOriginOption = None,
+    media_host: MediaHostOption = None,
+    limit: LimitOption = None,
     require_sandbox: Annotated[
         bool, typer.Option("--require-sandbox", help="Refuse to start with weaker decoders.")
     ] = False,

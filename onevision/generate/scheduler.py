@@ -6,8 +6,8 @@ so a running request is never preempted. Memory that is not reserved is left to 
 
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Set
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -100,13 +100,19 @@ class Scheduler:
 
     def _take_next(self) -> Request | None:
         """Takes the next request off the queue if there is memory for it."""
-        running = Counter(request.tenant for request in self.running)
-        full = {own for own, count in running.items() if count >= self.max_running_per_tenant}
         with self._queue_lock:
-            first = self._waiting.peek(without=full)
+            first = self._waiting.peek(self._may_run)
             if first is None or self.kv_reserved + first.kv_bytes > self.kv_limit:
                 return None
             return self._waiting.take(first.tenant)
+
+    def _may_run(self, request: Request) -> bool:
+        """Whether a request's tenant may have another one run: of places and memory, a share."""
+        own = [other.kv_bytes for other in self.running if other.tenant == request.tenant]
+        most = self.kv_limit * self.max_running_per_tenant / self.max_running
+        return not own or (
+            len(own) < self.max_running_per_tenant and sum(own) + request.kv_bytes <= most
+        )
 
     def _remove_waiting(self, unwanted: Callable[[Request], bool]) -> list[Request]:
         with self._queue_lock:
@@ -133,10 +139,10 @@ class FairQueue:
         """Appends a request to its tenant's queue."""
         self._tenants.setdefault(request.tenant, deque()).append(request)
 
-    def peek(self, *, without: Set[str] = frozenset()) -> Request | None:
-        """Returns the next request of other tenants than `without`, and leaves it in the queue."""
-        return next((own[0] for own_tenant, own in self._tenants.items()
-                     if own_tenant not in without), None)  # fmt: skip
+    def peek(self, allowed: Callable[[Request], bool]) -> Request | None:
+        """Returns the next of the tenants' first requests that is `allowed`; it stays here."""
+        firsts = (own[0] for own in self._tenants.values())
+        return next(filter(allowed, firsts), None)
 
     def take(self, tenant: str) -> Request:
         """Takes the next request of a tenant, who goes to the end of the line."""

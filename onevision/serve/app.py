@@ -32,6 +32,7 @@ from onevision.serve.schema.problems import ApiError, client_gone
 from onevision.serve.schema.response import ResponseOut
 from onevision.serve.schema.response_request import ResponsesRequest
 from onevision.serve.service import Service
+from onevision.serve.settings import Limits
 from onevision.serve.threads import in_thread
 
 Value = TypeVar("Value")
@@ -50,7 +51,9 @@ def create_app(service: Service) -> Guard:
     app.add_exception_handler(ApiError, _handle_api_error)
     app.add_exception_handler(HTTPException, _handle_http_error)
     app.add_exception_handler(Exception, _handle_fault)
-    _add_answers(app, service, BodyReader(service.settings.limits, service.bodies))
+    reader = BodyReader(service.settings.limits, service.bodies)
+    _add_answers(app, service, reader)
+    _add_count(app, service, reader)
     _add_models(app, service)
     _add_health(app, service, guard)
     add_page(app)
@@ -71,24 +74,10 @@ def _add_answers(app: FastAPI, service: Service, reader: BodyReader) -> None:
     ) -> tuple[Body, AnswerStream, dict[str, str]]:
         """Reads a body and submits its request; returns both, and the headers of the response."""
         async with reader.read(request) as data:
-            body, wanted = await parse(form, data)
+            body, wanted = await in_thread(lambda: _parse(form, data, limits))
             key: str = request.scope["api_key"]
             answers = await unless_disconnected(request, service.answer(wanted, key=key))
-        return body, answers, note_ignored(wanted)
-
-    async def parse(form: type[Body], data: bytearray) -> tuple[Body, GenerationRequest]:
-        """Parses a body, and clears it to save memory."""
-
-        def call() -> tuple[Body, GenerationRequest]:
-            body = form.parse(data, limits)
-            data.clear()
-            return body, body.to_generation(limits)
-
-        return await in_thread(call)
-
-    def note_ignored(wanted: GenerationRequest) -> dict[str, str]:
-        service.metrics.ignored_fields.inc(len(wanted.ignored_fields))
-        return _ignored_params(wanted.ignored_fields)
+        return body, answers, _note_ignored(wanted, service)
 
     @app.post("/v1/chat/completions", **describe_route(ChatRequest, ChatCompletion, stream=True))
     async def chat(request: Request) -> Response:
@@ -117,11 +106,15 @@ def _add_answers(app: FastAPI, service: Service, reader: BodyReader) -> None:
         )  # fmt: skip
         return _whole(whole, headers, finished)
 
+
+def _add_count(app: FastAPI, service: Service, reader: BodyReader) -> None:
+    limits = service.settings.limits
+
     @app.post("/v1/tokenize", **describe_route(ChatRequest, TokenCount))
     async def tokenize(request: Request) -> Response:
         """Count the tokens of a chat request before it is run, by kind and by medium."""
         async with reader.read(request) as data:
-            _, wanted = await parse(ChatRequest, data)
+            _, wanted = await in_thread(lambda: _parse(ChatRequest, data, limits))
             key: str = request.scope["api_key"]
             cost = await unless_disconnected(request, service.count(wanted, key=key))
         count = TokenCount(
@@ -132,7 +125,7 @@ def _add_answers(app: FastAPI, service: Service, reader: BodyReader) -> None:
             max_tokens=cost.max_tokens,
             media=list(map(MediaCount.of, cost.layouts, cost.facts)),
         )
-        headers = note_ignored(wanted)
+        headers = _note_ignored(wanted, service)
         return Response(count.model_dump_json(), headers=headers, media_type="application/json")
 
 
@@ -261,7 +254,16 @@ def _whole(pieces: Iterable[bytes], headers: dict[str, str], finished: EngineReq
     return StreamingResponse(taking_turns(pieces), headers=headers, media_type="application/json")
 
 
-def _ignored_params(fields: tuple[str, ...]) -> dict[str, str]:
-    """Returns a header that names fields that are ignored."""
+def _parse(form: type[Body], data: bytearray, limits: Limits) -> tuple[Body, GenerationRequest]:
+    """Parses a body, and clears it to save memory. Raises ApiError."""
+    body = form.parse(data, limits)
+    data.clear()
+    return body, body.to_generation(limits)
+
+
+def _note_ignored(wanted: GenerationRequest, service: Service) -> dict[str, str]:
+    """Counts the fields that are ignored; returns a header that names them."""
+    fields = wanted.ignored_fields
+    service.metrics.ignored_fields.inc(len(fields))
     names = [name[:64] for name in fields[:16] if name.isascii() and name.isprintable()]
     return {"x-ignored-params": ",".join(names)} if names else {}

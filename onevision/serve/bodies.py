@@ -22,7 +22,7 @@ class BodyReader:
     async def read(self, request: Request) -> AsyncIterator[bytearray]:
         """Reads a JSON body, which counts as held until the context ends. Raises ApiError.
 
-        Whoever has parsed it may clear it.
+        The caller may clear it once it is parsed.
         """
         self._check_headers(request)
         data, num_bytes, key = bytearray(), 0, request.scope["api_key"]

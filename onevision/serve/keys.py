@@ -1,6 +1,6 @@
 """Files and variables of API keys -> KeyRing: who may ask, and who may read the metrics.
 
-A key file has a key a line. SIGHUP reads it again; requests in progress go on.
+A key file has a key a line. SIGHUP reads it again; requests in progress continue.
 """
 
 import base64

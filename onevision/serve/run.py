@@ -8,7 +8,6 @@ import logging
 import os
 import resource
 import signal
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -133,7 +132,7 @@ class DrainingServer(uvicorn.Server):
         self._draining: asyncio.Task[None] | None = None
         self._told_at = -REPEAT_SECONDS
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+    async def serve(self, sockets: Any = None) -> None:  # Any: uvicorn's own sockets
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._log_fault)
         loop.add_signal_handler(signal.SIGHUP, self._reload_keys)

@@ -111,7 +111,7 @@ class Service:
         )
 
     def reload_keys(self) -> None:
-        """Reads the key files again; answers go on. Raises InputError, and keeps the old keys."""
+        """Reads the key files again; answers continue. Raises InputError, and keeps the old keys."""
         self.keys.reload()
         self.share_among_keys()
 

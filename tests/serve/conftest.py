@@ -56,12 +56,18 @@ def bearer(key: str = KEY) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def start(directory: Path, *options: str, key: str | None = None) -> Running:
+def start(
+    directory: Path, *options: str, key: str | None = None, files: int | None = None
+) -> Running:
+    """Starts a server; `files` is how many it may have open."""
     log = directory / "server.log"
     environment = os.environ | ({"ONEVISION_API_KEY": key} if key else {})
     with log.open("wb") as out:
+        own = [sys.executable, "-m", "onevision", "serve", "--port", "0", *options]
+        if files is not None:
+            own = ["/bin/sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *own]
         process = subprocess.Popen(
-            [sys.executable, "-m", "onevision", "serve", "--port", "0", *options],
+            own,
             stdout=out, stderr=out, env=environment,
         )  # fmt: skip
     deadline = time.monotonic() + 120

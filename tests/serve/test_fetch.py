@@ -1,6 +1,8 @@
 """SSRF: URLs are fetched from allowed hosts on the public internet, and from nowhere else."""
 
+import base64
 import http.server
+import random
 import shutil
 import socket
 import ssl
@@ -11,7 +13,8 @@ import time
 import pytest
 
 from onevision.errors import InputError
-from onevision.serve.fetch import Fetcher, is_public
+from onevision.serve.fetch import Fetcher, is_public, read_media
+from onevision.serve.generation_request import MediaReference
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.settings import Limits, ServerSettings
 
@@ -139,6 +142,57 @@ def test_21_24_hosts_with_private_addresses_are_refused(fetch, answer):
     assert refused(fetch, f"https://{HOST}/") == (403, "url_not_allowed")
     assert fetch.dialled == []
     assert not all(map(is_public, answer)) or not answer
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "64:ff9b::a00:1", "64:ff9b:1::a00:1", "64:ff9b:1:ffff::1", "fec0::1", "feff::1",
+        "::ffff:0:a00:1", "::ffff:0:5db8:d822", "::ffff:10.0.0.1", "::ffff:93.184.216.34",
+        "::10.0.0.1", "::93.184.216.34", "::", "::1", "2002:a00:1::", "2002:5db8:d822::1",
+        "2001::5db8:d822", "2001:0:5db8:d822::1", "2001:db8::1", "3fff::1", "fe80::5efe:a00:1",
+        "2600::5efe:a00:1", "2600::200:5efe:10.0.0.1", "100::1", "5f00::1", "fd00::1", "ff0e::1",
+        "192.88.99.1", "100.64.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "198.18.0.1",
+        "fe80::1%eth0", "2600::5efe:a00:1%1", "nonsense", "",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_special_or_embed_others_are_not_public(address):
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 2, 3, 3_145_727, 3_145_728, 3_145_729, 7_000_001])
+def test_data_urls_of_any_length_are_decoded(num_bytes):
+    data = random.Random(0).randbytes(num_bytes)
+    for escape in (str, lambda text: text.replace("+", "%2b").replace("=", "%3D")):
+        url = "data:image/png;base64," + escape(base64.b64encode(data).decode())
+        assert read(url) == (data,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["AA==AAAA", "A", "AAA", "AA=A", "====", "AAAA=", "AA%41A", "AA A", "QUJD" * 2**20 + "="],
+)
+def test_what_is_not_base64_is_refused(text):
+    with pytest.raises(ApiError) as caught:
+        read("data:image/png;base64," + text)
+    assert caught.value.code == "invalid_base64_image"
+
+
+def test_data_that_are_too_long_are_not_decoded():
+    for most in (2, 3, 100):
+        with pytest.raises(ApiError) as caught:
+            read("data:image/png;base64," + "AAAA" * 34, image_bytes=most)
+        assert caught.value.code == "image_file_too_large"
+
+
+def read(url, **limits):
+    reference = MediaReference(kind="image", urls=(url,), param="here")
+    return read_media(reference, fetcher=Fetcher(), limits=Limits(**limits))
+
+
+@pytest.mark.parametrize("address", [PUBLIC, "2600::1", "2a00:1450:4001:81b::200e", "2606:4700::"])
+def test_addresses_of_the_public_internet(address):
+    assert is_public(address)
 
 
 def test_22_24_every_redirect_is_checked_anew(fetch):

@@ -85,7 +85,7 @@ CHATS = [
     ({"guided_json": {}, "guided_regex": "a"}, "guided_regex", "structured_outputs.regex"),
     ({"max_new_tokens": 3}, "max_new_tokens", "max_tokens"),
     ({"max_output_tokens": 3}, "max_output_tokens", "max_tokens"),
-    ({"temprature": 1}, "temprature", "did you mean temperature?"),
+    ({"temperatures": 1}, "temperatures", "did you mean temperature?"),
     ({"top-p": 0.5}, "top-p", "did you mean top_p?"),
     ({"topP": 0.5}, "topP", "did you mean top_p?"),
     ({"stop_token_id": [3]}, "stop_token_id", "did you mean stop_token_ids?"),

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import time
 
 import httpx2
@@ -15,7 +16,7 @@ from onevision.serve.settings import ServerSettings
 from tests.serve.conftest import CHAT, GOOD, KEY, OTHER_KEY, bearer, check, start, stop, user
 
 ADMIN_KEY = "a-key-of-the-admins"
-LONG = {"model": "tiny", "messages": user("Hi"), "max_tokens": 400, "min_tokens": 400,
+LONG = {"model": "tiny", "messages": user("Hi"), "max_tokens": 150, "min_tokens": 150,
         "ignore_eos": True, "stream": True}  # fmt: skip
 
 
@@ -67,10 +68,12 @@ def test_a_file_that_others_can_read_or_change_brings_a_warning(tmp_path, caplog
         assert "chmod 600" in said[0]
 
 
-def test_a_bad_file_is_told_before_a_model_is_loaded(tmp_path, capsys):
+def test_a_bad_file_is_told_before_a_model_is_loaded(tmp_path, capsys, monkeypatch):
     path = written(tmp_path / "keys", b"\xff\xfe\x00")
-    code = main(["serve", "--model", "no-such-model", "--api-key-file", str(path)])
-    assert code != 0
+    options = ["serve", "--model", "no-such-model", "--api-key-file", str(path)]
+    monkeypatch.setattr(sys, "argv", ["onevision", *options])
+    with pytest.raises(SystemExit):
+        main()
     assert "expected one key per line" in capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from contextlib import contextmanager
 
 import httpx2
@@ -253,8 +254,36 @@ def test_one_key_cannot_run_all_answers_whatever_its_salts():
             await asyncio.sleep(1.0)
             answer = await asyncio.wait_for(ask(OTHER_KEY), 20)
             assert answer.status_code == 200
-            stats = service.supervisor.engine.stats
-            assert (stats.running, stats.waiting) == (1, 3)
+            deadline = time.monotonic() + 20
+            while (stats := service.supervisor.engine.stats).running > 1:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+            assert stats.waiting == 3
+            for one in many:
+                one.cancel()
+            await asyncio.gather(*many, return_exceptions=True)
+
+        asyncio.run(run())
+
+
+def test_one_key_cannot_reserve_all_memory():
+    """Requests of 0.3 of the memory for keys and values: a key has two of its three, of 0.75."""
+    model = load("tiny")
+    language, size = model.config.language, model.network.language_model.dtype.itemsize
+    per_token = 2 * language.num_layers * language.num_kv_heads * language.head_size * size
+    long = GOOD | {"max_tokens": 3000, "min_tokens": 3000, "ignore_eos": True}
+    memory = int((3000 + 21) * per_token / 0.3)
+    with running(kv_bytes=memory, running=8, running_per_key=6) as (service, ask):
+
+        async def run():
+            many = [asyncio.ensure_future(ask(KEY, long)) for _ in range(3)]
+            await asyncio.sleep(0.5)
+            deadline = time.monotonic() + 20
+            while service.supervisor.engine.stats.running < 2:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+            assert (await asyncio.wait_for(ask(OTHER_KEY), 20)).status_code == 200
+            assert service.supervisor.engine.stats.waiting == 1
             for one in many:
                 one.cancel()
             await asyncio.gather(*many, return_exceptions=True)

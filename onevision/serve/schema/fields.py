@@ -79,7 +79,7 @@ DEFAULTS: dict[str, tuple[Any, ...]] = {  # Any: JSON
     "add_generation_prompt": (None, True), "skip_special_tokens": (None, True),
     "best_of": (None, 1), "length_penalty": (None, 1), "num_return_sequences": (None, 1),
 }  # fmt: skip
-# As close as "temprature" is to "temperature".
+# As close as "temperatures" is to "temperature".
 TYPO = 0.85
 
 
@@ -121,7 +121,7 @@ def _extras_within(model: In, path: str = "") -> Iterator[tuple[str, str, In]]:
 
 
 def _find_close(name: str, known: Iterable[str]) -> str | None:
-    """Returns the known field that a name misspells, as topP, top-p and temprature do."""
+    """Returns the known field that a name misspells, as topP, top-p and temperatures do."""
     plain = {_plain(one): one for one in known}
     found = difflib.get_close_matches(_plain(name[:80]), plain, n=1, cutoff=TYPO)
     return plain[found[0]] if found else None
