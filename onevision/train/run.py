@@ -44,7 +44,13 @@ from onevision.train.guard import (
     lock_directory,
 )
 from onevision.train.learner import Learner, prepare_learner
-from onevision.train.lora.adapt import adapt, check_adapters, copy_to_cpu
+from onevision.train.lora.adapt import (
+    adapt,
+    check_adapters,
+    copy_to_cpu,
+    describe_whole_parts,
+    digest_start,
+)
 from onevision.train.objectives.objective import ObjectiveMaker, RunContext
 from onevision.train.objectives.table import make_objective
 from onevision.train.optim import freeze_parameters, make_optimizer
@@ -130,10 +136,10 @@ class TrainingRun:
         check_adapters(self.options.lora, self.stage, starts)
         torch.manual_seed(self.options.seed)
         snapshot = self.directory.choose_snapshot(warn=warn)
-        # A snapshot holds every weight, so only a new run reads the starts.
+        # A snapshot holds every weight, except those below adapters.
         network = (
             start_network(self.stage, self.model_config, starts)
-            if snapshot is None
+            if snapshot is None or self.options.lora is not None
             else LlavaNetwork(self.model_config)
         )
         network = accelerate_training(network.to(processes.device))
@@ -149,6 +155,8 @@ class TrainingRun:
             )
         )
         self.trainer = self._make_trainer(network)
+        if surprise := describe_whole_parts(network, self.options):
+            warn(surprise)
         self.evaluator = HeldoutEvaluator(
             config=self.model_config,
             tokenizer=tokenizer,
@@ -179,6 +187,7 @@ class TrainingRun:
         return {
             "tokenizer": hashlib.sha256(self.tokenizer.definition.encode()).hexdigest()[:16],
             "data": dict(self.objective.feed.fingerprints),
+            **digest_start(self.options.lora, self.starts),
             **self.objective.fingerprints,
         }
 

@@ -1,18 +1,30 @@
 """A stage's network -> the same network with adapters if the settings ask for them, and back."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from onevision.checkpoint.adapted import MODEL_CONFIG, digest_base
 from onevision.checkpoint.files import new_directory
+from onevision.checkpoint.load import inspect
 from onevision.config import ModelConfig
-from onevision.errors import ConfigError
+from onevision.errors import ConfigError, OneVisionError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.files import save_adapter
-from onevision.train.lora.layers import LoraConfig, add_lora
+from onevision.train.lora.int8 import Int8FrozenLinear
+from onevision.train.lora.layers import (
+    LoraConfig,
+    adapted_layers,
+    add_lora,
+    lora_parameters,
+    merge,
+    restore_bases,
+)
 from onevision.train.optim import freeze_parameters
+from onevision.train.options import RunOptions
 from onevision.train.parallel import whole
-from onevision.train.stage import Stage
+from onevision.train.stage import PARTS, Stage
 from onevision.train.start import Starts
 
 
@@ -62,9 +74,66 @@ def copy_to_cpu(
 
 
 def write_adapter(
-    network: LlavaNetwork, lora: LoraConfig, stage: Stage, directory: Path, *, base_model: str
+    network: LlavaNetwork,
+    lora: LoraConfig,
+    stage: Stage,
+    directory: Path,
+    *,
+    base: Path,
+    config: ModelConfig,
+    warn: Callable[[str], object] = str,
 ) -> None:
-    """Writes the adapters, and what trained beside them, in PEFT's format, whole or not at all."""
+    """Writes the adapters, and what trained beside them, in PEFT's format, whole or not at all.
+
+    `base` is the checkpoint that they were trained on, `config` what they were trained in.
+    """
     freeze_parameters(network, stage)  # what trains is what is written
+    try:
+        digest = digest_base(inspect(base).tensors)
+    except (OneVisionError, OSError) as error:
+        warn(f"{base} cannot be read ({error}); the adapter does not say which weights it is for")
+        digest = None
     with new_directory(directory, replace=True) as partial:
-        save_adapter(network, lora, partial, base_model=base_model)
+        save_adapter(network, lora, partial, base_model=str(base), base_digest=digest)
+        (partial / MODEL_CONFIG).write_text(config.to_json(), encoding="utf-8")
+
+
+def merge_onto(network: LlavaNetwork, base: Path, *, warn: Callable[[str], object] = str) -> None:
+    """Merges every adapter in place, int8 bases from the weights in `base` that were rounded."""
+    if any(isinstance(one.base, Int8FrozenLinear) for one in adapted_layers(network).values()):
+        try:
+            tensors = inspect(base).tensors
+            restore_bases(network, lambda name: tensors[name].read())
+        except (OneVisionError, OSError) as error:
+            warn(
+                f"{base} cannot be read ({error}); the adapters are merged into the int8 weights, "
+                f"with their rounding: merge them with `onevision convert --base {base}` instead"
+            )
+    merge(network)
+
+
+def digest_start(lora: LoraConfig | None, starts: Starts) -> dict[str, str]:
+    """Returns a digest of the weights below adapters, which snapshots omit; {} without adapters."""
+    return {} if lora is None else {"base": digest_base(inspect(starts.previous[0]).tensors)}
+
+
+def describe_whole_parts(network: LlavaNetwork, options: RunOptions) -> str | None:
+    """Describes parts that train whole beside adapters, and are larger; None if there are none.
+
+    The projector is meant to. With `lora_targets`, what trains was chosen by name.
+    """
+    if options.lora is None or options.lora_targets is not None:
+        return None
+    adapters = sum(p.numel() for p in lora_parameters(network))
+    whole = {
+        name: sum(p.numel() for p in network.get_submodule(name).parameters() if p.requires_grad)
+        for name in PARTS
+        if name not in ("projector", *options.lora.parts)
+    }
+    large = [f"{name} ({count:,} numbers)" for name, count in whole.items() if count > adapters]
+    if not large:
+        return None
+    return (
+        f"beside adapters of {adapters:,} numbers, {' and '.join(large)} trains whole; "
+        "lora_targets=language trains adapters and the projector alone"
+    )
