@@ -44,13 +44,8 @@ from onevision.train.guard import (
     lock_directory,
 )
 from onevision.train.learner import Learner, prepare_learner
-from onevision.train.lora.adapt import (
-    adapt,
-    check_adapters,
-    copy_to_cpu,
-    describe_whole_parts,
-    digest_start,
-)
+from onevision.train.lora.adapt import adapt, check_adapters, copy_to_cpu, digest_start
+from onevision.train.lora.targets import warn_of_whole_parts
 from onevision.train.objectives.objective import ObjectiveMaker, RunContext
 from onevision.train.objectives.table import make_objective
 from onevision.train.optim import freeze_parameters, make_optimizer
@@ -155,8 +150,6 @@ class TrainingRun:
             )
         )
         self.trainer = self._make_trainer(network)
-        if surprise := describe_whole_parts(network, self.options):
-            warn(surprise)
         self.evaluator = HeldoutEvaluator(
             config=self.model_config,
             tokenizer=tokenizer,
@@ -243,6 +236,7 @@ class TrainingRun:
         options = self.options
         adapt(network, options.lora, seed=options.seed)
         freeze_parameters(network, self.stage)
+        warn_of_whole_parts(network, options.lora, warn=self.journal.warn)
         keep_features(network.vision_encoder, self.stage, options, warn=self.callbacks.on_warning)
         return prepare_learner(
             self.objective.make_learner(network, encode_always=self.processes.shards),

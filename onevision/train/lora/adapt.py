@@ -17,14 +17,12 @@ from onevision.train.lora.layers import (
     LoraConfig,
     adapted_layers,
     add_lora,
-    lora_parameters,
     merge,
     restore_bases,
 )
 from onevision.train.optim import freeze_parameters
-from onevision.train.options import RunOptions
 from onevision.train.parallel import whole
-from onevision.train.stage import PARTS, Stage
+from onevision.train.stage import Stage
 from onevision.train.start import Starts
 
 
@@ -115,25 +113,3 @@ def merge_onto(network: LlavaNetwork, base: Path, *, warn: Callable[[str], objec
 def digest_start(lora: LoraConfig | None, starts: Starts) -> dict[str, str]:
     """Returns a digest of the weights below adapters, which snapshots omit; {} without adapters."""
     return {} if lora is None else {"base": digest_base(inspect(starts.previous[0]).tensors)}
-
-
-def describe_whole_parts(network: LlavaNetwork, options: RunOptions) -> str | None:
-    """Describes parts that train whole beside adapters, and are larger; None if there are none.
-
-    The projector is meant to. With `lora_targets`, what trains was chosen by name.
-    """
-    if options.lora is None or options.lora_targets is not None:
-        return None
-    adapters = sum(p.numel() for p in lora_parameters(network))
-    whole = {
-        name: sum(p.numel() for p in network.get_submodule(name).parameters() if p.requires_grad)
-        for name in PARTS
-        if name not in ("projector", *options.lora.parts)
-    }
-    large = [f"{name} ({count:,} numbers)" for name, count in whole.items() if count > adapters]
-    if not large:
-        return None
-    return (
-        f"beside adapters of {adapters:,} numbers, {' and '.join(large)} trains whole; "
-        "lora_targets=language trains adapters and the projector alone"
-    )
