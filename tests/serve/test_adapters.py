@@ -20,6 +20,7 @@ from tests.serve.conftest import CHAT, encoded, image_part, square, start, stop,
 
 QUESTION = "What colour is the square?"
 PARTS = {"words": "language_model", "sight": "vision_encoder"}
+NOISE = {"words": 0.1, "sight": 0.3}
 NAMES = ("tiny", "tiny:words", "tiny:sight")
 BODY = {"messages": user(image_part(), text_part(QUESTION)), "max_tokens": 8}
 
@@ -35,7 +36,8 @@ def adapters(tmp_path_factory):
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in lora_parameters(network):
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.copy_(noise * NOISE[name])
         found[name] = tmp_path_factory.mktemp(name)
         save_adapter(network, config, found[name], base_model="tiny")
     return found
@@ -120,6 +122,7 @@ def test_a_batch_asks_them_by_name(adapters, expected, tmp_path):
     answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     found = {a["custom_id"]: a["response"] for a in answers}
     assert found.pop("tiny:other")["status_code"] == 404
+    assert {a["status_code"] for a in found.values()} == {200}, found
     texts = {n: a["body"]["choices"][0]["message"]["content"].strip() for n, a in found.items()}
     assert texts == expected
 

@@ -42,6 +42,9 @@ STAGE = Stage(
 LORA = RunOptions(
     precision="fp32", save_steps=2, keep=9, lora_rank=2, lora_alpha=4, lora_dropout=0.1
 )
+# One step without other processes, for what does not depend on how long a run is.
+BRIEF = replace(STAGE, num_samples=3)
+ALONE = replace(LORA, num_workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +156,8 @@ def test_the_adapter_on_its_base_is_the_checkpoint(train, start, tmp_path, base)
 
 @pytest.mark.parametrize("base", ["full", "int8"])
 def test_the_adapter_loads_on_its_base_and_on_no_other(train, start, tmp_path, base):
-    options = replace(LORA, lora_base=base, lora_rslora=True)
-    train(tmp_path / "run", options=options)
+    options = replace(ALONE, lora_base=base, lora_rslora=True)
+    train(tmp_path / "run", options=options, stage=BRIEF)
     merged = weights(tmp_path / "run" / "checkpoint")
     info = inspect(start, adapter=tmp_path / "run" / "adapter")
     loaded = load_network(info, dtype=torch.float32).state_dict()
@@ -172,16 +175,16 @@ def test_the_adapter_loads_on_its_base_and_on_no_other(train, start, tmp_path, b
 def test_a_run_does_not_resume_on_another_base(train, start, tmp_path, micro_config, tokenizer):
     copy = shutil.copytree(start, tmp_path / "start" / "checkpoint")
     starts = Starts(previous=(copy,))
-    train(tmp_path / "run", starts=starts, stop_after=2)
+    train(tmp_path / "run", starts=starts, options=ALONE, stop_after=2)
     save(randomise(LlavaNetwork(micro_config), std=0.2), micro_config, tokenizer, copy)
     with pytest.raises(ConfigError, match="base: it has changed"):
-        train(tmp_path / "run", starts=starts)
+        train(tmp_path / "run", starts=starts, options=ALONE)
 
 
 @pytest.mark.parametrize("targets", ["language", "attention", "all"])
 def test_presets_train_what_they_say(train, start, tmp_path, targets):
-    options = replace(LORA, lora_targets=targets)
-    train(tmp_path / "run", options=options, stage=apply_targets(STAGE, targets))
+    options = replace(ALONE, lora_targets=targets)
+    train(tmp_path / "run", options=options, stage=apply_targets(BRIEF, targets))
     before, after = weights(start), weights(tmp_path / "run" / "checkpoint")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     sees = {"vision_encoder"} if targets == "all" else set()
@@ -195,11 +198,11 @@ def test_presets_train_what_they_say(train, start, tmp_path, targets):
 
 def test_a_tower_that_trains_whole_beside_adapters_is_told(train, tmp_path):
     warned = []
-    train(tmp_path / "a", warned=warned, options=replace(LORA, lora_rank=1))
+    train(tmp_path / "a", warned=warned, options=replace(ALONE, lora_rank=1), stage=BRIEF)
     assert any("vision_encoder (" in line and "lora_targets=language" in line for line in warned)
-    options = replace(LORA, lora_targets="language")
+    options = replace(ALONE, lora_targets="language")
     warned.clear()
-    train(tmp_path / "b", warned=warned, options=options, stage=apply_targets(STAGE, "language"))
+    train(tmp_path / "b", warned=warned, options=options, stage=apply_targets(BRIEF, "language"))
     assert not [line for line in warned if "trains whole" in line]
     with pytest.raises(ConfigError, match="lora_targets is 'all', but there are no adapters"):
         RunOptions(lora_targets="all")
