@@ -16,7 +16,12 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ROOM_FILES = 300, 60, 27
 NETWORK = {
     "http.client": {"serve/fetch.py", "eval/judging/client.py"},
     "http.server": {"cli/data/commands.py"},
-    "huggingface_hub": {"checkpoint/hub.py", "cli/doctor.py", "eval/rows.py"},
+    "huggingface_hub": {
+        "checkpoint/hub.py",
+        "checkpoint/hub_cache.py",
+        "cli/doctor.py",
+        "eval/rows.py",
+    },
     "socket": {
         "cli/port.py", "serve/fetch.py", "train/guard.py",
         "inputs/zygote.py", "inputs/zygote_main.py", "inputs/sandbox_probe.py",

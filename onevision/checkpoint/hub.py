@@ -31,7 +31,7 @@ def resolve(name: str | Path) -> Path:
     if path.is_dir():
         return path
     if HUB_ID.fullmatch(text):
-        return _download(text)
+        return download(text)
     if text in HUB_IDS:
         raise ModelNotFoundError(
             f"{text!r} is an architecture, its weights are not bundled; use {HUB_IDS[text]!r}"
@@ -50,7 +50,7 @@ def resolve_adapter(name: str | Path) -> Path:
     path = Path(name).expanduser()
     place = find_adapter(path)
     if place is None and not path.exists() and HUB_ID.fullmatch(str(name)):
-        path = _download(str(name))
+        path = download(str(name))
         place = find_adapter(path)
     if place is None:
         found = "holds none" if path.exists() else "there is no such directory"
@@ -68,7 +68,13 @@ def find_adapter(directory: str | Path) -> Path | None:
     return next((place for place in places if (place / ADAPTER_CONFIG).is_file()), None)
 
 
-def _download(repo_id: str) -> Path:
+def download(repo_id: str) -> Path:
+    """Returns the directory of a repository, downloaded unless the cache has all of it.
+
+    Raises ModelNotFoundError.
+    """
+    if not HUB_ID.fullmatch(repo_id):
+        raise ModelNotFoundError(f"{repo_id!r} is no hub id; expected owner/name")
     try:
         return Path(snapshot_download(repo_id, allow_patterns=list(PATTERNS)))
     except LocalEntryNotFoundError as error:

@@ -140,6 +140,31 @@ def use_stored_embedding(
     decoder.add_module("embedding", StoredEmbedding(stored, dtype=decoder.dtype))
 
 
+def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
+    """Reads the tokenizer of a checkpoint, whose ids must have rows. Raises CheckpointError."""
+    tokenizer, rows = Tokenizer.from_directory(info.texts), info.config.language.vocab_size
+    if tokenizer.size > rows:
+        raise CheckpointError(
+            f"{info.texts}: the tokenizer has {tokenizer.size} entries, the embedding {rows} rows; "
+            "use the tokenizer that came with the weights"
+        )
+    return tokenizer
+
+
+def load_defaults(info: CheckpointInfo, tokenizer: Tokenizer) -> GenerationDefaults:
+    """Reads the generation defaults of a checkpoint, whose end ids must have rows.
+
+    Raises CheckpointError.
+    """
+    defaults, rows = load_generation(info.texts, tokenizer), info.config.language.vocab_size
+    if beyond := [i for i in defaults.end_ids if not 0 <= i < rows]:
+        raise CheckpointError(
+            f"{info.texts}/generation_config.json: eos_token_id {beyond[0]} is not in the "
+            f"vocabulary; expected 0 to {rows - 1}: use the file that came with the weights"
+        )
+    return defaults
+
+
 def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults:
     """Reads generation_config.json; without one, answers end with the tokenizer's end tokens.
 

@@ -69,11 +69,11 @@ def convert(
         check_finite(tensor, stored.name, where=stored.path)
         return _append_rows(tensor, rows) if ours[name] in VOCABULARY else tensor
 
-    if verify:
-        verify_checksums(source.tensors.values())
     with new_directory(destination) as partial:
         sizes = {name: source.tensors[own].num_bytes for name, own in ours.items()}
         write_shards(partial, sizes, read)
+        if verify:  # last: a number that is not finite says more
+            verify_checksums(source.tensors.values())
         if layout == OURS:
             write_checksums(partial)
         for name in COMPANIONS:

@@ -6,18 +6,22 @@ file that would run code ends in an error that names it.
 
 import re
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from onevision.checkpoint.adapters import ADAPTER
 from onevision.checkpoint.files import INDEX, PICKLES, SINGLE, new_directory, save_tensors
 from onevision.errors import CheckpointError
 from onevision.files import write_json
 
 # Files of a whole model, one or several; others, such as mm_projector.bin, keep their names.
 WHOLE = "pytorch_model"
-KEPT = ("*.json", "*.model", "*.jinja", "*.txt", "*.md", "LICENSE*")
+KEPT = ("*.json", "*.model", "*.jinja", "*.txt", "*.md", "LICENSE*", ADAPTER)
+# What trainers leave beside weights: settings, optimisers and random states, never read.
+STATES = ("training_args", "optimizer", "scheduler", "scaler", "rng_state*")
 
 
 def unpickle(source: Path, destination: Path) -> int:
@@ -55,7 +59,8 @@ def unpickle(source: Path, destination: Path) -> int:
 
 
 def _pickles(directory: Path) -> list[Path]:
-    return sorted(p for suffix in PICKLES for p in directory.glob(f"*{suffix}"))
+    found = sorted(p for suffix in PICKLES for p in directory.glob(f"*{suffix}"))
+    return [path for path in found if not any(fnmatch(path.stem, name) for name in STATES)]
 
 
 def _new_name(path: Path, parts: list[Path]) -> str:
@@ -94,5 +99,6 @@ def _reason(error: Exception) -> str:
 def _copy_texts(source: Path, destination: Path) -> None:
     for pattern in KEPT:
         for path in source.glob(pattern):
-            if not path.name.endswith(".bin.index.json"):
+            written = (destination / path.name).exists()
+            if not path.name.endswith(".bin.index.json") and not written:
                 shutil.copyfile(path, destination / path.name)

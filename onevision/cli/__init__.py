@@ -12,6 +12,7 @@ import typer
 from onevision import __version__
 from onevision.cli.ask import ask
 from onevision.cli.batch import batch
+from onevision.cli.cache import list_models, pull, remove
 from onevision.cli.chat import chat
 from onevision.cli.convert import convert
 from onevision.cli.data.commands import data
@@ -44,6 +45,9 @@ app.command()(explain)
 app.command()(convert)
 app.command()(unpickle)
 app.command()(models)
+app.command()(pull)
+app.command(name="list")(list_models)
+app.command()(remove)
 app.command()(demo)
 app.command()(doctor)
 app.command()(finetune)

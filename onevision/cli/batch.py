@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from onevision.cli.options import (
+    AdaptersOption,
     DeviceOption,
     DtypeOption,
     ModelOption,
     QuantizeOption,
+    VerifyOption,
     check_output,
-    load_model,
+    load_variants,
 )
 from onevision.errors import InputError
 
@@ -28,6 +30,8 @@ def batch(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
+    adapter: AdaptersOption = None,
+    verify: VerifyOption = True,
 ) -> None:
     """Answer a file of requests in OpenAI's batch format."""
     try:
@@ -42,7 +46,10 @@ def batch(
     check_output(output)
     served_name = name or (Path(model).name if Path(model).exists() else model)
     settings = ServerSettings(name=served_name, limits=Limits.parse(limit or ()))
-    service = Service(load_model(model, device=device, dtype=dtype, quantize=quantize), settings)
+    base, variants = load_variants(
+        model, adapter or [], device=device, dtype=dtype, quantize=quantize, verify=verify
+    )
+    service = Service(base, settings, variants=variants)
     try:
         counts = run_batch(service, requests, output, num_at_a_time=at_a_time)
     finally:

@@ -103,6 +103,34 @@ def parse_adapters(values: Sequence[str]) -> AdapterChoice:
     return AdapterChoice(own=own[0] if own else None, named=named)
 
 
+def load_variants(
+    name: str,
+    adapters: Sequence[str],
+    *,
+    device: str,
+    dtype: str,
+    quantize: str | None = None,
+    verify: bool = True,
+    in_memory: bool = False,
+) -> "tuple[Model, dict[str, Model]]":
+    """Load a model, and variants of it by the names of their adapters, which share its weights."""
+    from onevision.checkpoint.hub import resolve_adapter
+    from onevision.generate.variants import load_variants
+
+    chosen = parse_adapters(adapters)
+    for adapter in (*chosen.named.values(), *([chosen.own] if chosen.own else [])):  # first
+        resolve_adapter(adapter)
+    base = load_model(
+        name, device=device, dtype=dtype, quantize=quantize, adapter=chosen.own, verify=verify,
+        in_memory=in_memory,
+    )  # fmt: skip
+    variants = load_variants(
+        base, name, chosen.named, device=device, dtype=dtype, quantize=quantize, verify=verify,
+        in_memory=in_memory,
+    )  # fmt: skip
+    return base, {key: variant.model for key, variant in variants.items()}
+
+
 def model_config(name: str) -> "ModelConfig":
     """Return the config of a known architecture or a checkpoint."""
     from onevision.known_models import ARCHITECTURES
@@ -118,10 +146,13 @@ def model_config(name: str) -> "ModelConfig":
 def read_tokenizer(path: Path) -> "Tokenizer":
     """Read a tokenizer.json, given itself or by its directory. Raises InputError."""
     from onevision.inputs.tokenizer import Tokenizer
+    from onevision.inputs.tokenizer_guard import try_tokenizer
 
     file = path / "tokenizer.json" if path.is_dir() else path
     try:
-        return Tokenizer(file.read_text(encoding="utf-8"), name=str(file))
+        definition = file.read_text(encoding="utf-8")
+        try_tokenizer(definition, name=str(file))
+        return Tokenizer(definition, name=str(file))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise InputError(

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from onevision.cli.options import (
+    AdaptersOption,
     DeviceOption,
     DtypeOption,
     ModelOption,
     QuantizeOption,
-    load_model,
+    VerifyOption,
+    load_variants,
 )
 from onevision.cli.port import check_port
 from onevision.errors import InputError
@@ -65,6 +67,8 @@ def serve(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
+    adapter: AdaptersOption = None,
+    verify: VerifyOption = True,
 ) -> None:
     """Serve a model with OpenAI's API and a demo page."""
     for variable, number in KERNEL_CACHES.items():
@@ -97,8 +101,11 @@ def serve(
     keys = KeyRing(settings)
     check_port(host, port)
     # In memory, so that replacing the files does not change the answers of a running server.
-    loaded = load_model(model, device=device, dtype=dtype, quantize=quantize, in_memory=True)
-    run(Service(loaded, settings, keys=keys))
+    base, variants = load_variants(
+        model, adapter or [], device=device, dtype=dtype, quantize=quantize, verify=verify,
+        in_memory=True,
+    )  # fmt: skip
+    run(Service(base, settings, variants=variants, keys=keys))
 
 
 def _environment_keys() -> tuple[str, ...]:

@@ -103,6 +103,7 @@ def _apply_options(
 ) -> "tuple[Stage, RunOptions]":
     """Returns the stage and the run's options, as `--mixture` and `--set` change them."""
     from onevision.train.config import make_run_options
+    from onevision.train.lora.targets import apply_targets
     from onevision.train.objectives.table import objective_maker
     from onevision.train.options import RunOptions
     from onevision.train.stage import Stage
@@ -115,7 +116,8 @@ def _apply_options(
         stage = stage.learning_from(str(mixture))
     stage = apply_settings(stage, for_stage)
     objective_maker(stage.vision_objective)  # raises for an unknown name
-    return stage, make_run_options(for_run)
+    options = make_run_options(for_run)
+    return apply_targets(stage, options.lora_targets), options
 
 
 def _train_tokenizer(output: Path) -> None:

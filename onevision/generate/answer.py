@@ -15,10 +15,16 @@ from onevision.accelerate.packed import can_multiply
 from onevision.accelerate.quantize import check_kind
 from onevision.batch import ModelInputs
 from onevision.checkpoint.hub import resolve, resolve_adapter
-from onevision.checkpoint.load import inspect, load_generation, load_network, use_stored_embedding
+from onevision.checkpoint.load import (
+    inspect,
+    load_defaults,
+    load_network,
+    load_tokenizer,
+    use_stored_embedding,
+)
 from onevision.config import ModelConfig
 from onevision.conversation import Conversation, Message, Reply
-from onevision.errors import CheckpointError, ContextLengthError, InputError
+from onevision.errors import ContextLengthError, InputError
 from onevision.generate.engine import Engine
 from onevision.generate.question import Images, Videos, build_question
 from onevision.generate.reply import build_reply, count_tokens
@@ -27,7 +33,6 @@ from onevision.generate.sampler import Sampling, SamplingOptions
 from onevision.generate.settings import EngineSettings
 from onevision.inputs.processor import Outline, Processor
 from onevision.inputs.templates import end_texts
-from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.decoder import Decoder
 from onevision.model.llava import LlavaNetwork
 
@@ -74,20 +79,8 @@ def load(
         network = _one_dtype(network)
     use_stored_embedding(network, info, in_memory=in_memory)
     accelerated = accelerate(network, quantize=quantize)
-    tokenizer = Tokenizer.from_directory(info.texts)
-    if tokenizer.size > info.config.language.vocab_size:
-        raise CheckpointError(
-            f"{info.directory}: the tokenizer has {tokenizer.size} entries, the embedding "
-            f"{info.config.language.vocab_size} rows; use the tokenizer that came with the weights"
-        )
-    defaults = load_generation(info.texts, tokenizer)
-    beyond = [i for i in defaults.end_ids if not 0 <= i < info.config.language.vocab_size]
-    if beyond:
-        raise CheckpointError(
-            f"{info.directory}/generation_config.json: eos_token_id {beyond[0]} is not in the "
-            f"vocabulary; expected 0 to {info.config.language.vocab_size - 1}: use the file that "
-            "came with the weights"
-        )
+    tokenizer = load_tokenizer(info)
+    defaults = load_defaults(info, tokenizer)
     return Model(
         network=accelerated.network,
         processor=Processor(info.config.inputs, tokenizer, fast_images=fast_images),

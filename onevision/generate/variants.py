@@ -1,11 +1,14 @@
 """A loaded model and adapters -> a model for each, which shares what its adapter leaves alone."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from onevision.accelerate.shared import share_layers
 from onevision.generate.answer import Model, load
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,5 +46,8 @@ def load_variants(
         own_bytes = share_layers(model.network, base.network)
         if model.decode_model is not None and base.decode_model is not None:
             own_bytes += share_layers(model.decode_model, base.decode_model)
+        logger.info(
+            "adapter %s: %s, %.1f MiB beside those of the base", key, adapter, own_bytes / 2**20
+        )
         variants[key] = Variant(model=model, own_bytes=own_bytes)
     return variants

@@ -15,6 +15,7 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as HFTokenizer
 
 from onevision.errors import CheckpointError
+from onevision.inputs.tokenizer_guard import try_tokenizer
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
@@ -77,7 +78,10 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, directory: Path) -> "Tokenizer":
-        """Reads `tokenizer.json` of a checkpoint directory. Raises CheckpointError."""
+        """Reads `tokenizer.json` of a checkpoint directory. Raises CheckpointError.
+
+        It is tried in a process of its own first.
+        """
         path = directory / "tokenizer.json"
         if not path.is_file():
             raise CheckpointError(
@@ -88,6 +92,7 @@ class Tokenizer:
             definition = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{path}: not readable as UTF-8 text ({error})") from error
+        try_tokenizer(definition, name=str(path))
         return cls(definition, name=str(path))
 
     @cached_property

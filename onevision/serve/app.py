@@ -31,6 +31,7 @@ from onevision.serve.schema.models import MediaCount, ModelCard, ModelList, Toke
 from onevision.serve.schema.problems import ApiError, client_gone
 from onevision.serve.schema.response import ResponseOut
 from onevision.serve.schema.response_request import ResponsesRequest
+from onevision.serve.served import ServedModel
 from onevision.serve.service import Service
 from onevision.serve.settings import Limits
 from onevision.serve.threads import in_thread
@@ -83,7 +84,7 @@ def _add_answers(app: FastAPI, service: Service, reader: BodyReader) -> None:
     async def chat(request: Request) -> Response:
         """Answer a conversation, at once or as a stream of chunks."""
         body, answers, headers = await start(request, ChatRequest)
-        writer = service.new_chat_writer()
+        writer = service.new_chat_writer(body.model)
         if body.stream:
             events = chat_events(answers, writer, includes_usage=body.includes_usage)
             return EventResponse(answers, events, headers)
@@ -130,41 +131,38 @@ def _add_count(app: FastAPI, service: Service, reader: BodyReader) -> None:
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
-    settings, model = service.settings, service.model
-    card = ModelCard(
-        id=settings.name,
-        created=service.created,
-        max_model_len=model.config.language.max_positions,
-        modalities=["text", "image", "video"],
-        temperature=settings.temperature,
-        limits=asdict(settings.limits),
-        fetches=list(settings.media_hosts),
-    )
+    settings = service.settings
+
+    def describe(served: ServedModel) -> ModelCard:
+        return ModelCard(
+            id=served.name,
+            created=service.created,
+            max_model_len=served.model.config.language.max_positions,
+            modalities=["text", "image", "video"],
+            temperature=settings.temperature,
+            limits=asdict(settings.limits),
+            fetches=list(settings.media_hosts),
+        )
 
     @app.get("/v1/models", responses=describe_errors(), response_model=ModelList)
     async def models() -> ModelList:
-        """List the model that is served, and the limits of a request."""
-        return ModelList(data=[card])
+        """List the models that are served, and the limits of a request."""
+        return ModelList(data=list(map(describe, service.served)))
 
     @app.get("/v1/models/{name:path}", responses=describe_errors(), response_model=ModelCard)
     async def model_card(name: str) -> ModelCard:
-        """Describe the model."""
-        if name != card.id:
-            raise ApiError(
-                f"model {name[:80]!r} is not served; ask for {card.id!r}",
-                status=404, code="model_not_found", param="model",
-            )  # fmt: skip
-        return card
+        """Describe a model."""
+        return describe(service.find(name))
 
 
 def _add_health(app: FastAPI, service: Service, guard: Guard) -> None:
-    supervisor, limits = service.supervisor, service.settings.limits
+    engines, limits = service.engines, service.settings.limits
 
     @app.get("/health", responses=describe_errors())
     async def health() -> dict[str, str]:
         """Report whether the engine runs; one that failed is restarted."""
-        if not supervisor.is_alive:
-            supervisor.check()
+        if not engines.is_alive:
+            engines.check()
             raise ApiError("the engine does not answer", status=503, code="not_ready")
         return {"status": "ok"}
 
@@ -175,8 +173,8 @@ def _add_health(app: FastAPI, service: Service, guard: Guard) -> None:
             raise ApiError("shutting down", status=503, code="shutting_down", retry_after=5)
         if not service.sandbox.alive:
             raise ApiError("no media decoder runs", status=503, code="decoders_busy", retry_after=5)
-        stats = await in_thread(lambda: supervisor.engine.stats)
-        if not supervisor.is_alive or (stats.waiting and stats.waiting >= limits.queue):
+        waiting = await in_thread(lambda: engines.longest_queue)
+        if not engines.is_alive or (waiting and waiting >= limits.queue):
             raise ApiError("not ready", status=503, code="not_ready", retry_after=5)
         return {"status": "ready"}
 

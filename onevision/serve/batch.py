@@ -98,7 +98,9 @@ async def _answer(service: Service, body: Json, ignored: Counter[str]) -> tuple[
         problem = ApiError("internal error", status=500, code="internal")
         return problem.status, problem.envelope.model_dump()
     usage = format_usage(answers.usage, cached_tokens=finished.cached_tokens)
-    return 200, json.loads(b"".join(service.new_chat_writer().completion(finished, usage)))
+    return 200, json.loads(
+        b"".join(service.new_chat_writer(chat.model).completion(finished, usage))
+    )
 
 
 def _read_requests(path: Path) -> Iterator[_Line]:

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from onevision.generate.request import AnswerDelta, Request
 from onevision.inputs.sandbox import Sandbox
-from onevision.serve.supervisor import Supervisor
+from onevision.serve.engines import Engines
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384)
@@ -17,9 +17,9 @@ TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 class Metrics:
     """Counters, gauges and histograms; label values come from fixed sets, never from requests."""
 
-    def __init__(self, supervisor: Supervisor, sandbox: Sandbox) -> None:
+    def __init__(self, engines: Engines, sandbox: Sandbox) -> None:
         self.registry = CollectorRegistry()
-        self._supervisor, self._sandbox = supervisor, sandbox
+        self._engines, self._sandbox = engines, sandbox
         self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens.")
         self.generation_tokens = self._counter("generation_tokens", "Generated tokens.")
         self.success = self._counter("request_success", "Complete answers.", "finished_reason")
@@ -44,7 +44,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """Returns all metrics in the text format of Prometheus."""
-        stats = self._supervisor.engine.stats
+        stats = self._engines.stats
         for name, value in {
             "num_requests_running": stats.running,
             "num_requests_waiting": stats.waiting,
@@ -56,7 +56,7 @@ class Metrics:
             "encoder_cache_queries": stats.encoder_hits + stats.encoder_misses,
             "encoder_cache_hits": stats.encoder_hits,
             "decode_worker_restarts_total": self._sandbox.num_restarts,
-            "engine_restarts_total": self._supervisor.num_restarts,
+            "engine_restarts_total": self._engines.num_restarts,
         }.items():
             self._gauges[name].set(value)
         return generate_latest(self.registry)

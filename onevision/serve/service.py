@@ -7,10 +7,11 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeVar
 
 from onevision import __version__
@@ -20,6 +21,7 @@ from onevision.generate.engine import Engine
 from onevision.generate.settings import EngineSettings
 from onevision.inputs.sandbox import Cancellation, Sandbox
 from onevision.serve.answering import AnswerStream
+from onevision.serve.engines import Engines
 from onevision.serve.fetch import Fetcher
 from onevision.serve.generation_request import GenerationRequest
 from onevision.serve.keys import KeyRing
@@ -30,6 +32,7 @@ from onevision.serve.schema.logprobs import LogprobWriter
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.schema.response import ResponseWriter
 from onevision.serve.schema.response_request import ResponsesRequest
+from onevision.serve.served import ServedModel, find_served
 from onevision.serve.settings import ServerSettings
 from onevision.serve.supervisor import Supervisor
 from onevision.serve.threads import in_thread
@@ -50,36 +53,52 @@ class Stage:
 
 
 class Service:
-    """One model with everything needed to answer requests; knows nothing of HTTP."""
+    """A model with everything needed to answer requests; knows nothing of HTTP.
+
+    `variants` are the same model with adapters, by the part of their names after the colon.
+    """
 
     def __init__(
         self,
         model: Model,
         settings: ServerSettings,
         *,
+        variants: Mapping[str, Model] = MappingProxyType({}),
         keys: KeyRing | None = None,
         fetcher: Fetcher | None = None,
     ) -> None:
         self.model, self.settings, self.keys = model, settings, keys or KeyRing(settings)
         limits = settings.limits
+        models = {settings.name: model}
+        models |= {f"{settings.name}:{name}": one for name, one in variants.items()}
         engine_settings = EngineSettings(
             max_running=limits.running,
             max_waiting=limits.queue,
-            kv_bytes=limits.kv_bytes,
-            encoder_bytes=limits.encoder_bytes,
+            kv_bytes=limits.kv_bytes // len(models),
+            encoder_bytes=limits.encoder_bytes // len(models),
         )
-        self.supervisor = Supervisor(model, engine_settings)
+        supervisors = [Supervisor(one, engine_settings) for one in models.values()]
+        self.supervisor, self.engines = supervisors[0], Engines(supervisors)
         self.sandbox = Sandbox(replace(limits.sandbox, require_sandbox=settings.require_sandbox))
-        self.metrics = Metrics(self.supervisor, self.sandbox)
-        self.fingerprint = hash_weights(self.supervisor.engine)
+        self.metrics = Metrics(self.engines, self.sandbox)
         self.created = int(time.time())  # seconds since 1970
         self._logprobs = LogprobWriter(model.processor.tokenizer)
-        self._preparer = Preparer(
-            model,
-            settings,
-            sandbox=self.sandbox,
-            fetcher=fetcher or Fetcher(settings.media_hosts, seconds=limits.fetch_seconds),
-            metrics=self.metrics,
+        fetcher = fetcher or Fetcher(settings.media_hosts, seconds=limits.fetch_seconds)
+        self.served = tuple(
+            ServedModel(
+                name=name,
+                model=one,
+                supervisor=supervisor,
+                preparer=Preparer(
+                    one,
+                    replace(settings, name=name),
+                    sandbox=self.sandbox,
+                    fetcher=fetcher,
+                    metrics=self.metrics,
+                ),
+                fingerprint=hash_weights(supervisor.engine),
+            )
+            for (name, one), supervisor in zip(models.items(), supervisors, strict=True)
         )
         # Separate from asyncio's own threads, which are for short calls, and from each other:
         # words must not queue behind media.
@@ -92,12 +111,13 @@ class Service:
 
     async def answer(self, request: GenerationRequest, *, key: str = "") -> AnswerStream:
         """Prepares a request and submits it to the engine. Raises ApiError."""
+        served = self.find(request.model)
         prepared = await self._prepare(
-            request, key, lambda read, gone: self._preparer.prepare(read, key=key, gone=gone)
+            request, key, lambda read, gone: served.preparer.prepare(read, key=key, gone=gone)
         )
         stream = AnswerStream(
             prepared,
-            supervisor=self.supervisor,
+            supervisor=served.supervisor,
             metrics=self.metrics,
             request_seconds=self.settings.limits.request_seconds,
         )
@@ -106,9 +126,19 @@ class Service:
 
     async def count(self, request: GenerationRequest, *, key: str = "") -> PromptCost:
         """Counts the tokens of a prompt; no pixel is decoded. Raises ApiError."""
+        served = self.find(request.model)
         return await self._prepare(
-            request, key, lambda read, gone: self._preparer.count(read, gone=gone)
+            request, key, lambda read, gone: served.preparer.count(read, gone=gone)
         )
+
+    def find(self, name: str) -> ServedModel:
+        """Returns the model that a request names. Raises ApiError."""
+        return find_served(self.served, name)
+
+    @property
+    def fingerprint(self) -> str:
+        """The system fingerprint of the base model."""
+        return self.served[0].fingerprint
 
     def reload_keys(self) -> None:
         """Reads the key files again; answers continue. Raises InputError, and keeps the old keys."""
@@ -128,18 +158,18 @@ class Service:
             places = stage.turns.places
             # One place is always left to the others, so that none waits for a whole job.
             stage.turns.places_per_key = max(1, places - 1) if several else places
-        self.supervisor.limit_tenants(
+        self.engines.limit_tenants(
             running=max(1, min(limits.running_per_key, limits.running)) if several else None,
             waiting=min(limits.queue_per_key, limits.queue) if several else None,
         )
 
-    def new_chat_writer(self) -> ChatWriter:
-        """Returns a writer for the answers to one chat request."""
+    def new_chat_writer(self, model: str) -> ChatWriter:
+        """Returns a writer for the answers to one chat request to `model`."""
         return ChatWriter(
             number=new_id(),
             created=int(time.time()),
-            model=self.settings.name,
-            fingerprint=self.fingerprint,
+            model=model,
+            fingerprint=self.find(model).fingerprint,
             logprobs=self._logprobs,
         )
 
@@ -151,7 +181,7 @@ class Service:
 
     def close(self) -> None:
         """Stops the engine, the sandbox and the threads."""
-        self.supervisor.stop()
+        self.engines.stop()
         self.sandbox.close()
         for stage in (self._reading, self._decoding):
             stage.threads.shutdown(wait=False, cancel_futures=True)
@@ -166,7 +196,7 @@ class Service:
 
         Ends early if the client disconnects.
         """
-        read = self._preparer.read
+        read = self.find(request.model).preparer.read
         if not request.media:
             with self._waiting.hold(key):
                 return await self._run(

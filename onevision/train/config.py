@@ -24,7 +24,8 @@ FORMAT_VERSION = 1
 DECISIVE_OPTIONS = (
     *("seed", "precision", "loss_mean"),
     *("held_out", "held_out_steps", "keep_best", "early_stop"),
-    *("lora_rank", "lora_alpha", "lora_dropout", "lora_parts", "lora_base"),
+    *("lora_rank", "lora_alpha", "lora_dropout", "lora_parts", "lora_layers"),
+    *("lora_rslora", "lora_base", "lora_targets"),
 )
 
 

@@ -26,8 +26,7 @@ from onevision.model.llava import LlavaNetwork
 from onevision.train.config import TrainConfig, decisive_options
 from onevision.train.directory import RunDirectory
 from onevision.train.feed import Feed
-from onevision.train.lora.adapt import write_adapter
-from onevision.train.lora.layers import merge
+from onevision.train.lora.adapt import merge_onto, write_adapter
 from onevision.train.mixture_feed import MixtureFeed
 from onevision.train.origin import ORIGIN, describe_origin
 from onevision.train.report.card import HeldoutScore, ModelFacts, Source, Spent, Start, model_card
@@ -66,9 +65,11 @@ def write_result(network: LlavaNetwork, run: FinishedRun) -> Path:
             lora,
             run.config.stage,
             run.directory.adapter,
-            base_model=str(run.starts.previous[0]),
+            base=run.starts.previous[0],
+            config=run.model_config,
+            warn=run.warn,
         )
-        merge(network)
+        merge_onto(network, run.starts.previous[0], warn=run.warn)
     ends = end_ids(run.config.target.inputs.template, run.tokenizer)
     end = json.dumps({"eos_token_id": list(ends)})
     companions = {

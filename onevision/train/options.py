@@ -5,7 +5,8 @@ from typing import Literal
 
 from onevision.errors import ConfigError
 from onevision.eval.heldout import HeldoutScenario
-from onevision.train.lora.layers import AdaptedPart, Base, LoraConfig
+from onevision.train.lora.layers import AdaptedPart, Base, Layers, LoraConfig
+from onevision.train.lora.targets import PRESETS, Targets
 from onevision.train.parallel import Sharing
 from onevision.train.validation.split import parse_share
 
@@ -62,8 +63,16 @@ class RunOptions:
     lora_dropout: float = 0.0
     # Every linear layer in the blocks of these parts gets an adapter.
     lora_parts: tuple[AdaptedPart, ...] = ("language_model",)
+    # Which layers of those blocks: all, or those of attention.
+    lora_layers: Layers = "all"
+    # Multiply by alpha / sqrt(rank) instead (rsLoRA).
+    lora_rslora: bool = False
     # "int8" holds each frozen weight below an adapter in one byte.
     lora_base: Base = "full"
+    # What trains, by a name: "language", adapters in the language model and the projector whole;
+    # "attention", the same in attention layers alone; "all", adapters in the vision encoder too.
+    # None: what the stage trains, whole where `lora_parts` names no adapters.
+    lora_targets: Targets | None = None
 
     # Steps between snapshots; None: `save_seconds` decide.
     save_steps: int | None = None
@@ -119,6 +128,11 @@ class RunOptions:
             raise ConfigError(
                 f"max_bad_share is {self.max_bad_share}; expected a share of the samples, 0 to 1"
             )
+        if self.lora_targets is not None and not self.lora_rank:
+            raise ConfigError(
+                f"lora_targets is {self.lora_targets!r}, but there are no adapters; set lora_rank, "
+                "for instance lora_rank=64"
+            )
         self._check_held_out()
         _ = self.lora  # raises
 
@@ -138,10 +152,13 @@ class RunOptions:
         """The adapters to train; None if whole parts train."""
         if not self.lora_rank:
             return None
+        preset = None if self.lora_targets is None else PRESETS[self.lora_targets]
         return LoraConfig(
             rank=self.lora_rank,
             alpha=self.lora_alpha,
             dropout=self.lora_dropout,
-            parts=self.lora_parts,
+            parts=self.lora_parts if preset is None else preset.parts,
+            layers=self.lora_layers if preset is None else preset.layers,
+            stabilised=self.lora_rslora,
             base=self.lora_base,
         )

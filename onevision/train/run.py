@@ -44,7 +44,8 @@ from onevision.train.guard import (
     lock_directory,
 )
 from onevision.train.learner import Learner, prepare_learner
-from onevision.train.lora.adapt import adapt, check_adapters, copy_to_cpu
+from onevision.train.lora.adapt import adapt, check_adapters, copy_to_cpu, digest_start
+from onevision.train.lora.targets import warn_of_whole_parts
 from onevision.train.objectives.objective import ObjectiveMaker, RunContext
 from onevision.train.objectives.table import make_objective
 from onevision.train.optim import freeze_parameters, make_optimizer
@@ -130,10 +131,10 @@ class TrainingRun:
         check_adapters(self.options.lora, self.stage, starts)
         torch.manual_seed(self.options.seed)
         snapshot = self.directory.choose_snapshot(warn=warn)
-        # A snapshot holds every weight, so only a new run reads the starts.
+        # A snapshot holds every weight, except those below adapters.
         network = (
             start_network(self.stage, self.model_config, starts)
-            if snapshot is None
+            if snapshot is None or self.options.lora is not None
             else LlavaNetwork(self.model_config)
         )
         network = accelerate_training(network.to(processes.device))
@@ -179,6 +180,7 @@ class TrainingRun:
         return {
             "tokenizer": hashlib.sha256(self.tokenizer.definition.encode()).hexdigest()[:16],
             "data": dict(self.objective.feed.fingerprints),
+            **digest_start(self.options.lora, self.starts),
             **self.objective.fingerprints,
         }
 
@@ -234,6 +236,7 @@ class TrainingRun:
         options = self.options
         adapt(network, options.lora, seed=options.seed)
         freeze_parameters(network, self.stage)
+        warn_of_whole_parts(network, options.lora, warn=self.journal.warn)
         keep_features(network.vision_encoder, self.stage, options, warn=self.callbacks.on_warning)
         return prepare_learner(
             self.objective.make_learner(network, encode_always=self.processes.shards),

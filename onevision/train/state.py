@@ -57,8 +57,9 @@ def restore_snapshot(trainer: "Trainer", path: Path) -> None:
     reader = SnapshotReader(path)
     tensors = _tensors(trainer)
     saved = {name for name in reader.names() if not name.split("/")[0].endswith("rng")}
-    if saved != tensors.keys():
-        odd = min(saved ^ tensors.keys())
+    frozen = _frozen(trainer)  # snapshots of older releases hold them too
+    if saved - frozen.keys() != tensors.keys():
+        odd = min((saved - frozen.keys()) ^ tensors.keys())
         raise CheckpointError(
             f"{path}: {'it lacks' if odd in tensors else 'this run has no'} {odd}; "
             "it is of another model or of other trainable parts"
@@ -78,14 +79,31 @@ def restore_snapshot(trainer: "Trainer", path: Path) -> None:
 
 
 def _tensors(trainer: "Trainer") -> dict[str, Tensor]:
-    """Returns all weights, int8 bases too, and the moments of those that train, by name."""
+    """Returns the weights and the moments of those that train, by name.
+
+    With adapters, frozen weights are those of the checkpoint that the run began with, and are read
+    from it again.
+    """
     parameters = dict(trainer.learner.network.named_parameters())
     tensors: dict[str, Tensor] = {f"weight/{name}": p for name, p in parameters.items()}
     tensors |= {f"buffer/{name}": b for name, b in trainer.learner.network.named_buffers()}
+    for name in _frozen(trainer):
+        tensors.pop(name)
     for name, parameter in parameters.items():
         state = trainer.optimizer.state.get(parameter, {})
         tensors |= {f"{kind}/{name}": state[kind] for kind in MOMENTS if kind in state}
     return tensors
+
+
+def _frozen(trainer: "Trainer") -> dict[str, Tensor]:
+    """Returns what a run with adapters leaves as its start has it: int8 bases too, by name."""
+    if trainer.options.lora is None:
+        return {}
+    network = trainer.learner.network
+    tensors: dict[str, Tensor] = {
+        f"weight/{name}": p for name, p in network.named_parameters() if not p.requires_grad
+    }
+    return tensors | {f"buffer/{name}": b for name, b in network.named_buffers()}
 
 
 def _fill(tensor: Tensor, name: str, reader: SnapshotReader) -> None:

@@ -12,6 +12,7 @@ from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect
 from onevision.checkpoint.names import LLAVA_HF, LLAVA_HF_4_52, LLAVA_HF_5_6
 from onevision.checkpoint.save import convert
+from onevision.checkpoint.unpickle import unpickle
 from onevision.errors import CheckpointError, ModelNotFoundError
 from tests.cli.conftest import run
 from tests.conftest import randomise
@@ -208,3 +209,29 @@ def test_an_adapter_alone_and_a_missing_one_say_what_to_give(directory, tmp_path
     (tmp_path / "mine" / "adapter_model.safetensors").rename(tmp_path / "mine/adapter_model.bin")
     with pytest.raises(CheckpointError, match=r"adapter_model\.bin: pickled .*onevision unpickle"):
         load(directory, adapter=tmp_path / "mine")
+
+
+def test_the_references_own_lora_directory_goes_through_unpickle(directory, tmp_path):
+    """What LLaVA-NeXT's training leaves: adapters, the projector as a pickle, trainer's state."""
+    theirs = train(tmp_path / "lora", "q and v")
+    projector = {
+        f"base_model.model.model.mm_projector.{2 * n}.{kind}": torch.full_like(tensor, 0.01)
+        for n in range(2)
+        for kind, tensor in getattr(
+            theirs.get_base_model().model.multi_modal_projector, f"linear_{n + 1}"
+        ).state_dict().items()
+    }  # fmt: skip
+    torch.save(projector, tmp_path / "lora" / "non_lora_trainables.bin")
+    torch.save({"lr": object}, tmp_path / "lora" / "training_args.bin")
+    (tmp_path / "lora" / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"non_lora_trainables\.bin: .*onevision unpickle"):
+        load(directory, adapter=tmp_path / "lora")
+    assert unpickle(tmp_path / "lora", tmp_path / "safe") == 4
+    changed = {
+        name: tensor.read()
+        for name, tensor in inspect(directory, adapter=tmp_path / "safe").tensors.items()
+        if tensor.change is not None
+    }
+    assert len(changed) == 4 + 2 * (2 + 2)
+    whole = [t for name, t in changed.items() if name.startswith("projector.")]
+    assert len(whole) == 4 and all((t == 0.01).all() for t in whole)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -12,12 +13,12 @@ from safetensors.torch import load_file
 from onevision.checkpoint.load import inspect, load_network
 from onevision.checkpoint.names import LLAVA_HF_5_6
 from onevision.checkpoint.save import save
-from onevision.errors import ConfigError
+from onevision.errors import CheckpointError, ConfigError
 from onevision.generate.answer import load
 from onevision.model.llava import LlavaNetwork
 from onevision.train.config import TrainConfig, list_changes
 from onevision.train.lora.files import CONFIG, PREFIX, WEIGHTS
-from onevision.train.lora.int8 import quantise
+from onevision.train.lora.targets import apply_targets
 from onevision.train.optim import freeze_parameters
 from onevision.train.options import RunOptions
 from onevision.train.report.journal import Callbacks
@@ -41,6 +42,9 @@ STAGE = Stage(
 LORA = RunOptions(
     precision="fp32", save_steps=2, keep=9, lora_rank=2, lora_alpha=4, lora_dropout=0.1
 )
+# One step without other processes, for what does not depend on how long a run is.
+BRIEF = replace(STAGE, num_samples=3)
+ALONE = replace(LORA, num_workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +129,10 @@ def test_a_resumed_run_ends_with_the_same_bits(train, tmp_path, base):
     train(cut, options=options)
     assert same(last_tensors(whole), last_tensors(cut))
     assert same(weights(whole / "checkpoint"), weights(cut / "checkpoint"))
-    held = [name for name in last_tensors(cut) if name.startswith("buffer/")]
-    assert bool(held) == (base == "int8")
+    held = {n.removeprefix("weight/") for n in last_tensors(cut) if n.startswith("weight/")}
+    assert held and not any(name.startswith("buffer/") for name in last_tensors(cut))
+    frozen = {name for name in held if name.startswith("language_model")}
+    assert all(name.endswith(("lora_a", "lora_b")) for name in frozen)
 
 
 @pytest.mark.parametrize("base", ["full", "int8"])
@@ -140,15 +146,66 @@ def test_the_adapter_on_its_base_is_the_checkpoint(train, start, tmp_path, base)
     for name, weight in weights(start).items():
         key = PREFIX + LLAVA_HF_5_6.translate(name)
         a, b = (f"{key.removesuffix('weight')}lora_{letter}.weight" for letter in "AB")
-        if a in adapter:
-            if base == "int8":  # what was learned lies on the rounded weight
-                numbers, scale = quantise(weight)
-                weight = numbers.float() * scale.float()[:, None]
+        if a in adapter:  # on the original weight, not on its int8 copy
             weight = weight + 4 / 2 * adapter[b] @ adapter[a]
         weight = adapter.get(key, weight)
         torch.testing.assert_close(weight, merged[name], atol=1e-6, rtol=1e-6)
         read |= {a, b, key} & adapter.keys()
     assert read == adapter.keys()
+
+
+@pytest.mark.parametrize("base", ["full", "int8"])
+def test_the_adapter_loads_on_its_base_and_on_no_other(train, start, tmp_path, base):
+    options = replace(ALONE, lora_base=base, lora_rslora=True)
+    train(tmp_path / "run", options=options, stage=BRIEF)
+    merged = weights(tmp_path / "run" / "checkpoint")
+    info = inspect(start, adapter=tmp_path / "run" / "adapter")
+    loaded = load_network(info, dtype=torch.float32).state_dict()
+    assert loaded.keys() == merged.keys()
+    for name, weight in merged.items():
+        torch.testing.assert_close(loaded[name], weight, atol=1e-6, rtol=1e-6)
+    with pytest.raises(CheckpointError, match=r"was trained on other weights than these, .*start"):
+        inspect(tmp_path / "run" / "checkpoint", adapter=tmp_path / "run" / "adapter")
+    skipped = inspect(
+        tmp_path / "run" / "checkpoint", adapter=tmp_path / "run" / "adapter", verify=False
+    )
+    assert skipped.config == info.config
+
+
+def test_a_run_does_not_resume_on_another_base(train, start, tmp_path, micro_config, tokenizer):
+    copy = shutil.copytree(start, tmp_path / "start" / "checkpoint")
+    starts = Starts(previous=(copy,))
+    train(tmp_path / "run", starts=starts, options=ALONE, stop_after=2)
+    save(randomise(LlavaNetwork(micro_config), std=0.2), micro_config, tokenizer, copy)
+    with pytest.raises(ConfigError, match="base: it has changed"):
+        train(tmp_path / "run", starts=starts, options=ALONE)
+
+
+@pytest.mark.parametrize("targets", ["language", "attention", "all"])
+def test_presets_train_what_they_say(train, start, tmp_path, targets):
+    options = replace(ALONE, lora_targets=targets)
+    train(tmp_path / "run", options=options, stage=apply_targets(BRIEF, targets))
+    before, after = weights(start), weights(tmp_path / "run" / "checkpoint")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    sees = {"vision_encoder"} if targets == "all" else set()
+    assert {name.partition(".")[0] for name in moved} == {
+        *("projector", "image_newline", "language_model"), *sees
+    }  # fmt: skip
+    adapted = {name for name in moved if name.startswith(("language_model", "vision_encoder"))}
+    assert all(".blocks." in name for name in adapted)
+    assert all(".attention." in name for name in adapted) == (targets == "attention")
+
+
+def test_a_tower_that_trains_whole_beside_adapters_is_told(train, tmp_path):
+    warned = []
+    train(tmp_path / "a", warned=warned, options=replace(ALONE, lora_rank=1), stage=BRIEF)
+    assert any("vision_encoder (" in line and "lora_targets=language" in line for line in warned)
+    options = replace(ALONE, lora_targets="language")
+    warned.clear()
+    train(tmp_path / "b", warned=warned, options=options, stage=apply_targets(BRIEF, "language"))
+    assert not [line for line in warned if "trains whole" in line]
+    with pytest.raises(ConfigError, match="lora_targets is 'all', but there are no adapters"):
+        RunOptions(lora_targets="all")
 
 
 def test_the_merged_checkpoint_answers(train, tmp_path):

@@ -23,7 +23,7 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models of this server: one."""
+    """The models of this server: the base, then its variants with adapters."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]

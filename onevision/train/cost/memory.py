@@ -139,7 +139,10 @@ def count_adapters(config: ModelConfig, lora: LoraConfig | None) -> Mapping[str,
         network = LlavaNetwork(config)
     found: dict[str, AdapterCounts] = {}
     for part in lora.parts:
-        layers = [network.get_submodule(name) for name in linear_names(network, (part,))]
+        layers = [
+            network.get_submodule(name)
+            for name in linear_names(network, (part,), layers=lora.layers)
+        ]
         sizes = [(m.in_features, m.out_features) for m in layers if isinstance(m, nn.Linear)]
         found[part] = AdapterCounts(
             numbers=sum(lora.rank * (width + out) for width, out in sizes),

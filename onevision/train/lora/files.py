@@ -1,7 +1,9 @@
 """Adapters -> a directory in PEFT's format, which loads onto transformers' LlavaOnevision.
 
     adapter_config.json          rank, alpha, and the full name of each adapted layer
-    adapter_model.safetensors    base_model.model.<layer>.lora_A.weight and .lora_B.weight
+    adapter_model.safetensors    base_model.model.<layer>.lora_A.weight and .lora_B.weight; in its
+                                 header a digest of the base, so that another one is refused
+    onevision_config.json        how images and words were prepared, which PEFT does not read
 
 Layers have the names they have in transformers' memory (5.6 and later; the vision tower's names
 differ before that). PEFT matches suffixes, so a short name such as "q_proj" would also match the
@@ -18,6 +20,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from onevision.checkpoint.adapted import BASE_KEY
 from onevision.checkpoint.files import save_tensors
 from onevision.checkpoint.names import LLAVA_HF_5_6
 from onevision.errors import CheckpointError
@@ -31,7 +34,6 @@ PREFIX = "base_model.model."
 PLAIN_LORA: Mapping[str, object] = {
     "peft_type": "LORA",
     "bias": "none",
-    "use_rslora": False,
     "use_dora": False,
     "fan_in_fan_out": False,
     "rank_pattern": {},
@@ -40,12 +42,17 @@ PLAIN_LORA: Mapping[str, object] = {
 
 
 def save_adapter(
-    network: LlavaNetwork, config: LoraConfig, directory: Path, *, base_model: str
+    network: LlavaNetwork,
+    config: LoraConfig,
+    directory: Path,
+    *,
+    base_model: str,
+    base_digest: str | None = None,
 ) -> None:
     """Writes the adapters, and everything else that trains, to `directory`.
 
-    `base_model` is the directory or hub id of the model below the adapters. Raises CheckpointError
-    if the network has no adapters.
+    `base_model` is the directory or hub id of the model below the adapters, `base_digest` the
+    digest of its tensors. Raises CheckpointError if the network has no adapters.
     """
     layers = adapted_layers(network)
     if not layers:
@@ -64,12 +71,14 @@ def save_adapter(
         "r": config.rank,
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
+        "use_rslora": config.stabilised,
         "target_modules": [_foreign_module(name) for name in layers],
         "modules_to_save": [_foreign_module(m) for m in modules if m] or None,
         "inference_mode": True,
     }
     on_cpu = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-    save_tensors(on_cpu, directory / WEIGHTS, metadata={"format": "pt"})
+    metadata = {"format": "pt"} | ({} if base_digest is None else {BASE_KEY: base_digest})
+    save_tensors(on_cpu, directory / WEIGHTS, metadata=metadata)
     write_json(directory / CONFIG, values)
 
 

@@ -6,6 +6,7 @@ walking the blocks of the named parts, so a layer elsewhere cannot match by its 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,8 @@ from onevision.train.lora.int8 import Int8FrozenLinear
 
 AdaptedPart = Literal["language_model", "vision_encoder"]
 Base = Literal["full", "int8"]
+# Every linear layer of a block, or those of its attention alone.
+Layers = Literal["all", "attention"]
 PARTS: tuple[AdaptedPart, ...] = ("language_model", "vision_encoder")
 
 
@@ -34,8 +37,18 @@ class LoraConfig:
     dropout: float = 0.0
     # Every linear layer in the blocks of these parts; embeddings, norms and the head stay out.
     parts: tuple[AdaptedPart, ...] = ("language_model",)
+    # Which layers of those blocks.
+    layers: Layers = "all"
+    # Multiply by alpha / sqrt(rank) instead (rsLoRA, arXiv 2312.03732), so that higher ranks do not
+    # learn more slowly.
+    stabilised: bool = False
     # "int8" holds each frozen weight below an adapter in one byte.
     base: Base = "full"
+
+    @property
+    def scaling(self) -> float:
+        """What an adapter's output is multiplied by."""
+        return self.alpha / (math.sqrt(self.rank) if self.stabilised else self.rank)
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -65,7 +78,7 @@ def add_lora(network: LlavaNetwork, config: LoraConfig, *, seed: int = 0) -> lis
         raise ConfigError("the network has adapters already; merge them before adding others")
     network.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    for name in linear_names(network, config.parts):
+    for name in linear_names(network, config.parts, layers=config.layers):
         linear = network.get_submodule(name)
         assert isinstance(linear, nn.Linear)
         network.set_submodule(name, LoraLinear(linear, config, generator=generator))
@@ -76,10 +89,23 @@ def merge(network: LlavaNetwork) -> None:
     """Merges every adapter into its layer, in place, so that only plain layers remain.
 
     The layers stay frozen. An int8 base gets its earlier dtype back, with the error of its
-    rounding. A network without adapters stays as it is.
+    rounding unless `restore_bases` came first. A network without adapters stays as it is.
     """
     for name, layer in adapted_layers(network).items():
         network.set_submodule(name, layer.merge())
+
+
+def restore_bases(network: LlavaNetwork, original: Callable[[str], Tensor]) -> None:
+    """Replaces int8 bases by the weights that they were rounded from, in place.
+
+    `original` returns a tensor of the base by its name.
+    """
+    for name, layer in adapted_layers(network).items():
+        if isinstance(layer.base, Int8FrozenLinear):
+            plain = layer.base.dequantize()
+            with torch.no_grad():
+                plain.weight.copy_(original(f"{name}.weight"))
+            layer.base = plain
 
 
 def lora_parameters(network: nn.Module) -> list[nn.Parameter]:
@@ -92,13 +118,15 @@ def adapted_layers(network: nn.Module) -> dict[str, "LoraLinear"]:
     return {name: m for name, m in network.named_modules() if isinstance(m, LoraLinear)}
 
 
-def linear_names(network: LlavaNetwork, parts: tuple[AdaptedPart, ...]) -> list[str]:
+def linear_names(
+    network: LlavaNetwork, parts: tuple[AdaptedPart, ...], *, layers: Layers = "all"
+) -> list[str]:
     """Returns the full names of the plain linear layers in the blocks of `parts`."""
     return [
         f"{part}.blocks.{name}"
         for part in parts
         for name, module in network.get_submodule(f"{part}.blocks").named_modules()
-        if isinstance(module, nn.Linear)
+        if isinstance(module, nn.Linear) and (layers == "all" or ".attention." in f".{name}.")
     ]
 
 
@@ -112,7 +140,7 @@ class LoraLinear(nn.Module):
         self.base: nn.Linear | Int8FrozenLinear = base
         if config.base == "int8":
             self.base = Int8FrozenLinear(base)
-        self.scaling, self.dropout = config.alpha / config.rank, config.dropout
+        self.scaling, self.dropout = config.scaling, config.dropout
         # The adapter is fp32 whatever dtype the base has: its steps are small.
         a = torch.empty(config.rank, base.in_features)
         # As in PEFT: A is initialised as torch's linear layers are, B with zeros.
