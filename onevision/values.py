@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Any, in this file: a type hint, or a value of JSON or YAML.
 Config = TypeVar("Config", bound="DataclassInstance")
 RULE = "rule"
+# An error lists at most so many names.
+MAX_NAMES = 12
 WORDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number such as 1e-5",
@@ -125,6 +127,22 @@ def check_key(
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     raise error(f"{where}: no key {key!r}{hint} expected one of {', '.join(known)}")
+
+
+def name_closest(name: str, known: Iterable[str], *, listed_by: str | None = None) -> str:
+    """Returns the end of a message about an unknown name: the closest known ones, not all.
+
+    "; did you mean 'ai2d'?", or a few of the known names if none is close. `listed_by` is the
+    command that lists all of them.
+    """
+    known = sorted(known)
+    if close := difflib.get_close_matches(name, known, n=3, cutoff=0.6):
+        text = f"; did you mean {' or '.join(map(repr, close))}?"
+    elif len(known) <= MAX_NAMES:
+        text = f"; expected one of {', '.join(known) or 'none'}"
+    else:
+        text = f"; there are {len(known)}, such as {', '.join(known[:3])}"
+    return f"{text} ({listed_by} lists them)" if listed_by else text
 
 
 def read_yaml(path: Path, *, error: type[OneVisionError] = ConfigError) -> object:

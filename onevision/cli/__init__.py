@@ -21,6 +21,7 @@ from onevision.cli.dpo import dpo
 from onevision.cli.evaluate import evaluate
 from onevision.cli.explain import explain
 from onevision.cli.finetune import finetune
+from onevision.cli.judge import judge
 from onevision.cli.models import models
 from onevision.cli.prefer import prefer
 from onevision.cli.report import report
@@ -51,6 +52,7 @@ app.command()(train)
 app.command()(dpo)
 app.command()(prefer)
 app.command(name="eval")(evaluate)
+app.command()(judge)
 app.command()(report)
 app.command()(science)
 app.command()(serve)

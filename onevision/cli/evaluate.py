@@ -1,4 +1,4 @@
-"""`onevision eval`: the held-out procedural questions, the benchmarks, a comparison of two runs."""
+"""`onevision eval`: benchmarks, own records, held-out questions, a comparison of two runs."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onevision.cli.judges import (
+    JUDGE_MEMORY,
+    JudgeModelOption,
+    JudgeOption,
+    JudgePricesOption,
+    RoundsOption,
+    open_panel,
+)
 from onevision.cli.options import (
     AdapterOption,
     DeviceOption,
@@ -28,14 +36,19 @@ TasksOption = Annotated[
     str | None,
     typer.Option(help="Benchmarks, groups, task files, separated by commas; 'list' lists them."),
 ]
-DataOption = Annotated[str, typer.Option(help="Folder with the benchmarks' data, or 'hub'.")]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        help="With --tasks, the folder with the benchmarks' data (default 'data'), or 'hub'. "
+        "Without, your own records: LLaVA JSON, JSONL, Parquet, a mixture, ..."
+    ),
+]
 OutputOption = Annotated[
     Path | None,
     typer.Option(
         "--output",
         "-o",
-        help="Folder for the benchmarks' answers and results; "
-        "for the held-out questions, a file of JSON lines.",
+        help="Folder for answers and results; for the held-out questions, a file of JSON lines.",
     ),
 ]
 ProfileOption = Annotated[
@@ -45,31 +58,49 @@ LimitOption = Annotated[int | None, typer.Option(help="Ask only the first rows o
 ScoreOnlyOption = Annotated[
     bool, typer.Option("--score-only", help="Score the answers there are; load no model.")
 ]
-JudgeOption = Annotated[
-    bool,
-    typer.Option(
-        "--judge", help="Have the model at ONEVISION_JUDGE_URL, _MODEL, _KEY score free answers."
-    ),
-]
 CompareOption = Annotated[
     tuple[Path, Path] | None, typer.Option(help="Compare two --output folders.")
 ]
 ScenarioOption = Annotated[
     list[str] | None, typer.Option(help="Default: the paper's three; also words, charts.")
 ]
+TurnsOption = Annotated[
+    str, typer.Option(help="Own data: ask for the last answer of each record, or for each.")
+]
+ScorerOption = Annotated[
+    str, typer.Option(help="Own data: a scorer of docs/evaluation.md in place of the usual ones.")
+]
+RepeatOption = Annotated[
+    int, typer.Option(help="Ask everything so often, with other seeds: mean and deviation.")
+]
+MaxFailedOption = Annotated[
+    float,
+    typer.Option(help="Share of rows that may have a damaged image or too long a prompt."),
+]
 
 
 def evaluate(
     model: ModelOption = "tiny",
     tasks: TasksOption = None,
-    data: DataOption = "data",
+    data: DataOption = None,
     output: OutputOption = None,
     profile: ProfileOption = "p24",
-    batch_size: Annotated[int, typer.Option(help="Benchmark questions per batch.")] = 4,
+    batch_size: Annotated[int, typer.Option(help="Questions per batch.")] = 4,
     limit: LimitOption = None,
     seed: Annotated[int, typer.Option(help="Seed of sampled answers.")] = 0,
+    temperature: Annotated[
+        float | None, typer.Option(help="Sample all answers, instead of as each task says.")
+    ] = None,
+    repeat: RepeatOption = 1,
+    max_failed: MaxFailedOption = 0.05,
     score_only: ScoreOnlyOption = False,
-    judge: JudgeOption = False,
+    judge: JudgeOption = None,
+    judge_model: JudgeModelOption = None,
+    judge_prices: JudgePricesOption = None,
+    rounds: RoundsOption = 1,
+    turns: TurnsOption = "last",
+    scorer: ScorerOption = "own",
+    max_new_tokens: Annotated[int, typer.Option(help="Own data: tokens of an answer.")] = 256,
     compare: CompareOption = None,
     count: Annotated[int, typer.Option(help="Held-out questions per scenario.")] = 600,
     scenario: ScenarioOption = None,
@@ -80,37 +111,69 @@ def evaluate(
     adapter: AdapterOption = None,
     verify: VerifyOption = True,
 ) -> None:
-    """Ask the held-out questions and report exact match; with --tasks, run benchmarks."""
+    """Evaluate a model: --tasks runs benchmarks, --data your own records.
+
+    Without either, asks the held-out procedural questions and reports exact match.
+    """
     if compare is not None:
         from onevision.cli.benchmarks import show_comparison
 
-        show_comparison(*compare)
-    elif tasks == "list":
+        return show_comparison(*compare)
+    if tasks == "list":
         from onevision.cli.benchmarks import show_tasks
 
-        show_tasks(profile)
-    elif tasks is None:
-        if score_only:
-            raise InputError("--score-only scores benchmarks; name them with --tasks")
-        check_heldout(scenario, count=count, output=output)
-        loaded = load_model(
+        return show_tasks(profile)
+
+    name = model if adapter is None else f"{model} + {adapter}"
+
+    def load() -> "Model":
+        return load_model(
             model, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify
         )
-        ask_heldout(loaded, scenario, count=count, blind=blind, output=output)
-    else:
-        from onevision.cli.benchmarks import Benchmarks
 
-        chosen = Benchmarks.select(tasks, profile=profile, output=output, judged=judge)
-        if score_only:
-            chosen.open_for_judge(data)
-            chosen.score()
-        else:
-            config = chosen.config(batch_size=batch_size, limit=limit, seed=seed)
-            chosen.open(data)  # missing data are reported before a model is loaded
-            loaded = load_model(
-                model, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify
-            )
-            chosen.run(loaded, config=config, name=model)
+    if tasks is None and data is None:
+        refuse_unused(score_only=score_only, judge=judge, repeat=repeat, limit=limit)
+        check_heldout(scenario, count=count, output=output)
+        return ask_heldout(load(), scenario, count=count, blind=blind, output=output)
+
+    from onevision.cli.benchmarks import Benchmarks, make_config
+
+    config = make_config(
+        profile, batch_size=batch_size, limit=limit, seed=seed, max_failed=max_failed
+    )
+    if tasks is None:
+        from onevision.cli.own_data import open_own_data
+
+        chosen = open_own_data(
+            Path(data or ""), output=output, model=name, turns=turns, scorer=scorer,
+            max_new_tokens=max_new_tokens, temperature=temperature, max_failed=max_failed,
+        )  # fmt: skip
+    else:
+        chosen = Benchmarks.select(tasks, profile=profile, output=output, temperature=temperature)
+        chosen.open(data or "data", judged=bool(judge), score_only=score_only)
+    chosen.check(repeats=repeat)
+    if judge:
+        chosen.panel = open_panel(
+            judge, memory=chosen.output / JUDGE_MEMORY, model=judge_model, prices=judge_prices,
+            rounds=rounds, device=device, dtype=dtype,
+        )  # fmt: skip
+    if score_only:
+        return chosen.score()
+    return chosen.run(load(), config=config, name=name, repeats=repeat)
+
+
+def refuse_unused(
+    *, score_only: bool, judge: list[str] | None, repeat: int, limit: int | None
+) -> None:
+    """Refuses options that the held-out questions do not heed. Raises InputError."""
+    for name, given in (
+        ("--score-only", score_only),
+        ("--judge", judge),
+        ("--repeat", repeat != 1),
+        ("--limit", limit is not None),
+    ):
+        if given:
+            raise InputError(f"{name} is for benchmarks and own data; give --tasks or --data")
 
 
 def check_heldout(scenarios: list[str] | None, *, count: int, output: Path | None) -> None:

@@ -11,12 +11,16 @@ from typing import Any
 from onevision import __version__
 from onevision.errors import ConfigError, DataError
 from onevision.eval.answers import AnswerFiles, read_json
+from onevision.eval.judging.judge import JudgeUsage
+from onevision.eval.judging.panel import JudgePass
 from onevision.eval.scoring.scorer import Unit
 from onevision.eval.statistics import Interval
 from onevision.values import from_plain, to_plain
 
 # Version 1 had no unit, and `onevision report` could not read it.
 FORMAT_VERSION = 2
+# The folder of each run of a repeated evaluation.
+REPEAT = "repeat-{}"
 LIBRARIES = ("torch", "numpy", "pillow", "av", "tokenizers")
 
 
@@ -53,9 +57,18 @@ class Headline(Interval):
 class JudgeSummary:
     """The model that judged the answers, and how many of its replies are readable."""
 
+    # Several are joined by " + ".
     model: str
     num_judged: int
     num_unreadable: int
+    # One per judge and round.
+    passes: tuple[JudgePass, ...] = ()
+    # The standard deviation of their headlines; None for a single pass.
+    std: float | None = None
+    # The share of the cases whose scores differ between passes; None for a single pass.
+    share_changed: float | None = None
+    # What the last judging of these answers took; remembered replies cost nothing.
+    usage: JudgeUsage | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +86,10 @@ class TaskResult:
     complete: bool
     # Answers that reached max_new_tokens.
     num_cut_off: int
+    # Rows that could not be asked (a damaged image, a prompt that is too long), scored as empty
+    # answers; and the first reason.
+    num_failed: int = 0
+    first_failure: str | None = None
     # Empty while a judge or the benchmark's server has yet to score the answers.
     metrics: Mapping[str, float] = field(default_factory=dict)
     headline: Headline | None = None
@@ -118,7 +135,7 @@ def read_result(path: Path) -> TaskResult:
             "onevision eval --tasks TASK --output OUT --score-only"
         )
     try:
-        return from_plain(TaskResult, values, where=str(path), error=DataError)
+        return from_plain(TaskResult, values, where=str(path), complete=False, error=DataError)
     except ConfigError as error:
         raise DataError(f"{path}: {error}") from error
 

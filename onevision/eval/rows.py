@@ -43,6 +43,8 @@ SUFFIXES = (".parquet", ".jsonl", ".json")
 MIN_BASE64 = 100
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
+# How tables spell that there is no image.
+NO_IMAGE = (" ", "nan", "None", "N/A")
 
 Contents = Literal["task", "dataset", "anything"]
 
@@ -231,7 +233,7 @@ def _read_images(record: RawRecord, field: str) -> Iterator[str | bytes]:
         raise field_error(record, field, f"it is missing; the row has {', '.join(record.fields)}")
     value = record.fields[field]
     for entry in value if isinstance(value, list) else [value]:
-        if not (is_empty(entry) or entry == " "):
+        if not is_empty(entry, NO_IMAGE):
             yield _read_image(record, field, entry)
 
 

@@ -102,8 +102,8 @@ def judge_live_bench(case: JudgedCase) -> Dialogue:
     return {"rating": parse_dict_number(reply, "Rating", high=10)}
 
 
-def judge_mathverse(case: JudgedCase) -> Dialogue:
-    """MathVerse today: whether the whole response arrives at the correct answer."""
+def judge_correctness(case: JudgedCase) -> Dialogue:
+    """MathVerse today, and own data: whether the response arrives at the expected answer."""
     ((item, answer),) = case
     user = fill_about("binary", "user", item=item, answer=answer)
     reply = yield Query(system=fill_prompt("binary", "system"), user=user, max_tokens=8)

@@ -92,7 +92,7 @@ def _ask_all(
         except (UnreadableReplyError, RefusedQueryError):
             return None
 
-    with ThreadPoolExecutor(judge.config.num_parallel) as pool:
+    with ThreadPoolExecutor(judge.num_parallel) as pool:
         return list(pool.map(ask, prompts, choices))
 
 
