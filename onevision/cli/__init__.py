@@ -26,6 +26,7 @@ from onevision.cli.models import models
 from onevision.cli.prefer import prefer
 from onevision.cli.report import report
 from onevision.cli.science import science
+from onevision.cli.scienceqa import scienceqa
 from onevision.cli.serve import serve
 from onevision.cli.synth import synth
 from onevision.cli.train import train
@@ -59,6 +60,7 @@ app.command()(serve)
 app.command()(batch)
 app.add_typer(data, name="data")
 app.add_typer(synth, name="synth")
+app.add_typer(scienceqa, name="scienceqa")
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,7 +10,7 @@ from typing import get_args
 from onevision.cli.judges import print_usage
 from onevision.cli.options import check_output
 from onevision.errors import InputError
-from onevision.eval.answers import RESULTS, AnswerFiles
+from onevision.eval.answers import SCORES, AnswerFiles
 from onevision.eval.assemble import TaskQuestions
 from onevision.eval.benchmark import EvalConfig, network_fingerprint, run_task
 from onevision.eval.compare import compare_runs, find_runs
@@ -211,7 +211,7 @@ def print_result(result: TaskResult) -> None:
             if name != headline.metric:
                 print(f"    {name:<40} {value:.4g}")
     elif result.judge:
-        print(f"{answers}; no reply of the judge is readable, see {RESULTS}")
+        print(f"{answers}; no reply of the judge is readable, see {SCORES}")
     elif result.needs_judge:
         print(f"{answers}; they need a judge ({result.needs_judge}), give --judge")
     else:

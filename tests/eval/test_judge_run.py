@@ -10,8 +10,8 @@ from onevision.errors import DataError, InputError, JudgeError
 from onevision.eval import own_data
 from onevision.eval.judging.client import EndpointConfig
 from onevision.eval.judging.judge import Judge
-from onevision.eval.judging.registry import JUDGED_BENCHMARKS
 from onevision.eval.judging.panel import Panel, judge_by_panel
+from onevision.eval.judging.registry import JUDGED_BENCHMARKS
 from onevision.eval.judging.run import aggregate_verdicts, judge_answers
 from onevision.eval.task import bundled_tasks
 from tests.eval.judge_server import between, said, serve
@@ -289,7 +289,9 @@ def test_stability_is_the_spread_of_rounds(tmp_path):
 def test_mistakes_are_named():
     with serve(matches) as server:
         judge = make_judge(server)
-        with pytest.raises(InputError, match="no judge 'vqav2'; there are 17, such as activitynetqa"):
+        with pytest.raises(
+            InputError, match="no judge 'vqav2'; there are 17, such as activitynetqa"
+        ):
             judge_answers("vqav2", [], [], judge)
         with pytest.raises(InputError, match="1 items and 0 answers"):
             judge_answers("mmvet", [{}], [], judge)

@@ -103,6 +103,8 @@ class Query:
     images: tuple[bytes, ...] = ()
     temperature: float = 0.0
     max_tokens: int = 1024
+    # A regular expression of readable replies, which a model in this process is held to.
+    form: str | None = None
     # Which time the same is asked; replies are remembered for each.
     round: int = 0
 

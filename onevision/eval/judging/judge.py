@@ -125,7 +125,9 @@ class Judge:
     def _describe(self, query: Query) -> dict[str, object]:
         """Returns everything a reply may depend on; images by the hashes of their bytes."""
         images = [hashlib.sha256(image).hexdigest() for image in query.images]
-        return {**self._model.identity, **asdict(query), "images": images}
+        described = {**self._model.identity, **asdict(query), "images": images}
+        del described["form"]  # it follows from the prompt
+        return described
 
     @property
     def name(self) -> str:

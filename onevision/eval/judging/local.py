@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from importlib.util import find_spec
 
 from onevision.conversation import Conversation, Image, Message, Text
 from onevision.errors import InputError
@@ -11,7 +12,11 @@ from onevision.generate.sampler import SamplingOptions
 
 
 class LocalJudge:
-    """Asks a loaded model. At temperature 0 replies are greedy, else each round has its own."""
+    """Asks a loaded model. At temperature 0 replies are greedy, else each round has its own.
+
+    Replies are held to the form of a query, if llguidance is installed: small models rarely keep to
+    a form by themselves.
+    """
 
     num_retries = 0
 
@@ -37,6 +42,8 @@ class LocalJudge:
         parts = [*map(Image, query.images), Text(query.user)]
         system = [Message("system", query.system)] if query.system else []
         options: SamplingOptions = {"max_new_tokens": query.max_tokens}
+        if query.form is not None and find_spec("llguidance"):
+            options["regex"] = query.form
         if query.temperature:
             options |= {"temperature": query.temperature, "seed": _make_seed(query)}
         try:

@@ -122,7 +122,7 @@ def _judge_case(
     except MediaError as error:
         unreadable = f"the judge cannot be shown the image: {error}"
     if unreadable:
-        log.warning("a verdict is left out: %s", unreadable)
+        log.info("a verdict is left out: %s", unreadable)
     item, _ = case[0]
     groups = [
         f"{name}/{value.strip()}"

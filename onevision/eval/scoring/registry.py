@@ -65,6 +65,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
         "relaxed_accuracy": numbers.RELAXED_ACCURACY,
         "rouge_l": rouge.ROUGE_L,
         "science_qa": science_qa.SCIENCE_QA,
+        "science_qa_lea": science_qa.SCIENCE_QA_LEA,
         "science_qa_now": science_qa.SCIENCE_QA_NOW,
         "seedbench": multiple_choice.SEEDBENCH,
         "textvqa": vqa.VQA,
