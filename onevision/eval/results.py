@@ -2,10 +2,11 @@
 
 import math
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from onevision import __version__
@@ -100,6 +101,10 @@ class TaskResult:
     needs_judge: str | None = None
     # The file for the benchmark's server.
     submission: str | None = None
+    # How many runs these are the means of, and the standard deviation of their headlines; None for
+    # one run. Its interval is then the mean minus and plus that.
+    num_runs: int = 1
+    std: float | None = None
     # Seconds that answering took.
     seconds: float
     # When the metrics were computed, in UTC.
@@ -138,6 +143,32 @@ def read_result(path: Path) -> TaskResult:
         return from_plain(TaskResult, values, where=str(path), complete=False, error=DataError)
     except ConfigError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def merge_repeats(results: Sequence[TaskResult]) -> TaskResult:
+    """Returns the means of a task's repeated runs, over the metrics that all of them have."""
+    first, *others = results
+    if not others:
+        return first
+    are_scored = all(one.headline is not None for one in results)
+    shared = [name for name in first.metrics if all(name in one.metrics for one in others)]
+    metrics = {name: fmean(one.metrics[name] for one in results) for name in shared if are_scored}
+    headline, spread = first.headline if are_scored else None, None
+    if headline is not None:
+        mean = metrics[headline.metric]
+        spread = stdev(one.metrics[headline.metric] for one in results)
+        headline = replace(headline, value=mean, low=mean - spread, high=mean + spread)
+    return replace(
+        first,
+        metrics=metrics,
+        headline=headline,
+        unit=first.unit if headline else None,
+        num_runs=len(results),
+        std=spread,
+        num_failed=sum(one.num_failed for one in results),
+        num_cut_off=sum(one.num_cut_off for one in results),
+        seconds=sum(one.seconds for one in results),
+    )
 
 
 def current_versions() -> dict[str, str]:
