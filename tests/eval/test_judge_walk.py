@@ -1,4 +1,4 @@
-"""Judged answers from the door: eval, judge, report; by an endpoint that obeys a rule, and by tiny."""
+"""Judged answers from the door: eval, judge, report; by an endpoint with a rule, and by tiny."""
 
 import json
 

@@ -47,7 +47,9 @@ class LocalJudge:
         if query.temperature:
             options |= {"temperature": query.temperature, "seed": _make_seed(query)}
         try:
-            reply = self.model.ask(Conversation([*system, Message("user", parts)]), **options)
+            (reply,) = self.model.ask_all(
+                [Conversation([*system, Message("user", parts)])], **options
+            )
         except InputError as error:
             raise RefusedQueryError(str(error)) from error
         usage = reply.usage
