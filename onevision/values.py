@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 # Any, in this file: a type hint, or a value of JSON or YAML.
 Config = TypeVar("Config", bound="DataclassInstance")
 RULE = "rule"
-# An error lists at most so many names.
-MAX_NAMES = 12
+MAX_NAMES = 12  # in an error
 WORDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number such as 1e-5",
@@ -129,20 +128,14 @@ def check_key(
     raise error(f"{where}: no key {key!r}{hint} expected one of {', '.join(known)}")
 
 
-def name_closest(name: str, known: Iterable[str], *, listed_by: str | None = None) -> str:
-    """Returns the end of a message about an unknown name: the closest known ones, not all.
-
-    "; did you mean 'ai2d'?", or a few of the known names if none is close. `listed_by` is the
-    command that lists all of them.
-    """
+def name_closest(name: str, known: Iterable[str]) -> str:
+    """Returns the end of a message on an unknown name: "; did you mean 'ai2d'?", or a few names."""
     known = sorted(known)
     if close := difflib.get_close_matches(name, known, n=3, cutoff=0.6):
-        text = f"; did you mean {' or '.join(map(repr, close))}?"
-    elif len(known) <= MAX_NAMES:
-        text = f"; expected one of {', '.join(known) or 'none'}"
-    else:
-        text = f"; there are {len(known)}, such as {', '.join(known[:3])}"
-    return f"{text} ({listed_by} lists them)" if listed_by else text
+        return f"; did you mean {' or '.join(map(repr, close))}?"
+    if len(known) <= MAX_NAMES:
+        return f"; expected one of {', '.join(known) or 'none'}"
+    return f"; there are {len(known)}, such as {', '.join(known[:3])}"
 
 
 def read_yaml(path: Path, *, error: type[OneVisionError] = ConfigError) -> object:

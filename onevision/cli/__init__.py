@@ -18,15 +18,18 @@ from onevision.cli.data import data
 from onevision.cli.demo import demo
 from onevision.cli.doctor import doctor
 from onevision.cli.dpo import dpo
-from onevision.cli.evaluate import evaluate
+from onevision.cli.evaluation.evaluate import evaluate
+from onevision.cli.evaluation.judge import judge
+from onevision.cli.evaluation.report import report
+from onevision.cli.evaluation.scienceqa import scienceqa
 from onevision.cli.explain import explain
+<<<<<<< HEAD
 from onevision.cli.finetune import finetune
-from onevision.cli.judge import judge
+=======
+>>>>>>> 83d8a06 (Test own records, ScienceQA and preflight from their doors; put users first in the docs)
 from onevision.cli.models import models
 from onevision.cli.prefer import prefer
-from onevision.cli.report import report
 from onevision.cli.science import science
-from onevision.cli.scienceqa import scienceqa
 from onevision.cli.serve import serve
 from onevision.cli.synth import synth
 from onevision.cli.train import train

@@ -1,10 +1,11 @@
 """A task + its first question -> nothing, or the mistake that would end the run after the answers.
 
 The first question is scored with an empty answer, so that a wrong `metric`, `unit`, `submission` or
-scorer is found before a model is loaded.
+scorer is found before a model is loaded, and so are images under another name or in another folder.
 """
 
 from contextlib import suppress
+from itertools import islice
 
 from onevision.errors import DataError, MediaError
 from onevision.eval.judging.registry import find_judged_benchmark
@@ -12,6 +13,9 @@ from onevision.eval.question import Question, QuestionSource
 from onevision.eval.scoring.registry import SCORERS
 from onevision.eval.task import Task
 from onevision.values import name_closest
+
+# If so many rows in turn have no image that can be shown, the task or the folder is wrong.
+NUM_TRIED = 3
 
 
 def check_questions(questions: QuestionSource, *, judged: bool = False) -> None:
@@ -21,10 +25,15 @@ def check_questions(questions: QuestionSource, *, judged: bool = False) -> None:
     """
     task = questions.task
     posed = (questions.pose(row) for row in range(len(questions)))
-    first = next((question for question in posed if question is not None), None)
+    begin = list(islice(filter(None, posed), NUM_TRIED))
+    first = begin[0] if begin else None
     if first is None:
         raise DataError(
             f"task {task.name!r}: `where` selects none of the {len(questions)} rows; correct it"
+        )
+    if len(begin) == NUM_TRIED and all(question.problem for question in begin):
+        raise DataError(
+            f"task {task.name!r}: none of the first {NUM_TRIED} rows can be asked: {first.problem}"
         )
     try:
         _check_fields(task, first)

@@ -174,7 +174,7 @@ def find_tasks(names: Sequence[str], *, profile: Profile = "p24") -> tuple[Task,
         for inner in inside:
             if inner not in bundled_tasks(profile):
                 known = [*groups(profile), *bundled_tasks(profile)]
-                hint = name_closest(name, known, listed_by="onevision eval --tasks list")
+                hint = f"{name_closest(name, known)} (onevision eval --tasks list lists them)"
                 raise ConfigError(f"no task or group {name!r}{hint}")
             found[inner] = bundled_tasks(profile)[inner]
     return tuple(found.values())

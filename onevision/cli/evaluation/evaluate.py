@@ -1,13 +1,13 @@
 """`onevision eval`: benchmarks, own records, held-out questions, a comparison of two runs."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onevision.cli.judges import (
-    JUDGE_MEMORY,
+from onevision.cli.evaluation.judges import (
     JudgeModelOption,
     JudgeOption,
     JudgePricesOption,
@@ -70,6 +70,9 @@ TurnsOption = Annotated[
 ScorerOption = Annotated[
     str, typer.Option(help="Own data: a scorer of docs/evaluation.md in place of the usual ones.")
 ]
+TemperatureOption = Annotated[
+    float | None, typer.Option(help="Sample all answers, instead of as each task says.")
+]
 RepeatOption = Annotated[
     int, typer.Option(help="Ask everything so often, with other seeds: mean and deviation.")
 ]
@@ -88,9 +91,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Questions per batch.")] = 4,
     limit: LimitOption = None,
     seed: Annotated[int, typer.Option(help="Seed of sampled answers.")] = 0,
-    temperature: Annotated[
-        float | None, typer.Option(help="Sample all answers, instead of as each task says.")
-    ] = None,
+    temperature: TemperatureOption = None,
     repeat: RepeatOption = 1,
     max_failed: MaxFailedOption = 0.05,
     score_only: ScoreOnlyOption = False,
@@ -115,51 +116,41 @@ def evaluate(
 
     Without either, asks the held-out procedural questions and reports exact match.
     """
-    if compare is not None:
-        from onevision.cli.benchmarks import show_comparison
-
-        return show_comparison(*compare)
-    if tasks == "list":
-        from onevision.cli.benchmarks import show_tasks
-
-        return show_tasks(profile)
-
-    name = model if adapter is None else f"{model} + {adapter}"
-
-    def load() -> "Model":
-        return load_model(
-            model, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify
-        )
-
+    if compare is not None or tasks == "list":
+        return show(compare, profile=profile)
+    load = partial(load_model, model, device=device, dtype=dtype, quantize=quantize,
+                   adapter=adapter, verify=verify)  # fmt: skip
     if tasks is None and data is None:
         refuse_unused(score_only=score_only, judge=judge, repeat=repeat, limit=limit)
         check_heldout(scenario, count=count, output=output)
         return ask_heldout(load(), scenario, count=count, blind=blind, output=output)
+    from onevision.cli.evaluation import benchmarks, own_data
 
-    from onevision.cli.benchmarks import Benchmarks, make_config
-
-    config = make_config(
-        profile, batch_size=batch_size, limit=limit, seed=seed, max_failed=max_failed
-    )
+    name = model if adapter is None else f"{model} + {adapter}"
+    config = benchmarks.make_config(profile, batch_size, limit, seed, max_failed)
     if tasks is None:
-        from onevision.cli.own_data import open_own_data
-
-        chosen = open_own_data(
+        chosen = own_data.open_own_data(
             Path(data or ""), output=output, model=name, turns=turns, scorer=scorer,
             max_new_tokens=max_new_tokens, temperature=temperature, max_failed=max_failed,
         )  # fmt: skip
     else:
-        chosen = Benchmarks.select(tasks, profile=profile, output=output, temperature=temperature)
+        chosen = benchmarks.select(tasks, config.profile, output=output, temperature=temperature)
         chosen.open(data or "data", judged=bool(judge), score_only=score_only)
     chosen.check(repeats=repeat)
     if judge:
-        chosen.panel = open_panel(
-            judge, memory=chosen.output / JUDGE_MEMORY, model=judge_model, prices=judge_prices,
-            rounds=rounds, device=device, dtype=dtype,
-        )  # fmt: skip
-    if score_only:
-        return chosen.score()
-    return chosen.run(load(), config=config, name=name, repeats=repeat)
+        chosen.panel = open_panel(judge, chosen.output, model=judge_model, prices=judge_prices,
+                                  rounds=rounds, device=device, dtype=dtype)  # fmt: skip
+    return chosen.score() if score_only else chosen.run(load(), config, name, repeats=repeat)
+
+
+def show(compare: tuple[Path, Path] | None, *, profile: str) -> None:
+    """Print a comparison of two folders, or else the tasks."""
+    from onevision.cli.evaluation.benchmarks import show_comparison, show_tasks
+
+    if compare is not None:
+        show_comparison(*compare)
+    else:
+        show_tasks(profile)
 
 
 def refuse_unused(

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onevision.cli.judges import (
-    JUDGE_MEMORY,
+from onevision.cli.evaluation.judges import (
     JudgeModelOption,
     JudgeOption,
     JudgePricesOption,
@@ -40,7 +39,7 @@ def judge(
     dtype: DtypeOption = "auto",
 ) -> None:
     """Judge the answers of a run. Interrupted, the same command goes on; replies are remembered."""
-    from onevision.cli.benchmarks import print_result
+    from onevision.cli.evaluation.benchmarks import print_result
     from onevision.eval.figures import score_answers
 
     if not judge:
@@ -48,7 +47,7 @@ def judge(
     runs = find_judged_runs(output, tasks=tasks)
     questions = [open_images(files, data) for files in runs]
     panel = open_panel(
-        judge, memory=output / JUDGE_MEMORY, model=judge_model, prices=judge_prices,
+        judge, output, model=judge_model, prices=judge_prices,
         rounds=rounds, device=device, dtype=dtype,
     )  # fmt: skip
     for files, shown in zip(runs, questions, strict=True):

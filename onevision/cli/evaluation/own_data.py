@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from onevision.cli.benchmarks import Benchmarks
+from onevision.cli.evaluation.benchmarks import Benchmarks
 from onevision.cli.options import check_output
 from onevision.errors import DataError, InputError
 from onevision.eval.answers import AnswerFiles

@@ -5,8 +5,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from onevision.cli.judges import (
-    JUDGE_MEMORY,
+from onevision.cli.evaluation.judges import (
     JudgeModelOption,
     JudgePricesOption,
     open_panel,
@@ -62,7 +61,7 @@ def ensemble(
     dtype: DtypeOption = "auto",
 ) -> None:
     """Combine a run's ScienceQA answers with those of a text model that sees no image."""
-    from onevision.cli.benchmarks import print_result
+    from onevision.cli.evaluation.benchmarks import print_result
     from onevision.eval.answers import AnswerFiles
     from onevision.eval.compare import find_runs
     from onevision.eval.ensemble import Rule, combine_runs, is_science_qa
@@ -77,7 +76,7 @@ def ensemble(
             f"{run}: no answers to ScienceQA; run onevision eval --tasks scienceqa_img"
         )
     panel = open_panel(
-        [judge], memory=output / JUDGE_MEMORY, model=judge_model, prices=judge_prices, rounds=1,
+        [judge], output, model=judge_model, prices=judge_prices, rounds=1,
         device=device, dtype=dtype,
     )  # fmt: skip
     for name, files in runs.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import get_args
 
-from onevision.cli.judges import print_usage
+from onevision.cli.evaluation.judges import print_usage
 from onevision.cli.options import check_output
 from onevision.errors import InputError
 from onevision.eval.answers import SCORES, AnswerFiles
@@ -38,22 +38,6 @@ class Benchmarks:
     # Scores free answers; None leaves judged tasks without metrics.
     panel: Panel | None = None
 
-    @classmethod
-    def select(
-        cls, names: str, *, profile: str, output: Path | None, temperature: float | None
-    ) -> "Benchmarks":
-        """Find tasks by comma-separated names. Raises InputError, ConfigError."""
-        if output is None:
-            raise InputError("--tasks needs a folder for its answers; give --output")
-        check_output(output, directory=True)
-        checked = _check_profile(profile)
-        tasks = find_tasks([name for name in names.split(",") if name], profile=checked)
-        if not tasks:
-            raise InputError("--tasks names no task; 'list' lists them")
-        if temperature is not None:
-            tasks = tuple(replace(task, temperature=temperature) for task in tasks)
-        return cls(profile=checked, tasks=tasks, output=output)
-
     def open(self, place: str, *, judged: bool, score_only: bool) -> None:
         """Open the data of all tasks, and try the first question of each. Raises DataError.
 
@@ -75,7 +59,7 @@ class Benchmarks:
                 "give --temperature, such as 0.2"
             )
 
-    def run(self, model: Model, *, config: EvalConfig, name: str, repeats: int = 1) -> None:
+    def run(self, model: Model, config: EvalConfig, name: str, *, repeats: int = 1) -> None:
         """Answer all tasks, score each as soon as it is done, and print its metrics.
 
         Repeats have seeds and folders of their own.
@@ -143,8 +127,23 @@ class Benchmarks:
             print_usage(self.panel)
 
 
+def select(
+    names: str, profile: Profile, *, output: Path | None, temperature: float | None
+) -> Benchmarks:
+    """Find tasks by comma-separated names. Raises InputError, ConfigError."""
+    if output is None:
+        raise InputError("--tasks needs a folder for its answers; give --output")
+    check_output(output, directory=True)
+    tasks = find_tasks([name for name in names.split(",") if name], profile=profile)
+    if not tasks:
+        raise InputError("--tasks names no task; 'list' lists them")
+    if temperature is not None:
+        tasks = tuple(replace(task, temperature=temperature) for task in tasks)
+    return Benchmarks(profile=profile, tasks=tasks, output=output)
+
+
 def make_config(
-    profile: str, *, batch_size: int, limit: int | None, seed: int, max_failed: float
+    profile: str, batch_size: int, limit: int | None, seed: int, max_failed: float
 ) -> EvalConfig:
     """Return how tasks are run. Raises InputError, ConfigError."""
     for name, value in (("--batch-size", batch_size), ("--limit", limit)):

@@ -40,8 +40,8 @@ RoundsOption = Annotated[
 
 def open_panel(
     names: Sequence[str],
+    output: Path,
     *,
-    memory: Path,
     model: str | None,
     prices: str | None,
     rounds: int,
@@ -50,6 +50,7 @@ def open_panel(
 ) -> "Panel":
     """Open the judges: load models, and ask endpoints which model they serve.
 
+    Replies are remembered below `output`.
     The API key is ONEVISION_JUDGE_KEY or OPENAI_API_KEY. Raises InputError, JudgeError.
     """
     from onevision.eval.judging.panel import Panel
@@ -59,7 +60,7 @@ def open_panel(
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise InputError(f"--judge {min(repeated)} is given twice; use --rounds 2 to judge twice")
-    price = _parse_prices(prices)
+    price, memory = _parse_prices(prices), output / JUDGE_MEMORY
     judges = [
         _open_endpoint(name, memory=memory, model=model, prices=price)
         if name.startswith(("http://", "https://"))
