@@ -40,10 +40,10 @@ def test_a_right_task_passes_whatever_its_first_picture(make_task, colours):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"scorer": "exact_mach"}, "no scorer 'exact_mach'; did you mean 'exact_match'"),
+        ({"scorer": "exact_mtch"}, "no scorer 'exact_mtch'; did you mean 'exact_match'"),
         ({"judge": "mmvt"}, "no judge 'mmvt'; did you mean 'mmvet'"),
         ({"metric": "accuracy"}, "`metric` is 'accuracy'"),
-        ({"prompt": "{questoin}"}, "field 'questoin': it is missing"),
+        ({"prompt": "{questn}"}, "field 'questn': it is missing"),
         ({"images": ["picture"]}, "field 'picture': it is missing"),
     ],
 )
