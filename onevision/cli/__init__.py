@@ -23,10 +23,7 @@ from onevision.cli.evaluation.judge import judge
 from onevision.cli.evaluation.report import report
 from onevision.cli.evaluation.scienceqa import scienceqa
 from onevision.cli.explain import explain
-<<<<<<< HEAD
 from onevision.cli.finetune import finetune
-=======
->>>>>>> 83d8a06 (Test own records, ScienceQA and preflight from their doors; put users first in the docs)
 from onevision.cli.models import models
 from onevision.cli.prefer import prefer
 from onevision.cli.science import science
