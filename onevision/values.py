@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Any, in this file: a type hint, or a value of JSON or YAML.
 Config = TypeVar("Config", bound="DataclassInstance")
 RULE = "rule"
+MAX_NAMES = 12  # in an error
 WORDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number such as 1e-5",
@@ -125,6 +126,16 @@ def check_key(
     close = difflib.get_close_matches(str(key), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     raise error(f"{where}: no key {key!r}{hint} expected one of {', '.join(known)}")
+
+
+def name_closest(name: str, known: Iterable[str]) -> str:
+    """Returns the end of a message on an unknown name: "; did you mean 'ai2d'?", or a few names."""
+    known = sorted(known)
+    if close := difflib.get_close_matches(name, known, n=3, cutoff=0.6):
+        return f"; did you mean {' or '.join(map(repr, close))}?"
+    if len(known) <= MAX_NAMES:
+        return f"; expected one of {', '.join(known) or 'none'}"
+    return f"; there are {len(known)}, such as {', '.join(known[:3])}"
 
 
 def read_yaml(path: Path, *, error: type[OneVisionError] = ConfigError) -> object:

@@ -19,12 +19,14 @@ from onevision.cli.data.commands import data
 from onevision.cli.demo import demo
 from onevision.cli.doctor import doctor
 from onevision.cli.dpo import dpo
-from onevision.cli.evaluate import evaluate
+from onevision.cli.evaluation.evaluate import evaluate
+from onevision.cli.evaluation.judge import judge
+from onevision.cli.evaluation.report import report
+from onevision.cli.evaluation.scienceqa import scienceqa
 from onevision.cli.explain import explain
 from onevision.cli.finetune import finetune
 from onevision.cli.models import models
 from onevision.cli.prefer import prefer
-from onevision.cli.report import report
 from onevision.cli.science import science
 from onevision.cli.serve import serve
 from onevision.cli.synth import synth
@@ -55,12 +57,14 @@ app.command()(train)
 app.command()(dpo)
 app.command()(prefer)
 app.command(name="eval")(evaluate)
+app.command()(judge)
 app.command()(report)
 app.command()(science)
 app.command()(serve)
 app.command()(batch)
 app.add_typer(data, name="data")
 app.add_typer(synth, name="synth")
+app.add_typer(scienceqa, name="scienceqa")
 
 
 def _print_version(wanted: bool) -> None:

@@ -75,8 +75,13 @@ class AnswerFiles:
             ) from error
 
     def answers(self) -> list[Line]:
-        """Returns the answers in the order of their rows. Raises DataError for a damaged line."""
-        return sorted(read_lines(self.directory / ANSWERS, key="row"), key=lambda line: line["row"])
+        """Returns the latest answer of each row, in their order.
+
+        Raises DataError for a damaged line.
+        """
+        lines = read_lines(self.directory / ANSWERS, key="row")
+        latest = {line["row"]: line for line in lines}
+        return [latest[row] for row in sorted(latest)]
 
     def scores(self) -> dict[int, Line]:
         """Returns the score of each row. Raises DataError."""

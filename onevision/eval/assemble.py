@@ -16,36 +16,63 @@ from onevision.conversation import Conversation, Image, Message, Part, Role, Tex
 from onevision.data.records import RawRecord
 from onevision.errors import DataError, InputError
 from onevision.eval.prompts import format_prompt
-from onevision.eval.rows import Rows
+from onevision.eval.question import Question
+from onevision.eval.rows import Rows, row_to_json
+from onevision.eval.task import Task
 
 MARK = "<image>"
 ROLES: tuple[Role, Role] = ("user", "assistant")
 
 
-@dataclass(frozen=True, kw_only=True)
-class AssembledRow:
-    """A row, ready to be asked."""
+@dataclass(frozen=True)
+class TaskQuestions:
+    """The questions of a task's rows."""
 
-    row: int
-    # The file and row, for error messages.
-    where: str
-    # The text, with a mark for each image or video that has a place in it.
-    prompt: str
-    conversation: Conversation
+    rows: Rows
+
+    @property
+    def task(self) -> Task:
+        """The task that they belong to."""
+        return self.rows.task
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def files(self) -> dict[str, int]:
+        """The size in bytes of each file of rows, by its path inside their folder."""
+        rows = self.rows
+        return {str(path.relative_to(rows.root)): path.stat().st_size for path in rows.files}
+
+    def pose(self, row: int) -> Question | None:
+        """Returns the question of a row; None if the task does not ask it. Raises DataError."""
+        record = self.rows.read(row)
+        return assemble_row(self.rows, row, record) if self.rows.selects(record) else None
 
 
-def assemble_row(rows: Rows, row: int, record: RawRecord) -> AssembledRow:
-    """Returns the conversation of a row. Raises DataError, which names file, row and field."""
+def assemble_row(rows: Rows, row: int, record: RawRecord) -> Question:
+    """Returns the question of a row, or what is wrong with its media.
+
+    Raises DataError, which names file, row and field, if the task's prompt cannot be filled.
+    """
     where, task = record.where, rows.task
     if task.turns is not None:
         turns = _read_turns(record, task.turns)
     else:
         turns = (format_prompt(task, record.fields, where=where),)
+    conversation, problem = None, None
     try:
         conversation = build_conversation(turns, rows.media(record, prompt=turns[0]))
+    except DataError as error:
+        problem = str(error)
     except InputError as error:
-        raise DataError(f"{where}: {error}") from error
-    return AssembledRow(row=row, where=where, prompt="\n".join(turns), conversation=conversation)
+        problem = f"{where}: {error}"
+    item = row_to_json(record.fields, without=task.images)
+    if task.images_optional and conversation is not None:
+        item["has_image"] = bool(conversation.media)
+    prompt = "\n".join(turns)
+    return Question(row=row, where=where, prompt=prompt, item=item, conversation=conversation,
+                    problem=problem)  # fmt: skip
 
 
 def build_conversation(turns: Sequence[str], media: Sequence[Image | Video]) -> Conversation:

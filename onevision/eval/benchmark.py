@@ -1,4 +1,8 @@
-"""Model + task -> answers in a directory. An interrupted run continues where it stopped.
+"""Model + questions -> answers in a directory. An interrupted run continues where it stopped.
+
+A question whose image or video is missing or damaged, or whose prompt is too long, has an empty
+answer and its reason under "failure"; it is scored like any other answer and asked again when the
+run continues. More of them than `EvalConfig.max_failed` allows end the run.
 
 Answers do not depend on the batch size: a row in a batch gets the answer it gets alone, and sampled
 answers (temperature above 0) depend on the seed and the row's number.
@@ -13,11 +17,16 @@ from itertools import islice
 import torch
 
 from onevision.accelerate.packed import named_tensors
-from onevision.conversation import Reply
-from onevision.errors import DataError, OneVisionError
+from onevision.conversation import Conversation, Reply
+from onevision.errors import (
+    ConfigError,
+    ContextLengthError,
+    DataError,
+    MediaError,
+    OneVisionError,
+)
 from onevision.eval.answers import AnswerFiles
-from onevision.eval.assemble import AssembledRow, assemble_row
-from onevision.eval.rows import Rows, row_to_json
+from onevision.eval.question import Question, QuestionSource
 from onevision.eval.task import Profile, Task
 from onevision.files import Line
 from onevision.generate.answer import Model
@@ -34,11 +43,23 @@ class EvalConfig:
     limit: int | None = None
     # Of sampled answers.
     seed: int = 0
+    # The share of the rows that may have no answer, for want of an image or because the prompt is
+    # too long. Above 0, one row always may.
+    max_failed: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_failed <= 1:
+            raise ConfigError(f"max_failed is {self.max_failed}; expected a share from 0 to 1")
+
+    def count_allowed(self, num_rows: int) -> int:
+        """Returns how many of so many rows may fail."""
+        asked = num_rows if self.limit is None else min(num_rows, self.limit)
+        return max(int(self.max_failed * asked), int(self.max_failed > 0))
 
 
 def run_task(
     model: Model,
-    rows: Rows,
+    questions: QuestionSource,
     files: AnswerFiles,
     *,
     config: EvalConfig,
@@ -47,34 +68,43 @@ def run_task(
     fingerprint: str,
     on_progress: Callable[[int], object] = int,
 ) -> int:
-    """Answers the rows that have no answer yet; returns how many have one now.
+    """Answers the questions that have no answer yet; returns how many rows are done.
 
     `name` and `place` are what the user calls the model and the data; `fingerprint` is the model's.
-    `on_progress` is called with the number of rows done. Raises DataError for a row that cannot be
-    asked, naming its file, row and field.
+    `on_progress` is called with the number of rows done. Raises DataError, which names file and
+    row, for a row without a field that the task needs, or if too many cannot be asked.
     """
+    task = questions.task
     dtype = model.network.language_model.dtype
     files.begin(
         {
-            "task": rows.task.plain(),
+            "task": task.plain(),
             "profile": config.profile,
             "seed": config.seed,
             "model": {"name": name, "fingerprint": fingerprint, "dtype": str(dtype)},
             "data": {
                 "place": place,
-                "files": [str(path.relative_to(rows.root)) for path in rows.files],
-                "bytes": [path.stat().st_size for path in rows.files],
+                "files": list(questions.files),
+                "bytes": list(questions.files.values()),
             },
         }
     )
-    done = {line["row"] for line in files.answers()}
-    num_done, size = len(done), 1 if rows.task.temperature else config.batch_size
-    remaining = _remaining(rows, done, limit=config.limit)
+    before = {line["row"]: line for line in files.answers()}
+    done = {row for row, line in before.items() if not line.get("failure")}
+    failed: list[str] = []
+    num_done, size = len(done), 1 if task.temperature else config.batch_size
+    remaining = _remaining(questions, done, limit=config.limit)
     while batch := list(islice(remaining, size)):
-        lines = _answer(model, rows.task, batch, seed=config.seed)
-        files.add(lines)
+        lines = _answer(model, task, batch, seed=config.seed)
+        files.add([line for line in lines if line != before.get(line["row"])])
         num_done += len(lines)
         on_progress(num_done)
+        failed += [line["failure"] for line in lines if line["failure"]]
+        if len(failed) > (allowed := config.count_allowed(len(questions))):
+            raise DataError(
+                f"task {task.name!r}: {len(failed)} rows cannot be asked, {allowed} may fail "
+                f"(--max-failed {config.max_failed:g}); the first is {failed[0]}"
+            )
     return num_done
 
 
@@ -90,59 +120,82 @@ def network_fingerprint(model: Model) -> str:
 
 
 def _remaining(
-    rows: Rows, done: set[int], *, limit: int | None
-) -> Iterator[tuple[AssembledRow, Line]]:
-    """Yields the rows without an answer, assembled, each with its fields as JSON."""
+    questions: QuestionSource, done: set[int], *, limit: int | None
+) -> Iterator[Question]:
+    """Yields the questions without an answer."""
     taken = 0
-    for row in range(len(rows)):
+    for row in range(len(questions)):
         if limit is not None and taken >= limit:
             return
         if row in done:
             taken += 1
-            continue
-        record = rows.read(row)
-        if not rows.selects(record):
-            continue
-        taken += 1
-        assembled = assemble_row(rows, row, record)
-        item = row_to_json(record.fields, without=rows.task.images)
-        if rows.task.images_optional:
-            item["has_image"] = bool(assembled.conversation.media)
-        yield assembled, item
+        elif question := questions.pose(row):
+            taken += 1
+            yield question
 
 
-def _answer(
-    model: Model, task: Task, batch: Sequence[tuple[AssembledRow, Line]], *, seed: int
-) -> list[Line]:
+def _answer(model: Model, task: Task, batch: Sequence[Question], *, seed: int) -> list[Line]:
     began = time.monotonic()
-    replies = _generate(model, task, [row for row, _ in batch], seed=seed)
+    outcomes = _generate(model, task, batch, seed=seed)
     seconds = round((time.monotonic() - began) / len(batch), 3)
     return [
-        {
-            "row": row.row,
-            "prompt": row.prompt,
-            "answer": reply.text,
-            "finish_reason": reply.finish_reason,
-            "tokens_in": reply.usage.prompt_tokens,
-            "tokens_out": reply.usage.completion_tokens,
+        _failed_line(question, outcome)
+        if isinstance(outcome, str)
+        else {
+            "row": question.row,
+            "prompt": question.prompt,
+            "answer": outcome.text,
+            "finish_reason": outcome.finish_reason,
+            "failure": None,
+            "tokens_in": outcome.usage.prompt_tokens,
+            "tokens_out": outcome.usage.completion_tokens,
             "seconds": seconds,
-            "item": item,
+            "item": question.item,
         }
-        for (row, item), reply in zip(batch, replies, strict=True)
+        for question, outcome in zip(batch, outcomes, strict=True)
     ]
 
 
-def _generate(model: Model, task: Task, batch: Sequence[AssembledRow], *, seed: int) -> list[Reply]:
+def _failed_line(question: Question, reason: str) -> Line:
+    return {
+        "row": question.row,
+        "prompt": question.prompt,
+        "answer": "",
+        "finish_reason": "failed",
+        "failure": reason,
+        "tokens_in": 0,
+        "tokens_out": 0,
+        "seconds": 0.0,
+        "item": question.item,
+    }
+
+
+def _generate(
+    model: Model, task: Task, batch: Sequence[Question], *, seed: int
+) -> list[Reply | str]:
+    """Returns the reply to each question, or the reason why it cannot be asked."""
+    asked = [(q, q.conversation) for q in batch if q.conversation is not None]
+    found = iter(_ask(model, task, asked, seed=seed))
+    return [q.problem or "" if q.conversation is None else next(found) for q in batch]
+
+
+def _ask(
+    model: Model, task: Task, batch: Sequence[tuple[Question, Conversation]], *, seed: int
+) -> list[Reply | str]:
+    if not batch:
+        return []
     options: SamplingOptions = {"max_new_tokens": task.max_new_tokens}
+    question, _ = batch[0]
     if task.temperature:
-        options |= {"temperature": task.temperature, "seed": _row_seed(seed, batch[0].row)}
+        options |= {"temperature": task.temperature, "seed": _row_seed(seed, question.row)}
     try:
-        return model.ask_all([row.conversation for row in batch], **options)
+        return [*model.ask_all([conversation for _, conversation in batch], **options)]
     except OneVisionError as error:
-        if len(batch) == 1:
-            raise DataError(f"{batch[0].where}: {error}") from error
-        # Asking each row alone shows which one it is.
-        return [reply for row in batch for reply in _generate(model, task, [row], seed=seed)]
+        if len(batch) > 1:  # asking each row alone shows which one it is
+            return [reply for one in batch for reply in _ask(model, task, [one], seed=seed)]
+        if isinstance(error, MediaError | ContextLengthError):
+            return [f"{question.where}: {error}"]
+        raise DataError(f"{question.where}: {error}") from error
 
 
 def _row_seed(seed: int, row: int) -> int:

@@ -9,8 +9,6 @@ from onevision.eval.answers import RUN, AnswerFiles
 from onevision.eval.figures import (
     apply_rules,
     find_scorer,
-    find_units,
-    group_by_unit,
     headline_metric,
     score_values,
 )
@@ -23,6 +21,7 @@ from onevision.eval.statistics import (
     paired_bootstrap,
     paired_means,
 )
+from onevision.eval.units import find_units, group_by_unit
 from onevision.files import Line
 
 

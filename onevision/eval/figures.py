@@ -1,34 +1,30 @@
 """The answers in a directory -> scores.jsonl and results.json: by rules, or by a judge."""
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
-from typing import TypeVar
 
 from onevision.errors import DataError
 from onevision.eval.answers import RESULTS, AnswerFiles, explain_failed_write, read_json
-from onevision.eval.judging.benchmark import Scores
-from onevision.eval.judging.judge import Judge
-from onevision.eval.judging.registry import find_judged_benchmark
-from onevision.eval.judging.run import aggregate_verdicts, judge_answers
+from onevision.eval.judged import add_judged_metrics
+from onevision.eval.judging.panel import Panel
+from onevision.eval.question import QuestionSource
 from onevision.eval.results import (
     AnsweredData,
     AnsweringModel,
     Headline,
-    JudgeSummary,
     TaskResult,
     current_versions,
     write_result,
 )
-from onevision.eval.rows import Rows
 from onevision.eval.scoring.registry import SCORERS, Scorer
-from onevision.eval.scoring.scorer import Item, Score
+from onevision.eval.scoring.scorer import Score
 from onevision.eval.statistics import Interval, bootstrap_interval, mean_interval
+from onevision.eval.units import find_units, group_by_unit
 from onevision.files import Line, write_json
-
-AnyScore = TypeVar("AnyScore")
+from onevision.values import name_closest
 
 SUBMISSION = "submission.json"
 # An aggregate that differs from the mean of the scores by less than this is that mean.
@@ -88,13 +84,13 @@ def score_answers(
     files: AnswerFiles,
     *,
     complete: bool | None = None,
-    judge: Judge | None = None,
-    rows: Rows | None = None,
+    panel: Panel | None = None,
+    questions: QuestionSource | None = None,
 ) -> TaskResult:
     """Scores the answers in a directory; writes and returns its results.
 
     `complete` says whether all rows have an answer; None keeps what was written before. With a
-    `judge`, answers of a judged task are judged; `rows` hold the images, which some judges see.
+    `panel`, answers of a judged task are judged; `questions` hold the images that some judges see.
     Raises DataError, JudgeError.
     """
     settings, answers = files.settings(), files.answers()
@@ -114,6 +110,8 @@ def score_answers(
         num_answers=len(answers),
         complete=_was_complete(files) if complete is None else complete,
         num_cut_off=sum(line["finish_reason"] == "length" for line in answers),
+        num_failed=sum(bool(line.get("failure")) for line in answers),
+        first_failure=next((line["failure"] for line in answers if line.get("failure")), None),
         needs_judge=task["judge"] if task["scorer"] is None else None,
         submission=SUBMISSION if task["submission"] else None,
         seconds=round(sum(line["seconds"] for line in answers), 3),
@@ -121,8 +119,8 @@ def score_answers(
         versions=current_versions(),
         settings=task,
     )
-    if judge is not None and task["judge"] is not None:
-        result = _add_judged_metrics(result, files, answers, judge=judge, rows=rows)
+    if panel is not None and task["judge"] is not None:
+        result = add_judged_metrics(result, files, answers, panel=panel, questions=questions)
     elif task["scorer"] is not None:
         result = _add_metrics(result, files, answers)
     if task["submission"]:
@@ -138,9 +136,7 @@ def find_scorer(task: Line) -> Scorer:
         judge = f"a judge scores it ({task['judge']})" if task["judge"] else "it has no local score"
         raise DataError(f"task {task['name']!r}: {judge}")
     if name not in SCORERS:
-        raise DataError(
-            f"task {task['name']!r}: no scorer {name!r}; expected one of {', '.join(SCORERS)}"
-        )
+        raise DataError(f"task {task['name']!r}: no scorer {name!r}{name_closest(name, SCORERS)}")
     return SCORERS[name]
 
 
@@ -175,23 +171,6 @@ def score_values(scores: Sequence[Score]) -> list[float]:
     return values
 
 
-def find_units(task: Line, answers: Sequence[Line]) -> list[Hashable]:
-    """Returns the unit of each answer: the value of the task's `unit` field, or its row."""
-    if task["unit"] is None:
-        return [line["row"] for line in answers]
-    name, _, divisor = task["unit"].partition(" % ")
-    values = [line["item"].get(name, f"row {line['row']}") for line in answers]
-    return [str(int(value) % int(divisor)) if divisor else str(value) for value in values]
-
-
-def group_by_unit(scores: Sequence[AnyScore], units: Sequence[Hashable]) -> list[list[AnyScore]]:
-    """Returns the scores of each unit, in order."""
-    found: dict[Hashable, list[AnyScore]] = {}
-    for one, unit in zip(scores, units, strict=True):
-        found.setdefault(unit, []).append(one)
-    return list(found.values())
-
-
 def _add_metrics(result: TaskResult, files: AnswerFiles, answers: Sequence[Line]) -> TaskResult:
     task = dict(result.settings)
     scorer = find_scorer(task)
@@ -209,56 +188,6 @@ def _add_metrics(result: TaskResult, files: AnswerFiles, answers: Sequence[Line]
         headline=_to_headline(headline.find(scores)[0], interval),
         unit=scorer.unit,
     )
-
-
-def _add_judged_metrics(
-    result: TaskResult,
-    files: AnswerFiles,
-    answers: Sequence[Line],
-    *,
-    judge: Judge,
-    rows: Rows | None,
-) -> TaskResult:
-    task = dict(result.settings)
-    benchmark = find_judged_benchmark(task["judge"])
-    shown = rows if benchmark.sees_images else None
-    if benchmark.sees_images and shown is None:
-        raise DataError(f"task {task['name']!r}: its judge sees the images; give their --data")
-    items = [_to_judged_item(line, shown) for line in answers]
-    verdicts = judge_answers(task["judge"], items, [line["answer"] for line in answers], judge)
-    files.write_scores(dict(zip((line["row"] for line in answers), verdicts, strict=True)))
-    found = aggregate_verdicts(task["judge"], verdicts)
-    summary = JudgeSummary(
-        model=judge.config.model, num_judged=found.num_judged, num_unreadable=found.num_unreadable
-    )
-    if not found.metrics:
-        return replace(result, needs_judge=task["judge"], judge=summary)
-
-    def compute(units: Sequence[Sequence[Scores]]) -> float:
-        return benchmark.aggregate([scores for unit in units for scores in unit])[found.headline]
-
-    readable = [
-        (verdict["scores"], unit)
-        for verdict, unit in zip(verdicts, find_units(task, answers), strict=True)
-        if verdict["scores"]
-    ]
-    units = group_by_unit([scores for scores, _ in readable], [unit for _, unit in readable])
-    return replace(
-        result,
-        metrics=found.metrics,
-        headline=_to_headline(found.headline, bootstrap_interval(units, compute)),
-        unit=benchmark.unit,
-        needs_judge=None,
-        judge=summary,
-    )
-
-
-def _to_judged_item(line: Line, rows: Rows | None) -> Item:
-    """Returns the row that a judge reads, with its images if `rows` are given."""
-    if rows is None:
-        return line["item"]
-    media = rows.media(rows.read(line["row"]), prompt=line["prompt"])
-    return {**line["item"], "images": [one.source for one in media]}
 
 
 def _to_headline(metric: str, interval: Interval) -> Headline:

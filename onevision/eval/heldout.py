@@ -30,6 +30,7 @@ from onevision.synth.worlds.clips import clips
 from onevision.synth.worlds.lettering import words
 from onevision.synth.worlds.sets import pairs
 from onevision.synth.worlds.shapes import scenes
+from onevision.values import name_closest
 
 HeldoutScenario = Literal["single_image", "multi_image", "video", "words", "charts"]
 NUM_QUESTIONS = 600
@@ -138,7 +139,7 @@ def heldout_questions(
     """Yields the first `count` held-out questions of a scenario; `blind` makes all media grey."""
     makers = {**SCENARIOS, **READING}
     if scenario not in makers:
-        raise InputError(f"no scenario {scenario!r}; expected one of {', '.join(makers)}")
+        raise InputError(f"no scenario {scenario!r}{name_closest(scenario, makers)}")
     for index in range(count):
         sample = makers[scenario]("heldout", index)
         question = rng_for("heldout", f"{scenario}/questions", index).choice(sample.questions)

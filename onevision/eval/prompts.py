@@ -10,8 +10,9 @@ All other braces are literal.
 import ast
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from string import ascii_uppercase
 
 from onevision.data.records import Fields
@@ -24,8 +25,20 @@ FILTERS: Mapping[str, Callable[[object], str]] = {
     "strip": lambda value: str(value).strip(),
     "capitalize": lambda value: str(value).capitalize(),
 }
-# How tables spell an empty optional field, or an empty option in a field of its own.
-EMPTY = ("", "nan", "None", "N/A")
+
+
+@dataclass(frozen=True)
+class LetteredOptions:
+    """A row's options, each with the letter of its place; `str` gives a list in Python syntax."""
+
+    letters: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return str(list(self.texts))
+
+    def __len__(self) -> int:
+        return len(self.texts)
 
 
 def format_prompt(task: Task, fields: Fields, *, where: str) -> str:
@@ -33,38 +46,48 @@ def format_prompt(task: Task, fields: Fields, *, where: str) -> str:
     values = {name: _remove_phrases(task, value) for name, value in fields.items()}
     derived: dict[str, object] = {}
     if task.choices:
-        derived["choices"] = list(_read_options(task, values, where=where))
+        derived["choices"] = _read_options(task, values, where=where)
     if task.cases:
         derived["case"] = _fill(
             _choose_case(task, values, where=where), values | derived, task, where
         )
     for name, text in task.optional.items():
         known = values | derived
-        derived[name] = "" if is_empty(known.get(name)) else _fill(text, known, task, where)
+        absent = is_empty(known.get(name), task.empty)
+        derived[name] = "" if absent else _fill(text, known, task, where)
     return _fill(task.prompt, values | derived, task, where)
 
 
-def _read_options(task: Task, fields: Fields, *, where: str) -> tuple[str, ...]:
+def _read_options(task: Task, fields: Fields, *, where: str) -> LetteredOptions:
+    """Returns the options. In fields of their own, an absent one leaves its letter unused."""
     if len(task.choices) > 1:
-        found = (fields.get(name) for name in task.choices)
-        return tuple(str(choice) for choice in found if not is_empty(choice))
+        found = dict(zip(ascii_uppercase, map(fields.get, task.choices), strict=False))
+        kept = {letter: str(o) for letter, o in found.items() if not _is_absent(o, task.empty)}
+        return LetteredOptions(tuple(kept), tuple(kept.values()))
     (name,) = task.choices
     value = _get_field(fields, name, where)
     if value is None:
-        return ()
+        return LetteredOptions((), ())
     if isinstance(value, str):  # MMMU stores the list in Python syntax
         with suppress(ValueError, SyntaxError):
             value = ast.literal_eval(value)
     if not isinstance(value, list):
         raise DataError(f"{where}, field {name!r}: it is {value!r:.40}; expected a list of options")
-    return tuple(map(str, value))
+    return LetteredOptions(tuple(ascii_uppercase[: len(value)]), tuple(map(str, value)))
 
 
-def is_empty(value: object) -> bool:
-    """Whether a field is empty, in any of the spellings that tables have."""
+def is_empty(value: object, spellings: Sequence[str] = ()) -> bool:
+    """Whether a field holds nothing: null, NaN, no text, an empty list, or one of `spellings`."""
+    if isinstance(value, LetteredOptions):
+        return not value.texts
+    return value in ("", []) or _is_absent(value, spellings)
+
+
+def _is_absent(value: object, spellings: Sequence[str]) -> bool:
+    """Whether there is no value; an empty text is one."""
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or value == [] or (isinstance(value, str) and value in EMPTY)
+    return value is None or (isinstance(value, str) and value in spellings)
 
 
 def fill_path(template: str, fields: Fields, *, where: str) -> str:
@@ -81,18 +104,18 @@ def _fill(template: str, values: Fields, task: Task, where: str) -> str:
                     f"task {task.name!r}: no filter {match[2]!r}; expected {', '.join(FILTERS)}"
                 )
             return FILTERS[match[2]](value)
-        if match[1] == "choices" and isinstance(value, list):
+        if isinstance(value, LetteredOptions):
             return "\n".join(_format_options(task, value))
         return "" if value is None else str(value)
 
     return PLACEHOLDER.sub(replace, template)
 
 
-def _format_options(task: Task, choices: list[object]) -> list[str]:
+def _format_options(task: Task, options: LetteredOptions) -> list[str]:
     """Returns a line per option. Not by str.format, since options may contain braces."""
     return [
-        task.choice_form.replace("{letter}", letter).replace("{choice}", str(choice))
-        for letter, choice in zip(ascii_uppercase, choices, strict=False)
+        task.choice_form.replace("{letter}", letter).replace("{choice}", text)
+        for letter, text in zip(options.letters, options.texts, strict=True)
     ]
 
 

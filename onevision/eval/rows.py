@@ -43,6 +43,8 @@ SUFFIXES = (".parquet", ".jsonl", ".json")
 MIN_BASE64 = 100
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
+# How tables spell that there is no image.
+NO_IMAGE = (" ", "nan", "None", "N/A")
 
 Contents = Literal["task", "dataset", "anything"]
 
@@ -100,7 +102,7 @@ class Rows:
         names = self.task.images
         if self.task.images_marked:
             names = tuple(n for n in names if f"<{n.replace('_', ' ')}>" in prompt)
-        found = [image for name in names for image in _read_images(record, name)]
+        found = [image for name in names for image in read_images(record, name)]
         if not found and not self.task.images_optional:
             raise field_error(record, names[0] if names else "image", "the row has no image")
         return tuple(map(Image, found))
@@ -226,12 +228,13 @@ def _open(file: Path, *, root: Path) -> RecordSource:
     return JsonSource([file], name=str(file), root=root)
 
 
-def _read_images(record: RawRecord, field: str) -> Iterator[str | bytes]:
+def read_images(record: RawRecord, field: str) -> Iterator[str | bytes]:
+    """Yields the images of a field, as paths or bytes. Raises DataError."""
     if field not in record.fields:
         raise field_error(record, field, f"it is missing; the row has {', '.join(record.fields)}")
     value = record.fields[field]
     for entry in value if isinstance(value, list) else [value]:
-        if not (is_empty(entry) or entry == " "):
+        if not is_empty(entry, NO_IMAGE):
             yield _read_image(record, field, entry)
 
 

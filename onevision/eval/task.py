@@ -23,7 +23,7 @@ from typing import Any, Literal
 from onevision.errors import ConfigError
 from onevision.eval.judging.registry import JUDGED_BENCHMARKS
 from onevision.eval.scoring.registry import SCORERS
-from onevision.values import check_key, from_plain, read_yaml, to_plain
+from onevision.values import check_key, from_plain, name_closest, read_yaml, to_plain
 
 TASKS = Path(__file__).parent / "tasks"
 # The group of all bundled tasks.
@@ -78,6 +78,9 @@ class Task:
     cases: tuple[Case, ...] = ()
     # `{name}` becomes this text, or nothing if the field is empty.
     optional: Mapping[str, str] = field(default_factory=dict)
+    # How the data set spells an absent option, or an optional field that is absent, if not by
+    # null or NaN. Other options keep their letters.
+    empty: tuple[str, ...] = ()
     # Phrases removed from every field.
     remove: tuple[str, ...] = ()
     # Options: a field with a list, or several fields. `{choices}` has a line per option.
@@ -113,11 +116,11 @@ class Task:
             (self.images_from and len(self.images_from) != 4, "`images_from` has four entries"),
             (
                 self.scorer is not None and self.scorer not in SCORERS,
-                f"no scorer {self.scorer!r}; expected one of {', '.join(SCORERS)}",
+                f"no scorer {self.scorer!r}{name_closest(self.scorer or '', SCORERS)}",
             ),
             (
                 self.judge is not None and self.judge not in JUDGED_BENCHMARKS,
-                f"no judge {self.judge!r}; expected one of {', '.join(JUDGED_BENCHMARKS)}",
+                f"no judge {self.judge!r}{name_closest(self.judge or '', JUDGED_BENCHMARKS)}",
             ),
             (self.max_new_tokens < 1, "`max_new_tokens` is below 1"),
             (self.num_frames < 1, "`num_frames` is below 1"),
@@ -170,8 +173,9 @@ def find_tasks(names: Sequence[str], *, profile: Profile = "p24") -> tuple[Task,
         inside = groups(profile).get(name, (name,))
         for inner in inside:
             if inner not in bundled_tasks(profile):
-                known = ", ".join([*groups(profile), *bundled_tasks(profile)])
-                raise ConfigError(f"no task {name!r}; expected some of {known}, or a .yaml file")
+                known = [*groups(profile), *bundled_tasks(profile)]
+                hint = f"{name_closest(name, known)} (onevision eval --tasks list lists them)"
+                raise ConfigError(f"no task or group {name!r}{hint}")
             found[inner] = bundled_tasks(profile)[inner]
     return tuple(found.values())
 

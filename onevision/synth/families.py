@@ -19,6 +19,7 @@ from onevision.synth.worlds.screens import screens
 from onevision.synth.worlds.sets import pairs, sequences, statements
 from onevision.synth.worlds.shapes import marks, scenes, texts, things
 from onevision.synth.worlds.tables import tables
+from onevision.values import name_closest
 
 Maker = Callable[[Split, int], Sample]
 
@@ -45,7 +46,7 @@ COVERS: Mapping[str, tuple[str, ...]] = {
 def family_named(name: str) -> Maker:
     """Returns a family's maker. Raises InputError for an unknown name."""
     if name not in FAMILIES:
-        raise InputError(f"no family {name!r}; expected one of {', '.join(FAMILIES)}")
+        raise InputError(f"no family {name!r}{name_closest(name, FAMILIES)}")
     return FAMILIES[name]
 
 

@@ -58,12 +58,12 @@ def test_a_killed_run_goes_on_and_is_scored_again_and_compared(colours, tmp_path
     ("options", "said"),
     [
         (("--tasks", "ai2d"), "error: --tasks needs a folder for its answers; give --output"),
-        (("--tasks", "ai2e", "-o", "x"), "error: no task 'ai2e'; expected some of all, "),
+        (("--tasks", "ai2e", "-o", "x"), "error: no task or group 'ai2e'; did you mean 'ai2d"),
         (("--tasks", "ai2d", "-o", "x", "--data", "nowhere"), "error: nowhere: no such folder"),
         (("--tasks", "ai2d", "-o", "x", "--profile", "new"), "error: --profile is 'new'; expected"),
         (
-            ("--tasks", "ai2d", "-o", "x", "--judge"),
-            "error: the judge has no model; set ONEVISION_",
+            ("--tasks", "colours.yaml", "-o", "x", "--judge", "tinny"),
+            "error: colours.yaml: cannot be read",
         ),
         (("--compare", "nowhere", "nowhere"), "error: nowhere: no answers in it"),
         (("--score-only",), "error: --score-only scores benchmarks; name them"),

@@ -26,6 +26,8 @@ class JudgeServer:
     # Bytes to answer the next requests with, in place of a completion.
     garbage: list[bytes] = field(default_factory=list)
     delay_seconds: float = 0.0
+    # What it lists under /v1/models.
+    models: list[str] = field(default_factory=list)
     tells_usage: bool = True
     requests: list[dict] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -45,6 +47,13 @@ def serve(rule: Rule, **behaviour) -> Iterator[JudgeServer]:
                 state.now += 1
                 state.most_at_once = max(state.most_at_once, state.now)
             self.answer()
+
+        def do_GET(self):
+            listed = json.dumps({"data": [{"id": name} for name in state.models]}).encode()
+            self.send_response(200 if self.path == "/v1/models" else 404)
+            self.send_header("Content-Length", str(len(listed)))
+            self.end_headers()
+            self.wfile.write(listed)
 
         def answer(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

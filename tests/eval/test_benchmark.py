@@ -9,7 +9,9 @@ from onevision import load
 from onevision.conversation import Conversation, Image, Message, Text
 from onevision.errors import DataError
 from onevision.eval.answers import AnswerFiles
+from onevision.eval.assemble import TaskQuestions
 from onevision.eval.benchmark import EvalConfig, network_fingerprint, run_task
+from onevision.eval.figures import score_answers
 from onevision.eval.rows import open_rows
 from onevision.eval.task import Case
 from tests.eval.conftest import COLOURS, QUESTION, encoded, write_json, write_parquet
@@ -22,7 +24,7 @@ def answered(model, task, place, output, **options):
     }
     run_task(
         model,
-        open_rows(task, str(place)),
+        TaskQuestions(open_rows(task, str(place))),
         AnswerFiles(output),
         config=EvalConfig(**options),
         **settings,
@@ -146,17 +148,58 @@ def test_how_it_is_scored_may_change(micro, make_task, colours, tmp_path):
     assert AnswerFiles(tmp_path / "out").settings()["task"]["scorer"] == "heldout"
 
 
-def test_a_row_that_cannot_be_asked_is_named_and_the_others_are_kept(
+def test_more_damaged_rows_than_may_fail_end_the_run_and_the_answers_are_kept(
     micro, make_task, colours, tmp_path
 ):
     (colours / "colours" / "3.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"test.jsonl, row 3: .*3.png: not an image"):
-        answered(micro, make_task(), colours, tmp_path / "out", batch_size=2)
+        answered(micro, make_task(), colours, tmp_path / "out", batch_size=2, max_failed=0.0)
     kept = AnswerFiles(tmp_path / "out").answers()
-    assert [line["row"] for line in kept] == [0, 1]
+    assert [line["row"] for line in kept if not line["failure"]] == [0, 1, 2]
     (colours / "colours" / "3.png").write_bytes(encoded("white"))
-    answers = answered(micro, make_task(), colours, tmp_path / "out", batch_size=2)
+    answers = answered(micro, make_task(), colours, tmp_path / "out", batch_size=2, max_failed=0.0)
     assert list(answers) == [0, 1, 2, 3]
+    assert answers[3]
+
+
+def damage(path, how):
+    """Damage a picture as files are damaged."""
+    content = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"cut off": content[: len(content) // 2], "text": b"no picture"}[how])
+
+
+@pytest.mark.parametrize("how", ["missing", "cut off", "text"])
+def test_a_damaged_picture_is_counted_and_asked_again_once_it_is_mended(
+    micro, make_task, colours, tmp_path, how
+):
+    whole = answered(micro, make_task(), colours, tmp_path / "whole")
+    damage(colours / "colours" / "1.png", how)
+    answers = answered(micro, make_task(), colours, tmp_path / "out", batch_size=2)
+    assert answers == whole | {1: ""}
+    files = AnswerFiles(tmp_path / "out")
+    (line,) = [line for line in files.answers() if line["failure"]]
+    assert line["failure"].startswith(f"{colours}/colours/test.jsonl, row 1")
+    result = score_answers(files)
+    assert (result.num_answers, result.num_failed) == (4, 1)
+    assert result.first_failure == line["failure"]
+    size = (tmp_path / "out" / "answers.jsonl").stat().st_size
+    answered(micro, make_task(), colours, tmp_path / "out")  # damaged still: nothing new
+    assert (tmp_path / "out" / "answers.jsonl").stat().st_size == size
+    (colours / "colours" / "1.png").write_bytes(encoded("black", size=(70, 98)))
+    assert answered(micro, make_task(), colours, tmp_path / "out") == whole
+    assert score_answers(files).num_failed == 0
+
+
+def test_a_damaged_video_is_counted_too(micro, make_task, tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.mp4").write_bytes(b"no video")
+    write_json(tmp_path / "clips" / "test.json", [{"question": "?", "answer": "a", "v": "a.mp4"}])
+    task = make_task(name="clips", images=(), video=("{v}",), num_frames=4)
+    assert answered(micro, task, tmp_path, tmp_path / "out") == {0: ""}
+    assert score_answers(AnswerFiles(tmp_path / "out")).num_failed == 1
 
 
 def test_a_prompt_that_is_too_long_is_named(micro, make_task, colours, tmp_path):

@@ -8,6 +8,7 @@ from onevision.errors import DataError
 from onevision.eval.answers import AnswerFiles
 from onevision.eval.compare import compare_runs, find_runs
 from onevision.eval.figures import score_answers
+from onevision.eval.judging.panel import Panel
 from onevision.eval.results import read_result
 from onevision.eval.task import bundled_tasks
 from tests.eval.judge_server import serve
@@ -84,7 +85,7 @@ def test_judged_answers_have_metrics_and_an_interval(make_task, tmp_path):
     files = write(tmp_path, make_task(scorer=None, judge="mmvet"), ["a", "b"], items)
     grades = iter(["1.0", "0.5"])
     with serve(lambda words: next(grades)) as server:
-        result = score_answers(files, judge=make_judge(server, num_parallel=1))
+        result = score_answers(files, panel=Panel(judges=(make_judge(server, num_parallel=1),)))
     assert result.metrics["score"] == result.headline.value == 75
     assert (result.headline.low, result.headline.high) == (50, 100)
     assert (result.unit, result.needs_judge, result.judge.num_judged) == ("percent", None, 2)
@@ -95,10 +96,10 @@ def test_without_a_readable_verdict_there_is_no_metric(make_task, tmp_path):
     task = make_task(scorer=None, judge="mmvet")
     files = write(tmp_path, task, ["a"], expected("a", question="?"))
     with serve(lambda words: "good") as server:
-        result = score_answers(files, judge=make_judge(server))
+        result = score_answers(files, panel=Panel(judges=(make_judge(server),)))
         seeing = write(tmp_path / "b", make_task(scorer=None, judge="dc100"), ["a"], expected("a"))
         with pytest.raises(DataError, match="its judge sees the images; give their --data"):
-            score_answers(seeing, judge=make_judge(server))
+            score_answers(seeing, panel=Panel(judges=(make_judge(server),)))
     assert (result.metrics, result.headline, result.needs_judge) == ({}, None, "mmvet")
     assert result.judge.num_unreadable == 1
 

@@ -7,10 +7,12 @@ import pytest
 from PIL import Image as PIL
 
 from onevision.errors import DataError, InputError, JudgeError
+from onevision.eval import own_data
 from onevision.eval.judging.client import EndpointConfig
 from onevision.eval.judging.judge import Judge
+from onevision.eval.judging.panel import Panel, judge_by_panel
 from onevision.eval.judging.registry import JUDGED_BENCHMARKS
-from onevision.eval.judging.run import aggregate_verdicts, judge_answers, measure_stability
+from onevision.eval.judging.run import aggregate_verdicts, judge_answers
 from onevision.eval.task import bundled_tasks
 from tests.eval.judge_server import between, said, serve
 
@@ -273,10 +275,12 @@ def test_stability_is_the_spread_of_rounds(tmp_path):
     items = [{"question": q, "answer": "t"} for q in "ab"]
     with serve(lambda words: str({"score": next(grades)})) as server:
         judge = make_judge(server, tmp_path, num_parallel=1)
-        found = measure_stability("video_dc499", items, ["x", "y"], judge)
-        again = measure_stability("video_dc499", items, ["x", "y"], judge)
-    assert found.headlines == (3.0, 4.0, 2.0)
-    assert found.spread == 2.0
+        panel = Panel(judges=(judge,), num_rounds=3)
+        found = judge_by_panel("video_dc499", items, ["x", "y"], panel)
+        again = judge_by_panel("video_dc499", items, ["x", "y"], panel)
+    assert [one.headline for one in found.passes] == [3.0, 4.0, 2.0]
+    assert [verdict["scores"] for verdict in found.verdicts] == [{"detail": 3.0}, {"detail": 3.0}]
+    assert found.std == 1.0
     assert found.share_changed == 0.5
     assert again == found
     assert len(server.requests) == 6
@@ -285,7 +289,9 @@ def test_stability_is_the_spread_of_rounds(tmp_path):
 def test_mistakes_are_named():
     with serve(matches) as server:
         judge = make_judge(server)
-        with pytest.raises(InputError, match="no judge 'vqav2'; expected one of activitynetqa"):
+        with pytest.raises(
+            InputError, match="no judge 'vqav2'; there are 17, such as activitynetqa"
+        ):
             judge_answers("vqav2", [], [], judge)
         with pytest.raises(InputError, match="1 items and 0 answers"):
             judge_answers("mmvet", [{}], [], judge)
@@ -311,7 +317,7 @@ def test_task_files_name_the_judges_there_are_and_all_of_them():
         for task in bundled_tasks(profile).values()
         if task.judge is not None
     }
-    assert named == set(JUDGED_BENCHMARKS)
+    assert named | {own_data.JUDGE} == set(JUDGED_BENCHMARKS)
 
 
 MATHS = [

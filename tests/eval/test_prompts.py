@@ -95,6 +95,11 @@ P24 = [
         {"hint": "", "question": "Which?", "choices": ["cat"]},
         "Which?\nA. cat" + LETTER,
     ),
+    (
+        "scienceqa_lea",
+        {"hint": "Cats.", "question": "Which?", "choices": ["cat", "dog"]},
+        "Question: Which?\nContext: Cats.\nOptions:\n(A) cat\n(B) dog",
+    ),
     ("dc100_en", {"question": "Describe."}, "Describe."),
     ("realworldqa", {"question": " Which?\nA. cat "}, "Which?\nA. cat"),
     ("vibe_eval", {"prompt": "Why?"}, "Why?"),
@@ -227,6 +232,52 @@ def test_answers_are_drawn_for_mantis_alone():
     assert {t.name: t.temperature for t in bundled_tasks().values() if t.temperature} == {
         "mantis": 0.2
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "lines"),
+    [
+        (
+            "mmbench_en_dev",
+            {"A": "", "B": "Two", "C": "N/A", "D": "Four"},
+            ["A. ", "B. Two", "C. N/A", "D. Four"],
+        ),
+        (
+            "mmbench_en_dev",
+            {"A": "None", "B": None, "C": "nan", "D": "Four"},
+            ["A. None", "D. Four"],
+        ),
+        (
+            "seedbench_image",
+            {"choice_a": "None", "choice_b": "N/A", "choice_c": "", "choice_d": "d"},
+            ["A. None", "B. N/A", "C. ", "D. d"],
+        ),
+        (
+            "nextqa_mc_test",
+            {"a0": "none", "a1": "None", "a2": "N/A", "a3": "", "a4": "e"},
+            ["A. none", "B. None", "C. N/A", "D. ", "E. e"],
+        ),
+        (
+            "longvideobench_val_v",
+            {"option0": "None", "option1": "", "option2": "c", "option3": "N/A", "option4": "N/A"},
+            ["A. None", "B. ", "C. c"],
+        ),
+        ("ai2d", {"options": ["None", "", "N/A", "nan"]}, ["A. None", "B. ", "C. N/A", "D. nan"]),
+    ],
+)
+def test_options_keep_their_letters(name, fields, lines):
+    absent = dict.fromkeys(["A", "B", "C", "D", "E"]) if name == "mmbench_en_dev" else {}
+    words = format_prompt(
+        bundled_tasks()[name], absent | {"question": "Q", "hint": None} | fields, where="row 0"
+    )
+    assert [line for line in words.split("\n") if line[1:3] == ". "] == lines
+
+
+@pytest.mark.parametrize("hint", ["None", "N/A"])
+def test_an_optional_field_is_left_out_only_as_its_data_set_spells_it(hint):
+    fields = {"question": "Which?", "choices": ["cat"], "hint": hint}
+    words = format_prompt(bundled_tasks()["scienceqa_full"], fields, where="row 0")
+    assert words.startswith(f"Context: {hint}\nWhich?")
 
 
 def test_words_of_a_row_are_not_read_as_places(make_task):

@@ -19,7 +19,10 @@ RED, BLUE = encoded("red"), encoded("blue")
 
 def asked(task, place, row=0):
     rows = open_rows(task, str(place))
-    return assemble_row(rows, row, rows.read(row))
+    question = assemble_row(rows, row, rows.read(row))
+    if question.problem is not None:
+        raise DataError(question.problem)
+    return question
 
 
 def shown(task, place, row=0):

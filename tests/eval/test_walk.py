@@ -47,12 +47,12 @@ def walked(tmp_path_factory):
     """A run of three tasks, scored twice, and its report."""
     root = tmp_path_factory.mktemp("walk")
     write_data(root / "data")
-    out, tasks = root / "out", ("--tasks", "ai2d,mme,dc100_en", "--judge")
-    command = ("eval", "--data", root / "data", "--output", out, *tasks)
+    out, tasks = root / "out", ("--tasks", "ai2d,mme,dc100_en")
+    command = ["eval", "--data", root / "data", "--output", out, *tasks, "--judge"]
     with serve(lambda words: "Final Score: 41") as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("ONEVISION_CACHE", str(root / "cache"))
         patch.setenv("ONEVISION_JUDGE_MODEL", "rules")
-        patch.setenv("ONEVISION_JUDGE_URL", server.url)
+        command.append(server.url)
         done = run(*command)
         assert (done.returncode, done.stderr) == (0, "")
         again = run(*command, "--score-only")

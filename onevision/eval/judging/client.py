@@ -70,10 +70,12 @@ class EndpointConfig:
             raise ConfigError("give prices for both input and output tokens, or for neither")
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+    def from_environment(
+        cls, environment: Mapping[str, str], *, base_url: str | None = None
+    ) -> Self:
         """Reads ONEVISION_JUDGE_MODEL, _URL, _KEY (or OPENAI_API_KEY) and _PRICES ("2.5,10").
 
-        Raises ConfigError.
+        `base_url` stands in place of _URL. Raises ConfigError.
         """
         prices = environment.get("ONEVISION_JUDGE_PRICES")
         try:
@@ -83,7 +85,7 @@ class EndpointConfig:
                 f"ONEVISION_JUDGE_PRICES is {prices!r}; expected two numbers, as in '2.5,10'"
             ) from error
         return cls(
-            base_url=environment.get("ONEVISION_JUDGE_URL", DEFAULT_URL),
+            base_url=base_url or environment.get("ONEVISION_JUDGE_URL", DEFAULT_URL),
             model=environment.get("ONEVISION_JUDGE_MODEL", ""),
             api_key=environment.get("ONEVISION_JUDGE_KEY") or environment.get("OPENAI_API_KEY"),
             price_in=price_in,
@@ -101,6 +103,10 @@ class Query:
     images: tuple[bytes, ...] = ()
     temperature: float = 0.0
     max_tokens: int = 1024
+    # A regular expression of readable replies, which a model in this process is held to.
+    form: str | None = None
+    # Which time the same is asked; replies are remembered for each.
+    round: int = 0
 
     def messages(self) -> list[dict[str, object]]:
         """Returns the messages in the API's format."""
@@ -132,6 +138,16 @@ class Endpoint:
         self.num_retries = 0
         self._lock = threading.Lock()
 
+    @property
+    def name(self) -> str:
+        """The model, by the endpoint's own name."""
+        return self.config.model
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What a reply depends on beside the query."""
+        return {"base_url": self.config.base_url, "model": self.config.model}
+
     def ask(self, query: Query) -> JudgeReply:
         """Returns the reply to a query.
 
@@ -154,7 +170,7 @@ class Endpoint:
                 with self._lock:
                     self.num_retries += 1
             try:
-                return _parse_reply(_post(self.config, body))
+                return _parse_reply(_send(self.config, PATH, body))
             except HTTPError as error:
                 problem = _describe(error)
                 if error.code in REFUSAL_STATUSES:
@@ -166,7 +182,7 @@ class Endpoint:
                 problem = str(error.reason)
             except (OSError, http.client.HTTPException) as error:
                 problem = str(error) or type(error).__name__
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 problem = f"the reply is not a chat completion ({error})"
         raise JudgeError(
             f"the judge at {self.config.base_url} did not answer in {self.config.max_attempts} "
@@ -188,16 +204,30 @@ class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
         """Returns nothing, so that a redirect becomes an HTTPError."""
 
 
-def _post(config: EndpointConfig, body: bytes) -> bytes:
+def _send(config: EndpointConfig, path: str, body: bytes | None) -> bytes:
+    """Sends a POST, or a GET without a body; returns what comes back."""
     headers = {"Content-Type": "application/json", "User-Agent": "onevision"}
     if config.api_key:
         headers["Authorization"] = f"Bearer {config.api_key}"
-    request = urllib.request.Request(config.base_url + PATH, data=body, headers=headers)
+    request = urllib.request.Request(config.base_url + path, data=body, headers=headers)
     opener = urllib.request.build_opener(_RefuseRedirects)
     with opener.open(request, timeout=config.timeout_seconds) as response:
         reply = response.read(MAX_REPLY_BYTES)
         assert isinstance(reply, bytes)
         return reply
+
+
+def list_models(config: EndpointConfig) -> list[str]:
+    """Returns the names of the models that an endpoint serves. Raises JudgeError."""
+    try:
+        listed = json.loads(_send(config, "/models", None))
+        return [str(model["id"]) for model in listed["data"]]
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        reason = _describe(error) if isinstance(error, HTTPError) else str(error)
+        raise JudgeError(
+            f"the judge at {config.base_url} does not list its models ({reason[:200]}); name one "
+            "with --judge-model"
+        ) from error
 
 
 def _parse_reply(body: bytes) -> JudgeReply:
@@ -212,7 +242,7 @@ def _parse_reply(body: bytes) -> JudgeReply:
 def _describe(error: HTTPError) -> str:
     """Returns the status and the endpoint's message on one line."""
     message = error.read(2000).decode(errors="replace")
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
         message = json.loads(message)["error"]["message"]
     return f"HTTP {error.code} {error.reason}: {' '.join(str(message).split())[:300]}"
 

@@ -13,6 +13,8 @@ from onevision.eval.judging.parse import (
 from onevision.eval.judging.prompts import encode_images, fill_prompt, judge_prompts, read_field
 from onevision.eval.scoring.scorer import Item
 
+# What readable replies look like.
+TWO_GRADES = "(10|[1-9]) (10|[1-9])"
 _MMVET_TEMPERATURES = (0.0, 0.5, 1.0, 1.5)
 
 
@@ -29,15 +31,38 @@ def judge_against_caption(case: JudgedCase) -> Dialogue:
         user=fill_prompt(
             "pairwise",
             "user",
-            context=fill_prompt("pairwise", "context", caption=read_field(item, "caption")),
+            context=fill_prompt("pairwise", "context", caption=_describe_image(item)),
             question=read_field(item, "question"),
             first=read_field(item, "gpt_answer", "answer"),
             second=answer,
             rule=rules[category],
         ),
         temperature=0.2,
+        form=TWO_GRADES,
     )
     return dict(zip(("reference", "answer"), parse_two_grades(reply), strict=True))
+
+
+def _describe_image(item: Item) -> str:
+    """Returns the image in words: its captions, and the boxes of its objects if the row has them.
+
+    `caption` is a text or a list; `boxes` are texts, or objects with `category` and `bbox`, whose
+    numbers from 0 to 1 are left, top, right and bottom.
+    """
+    captions = item.get("caption")
+    lines = [*map(str, captions)] if isinstance(captions, list) else [read_field(item, "caption")]
+    boxes = item.get("boxes")
+    if boxes is not None and not isinstance(boxes, list):
+        raise DataError(f"boxes is {str(boxes)[:40]!r}; expected a list")
+    for box in boxes or ():
+        match box:
+            case str():
+                lines.append(box)
+            case {"category": category, "bbox": [_, _, _, _] as bbox}:
+                lines.append(f"{category}: [{', '.join(f'{float(x):.3f}' for x in bbox)}]")
+            case _:
+                raise DataError(f"a box is {str(box)[:60]!r}; expected category and bbox")
+    return "\n".join(lines)
 
 
 def judge_against_image(case: JudgedCase) -> Dialogue:
@@ -55,6 +80,7 @@ def judge_against_image(case: JudgedCase) -> Dialogue:
             rule=fill_prompt("wilder", "rule"),
         ),
         images=encode_images(item),
+        form=TWO_GRADES,
     )
     return dict(zip(("reference", "answer"), parse_two_grades(reply), strict=True))
 
@@ -66,6 +92,7 @@ def judge_mmvet(case: JudgedCase) -> Dialogue:
         system=fill_prompt("mmvet", "system"),
         user=fill_about("mmvet", "user", item=item, answer=" ".join(answer.split())),
         max_tokens=16,
+        form=r"0\.\d|1\.0",
     )
     grade = yield from ask_until_readable(
         query,
@@ -80,7 +107,8 @@ def judge_imagedc(case: JudgedCase) -> Dialogue:
     ((item, answer),) = case
     user = fill_prompt("imagedc", "user", prediction=answer)
     images = encode_images(item)
-    reply = yield Query(system=fill_prompt("imagedc", "system"), user=user, images=images)
+    system, form = fill_prompt("imagedc", "system"), r"Final Score: (100|\d{1,2})"
+    reply = yield Query(system=system, user=user, images=images, form=form)
     return {"score": parse_labelled_number(reply, label="Final Score", low=0, high=100)}
 
 
@@ -88,7 +116,8 @@ def judge_vibe_eval(case: JudgedCase) -> Dialogue:
     """Vibe-Eval: a rating from 1 to 5 by a reference answer."""
     ((item, answer),) = case
     user = fill_about("vibe_eval", "user", item=item, answer=answer)
-    reply = yield Query(system=fill_prompt("vibe_eval", "system"), user=user, temperature=0.4)
+    system = fill_prompt("vibe_eval", "system")
+    reply = yield Query(system=system, user=user, temperature=0.4, form="Rating: [1-5]")
     return {"rating": parse_labelled_number(reply, label="Rating", low=1, high=5)}
 
 
@@ -102,11 +131,12 @@ def judge_live_bench(case: JudgedCase) -> Dialogue:
     return {"rating": parse_dict_number(reply, "Rating", high=10)}
 
 
-def judge_mathverse(case: JudgedCase) -> Dialogue:
-    """MathVerse today: whether the whole response arrives at the correct answer."""
+def judge_correctness(case: JudgedCase) -> Dialogue:
+    """MathVerse today, and own data: whether the response arrives at the expected answer."""
     ((item, answer),) = case
     user = fill_about("binary", "user", item=item, answer=answer)
-    reply = yield Query(system=fill_prompt("binary", "system"), user=user, max_tokens=8)
+    system = fill_prompt("binary", "system")
+    reply = yield Query(system=system, user=user, max_tokens=8, form="[01]")
     return {"right": float(parse_choice(reply, ("0", "1")))}
 
 
@@ -123,7 +153,7 @@ def judge_mathverse_in_two_steps(case: JudgedCase) -> Dialogue:
         question=read_field(item, "question"),
         truth=read_field(item, "answer"),
     )
-    reply = yield Query(system="", user=user, max_tokens=8)
+    reply = yield Query(system="", user=user, max_tokens=8, form="[01]")
     return {"right": float(parse_choice(reply, ("0", "1")))}
 
 

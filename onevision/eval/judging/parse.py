@@ -82,6 +82,8 @@ def _parse_literal(text: str) -> object:
         return json.loads(bare)
     except ValueError:
         pass
+    except RecursionError as error:
+        raise UnreadableReplyError("nested too deeply", text) from error
     try:
         return ast.literal_eval(bare)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:

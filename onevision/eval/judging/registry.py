@@ -11,13 +11,13 @@ from onevision.eval.judging.benchmark import JudgedBenchmark, Scores
 from onevision.eval.judging.prompts import read_field
 from onevision.eval.scoring.fields import whole
 from onevision.eval.scoring.mmbench import COPY_STEP
+from onevision.values import name_closest
 
 
 def find_judged_benchmark(judge_id: str) -> JudgedBenchmark:
     """Returns the judged benchmark with this id. Raises InputError if there is none."""
     if judge_id not in JUDGED_BENCHMARKS:
-        known = ", ".join(JUDGED_BENCHMARKS)
-        raise InputError(f"no judge {judge_id!r}; expected one of {known}")
+        raise InputError(f"no judge {judge_id!r}{name_closest(judge_id, JUDGED_BENCHMARKS)}")
     return JUDGED_BENCHMARKS[judge_id]
 
 
@@ -82,6 +82,9 @@ JUDGED_BENCHMARKS: Mapping[str, JudgedBenchmark] = MappingProxyType(
             headline="accuracy",
             unreadable_scores={"right": 0.0, "score": 0.0},
         ),
+        "correctness": JudgedBenchmark(
+            judge=images.judge_correctness, aggregate=_ACCURACY, headline="accuracy"
+        ),
         "dc100": JudgedBenchmark(
             judge=images.judge_imagedc,
             aggregate=_mean_of("score", "score"),
@@ -104,7 +107,7 @@ JUDGED_BENCHMARKS: Mapping[str, JudgedBenchmark] = MappingProxyType(
             unreadable_scores={"reference": -1.0, "answer": -1.0},
         ),
         "mathverse": _MATHVERSE,
-        "mathverse_now": replace(_MATHVERSE, judge=images.judge_mathverse),
+        "mathverse_now": replace(_MATHVERSE, judge=images.judge_correctness),
         "mathvista": JudgedBenchmark(
             judge=rules.judge_mathvista,
             aggregate=_ACCURACY,

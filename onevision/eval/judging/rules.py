@@ -51,7 +51,7 @@ def _ask_for_letter(item: Item, answer: str) -> Generator[Query, str, str]:
     user = fill_prompt("mmbench", "user", question=question, options=options, answer=answer)
     return (
         yield from ask_until_readable(
-            Query(system=fill_prompt("mmbench", "system"), user=user, max_tokens=8),
+            Query(system=fill_prompt("mmbench", "system"), user=user, max_tokens=8, form="[A-E]"),
             lambda reply: parse_choice(reply, LETTERS),
             temperatures=_MMBENCH_TEMPERATURES,
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypedDict
 
-from onevision.errors import InputError
+from onevision.errors import InputError, MediaError
 from onevision.eval.judging.benchmark import Dialogue, JudgedBenchmark, JudgedCase, Scores
 from onevision.eval.judging.client import RefusedQueryError
 from onevision.eval.judging.judge import Judge
@@ -45,16 +45,6 @@ class JudgedMetrics:
     num_unreadable: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stability:
-    """How far a judge agrees with itself about the same answers."""
-
-    headlines: tuple[float, ...]  # one per round
-    spread: float  # the largest headline minus the smallest
-    share_changed: float  # of the cases readable in all rounds: those whose scores differ
-    num_unreadable: int  # over all rounds
-
-
 def judge_answers(
     judge_id: str,
     items: Sequence[Item],
@@ -74,7 +64,7 @@ def judge_answers(
         raise InputError(f"{len(items)} items and {len(answers)} answers; expected one per item")
     cases = _group_indices(items, benchmark.case_key)
     judge_one = partial(_judge_case, benchmark, judge=judge, round_number=round_number)
-    with ThreadPoolExecutor(judge.config.num_parallel) as pool:
+    with ThreadPoolExecutor(judge.num_parallel) as pool:
         content = [tuple((items[i], answers[i]) for i in indices) for indices in cases]
         found = list(pool.map(judge_one, content))
     verdicts: dict[int, Verdict] = {}
@@ -106,31 +96,6 @@ def aggregate_verdicts(judge_id: str, verdicts: Sequence[Verdict]) -> JudgedMetr
     )
 
 
-def measure_stability(
-    judge_id: str,
-    items: Sequence[Item],
-    answers: Sequence[str],
-    judge: Judge,
-    *,
-    num_rounds: int = 3,
-) -> Stability:
-    """Judges the same answers several times and compares. Raises what `judge_answers` raises."""
-    rounds = [
-        judge_answers(judge_id, items, answers, judge, round_number=number)
-        for number in range(num_rounds)
-    ]
-    totals = [aggregate_verdicts(judge_id, verdicts) for verdicts in rounds]
-    headlines = [total.metrics[total.headline] for total in totals if total.metrics]
-    cases = [case for case in zip(*rounds, strict=True) if all(one["scores"] for one in case)]
-    changed = sum(any(one["scores"] != case[0]["scores"] for one in case) for case in cases)
-    return Stability(
-        headlines=tuple(headlines),
-        spread=max(headlines, default=0.0) - min(headlines, default=0.0),
-        share_changed=changed / len(cases) if cases else 0.0,
-        num_unreadable=sum(total.num_unreadable for total in totals),
-    )
-
-
 def _group_indices(
     items: Sequence[Item], case_key: Callable[[Item], object] | None
 ) -> list[list[int]]:
@@ -154,8 +119,10 @@ def _judge_case(
         unreadable = str(error)
     except RefusedQueryError as error:
         unreadable = f"the judge refuses the query: {error}"
+    except MediaError as error:
+        unreadable = f"the judge cannot be shown the image: {error}"
     if unreadable:
-        log.warning("a verdict is left out: %s", unreadable)
+        log.info("a verdict is left out: %s", unreadable)
     item, _ = case[0]
     groups = [
         f"{name}/{value.strip()}"

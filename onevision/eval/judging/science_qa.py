@@ -87,12 +87,13 @@ def _ask_all(
     judge: Judge, prompts: Sequence[str], choices: Sequence[Sequence[str]]
 ) -> list[str | None]:
     def ask(prompt: str, allowed: Sequence[str]) -> str | None:
+        query = Query(system="", user=prompt, max_tokens=16, form="|".join(allowed))
         try:
-            return parse_choice(judge.ask(Query(system="", user=prompt, max_tokens=16)), allowed)
+            return parse_choice(judge.ask(query), allowed)
         except (UnreadableReplyError, RefusedQueryError):
             return None
 
-    with ThreadPoolExecutor(judge.config.num_parallel) as pool:
+    with ThreadPoolExecutor(judge.num_parallel) as pool:
         return list(pool.map(ask, prompts, choices))
 
 

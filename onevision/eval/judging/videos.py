@@ -15,6 +15,9 @@ from onevision.eval.judging.parse import (
 )
 from onevision.eval.judging.prompts import fill_prompt, read_field
 
+# What readable replies look like.
+SCORE = r"\{'score': [0-5]\}"
+VERDICT = r"\{'pred': '(yes|no)', 'score': [0-5]\}"
 _QUESTION_FIELDS = ("question_1", "question_2")
 _ENTAILMENTS = ("entailed", "neutral", "contradicted")
 
@@ -23,7 +26,8 @@ def judge_activitynetqa(case: JudgedCase) -> Dialogue:
     """ActivityNet-QA: whether the answer means the same, and a grade from 0 to 5."""
     ((item, answer),) = case
     user = fill_about("video_qa", "user", item=item, answer=answer)
-    reply = yield Query(system=fill_prompt("video_qa", "system"), user=user, max_tokens=64)
+    system = fill_prompt("video_qa", "system")
+    reply = yield Query(system=system, user=user, max_tokens=64, form=VERDICT)
     right = parse_choice(str(parse_dict(reply).get("pred")), ("yes", "no")) == "yes"
     return {"right": float(right), "score": parse_dict_number(reply, "score", high=5)}
 
@@ -37,7 +41,7 @@ def judge_by(*criteria: str) -> Callable[[JudgedCase], Dialogue]:
         scores = {}
         for criterion in criteria:
             system = fill_prompt("video_chat", criterion)
-            reply = yield Query(system=system, user=user, max_tokens=64)
+            reply = yield Query(system=system, user=user, max_tokens=64, form=SCORE)
             scores[criterion] = parse_dict_number(reply, "score", high=5)
         return scores
 
@@ -72,7 +76,7 @@ def judge_consistency(case: JudgedCase) -> Dialogue:
         other_prediction=other_answer,
     )
     system = fill_prompt("video_chat", "consistency")
-    reply = yield Query(system=system, user=user, max_tokens=64)
+    reply = yield Query(system=system, user=user, max_tokens=64, form=SCORE)
     return {"consistency": parse_dict_number(reply, "score", high=5)}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from onevision import plots
+from onevision.eval.report.family import FamilyTable, family_tables
 from onevision.eval.report.plots import KINDS, group_svgs, sheet_png, styles
 from onevision.eval.report.table import (
     BESIDE,
@@ -63,7 +64,8 @@ def markdown(table: PublishedTable) -> str:
             ]
             lines.append(_line([row.title, *cells]))
     notes = [f"* {note}" for note in table.notes()]
-    return "\n".join([*lines, "", published_source(), "", *notes]).rstrip() + "\n"
+    family = [line for one in _family(table) for line in _family_markdown(one)]
+    return "\n".join([*lines, "", published_source(), "", *notes, *family]).rstrip() + "\n"
 
 
 def page(table: PublishedTable) -> str:
@@ -86,8 +88,38 @@ def page(table: PublishedTable) -> str:
             for c in table.columns
         ),
         table="\n".join(_table_rows(table)),
+        family="\n".join(map(_family_section, _family(table))),
         settings="".join(_settings(table)),
         notes="".join(f"<p>{html.escape(note)}</p>" for note in notes),
+    )
+
+
+def _family(table: PublishedTable) -> list[FamilyTable]:
+    return family_tables({column.title: table.results[column.name] for column in table.runs})
+
+
+def _family_markdown(family: FamilyTable) -> list[str]:
+    heads = ["", *family.columns.values()]
+    rows = [
+        _line([row.title, *(f"**{c}**" if row.is_run else c for c in row.cells())])
+        for row in family.rows
+    ]
+    rule = _line(["---", *["---:"] * len(family.columns)])
+    return ["", f"## {family.title}", "", _line(heads), rule, *rows, "", f"{family.source}."]
+
+
+def _family_section(family: FamilyTable) -> str:
+    heads = "".join(f"<th>{html.escape(head)}" for head in family.columns.values())
+    rows = "\n".join(
+        f"<tr><th>{html.escape(row.title)}"
+        + "".join(f"<td{' class=run' if row.is_run else ''}>{cell}" for cell in row.cells())
+        for row in family.rows
+    )
+    return (
+        f'<h2>{html.escape(family.title)}</h2>\n<div class="wide" tabindex="0" role="region" '
+        f'aria-label="{html.escape(family.title)}">\n'
+        f"<table><thead><tr><th>{heads}</tr></thead>\n{rows}\n</table>\n</div>\n"
+        f"<p>{html.escape(family.source)}.</p>"
     )
 
 

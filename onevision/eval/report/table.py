@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -11,9 +12,9 @@ import yaml
 
 from onevision.errors import InputError
 from onevision.eval.answers import RESULTS
-from onevision.eval.results import TaskResult, read_result
+from onevision.eval.results import REPEAT, TaskResult, merge_repeats, read_result
 from onevision.eval.task import find_tasks
-from onevision.values import from_plain
+from onevision.values import from_plain, name_closest
 
 GROUPS = ("single-image", "multi-image", "video", "other")
 # The published models that stand beside runs by default.
@@ -58,10 +59,14 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A figure, with the confidence interval of a run's headline."""
+    """A figure, with the confidence interval of a run's headline.
+
+    Over repeated runs the interval is the standard deviation to both sides, which `std` holds too.
+    """
 
     value: float
     interval: tuple[float, float] | None = None
+    std: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,8 @@ class TableRow:
         if cell is None:
             return "-"
         value = f"{cell.value:.{self.digits}f}"
+        if cell.std is not None:
+            return f"{value} ± {cell.std:.{self.digits}f}"
         if cell.interval is None:
             return value
         low, high = cell.interval
@@ -114,6 +121,13 @@ class PublishedTable:
             waiting = [r.task for r in self.results[column.name] if r.headline is None]
             if waiting:
                 notes.append(f"{column.title}: not scored yet: {', '.join(waiting)}.")
+            failed = [f"{r.task} {r.num_failed}" for r in self.results[column.name] if r.num_failed]
+            if failed:
+                notes.append(f"{column.title}: rows that could not be asked: {', '.join(failed)}.")
+            repeated = {r.num_runs for r in self.results[column.name]} - {1}
+            if repeated:
+                runs = " or ".join(map(str, sorted(repeated)))
+                notes.append(f"{column.title}: ± is the standard deviation of {runs} runs.")
         return notes
 
 
@@ -126,7 +140,7 @@ def build_table(runs: Sequence[Path], *, beside: Sequence[str] = BESIDE) -> Publ
     models = published_models()
     for name in beside:
         if name not in models:
-            raise InputError(f"{name!r} is not published; expected some of {', '.join(models)}")
+            raise InputError(f"{name!r} is not published{name_closest(name, models)}")
     results = {path: read_results(path) for path in runs}
     columns = _name_runs(results)
     by_column = dict(zip((column.name for column in columns), results.values(), strict=True))
@@ -143,16 +157,20 @@ def read_results(directory: Path) -> tuple[TaskResult, ...]:
     paths = sorted(directory.rglob(RESULTS))
     if not paths:
         raise InputError(f"{directory}: no {RESULTS} in it; give the --output of a run")
-    by_task: dict[str, Path] = {}
-    results = []
+    by_task: dict[str, dict[Path, TaskResult]] = {}
     for path in paths:
         result = read_result(path)
-        if result.task in by_task:
-            other = by_task[result.task]
-            raise InputError(f"{path}: task {result.task} is in {other} too; keep one of them")
-        by_task[result.task] = path
-        results.append(result)
-    return tuple(results)
+        others = by_task.setdefault(result.task, {})
+        for other in others:
+            if not (_is_repeat(path) and _is_repeat(other)):
+                raise InputError(f"{path}: task {result.task} is in {other} too; keep one of them")
+        others[path] = result
+    return tuple(merge_repeats([*found.values()]) for found in by_task.values())
+
+
+def _is_repeat(path: Path) -> bool:
+    """Whether a results.json is that of one of several runs of the same questions."""
+    return fnmatch(path.parents[1].name, REPEAT.format("*"))
 
 
 @cache
@@ -228,9 +246,13 @@ def _paper_rows(
             group=row.group,
             most=row.most,
             digits=row.digits,
-            note=row.note,
+            note="; ".join(filter(None, (row.note, _explain_absence(row)))) or None,
             cells=cells,
         )
+
+
+def _explain_absence(row: PublishedRow) -> str | None:
+    return f"no run can have it, since {row.absent}" if row.absent else None
 
 
 def _other_rows(runs: Mapping[str, Sequence[TaskResult]]) -> Iterator[TableRow]:
@@ -270,7 +292,9 @@ def _find_cell(source: FigureSource, results: Sequence[TaskResult]) -> Cell | No
         if metric not in result.metrics:
             return None
         interval = None
+        std = None
         if metric == headline.metric:
             interval = (scale * headline.low, scale * headline.high)
-        return Cell(value=scale * result.metrics[metric], interval=interval)
+            std = None if result.std is None else scale * result.std
+        return Cell(value=scale * result.metrics[metric], interval=interval, std=std)
     return None

@@ -22,13 +22,14 @@ def relaxed_match(answer: str, expected: str) -> bool:
     FIDELITY: "%" divides by 100, commas are not parsed, an expected 0 is compared as text.
     Masry et al., "ChartQA", 2022, section 5.1.
     """
-    value, target = _as_number(answer), _as_number(expected)
+    value, target = parse_number(answer), parse_number(expected)
     if value is not None and target:
         return abs(value - target) / abs(target) <= _TOLERANCE
     return answer.lower() == expected.lower()
 
 
-def _as_number(answer: str) -> float | None:
+def parse_number(answer: str) -> float | None:
+    """Returns the number that a text is, a percentage as a share; None if it is none."""
     try:
         return float(answer.rstrip("%")) / 100 if answer.endswith("%") else float(answer)
     except ValueError:

@@ -1,9 +1,10 @@
 """ScienceQA: answer + question -> right or wrong; accuracy by subject, context and grade."""
 
+import re
 from collections.abc import Sequence
 
 from onevision.eval.scoring.choices import LETTERS, letter
-from onevision.eval.scoring.fields import index, labels
+from onevision.eval.scoring.fields import index, labels, texts
 from onevision.eval.scoring.scorer import Item, Score, Scorer, average_groups, groups, mean
 
 _LAST_LOWER_GRADE = 6
@@ -20,6 +21,27 @@ def _score_now(answer: str, item: Item) -> Score:
     if answer[:1].isupper() and answer[1:2] == ".":
         answer = answer[0]
     return {"score": float(answer.lower() == _expected_letter(item)), **_kinds(item)}
+
+
+def find_science_letter(answer: str, letters: str) -> str | None:
+    """Returns the letter that an answer gives; None if it gives none, or several.
+
+    In order: the answer is a letter, it begins "B. text", or it says "The answer is B.", as models
+    trained on the QCM-LEA form do (the first LLaVA's evaluation reads these three).
+    """
+    answer = answer.strip()
+    if answer.strip("().").upper() in tuple(letters):
+        return answer.strip("().").upper()
+    if re.match(rf"[{letters}]\. ", answer):
+        return answer[0]
+    stated = set(re.findall(rf"[Tt]he answer is \(?([{letters}])\b", answer))
+    return stated.pop() if len(stated) == 1 else None
+
+
+def _score_lea(answer: str, item: Item) -> Score:
+    found = find_science_letter(answer, LETTERS[: len(texts(item, "choices"))])
+    right = found is not None and found.lower() == _expected_letter(item)
+    return {"score": float(right), "predicted": found, **_kinds(item)}
 
 
 def _expected_letter(item: Item) -> str:
@@ -60,3 +82,4 @@ def _aggregate(scores: Sequence[Score]) -> dict[str, float]:
 
 SCIENCE_QA = Scorer(score=_score, aggregate=_aggregate)
 SCIENCE_QA_NOW = Scorer(score=_score_now, aggregate=_aggregate)
+SCIENCE_QA_LEA = Scorer(score=_score_lea, aggregate=_aggregate)

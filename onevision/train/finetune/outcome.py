@@ -7,6 +7,7 @@ from pathlib import Path
 
 from onevision.errors import OneVisionError
 from onevision.eval.answers import AnswerFiles
+from onevision.eval.assemble import TaskQuestions
 from onevision.eval.benchmark import EvalConfig, network_fingerprint, run_task
 from onevision.eval.figures import score_answers
 from onevision.eval.rows import open_rows
@@ -61,11 +62,11 @@ def ask_questions(
     loaded = model if isinstance(model, Model) else load(model, device=device)
     fingerprint = network_fingerprint(loaded)
     for task in find_tasks([str(path) for path in questions.tasks]):
-        rows = open_rows(task, str(directory.questions))
+        asked = TaskQuestions(open_rows(task, str(directory.questions)))
         files = AnswerFiles(directory.answers / when / task.name)
         run_task(
             loaded,
-            rows,
+            asked,
             files,
             config=EvalConfig(batch_size=BATCH_SIZE),
             name=str(model) if not isinstance(model, Model) else when,

@@ -51,7 +51,7 @@ def score_answers(
         on_progress(next(numbers))
         return found
 
-    with ThreadPoolExecutor(critic.config.num_parallel) as pool:
+    with ThreadPoolExecutor(critic.num_parallel) as pool:
         found = list(pool.map(score, answers))
     scored: dict[int, list[Line]] = {line["row"]: [] for line in lines}
     for (row, _), candidate in zip(answers, found, strict=True):

@@ -1,0 +1,1 @@
+"""The commands that say how good a model is: eval, judge, scienceqa, report."""
