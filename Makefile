@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo env check test test-slow lmms sbom audit format clean
+.PHONY: demo env check test test-slow parity lmms sbom audit format clean
 
 demo: $(VENV)/.runtime  ## ask the embedded model about an image, a pair and a video
 	$(BIN)/onevision demo
@@ -23,6 +23,9 @@ test: $(VENV)/.tests  ## the default tests
 
 test-slow: $(VENV)/.tests  ## the rest: true 0.5B shape, soak and kill tests
 	$(BIN)/python -m pytest -q -m slow --timeout=1800
+
+parity: $(VENV)/.tests  ## the table: training, asking, evaluating and serving give the same
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m slow tests/parity/test_gate.py
 
 lmms: .venv-lmms/.made  ## make .venv-lmms, where lmms-eval can ask our models
 
