@@ -7,13 +7,16 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from contextlib import suppress
 
 import pytest
 from PIL import Image as PIL
+from rich.console import Console
 
-from onevision.cli.chat import split_paths
+from onevision import load
+from onevision.cli.chat import Chat, split_paths
 from onevision.cli.chat_input import complete, last_word
 from onevision.errors import MediaError
 from tests.cli.conftest import run
@@ -53,7 +56,16 @@ class Terminal:
         before, _, self.text = self.text.partition(words)
         return before
 
+    def wait_for_prompt(self):
+        """Waits until keys are read one by one; those that come before would be lost to poll."""
+        self.wait_for("you ")
+        deadline = time.monotonic() + 60
+        while termios.tcgetattr(self.main)[3] & termios.ICANON:
+            assert time.monotonic() < deadline, self.text
+            self._read()
+
     def end(self):
+        self.wait_for_prompt()
         self.type("\x04")
         deadline = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < deadline:
@@ -69,29 +81,69 @@ class Terminal:
                 self.text += ESCAPES.sub("", data)
 
 
-def test_a_chat_in_a_terminal(tmp_path, image):
+@pytest.fixture
+def terminal(tmp_path, image):
     terminal = Terminal(tmp_path, "--max-new-tokens", "400")
-    terminal.wait_for("you")
+    yield terminal
+    if terminal.process.poll() is None:
+        terminal.process.kill()
+        terminal.process.wait(timeout=60)
+    os.close(terminal.main)
+
+
+def test_a_chat_in_a_terminal(tmp_path, terminal):
+    terminal.wait_for_prompt()
     terminal.type("./a\t")  # completes the path, its space escaped
     terminal.wait_for("b.png")
     terminal.type(" What colour is the backgrounX\x7fd?\r")  # a typing mistake, corrected
     assert "white" in terminal.wait_for("tokens in")
+    terminal.wait_for_prompt()
     terminal.type("./b.png What is it?\r")
     terminal.wait_for("no such file")
-    terminal.type("/cl\t\r")
+    terminal.wait_for_prompt()
+    terminal.type("/cl\t")
+    terminal.wait_for("ear")
+    terminal.type("\r")
     terminal.wait_for("new conversation")
-    terminal.type("Describe everything at length.")
-    terminal.type("\x1b[A")  # up, then down again
-    terminal.type("\x1b[B\r")
-    time.sleep(0.5)
+    terminal.wait_for_prompt()
+    terminal.type("\x1b[A")  # the line before, again
+    terminal.wait_for("clear")
+    terminal.type("\r")
+    terminal.wait_for("new conversation")
+    terminal.wait_for_prompt()
+    terminal.type("Describe everything at length.\r")
+    terminal.wait_for("length.")
+    terminal.wait_for("  ")
     terminal.process.send_signal(signal.SIGINT)
-    terminal.wait_for("you")  # the answer is over, by itself or by the signal; the chat is not
+    terminal.wait_for_prompt()  # the answer is over, by itself or by the signal; the chat is not
     terminal.type("How many?\r")
     terminal.wait_for("tokens in")
     assert terminal.end() == 0
     history = tmp_path / "cache" / "chat_history"
     assert history.stat().st_mode & 0o777 == 0o600
     assert "What colour is the background?" in history.read_text()
+
+
+def test_ctrl_c_ends_the_answer_and_keeps_what_was_said(capsys):
+    talk = Chat(load("tiny"), Console(), max_new_tokens=40, allow_urls=False)
+    stream, seen = talk.model.stream, []
+
+    def interrupted(*arguments, **options):
+        pieces = stream(*arguments, **options)
+        for piece in pieces:
+            seen.append(piece)
+            yield piece
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+
+    object.__setattr__(talk.model, "stream", interrupted)
+    talk.take("Describe a picture at length.")
+    assert "(stopped)" in capsys.readouterr().out
+    assert talk.messages[-1].parts[0].text == "".join(seen).strip()
+    object.__setattr__(talk.model, "stream", stream)
+    talk.take("How many?")
+    assert len(talk.messages) == 4
+    assert not talk.model.engine.scheduler.has_work
 
 
 def test_piped_lines_are_answered_without_a_prompt(image):
