@@ -87,6 +87,8 @@ def chat(
             return
         try:
             talk.take(line)
+        except KeyboardInterrupt:  # before the answer began
+            console.print("[dim](stopped)[/]")
         except OneVisionError as error:
             console.print("[red]error:[/] ", end="")
             console.print(str(error), markup=False, soft_wrap=True)

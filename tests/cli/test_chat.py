@@ -58,7 +58,7 @@ class Terminal:
 
     def wait_for_prompt(self):
         """Waits until keys are read one by one; those that come before would be lost to poll."""
-        self.wait_for("you ")
+        self.wait_for("you")
         deadline = time.monotonic() + 60
         while termios.tcgetattr(self.main)[3] & termios.ICANON:
             assert time.monotonic() < deadline, self.text
