@@ -37,7 +37,6 @@ from onevision.errors import OneVisionError
 app = typer.Typer(
     name="onevision",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -1,11 +1,11 @@
 """`onevision ask`: ask one question about images and videos."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from onevision.cli.media import AllowUrlsOption, read_parts
 from onevision.cli.options import (
     AdapterOption,
     DeviceOption,
@@ -17,8 +17,6 @@ from onevision.cli.options import (
     SeedOption,
     TemperatureOption,
     VerifyOption,
-    build_user_parts,
-    check_media,
     load_model,
     usage_json,
 )
@@ -28,13 +26,16 @@ from onevision.conversation import Conversation, Message
 def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     image: Annotated[
-        list[Path] | None, typer.Option("--image", "-i", help="An image; repeatable.")
+        list[str] | None,
+        typer.Option("--image", "-i", help="An image; repeatable. - is standard input."),
     ] = None,
     video: Annotated[
-        list[Path] | None, typer.Option("--video", "-v", help="A video; repeatable.")
+        list[str] | None,
+        typer.Option("--video", "-v", help="A video; repeatable. - is standard input."),
     ] = None,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
     num_frames: Annotated[int, typer.Option(help="Maximum frames per video.")] = 32,
+    allow_urls: AllowUrlsOption = False,
     model: ModelOption = "tiny",
     max_new_tokens: MaxNewTokensOption = 512,
     temperature: TemperatureOption = 0.0,
@@ -47,10 +48,13 @@ def ask(
     as_json: JsonOption = False,
 ) -> None:
     """Ask one question about any number of images and videos."""
-    parts = build_user_parts(
-        question, images=image or [], videos=video or [], num_frames=num_frames
+    parts = read_parts(
+        question,
+        images=image or [],
+        videos=video or [],
+        num_frames=num_frames,
+        allow_urls=allow_urls,
     )
-    check_media(parts)
     messages = [Message("system", system)] if system else []
     conversation = Conversation([*messages, Message("user", parts)])
     loaded = load_model(

@@ -1,10 +1,18 @@
 """`onevision chat`: chat with a model in the terminal; attach files by typing their paths."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
+from onevision.cli.chat_input import open_input
+from onevision.cli.media import AllowUrlsOption, check_medium, read_medium
 from onevision.cli.options import (
+    VIDEO_SUFFIXES,
     AdapterOption,
     DeviceOption,
     DtypeOption,
@@ -17,22 +25,38 @@ from onevision.cli.options import (
     load_model,
 )
 from onevision.conversation import Conversation, Image, Message, Part, Reply, Text, Video
-from onevision.errors import OneVisionError
+from onevision.errors import MediaError, OneVisionError
 
-Print = Callable[[str], None]
+if TYPE_CHECKING:
+    from rich.console import Console
 
+    from onevision.generate.answer import Model
+
+COMMANDS = {
+    "/attach": "attach images or videos to your next message",
+    "/drop": "remove all attachments",
+    "/clear": "start a new conversation",
+    "/help": "show this help",
+    "/exit": "quit (also Ctrl-D)",
+}
 HELP = """\
 Type a question. Attach files by typing or dropping their path, alone or before the question.
-  /attach FILE ...   attach images or videos to your next message
-  /drop              remove all attachments
-  /clear             start a new conversation
-  /help              show this help
-  /exit              quit (also Ctrl-D)"""
+Tab completes paths and commands; up and down recall what you typed; Ctrl-C stops an answer.
+""" + "\n".join(
+    f"  {name + (' FILE ...' if name == '/attach' else ''):<18} {meaning}"
+    for name, meaning in COMMANDS.items()
+)
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ico", ".jp2",
+)  # fmt: skip
+URLS = ("https://", "http://")
+PATH_BEGINNINGS = ("/", "./", "../", "~/", "file://", *URLS)
 
 
 def chat(
     model: ModelOption = "tiny",
     max_new_tokens: MaxNewTokensOption = 512,
+    allow_urls: AllowUrlsOption = False,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
@@ -42,106 +66,182 @@ def chat(
     """Chat with a model in the terminal."""
     from rich.console import Console
 
+    from onevision.data.index import cache_directory
+
     console = Console(highlight=False)
     with console.status(f"loading {model}"):
         loaded = load_model(
             model, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify
         )
     console.print(f"[bold]onevision chat[/] with [bold]{model}[/]. Type /help for commands.")
-    messages: list[Message] = []
-    attached: list[Image | Video] = []
+    read_line = open_input(COMMANDS, history=cache_directory() / "chat_history")
+    talk = Chat(loaded, console, max_new_tokens=max_new_tokens, allow_urls=allow_urls)
     while True:
         try:
-            line = console.input("[bold blue]you[/] ").strip()
+            line = read_line().strip()
         except EOFError:
-            console.print()
             return
         except KeyboardInterrupt:
-            console.print()
             continue
         if line in ("/exit", "/quit"):
             return
-        if line.startswith("/") and not Path(line.split()[0]).exists():
-            _run_command(line, messages, attached, show=console.print)
-            continue
-        files, words = split_paths(line)
-        attached += [to_attachment(path) for path in files]
-        if not words:
-            if files:
-                _list_attachments(attached, show=console.print)
-            continue
-        content: list[Part] = [*attached, Text(words)]
         try:
-            answer = _print_answer(loaded.stream(
-                Conversation([*messages, Message("user", content)]), max_new_tokens=max_new_tokens
-            ))  # fmt: skip
+            talk.take(line)
+        except KeyboardInterrupt:  # before the answer began
+            console.print("[dim](stopped)[/]")
         except OneVisionError as error:
-            attached = []
             console.print("[red]error:[/] ", end="")
             console.print(str(error), markup=False, soft_wrap=True)
-            continue
-        messages += [Message("user", content), Message("assistant", answer.text)]
-        attached = []
-        console.print(f"[dim]{format_usage(answer.usage)}[/]")
+
+
+@dataclass
+class Chat:
+    """A conversation that grows line by line, and what is attached to the next message."""
+
+    model: "Model"
+    console: "Console"
+    max_new_tokens: int = field(kw_only=True)
+    allow_urls: bool = field(kw_only=True)
+    messages: list[Message] = field(default_factory=list)
+    attached: list[Image | Video] = field(default_factory=list)
+
+    def take(self, line: str) -> None:
+        """Takes a line: a command, files, a question, or both. Raises InputError."""
+        if line.startswith("/") and not _is_path(line.split()[0]):
+            self._run_command(line)
+            return
+        files, words = split_paths(line)
+        self._attach(files)
+        if words:
+            self._ask(words)
+        elif files:
+            self._list_attachments()
+
+    def _run_command(self, line: str) -> None:
+        command, _, rest = line.partition(" ")
+        if command == "/attach" and rest.strip():
+            files, unknown = split_paths(rest)
+            if unknown:
+                raise MediaError(f"{unknown}: no such file; /attach takes files alone")
+            self._attach(files)
+            self._list_attachments()
+        elif command == "/drop":
+            self.attached.clear()
+            self.console.print("[dim]attachments removed[/]")
+        elif command == "/clear":
+            self.messages.clear()
+            self.attached.clear()
+            self.console.print("[dim]new conversation[/]")
+        else:
+            if command not in COMMANDS:
+                near = get_close_matches(command, COMMANDS, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                self.console.print(f"[red]no command[/] {command}{hint}", highlight=False)
+            self.console.print(HELP, markup=False, soft_wrap=True)
+
+    def _attach(self, names: list[str]) -> None:
+        """Attaches all files or none. Raises MediaError."""
+        found: list[Image | Video] = []
+        for name in names:
+            kind = "video" if is_video(name) else "image"
+            source = read_medium(name, kind=kind, allow_urls=self.allow_urls)
+            found.append(Video(source) if kind == "video" else Image(source))
+            check_medium(found[-1])
+        self.attached += found
+
+    def _list_attachments(self) -> None:
+        from onevision.inputs.media_source import source_name
+
+        names = ", ".join(Path(source_name(media.source)).name for media in self.attached)
+        self.console.print(f"[dim]attached: {names or 'nothing'}[/]")
+
+    def _ask(self, words: str) -> None:
+        """Asks, with all attachments, and prints the answer; Ctrl-C ends it. Raises InputError."""
+        for word in words.split():
+            if word.lower().endswith((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)) and Path(word).is_file():
+                self.console.print(
+                    f"[dim]{word} is part of the question; to show it, write it first[/]"
+                )
+        content: list[Part] = [*self.attached, Text(words)]
+        self.attached = []
+        talk = Conversation([*self.messages, Message("user", content)])
+        pieces = self.model.stream(talk, max_new_tokens=self.max_new_tokens)
+        answer, reply = _print_answer(pieces)
+        if reply is None:
+            self.console.print("[dim](stopped)[/]")
+        else:
+            self.console.print(f"[dim]{format_usage(reply.usage)}[/]")
+        if answer:
+            self.messages += [Message("user", content), Message("assistant", answer)]
 
 
 def split_paths(line: str) -> tuple[list[str], str]:
-    """Split a line into the existing files it starts with and the text after them.
+    """Splits a line into the files that it begins with, and the text after them, as it is.
 
-    Understands quotes, escaped spaces and file:// prefixes, as terminals insert dropped files.
+    Understands quotes, escaped spaces and file:// addresses, as terminals insert dropped files.
+    Raises MediaError for a first word that is written as a path, but names no file.
     """
-    try:
-        tokens = shlex.split(line)
-    except ValueError:  # an apostrophe, not a quote
-        return [], line
     files: list[str] = []
-    for token in tokens:
-        path = token.removeprefix("file://")
-        if not Path(path).is_file():
-            break
+    rest = line.strip()
+    while rest:
+        word, after = _first_word(rest)
+        path = unquote(word.removeprefix("file://")) if word.startswith("file://") else word
+        if not path.startswith(URLS):
+            path = str(Path(path).expanduser())
+            if not Path(path).is_file():
+                if _is_path(word):
+                    raise MediaError(f"{path}: no such file{_suggest(path)}")
+                break
         files.append(path)
-    if not files:
-        return [], line
-    return files, " ".join(tokens[len(files) :])
+        rest = after
+    return files, rest
 
 
-def to_attachment(path: str) -> Image | Video:
-    """Return a file as an Image or a Video, by its suffix."""
-    return Video(path) if is_video(path) else Image(path)
+def _first_word(text: str) -> tuple[str, str]:
+    """Returns the first word as a shell reads it, and what follows; with a lone quote, as it is."""
+    stream = StringIO(text)
+    lexer = shlex.shlex(stream, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        word = lexer.get_token() or ""
+    except ValueError:  # an apostrophe, not a quote
+        word, _, after = text.partition(" ")
+        return word, after.strip()
+    return word, text[stream.tell() :].strip()
 
 
-def _run_command(
-    line: str, messages: list[Message], attached: list[Image | Video], *, show: Print
-) -> None:
-    command, _, rest = line.partition(" ")
-    if command == "/attach" and rest:
-        files, unknown = split_paths(rest)
-        attached += [to_attachment(path) for path in files]
-        if unknown:
-            show(f"[red]no such file:[/] {unknown}")
-        _list_attachments(attached, show=show)
-    elif command == "/drop":
-        attached.clear()
-        show("[dim]attachments removed[/]")
-    elif command == "/clear":
-        messages.clear()
-        attached.clear()
-        show("[dim]new conversation[/]")
-    else:
-        show(HELP)
+def _is_path(word: str) -> bool:
+    """Whether a word is written as a path or an address, and not as a command or a word."""
+    if word.startswith("/") and word.count("/") == 1 and not Path(word).exists():
+        return word.lower().endswith((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+    suffixes = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    return word.startswith(PATH_BEGINNINGS) or word.lower().endswith(suffixes)
 
 
-def _list_attachments(attached: list[Image | Video], *, show: Print) -> None:
-    names = ", ".join(Path(str(media.source)).name for media in attached)
-    show(f"[dim]attached: {names or 'nothing'}[/]")
+def _suggest(path: str) -> str:
+    """Returns a hint with the file of nearly this name, if there is one."""
+    place = Path(path)
+    try:
+        names = [entry.name for entry in place.parent.iterdir()]
+    except OSError:
+        return ""
+    near = get_close_matches(place.name, names, n=1)
+    return f"; did you mean {place.parent / near[0]}?" if near else "; check its name"
 
 
-def _print_answer(pieces: Iterator[str]) -> Reply:
-    """Print an answer as it streams; return the whole reply."""
+def _print_answer(pieces: Generator[str, None, Reply]) -> tuple[str, Reply | None]:
+    """Prints an answer as it streams; returns its text, and the reply unless Ctrl-C ended it."""
+    shown = ""
     print("  ", end="")
-    while True:
-        try:
-            print(next(pieces), end="", flush=True)
-        except StopIteration as end:
-            print()
-            return end.value
+    try:
+        while True:
+            piece = next(pieces)
+            shown += piece
+            print(piece, end="", flush=True)
+    except StopIteration as end:
+        print()
+        return end.value.text, end.value
+    except KeyboardInterrupt:
+        pieces.close()
+        print()
+        return shown.strip(), None

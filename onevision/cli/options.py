@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onevision.conversation import Image, Part, Text, Usage, Video
+from onevision.conversation import Usage
 from onevision.errors import InputError
 
 if TYPE_CHECKING:
@@ -159,31 +159,6 @@ def read_tokenizer(path: Path) -> "Tokenizer":
             f"--tokenizer is {path}, but {file} cannot be read ({reason}); give a tokenizer.json, "
             "or a directory with one"
         ) from error
-
-
-def build_user_parts(
-    question: str, *, images: Sequence[Path], videos: Sequence[Path], num_frames: int
-) -> list[Part]:
-    """Return the parts of a user message: images, videos, then the question."""
-    if not question.strip():
-        raise InputError("the question is empty; expected text")
-    return [
-        *(Image(str(path)) for path in images),
-        *(Video(str(path), num_frames=num_frames) for path in videos),
-        Text(question),
-    ]
-
-
-def check_media(parts: Sequence[Part]) -> None:
-    """Reads the headers of images and videos, before a model is loaded. Raises MediaError."""
-    from onevision.inputs.media import image_size, open_video
-
-    for part in parts:
-        if isinstance(part, Image):
-            image_size(part.source)
-        elif isinstance(part, Video):
-            with open_video(part.source):
-                pass
 
 
 def check_output(path: Path, *, directory: bool = False) -> None:

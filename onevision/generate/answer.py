@@ -139,15 +139,12 @@ class Model:
         system: str = "",
         **options: Unpack[SamplingOptions],
     ) -> Reply:
-        """Answers a question, or a conversation that ends with the user's, with the whole reply.
-
-            model.ask("What is this?", images=["a.png"])
+        """Answers a question or a conversation: `ask("What is this?", images=["a.png"])`.
 
         Args:
-            question: Text about `images` and `videos`, or a Conversation that holds them.
+            question: Text, or a Conversation that ends with a user message.
             images: One or several: paths, bytes, open files, Pillow images, NumPy arrays, tensors.
-            videos: One or several: paths, bytes, open files, or frames in a list, a generator or an
-                array. `Video` objects choose frames.
+            videos: One or several: files, or frames (list, generator, array); see `Video`.
             system: A system message.
             options: Fields of `Sampling`: max_new_tokens=64, temperature=0.7, ...
 

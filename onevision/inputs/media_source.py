@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from PIL.Image import Image as PillowImage
 
@@ -17,8 +17,22 @@ BASE64 = re.compile(r"[A-Za-z0-9+/\s]{256}")
 MAX_NAME_CHARACTERS = 300
 
 
+class NamedBytes(bytes):
+    """An encoded image or video, and what messages call it."""
+
+    name: str
+
+    def __new__(cls, data: bytes, *, name: str) -> Self:
+        """Copies `data`."""
+        self = super().__new__(cls, data)
+        self.name = name
+        return self
+
+
 def source_name(source: "ImageSource | VideoSource") -> str:
     """Returns the name of a source for error messages: its path, or its kind."""
+    if isinstance(source, NamedBytes):
+        return shorten(source.name)
     if isinstance(source, bytes):
         return f"{len(source)} bytes"
     if isinstance(source, str | Path):

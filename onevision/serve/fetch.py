@@ -121,18 +121,19 @@ def dial(address: str, port: int, seconds: float) -> socket.socket:
 
 
 class Fetcher:
-    """Fetches https URLs of `hosts`, and of no others."""
+    """Fetches https URLs of `hosts`, and of no others; None stands for all public hosts."""
 
     def __init__(
         self,
-        hosts: Sequence[str] = (),
+        hosts: Sequence[str] | None = (),
         *,
         seconds: float = 15.0,
         resolve: Resolve = resolve,
         dial: Dial = dial,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        self.hosts, self.seconds = frozenset(host.lower() for host in hosts), seconds
+        self.hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+        self.seconds = seconds
         self._resolve, self._dial = resolve, dial
         self._context = context or ssl.create_default_context()
 
@@ -198,7 +199,7 @@ class Fetcher:
 
     def _parse(self, url: str) -> tuple[str, str]:
         """Returns host and path of a URL that may be fetched. Raises _NotAllowedError."""
-        if not self.hosts:
+        if self.hosts is not None and not self.hosts:
             raise _NotAllowedError("this server fetches no URLs; send the data itself")
         is_plain = url.isascii() and url.isprintable()
         if not is_plain or any(character in url for character in ' \\"<>^`{|}'):
@@ -207,7 +208,10 @@ class Fetcher:
         host = (parts.hostname or "").rstrip(".")
         if parts.scheme != "https" or parts.port not in (None, 443):
             raise _NotAllowedError("only https URLs on port 443 are fetched")
-        if parts.netloc.lower() not in (host, f"{host}:443") or host not in self.hosts:
+        if self.hosts is None and "@" in parts.netloc:
+            raise _NotAllowedError("the URL holds a user name, which is not sent")
+        is_listed = self.hosts is None or host in self.hosts
+        if parts.netloc.lower() not in (host, f"{host}:443") or not is_listed:
             raise _NotAllowedError("this host is not on the server's list")
         return host, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 

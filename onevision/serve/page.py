@@ -16,6 +16,8 @@ FILES = {
     "/": (WEB / "index.html", "text/html; charset=utf-8"),
     "/page.css": (WEB / "page.css", "text/css; charset=utf-8"),
     "/page.js": (WEB / "page.js", "text/javascript; charset=utf-8"),
+    "/kept.js": (WEB / "kept.js", "text/javascript; charset=utf-8"),
+    "/markdown.js": (WEB / "markdown.js", "text/javascript; charset=utf-8"),
     "/icon.svg": (WEB / "icon.svg", "image/svg+xml"),
     "/examples/single.png": (DEMO / "single.png", "image/png"),
     "/examples/pair-1.png": (DEMO / "pair-1.png", "image/png"),

@@ -104,7 +104,7 @@ def test_a_broken_file_is_marked_and_the_question_stays(open_page, tmp_path):
     page.locator("#files").set_input_files([DEMO / "single.png", broken])
     page.fill("#text", "What is this?")
     page.wait_for_selector("#media li.bad")
-    assert "not an image" in page.locator("#problem").inner_text()
+    assert page.locator("#problem").inner_text().startswith("broken.png: not an image")
     assert page.locator("#media li").nth(1).get_attribute("class") == "bad"
     page.reload()
     assert page.locator("#text").input_value() == "What is this?"
@@ -124,6 +124,88 @@ def test_answers_are_shown_as_plain_text(open_page):
     page.wait_for_selector(".assistant:not(.running) .below")
     assert page.locator(".assistant .said").inner_text() == evil
     assert not [url for url in page.asked if "evil" in url]
+
+
+def answering(page, words):
+    """Has the page shown an answer of these words."""
+    event = json.dumps({"choices": [{"delta": {"content": words}}]})
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(content_type="text/event-stream", body=f"data: {event}\n\n"),
+    )
+    page.fill("#text", "Hi")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant:not(.running) .below")
+    return page.locator(".assistant .said").last
+
+
+def test_markdown_of_an_answer_is_shown(open_page):
+    words = (
+        "# Two\n\n- **one** `a < b`\n- *two*\n\n1. x\n\n```\n<b>\n```\n[here](https://a.example/b)"
+    )
+    said = answering(open_page(), words)
+    assert said.locator("h3").inner_text() == "Two"
+    assert said.locator("ul li").all_inner_texts() == ["one a < b", "two"]
+    assert said.locator("strong").inner_text() == "one"
+    assert said.locator("pre code").inner_text() == "<b>"
+    link = said.locator("a")
+    assert (link.get_attribute("href"), link.inner_text()) == ("https://a.example/b", "here")
+    assert "noopener" in link.get_attribute("rel")
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "[click](javascript:alert(1))",
+        "[click](JaVaScRiPt:alert(1))",
+        "[click](data:text/html,<script>alert(1)</script>)",
+        "**<svg onload=alert(1)>**",
+        "`<script>alert(1)</script>`",
+        "```\n</code></pre><script>alert(1)</script>\n```",
+        '[x](https://a.example/"onmouseover="alert(1))',
+        "# <iframe src=javascript:alert(1)>",
+        "![x](https://evil.example/pixel.png)",
+        "- [x]( javascript:alert(1))",
+    ],
+)
+def test_nothing_in_an_answer_is_run_or_fetched(open_page, evil):
+    page = open_page()
+    page.on("dialog", lambda dialog: page.complaints.append(dialog.message))
+    said = answering(page, evil)
+    for tag in ("script", "img", "svg", "iframe", "[onerror]", "[onload]", "[onmouseover]"):
+        assert said.locator(tag).count() == 0
+    for link in said.locator("a").all():
+        assert link.get_attribute("href").startswith("https://")
+    assert page.complaints == []
+    assert not [url for url in page.asked if "evil" in url]
+
+
+def test_a_reload_keeps_the_chat_until_a_new_one(open_page):
+    page = open_page()
+    page.locator("#files").set_input_files(DEMO / "single.png")
+    page.wait_for_selector("#media li")
+    answering(page, "A **picture**.")
+    for _ in range(2):
+        page.reload()
+        page.wait_for_selector(".assistant .said strong")
+        assert page.locator(".user .shown img").get_attribute("src").startswith("data:image/png")
+    page.locator("#clear").click()
+    page.wait_for_selector("#welcome:not([hidden])")
+    page.reload()
+    page.wait_for_selector("#model:not(:empty)")
+    assert page.locator("article").count() == 0
+
+
+def test_settings_open_in_view_wherever_the_page_is(open_page):
+    page = open_page()
+    answering(page, "\n\n".join(["A line."] * 80))
+    assert page.evaluate("scrollY") > 500
+    page.locator("#open-settings").click()
+    box = page.locator("#settings").bounding_box()
+    assert 0 <= box["y"] < 100
+    assert page.locator("#settings input[name=temperature]").is_visible()
 
 
 def test_stop_keeps_the_text_so_far(open_page, server):  # noqa: F811

@@ -11,7 +11,7 @@ from PIL import Image as PIL
 
 from onevision.cli.demo import DEMO
 
-MAX_TOKENS = 8
+MAX_TOKENS = 7
 
 
 @dataclass(frozen=True, kw_only=True)

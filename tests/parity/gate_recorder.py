@@ -1,4 +1,4 @@
-"""Records what engines and learners are given and compute, whoever runs them."""
+"""Records what engines and learners are given and compute, at any door."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -28,6 +28,9 @@ from tests.parity.gate_doors import Answers
 from tests.parity.gate_prompts import GatePrompt, write_prompts
 from tests.parity.gate_recorder import Recorder, Seen
 
+# Below a minute on two idle cores.
+pytestmark = pytest.mark.slow
+
 # Of logits and log-probabilities; batches round their sums otherwise than single prompts.
 TOLERANCE = 2e-4
 # Two steps of bfloat16 at logits between 16 and 32.

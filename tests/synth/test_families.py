@@ -91,3 +91,12 @@ def test_families_are_found_by_name():
     assert family_named("charts") is FAMILIES["charts"]
     with pytest.raises(InputError, match="no family 'chart'; expected one of scenes"):
         family_named("chart")
+
+
+@families()
+def test_a_question_of_a_sample_has_one_answer(family):
+    for outline in outlines(family):
+        answers: dict[str, set[str]] = {}
+        for question in outline.sample.questions:
+            answers.setdefault(question.question, set()).add(question.answer)
+        assert all(len(told) == 1 for told in answers.values()), answers

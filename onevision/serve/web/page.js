@@ -1,5 +1,8 @@
 // A chat with the server of this page, using only its public API.
 
+import { keep, kept } from "/kept.js";
+import { render } from "/markdown.js";
+
 const $ = (id) => document.getElementById(id);
 const CHAT = "/v1/chat/completions";
 const EXAMPLES = [
@@ -201,8 +204,9 @@ function split(counts) {
 // Show the problem, and mark the medium at fault.
 function complain(error) {
   $("problem").hidden = !error;
-  $("problem").textContent = error ? error.message.replace(/^messages\S* ?:? ?/, "") : "";
   const place = error?.param?.match(/content\[(\d+)\]/)?.[1];
+  const name = media[place] ? `${media[place].name}: ` : "";
+  $("problem").textContent = error ? name + error.message.replace(/^messages\S* ?:? ?/, "").replace(/^[\d,]+ bytes: /, "") : "";
   if (place !== undefined && media[place]) {
     media[place].problem = "cannot be used";
     $("media").children[place]?.classList.add("bad");
@@ -221,7 +225,8 @@ function draw() {
 function article(turn, place) {
   const made = element("article", { className: turn.role });
   if (turn.media?.length) made.append(element("div", { className: "shown" }, ...turn.media.map((m) => picture(m))));
-  if (turn.text || turn.role === "assistant") made.append(element("p", { className: "said", textContent: turn.text }));
+  if (turn.role === "assistant") made.append(element("div", { className: "said" }, ...render(turn.text)));
+  else if (turn.text) made.append(element("p", { className: "said", textContent: turn.text }));
   const quiet = (text, act) => element("button", { type: "button", className: "quiet", textContent: text, disabled: Boolean(running), onclick: act });
   const below = element("div", { className: "below" });
   if (turn.role === "user") {
@@ -243,6 +248,7 @@ function edit(place) {
   draw();
   drawMedia();
   grow();
+  keepTalk();
   $("text").focus();
 }
 
@@ -265,7 +271,7 @@ async function answer() {
       if (added) {
         first ||= performance.now();
         turn.text += added;
-        shown.querySelector(".said").textContent = turn.text;
+        shown.querySelector(".said").replaceChildren(...render(turn.text));
         scrollTo(0, document.body.scrollHeight);
       }
       if (event.usage) turn.note = noteOf(event.usage, began, first);
@@ -277,6 +283,7 @@ async function answer() {
   running = null;
   $("send").textContent = "Ask";
   draw();
+  keepTalk();
   countSoon();
 }
 
@@ -291,7 +298,9 @@ function refuse(error, turn) {
 function noteOf(usage, began, first) {
   const details = usage.prompt_tokens_details;
   const now = performance.now();
-  const rate = usage.completion_tokens > 1 ? (usage.completion_tokens - 1) / ((now - first) / 1000) : 0;
+  // Of few tokens, or within a moment, it would say nothing of the model.
+  const measurable = usage.completion_tokens >= 10 && now - first >= 250;
+  const rate = measurable ? (usage.completion_tokens - 1) / ((now - first) / 1000) : 0;
   return [
     `${split(details)} tokens in`, details.cached_tokens ? `${details.cached_tokens} cached` : "",
     `${usage.completion_tokens} out`, `first token after ${((first - began) / 1000).toFixed(2)} s`,
@@ -332,6 +341,10 @@ function ask() {
 function grow() {
   $("text").style.height = "auto";
   $("text").style.height = `${$("text").scrollHeight}px`;
+}
+
+async function keepTalk() {
+  if (!(await keep(talk)) && talk.length) complain(new Error("this chat is too large for the browser to keep: a reload would lose it"));
 }
 
 const remember = () => sessionStorage.setItem("draft", $("text").value);
@@ -395,6 +408,8 @@ async function begin() {
   showValues();
   $("text").value = sessionStorage.getItem("draft") ?? "";
   grow();
+  talk.push(...await kept());
+  if (talk.length) draw();
   const card = (await (await fetch("/v1/models")).json()).data[0];
   model = card.id;
   const window = element("span", { id: "window", textContent: ` · ${card.max_model_len.toLocaleString("en")} tokens` });
@@ -413,7 +428,7 @@ $("text").onkeydown = (event) => {
 };
 $("add").onclick = () => $("files").click();
 $("files").onchange = async () => { await add($("files").files); $("files").value = ""; };
-$("clear").onclick = () => { running?.abort(); talk.length = 0; media = []; draw(); drawMedia(); complain(); };
+$("clear").onclick = () => { running?.abort(); talk.length = 0; media = []; draw(); drawMedia(); complain(); keepTalk(); };
 $("open-settings").onclick = () => {
   $("settings").hidden = !$("settings").hidden;
   $("open-settings").ariaExpanded = String(!$("settings").hidden);

@@ -2,9 +2,9 @@
 
 frame 1     frame 4     frame 8      What is the thing in the box?         red star
 +---------+ +---------+ +---------+  Where is the thing in the box last?   center
-|[*]      | |   [*]   | |   [*]   |  What does the thing in the box do?
-|      o  | |   o     | | o       |                      it moves right and stops halfway
-+---------+ +---------+ +---------+  Is the box there until the end?       yes
+|[*]      | |   [*]   | |   [*]   |     left, center or right?            center
+|      o  | |   o     | | o       |  What does the thing in the box do?
++---------+ +---------+ +---------+                      it moves right and stops halfway
 """
 
 import math
@@ -45,6 +45,8 @@ MARKS: dict[str, Colour] = {
 }
 # The mark colours that do not stand out from a ground.
 UNSEEN_ON = {"white": {"white", "yellow"}, "grey": set[str](), "black": {"black"}}
+# Where on its lane a thing may be, by whether lanes run from left to right.
+THIRDS = {True: ("left", "center", "right"), False: ("top", "center", "bottom")}
 # How questions refer to the pointed thing, for each kind of mark.
 REFERENCES = {
     "arrow": "the thing marked by the arrow",
@@ -241,11 +243,12 @@ def _questions(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
         )
         yield ask(rng, "direction", words, clip.heading(target))
     if target.deed != "vanishes":
+        one, two, three = thirds = THIRDS[clip.is_wide]
         words = (
-            f"Where is {reference} at the end?",
-            f"In which part of the picture is {reference} last?",
+            f"Is {reference} at the {one}, in the {two} or at the {three} at the end?",
+            f"In which third of the picture is {reference} last: {one}, {two} or {three}?",
         )
-        yield ask(rng, "end", words, _place(clip, target))
+        yield ask(rng, "end", words, thirds[min(2, int(3 * target.at(1)))])
         words = (f"What colour is {reference} at the end?",)
         yield ask(rng, "colour_at_end", words, target.later.colour)
     words = (f"What colour is the {clip.mark} that was drawn?",)
@@ -258,12 +261,6 @@ def _questions(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
     words = (f"Does {reference} change its place?", f"Does {reference} move?")
     yield ask(rng, "moves", words, yes_or_no(target.deed in MOVING))
     yield from _ask_around(clip, rng)
-
-
-def _place(clip: PointedClip, actor: Actor) -> str:
-    """Returns the third of its lane in which a thing ends."""
-    thirds = ("left", "center", "right") if clip.is_wide else ("top", "center", "bottom")
-    return thirds[min(2, int(3 * actor.at(1)))]
 
 
 def _ask_around(clip: PointedClip, rng: random.Random) -> Iterator[Question]:

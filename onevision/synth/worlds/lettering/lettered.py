@@ -49,9 +49,10 @@ def make(split: Split, index: int) -> Sample:
     width, height = random_size(rng)
     picture = draw_scene(replace(scene, writing=None), width=width, height=height)
     written = _write(ImageDraw.Draw(picture), scene, width, height, rng)
+    middle = (written[0].left + written[-1].right) / 2
     return Sample(
         media=(Image(picture),),
-        caption=describe(scene),
+        caption=describe(scene, writing_col=min(2, int(3 * middle / width))),
         questions=tuple(questions(scene, rng)),
         aspects=(*aspects(scene), facts(scene, rng)),
         regions=(*(_region(thing, width, height) for thing in scene.things), *written),

@@ -184,13 +184,23 @@ def _ask_count(marked: MarkedScene, rng: random.Random) -> Question:
 
 
 def _ask_at(marked: MarkedScene, rng: random.Random) -> Question:
-    """Asks where a mark is, or which one is at a place."""
+    """Asks where a mark is, or which one is at a place, if no other is at the same side."""
     mark, thing = rng.choice(list(marked.marks.items()))
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 or _shares_side(marked, thing):
         words = (f"Where is mark {mark}?", f"In which part of the picture is mark {mark}?")
         return ask(rng, "where", words, thing.place)
     words = (f"Which mark is at the {thing.place}?", f"What mark do you see at the {thing.place}?")
     return ask(rng, "at", words, mark)
+
+
+def _shares_side(marked: MarkedScene, thing: Thing) -> bool:
+    """Whether "at the top", the name of a cell, is true of the things beside it too."""
+    others = [t for t in marked.marks.values() if t is not thing]
+    if (thing.col == 1) == (thing.row == 1):  # a corner, or the center
+        return False
+    if thing.col == 1:
+        return any(t.row == thing.row for t in others)
+    return any(t.col == thing.col for t in others)
 
 
 def _ask_neighbour(marked: MarkedScene, rng: random.Random) -> Question | None:

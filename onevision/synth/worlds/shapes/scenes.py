@@ -58,14 +58,14 @@ def random_size(rng: random.Random) -> tuple[int, int]:
     return rng.randint(150, 400), rng.randint(150, 400)
 
 
-def describe(scene: Scene) -> str:
-    """Names everything in a scene and where it is."""
+def describe(scene: Scene, *, writing_col: int = 1) -> str:
+    """Names everything in a scene and where it is; writing is centred in its row by default."""
     objects = number_of(len(scene.things), "object")
     sentences = [f"A {scene.ground} picture with {objects}."]
     sentences += [f"A {t.size} {t.name} at the {t.place}." for t in scene.things]
     if scene.writing is not None:
         kind, text = scene.writing.kind, scene.writing.text
-        sentences.append(f"The {kind} {text} at the {place_name(1, scene.writing.row)}.")
+        sentences.append(f"The {kind} {text} at the {place_name(writing_col, scene.writing.row)}.")
     return " ".join(sentences)
 
 
