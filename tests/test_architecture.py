@@ -17,7 +17,10 @@ NETWORK = {
     "http.client": {"serve/fetch.py", "eval/judging/client.py"},
     "http.server": {"cli/data.py"},
     "huggingface_hub": {"checkpoint/hub.py", "cli/doctor.py", "eval/rows.py"},
-    "socket": {"cli/port.py", "serve/fetch.py", "train/guard.py"},
+    "socket": {
+        *("cli/port.py", "serve/fetch.py", "serve/run.py", "train/guard.py"),
+        *("inputs/sandbox_probe.py", "inputs/zygote.py", "inputs/zygote_main.py"),
+    },
     "ssl": {"serve/fetch.py"},
     "urllib.request": {"eval/judging/client.py"},
 }
