@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo env check test test-slow test-adversary parity lmms sbom audit format clean
+.PHONY: demo env check test test-slow test-adversary parity docs notebooks lmms sbom audit \
+	format clean
 
 demo: $(VENV)/.runtime  ## ask the embedded model about an image, a pair and a video
 	$(BIN)/onevision demo
@@ -29,6 +30,12 @@ test-adversary: $(VENV)/.tests  ## attacks on the server, and a table of what th
 
 parity: $(VENV)/.tests  ## the table: training, asking, evaluating and serving give the same
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m slow tests/parity/test_gate.py
+
+docs: $(VENV)/.tests  ## the site, in build/site; a broken link or a missing page fails
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet
+
+notebooks: $(VENV)/.tests  ## run examples/*.ipynb
+	$(BIN)/python -m pytest -q -m slow tests/test_examples.py
 
 lmms: .venv-lmms/.made  ## make .venv-lmms, where lmms-eval can ask our models
 
