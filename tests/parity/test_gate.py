@@ -28,7 +28,7 @@ from tests.parity.gate_doors import Answers
 from tests.parity.gate_prompts import GatePrompt, write_prompts
 from tests.parity.gate_recorder import Recorder, Seen
 
-# Below a minute on two idle cores.
+# A minute of one core.
 pytestmark = pytest.mark.slow
 
 # Of logits and log-probabilities; batches round their sums otherwise than single prompts.
@@ -37,7 +37,7 @@ TOLERANCE = 2e-4
 BFLOAT16 = 0.25
 # Of log-probabilities in answers of the server, which are rounded.
 REPORTED = 1e-5
-# Of rows that hold one sample each, and all of them.
+# Of rows that hold a few samples each, and all of them.
 NARROW, WIDE = 600, 6000
 
 
@@ -167,8 +167,8 @@ def test_reported_logprobs_are_those_of_the_logits(paths, path):
 
 def test_rows_are_packed_where_they_are_said_to_be(paths):
     beside = {name: [s.packed_with for s in paths[name].seen.values()] for name in LEARNERS}
-    assert min(beside["train"]) == 0
-    assert min(beside["train, packed"]) >= 5
+    assert max(beside["train"]) < len(beside["train"]) - 1
+    assert set(beside["train, packed"]) == {len(beside["train, packed"]) - 1}
 
 
 def test_quantised_weights_are_used(paths):
