@@ -51,13 +51,8 @@ def train(
         return
     starts = _find_starts(start, language_model, vision_encoder)
     model = model or choose_model(starts.previous)
-    roots = ",".join(map(str, root)) if root else None
-    told = given.with_options(
-        settings, manifest=manifest, peak_tflops=peak_tflops, media_roots=roots
-    )
-    if plan and device_kind != "cpu":  # not this machine's device, nor its precision
-        told = ["device=cuda", *(one for one in told if not one.startswith("device="))]
-    chosen, options = _apply_options(stage, model, mixture, told)
+    told = _tell(settings, root, manifest=manifest, peak_tflops=peak_tflops)
+    chosen, options = _apply_options(stage, model, mixture, _move(told, to=plan and device_kind))
     target = _target(chosen, model, starts)
     if plan:
         words = _find_tokenizer(tokenizer, starts)
@@ -82,6 +77,19 @@ def train(
         tensorboard=tensorboard,
         wandb=wandb,
     )
+
+
+def _tell(settings: list[str] | None, root: list[Path] | None, **named: object) -> list[str]:
+    """Returns the settings, with those that have options of their own."""
+    roots = ",".join(map(str, root or ())) or None
+    return given.with_options(settings, media_roots=roots, **named)
+
+
+def _move(settings: list[str], *, to: str | bool) -> list[str]:
+    """Returns the settings of a plan for a GPU: not this machine's device, nor its precision."""
+    if to in (False, "cpu"):
+        return settings
+    return ["device=cuda", *(one for one in settings if not one.startswith("device="))]
 
 
 def _find_starts(

@@ -24,7 +24,8 @@ def print_plan(
 ) -> None:
     """Prints the plan of a stage on a number of devices; no weights are needed."""
     from onevision.train.cost.devices import get_device_kind
-    from onevision.train.cost.plan import count_shards, plan_training
+    from onevision.train.cost.memory import count_shards
+    from onevision.train.cost.plan import plan_training
     from onevision.train.cost.tables import tables
 
     plan = plan_training(

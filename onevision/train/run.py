@@ -56,7 +56,7 @@ from onevision.train.stage import stage_config
 from onevision.train.start import Starts, check_tokenizer, start_network
 from onevision.train.state import restore_snapshot, save_snapshot
 from onevision.train.trainer import Progress, Trainer
-from onevision.train.validation.best import make_validator
+from onevision.train.validation.best import Validator, make_validator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,14 +165,7 @@ class TrainingRun:
             )
             restore_snapshot(self.trainer, snapshot)
             self.trainer.progress = Progress(**read_state(snapshot)["progress"])
-        self.validator = make_validator(
-            self.trainer,
-            self.objective.held_out,
-            directory=output,
-            content=self.content,
-            on_validation=callbacks.on_validation,
-            warn=warn,
-        )
+        self.validator = self._make_validator()
 
     @property
     def content(self) -> State:
@@ -229,6 +222,16 @@ class TrainingRun:
             on_skip=self.journal.skip,
             on_split=self.journal.split,
             flops_of=partial(batch_flops, self.stage, self.model_config, lora=self.options.lora),
+        )
+
+    def _make_validator(self) -> Validator:
+        return make_validator(
+            self.trainer,
+            self.objective.held_out,
+            directory=self.directory.path,
+            content=self.content,
+            on_validation=self.callbacks.on_validation,
+            warn=self.journal.warn,
         )
 
     def _make_learner(self, network: LlavaNetwork) -> Learner:

@@ -14,7 +14,8 @@ from onevision.known_models import ARCHITECTURES, ONEVISION_0_5B, ONEVISION_7B, 
 from onevision.model.llava import LlavaNetwork
 from onevision.train.cost.amounts import Amount, count_families, simulate_mixture
 from onevision.train.cost.devices import DEVICES, find_device, get_device_kind, peak_flops
-from onevision.train.cost.plan import batch_flops, count_shards, plan_training
+from onevision.train.cost.memory import count_shards
+from onevision.train.cost.plan import batch_flops, plan_training
 from onevision.train.cost.tables import compact, tables
 from onevision.train.lora.layers import LoraConfig
 from onevision.train.objectives.words import FamilyFeed

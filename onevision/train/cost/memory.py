@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from onevision.config import LanguageConfig, ModelConfig, VisionConfig
+from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.layers import LoraConfig, linear_names
 from onevision.train.loss import CHUNK_BYTES
 from onevision.train.optim import part_parameters
-from onevision.train.options import Precision
+from onevision.train.options import Precision, RunOptions
 from onevision.train.stage import Stage
 
 FP32, BF16 = 4, 2
@@ -119,6 +120,17 @@ def memory_per_device(
         ),
         head=_head(stage, config.language, crowd, lora, width=width),
     )
+
+
+def count_shards(options: RunOptions, *, num_devices: int) -> int:
+    """Returns how many devices share one copy of the model in a run. Raises ConfigError."""
+    if options.sharing == "replicate":
+        return 1
+    if num_devices % options.replicas:
+        raise ConfigError(
+            f"replicas is {options.replicas}; expected a divisor of the {num_devices} devices"
+        )
+    return num_devices // options.replicas
 
 
 def count_trainable(stage: Stage, config: ModelConfig, lora: LoraConfig | None = None) -> int:

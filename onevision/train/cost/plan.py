@@ -15,7 +15,7 @@ from onevision.train.cost.amounts import Amount
 from onevision.train.cost.devices import DeviceKind
 from onevision.train.cost.memory import Memory, SequenceLoad, count_adapters, memory_per_device
 from onevision.train.lora.layers import LoraConfig
-from onevision.train.options import Precision, RunOptions
+from onevision.train.options import Precision
 from onevision.train.stage import Stage, stage_config
 
 # Share of the devices' peak that executed operations reach. ASSUMPTION: FSDP2 in bf16 on H100s was
@@ -156,17 +156,6 @@ def plan_training(
         shards=shards,
         precision=precision,
     )
-
-
-def count_shards(options: RunOptions, *, num_devices: int) -> int:
-    """Returns how many devices share one copy of the model in a run. Raises ConfigError."""
-    if options.sharing == "replicate":
-        return 1
-    if num_devices % options.replicas:
-        raise ConfigError(
-            f"replicas is {options.replicas}; expected a divisor of the {num_devices} devices"
-        )
-    return num_devices // options.replicas
 
 
 def vision_flops(vision: VisionConfig) -> tuple[float, float]:

@@ -17,8 +17,8 @@ from onevision.errors import ConfigError
 from onevision.train.config import make_run_options
 from onevision.train.cost.amounts import Amount
 from onevision.train.cost.devices import GIB, DeviceKind
-from onevision.train.cost.memory import count_parameters, count_trainable
-from onevision.train.cost.plan import TrainingPlan, count_shards, plan_training
+from onevision.train.cost.memory import count_parameters, count_shards, count_trainable
+from onevision.train.cost.plan import TrainingPlan, plan_training
 from onevision.train.finetune.request import FinetuneRequest, Method
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Sharing
