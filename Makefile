@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo env check test test-slow test-adversary lmms sbom audit format clean
+.PHONY: demo env check test test-slow test-adversary docs notebooks lmms sbom audit format clean
 
 demo: $(VENV)/.runtime  ## ask the embedded model about an image, a pair and a video
 	$(BIN)/onevision demo
@@ -26,6 +26,12 @@ test-slow: $(VENV)/.tests  ## the rest: true 0.5B shape, soak and kill tests
 
 test-adversary: $(VENV)/.tests  ## attacks on the server, and a table of what they cost
 	$(BIN)/python -m pytest -q -s -m adversary --timeout=600 tests/adversary
+
+docs: $(VENV)/.tests  ## the site, in build/site; a broken link or a missing page fails
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet
+
+notebooks: $(VENV)/.tests  ## run examples/*.ipynb
+	$(BIN)/python -m pytest -q -m slow tests/test_examples.py
 
 lmms: .venv-lmms/.made  ## make .venv-lmms, where lmms-eval can ask our models
 

@@ -1,23 +1,161 @@
+"""The wheel, and the journeys of someone who has nothing but it."""
+
+import json
+import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
+import sysconfig
+import time
+import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
+
+import pytest
+from PIL import Image as PIL
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_wheel_holds_every_file_of_the_package(tmp_path):
-    source = tmp_path / "source"
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """What a wheel is built from."""
+    folder = tmp_path_factory.mktemp("source")
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "onevision", source / "onevision", ignore=ignore)
+    shutil.copytree(ROOT / "onevision", folder / "onevision", ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--wheel-dir", tmp_path, source], check=True, cwd=tmp_path)
-    (wheel,) = tmp_path.glob("*.whl")
+    files = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    subprocess.run([*command, "--wheel-dir", folder, source], check=True, cwd=folder)
+    for path in source.rglob("*"):  # what building has left there
+        if path.is_file() and path.relative_to(source) not in files:
+            path.unlink()
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_every_file_of_the_package(wheel, source):
     held = set(zipfile.ZipFile(wheel).namelist())
     files = {path for path in (source / "onevision").rglob("*") if path.is_file()}
-    expected = {str(path.relative_to(source)) for path in files}
+    expected = {path.relative_to(source).as_posix() for path in files}
     assert expected - held == set()
+    kinds = {Path(name).suffix for name in expected}
+    assert kinds >= {".py", ".yaml", ".html", ".js", ".css", ".json", ".png", ".mp4"}
     assert {"onevision/mixtures/onevision.yaml", "onevision/mixtures/prompt_styles.yaml"} <= held
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory):
+    """The Python of a new environment that holds the wheel.
+
+    Other packages come from this environment, whose onevision it cannot see.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    executable = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--python", executable, "install"]
+    subprocess.run([*pip, "--no-deps", "--no-index", wheel], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return executable
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder with a picture and a question about it."""
+    folder = tmp_path_factory.mktemp("desk")
+    PIL.new("RGB", (98, 98), "white").save(folder / "a.png")
+    turns = [{"from": "human", "value": "<image>\nWhich?"}, {"from": "gpt", "value": "This one."}]
+    (folder / "mine.json").write_text(json.dumps([{"image": "a.png", "conversations": turns}] * 4))
+    return folder
+
+
+def environment(desk):
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return kept | {"ONEVISION_CACHE": str(desk / "cache"), "OMP_NUM_THREADS": "1"}
+
+
+def run(python, desk, *arguments, code=0):
+    done = subprocess.run(
+        [python.with_name("onevision"), *map(str, arguments)],
+        capture_output=True, text=True, cwd=desk, env=environment(desk), timeout=600,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.slow
+def test_an_environment_with_the_wheel_uses_it(python, desk):
+    command = [python, "-c", "import onevision; print(onevision.__file__)"]
+    place = subprocess.check_output(command, cwd=desk, env=environment(desk), text=True)
+    assert Path(place.strip()).is_relative_to(python.parents[1])
+    assert "required" in run(python, desk, "doctor").stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_demonstrates_and_explains(python, desk):
+    assert "A: up" in run(python, desk, "demo").stdout
+    assert "7,269 visual tokens" in run(python, desk, "explain", "--size", "1920x1080").stdout
+    assert run(python, desk, "eval", "--tasks", "list").stdout.count("\n") > 50
+
+
+@pytest.mark.slow
+def test_the_wheel_plans_and_checks_published_mixtures(python, desk):
+    plan = run(python, desk, "train", "align", "--model", "7b", "--plan", "-o", "plan").stdout
+    assert "optimiser steps" in plan
+    mixtures = next(python.parents[1].glob("lib/python*/site-packages/onevision/mixtures"))
+    done = run(python, desk, "data", "check", mixtures / "align.yaml", code=1)
+    assert "blip_laion_cc_sbu_558k" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_trains_and_asks_the_result(python, desk):
+    assert "4 samples, nothing to fix" in run(python, desk, "data", "check", "mine.json").stdout
+    settings = ("--set", "global_batch=4", "--set", "num_workers=0", "--set", "max_tokens=1024")
+    run(
+        *(python, desk, "train", "onevision", "--from", "tiny", "--mixture", "mine.json"),
+        *("-o", "run", *settings),
+    )
+    run(python, desk, "ask", "Which?", "-i", "a.png", "--model", "run/checkpoint")
+    assert (desk / "run" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_wheel_serves(python, desk):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [python.with_name("onevision"), "serve", "--port", str(port)],
+        stderr=subprocess.PIPE, text=True, cwd=desk, env=environment(desk),
+    )  # fmt: skip
+    try:
+        while not is_ready(port):
+            assert server.poll() is None, server.stderr.read()
+            time.sleep(0.2)
+        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/").read().decode()
+        for name in re.findall(r'(?:src|href)="(\w+\.(?:js|css))"', page):
+            assert urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}").status == 200
+    finally:
+        server.terminate()
+        _, log = server.communicate(timeout=60)
+    assert server.returncode == 0
+    assert "Traceback" not in log
+
+
+def is_ready(port):
+    try:
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}/ready").status == 200
+    except urllib.error.URLError:
+        return False

@@ -66,5 +66,5 @@ def test_the_answer_is_what_is_written():
 def test_a_missing_typeface_is_named(monkeypatch):
     monkeypatch.setattr(fonts.importlib.util, "find_spec", lambda module: None)
     font_of.cache_clear()
-    with pytest.raises(InputError, match=r"face 'serif'.*pip install font-caladea"):
+    with pytest.raises(InputError, match=r"face 'serif'.*pip install 'onevision\[synth\]'"):
         font_of("serif", 20)

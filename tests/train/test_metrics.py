@@ -282,7 +282,7 @@ def test_peak_memory_of_a_gpu_counts_its_tensors():
 )
 def test_a_missing_package_is_named_with_its_command(tmp_path, monkeypatch, package, options):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(InputError, match=f"not installed; run `pip install {package}`"):
+    with pytest.raises(InputError, match=rf"not installed; pip install 'onevision\[{package}\]'"):
         MetricsLog(tmp_path, **options)
 
 

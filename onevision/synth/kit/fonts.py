@@ -83,8 +83,8 @@ def font_of(face: Face, size: int) -> ImageFont.FreeTypeFont:
     path = _file_of(package)
     if path is None or not path.is_file():
         raise InputError(
-            f"found no font for the face {face!r} ({path or 'no package'}): install it with "
-            f"`pip install {package.name}`, or all of them with `pip install 'onevision[synth]'`"
+            f"found no font for the face {face!r} ({path or 'no package'}): "
+            "pip install 'onevision[synth]'"
         )
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
@@ -99,8 +99,8 @@ def _find_chinese_font() -> Path:
     path = chinese_font_file()
     if path is None or not path.is_file():
         raise InputError(
-            f"found no font with Chinese ({path or 'no package'}): install one with "
-            f"`pip install {_NOTO.name}` or name a font file in {CJK_FONT_VARIABLE}"
+            f"found no font with Chinese ({path or 'no package'}): "
+            f"pip install 'onevision[synth]', or name a font file in {CJK_FONT_VARIABLE}"
         )
     return path
 

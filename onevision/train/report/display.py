@@ -190,5 +190,5 @@ def _import(package: str) -> ModuleType:
     except ImportError as error:
         raise InputError(
             f"writing metrics to {package} needs the package, which is not installed; "
-            f"run `pip install {package}`, or train without it"
+            f"pip install 'onevision[{package}]', or train without it"
         ) from error
