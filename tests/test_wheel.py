@@ -64,7 +64,7 @@ def python(wheel, tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     executable = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--quiet", "--python", executable, "install"]
-    subprocess.run([*pip, "--no-deps", "--no-index", wheel], check=True)
+    subprocess.run([*pip, "--no-deps", "--no-index", wheel], check=True, env=without_python_path())
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return executable
@@ -80,9 +80,12 @@ def desk(tmp_path_factory):
     return folder
 
 
+def without_python_path():
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def environment(desk):
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return kept | {"ONEVISION_CACHE": str(desk / "cache"), "OMP_NUM_THREADS": "1"}
+    return without_python_path() | {"ONEVISION_CACHE": str(desk / "cache"), "OMP_NUM_THREADS": "1"}
 
 
 def run(python, desk, *arguments, code=0):

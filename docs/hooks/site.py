@@ -23,8 +23,8 @@ from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
 from onevision.train.options import RunOptions
-from onevision.train.preference.loss import PreferenceConfig
 from onevision.train.preference.candidates import RoundsConfig
+from onevision.train.preference.loss import PreferenceConfig
 from onevision.train.stage import Stage
 from onevision.train.stages import CURRICULA
 
@@ -89,7 +89,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(
+    markdown: str,
+    page: Page,
+    config: MkDocsConfig,  # noqa: ARG001 - mkdocs gives it by name
+    files: Files,
+) -> str:
     """Translates links between files of the repository into links between pages."""
     name = page.file.src_uri
     sources = {target: path for path, target in ELSEWHERE.items()}

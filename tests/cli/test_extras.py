@@ -7,7 +7,6 @@ import sys
 import pytest
 from PIL import Image as PIL
 
-
 # Runs the command line as if a package were not installed.
 WITHOUT = """
 import sys
