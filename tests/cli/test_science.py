@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import run
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +29,7 @@ def test_a_report_needs_no_runs(tmp_path):
     assert (tmp_path / "science.md").read_text().count("**Not run yet.**") == 3
 
 
+@pytest.mark.slow
 def test_a_rehearsal_goes_from_end_to_end(tmp_path):
     arguments = ("science", "--rehearse", "--only", "transfer", "-o", tmp_path)
     done = run(*arguments)

@@ -34,6 +34,7 @@ def media_files(real_data):
     return [(p, Image(p)) for p in images] + [(p, Video(p)) for p in videos]
 
 
+@pytest.mark.slow
 def test_everything_is_answered_or_refused(real_data, tiny):
     answered, refused = [], {}
     for path, media in media_files(real_data):
