@@ -76,7 +76,7 @@ def desk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("desk")
     PIL.new("RGB", (98, 98), "white").save(folder / "a.png")
     turns = [{"from": "human", "value": "<image>\nWhich?"}, {"from": "gpt", "value": "This one."}]
-    (folder / "mine.json").write_text(json.dumps([{"image": "a.png", "conversations": turns}] * 4))
+    (folder / "mine.json").write_text(json.dumps([{"image": "a.png", "conversations": turns}] * 8))
     return folder
 
 
@@ -123,13 +123,10 @@ def test_the_wheel_plans_and_checks_published_mixtures(python, desk):
 
 
 @pytest.mark.slow
-def test_the_wheel_trains_and_asks_the_result(python, desk):
-    assert "4 samples, nothing to fix" in run(python, desk, "data", "check", "mine.json").stdout
-    settings = ("--set", "global_batch=4", "--set", "num_workers=0", "--set", "max_tokens=1024")
-    run(
-        *(python, desk, "train", "onevision", "--from", "tiny", "--mixture", "mine.json"),
-        *("-o", "run", *settings),
-    )
+def test_the_wheel_finetunes_and_asks_the_result(python, desk):
+    assert "8 samples, nothing to fix" in run(python, desk, "data", "check", "mine.json").stdout
+    done = run(python, desk, "finetune", "mine.json", "--epochs", 1, "-o", "run")
+    assert "onevision ask" in done.stdout
     run(python, desk, "ask", "Which?", "-i", "a.png", "--model", "run/checkpoint")
     assert (desk / "run" / "report.html").is_file()
 

@@ -4,29 +4,18 @@ mkdocs calls `on_files` and `on_page_markdown`. Pages keep links that work on Gi
 translated to the site's own. A link to a file that is no page becomes its text.
 """
 
-import ast
-import dataclasses
-import inspect
 import posixpath
 import re
 import subprocess
 import sys
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import NoneType
 
 import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
-
-from onevision.train.options import RunOptions
-from onevision.train.preference.candidates import RoundsConfig
-from onevision.train.preference.loss import PreferenceConfig
-from onevision.train.stage import Stage
-from onevision.train.stages import CURRICULA
 
 ROOT = Path(__file__).parents[2]
 # Pages of the site that are not in docs/, by their path in the repository.
@@ -77,7 +66,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages, the notebooks, and pages from outside docs/."""
     pages = {
         "reference/commands.md": describe_commands(),
-        "reference/settings.md": describe_settings(),
         "reference/python.md": describe_api(),
     }
     for source, page in ELSEWHERE.items():
@@ -125,90 +113,6 @@ def describe_commands() -> str:
     return done.stdout
 
 
-def describe_settings() -> str:
-    """Returns a table of every key that `--set` takes, for each command that takes it."""
-    return "\n".join(
-        (
-            "# Settings",
-            "",
-            "Every key of `--set KEY=VALUE`, with its default. Lists are written `a,b`, mappings",
-            "`a:1,b:2`, nothing is `none`.",
-            *_table("What a stage learns: `train`, `dpo`, `prefer`", Stage, _stage_default),
-            *_table("How it runs: `train`, `dpo`, `prefer`", RunOptions, _default),
-            *_table("Preferences: `dpo`, `prefer`", PreferenceConfig, _default),
-            *_table("Rounds: `prefer`", RoundsConfig, _default),
-            "",
-        )
-    )
-
-
-def _table(title: str, kind: type, default: typing.Callable[[dataclasses.Field], str]) -> list[str]:
-    comments, hints = _comments(kind), typing.get_type_hints(kind)
-    rows = [
-        f"| `{field.name}` | {_type(hints[field.name])} | {default(field)} "
-        f"| {comments.get(field.name, '')} |"
-        for field in dataclasses.fields(kind)
-    ]
-    return [
-        "",
-        f"## {title}",
-        "",
-        "| key | values | default | meaning |",
-        "|---|---|---|---|",
-        *rows,
-    ]
-
-
-def _comments(kind: type) -> dict[str, str]:
-    """Returns the comment above each field of a dataclass, as one line."""
-    lines, _ = inspect.getsourcelines(kind)
-    found: dict[str, str] = {}
-    for node in ast.walk(ast.parse("".join(lines))):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            above = node.lineno - 1
-            while lines[above - 1].strip().startswith("#"):
-                above -= 1
-            text = " ".join(line.strip(" #\n") for line in lines[above : node.lineno - 1])
-            found[node.target.id] = text.replace("|", r"\|")
-    return found
-
-
-def _type(hint: object) -> str:
-    """Returns how a value of a type is written, for people: "`adamw` or `muon`"."""
-    inner = typing.get_args(hint)
-    if typing.get_origin(hint) is typing.Literal:
-        return ", ".join(f"`{value}`" for value in inner)
-    if NoneType in inner:
-        return f"{_type(next(one for one in inner if one is not NoneType))}, or `none`"
-    if typing.get_origin(hint) is tuple:
-        return f"list of {_type(inner[0])}"
-    if inner:
-        return "mapping"
-    names = {bool: "`true`, `false`", int: "integer", float: "number", str: "text"}
-    return names[typing.cast(type, hint)]
-
-
-def _default(field: dataclasses.Field) -> str:
-    return "" if field.default is dataclasses.MISSING else _value(field.default)
-
-
-def _stage_default(field: dataclasses.Field) -> str:
-    """Returns a stage's value in the paper's curriculum; if they differ, one for each stage."""
-    stages = CURRICULA["0.5b"].items()
-    values = {name: _value(getattr(stage, field.name)) for name, stage in stages}
-    if len(set(values.values())) == 1:
-        return values["align"]
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _value(value: object) -> str:
-    if isinstance(value, Mapping):
-        value = ",".join(f"{key}:{number}" for key, number in value.items()) or None
-    if isinstance(value, tuple):
-        value = ",".join(map(str, value)) or None
-    return f"`{str(value).lower() if value is None or isinstance(value, bool) else value}`"
-
-
 def describe_api() -> str:
     """Returns the page that mkdocstrings fills with docstrings."""
     lines = ["# Python", "", "`from onevision import load, Conversation, Message, Text, Image`."]
@@ -227,8 +131,3 @@ def convert_notebook(path: Path) -> dict[str, str | bytes]:
         pages[f"examples/{unique}"] = content
         text = text.replace(f"({name})", f"({unique})")
     return pages | {f"examples/{path.stem}.md": text}
-
-
-def names_of_commands(text: str) -> Iterator[str]:
-    """Yields the commands that have a section in the page of commands."""
-    yield from re.findall(r"^#+ `(onevision .+)`$", text, re.MULTILINE)
