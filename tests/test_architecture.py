@@ -18,7 +18,7 @@ NETWORK = {
     "http.server": {"cli/data/commands.py"},
     "huggingface_hub": {"checkpoint/hub.py", "cli/doctor.py", "eval/rows.py"},
     "socket": {
-        "cli/port.py", "serve/fetch.py", "serve/run.py", "train/guard.py",
+        "cli/port.py", "serve/fetch.py", "train/guard.py",
         "inputs/zygote.py", "inputs/zygote_main.py", "inputs/sandbox_probe.py",
     },
     "ssl": {"serve/fetch.py"},
