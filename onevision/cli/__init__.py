@@ -18,19 +18,19 @@ from onevision.cli.convert import convert
 from onevision.cli.data.commands import data
 from onevision.cli.demo import demo
 from onevision.cli.doctor import doctor
-from onevision.cli.dpo import dpo
 from onevision.cli.evaluation.evaluate import evaluate
 from onevision.cli.evaluation.judge import judge
 from onevision.cli.evaluation.report import report
 from onevision.cli.evaluation.scienceqa import scienceqa
 from onevision.cli.explain import explain
-from onevision.cli.finetune import finetune
 from onevision.cli.models import models
-from onevision.cli.prefer import prefer
 from onevision.cli.science import science
 from onevision.cli.serve import serve
 from onevision.cli.synth import synth
-from onevision.cli.train import train
+from onevision.cli.training.dpo import dpo
+from onevision.cli.training.finetune import finetune
+from onevision.cli.training.prefer import prefer
+from onevision.cli.training.train import train
 from onevision.cli.unpickle import unpickle
 from onevision.errors import OneVisionError
 

@@ -39,6 +39,9 @@ AllowedOriginOption = Annotated[
 MediaHostOption = Annotated[
     list[str] | None, typer.Option(help="Host whose https URLs are fetched.")
 ]
+RequireSandboxOption = Annotated[
+    bool, typer.Option("--require-sandbox", help="Refuse to start with weaker decoders.")
+]
 LimitOption = Annotated[list[str] | None, typer.Option(help="name=value; /v1/models lists all.")]
 
 
@@ -56,9 +59,7 @@ def serve(
     allowed_origin: AllowedOriginOption = None,
     media_host: MediaHostOption = None,
     limit: LimitOption = None,
-    require_sandbox: Annotated[
-        bool, typer.Option("--require-sandbox", help="Refuse to start with weaker decoders.")
-    ] = False,
+    require_sandbox: RequireSandboxOption = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown fields.")] = False,
     temperature: Annotated[
         float, typer.Option(help="Default for requests without one.", min=0, max=2)
@@ -71,9 +72,7 @@ def serve(
     verify: VerifyOption = True,
 ) -> None:
     """Serve a model with OpenAI's API and a demo page."""
-    for variable, number in KERNEL_CACHES.items():
-        os.environ.setdefault(variable, number)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _prepare_process()
     try:
         from onevision.serve.keys import KeyRing
         from onevision.serve.run import serve as run
@@ -106,6 +105,12 @@ def serve(
         in_memory=True,
     )  # fmt: skip
     run(Service(base, settings, variants=variants, keys=keys))
+
+
+def _prepare_process() -> None:
+    for variable, number in KERNEL_CACHES.items():
+        os.environ.setdefault(variable, number)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
 def _environment_keys() -> tuple[str, ...]:

@@ -141,7 +141,7 @@ class Service:
         return self.served[0].fingerprint
 
     def reload_keys(self) -> None:
-        """Reads the key files again; answers go on. Raises InputError, and keeps the old keys."""
+        """Reads the key files again; answers continue. Raises InputError, keeping the old keys."""
         self.keys.reload()
         self.share_among_keys()
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from onevision.cli import app
-from onevision.cli.train_keys import list_keys
+from onevision.cli.training.keys import list_keys
 from onevision.train.options import RunOptions
 from onevision.train.preference.loss import PreferenceConfig
 from onevision.train.stage import Stage

@@ -8,7 +8,7 @@ import typer
 
 def _print_keys(wanted: bool) -> None:
     if wanted:
-        from onevision.cli.train_keys import print_keys
+        from onevision.cli.training.keys import print_keys
 
         print_keys()
         raise typer.Exit

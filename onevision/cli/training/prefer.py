@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onevision.cli import train_options as options
+from onevision.cli.training import options
 
 if TYPE_CHECKING:
     from onevision.train.preference.rounds import Rounds

@@ -81,7 +81,7 @@ def train_in_processes(config: "TrainConfig", output: Path, *, count: int) -> No
 
     write_train_config(config, RunDirectory(output).settings)
     launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}")
-    worker = ("-m", "onevision.cli.train_worker", str(output))
+    worker = ("-m", "onevision.cli.training.worker", str(output))
     done = subprocess.run([sys.executable, *launcher, *worker], check=False)
     if done.returncode:
         sys.exit(done.returncode)

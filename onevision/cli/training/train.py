@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from onevision.cli import train_options as given
+from onevision.cli.training import options as given
 
 if TYPE_CHECKING:
     from onevision.config import ModelConfig
@@ -40,8 +40,8 @@ def train(
 ) -> None:
     """Train a stage of a curriculum, or resume one that was stopped; see docs/training.md."""
     from onevision.checkpoint.hub import BUNDLED
-    from onevision.cli.train_plan import print_plan
-    from onevision.cli.train_run import train_and_show
+    from onevision.cli.training.plan import print_plan
+    from onevision.cli.training.run import train_and_show
     from onevision.train.config import TrainConfig
     from onevision.train.objectives.table import make_objective
     from onevision.train.target import choose_model

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from onevision.cli.train_run import train_and_show
+from onevision.cli.training.run import train_and_show
 from onevision.errors import OneVisionError
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.train.config import read_train_config

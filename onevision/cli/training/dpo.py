@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from onevision.cli import train_options as given
+from onevision.cli.training import options as given
 
 
 def dpo(
@@ -21,7 +21,7 @@ def dpo(
 ) -> None:
     """Make chosen answers likelier than rejected ones (DPO), or resume a run that does."""
     from onevision.checkpoint.load import inspect
-    from onevision.cli.train_run import train_and_show
+    from onevision.cli.training.run import train_and_show
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.config import TrainConfig, make_run_options
     from onevision.train.options import RunOptions

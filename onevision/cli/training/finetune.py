@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onevision.cli import train_options as given
+from onevision.cli.training import options as given
 
 if TYPE_CHECKING:
     from onevision.config import ModelConfig
@@ -81,7 +81,7 @@ def finetune(
 
     The same command continues what was stopped.
     """
-    from onevision.cli.finetune_show import show_next_commands
+    from onevision.cli.training.finetune_tables import show_next_commands
     from onevision.train.finetune.request import (
         FinetuneDirectory,
         FinetuneRequest,
@@ -145,8 +145,8 @@ class _Job:
 
     def _decide(self, *, write: bool) -> "TrainConfig | None":
         """Checks the data, chooses what fits and prints both; returns None if that is all."""
-        from onevision.cli.finetune_show import show_choice, show_data
         from onevision.cli.planning import plan_and_show
+        from onevision.cli.training.finetune_tables import show_choice, show_data
         from onevision.train.cost.amounts import count_mixture
         from onevision.train.finetune.choose import Work, choose, start_stage
         from onevision.train.finetune.samples import check_data, fit_samples, refuse_too_many
@@ -249,7 +249,7 @@ class _Job:
     def _score(
         self, model: Path, questions: "Questions | None", *, when: str, config: "TrainConfig"
     ) -> dict[str, float]:
-        from onevision.cli.finetune_show import show_progress
+        from onevision.cli.training.finetune_tables import show_progress
         from onevision.train.finetune.outcome import ask_questions
 
         if questions is None or not questions.tasks:
@@ -265,7 +265,7 @@ class _Job:
             )
 
     def _train(self, config: "TrainConfig") -> None:
-        from onevision.cli.train_run import train_and_show, train_in_processes
+        from onevision.cli.training.run import train_and_show, train_in_processes
 
         if self.request.devices > 1 and "RANK" not in os.environ:
             train_in_processes(config, self.directory.path, count=self.request.devices)
@@ -275,7 +275,7 @@ class _Job:
     def _finish(
         self, config: "TrainConfig", questions: "Questions | None", before: dict[str, float]
     ) -> None:
-        from onevision.cli.finetune_show import (
+        from onevision.cli.training.finetune_tables import (
             eval_command,
             show_changes,
             show_next_commands,
