@@ -55,9 +55,8 @@ def train(
     chosen, options = _apply_options(stage, model, mixture, _move(told, to=plan and device_kind))
     target = _target(chosen, model, starts)
     if plan:
-        words = _find_tokenizer(tokenizer, starts)
-        if words is None and model in BUNDLED:
-            words = _find_tokenizer(BUNDLED[model], starts)
+        bundled = _find_tokenizer(BUNDLED[model], starts) if model in BUNDLED else None
+        words = _find_tokenizer(tokenizer, starts) or bundled
         print_plan(chosen, target, words, options, devices=devices, kind=device_kind, price=price)
         return
     words = _tokenizer(tokenizer, starts)
