@@ -66,7 +66,7 @@ def test_a_killed_run_goes_on_and_is_scored_again_and_compared(colours, tmp_path
             "error: colours.yaml: cannot be read",
         ),
         (("--compare", "nowhere", "nowhere"), "error: nowhere: no answers in it"),
-        (("--score-only",), "error: --score-only scores benchmarks; name them"),
+        (("--score-only",), "error: --score-only is for benchmarks and own data"),
     ],
 )
 def test_a_mistake_is_one_line(options, said, tmp_path):
