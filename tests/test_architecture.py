@@ -23,7 +23,7 @@ NETWORK = {
         "eval/rows.py",
     },
     "socket": {
-        "cli/port.py", "serve/fetch.py", "serve/run.py", "train/guard.py",
+        "cli/port.py", "serve/fetch.py", "train/guard.py",
         "inputs/zygote.py", "inputs/zygote_main.py", "inputs/sandbox_probe.py",
     },
     "ssl": {"serve/fetch.py"},
