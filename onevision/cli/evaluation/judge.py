@@ -38,7 +38,7 @@ def judge(
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "auto",
 ) -> None:
-    """Judge the answers of a run. Interrupted, run it again; replies are remembered."""
+    """Judge the answers of a run. If interrupted, run it again; replies are kept."""
     from onevision.cli.evaluation.benchmarks import print_result
     from onevision.eval.figures import score_answers
 
