@@ -72,11 +72,15 @@ def python(wheel, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    """A folder with a picture and a question about it."""
-    folder = tmp_path_factory.mktemp("desk")
-    PIL.new("RGB", (98, 98), "white").save(folder / "a.png")
-    turns = [{"from": "human", "value": "<image>\nWhich?"}, {"from": "gpt", "value": "This one."}]
-    (folder / "mine.json").write_text(json.dumps([{"image": "a.png", "conversations": turns}] * 8))
+    """A folder with pictures and questions about them."""
+    folder, records = tmp_path_factory.mktemp("desk"), []
+    for number in range(8):
+        name, answer = f"{number}.png", ("dark", "bright")[number // 4]
+        picture = PIL.effect_mandelbrot((98, 98), (-2 + number / 4, -1, 1, 1), 10 + number)
+        picture.point(lambda value, add=100 * (number // 4): value // 2 + add).save(folder / name)
+        turns = [{"from": "human", "value": "<image>\nHow?"}, {"from": "gpt", "value": answer}]
+        records.append({"image": name, "conversations": turns})
+    (folder / "mine.json").write_text(json.dumps(records))
     return folder
 
 
@@ -118,8 +122,9 @@ def test_the_wheel_plans_and_checks_published_mixtures(python, desk):
     plan = run(python, desk, "train", "align", "--model", "7b", "--plan", "-o", "plan").stdout
     assert "optimiser steps" in plan
     mixtures = next(python.parents[1].glob("lib/python*/site-packages/onevision/mixtures"))
-    done = run(python, desk, "data", "check", mixtures / "align.yaml", code=1)
-    assert "blip_laion_cc_sbu_558k" in done.stdout + done.stderr
+    done = run(python, desk, "data", "check", mixtures / "onevision.yaml", code=3)
+    for words in ("missing data set", "llava_next", "hf download"):
+        assert words in done.stdout
 
 
 @pytest.mark.slow
@@ -127,7 +132,7 @@ def test_the_wheel_finetunes_and_asks_the_result(python, desk):
     assert "8 samples, nothing to fix" in run(python, desk, "data", "check", "mine.json").stdout
     done = run(python, desk, "finetune", "mine.json", "--epochs", 1, "-o", "run")
     assert "onevision ask" in done.stdout
-    run(python, desk, "ask", "Which?", "-i", "a.png", "--model", "run/checkpoint")
+    run(python, desk, "ask", "How?", "-i", "0.png", "--model", "run/checkpoint")
     assert (desk / "run" / "report.html").is_file()
 
 
