@@ -149,10 +149,10 @@ def test_ctrl_c_ends_the_answer_and_keeps_what_was_said(capsys):
 
 
 def test_piped_lines_are_answered_without_a_prompt(image):
-    done = run("chat", stdin=f"'{image}' What colour is the background?\n/atach x\nHow many?\n")
+    done = run("chat", stdin=f"'{image}' What colour is the background?\n/attac x\nHow many?\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert "white" in done.stdout
-    assert "no command /atach; did you mean /attach?" in done.stdout
+    assert "no command /attac; did you mean /attach?" in done.stdout
     assert done.stdout.count("tokens in") == 2
     assert "\nyou " not in done.stdout
 

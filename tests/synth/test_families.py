@@ -89,7 +89,7 @@ def test_regions_have_the_names_that_the_registry_lists(family):
 def test_families_are_found_by_name():
     assert all(summary(name) for name in FAMILIES)
     assert family_named("charts") is FAMILIES["charts"]
-    with pytest.raises(InputError, match="no family 'chart'; expected one of scenes"):
+    with pytest.raises(InputError, match="no family 'chart'; did you mean 'charts'"):
         family_named("chart")
 
 

@@ -75,4 +75,10 @@ def test_two_seeds_write_different_sets(tmp_path):
 def test_a_sheet_holds_every_card():
     sheet = contact_sheet([scenes.make("train", n) for n in range(4)], columns=3)
     assert sheet.width == 3 * (420 + 14) + 14
-    assert sheet.height == 2 * (260 + 16 * 17 + 14) + 14
+    height = (sheet.height - 14) // 2 - 14
+    assert sheet.height == 2 * (height + 14) + 14
+    for number in range(4):  # below the longest text there is still paper
+        left, top = 14 + number % 3 * (420 + 14), 14 + number // 3 * (height + 14)
+        lowest = sheet.crop((left, top + height - 4, left + 420, top + height))
+        assert lowest.getcolors() == [(4 * 420, (255, 255, 255))]
+        assert len(sheet.crop((left, top + 260, left + 420, top + height)).getcolors(1 << 17)) > 1
