@@ -40,10 +40,13 @@ class Starts:
         return (*self.previous, *(part for part in parts if part is not None))
 
 
-def start_network(stage: Stage, config: ModelConfig, starts: Starts) -> LlavaNetwork:
+def start_network(
+    stage: Stage, config: ModelConfig, starts: Starts, *, verify: bool = True
+) -> LlavaNetwork:
     """Builds the network of `stage` from its starts; missing parts are initialised at random.
 
-    Raises ConfigError if the starts do not fit the stage or the architecture.
+    With `verify`, weights must have their checksums. Raises CheckpointError, and ConfigError if the
+    starts do not fit the stage or the architecture.
     """
     _check_number(stage, starts)
     for path in starts.previous:
@@ -57,9 +60,9 @@ def start_network(stage: Stage, config: ModelConfig, starts: Starts) -> LlavaNet
         load_vision_encoder(network, starts.vision_encoder)
     if len(starts.previous) > 1:
         for made_by, path in zip(stage.starts_from, starts.previous, strict=True):
-            _take(network, _load(path), (PART_MADE_BY[made_by],), path)
+            _take(network, _load(path, verify=verify), (PART_MADE_BY[made_by],), path)
     elif starts.previous:
-        _take_all(network, starts.previous[0])
+        _take_all(network, starts.previous[0], verify=verify)
     return network
 
 
@@ -138,8 +141,8 @@ def _check_rules(inputs: InputConfig, path: Path) -> None:
             )
 
 
-def _take_all(network: LlavaNetwork, path: Path) -> None:
-    previous = _load(path)
+def _take_all(network: LlavaNetwork, path: Path, *, verify: bool) -> None:
+    previous = _load(path, verify=verify)
     _take(network, previous, PARTS, path)
     # FIDELITY: the align stage has no `image_newline`; it starts as N(0, 1/D) in the next one.
     if network.image_newline is not None and previous.image_newline is not None:
@@ -157,8 +160,8 @@ def stored_type(starts: Starts) -> torch.dtype | None:
     return stored if stored.is_floating_point else None
 
 
-def _load(path: Path) -> LlavaNetwork:
-    return load_network(inspect(path), dtype=torch.float32)
+def _load(path: Path, *, verify: bool) -> LlavaNetwork:
+    return load_network(inspect(path), dtype=torch.float32, verify=verify)
 
 
 def _take(network: LlavaNetwork, source: LlavaNetwork, parts: Sequence[str], path: Path) -> None:

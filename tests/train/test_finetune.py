@@ -1,6 +1,7 @@
 """`onevision finetune`: from a user's files to a model that answers, through the door."""
 
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -93,6 +94,11 @@ def next_commands(said):
         ["onevision", name] for name in ("ask", "serve", "eval")
     ]
     return [words[1:] for words in commands]
+
+
+def ask_command(said):
+    """Return the first command that was printed: ask."""
+    return shlex.split(said.partition("\nnext\n")[2].strip().splitlines()[0])[1:]
 
 
 def test_the_data_are_checked_and_the_plan_is_explained(finished):
@@ -281,6 +287,76 @@ def test_too_many_bad_samples_stop_it_with_the_way_out(finished, tmp_path):
     text = finetune(data, *told[1:3], "-o", tmp_path / "out", code=1)
     assert "4 of 12 samples cannot be learned from, more than the 10%" in text
     assert "--set max_bad_share=0.34" in text
+
+
+# On an adapter
+
+
+@pytest.fixture(scope="module")
+def on_an_adapter(finished, place):
+    """A model fine-tuned on the first one's adapter, and what the command printed."""
+    told, _ = finished
+    adapter = ("--adapter", place / "out" / "adapter")
+    told_again = (*told[:3], *adapter, "-o", place / "second", "--method", "lora")
+    return told_again, finetune(*told_again, "--epochs", "1", "--held-out", "0.2")
+
+
+def test_training_starts_from_the_merged_adapter(on_an_adapter, place):
+    merged, first = (inspect(place / one).tensors for one in ("second/base", "out/checkpoint"))
+    assert merged.keys() == first.keys()
+    assert all(torch.equal(merged[name].read(), first[name].read()) for name in first)
+    scores = json.loads((place / "second" / "result.json").read_text())["held_out"]
+    previous = json.loads((place / "out" / "result.json").read_text())["held_out"]
+    (match,), (end,) = (
+        [one for one in each if one["name"] == "exact match"] for each in (scores, previous)
+    )
+    assert match["before"] == end["after"]
+
+
+def test_the_second_adapter_loads_on_the_base_that_it_names(on_an_adapter, place):
+    _, said = on_an_adapter
+    base, adapter = place / "second" / "base", place / "second" / "adapter"
+    assert f"adapter  {adapter} (on {base})" in said
+    ask, _, _ = next_commands(said)
+    merged = call(*ask, settings=())
+    beside = (*ask[:2], "--model", base, "--adapter", adapter, *ask[4:])
+    assert call(*beside, settings=()) == merged
+    wrong = (*ask[:2], "--model", place / "base", "--adapter", adapter, *ask[4:])
+    assert f"by its own word those of '{base}'" in call(*wrong, settings=(), code=1)
+
+
+@pytest.mark.parametrize("method", [pytest.param("full", marks=pytest.mark.slow), "lora"])
+def test_an_adapter_of_another_model_is_refused_unless_told(on_an_adapter, place, tmp_path, method):
+    told, _ = on_an_adapter
+    wrong = (*told[:3], "--adapter", place / "second" / "adapter", "-o", tmp_path / "out")
+    more = ("--method", method, "--epochs", "1", "--held-out", "none")
+    assert "it was trained on other weights than these" in finetune(*wrong, *more, code=1)
+    assert not (tmp_path / "out").exists()
+    said = finetune(*wrong, *more, "--no-verify")
+    assert call(*ask_command(said), "--max-new-tokens", "4", settings=()).strip()
+    assert (tmp_path / "out" / "adapter").is_dir() == (method == "lora")
+
+
+def test_a_plan_on_an_adapter_writes_nothing(on_an_adapter, tmp_path):
+    told, _ = on_an_adapter
+    finetune(*told[:5], "-o", tmp_path / "out", "--plan")
+    assert not (tmp_path / "out").exists()
+    said = finetune(*told[:3], "--adapter", tmp_path, "-o", tmp_path / "out", code=1)
+    assert f"adapter {tmp_path}: holds none" in said
+
+
+@pytest.mark.slow
+def test_weights_that_were_changed_are_refused_unless_told(finished, place, tmp_path):
+    told, _ = finished
+    start = tmp_path / "start"
+    shutil.copytree(place / "out" / "checkpoint", start)
+    sums = json.loads((start / "checksums.json").read_text())
+    text = json.dumps(sums)
+    digest = re.search(r"[0-9a-f]{64}", text)[0]
+    (start / "checksums.json").write_text(text.replace(digest, "0" * 64))
+    more = ("--from", start, "-o", tmp_path / "out", "--epochs", "1", "--held-out", "none")
+    assert "its bytes are not those of checksums.json" in finetune(told[0], *more, code=1)
+    assert "\nnext\n" in finetune(told[0], *more, "--no-verify")
 
 
 @pytest.mark.slow

@@ -74,12 +74,19 @@ def show_next_commands(directory: "FinetuneDirectory") -> None:
     run = directory.run
     print(f"\nmodel    {run.checkpoint}")
     if run.adapter.is_dir():
-        print(f"adapter  {run.adapter}")
+        print(f"adapter  {run.adapter} (on {base_of(directory)})")
     print(f"report   {directory.path / 'report.html'}")
     print("\nnext")
     for command in (ask_command(directory), serve_command(directory), eval_command(directory)):
         if command:
             print(f"  {command}")
+
+
+def base_of(directory: "FinetuneDirectory") -> str:
+    """Returns the model that the adapter lies on, as --model takes it."""
+    from onevision.checkpoint.adapter_config import ADAPTER_CONFIG, read_adapter_config
+
+    return read_adapter_config(directory.run.adapter / ADAPTER_CONFIG).base_model
 
 
 def ask_command(directory: "FinetuneDirectory") -> str:

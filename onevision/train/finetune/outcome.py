@@ -52,6 +52,7 @@ def ask_questions(
     *,
     when: str,
     device: str = "cpu",
+    verify: bool = True,
     on_progress: Callable[[int], object] = int,
 ) -> dict[str, float]:
     """Asks a model the held-out questions; returns the headline of each task, by its metric.
@@ -59,7 +60,7 @@ def ask_questions(
     Answers that were given before are kept. Raises CheckpointError, DataError.
     """
     scores: dict[str, float] = {}
-    loaded = model if isinstance(model, Model) else load(model, device=device)
+    loaded = model if isinstance(model, Model) else load(model, device=device, verify=verify)
     fingerprint = network_fingerprint(loaded)
     for task in find_tasks([str(path) for path in questions.tasks]):
         asked = TaskQuestions(open_rows(task, str(directory.questions)))
