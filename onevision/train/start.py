@@ -1,6 +1,7 @@
 """A stage -> the network it begins with: random, from pretrained parts, or from earlier stages."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from onevision.checkpoint.contents import ADAPTER_CONFIG
-from onevision.checkpoint.hub import resolve
+from onevision.checkpoint.hub import BUNDLED, resolve
 from onevision.checkpoint.load import EMBEDDING, inspect, load_network
 from onevision.checkpoint.pretrained import load_language_model, load_vision_encoder
 from onevision.config import InputConfig, ModelConfig
@@ -21,6 +22,10 @@ from onevision.train.stage import PARTS, Stage
 from onevision.train.stages import WHOLE_MODELS
 
 INITIAL_STD = 0.02
+# Where the hub's cache keeps a revision of a model.
+HUB_CACHE = re.compile(
+    r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/(?P<revision>\w+)"
+)
 # The one part that is taken from the output of these stages.
 PART_MADE_BY = {"vision": "vision_encoder", "language": "language_model"}
 
@@ -80,6 +85,15 @@ def find_start(name: str | Path) -> Path:
         advice += ", which has the adapters merged" if beside else " that has the adapters merged"
         raise ConfigError(f"{path}: it holds adapters alone, not a whole checkpoint; {advice}")
     raise ConfigError(f"{path}: it holds no config.json, so it is no checkpoint; {advice}")
+
+
+def name_start(path: Path) -> str:
+    """Returns what --model takes for a checkpoint: a bundled name, a hub id, or its directory."""
+    for name, bundled in BUNDLED.items():
+        if path.resolve() == bundled.resolve():
+            return name
+    found = HUB_CACHE.search(path.as_posix())
+    return str(path) if found is None else f"{found['owner']}/{found['name']}"
 
 
 def check_tokenizer(tokenizer: Tokenizer, starts: Starts) -> None:

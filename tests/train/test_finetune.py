@@ -129,8 +129,15 @@ def test_everything_is_written_in_the_type_of_the_base(finished, place):
     assert (out / "adapter" / "adapter_config.json").is_file()
     assert (out / "report.html").is_file()
     card = (out / "checkpoint" / "README.md").read_text()
-    assert "held-out loss of 5 held-out samples (before: " in card
+    assert "| loss of 5 held-out samples (before: " in card
     assert "onevision eval --model" in card
+    training = card.partition("## Training")[2].partition("## ")[0]
+    assert "| template | qwen_1_5 |" in training
+    assert "| projector learning rate | 0.01 |" in training
+    assert not [word for word in ("not recorded", "|  |", "families", "vision") if word in training]
+    assert (
+        f"It lies on the weights of `{place / 'base'}`" in (out / "adapter/README.md").read_text()
+    )
     tensors = inspect(out / "checkpoint").tensors.values()
     assert {tensor.read().dtype for tensor in tensors} == {torch.bfloat16}
     assert json.loads((out / "left_out.jsonl").read_text())["row"] == 5

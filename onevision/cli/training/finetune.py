@@ -246,6 +246,7 @@ class _Job:
     ) -> None:
         from onevision.cli.training.finetune_tables import (
             eval_command,
+            finetune_command,
             show_changes,
             show_next_commands,
         )
@@ -260,7 +261,8 @@ class _Job:
             after=after,
             keep_best=config.options.keep_best,
         )
-        command = eval_command(directory) or f"onevision finetune {self.request.data}"
-        write_outcome(directory, changes, command=command)
+        training = finetune_command(self.request, directory)
+        asking = eval_command(directory) or training
+        write_outcome(directory, changes, asking=asking, training=training)
         show_changes(changes)
         show_next_commands(directory)

@@ -116,12 +116,18 @@ def compare(
 
 
 def write_outcome(
-    directory: FinetuneDirectory, changes: tuple[Change, ...], *, command: str
+    directory: FinetuneDirectory, changes: tuple[Change, ...], *, asking: str, training: str
 ) -> None:
-    """Adds the scores to the model card, then writes result.json, which ends the job."""
+    """Adds the scores to the model card, then writes result.json, which ends the job.
+
+    `asking` is the command that measured the answers, `training` the one that measured the loss.
+    """
     scores = {
-        f"{one.name} of {one.num_samples:,} held-out samples (before: {_say(one, one.before)})":
-        HeldoutScore(value=_say(one, one.after), command=command)
+        f"{one.name.removeprefix('held-out ')} of {one.num_samples:,} held-out samples "
+        f"(before: {_say(one, one.before)})":
+        HeldoutScore(
+            value=_say(one, one.after), command=asking if one.is_share else training
+        )
         for one in changes
     }  # fmt: skip
     card = directory.run.checkpoint / CARD
