@@ -1,5 +1,8 @@
 """`onevision finetune`: from a user's files to a model that answers, through the door."""
 
+import base64
+import html
+import io
 import json
 import re
 import shlex
@@ -22,6 +25,8 @@ from onevision.checkpoint.save import convert
 from onevision.cli import app
 from onevision.errors import OneVisionError
 from onevision.train.config import read_train_config
+from onevision.train.finetune.page import Change, held_out_section
+from onevision.train.finetune.request import FinetuneDirectory
 from tests.train.conftest import write_checkpoint
 from tests.train.runs import MICRO, lines, wait_for_line
 from tests.train.test_validation import validation
@@ -141,6 +146,45 @@ def test_everything_is_written_in_the_type_of_the_base(finished, place):
     tensors = inspect(out / "checkpoint").tensors.values()
     assert {tensor.read().dtype for tensor in tensors} == {torch.bfloat16}
     assert json.loads((out / "left_out.jsonl").read_text())["row"] == 5
+
+
+def test_the_report_shows_answers_before_and_after(finished, place):
+    page = (place / "out" / "report.html").read_text()
+    assert "Loss of held-out samples" in page
+    assert "slightly optimistic" in page
+    result = json.loads((place / "out" / "result.json").read_text())["held_out"]
+    assert f"<td>{result[0]['before']:.4g}<td>{result[0]['after']:.4g}<td>5 samples" in page
+    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    assert len(pictures) == page.count("<figure>") == 5
+    names = re.findall(r'<img alt="(media/[^"]+)"', page)
+    for name, data in zip(names, pictures, strict=True):
+        content = base64.b64decode(data)
+        assert len(content) <= 20_000
+        with PIL.open(io.BytesIO(content)) as shown, PIL.open(place / "out/held-out" / name) as own:
+            assert shown.size == own.size
+    for when in ("before", "after"):
+        answers = (place / "out" / "eval" / when / "held_out" / "answers.jsonl").read_text()
+        for line in map(json.loads, answers.splitlines()):
+            assert html.escape(line["answer"] or "nothing") in page
+
+
+def test_a_page_keeps_pictures_small_and_words_as_words(finished, place, tmp_path):
+    """A noisy picture is the worst for JPEG; a question may look like HTML."""
+    shutil.copytree(place / "out", tmp_path / "out")
+    directory = FinetuneDirectory(tmp_path / "out")
+    noise = torch.randint(0, 256, (900, 700, 3), dtype=torch.uint8).numpy()
+    for picture in (directory.questions / "media").iterdir():
+        PIL.fromarray(noise).save(picture)
+    rows = (directory.questions / "held_out.jsonl").read_text()
+    (directory.questions / "held_out.jsonl").write_text(rows.replace("Which", "<script>Which"))
+    change = Change(name="held-out loss", before=2.0, after=1.0, num_samples=5, is_share=False)
+    page = held_out_section(directory, (change,), is_chosen=False)
+    assert "optimistic" not in page
+    assert "<script>" not in page
+    assert "&lt;script&gt;Which" in page
+    sizes = [len(base64.b64decode(one)) for one in re.findall(r"base64,([^\"]+)", page)]
+    assert len(sizes) == 5
+    assert max(sizes) <= 20_000
 
 
 def test_ask_and_eval_work_as_printed(finished, place, monkeypatch):

@@ -263,6 +263,13 @@ class _Job:
         )
         training = finetune_command(self.request, directory)
         asking = eval_command(directory) or training
-        write_outcome(directory, changes, asking=asking, training=training)
+        options = config.options
+        write_outcome(
+            directory,
+            changes,
+            asking=asking,
+            training=training,
+            is_chosen=options.keep_best or options.early_stop > 0,
+        )
         show_changes(changes)
         show_next_commands(directory)
