@@ -2,7 +2,8 @@
 
     runs/a/
         checkpoint/       the network, adapters merged; README.md is its card
-        adapter/          the adapters alone, in PEFT's format, if some were trained
+        adapter/          the adapters alone, in PEFT's format, if some were trained; its card names
+                          the model that they lie on
         report.html       and curves.png: how it went
 
 The checkpoint is written first; a failure after it is only a warning.
@@ -10,7 +11,7 @@ The checkpoint is written first; a failure after it is only a warning.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,17 +24,16 @@ from onevision.generate.answer import DTYPES
 from onevision.inputs.templates import end_ids
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
-from onevision.train.config import TrainConfig, decisive_options
+from onevision.train.config import TrainConfig
 from onevision.train.directory import RunDirectory
 from onevision.train.feed import Feed
 from onevision.train.lora.adapt import merge_onto, write_adapter
+from onevision.train.lora.layers import LoraConfig
 from onevision.train.mixture_feed import MixtureFeed
 from onevision.train.origin import ORIGIN, describe_origin
-from onevision.train.report.card import HeldoutScore, ModelFacts, Source, Spent, Start, model_card
+from onevision.train.report.card import Source, adapter_card, model_card
 from onevision.train.report.curves import write_curves
-from onevision.train.report.metrics import METRICS, read_metrics
-from onevision.train.report.notes import EVALUATIONS, read_notes
-from onevision.train.stage import PARTS
+from onevision.train.report.facts import collect_facts, describe_start
 from onevision.train.start import Starts, stored_type
 
 CARD = "README.md"
@@ -69,6 +69,7 @@ def write_result(network: LlavaNetwork, run: FinishedRun) -> Path:
             config=run.model_config,
             warn=run.warn,
         )
+        _attempt(lambda: _write_adapter_card(lora, run), run, what="the adapter's card")
         merge_onto(network, run.starts.previous[0], warn=run.warn)
     ends = end_ids(run.config.target.inputs.template, run.tokenizer)
     end = json.dumps({"eos_token_id": list(ends)})
@@ -110,60 +111,22 @@ def list_sources(feed: Feed) -> list[Source]:
     ]
 
 
-def collect_facts(network: LlavaNetwork, run: FinishedRun) -> ModelFacts:
-    """Collects the facts of the card from the network, the settings and the run's files."""
-    parts = {name: network.get_submodule(name) for name in PARTS}
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    if network.image_newline is not None:
-        counts["image_newline"] = network.image_newline.numel()
-    config = run.config
-    stage = asdict(config.stage) | decisive_options(config)
-    if config.preference is not None:
-        stage |= asdict(config.preference)
-    return ModelFacts(
-        name=run.directory.path.resolve().name,
-        num_parameters=counts,
-        stages={str(stage.pop("name")): stage},
-        sources=run.sources,
-        starts=[Start(name=str(path)) for path in run.starts.directories],
-        spent=_spent(run),
-        scores=_scores(run),
-        model=str(run.directory.checkpoint),
-    )
-
-
 def _write_card(network: LlavaNetwork, run: FinishedRun) -> None:
-    card = model_card(collect_facts(network, run))
-    write_text(run.directory.checkpoint / CARD, card)
-
-
-def _spent(run: FinishedRun) -> Spent:
-    lines = read_metrics(run.directory.path / METRICS)
-    if not lines:
-        return Spent(device=run.device)
-    return Spent(
-        hours=lines[-1]["elapsed_seconds"] / 3600,
-        device=run.device,
-        num_tokens=sum(line["tokens"] for line in lines),
+    directory = run.directory
+    facts = collect_facts(
+        network, run.config, run.starts, directory, sources=run.sources, device=run.device
     )
+    write_text(directory.checkpoint / CARD, model_card(facts))
 
 
-def _scores(run: FinishedRun) -> dict[str, HeldoutScore]:
-    """Returns the evaluation of the last step, if there was one."""
-    lines = read_metrics(run.directory.path / METRICS)
-    last = lines[-1]["step"] if lines else None
-    rounds = [r for r in read_notes(run.directory.path / EVALUATIONS) if r["step"] == last]
-    if not rounds:
-        return {}
-    count, model = rounds[-1]["questions"], run.directory.checkpoint
-    return {
-        f"{scenario.replace('_', ' ')}, exact match of {count} held-out questions": HeldoutScore(
-            value=f"{100 * share:.1f} %",
-            command=f"onevision eval --model {model} --scenario {scenario} --count {count} "
-            "--no-blind",
-        )
-        for scenario, share in rounds[-1]["accuracy"].items()
-    }
+def _write_adapter_card(lora: LoraConfig, run: FinishedRun) -> None:
+    card = adapter_card(
+        adapter=run.directory.adapter.resolve(),
+        base=describe_start(run.starts.previous[0]),
+        rank=lora.rank,
+        parts=lora.parts,
+    )
+    write_text(run.directory.adapter / CARD, card)
 
 
 def _attempt(act: Callable[[], object], run: FinishedRun, *, what: str) -> None:

@@ -50,6 +50,8 @@ class RunOptions:
     # The share of samples that may be unusable, found while planning or while reading; more end the
     # run.
     max_bad_share: float = 0.01
+    # Compare the weights it starts from with their checksums.
+    verify: bool = True
     # A manifest written by `onevision data check --manifest`: learn from exactly its samples.
     manifest: str | None = None
     # A directory that keeps the features of a frozen vision encoder; see features.py.

@@ -133,7 +133,7 @@ class TrainingRun:
         snapshot = self.directory.choose_snapshot(warn=warn)
         # A snapshot holds every weight, except those below adapters.
         network = (
-            start_network(self.stage, self.model_config, starts)
+            start_network(self.stage, self.model_config, starts, verify=self.options.verify)
             if snapshot is None or self.options.lora is not None
             else LlavaNetwork(self.model_config)
         )

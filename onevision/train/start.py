@@ -1,6 +1,7 @@
 """A stage -> the network it begins with: random, from pretrained parts, or from earlier stages."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from onevision.checkpoint.contents import ADAPTER_CONFIG
-from onevision.checkpoint.hub import resolve
+from onevision.checkpoint.hub import BUNDLED, resolve
 from onevision.checkpoint.load import EMBEDDING, inspect, load_network
 from onevision.checkpoint.pretrained import load_language_model, load_vision_encoder
 from onevision.config import InputConfig, ModelConfig
@@ -21,6 +22,10 @@ from onevision.train.stage import PARTS, Stage
 from onevision.train.stages import WHOLE_MODELS
 
 INITIAL_STD = 0.02
+# Where the hub's cache keeps a revision of a model.
+HUB_CACHE = re.compile(
+    r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/(?P<revision>\w+)"
+)
 # The one part that is taken from the output of these stages.
 PART_MADE_BY = {"vision": "vision_encoder", "language": "language_model"}
 
@@ -40,10 +45,13 @@ class Starts:
         return (*self.previous, *(part for part in parts if part is not None))
 
 
-def start_network(stage: Stage, config: ModelConfig, starts: Starts) -> LlavaNetwork:
+def start_network(
+    stage: Stage, config: ModelConfig, starts: Starts, *, verify: bool = True
+) -> LlavaNetwork:
     """Builds the network of `stage` from its starts; missing parts are initialised at random.
 
-    Raises ConfigError if the starts do not fit the stage or the architecture.
+    With `verify`, weights must have their checksums. Raises CheckpointError, and ConfigError if the
+    starts do not fit the stage or the architecture.
     """
     _check_number(stage, starts)
     for path in starts.previous:
@@ -57,9 +65,9 @@ def start_network(stage: Stage, config: ModelConfig, starts: Starts) -> LlavaNet
         load_vision_encoder(network, starts.vision_encoder)
     if len(starts.previous) > 1:
         for made_by, path in zip(stage.starts_from, starts.previous, strict=True):
-            _take(network, _load(path), (PART_MADE_BY[made_by],), path)
+            _take(network, _load(path, verify=verify), (PART_MADE_BY[made_by],), path)
     elif starts.previous:
-        _take_all(network, starts.previous[0])
+        _take_all(network, starts.previous[0], verify=verify)
     return network
 
 
@@ -77,6 +85,15 @@ def find_start(name: str | Path) -> Path:
         advice += ", which has the adapters merged" if beside else " that has the adapters merged"
         raise ConfigError(f"{path}: it holds adapters alone, not a whole checkpoint; {advice}")
     raise ConfigError(f"{path}: it holds no config.json, so it is no checkpoint; {advice}")
+
+
+def name_start(path: Path) -> str:
+    """Returns what --model takes for a checkpoint: a bundled name, a hub id, or its directory."""
+    for name, bundled in BUNDLED.items():
+        if path.resolve() == bundled.resolve():
+            return name
+    found = HUB_CACHE.search(path.as_posix())
+    return str(path) if found is None else f"{found['owner']}/{found['name']}"
 
 
 def check_tokenizer(tokenizer: Tokenizer, starts: Starts) -> None:
@@ -138,8 +155,8 @@ def _check_rules(inputs: InputConfig, path: Path) -> None:
             )
 
 
-def _take_all(network: LlavaNetwork, path: Path) -> None:
-    previous = _load(path)
+def _take_all(network: LlavaNetwork, path: Path, *, verify: bool) -> None:
+    previous = _load(path, verify=verify)
     _take(network, previous, PARTS, path)
     # FIDELITY: the align stage has no `image_newline`; it starts as N(0, 1/D) in the next one.
     if network.image_newline is not None and previous.image_newline is not None:
@@ -157,8 +174,8 @@ def stored_type(starts: Starts) -> torch.dtype | None:
     return stored if stored.is_floating_point else None
 
 
-def _load(path: Path) -> LlavaNetwork:
-    return load_network(inspect(path), dtype=torch.float32)
+def _load(path: Path, *, verify: bool) -> LlavaNetwork:
+    return load_network(inspect(path), dtype=torch.float32, verify=verify)
 
 
 def _take(network: LlavaNetwork, source: LlavaNetwork, parts: Sequence[str], path: Path) -> None:

@@ -1,6 +1,10 @@
 """`onevision finetune`: from a user's files to a model that answers, through the door."""
 
+import base64
+import html
+import io
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -21,6 +25,8 @@ from onevision.checkpoint.save import convert
 from onevision.cli import app
 from onevision.errors import OneVisionError
 from onevision.train.config import read_train_config
+from onevision.train.finetune.page import Change, held_out_section
+from onevision.train.finetune.request import FinetuneDirectory
 from tests.train.conftest import write_checkpoint
 from tests.train.runs import MICRO, lines, wait_for_line
 from tests.train.test_validation import validation
@@ -95,6 +101,11 @@ def next_commands(said):
     return [words[1:] for words in commands]
 
 
+def ask_command(said):
+    """Return the first command that was printed: ask."""
+    return shlex.split(said.partition("\nnext\n")[2].strip().splitlines()[0])[1:]
+
+
 def test_the_data_are_checked_and_the_plan_is_explained(finished):
     _, said = finished
     assert "tiles.json: 23 of 24 samples usable" in said
@@ -123,11 +134,57 @@ def test_everything_is_written_in_the_type_of_the_base(finished, place):
     assert (out / "adapter" / "adapter_config.json").is_file()
     assert (out / "report.html").is_file()
     card = (out / "checkpoint" / "README.md").read_text()
-    assert "held-out loss of 5 held-out samples (before: " in card
+    assert "| loss of 5 held-out samples (before: " in card
     assert "onevision eval --model" in card
+    training = card.partition("## Training")[2].partition("## ")[0]
+    assert "| template | qwen_1_5 |" in training
+    assert "| projector learning rate | 0.01 |" in training
+    assert not [word for word in ("not recorded", "|  |", "families", "vision") if word in training]
+    assert (
+        f"It lies on the weights of `{place / 'base'}`" in (out / "adapter/README.md").read_text()
+    )
     tensors = inspect(out / "checkpoint").tensors.values()
     assert {tensor.read().dtype for tensor in tensors} == {torch.bfloat16}
     assert json.loads((out / "left_out.jsonl").read_text())["row"] == 5
+
+
+def test_the_report_shows_answers_before_and_after(finished, place):
+    page = (place / "out" / "report.html").read_text()
+    assert "Loss of held-out samples" in page
+    assert "slightly optimistic" in page
+    result = json.loads((place / "out" / "result.json").read_text())["held_out"]
+    assert f"<td>{result[0]['before']:.4g}<td>{result[0]['after']:.4g}<td>5 samples" in page
+    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    assert len(pictures) == page.count("<figure>") == 5
+    names = re.findall(r'<img alt="(media/[^"]+)"', page)
+    for name, data in zip(names, pictures, strict=True):
+        content = base64.b64decode(data)
+        assert len(content) <= 20_000
+        with PIL.open(io.BytesIO(content)) as shown, PIL.open(place / "out/held-out" / name) as own:
+            assert shown.size == own.size
+    for when in ("before", "after"):
+        answers = (place / "out" / "eval" / when / "held_out" / "answers.jsonl").read_text()
+        for line in map(json.loads, answers.splitlines()):
+            assert html.escape(line["answer"] or "nothing") in page
+
+
+def test_a_page_keeps_pictures_small_and_words_as_words(finished, place, tmp_path):
+    """A noisy picture is the worst for JPEG; a question may look like HTML."""
+    shutil.copytree(place / "out", tmp_path / "out")
+    directory = FinetuneDirectory(tmp_path / "out")
+    noise = torch.randint(0, 256, (900, 700, 3), dtype=torch.uint8).numpy()
+    for picture in (directory.questions / "media").iterdir():
+        PIL.fromarray(noise).save(picture)
+    rows = (directory.questions / "held_out.jsonl").read_text()
+    (directory.questions / "held_out.jsonl").write_text(rows.replace("Which", "<script>Which"))
+    change = Change(name="held-out loss", before=2.0, after=1.0, num_samples=5, is_share=False)
+    page = held_out_section(directory, (change,), is_chosen=False)
+    assert "optimistic" not in page
+    assert "<script>" not in page
+    assert "&lt;script&gt;Which" in page
+    sizes = [len(base64.b64decode(one)) for one in re.findall(r"base64,([^\"]+)", page)]
+    assert len(sizes) == 5
+    assert max(sizes) <= 20_000
 
 
 def test_ask_and_eval_work_as_printed(finished, place, monkeypatch):
@@ -281,6 +338,76 @@ def test_too_many_bad_samples_stop_it_with_the_way_out(finished, tmp_path):
     text = finetune(data, *told[1:3], "-o", tmp_path / "out", code=1)
     assert "4 of 12 samples cannot be learned from, more than the 10%" in text
     assert "--set max_bad_share=0.34" in text
+
+
+# On an adapter
+
+
+@pytest.fixture(scope="module")
+def on_an_adapter(finished, place):
+    """A model fine-tuned on the first one's adapter, and what the command printed."""
+    told, _ = finished
+    adapter = ("--adapter", place / "out" / "adapter")
+    told_again = (*told[:3], *adapter, "-o", place / "second", "--method", "lora")
+    return told_again, finetune(*told_again, "--epochs", "1", "--held-out", "0.2")
+
+
+def test_training_starts_from_the_merged_adapter(on_an_adapter, place):
+    merged, first = (inspect(place / one).tensors for one in ("second/base", "out/checkpoint"))
+    assert merged.keys() == first.keys()
+    assert all(torch.equal(merged[name].read(), first[name].read()) for name in first)
+    scores = json.loads((place / "second" / "result.json").read_text())["held_out"]
+    previous = json.loads((place / "out" / "result.json").read_text())["held_out"]
+    (match,), (end,) = (
+        [one for one in each if one["name"] == "exact match"] for each in (scores, previous)
+    )
+    assert match["before"] == end["after"]
+
+
+def test_the_second_adapter_loads_on_the_base_that_it_names(on_an_adapter, place):
+    _, said = on_an_adapter
+    base, adapter = place / "second" / "base", place / "second" / "adapter"
+    assert f"adapter  {adapter} (on {base})" in said
+    ask, _, _ = next_commands(said)
+    merged = call(*ask, settings=())
+    beside = (*ask[:2], "--model", base, "--adapter", adapter, *ask[4:])
+    assert call(*beside, settings=()) == merged
+    wrong = (*ask[:2], "--model", place / "base", "--adapter", adapter, *ask[4:])
+    assert f"by its own word those of '{base}'" in call(*wrong, settings=(), code=1)
+
+
+@pytest.mark.parametrize("method", [pytest.param("full", marks=pytest.mark.slow), "lora"])
+def test_an_adapter_of_another_model_is_refused_unless_told(on_an_adapter, place, tmp_path, method):
+    told, _ = on_an_adapter
+    wrong = (*told[:3], "--adapter", place / "second" / "adapter", "-o", tmp_path / "out")
+    more = ("--method", method, "--epochs", "1", "--held-out", "none")
+    assert "it was trained on other weights than these" in finetune(*wrong, *more, code=1)
+    assert not (tmp_path / "out").exists()
+    said = finetune(*wrong, *more, "--no-verify")
+    assert call(*ask_command(said), "--max-new-tokens", "4", settings=()).strip()
+    assert (tmp_path / "out" / "adapter").is_dir() == (method == "lora")
+
+
+def test_a_plan_on_an_adapter_writes_nothing(on_an_adapter, tmp_path):
+    told, _ = on_an_adapter
+    finetune(*told[:5], "-o", tmp_path / "out", "--plan")
+    assert not (tmp_path / "out").exists()
+    said = finetune(*told[:3], "--adapter", tmp_path, "-o", tmp_path / "out", code=1)
+    assert f"adapter {tmp_path}: holds none" in said
+
+
+@pytest.mark.slow
+def test_weights_that_were_changed_are_refused_unless_told(finished, place, tmp_path):
+    told, _ = finished
+    start = tmp_path / "start"
+    shutil.copytree(place / "out" / "checkpoint", start)
+    sums = json.loads((start / "checksums.json").read_text())
+    text = json.dumps(sums)
+    digest = re.search(r"[0-9a-f]{64}", text)[0]
+    (start / "checksums.json").write_text(text.replace(digest, "0" * 64))
+    more = ("--from", start, "-o", tmp_path / "out", "--epochs", "1", "--held-out", "none")
+    assert "its bytes are not those of checksums.json" in finetune(told[0], *more, code=1)
+    assert "\nnext\n" in finetune(told[0], *more, "--no-verify")
 
 
 @pytest.mark.slow

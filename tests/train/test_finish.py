@@ -31,6 +31,8 @@ def test_curves_and_card_lie_there(told):
     assert "| global batch | 4 |" in card
     assert "| precision | fp32 |" in card
     assert "| scenes | not recorded | not recorded |" in card
+    assert "| num samples | 8 |" in card
+    assert not [word for word in ("| lora ", "| labels ", "| early stop ") if word in card]
     lines = [json.loads(line) for line in (told.output / "metrics.jsonl").read_text().splitlines()]
     assert f"| tokens | {sum(line['tokens'] for line in lines):,} |" in card
     assert "Not evaluated." in card

@@ -3,79 +3,42 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from onevision.cli.options import AdapterOption, VerifyOption
+from onevision.cli.training import finetune_options as own
 from onevision.cli.training import options as given
 
 if TYPE_CHECKING:
     from onevision.config import ModelConfig
     from onevision.train.config import TrainConfig
     from onevision.train.cost.devices import DeviceKind
+    from onevision.train.finetune.base import Base
     from onevision.train.finetune.choose import Choice
     from onevision.train.finetune.questions import Questions
     from onevision.train.finetune.request import FinetuneDirectory, FinetuneRequest
     from onevision.train.finetune.samples import CheckedData
     from onevision.train.options import RunOptions
 
-DataArgument = Annotated[
-    str,
-    typer.Argument(
-        help="A file of records (JSON, JSONL, CSV, Parquet, tar), a folder of them or of pictures "
-        "with captions, or a mixture's YAML."
-    ),
-]
-StartOption = Annotated[
-    str, typer.Option("--from", help="What to start from: 'tiny', a checkpoint, or a hub id.")
-]
-OutputOption = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="Directory of the result; default: runs/NAME-OF-DATA."),
-]
-MethodOption = Annotated[
-    str,
-    typer.Option(help="lora, qlora (int8 weights below), full, or auto: what fits the device."),
-]
-RankOption = Annotated[int | None, typer.Option(help="Rank of the adapters; default 16.")]
-EpochsOption = Annotated[int | None, typer.Option(help="Passes over the data; default 3.")]
-HeldOutOption = Annotated[
-    str, typer.Option(help="Share of the samples to hold out, a file of other samples, or none.")
-]
-PatienceOption = Annotated[
-    int, typer.Option(help="Stop after so many measurements without a lower loss; 0: never.")
-]
-SeedOption = Annotated[int, typer.Option(help="Of the order of samples and of new adapters.")]
-RootsOption = Annotated[
-    list[Path] | None,
-    typer.Option("--root", help="Where media paths start, and where links may lead; repeatable."),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-DevicesOption = Annotated[int, typer.Option(help="Processes to train in: one per device.")]
-MemoryOption = Annotated[
-    float | None, typer.Option(help="GiB of a device to plan with; default: what is free.")
-]
-PlanOption = Annotated[
-    bool, typer.Option("--plan", help="Check the data, print what would be done, and stop.")
-]
-
 
 def finetune(
-    data: DataArgument,
-    start: StartOption = "tiny",
-    output: OutputOption = None,
-    method: MethodOption = "auto",
-    lora_rank: RankOption = None,
-    epochs: EpochsOption = None,
-    held_out: HeldOutOption = "0.05",
-    patience: PatienceOption = 3,
-    root: RootsOption = None,
-    device: DeviceOption = "auto",
-    devices: DevicesOption = 1,
-    memory: MemoryOption = None,
-    seed: SeedOption = 0,
+    data: own.DataArgument,
+    start: own.StartOption = "tiny",
+    adapter: AdapterOption = None,
+    output: own.OutputOption = None,
+    method: own.MethodOption = "auto",
+    lora_rank: own.RankOption = None,
+    epochs: own.EpochsOption = None,
+    held_out: own.HeldOutOption = "0.05",
+    patience: own.PatienceOption = 3,
+    root: own.RootsOption = None,
+    device: own.DeviceOption = "auto",
+    devices: own.DevicesOption = 1,
+    memory: own.MemoryOption = None,
+    seed: own.SeedOption = 0,
+    verify: VerifyOption = True,
     settings: given.SetOption = None,
-    plan: PlanOption = False,
+    plan: own.PlanOption = False,
 ) -> None:
     """Fine-tune a model on your data: check, plan, train, evaluate; see docs/finetuning.md.
 
@@ -92,6 +55,8 @@ def finetune(
     told = {
         "data": data,
         "start": start,
+        "adapter": adapter,
+        "verify": verify,
         "method": method,
         "lora_rank": lora_rank,
         "epochs": epochs,
@@ -119,15 +84,15 @@ class _Job:
     """One call of the command."""
 
     def __init__(self, request: "FinetuneRequest", directory: "FinetuneDirectory") -> None:
-        from onevision.checkpoint.load import inspect
         from onevision.inputs.tokenizer import Tokenizer
-        from onevision.train.start import Starts, find_start
+        from onevision.train.finetune.base import find_base
+        from onevision.train.start import Starts
 
         self.request, self.directory = request, directory
-        checkpoint = find_start(request.start)
-        self.starts: Starts = Starts(previous=(checkpoint,))
-        self.target: ModelConfig = inspect(checkpoint).config
-        self.tokenizer: Tokenizer = Tokenizer.from_directory(checkpoint)
+        self.base: Base = find_base(request, directory)
+        self.starts: Starts = Starts(previous=(self.base.directory,))
+        self.target: ModelConfig = self.base.source.config
+        self.tokenizer: Tokenizer = Tokenizer.from_directory(self.base.source.texts)
 
     def run(self, *, plan_only: bool) -> None:
         """Takes the steps that are still to be taken."""
@@ -200,6 +165,8 @@ class _Job:
 
         directory = self.directory
         directory.begin(self.request)
+        if note := self.base.write():
+            print(note)
         pin_samples(fitted, directory.samples, notes=directory.path / LEFT_OUT)
         config = TrainConfig(
             stage=choice.stage,
@@ -218,7 +185,8 @@ class _Job:
         device = config.options.device if self.request.device == "auto" else self.request.device
         if self.request.device == "auto" and device.startswith("cuda"):
             device = self._device()  # it may have moved
-        return replace(config, options=replace(config.options, device=device))
+        options = replace(config.options, device=device, verify=self.request.verify)
+        return replace(config, options=options)
 
     def _find_questions(self, config: "TrainConfig") -> "Questions | None":
         """Writes the held-out samples as questions, or finds those of an earlier call."""
@@ -261,6 +229,7 @@ class _Job:
                 self.directory,
                 when=when,
                 device=config.options.device,
+                verify=config.options.verify,
                 on_progress=advance,
             )
 
@@ -277,6 +246,7 @@ class _Job:
     ) -> None:
         from onevision.cli.training.finetune_tables import (
             eval_command,
+            finetune_command,
             show_changes,
             show_next_commands,
         )
@@ -291,7 +261,15 @@ class _Job:
             after=after,
             keep_best=config.options.keep_best,
         )
-        command = eval_command(directory) or f"onevision finetune {self.request.data}"
-        write_outcome(directory, changes, command=command)
+        training = finetune_command(self.request, directory)
+        asking = eval_command(directory) or training
+        options = config.options
+        write_outcome(
+            directory,
+            changes,
+            asking=asking,
+            training=training,
+            is_chosen=options.keep_best or options.early_stop > 0,
+        )
         show_changes(changes)
         show_next_commands(directory)

@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onevision.train.finetune.choose import Choice
     from onevision.train.finetune.outcome import Change
-    from onevision.train.finetune.request import FinetuneDirectory
+    from onevision.train.finetune.request import FinetuneDirectory, FinetuneRequest
     from onevision.train.finetune.samples import CheckedData
 
 # Examples of each kind of finding.
 NUM_EXAMPLES = 2
-PORT = 8000
+# The options of a request that have one value.
+OPTIONS = {
+    "start": "--from",
+    "adapter": "--adapter",
+    "method": "--method",
+    "lora_rank": "--lora-rank",
+    "epochs": "--epochs",
+    "held_out": "--held-out",
+    "patience": "--patience",
+    "seed": "--seed",
+    "memory_gib": "--memory",
+    "devices": "--devices",
+}
 
 
 def show_data(checked: "CheckedData") -> None:
@@ -74,12 +86,33 @@ def show_next_commands(directory: "FinetuneDirectory") -> None:
     run = directory.run
     print(f"\nmodel    {run.checkpoint}")
     if run.adapter.is_dir():
-        print(f"adapter  {run.adapter}")
+        print(f"adapter  {run.adapter} (on {base_of(directory)})")
     print(f"report   {directory.path / 'report.html'}")
     print("\nnext")
     for command in (ask_command(directory), serve_command(directory), eval_command(directory)):
         if command:
             print(f"  {command}")
+
+
+def base_of(directory: "FinetuneDirectory") -> str:
+    """Returns the model that the adapter lies on, as --model takes it."""
+    from onevision.checkpoint.adapter_config import ADAPTER_CONFIG, read_adapter_config
+
+    return read_adapter_config(directory.run.adapter / ADAPTER_CONFIG).base_model
+
+
+def finetune_command(request: "FinetuneRequest", directory: "FinetuneDirectory") -> str:
+    """Returns the command that was given, without options that have their defaults."""
+    from onevision.train.finetune.request import FinetuneRequest
+
+    default = FinetuneRequest(data=request.data)
+    words = ["onevision", "finetune", request.data, "--output", str(directory.path)]
+    for name, option in OPTIONS.items():
+        value = vars(request)[name]
+        if value != vars(default)[name]:
+            words += [option, str(value)]
+    words += [word for root in request.roots for word in ("--root", root)]
+    return shlex.join([*words, *(word for one in request.settings for word in ("--set", one))])
 
 
 def ask_command(directory: "FinetuneDirectory") -> str:

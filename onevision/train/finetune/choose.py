@@ -186,6 +186,7 @@ def _configure(request: FinetuneRequest, work: Work, one: Candidate) -> tuple[St
 def _options(request: FinetuneRequest, settings: Sequence[str]) -> list[str]:
     """Returns the settings of a run, below those that the request names."""
     own = [f"seed={request.seed}", f"max_bad_share={MAX_BAD_SHARE}"]
+    own.append(f"verify={str(request.verify).lower()}")
     if request.holds_out:
         own += [f"held_out={request.held_out}", f"early_stop={request.patience}"]
     if request.roots:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from onevision.errors import OneVisionError
@@ -14,35 +13,17 @@ from onevision.eval.rows import open_rows
 from onevision.eval.task import find_tasks
 from onevision.files import Line, write_json, write_text
 from onevision.generate.answer import Model, load
+from onevision.train.finetune.page import Change, held_out_section
 from onevision.train.finetune.questions import Questions
 from onevision.train.finetune.request import FinetuneDirectory
 from onevision.train.finish import CARD
 from onevision.train.report.card import HeldoutScore, replace_scores
+from onevision.train.report.curves import REPORT, add_section
 from onevision.train.report.notes import VALIDATION, read_notes
 from onevision.train.validation.best import read_losses
 
-BEFORE, AFTER = "before", "after"
 BATCH_SIZE = 8
 METRIC_WORDS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """One measure on the held-out samples, before and after."""
-
-    name: str
-    before: float
-    after: float
-    num_samples: int
-    is_share: bool = True
-
-    def describe(self) -> str:
-        """Returns "exact match  12.5 % -> 87.5 %  (16 questions)"."""
-        before, after = (
-            f"{100 * v:.1f} %" if self.is_share else f"{v:.4g}" for v in (self.before, self.after)
-        )
-        what = "questions" if self.is_share else "samples"
-        return f"{self.name}  {before} -> {after}  ({self.num_samples:,} {what})"
 
 
 def ask_questions(
@@ -52,6 +33,7 @@ def ask_questions(
     *,
     when: str,
     device: str = "cpu",
+    verify: bool = True,
     on_progress: Callable[[int], object] = int,
 ) -> dict[str, float]:
     """Asks a model the held-out questions; returns the headline of each task, by its metric.
@@ -59,7 +41,7 @@ def ask_questions(
     Answers that were given before are kept. Raises CheckpointError, DataError.
     """
     scores: dict[str, float] = {}
-    loaded = model if isinstance(model, Model) else load(model, device=device)
+    loaded = model if isinstance(model, Model) else load(model, device=device, verify=verify)
     fingerprint = network_fingerprint(loaded)
     for task in find_tasks([str(path) for path in questions.tasks]):
         asked = TaskQuestions(open_rows(task, str(directory.questions)))
@@ -115,17 +97,33 @@ def compare(
 
 
 def write_outcome(
-    directory: FinetuneDirectory, changes: tuple[Change, ...], *, command: str
+    directory: FinetuneDirectory,
+    changes: tuple[Change, ...],
+    *,
+    asking: str,
+    training: str,
+    is_chosen: bool,
 ) -> None:
-    """Adds the scores to the model card, then writes result.json, which ends the job."""
+    """Adds the scores to card and report, then writes result.json, which ends the job.
+
+    `asking` is the command that measured the answers, `training` the one that measured the loss;
+    `is_chosen` says that the held-out loss decided which step's weights were written.
+    """
     scores = {
-        f"{one.name} of {one.num_samples:,} held-out samples (before: {_say(one, one.before)})":
-        HeldoutScore(value=_say(one, one.after), command=command)
+        f"{one.name.removeprefix('held-out ')} of {one.num_samples:,} held-out samples "
+        f"(before: {one.words(one.before)})":
+        HeldoutScore(
+            value=one.words(one.after), command=asking if one.is_share else training
+        )
         for one in changes
     }  # fmt: skip
     card = directory.run.checkpoint / CARD
     if scores and card.is_file():
         write_text(card, replace_scores(card.read_text(encoding="utf-8"), scores))
+    if (directory.path / REPORT).is_file():
+        add_section(
+            directory.path / REPORT, held_out_section(directory, changes, is_chosen=is_chosen)
+        )
     values = [vars(one) for one in changes]
     write_json(directory.result, {"format_version": 1, "held_out": values})
 
@@ -137,7 +135,3 @@ def read_outcome(directory: FinetuneDirectory) -> tuple[Change, ...]:
         return tuple(Change(**one) for one in values["held_out"])
     except (OSError, ValueError, KeyError, TypeError, OneVisionError):
         return ()
-
-
-def _say(change: Change, value: float) -> str:
-    return f"{100 * value:.1f} %" if change.is_share else f"{value:.4g}"

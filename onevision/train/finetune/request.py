@@ -1,6 +1,7 @@
 """What a user asks of `onevision finetune` -> a directory that belongs to this request.
 
 OUT/finetune.json   the request; the same one continues, another one is refused
+OUT/base/           the model it starts from, if --adapter was merged to make it
 OUT/result.json     written last: the held-out losses and scores, before and after
 """
 
@@ -18,7 +19,7 @@ from onevision.values import from_plain, to_plain
 Method = Literal["auto", "lora", "qlora", "full"]
 REQUEST, RESULT = "finetune.json", "result.json"
 # What may differ when a run continues: it decides where, not what, is computed.
-MOVABLE = ("device", "devices", "memory_gib")
+MOVABLE = ("device", "devices", "memory_gib", "verify")
 NOTHING = "none"
 
 
@@ -29,6 +30,10 @@ class FinetuneRequest:
     # A file or folder of records, and the checkpoint to start from.
     data: str
     start: str = "tiny"
+    # An adapter to merge into that checkpoint first, and whether weights must have their
+    # checksums and the adapter its own base.
+    adapter: str | None = None
+    verify: bool = True
     # Adapters, adapters over int8 weights, or all weights; "auto" is what fits.
     method: Method = "auto"
     lora_rank: int | None = None
@@ -86,6 +91,11 @@ class FinetuneDirectory:
     def run(self) -> RunDirectory:
         """The files of the training run."""
         return RunDirectory(self.path)
+
+    @property
+    def base(self) -> Path:
+        """The model it starts from, if an adapter was merged to make it."""
+        return self.path / "base"
 
     @property
     def samples(self) -> Path:
@@ -165,14 +175,20 @@ def resolve_paths(request: FinetuneRequest) -> FinetuneRequest:
     held_out = request.held_out
     if request.holds_out and parse_share(held_out) is None:
         held_out = str(Path(held_out).resolve())
-    start = Path(request.start).expanduser()
     return replace(
         request,
         data=str(Path(request.data).resolve()) if Path(request.data).exists() else request.data,
-        start=str(start.resolve()) if start.is_dir() else request.start,
+        start=_resolve_directory(request.start),
+        adapter=None if request.adapter is None else _resolve_directory(request.adapter),
         held_out=held_out,
         roots=tuple(str(Path(root).resolve()) for root in request.roots),
     )
+
+
+def _resolve_directory(name: str) -> str:
+    """Returns the absolute path of a directory; any other name is one of the hub."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.is_dir() else name
 
 
 def _say(value: object) -> str:

@@ -23,7 +23,7 @@ from onevision.train.lora.layers import (
 from onevision.train.optim import freeze_parameters
 from onevision.train.parallel import whole
 from onevision.train.stage import Stage
-from onevision.train.start import Starts
+from onevision.train.start import Starts, name_start
 
 
 def check_adapters(lora: LoraConfig | None, stage: Stage, starts: Starts) -> None:
@@ -92,7 +92,7 @@ def write_adapter(
         warn(f"{base} cannot be read ({error}); the adapter does not say which weights it is for")
         digest = None
     with new_directory(directory, replace=True) as partial:
-        save_adapter(network, lora, partial, base_model=str(base), base_digest=digest)
+        save_adapter(network, lora, partial, base_model=name_start(base), base_digest=digest)
         (partial / MODEL_CONFIG).write_text(config.to_json(), encoding="utf-8")
 
 

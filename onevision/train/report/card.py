@@ -4,8 +4,10 @@ Nothing is guessed: a missing fact is "not recorded", and every score has the co
 it.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import yaml
 
@@ -107,6 +109,28 @@ def model_card(facts: ModelFacts) -> str:
     return f"---\n{_front_matter(facts)}---\n\n# {_line(facts.name)}\n\n{origin}\n\n{body}\n"
 
 
+def adapter_card(*, adapter: Path, base: Start, rank: int, parts: Sequence[str]) -> str:
+    """Returns the card of adapters alone, which says what they lie on."""
+    values = {
+        "library_name": "peft",
+        "pipeline_tag": PIPELINE,
+        "base_model": base.hub_id,
+        "tags": ["lora", *TAGS],
+    }
+    known = {key: value for key, value in values.items() if value}
+    front = yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
+    command = ["onevision", "ask", "What is this?", "--image", "picture.jpg"]
+    command += ["--model", base.name, "--adapter", str(adapter)]
+    where = " and the ".join(map(_words, parts))
+    return (
+        f"---\n{front}---\n\n# {_line(adapter.parent.name)}, adapters alone\n\n"
+        f"LoRA of rank {rank} in the {where}, and what trained whole beside it, by onevision "
+        f"{__version__}. It lies on the weights of `{base.name}`; others are refused.\n\n"
+        f"```\n{shlex.join(command)}\n```\n\n"
+        "`../checkpoint`, where it was trained, has it merged.\n"
+    )
+
+
 def replace_scores(card: str, scores: Mapping[str, HeldoutScore]) -> str:
     """Returns a card of `model_card` with other scores."""
     before, title, rest = card.partition("## Scores\n\n")
@@ -159,11 +183,15 @@ def _training(stages: Mapping[str, Mapping[str, object]]) -> str:
 def _starts(starts: Sequence[Start]) -> str:
     if not starts:
         return _sentence(NOT_RECORDED)
-    rows = [
-        (start.name, _value(start.hub_id), _value(start.revision), _value(start.licence))
-        for start in starts
-    ]
-    return _table(("checkpoint", "on the hub", "revision", "licence"), rows)
+    columns = {
+        "checkpoint": [start.name for start in starts],
+        "on the hub": [start.hub_id for start in starts],
+        "revision": [start.revision for start in starts],
+        "licence": [start.licence for start in starts],
+    }
+    known = {title: values for title, values in columns.items() if any(values)}
+    rows = zip(*(map(_value, values) for values in known.values()), strict=True)
+    return _table(tuple(known), rows)
 
 
 def _data(sources: Sequence[Source]) -> str:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 PAGE = Template((Path(__file__).parent / "curves.html").read_text(encoding="utf-8"))
 PICTURE, REPORT = "curves.png", "report.html"
 WIDTH, HEIGHT, COLUMNS = 430, 300, 2  # of a chart, in points; charts per row of the picture
+# Around what `add_section` writes into the page.
+BEGIN, END = "<!-- section -->", "<!-- /section -->"
 # A scale is logarithmic if the largest value is at least so many times the smallest.
 LOGARITHMIC_FROM = 30.0
 # Steps further apart than so many usual distances are not joined.
@@ -67,6 +69,17 @@ def write_curves(directory: Path, *, warn: Callable[[str], object] = str) -> Pat
         warn(f"{directory / REPORT} has no curves: {plots.MISSING}")
     write_text(directory / REPORT, _page(run, charts))
     return directory / REPORT
+
+
+def add_section(page: Path, section: str) -> None:
+    """Writes HTML above the curves of a page by `write_curves`, in place of what was there.
+
+    Raises OSError.
+    """
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if begin and end:
+        write_text(page, f"{before}{begin}{section}{end}{after}")
 
 
 def read_run(directory: Path) -> RunMetrics:
@@ -157,6 +170,7 @@ def _set_scales(axes: "Axes", chart: Chart, run: RunMetrics) -> None:
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     first, last = run.steps[[0, -1]].tolist()
+    first = min([first, *(float(one.steps[0]) for one in chart.curves if len(one.steps))])
     room = 0.5 if first == last else 0.0
     axes.set(xlabel="step", xlim=(first - room, last + room))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
