@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from onevision.errors import InputError
+from onevision.extras import imports_of_extra
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -132,11 +132,9 @@ def _names_per_row(width: float) -> int:
 
 
 def _save(plot: Plot, kind: str, *, width: float, height: float) -> bytes:
-    try:
+    with imports_of_extra("plots", MISSING):
         from matplotlib import rc_context, rcdefaults, rcParams
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError(MISSING) from error
     file = io.BytesIO()
     # Without these, an SVG has the time in it, and a PNG the version of matplotlib.
     names = ("Date", "Creator", "Format", "Type") if kind == "svg" else ("Software",)

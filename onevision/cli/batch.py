@@ -16,6 +16,7 @@ from onevision.cli.options import (
     load_variants,
 )
 from onevision.errors import InputError
+from onevision.extras import imports_of_extra
 
 
 def batch(
@@ -34,12 +35,10 @@ def batch(
     verify: VerifyOption = True,
 ) -> None:
     """Answer a file of requests in OpenAI's batch format."""
-    try:
+    with imports_of_extra("serve", "batches need: pip install 'onevision[serve]'"):
         from onevision.serve.batch import run_batch
         from onevision.serve.service import Service
         from onevision.serve.settings import Limits, ServerSettings
-    except ImportError as error:
-        raise InputError("batches need: pip install 'onevision[serve]'") from error
 
     if not requests.is_file():
         raise InputError(f"{requests}: no such file; expected requests in OpenAI's batch format")

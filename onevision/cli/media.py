@@ -9,6 +9,7 @@ import typer
 
 from onevision.conversation import Image, Part, Text, Video
 from onevision.errors import InputError, MediaError
+from onevision.extras import imports_of_extra
 
 Kind = Literal["image", "video"]
 STDIN = "-"
@@ -84,12 +85,10 @@ def _read_stdin(kind: Kind) -> bytes:
 
 def _fetch(url: str, *, kind: Kind) -> bytes:
     """Downloads from any public host, as the server does from those on its list."""
-    try:
+    with imports_of_extra("serve", "addresses need: pip install 'onevision[serve]'"):
         from onevision.serve.fetch import Fetcher
         from onevision.serve.schema.problems import ApiError
         from onevision.serve.settings import Limits
-    except ImportError as error:
-        raise InputError("addresses need: pip install 'onevision[serve]'") from error
 
     limits = Limits()
     most = limits.video_bytes if kind == "video" else limits.image_bytes

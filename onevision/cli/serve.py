@@ -17,7 +17,7 @@ from onevision.cli.options import (
     load_variants,
 )
 from onevision.cli.port import check_port
-from onevision.errors import InputError
+from onevision.extras import imports_of_extra
 
 KEY_VARIABLE = "ONEVISION_API_KEY"
 # oneDNN, and torch above it, cache a compiled matrix product for each shape: 1,024 of them by
@@ -73,13 +73,11 @@ def serve(
 ) -> None:
     """Serve a model with OpenAI's API and a demo page."""
     _prepare_process()
-    try:
+    with imports_of_extra("serve", "the server needs: pip install 'onevision[serve]'"):
         from onevision.serve.keys import KeyRing
         from onevision.serve.run import serve as run
         from onevision.serve.service import Service
         from onevision.serve.settings import Limits, ServerSettings
-    except ImportError as error:
-        raise InputError("the server needs: pip install 'onevision[serve]'") from error
     settings = ServerSettings(
         name=name or (Path(model).name if Path(model).exists() else model),
         host=host,

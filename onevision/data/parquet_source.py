@@ -19,6 +19,7 @@ from onevision.data.forms.raw import Fields, RawRecord
 from onevision.data.forms.table import KNOWN_FIELDS
 from onevision.data.sources import FileSource
 from onevision.errors import DataError
+from onevision.extras import imports_of_extra
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,11 +97,10 @@ class ParquetSource(FileSource):
 
 
 def _open(path: Path) -> "ParquetFile":
-    try:
+    message = f"{path}: Parquet files need: pip install 'onevision[data]'"
+    with imports_of_extra("data", message, error=DataError):
         import pyarrow as pa
         from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise DataError(f"{path}: Parquet files need: pip install 'onevision[data]'") from error
 
     try:
         return ParquetFile(path)

@@ -12,10 +12,7 @@ it has one of these names, only the first and the last line apply, so that no ta
 rows. The first match is used. Media given as paths are relative to the folder that matched.
 """
 
-import base64
-import binascii
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -39,10 +36,6 @@ from onevision.inputs.video import choose_frames
 
 HUB = "hub"
 SUFFIXES = (".parquet", ".jsonl", ".json")
-# Shorter texts are paths, not base64.
-MIN_BASE64 = 100
-BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
-DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
 # How tables spell that there is no image.
 NO_IMAGE = (" ", "nan", "None", "N/A")
 
@@ -239,23 +232,10 @@ def read_images(record: RawRecord, field: str) -> Iterator[str | bytes]:
 
 
 def _read_image(record: RawRecord, field: str, entry: object) -> str | bytes:
-    if isinstance(entry, str) and (decoded := _decode_base64(record, field, entry)) is not None:
-        return decoded
     found = read_medium(record, field, entry)
     if isinstance(found, str) and not Path(found).is_file():
         raise field_error(record, field, f"no such file: {found}")
     return found
-
-
-def _decode_base64(record: RawRecord, field: str, text: str) -> bytes | None:
-    """Returns the bytes of a base64 text or a data URL; None if it is a path."""
-    url = DATA_URL.match(text)
-    if url is None and (len(text) < MIN_BASE64 or BASE64.fullmatch(text) is None):
-        return None
-    try:
-        return base64.b64decode(text[url.end() if url else 0 :])
-    except binascii.Error as error:
-        raise field_error(record, field, f"the image is not valid base64 ({error})") from error
 
 
 def row_to_json(fields: Fields, *, without: Sequence[str]) -> dict[str, object]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from onevision.errors import InputError
+from onevision.extras import imports_of_extra
 from onevision.generate.sampler import Sampling
 from onevision.inputs.tokenizer import Tokenizer
 
@@ -123,13 +124,11 @@ def _tokenizer(tokenizer: Tokenizer, vocab_size: int) -> "LLTokenizer":
     It has one token more than the model, the end of a form. None of the model's own tokens would
     do: any of them may be text in one request and end the answer to another.
     """
-    try:
+    message = (
+        "choices, regex and json_schema need llguidance; run: pip install 'onevision[constrain]'"
+    )
+    with imports_of_extra("constrain", message):
         from llguidance import LLTokenizer
-    except ImportError as error:
-        raise InputError(
-            "choices, regex and json_schema need llguidance; run: "
-            "pip install 'onevision[constrain]'"
-        ) from error
     values = json.loads(tokenizer.definition)
     form_end = FORM_END | {"id": tokenizer.size}
     values["added_tokens"] = [*values.get("added_tokens", ()), form_end]

@@ -9,7 +9,7 @@ from typing import TypeVar
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from onevision import __version__
 from onevision.generate.request import Request as EngineRequest
@@ -24,7 +24,8 @@ from onevision.serve.events import (
 from onevision.serve.generation_request import GenerationRequest
 from onevision.serve.guard import Guard, internal_error, problem_response
 from onevision.serve.openapi import build_openapi, describe_errors, describe_route
-from onevision.serve.page import add_page
+from onevision.serve.page import PAGE_HEADERS, add_page
+from onevision.serve.reference import write_reference
 from onevision.serve.schema.chat_completion import ChatCompletion, format_usage
 from onevision.serve.schema.chat_request import ChatRequest
 from onevision.serve.schema.models import MediaCount, ModelCard, ModelList, TokenCount
@@ -63,6 +64,17 @@ def create_app(service: Service) -> Guard:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
         return JSONResponse(app.openapi())
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        page = write_reference(
+            app.openapi(),
+            model=service.settings.name,
+            limits=service.settings.limits,
+            base_url=str(request.base_url).rstrip("/"),
+            needs_key=service.keys.are_required,
+        )
+        return HTMLResponse(page, headers=PAGE_HEADERS)
 
     return guard
 

@@ -12,9 +12,11 @@ POLICY = (
     "img-src 'self' data: blob:; media-src 'self' data: blob:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
+PAGE_HEADERS = {"content-security-policy": POLICY, "cache-control": "no-cache"}
 FILES = {
     "/": (WEB / "index.html", "text/html; charset=utf-8"),
     "/page.css": (WEB / "page.css", "text/css; charset=utf-8"),
+    "/docs.css": (WEB / "docs.css", "text/css; charset=utf-8"),
     "/page.js": (WEB / "page.js", "text/javascript; charset=utf-8"),
     "/kept.js": (WEB / "kept.js", "text/javascript; charset=utf-8"),
     "/markdown.js": (WEB / "markdown.js", "text/javascript; charset=utf-8"),
@@ -33,9 +35,7 @@ def add_page(app: FastAPI) -> None:
 
 
 def _file_route(file: Path, kind: str):  # noqa: ANN202 a coroutine function
-    headers = {"content-security-policy": POLICY, "cache-control": "no-cache"}
-
     async def send_file() -> Response:
-        return Response(file.read_bytes(), media_type=kind, headers=headers)
+        return Response(file.read_bytes(), media_type=kind, headers=PAGE_HEADERS)
 
     return send_file

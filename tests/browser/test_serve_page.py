@@ -141,11 +141,14 @@ def answering(page, words):
 
 def test_markdown_of_an_answer_is_shown(open_page):
     words = (
-        "# Two\n\n- **one** `a < b`\n- *two*\n\n1. x\n\n```\n<b>\n```\n[here](https://a.example/b)"
+        "# Two\n\n- **one** `a < b`\n- *two*\n  lines\n\n| a | b |\n|---|---|\n| *1* | <b> |\n\n"
+        "1. x\n\n```\n<b>\n```\n[here](https://a.example/b)"
     )
     said = answering(open_page(), words)
     assert said.locator("h3").inner_text() == "Two"
-    assert said.locator("ul li").all_inner_texts() == ["one a < b", "two"]
+    assert said.locator("ul li").all_inner_texts() == ["one a < b", "two lines"]
+    assert said.locator("th").all_inner_texts() == ["a", "b"]
+    assert said.locator("td").all_inner_texts() == ["1", "<b>"]
     assert said.locator("strong").inner_text() == "one"
     assert said.locator("pre code").inner_text() == "<b>"
     link = said.locator("a")
@@ -168,6 +171,7 @@ def test_markdown_of_an_answer_is_shown(open_page):
         "# <iframe src=javascript:alert(1)>",
         "![x](https://evil.example/pixel.png)",
         "- [x]( javascript:alert(1))",
+        "| <img src=x onerror=alert(1)> |\n|---|\n| [x](javascript:alert(1)) |",
     ],
 )
 def test_nothing_in_an_answer_is_run_or_fetched(open_page, evil):
@@ -196,6 +200,51 @@ def test_a_reload_keeps_the_chat_until_a_new_one(open_page):
     page.reload()
     page.wait_for_selector("#model:not(:empty)")
     assert page.locator("article").count() == 0
+
+
+def test_a_reload_during_an_answer_keeps_the_question_and_what_arrived(open_page, server):  # noqa: F811
+    page = open_page()
+    page.locator("#files").set_input_files(DEMO / "single.png")
+    page.wait_for_selector("#cost:not(:empty)")
+    page.click("#open-settings")
+    page.fill("input[name=max_tokens]", "4000")
+    page.locator("input[name=temperature]").fill("2")
+    for _ in range(5):  # an answer drawn at random may end before the page is left
+        page.fill("#text", "Which picture?")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(
+            ".assistant.running .said:not(:empty), .assistant:not(.running):last-child"
+        )
+        if page.locator(".assistant.running").count():
+            break
+    before = page.locator(".assistant.running .said").inner_text()
+    for _ in range(2):
+        page.reload()
+        page.wait_for_selector(".assistant .said")
+        assert page.locator(".user .said").last.inner_text() == "Which picture?"
+        assert page.locator(".user .shown img").count() == 1
+        assert page.locator(".assistant .said").last.inner_text()[:3] == before[:3]
+        assert page.locator(".below .faint").last.inner_text() == "interrupted by a reload"
+        assert page.locator("#text").input_value() == ""
+    page.get_by_role("button", name="Retry").click()
+    page.wait_for_selector(".assistant:not(.running):last-child .faint:not(:empty)")
+    assert "out" in page.locator(".below .faint").last.inner_text()
+    server.wait_until_idle()
+
+
+def test_a_reload_before_an_answer_begins_keeps_the_question(open_page):
+    page = open_page()
+    page.route("**/v1/chat/completions", lambda route: None)  # no answer arrives
+    page.fill("#text", "Which?")
+    page.keyboard.press("Enter")
+    page.wait_for_function("sessionStorage.getItem('draft') === ''")
+    page.reload()
+    page.wait_for_selector(".assistant .below")
+    assert page.locator(".user .said").inner_text() == "Which?"
+    assert not page.locator(".assistant .said").is_visible()
+    page.get_by_role("button", name="Edit").click()
+    page.reload()
+    assert page.locator("#text").input_value() == "Which?"
 
 
 def test_settings_open_in_view_wherever_the_page_is(open_page):

@@ -3,9 +3,14 @@
 import json
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from PIL import Image as PIL
+
+from onevision.extras import MODULES, imports_of_extra
 
 # Runs the command line as if a package were not installed.
 WITHOUT = """
@@ -16,7 +21,7 @@ from onevision.cli import main
 class Finder(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        hidden = name.partition(".")[0] == missing
+        hidden = name == missing or name.startswith(missing + ".")
         return None if hidden else super().find_spec(name, path, target)
 
 missing = sys.argv.pop(1)
@@ -74,6 +79,43 @@ def test_a_missing_package_names_its_extra(package, extra, command, desk):
     assert all(note.startswith("device ") for note in notes)
     assert sorted(set(desk.iterdir()) - {desk / "cache", desk / "run"}) == before
     assert not (desk / "run" / "metrics.jsonl").exists()
+
+
+ADDRESS = ("ask", "--allow-urls", "--image", "https://a.example/a.png", "Which?")
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("onevision.serve.keys", ("serve",)),
+        ("fastapi.openapi.utils", ("serve",)),
+        pytest.param(
+            *("onevision.serve.turns", ("batch", "requests.jsonl", "-o", "answers.jsonl")),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("onevision.serve.schema.problems", ADDRESS, marks=pytest.mark.slow),
+        pytest.param("pyarrow.parquet", ("data", "check", "mine.parquet"), marks=pytest.mark.slow),
+    ],
+)
+def test_a_broken_import_is_not_taken_for_a_missing_package(module, command, desk):
+    done = run_without(module, *command)
+    assert done.returncode != 0
+    assert "pip install" not in done.stderr
+    assert f"No module named '{module}'" in done.stderr
+
+
+def test_only_a_missing_module_of_the_extra_gives_its_advice():
+    for name in ("onevision.serve.keys", "fastapi.missing", "numpy"):
+        with pytest.raises(ModuleNotFoundError), imports_of_extra("serve", "install it"):
+            raise ModuleNotFoundError(name=name)
+    with pytest.raises(ImportError), imports_of_extra("serve", "install it"):
+        raise ImportError("cannot import name 'Guard'", name="onevision.serve.guard")
+
+
+def test_the_extras_that_give_advice_are_those_of_the_package():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert set(MODULES) <= set(project["project"]["optional-dependencies"])
+    assert all(find_spec(module) for modules in MODULES.values() for module in modules - {"wandb"})
 
 
 @pytest.mark.slow

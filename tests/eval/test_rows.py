@@ -46,8 +46,10 @@ def spelled(question):
         RED,
         "pictures/red.png",
         base64.b64encode(RED).decode(),
+        base64.encodebytes(RED).decode(),
+        {"bytes": None, "path": base64.b64encode(RED).decode()},
     ],
-    ids=["struct", "struct of a path", "bytes", "path", "base64"],
+    ids=["struct", "struct of a path", "bytes", "path", "base64", "lines", "struct of base64"],
 )
 def test_images_of_parquet(make_task, tmp_path, image):
     (tmp_path / "colours" / "pictures").mkdir(parents=True)
@@ -214,7 +216,7 @@ def test_rows_of_another_task_are_not_taken(make_task, tmp_path, name, config):
         (ASK | {"image": "no.png"}, "row 1, field 'image': no such file: .*no.png"),
         (ASK | {"image": "../out.png"}, "field 'image': '../out.png' lies outside the media root"),
         (ASK | {"image": 3}, "row 1, field 'image': it is int '3'"),
-        (ASK | {"image": "data:image/png;base64,A"}, "the image is not valid base64"),
+        (ASK | {"image": "data:image/png;base64,A"}, "field 'image': its base64 is damaged"),
         ({"answer": "red", "image": "a.png"}, "row 1, field 'question': it is missing"),
         (ASK | {"image": "a.png", "question": "<image><image>"}, "2 <image> marks .* but 1 image"),
     ],

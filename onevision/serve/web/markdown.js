@@ -1,7 +1,7 @@
 // Markdown of an answer -> DOM nodes. Text becomes text nodes alone, so nothing in it is run.
 //
-// Read: paragraphs, # headings, - and 1. lists, ``` blocks, `code`, **bold**, *italic*, and links
-// to http and https. All else is shown as it is written.
+// Read: paragraphs, # headings, - and 1. lists, | tables, ``` blocks, `code`, **bold**, *italic*, and
+// links to http and https. All else is shown as it is written.
 
 const INLINE = /`([^`\n]+)`|\*\*([^*\n]+)\*\*|\*([^*\s][^*\n]*)\*|\[([^\]\n]+)\]\((https?:\/\/[^\s()<>"']+)\)/;
 
@@ -31,6 +31,33 @@ function inline(text) {
 
 const KINDS = [[/^\s*[-*+] +(.*)/, "ul"], [/^\s*\d+[.)] +(.*)/, "ol"]];
 
+const ROW = /^\s*\|(.*)\|\s*$/, RULE = /^\s*\|(\s*:?-+:?\s*\|)+\s*$/;
+
+const isTable = (lines, at) => ROW.test(lines[at]) && RULE.test(lines[at + 1] ?? "");
+
+function table(lines, at) {
+  const row = (line, tag) => node("tr", ...ROW.exec(line)[1].split("|").map((cell) => node(tag, ...inline(cell.trim()))));
+  let end = at + 2;
+  while (end < lines.length && ROW.test(lines[end])) end++;
+  return [node("table", row(lines[at], "th"), ...lines.slice(at + 2, end).map((line) => row(line, "td"))), end];
+}
+
+// A list; an indented line continues the item before it.
+function list(lines, at, mark, tag) {
+  const items = [];
+  let end = at;
+  for (; end < lines.length; end++) {
+    const found = mark.exec(lines[end]);
+    if (found) items.push(found[1]);
+    else if (items.length && /^\s+\S/.test(lines[end]) && !begins(lines, end)) items.push(`${items.pop()} ${lines[end].trim()}`);
+    else break;
+  }
+  return items.length ? [node(tag, ...items.map((item) => node("li", ...inline(item)))), end] : null;
+}
+
+const begins = (lines, at) => !lines[at].trim() || /^\s*```|^#{1,6} /.test(lines[at]) || isTable(lines, at)
+  || KINDS.some(([mark]) => mark.test(lines[at]));
+
 // Returns the block that begins at a line, and the line after it.
 function block(lines, at) {
   const fence = /^\s*```/.test(lines[at]);
@@ -41,16 +68,13 @@ function block(lines, at) {
   }
   const heading = /^(#{1,6}) +(.*)/.exec(lines[at]);
   if (heading) return [node("h3", ...inline(heading[2])), at + 1];
+  if (isTable(lines, at)) return table(lines, at);
   for (const [mark, tag] of KINDS) {
-    const items = [];
-    for (let found; (found = mark.exec(lines[at + items.length] ?? "")); ) {
-      items.push(node("li", ...inline(found[1])));
-    }
-    if (items.length) return [node(tag, ...items), at + items.length];
+    const made = list(lines, at, mark, tag);
+    if (made) return made;
   }
   let end = at + 1;
-  const begins = (line) => !line.trim() || /^\s*```|^#{1,6} /.test(line) || KINDS.some(([mark]) => mark.test(line));
-  while (end < lines.length && !begins(lines[end])) end++;
+  while (end < lines.length && !begins(lines, end)) end++;
   return [node("p", ...inline(lines.slice(at, end).join("\n"))), end];
 }
 

@@ -248,16 +248,18 @@ function edit(place) {
   draw();
   drawMedia();
   grow();
+  remember();
   keepTalk();
   $("text").focus();
 }
 
 async function answer() {
-  const turn = { role: "assistant", text: "", note: "" };
+  const turn = { role: "assistant", text: "", note: "", unfinished: true };
   const body = { ...request(talk), stream: true, stream_options: { include_usage: true } };
   talk.push(turn);
   running = new AbortController();
   draw();
+  keepTalk().then(remember); // the draft goes when its turn is kept
   const shown = $("talk").lastElementChild;
   shown.classList.add("running");
   $("send").textContent = "Stop";
@@ -281,6 +283,7 @@ async function answer() {
     else turn.note = "stopped";
   }
   running = null;
+  delete turn.unfinished;
   $("send").textContent = "Ask";
   draw();
   keepTalk();
@@ -332,7 +335,6 @@ function ask() {
   complain();
   drawMedia();
   grow();
-  remember();
   answer();
 }
 
@@ -345,6 +347,17 @@ function grow() {
 
 async function keepTalk() {
   if (!(await keep(talk)) && talk.length) complain(new Error("this chat is too large for the browser to keep: a reload would lose it"));
+}
+
+// After a reload: what had arrived of an answer that was being written.
+function restoreAnswer() {
+  const turn = talk.at(-1);
+  if (turn?.unfinished) {
+    delete turn.unfinished;
+    Object.assign(turn, { text: sessionStorage.getItem("arrived") ?? "", note: "interrupted by a reload" });
+    keepTalk();
+  }
+  sessionStorage.removeItem("arrived");
 }
 
 const remember = () => sessionStorage.setItem("draft", $("text").value);
@@ -409,6 +422,7 @@ async function begin() {
   $("text").value = sessionStorage.getItem("draft") ?? "";
   grow();
   talk.push(...await kept());
+  restoreAnswer();
   if (talk.length) draw();
   const card = (await (await fetch("/v1/models")).json()).data[0];
   model = card.id;
@@ -439,6 +453,7 @@ $("copy-curl").onclick = () => copy($("copy-curl"), asCurl());
 $("copy-python").onclick = () => copy($("copy-python"), asPython());
 $("download").onclick = download;
 $("close-look").onclick = () => $("look").close();
+onpagehide = () => { if (running) sessionStorage.setItem("arrived", talk.at(-1).text); };
 document.onpaste = (event) => { if (event.clipboardData.files.length) { event.preventDefault(); add(event.clipboardData.files); } };
 document.ondragover = (event) => { event.preventDefault(); document.body.classList.toggle("dropping", event.dataTransfer.types.includes("Files")); };
 document.ondragleave = (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); };

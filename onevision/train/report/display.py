@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from onevision.errors import InputError
+from onevision.extras import imports_of_extra
 from onevision.files import Line
 
 if TYPE_CHECKING:
@@ -184,11 +185,10 @@ def _scalars(line: Line) -> Iterator[tuple[str, float]]:
             yield key, float(value)
 
 
-def _import(package: str) -> ModuleType:
-    try:
+def _import(package: Literal["tensorboard", "wandb"]) -> ModuleType:
+    message = (
+        f"writing metrics to {package} needs the package, which is not installed; "
+        f"pip install 'onevision[{package}]', or train without it"
+    )
+    with imports_of_extra(package, message):
         return importlib.import_module(package)
-    except ImportError as error:
-        raise InputError(
-            f"writing metrics to {package} needs the package, which is not installed; "
-            f"pip install 'onevision[{package}]', or train without it"
-        ) from error
