@@ -1,6 +1,6 @@
 """How a stage is run, apart from what it learns: precision, processes, saving, time limits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from onevision.errors import ConfigError
@@ -130,13 +130,26 @@ class RunOptions:
             raise ConfigError(
                 f"max_bad_share is {self.max_bad_share}; expected a share of the samples, 0 to 1"
             )
-        if self.lora_targets is not None and not self.lora_rank:
-            raise ConfigError(
-                f"lora_targets is {self.lora_targets!r}, but there are no adapters; set lora_rank, "
-                "for instance lora_rank=64"
-            )
+        self._check_adapters()
         self._check_held_out()
         _ = self.lora  # raises
+
+    def _check_adapters(self) -> None:
+        """Refuses what would be ignored. Raises ConfigError."""
+        names = [one.name for one in fields(self) if one.name.startswith("lora_")]
+        told = [name for name in names if getattr(self, name) != getattr(RunOptions, name)]
+        if told and not self.lora_rank:
+            raise ConfigError(
+                f"{told[-1]} is {getattr(self, told[-1])!r}, but there are no adapters; set "
+                "lora_rank, for instance lora_rank=64"
+            )
+        if self.lora_targets is not None and (
+            odd := {"lora_parts", "lora_layers"}.intersection(told)
+        ):
+            raise ConfigError(
+                f"lora_targets={self.lora_targets} says where adapters are, and so does "
+                f"{' and '.join(sorted(odd))}; set one of them"
+            )
 
     def _check_held_out(self) -> None:
         """Refuses what would be ignored. Raises ConfigError."""

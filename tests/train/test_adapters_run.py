@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -16,7 +17,7 @@ from onevision.checkpoint.save import save
 from onevision.errors import CheckpointError, ConfigError
 from onevision.generate.answer import load
 from onevision.model.llava import LlavaNetwork
-from onevision.train.config import TrainConfig, list_changes
+from onevision.train.config import TrainConfig, list_changes, make_run_options
 from onevision.train.lora.files import CONFIG, PREFIX, WEIGHTS
 from onevision.train.lora.targets import apply_targets
 from onevision.train.optim import freeze_parameters
@@ -208,13 +209,31 @@ def test_a_tower_that_trains_whole_beside_adapters_is_told(train, tmp_path):
         RunOptions(lora_targets="all")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["lora_rslora=true"], "lora_rslora is True, but there are no adapters"),
+        (["lora_layers=attention"], "lora_layers is 'attention', but there are no adapters"),
+        (["lora_alpha=32"], "lora_alpha is 32.0, but there are no adapters"),
+        (["lora_base=int8"], "lora_base is 'int8', but there are no adapters"),
+        (
+            ["lora_rank=2", "lora_targets=all", "lora_layers=attention"],
+            "lora_targets=all says where adapters are, and so does lora_layers; set one of them",
+        ),
+    ],
+)
+def test_settings_of_adapters_that_would_be_ignored_are_refused(settings, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        make_run_options(settings)
+
+
 def test_the_merged_checkpoint_answers(train, tmp_path):
     outcome = train(tmp_path / "run")
     assert load(outcome.checkpoint).config.language.num_layers == 2
 
 
 def test_without_adapters_no_adapter_is_written(train, tmp_path):
-    train(tmp_path / "run", options=replace(LORA, lora_rank=0))
+    train(tmp_path / "run", options=replace(LORA, lora_rank=0, lora_alpha=16.0, lora_dropout=0.0))
     assert not (tmp_path / "run" / "adapter").exists()
 
 

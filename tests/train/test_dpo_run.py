@@ -311,3 +311,15 @@ def test_the_command_runs(pairs, start, tmp_path):
     wrong = command("dpo", pairs, "--from", start, "-o", tmp_path / "b", "--set", "bta=1")
     assert wrong.returncode == 1
     assert "did you mean 'beta'" in wrong.stderr
+
+
+def test_targets_decide_what_trains(pairs, start, tmp_path):
+    settings = ("global_batch=8", "num_frames=3", "lora_rank=2", "lora_rslora=true")
+    words = [w for one in (*settings, "lora_targets=attention") for w in ("--set", one)]
+    done = command("dpo", pairs, "--from", start, "-o", tmp_path / "run", *words)
+    assert done.returncode == 0, done.stderr
+    assert "trains whole" not in done.stderr
+    values = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    assert values["use_rslora"] is True
+    assert {name.split(".")[-2] for name in values["target_modules"]} == {"self_attn"}
+    assert not [name for name in values["modules_to_save"] if "vision" in name]

@@ -340,6 +340,17 @@ def test_too_many_bad_samples_stop_it_with_the_way_out(finished, tmp_path):
     assert "--set max_bad_share=0.34" in text
 
 
+def test_targets_decide_what_trains(finished, tmp_path):
+    told, _ = finished
+    more = ("--epochs", "1", "--held-out", "none", "-o", tmp_path / "out", "--set")
+    said = finetune(*told[:3], *more, "lora_targets=all")
+    assert "lora: adapters of rank 16 on the language model and the vision encoder" in said
+    values = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())
+    parts = {name.split(".")[1] for name in values["target_modules"]}
+    assert parts == {"language_model", "vision_tower"}
+    assert not [name for name in values["modules_to_save"] if "vision" in name]
+
+
 # On an adapter
 
 

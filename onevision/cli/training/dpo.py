@@ -24,6 +24,7 @@ def dpo(
     from onevision.cli.training.run import train_and_show
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.config import TrainConfig, make_run_options
+    from onevision.train.lora.targets import apply_targets
     from onevision.train.options import RunOptions
     from onevision.train.preference.loss import PreferenceConfig
     from onevision.train.preference.objective import make_preference
@@ -34,13 +35,15 @@ def dpo(
 
     told = given.with_options(settings, peak_tflops=peak_tflops)
     for_stage, for_run, for_preference = split_settings(told, Stage, RunOptions, PreferenceConfig)
+    options = make_run_options(for_run)
+    stage = apply_settings(DPO.learning_from(str(preferences)), for_stage)
     checkpoint = find_start(start)
     tokenizer = Tokenizer.from_directory(checkpoint)
     train_and_show(
         TrainConfig(
-            stage=apply_settings(DPO.learning_from(str(preferences)), for_stage),
+            stage=apply_targets(stage, options.lora_targets),
             target=inspect(checkpoint).config,
-            options=make_run_options(for_run),
+            options=options,
             preference=apply_settings(PreferenceConfig(), for_preference),
             starts=(str(checkpoint),),
             tokenizer=tokenizer.name,

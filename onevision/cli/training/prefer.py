@@ -48,6 +48,7 @@ def prefer(
     from onevision.checkpoint.hub import resolve
     from onevision.eval.judging.client import EndpointConfig
     from onevision.train.config import make_run_options
+    from onevision.train.lora.targets import apply_targets
     from onevision.train.options import RunOptions
     from onevision.train.preference.candidates import RoundsConfig
     from onevision.train.preference.loss import PreferenceConfig
@@ -58,6 +59,7 @@ def prefer(
 
     told = options.with_options(settings, peak_tflops=peak_tflops)
     kinds = split_settings(told, RoundsConfig, Stage, RunOptions, PreferenceConfig)
+    run_options = make_run_options(kinds[2])
     named = {"ONEVISION_JUDGE_MODEL": critic, "ONEVISION_JUDGE_URL": critic_url}
     rounds = Rounds(
         start=resolve(start),
@@ -68,8 +70,8 @@ def prefer(
         ),
         root=root,
         config=apply_settings(RoundsConfig(), kinds[0]),
-        stage=apply_settings(DPO, kinds[1]),
-        options=make_run_options(kinds[2]),
+        stage=apply_targets(apply_settings(DPO, kinds[1]), run_options.lora_targets),
+        options=run_options,
         preference=apply_settings(PreferenceConfig(), kinds[3]),
         learns=learn,
         allow_change=allow_change or [],

@@ -20,6 +20,7 @@ from onevision.train.cost.devices import GIB, DeviceKind
 from onevision.train.cost.memory import count_parameters, count_shards, count_trainable
 from onevision.train.cost.plan import TrainingPlan, plan_training
 from onevision.train.finetune.request import FinetuneRequest, Method
+from onevision.train.lora.targets import apply_targets
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Sharing
 from onevision.train.stage import Stage
@@ -120,8 +121,9 @@ def start_stage(request: FinetuneRequest) -> tuple[Stage, RunOptions]:
     Its packs hold as much as the longest sample may have, so that nothing is cut yet.
     """
     for_stage, for_run = split_settings(request.settings, Stage, RunOptions)
-    stage = FINETUNE.learning_from(request.data)
-    return apply_settings(stage, for_stage), make_run_options(_options(request, for_run))
+    for_run = [one for one in for_run if not _is_of_adapters(one)]  # of some methods alone
+    stage = apply_settings(FINETUNE.learning_from(request.data), for_stage)
+    return stage, make_run_options(_options(request, for_run))
 
 
 def _candidates(request: FinetuneRequest, work: Work) -> Iterator[Candidate]:
@@ -142,10 +144,14 @@ def _candidates(request: FinetuneRequest, work: Work) -> Iterator[Candidate]:
 def _methods(request: FinetuneRequest, target: ModelConfig) -> tuple[Method, ...]:
     if request.method != "auto":
         return (request.method,)
-    if request.lora_rank is not None:
+    if request.lora_rank is not None or any(map(_is_of_adapters, request.settings)):
         return ("lora", "qlora")
     is_small = _num_language(target) < WHOLE_BELOW
     return ("full", "lora", "qlora") if is_small else ("lora", "qlora")
+
+
+def _is_of_adapters(setting: str) -> bool:
+    return setting.strip().startswith("lora_")
 
 
 def _batch(request: FinetuneRequest, work: Work) -> int:
@@ -177,10 +183,10 @@ def _configure(request: FinetuneRequest, work: Work, one: Candidate) -> tuple[St
     if one.method != "full":
         rank, base = request.lora_rank or LORA_RANK, "int8" if one.method == "qlora" else "full"
         chosen += [f"lora_rank={rank}", f"lora_alpha={2 * rank}", f"lora_base={base}"]
-    return (
-        apply_settings(stage, _merge(rates, for_stage)),
-        make_run_options(_options(request, _merge(chosen, for_run))),
-    )
+    options = make_run_options(_options(request, _merge(chosen, for_run)))
+    return apply_targets(
+        apply_settings(stage, _merge(rates, for_stage)), options.lora_targets
+    ), options
 
 
 def _options(request: FinetuneRequest, settings: Sequence[str]) -> list[str]:
@@ -250,9 +256,11 @@ def _explain(
 def _why_method(
     request: FinetuneRequest, method: Method, options: RunOptions, *, language: int
 ) -> str:
+    parts = () if options.lora is None else options.lora.parts
+    where = " and ".join(f"the {part.replace('_', ' ')}" for part in parts)
     words = {
         "full": "all weights of projector and language model train",
-        "lora": f"adapters of rank {options.lora_rank} on the language model, and the projector",
+        "lora": f"adapters of rank {options.lora_rank} on {where}, and the projector",
         "qlora": f"adapters of rank {options.lora_rank} over int8 weights, and the projector",
     }[method]
     if request.method != "auto":
