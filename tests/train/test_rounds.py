@@ -367,6 +367,25 @@ def test_the_command_goes_on_where_others_have_learned(tmp_path):
     assert again.stdout.endswith(f"wrote {output / 'round-1' / 'run' / 'checkpoint'}\n")
 
 
+@pytest.mark.slow
+def test_targets_decide_what_trains(tmp_path):
+    path, output = write_prompts(tmp_path, range(4)), tmp_path / "out"
+    settings = ("max_new_tokens=24", "num_rounds=1", "precision=fp32", "lora_targets=language")
+    words = [word for one in settings for word in ("--set", one)]
+    with serve(by_letters) as server:
+        told = ("prefer", path, "--from", "tiny", "-o", output, *words)
+        told += ("--critic", "rules", "--critic-url", server.url)
+        wrong = command(*told)
+        assert "lora_targets is 'language', but there are no adapters" in wrong.stderr
+        done = command(*told, "--set", "lora_rank=2")
+    assert done.returncode == 0, done.stderr
+    assert "trains whole" not in done.stderr
+    adapter = output / "round-1" / "run" / "adapter" / "adapter_config.json"
+    values = json.loads(adapter.read_text())
+    assert {name.split(".")[1] for name in values["target_modules"]} == {"language_model"}
+    assert not [name for name in values["modules_to_save"] if "vision" in name]
+
+
 def test_the_command_needs_a_critic(tmp_path):
     path = write_prompts(tmp_path, range(1))
     wrong = command("prefer", path, "--from", "tiny", "-o", tmp_path / "out")
