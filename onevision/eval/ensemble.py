@@ -11,7 +11,7 @@ from typing import Literal
 
 from onevision.errors import DataError
 from onevision.eval.answers import AnswerFiles
-from onevision.eval.figures import score_answers
+from onevision.eval.figures import score_answers, was_complete
 from onevision.eval.judging.judge import Judge
 from onevision.eval.judging.science_qa import answer_without_images, arbitrate, complement
 from onevision.eval.results import TaskResult
@@ -70,7 +70,7 @@ def combine_runs(
     ]
     output.add([line for line in combined if line != kept.get(line["row"])])
     return EnsembleResult(
-        result=score_answers(output, complete=None),
+        result=score_answers(output, complete=was_complete(files)),
         num_known=sum(letter is not None for letter in alone.letters),
         num_disputed=both.num_asked,
         num_unreadable=alone.num_unreadable + both.num_unreadable,

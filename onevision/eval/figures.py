@@ -108,7 +108,7 @@ def score_answers(
             place=data["place"], files=tuple(data["files"]), bytes=tuple(data["bytes"])
         ),
         num_answers=len(answers),
-        complete=_was_complete(files) if complete is None else complete,
+        complete=was_complete(files) if complete is None else complete,
         num_cut_off=sum(line["finish_reason"] == "length" for line in answers),
         num_failed=sum(bool(line.get("failure")) for line in answers),
         first_failure=next((line["failure"] for line in answers if line.get("failure")), None),
@@ -194,7 +194,7 @@ def _to_headline(metric: str, interval: Interval) -> Headline:
     return Headline(metric=metric, **asdict(interval))
 
 
-def _was_complete(files: AnswerFiles) -> bool:
+def was_complete(files: AnswerFiles) -> bool:
     """Whether earlier results, of any version, say that all rows had an answer."""
     with suppress(DataError):
         return bool(read_json(files.directory / RESULTS).get("complete"))

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from onevision.eval.scoring.own import OWN
 from tests.cli.invoke import fail, invoke
 from tests.eval.conftest import encoded
 from tests.eval.judge_server import between, serve
@@ -67,6 +68,8 @@ def test_each_answer_is_asked_for_after_the_turns_before_it(own):
     result = json.loads((own / "each" / "talk" / "results.json").read_text())
     assert result["headline"]["num_units"] == 1  # the turns of a record are resampled together
     assert {"within_5_percent", "turn/1", "turn/3"} <= result["metrics"].keys()
+    labels = OWN.aggregate([OWN.score("x", {"answer": "x", "turn": n}) for n in (10, 9, 2)])
+    assert [name for name in labels if "/" in name] == ["turn/2", "turn/9", "turn/10"]
     assert "its answers are from another run" in fail("eval", "--data", path, "-o", "each")
 
 

@@ -94,6 +94,7 @@ def test_two_models_answer_together(release, tmp_path):
             again = invoke(*command, "--judge", server.url)
         assert f"answered 2 of 3 by itself, and decided {decided}" in printed
         assert ": 0 queries, " in again
+        assert "(not all rows)" not in printed
         lines = (both / "scienceqa_lea" / "answers.jsonl").read_text().splitlines()
         answers = [json.loads(line) for line in lines]
         assert [line["text_model"] for line in answers] == [None, "B", "B"]

@@ -69,9 +69,13 @@ def check_not_empty(scores: Sequence[Score]) -> None:
 
 
 def groups(scores: Sequence[Score], key: str) -> dict[str, list[Score]]:
-    """Returns the scores by their label under `key`, sorted; those without the key are skipped."""
+    """Returns the scores by their label under `key`; those without the key are skipped.
+
+    Labels are sorted, numbers by their value: 9 before 10.
+    """
     found: dict[str, list[Score]] = {}
     for score in scores:
         if key in score:
             found.setdefault(str(score[key]), []).append(score)
-    return dict(sorted(found.items()))
+    order = {label: (int(label) if label.isdecimal() else -1, label) for label in found}
+    return dict(sorted(found.items(), key=lambda pair: order[pair[0]]))
