@@ -2,8 +2,9 @@
 
 A file of a megabyte can keep a decoder busy for a minute: thousands of scans over the same pixels,
 comments, colour profiles. Each is counted by walking over lengths, in milliseconds, and held
-against a limit before a decoder sees the file. Formats that Pillow decodes in C, in time that
-follows from bytes and pixels (WebP), need no count.
+against a limit before a decoder sees the file. WebP is decoded in C, and needs no count: of the
+files below 2 MiB that were tried, one of 164 KB with 65,536 groups of prefix codes took 0.8 s; all
+others, such as one of 30,000 frames, what their pixels take (40 million with transparency: 1.4 s).
 """
 
 import re

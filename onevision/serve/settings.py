@@ -8,7 +8,9 @@ from typing import Self
 
 from onevision.errors import InputError
 from onevision.generate.settings import EngineSettings
+from onevision.inputs.image_work import WorkLimits
 from onevision.inputs.sandbox_worker import UNTRUSTED_LIMITS, SandboxSettings
+from onevision.inputs.video_work import VideoWorkLimits
 from onevision.values import apply_settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -29,12 +31,21 @@ class Limits:
     image_bytes: int = 20_000_000
     image_pixels: int = 40_000_000
     image_side: int = 16_384
+    # What an image's structure may demand, counted before it is decoded.
+    image_scans: int = WorkLimits.max_scans
+    image_blocks: int = WorkLimits.max_blocks
+    image_pieces: int = WorkLimits.max_pieces
+    image_profiles: int = WorkLimits.max_profiles
+    image_run_length_bytes: int = WorkLimits.max_run_length_bytes
     request_pixels: int = 120_000_000  # of all its images
     videos: int = 2
     video_bytes: int = 50_000_000
     video_seconds: float = 600.0
     video_frames: int = 18_000  # in the file
     frame_pixels: int = 4096 * 2304
+    video_boxes: int = VideoWorkLimits.max_boxes
+    video_samples: int = VideoWorkLimits.max_samples
+    video_edits: int = VideoWorkLimits.max_edits
     frames: int = 64  # of a video that the model sees
     default_frames: int = 32
     text_bytes: int = 256 * 1024
@@ -85,6 +96,18 @@ class Limits:
             max_frame_pixels=self.frame_pixels,
             max_video_frames=self.video_frames,
             max_video_seconds=self.video_seconds,
+            image_work=WorkLimits(
+                max_scans=self.image_scans,
+                max_blocks=self.image_blocks,
+                max_pieces=self.image_pieces,
+                max_profiles=self.image_profiles,
+                max_run_length_bytes=self.image_run_length_bytes,
+            ),
+            video_work=VideoWorkLimits(
+                max_boxes=self.video_boxes,
+                max_samples=self.video_samples,
+                max_edits=self.video_edits,
+            ),
         )
         return SandboxSettings(
             limits=media,

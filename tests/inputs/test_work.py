@@ -9,6 +9,7 @@ import pytest
 from PIL import Image as PIL
 
 from onevision import Image, Video
+from onevision.anyres import SingleCrop, plan
 from onevision.errors import MediaError
 from onevision.inputs.media import TRUSTED_LIMITS, image_size, open_image
 from onevision.inputs.sandbox import Sandbox
@@ -108,6 +109,83 @@ def test_pictures_as_encoders_make_them_pass():
         gif_with(b"!\xfe" + b"\xff" + b"a" * 255 + b"\0"),
     ):  # fmt: skip
         assert open_image(data, limits=UNTRUSTED_LIMITS).size == open_image(data).size
+
+
+def webp(*chunks, width=1, height=1, flags=0):
+    """Returns an extended WebP; flag 2 is an animation, 8 EXIF, 32 a colour profile."""
+    sides = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    body = webp_chunk(b"VP8X", struct.pack("<I", flags) + sides) + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def webp_chunk(kind, data):
+    return kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+
+def exif_of_entries(count):
+    entries = (struct.pack(">HHII", tag, 7, 8, 8) for tag in range(count))
+    return b"MM\0*\0\0\0\x08" + struct.pack(">H", count) + b"".join(entries) + bytes(4)
+
+
+def webp_of_codes(count, *, cache_bits=11):
+    """Returns a picture of 8 by 8 pixels that declares `count` groups of prefix codes, up to 2^16.
+
+    Its four blocks all use the last group, so a decoder has to read them all (RFC 9649, 6.2).
+    """
+    written = [(0x2F, 8), (7, 14), (7, 14), (0, 4), (0, 1)]  # size, no transparency, no transform
+    written += [(1, 1), (cache_bits, 4), (1, 1), (0, 3)]  # a colour cache, blocks of 4 by 4 pixels
+    written += [(0, 1)]  # the picture of groups: each channel has one symbol, 8 bits of it
+    for symbol in ((count - 1) & 255, (count - 1) >> 8, 0, 255, 0):
+        written += [(1, 1), (0, 1), (1, 1), (symbol, 8)]
+    bits = "".join(f"{value:0{size}b}"[::-1] for value, size in written)
+    bits += "1000" * 5 * count  # codes of one symbol
+    data = int(bits[::-1], 2).to_bytes(len(bits) // 8 + 9, "little")
+    chunk = webp_chunk(b"VP8L", data)
+    return b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
+
+
+SIDE = 6320  # a square of this side has 40 million pixels, the most that a server takes
+DOT = encoded(PIL.new("RGB", (1, 1), "red"), "WEBP", lossless=True)[12:]  # without RIFF's header
+FRAME = webp_chunk(b"ANMF", bytes(12) + struct.pack("<I", 10) + DOT)
+FRAMES = [webp_chunk(b"ANIM", bytes(6)), *[FRAME] * 30_000]
+NOISE = PIL.merge("RGB", [PIL.effect_noise((800, 800), 200)] * 3)
+# Name -> a file below 2 MiB, and whether it has the most pixels that there may be.
+WEBPS = {
+    "frames": (webp(*FRAMES, flags=2), False),
+    "frames of a large canvas": (webp(*FRAMES, width=SIDE, height=SIDE, flags=2), True),
+    "a lossless one of one colour": (
+        encoded(PIL.new("RGB", (SIDE, SIDE), "red"), "WEBP", lossless=True, method=0), True,
+    ),
+    "a lossless one of noise": (encoded(NOISE, "WEBP", lossless=True, method=0), False),
+    "unknown chunks": (webp(DOT, *[webp_chunk(b"JUNK", b"")] * 200_000), False),
+    "colour profiles": (webp(*[webp_chunk(b"ICCP", b"a")] * 150_000, DOT, flags=32), False),
+    "prefix codes": (webp_of_codes(65_536), False),
+    "EXIF": (webp(DOT, webp_chunk(b"EXIF", exif_of_entries(65_535)), flags=8), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WEBPS)
+def test_a_webp_costs_what_its_pixels_cost(name):
+    """The dearest took 0.8 s for 65,536 groups of codes, and 0.5 s for 40 million pixels."""
+    data, is_large = WEBPS[name]
+    assert len(data) < 2 * 2**20
+    began = time.process_time()
+    assert image_size(data, limits=UNTRUSTED_LIMITS).width == open_image(data).width
+    assert time.process_time() - began < (4 if is_large else 2)
+
+
+@pytest.mark.slow
+def test_a_webp_of_transparent_pixels_is_decoded_in_a_worker():
+    """The dearest known: 106 KB, 40 million pixels of colour and of transparency; 1.3 s."""
+    clear = PIL.new("RGBA", (SIDE, SIDE), (1, 2, 3, 4))
+    data = encoded(clear, "WEBP", quality=10, method=0)
+    assert len(data) < 200_000
+    sandbox = Sandbox(SandboxSettings(num_workers=1))
+    layout = plan(width=SIDE, height=SIDE, rule=SingleCrop())
+    with sandbox.session([Image(data)]) as session:
+        assert session.cut([layout], image_mean=(0.5, 0.5, 0.5)).shape == (1, 3, 384, 384)
+    assert sandbox.num_restarts == 0
+    sandbox.close()
 
 
 def test_trusted_files_are_not_counted():
