@@ -61,7 +61,7 @@ def test_the_table_scrolls_under_its_names_on_a_phone(open_page):
     page = open_page("paper", 390)
     name = page.locator("tbody th").nth(1)
     before = name.bounding_box()["x"]
-    page.locator(".wide").evaluate("one => one.scrollLeft = 200")
+    page.locator(".wide").first.evaluate("one => one.scrollLeft = 200")
     assert name.bounding_box()["x"] == before
     figures = page.locator("tbody tr").nth(1).locator("td")
     assert figures.all_inner_texts() == ["57.1", "81.4", "85.6", "78.2", "94.2"]

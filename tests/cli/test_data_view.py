@@ -6,7 +6,7 @@ import threading
 import httpx2
 import pytest
 
-from onevision.cli.data import _serve
+from onevision.cli.data.commands import _serve
 
 
 @pytest.fixture(scope="module")

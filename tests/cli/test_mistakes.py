@@ -112,7 +112,7 @@ def test_a_tasks_scorer_is_checked_before_a_question_is_asked(key, tmp_path, bro
     (tmp_path / "mine.yaml").write_text(json.dumps(values))
     done = run("eval", "--tasks", tmp_path / "mine.yaml", "-o", tmp_path / "out",
                "--model", broken_model)  # fmt: skip
-    check_is_one_line(done, f"no {key} 'dragons'; expected one of")
+    check_is_one_line(done, f"no {key} 'dragons'; there are ")
 
 
 def test_a_set_that_is_there_is_not_overwritten(tmp_path):

@@ -35,5 +35,5 @@ def test_write_makes_a_set(tmp_path):
 def test_an_unknown_family_is_one_line(tmp_path):
     done = run("synth", "write", tmp_path / "x", "--family", "dragons")
     assert done.returncode == 1
-    assert "no family 'dragons'; expected one of" in done.stderr
+    assert "no family 'dragons'; there are " in done.stderr
     assert not (tmp_path / "x").exists()

@@ -22,7 +22,8 @@ MAX_DEPTH = 64
 # Strings of fewer bytes are parsed where they stand.
 LONG_BYTES = 4096
 CHUNK_BYTES = 1 << 20
-QUOTE = ord('"')
+QUOTE, BACKSLASH = ord('"'), ord("\\")
+SHORT_RUN = 64
 # An escape that may be half of a surrogate pair, which is no character and cannot be written.
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 Json = dict[str, Any]  # Any: whatever JSON holds
@@ -87,12 +88,25 @@ def _find_quotes(body: bytes | bytearray, *, most: int) -> np.ndarray:
             raise _too_large(f"more than {most:,} quotes")
         places.append(found)
     quotes = np.concatenate(places)
-    is_escaped = np.zeros(len(quotes), bool)
-    for index in np.flatnonzero(codes[quotes - 1] == ord("\\")).tolist():
-        quote, before = int(quotes[index]), int(quotes[index - 1]) + 1 if index else 0
-        run = body[before:quote]
-        is_escaped[index] = (len(run) - len(run.rstrip(b"\\"))) % 2
+    is_escaped = _count_backslashes(body, quotes) % 2 == 1
     return quotes[~is_escaped]
+
+
+def _count_backslashes(body: bytes | bytearray, quotes: np.ndarray) -> np.ndarray:
+    """Counts the backslashes directly before each quote."""
+    codes, counts = np.frombuffer(body, np.uint8), np.zeros(len(quotes), np.int64)
+    open_runs = np.arange(len(quotes))
+    for length in range(1, SHORT_RUN + 1):  # all quotes at a time, a backslash per turn
+        places = quotes[open_runs] - length
+        open_runs = open_runs[(places >= 0) & (codes[places] == BACKSLASH)]
+        counts[open_runs] = length
+        if not len(open_runs):
+            return counts
+    for index in open_runs.tolist():  # few: each has a long run before it
+        before = int(quotes[index - 1]) + 1 if index else 0
+        run = body[before : int(quotes[index])]
+        counts[index] = len(run) - len(run.rstrip(b"\\"))
+    return counts
 
 
 def _without(body: bytes | bytearray, names: dict[str, tuple[int, int]]) -> bytes:
