@@ -33,7 +33,7 @@ from onevision.data.plan import (
     concatenate,
 )
 from onevision.data.samples import SampleReader
-from onevision.data.workers import process_context
+from onevision.data.workers import exit_with_parent, process_context
 from onevision.errors import ContextLengthError, DataError, InputError, MediaError
 from onevision.files import atomic_path
 from onevision.inputs.video import FrameChoice
@@ -178,7 +178,8 @@ def _modality(conversation: Conversation) -> int:
 _reader: list[SampleReader] = []
 
 
-def _set_reader(reader: SampleReader) -> None:
+def _prepare_worker(reader: SampleReader) -> None:
+    exit_with_parent()
     _reader.append(reader)
 
 
@@ -238,7 +239,7 @@ def _map(
         _reader.pop()
         return
     with ProcessPoolExecutor(
-        num_workers, mp_context=process_context(), initializer=_set_reader, initargs=(reader,)
+        num_workers, mp_context=process_context(), initializer=_prepare_worker, initargs=(reader,)
     ) as pool:
         yield from pool.map(work, chunks)
 

@@ -5,6 +5,8 @@ the sample it was decoding is tried once more; a sample that costs two workers i
 """
 
 import multiprocessing as mp
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -184,6 +186,21 @@ def process_context() -> ForkServerContext | SpawnContext:
     context = mp.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context
+
+
+def exit_with_parent() -> None:
+    """Ends this process once the one that started it is gone.
+
+    A worker of a ProcessPoolExecutor whose parent is killed would wait for it forever.
+    """
+    parent = mp.parent_process()
+    assert parent is not None, "this process was not started by multiprocessing"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def decode_sample(reader: SampleReader, dataset: int, row: int) -> DecodeResult:

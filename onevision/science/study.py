@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from onevision.checkpoint.hub import BUNDLED
+from onevision.data.workers import exit_with_parent
 from onevision.files import write_json
 from onevision.generate.answer import load
 from onevision.inputs.tokenizer import Tokenizer
@@ -141,7 +142,7 @@ def run_trials(
     waiting = [trial for trial in trials if trial.name not in finished]
     running: dict[Future[bool], Trial] = {}
     context = mp.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_use_one_thread) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare_worker) as pool:
         while waiting or running:
             for trial in _startable(waiting, finished)[: jobs - len(running)]:
                 waiting.remove(trial)
@@ -161,5 +162,6 @@ def _startable(waiting: Iterable[Trial], finished: set[str]) -> list[Trial]:
     return [trial for trial in waiting if finished.issuperset(trial.start_names)]
 
 
-def _use_one_thread() -> None:
+def _prepare_worker() -> None:
+    exit_with_parent()
     torch.set_num_threads(1)
