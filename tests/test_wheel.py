@@ -137,6 +137,27 @@ def test_the_wheel_finetunes_and_asks_the_result(python, desk):
 
 
 @pytest.mark.slow
+def test_the_wheel_uses_its_adapters(python, desk):
+    lora = ("--method", "lora", "--epochs", 1, "--held-out", "none", "-o", "lora")
+    run(python, desk, "finetune", "mine.json", *lora)
+    question = ("How?", "-i", "0.png")
+    adapted = run(python, desk, "ask", *question, "--adapter", "lora/adapter").stdout
+    run(python, desk, "convert", "--base", "tiny", "lora/adapter", "merged")
+    assert run(python, desk, "ask", *question, "--model", "merged").stdout == adapted
+
+
+@pytest.mark.slow
+def test_the_wheel_evaluates_judges_and_reports(python, desk):
+    done = run(python, desk, "eval", "--data", "mine.json", "--output", "own")
+    assert "8 answers" in done.stdout
+    assert (desk / "own").is_dir()
+    judged = run(python, desk, "eval", "--data", "mine.json", "--judge", "tiny", "-o", "judged")
+    assert "judge tiny: " in judged.stdout
+    run(python, desk, "report", "own", "-o", "report")
+    assert (desk / "report" / "report.html").is_file()
+
+
+@pytest.mark.slow
 def test_the_wheel_serves(python, desk):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
