@@ -10,5 +10,5 @@ def run(*arguments, stdin=""):
         capture_output=True,
         text=True,
         input=stdin,
-        timeout=120,
+        timeout=600,
     )
