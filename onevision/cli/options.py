@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -159,6 +159,15 @@ def read_tokenizer(path: Path) -> "Tokenizer":
             f"--tokenizer is {path}, but {file} cannot be read ({reason}); give a tokenizer.json, "
             "or a directory with one"
         ) from error
+
+
+def refuse_unheeded(context: typer.Context, heeded: Collection[str], *, use: str) -> None:
+    """Refuses options of the command line that `use` does not heed. Raises InputError."""
+    for option in context.command.params:
+        name = option.name or ""
+        source = context.get_parameter_source(name)
+        if name not in heeded and source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"{option.opts[0]} has no effect on {use}; leave it out")
 
 
 def check_output(path: Path, *, directory: bool = False) -> None:

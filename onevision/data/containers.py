@@ -14,6 +14,7 @@ import hashlib
 import re
 import shutil
 import tarfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -126,9 +127,9 @@ def unpack(file: Path) -> Path:
     unpacked = cache_directory() / "unpacked" / key / file.name.removesuffix(".gz")
     if unpacked.exists():
         return unpacked
-    unpacked.parent.mkdir(parents=True, exist_ok=True)
-    most = shutil.disk_usage(unpacked.parent).free // 2
     try:
+        unpacked.parent.mkdir(parents=True, exist_ok=True)
+        most = shutil.disk_usage(unpacked.parent).free // 2
         with (
             gzip.open(file) as packed,
             atomic_path(unpacked) as partial,
@@ -141,8 +142,13 @@ def unpack(file: Path) -> Path:
                         f"({most / 2**30:,.1f} GiB); make room, or set $ONEVISION_CACHE"
                     )
                 target.write(block)
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{file}: the gzip is damaged ({error}); fetch it again") from error
+    except OSError as error:
+        raise DataError(
+            f"{file}: cannot be unpacked to {unpacked} ({error.strerror or error}); "
+            "make room there, or set $ONEVISION_CACHE"
+        ) from error
     return unpacked
 
 

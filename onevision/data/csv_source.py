@@ -11,8 +11,8 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from onevision.data.forms.raw import RawRecord
 from onevision.data.index import open_index
-from onevision.data.records import RawRecord
 from onevision.data.sources import FileSource, read_bytes
 from onevision.errors import DataError
 

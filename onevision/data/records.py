@@ -21,7 +21,7 @@ from typing import Any
 
 from onevision.conversation import Conversation, Image, Message, Part, Text, Video
 from onevision.data.forms.pairs import place_in_front
-from onevision.data.forms.raw import Fields, RawRecord, describe, field_error, is_empty
+from onevision.data.forms.raw import RawRecord, describe, field_error, is_empty
 from onevision.data.forms.table import (
     FILE_NAME,
     MEDIA_FIELDS,
@@ -29,11 +29,9 @@ from onevision.data.forms.table import (
     list_unused,
     read_talk,
 )
-from onevision.data.forms.turns import MARKS, MediaKind, Slot, Talk, Turn
+from onevision.data.forms.turns import MediaKind, Slot, Talk, Turn
 from onevision.errors import InputError, MediaError
 from onevision.inputs.media_source import check_is_path, shorten
-
-__all__ = ["MARKS", "Fields", "RawRecord", "field_error", "read_medium", "to_conversation"]
 
 DATA_URL = re.compile(r"data:[\w/.+-]*(;[\w=.+-]+)*;base64,", re.IGNORECASE)
 # Shorter texts are paths, not base64.
@@ -211,7 +209,7 @@ def read_medium(record: RawRecord, field: str, entry: object) -> str | bytes:
 def _decode_base64(record: RawRecord, field: str, text: str) -> bytes | None:
     """Returns the bytes of base64 or a data URL; None for a path or an address."""
     url = DATA_URL.match(text[:200])
-    if url is None and len(text) < MIN_BASE64:
+    if url is None and (len(text) < MIN_BASE64 or _exists(record, text)):
         return None
     try:
         return base64.b64decode("".join(text[url.end() if url else 0 :].split()), validate=True)
@@ -219,6 +217,14 @@ def _decode_base64(record: RawRecord, field: str, text: str) -> bytes | None:
         if url is not None:
             raise field_error(record, field, f"its base64 is damaged ({error})") from error
         return None
+
+
+def _exists(record: RawRecord, text: str) -> bool:
+    """Whether a text is the path of something, although it may look like base64."""
+    try:
+        return record.root is not None and (record.root / text).exists()
+    except (OSError, ValueError):  # longer than a path may be
+        return False
 
 
 def _find_path(record: RawRecord, field: str, entry: str) -> str:

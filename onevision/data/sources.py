@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from onevision.data.containers import Container, find_files, recognise, unpack
+from onevision.data.forms.raw import Fields, RawRecord
 from onevision.data.index import file_identity
-from onevision.data.records import Fields, RawRecord
 from onevision.errors import DataError
 
 # Of one record of JSON or CSV, base64 included.

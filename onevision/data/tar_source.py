@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from onevision.data.forms.raw import RawRecord
 from onevision.data.index import open_index
-from onevision.data.records import RawRecord
 from onevision.data.sources import FileSource, parse_record
 from onevision.errors import DataError
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from onevision.conversation import Conversation, Image, Message, Part, Role, Text, Video
-from onevision.data.records import RawRecord
+from onevision.data.forms.raw import RawRecord
 from onevision.errors import DataError, InputError
 from onevision.eval.prompts import format_prompt
 from onevision.eval.question import Question

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 from onevision.conversation import Conversation, Message, Text
+from onevision.data.forms.raw import RawRecord
 from onevision.data.mixture import Mixture, open_mixture
-from onevision.data.records import RawRecord, to_conversation
+from onevision.data.records import to_conversation
 from onevision.data.sources import FileSource
 from onevision.errors import DataError
 from onevision.eval.answers import AnswerFiles, explain_failed_write

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from string import ascii_uppercase
 
-from onevision.data.records import Fields
+from onevision.data.forms.raw import Fields
 from onevision.errors import DataError
 from onevision.eval.task import Task
 

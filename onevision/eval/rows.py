@@ -23,9 +23,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from onevision.conversation import Image, Video
+from onevision.data.forms.raw import Fields, RawRecord, field_error
 from onevision.data.json_source import JsonSource
 from onevision.data.parquet_source import ParquetSource
-from onevision.data.records import Fields, RawRecord, field_error, read_medium
+from onevision.data.records import read_medium
 from onevision.data.sources import RecordSource
 from onevision.errors import DataError
 from onevision.eval.prompts import fill_path, is_empty

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from onevision.data.records import RawRecord
+from onevision.data.forms.raw import RawRecord
 from onevision.data.sources import RecordSource, SequenceSource, open_source
 from onevision.errors import DataError, MediaError
 from onevision.eval.prompts import format_prompt

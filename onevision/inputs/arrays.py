@@ -38,8 +38,8 @@ def read_picture(source: object, *, name: str) -> str | Path | bytes | PillowIma
     if isinstance(source, np.ndarray | Tensor):
         return _draw(source, name=name)
     raise MediaError(
-        f"{name} is {type(source).__name__}; expected a path, bytes, an open file, a Pillow image, "
-        "a NumPy array or a tensor",
+        f"{name} is {type(source).__name__}; expected a path, bytes, an open binary file, a Pillow "
+        "image, a NumPy array or a tensor",
         fault="source",
     )
 
@@ -60,8 +60,8 @@ def read_clip(source: object, *, name: str) -> str | Path | bytes | Sequence[Pil
         )
     if isinstance(source, PillowImage) or not isinstance(source, Iterable):
         raise MediaError(
-            f"{name} is {type(source).__name__}; expected a path, bytes, an open file, or frames: "
-            "a list, a generator or an array of them",
+            f"{name} is {type(source).__name__}; expected a path, bytes, an open binary file, or "
+            "frames: a list, a generator or an array of them",
             fault="source",
         )
     frames = [_open_frame(f, name=f"{name}, frame {n}") for n, f in enumerate(source, start=1)]

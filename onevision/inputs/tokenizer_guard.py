@@ -2,7 +2,7 @@
 
 The parser is native code: a hostile or damaged file can abort the process that reads it, which no
 `except` catches, or take memory without bound. A text is tried once per process; that costs the
-start of a Python (0.1 s) and one more parse. The tokenizer of this package is not tried.
+start of a Python and one more parse. The tokenizer of this package is not tried.
 """
 
 import hashlib

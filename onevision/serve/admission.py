@@ -15,13 +15,8 @@ from onevision.serve.settings import Limits, ServerSettings
 
 
 def check_request(request: GenerationRequest, settings: ServerSettings) -> None:
-    """Raises ApiError if a request names another model, or has too many parts or too much text."""
+    """Raises ApiError if a request has unknown fields, too many parts or too much text."""
     limits = settings.limits
-    if request.model != settings.name:
-        raise ApiError(
-            f"model {request.model[:80]!r} is not served; ask for {settings.name!r}",
-            status=404, code="model_not_found", param="model",
-        )  # fmt: skip
     if settings.strict and request.ignored_fields:
         name = request.ignored_fields[0]
         raise ApiError(

@@ -56,7 +56,7 @@ from onevision.train.stage import stage_config
 from onevision.train.start import Starts, check_tokenizer, start_network
 from onevision.train.state import restore_snapshot, save_snapshot
 from onevision.train.trainer import Progress, Trainer
-from onevision.train.validation.best import Validator, make_validator
+from onevision.train.validation.best import Validator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +225,7 @@ class TrainingRun:
         )
 
     def _make_validator(self) -> Validator:
-        return make_validator(
+        return Validator(
             self.trainer,
             self.objective.held_out,
             directory=self.directory.path,

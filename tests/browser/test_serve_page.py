@@ -202,21 +202,27 @@ def test_a_reload_keeps_the_chat_until_a_new_one(open_page):
     assert page.locator("article").count() == 0
 
 
-def test_a_reload_during_an_answer_keeps_the_question_and_what_arrived(open_page, server):  # noqa: F811
-    page = open_page()
-    page.locator("#files").set_input_files(DEMO / "single.png")
-    page.wait_for_selector("#cost:not(:empty)")
+def ask_until_running(page, text):
+    """Ask for an answer drawn at random, which may end before it is seen, until one is running."""
     page.click("#open-settings")
     page.fill("input[name=max_tokens]", "4000")
     page.locator("input[name=temperature]").fill("2")
-    for _ in range(5):  # an answer drawn at random may end before the page is left
-        page.fill("#text", "Which picture?")
+    for _ in range(5):
+        page.fill("#text", text)
         page.keyboard.press("Enter")
         page.wait_for_selector(
             ".assistant.running .said:not(:empty), .assistant:not(.running):last-child"
         )
         if page.locator(".assistant.running").count():
-            break
+            return
+    raise AssertionError("no answer was running when it was looked at")
+
+
+def test_a_reload_during_an_answer_keeps_the_question_and_what_arrived(open_page, server):  # noqa: F811
+    page = open_page()
+    page.locator("#files").set_input_files(DEMO / "single.png")
+    page.wait_for_selector("#cost:not(:empty)")
+    ask_until_running(page, "Which picture?")
     before = page.locator(".assistant.running .said").inner_text()
     for _ in range(2):
         page.reload()
@@ -268,17 +274,7 @@ def test_settings_open_in_view_wherever_the_page_is(open_page):
 
 def test_stop_keeps_the_text_so_far(open_page, server):  # noqa: F811
     page = open_page()
-    page.click("#open-settings")
-    page.fill("input[name=max_tokens]", "4000")
-    page.locator("input[name=temperature]").fill("2")
-    for _ in range(5):  # an answer drawn at random may end before it can be stopped
-        page.fill("#text", "Hi")
-        page.keyboard.press("Enter")
-        page.wait_for_selector(
-            ".assistant.running .said:not(:empty), .assistant:not(.running):last-child"
-        )
-        if page.locator(".assistant.running").count():
-            break
+    ask_until_running(page, "Hi")
     page.click("#send")
     page.wait_for_selector(".assistant:not(.running):last-child")
     assert page.locator(".assistant .said").last.inner_text()

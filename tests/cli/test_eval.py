@@ -9,6 +9,7 @@ import yaml
 from PIL import Image as PIL
 
 from tests.cli.conftest import run
+from tests.cli.invoke import fail
 
 TASK = {
     "title": "Colours",
@@ -66,7 +67,7 @@ def test_a_killed_run_goes_on_and_is_scored_again_and_compared(colours, tmp_path
             "error: colours.yaml: cannot be read",
         ),
         (("--compare", "nowhere", "nowhere"), "error: nowhere: no answers in it"),
-        (("--score-only",), "error: --score-only is for benchmarks and own data"),
+        (("--score-only",), "error: --score-only has no effect on the held-out questions (give"),
     ],
 )
 def test_a_mistake_is_one_line(options, said, tmp_path):
@@ -74,6 +75,25 @@ def test_a_mistake_is_one_line(options, said, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "use"),
+    [
+        (("--turns", "each", "--tasks", "ai2d", "-o", "x"), "--turns", "benchmarks"),
+        (("--scorer", "anls", "--tasks", "ai2d", "-o", "x"), "--scorer", "benchmarks"),
+        (("--count", "9", "--data", "mine.json"), "--count", "own records"),
+        (("--profile", "now", "--data", "mine.json"), "--profile", "own records"),
+        (("--repeat", "2"), "--repeat", "the held-out questions"),
+        (("--judge", "tiny"), "--judge", "the held-out questions"),
+        (("--compare", "a", "b", "--model", "tiny"), "--model", "--compare"),
+        (("--tasks", "list", "--output", "x"), "--output", "--tasks list"),
+        (("--rounds", "2", "--data", "mine.json"), "--rounds", "a run without --judge"),
+        (("--judge-model", "m", "--tasks", "ai2d", "-o", "x"), "--judge-model", "a run without"),
+    ],
+)
+def test_an_option_without_effect_is_refused(options, option, use):
+    assert fail("eval", *options).startswith(f"{option} has no effect on {use}")
 
 
 def test_tasks_are_listed():

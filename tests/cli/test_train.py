@@ -11,6 +11,7 @@ from onevision.cli import app
 from onevision.errors import OneVisionError
 from onevision.train.config import read_train_config
 from tests.cli.conftest import run
+from tests.cli.invoke import fail
 
 SMALL = ("num_samples=4", "global_batch=2", "max_tokens=1500", "precision=fp32")
 
@@ -56,6 +57,23 @@ def test_what_cannot_be_trained_is_said_in_a_line(arguments, said, tmp_path):
     assert isinstance(done.exception, OneVisionError)
     assert said in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("align", "--devices", "8"), "--devices has no effect on a run without --plan"),
+        (("align", "--device-kind", "h100"), "--device-kind has no effect on a run without --plan"),
+        (("align", "--price", "2"), "--price has no effect on a run without --plan"),
+        (("align", "--plan", "--tensorboard"), "--tensorboard has no effect on a plan"),
+        (("align", "--plan", "--allow-change", "seed"), "--allow-change has no effect on a plan"),
+        (("tokenizer", "--set", "seed=1"), "--set has no effect on the stage tokenizer"),
+        (("tokenizer", "--plan"), "--plan has no effect on the stage tokenizer"),
+    ],
+)
+def test_an_option_without_effect_is_refused(arguments, said, tmp_path):
+    assert fail("train", *arguments, "-o", tmp_path / "run").startswith(said)
+    assert not (tmp_path / "run").exists()
 
 
 def planned(*arguments):

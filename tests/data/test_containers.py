@@ -15,6 +15,7 @@ from onevision.data.records import read_record, to_conversation
 from onevision.errors import DataError
 
 RECORD = {"file_name": "1.png", "text": 'A "cat",\non a chair.'}
+GZIP_HEAD = gzip.compress(b"")[:10]
 CSV = 'file_name,text\n1.png,"A ""cat"",\non a chair."\n'
 
 
@@ -118,6 +119,7 @@ def test_a_mixture_is_known_by_its_content(folder):
         ({"a.json": b"PK\3\4"}, "it is a zip archive, which is not read; unpack it"),
         ({"a.json": '[{"a": 1}]'.encode("utf-16")}, "it is text in UTF-16, which is not read"),
         ({"a.jsonl.gz": gzip.compress(b"[{}]" * 999)[:-9]}, "the gzip is damaged"),
+        ({"a.jsonl.gz": GZIP_HEAD + b"\xff" * 99}, "the gzip is damaged"),
         ({"a.csv": b"a,a\n1,2\n"}, "expected names of columns"),
         ({"a.csv": b'a,b\n1,"2\n3,4\n'}, "a quote that opens at byte 4 never ends"),
         ({"a.json": b'{\n"a": [1\n}\n{'}, "brackets of its JSON do not match"),
@@ -157,6 +159,14 @@ def test_a_gzip_that_needs_the_whole_disk_is_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="more than half of the free disk"):
         unpack(tmp_path / "a.json.gz")
     assert not list((tmp_path / "cache").rglob("*.json"))
+
+
+def test_a_cache_that_cannot_be_written_is_not_a_damaged_gzip(tmp_path, monkeypatch):
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b"[{}]"))
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("ONEVISION_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match=r"cannot be unpacked to .*Not a directory.*; make room"):
+        unpack(tmp_path / "a.json.gz")
 
 
 def test_a_link_out_of_the_root_has_a_way_out(folder, tmp_path_factory, picture):

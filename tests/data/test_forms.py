@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from onevision.cli import app
 from onevision.conversation import Image, Text, Video
 from onevision.data.forms.pairs import CAPTION_QUESTION
-from onevision.data.records import RawRecord, read_record
+from onevision.data.forms.raw import RawRecord
+from onevision.data.records import read_record
 from onevision.errors import DataError
 from onevision.inputs.video import choose_frames
 from tests.data.conftest import write_clip
@@ -100,6 +101,14 @@ def test_base64_is_a_picture(folder):
     ):
         turns = [{"role": "user", "content": [part]}, TURNS[1]]
         assert read({"messages": turns}).conversation.media == (Image(content),)
+
+
+def test_a_long_path_of_letters_is_not_base64(tmp_path):
+    name = "frames/" + "a" * 97  # 104 characters, all of base64
+    (tmp_path / name).mkdir(parents=True)
+    asked = {"question": "What?", "answer": "A cat.", "video": name}
+    record = RawRecord(where="set.json, row 3", fields=asked, root=tmp_path)
+    assert read_record(record).conversation.media == (Video(str(tmp_path / name)),)
 
 
 def test_a_prompt_of_messages_is_not_learned():

@@ -1,7 +1,8 @@
 import pytest
 
 from onevision.conversation import Image, Text, Video
-from onevision.data.records import RawRecord, to_conversation
+from onevision.data.forms.raw import RawRecord
+from onevision.data.records import to_conversation
 from onevision.errors import DataError
 from tests.data.conftest import record
 

@@ -129,4 +129,4 @@ def test_mistakes_are_one_line(own):
     )
     assert "no record can be asked" in fail("eval", "--data", write(own, "no.json", [{"a": 1}]))
     assert "no field 'answers'" in fail("eval", "--data", path, "--scorer", "anls")
-    assert "--limit is for benchmarks and own data" in fail("eval", "--limit", "3")
+    assert "--limit has no effect on the held-out questions" in fail("eval", "--limit", "3")

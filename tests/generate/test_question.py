@@ -126,7 +126,8 @@ class Odd:
 @pytest.mark.parametrize(
     ("media", "message"),
     [
-        ({"images": 5}, "images, entry 1 is int; expected a path, bytes, an open file"),
+        ({"images": 5}, "images, entry 1 is int; expected a path, bytes, an open binary file"),
+        ({"images": io.StringIO("a")}, "images, entry 1 is StringIO; expected a path, bytes, an "),
         ({"images": None}, "images, entry 1 is NoneType"),
         ({"images": [FILE, Odd()]}, "images, entry 2 is Odd"),
         ({"images": [[FILE]]}, "images, entry 1 is list"),

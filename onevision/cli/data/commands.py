@@ -93,14 +93,8 @@ def check(
 
     if manifest is not None:
         check_output(manifest, directory=True)
-    rules = Rules(
-        model=model,
-        tokenizer=tokenizer,
-        stage=stage,
-        max_tokens=max_tokens,
-        roots=tuple(root or ()),
-        seed=seed,
-    )
+    rules = Rules(model=model, tokenizer=tokenizer, stage=stage, max_tokens=max_tokens,
+                  roots=tuple(root or ()), seed=seed)  # fmt: skip
     opened = open_data(mixture, rules)
     mine, unopened = opened.reader.mixture, opened.unopened
     print_unopened(unopened, num_open=len(mine.datasets), mixture=find_mixture(mixture))
@@ -138,14 +132,8 @@ def stats(
     from onevision.cli.data.tables import print_summaries
     from onevision.data.check import find_problems, summarize
 
-    rules = Rules(
-        model=model,
-        tokenizer=tokenizer,
-        stage=stage,
-        max_tokens=max_tokens,
-        roots=tuple(root or ()),
-        seed=seed,
-    )
+    rules = Rules(model=model, tokenizer=tokenizer, stage=stage, max_tokens=max_tokens,
+                  roots=tuple(root or ()), seed=seed)  # fmt: skip
     reader = open_all(mixture, rules)
     plan = plan_data(reader, deep=False, num_workers=num_workers)
     print_summaries(summarize(reader.mixture, plan), list(find_problems(reader.mixture, plan)))
@@ -174,14 +162,8 @@ def view(
     check_output(output)
     if port is not None:
         check_port("127.0.0.1", port)
-    rules = Rules(
-        model=model,
-        tokenizer=tokenizer,
-        stage=stage,
-        max_tokens=max_tokens,
-        roots=tuple(root or ()),
-        seed=seed,
-    )
+    rules = Rules(model=model, tokenizer=tokenizer, stage=stage, max_tokens=max_tokens,
+                  roots=tuple(root or ()), seed=seed)  # fmt: skip
     reader = open_all(mixture, rules)
     plan = plan_data(reader, deep=False, num_workers=num_workers)
     config = model_config(model)

@@ -23,6 +23,7 @@ from onevision.cli.options import (
     VerifyOption,
     check_output,
     load_model,
+    refuse_unheeded,
 )
 from onevision.errors import InputError
 from onevision.files import write_text
@@ -81,8 +82,26 @@ MaxFailedOption = Annotated[
     typer.Option(help="Share of rows that may have a damaged image or too long a prompt."),
 ]
 
+# The options that each use of the command heeds.
+OF_MODELS = {"model", "device", "dtype", "quantize", "adapter", "verify", "output"}
+OF_JUDGES = {"judge_model", "judge_prices", "rounds"}
+OF_QUESTIONS = {
+    *("data", "batch_size", "limit", "seed", "temperature", "repeat", "max_failed", "score_only"),
+    *("judge", *OF_JUDGES),
+}
+HEEDED = {
+    "--compare": {"compare"},
+    "--tasks list": {"tasks", "profile"},
+    "benchmarks": OF_MODELS | OF_QUESTIONS | {"tasks", "profile"},
+    "own records": OF_MODELS | OF_QUESTIONS | {"turns", "scorer", "max_new_tokens"},
+    "the held-out questions (give --tasks or --data for others)": (
+        OF_MODELS | {"count", "scenario", "blind"}
+    ),
+}
+
 
 def evaluate(
+    context: typer.Context,
     model: ModelOption = "tiny",
     tasks: TasksOption = None,
     data: DataOption = None,
@@ -116,12 +135,12 @@ def evaluate(
 
     Without either, asks the held-out procedural questions and reports exact match.
     """
+    check_options(context, compare=compare is not None, tasks=tasks, data=data, judge=bool(judge))
     if compare is not None or tasks == "list":
         return show(compare, profile=profile)
     load = partial(load_model, model, device=device, dtype=dtype, quantize=quantize,
                    adapter=adapter, verify=verify)  # fmt: skip
     if tasks is None and data is None:
-        refuse_unused(score_only=score_only, judge=judge, repeat=repeat, limit=limit)
         check_heldout(scenario, count=count, output=output)
         return ask_heldout(load(), scenario, count=count, blind=blind, output=output)
     from onevision.cli.evaluation import benchmarks, own_data
@@ -153,18 +172,20 @@ def show(compare: tuple[Path, Path] | None, *, profile: str) -> None:
         show_tasks(profile)
 
 
-def refuse_unused(
-    *, score_only: bool, judge: list[str] | None, repeat: int, limit: int | None
+def check_options(
+    context: typer.Context, *, compare: bool, tasks: str | None, data: str | None, judge: bool
 ) -> None:
-    """Refuses options that the held-out questions do not heed. Raises InputError."""
-    for name, given in (
-        ("--score-only", score_only),
-        ("--judge", judge),
-        ("--repeat", repeat != 1),
-        ("--limit", limit is not None),
-    ):
-        if given:
-            raise InputError(f"{name} is for benchmarks and own data; give --tasks or --data")
+    """Refuses options that this use of the command does not heed. Raises InputError."""
+    comparison, listing, benchmarks, own_records, heldout = HEEDED
+    if compare:
+        use = comparison
+    elif tasks is not None:
+        use = listing if tasks == "list" else benchmarks
+    else:
+        use = heldout if data is None else own_records
+    refuse_unheeded(context, HEEDED[use], use=use)
+    if not judge:
+        refuse_unheeded(context, HEEDED[use] - OF_JUDGES, use="a run without --judge")
 
 
 def check_heldout(scenarios: list[str] | None, *, count: int, output: Path | None) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from onevision.cli.options import refuse_unheeded
 from onevision.cli.training import options as given
 
 if TYPE_CHECKING:
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
     from onevision.train.start import Starts
 
 
+OF_PLANS = {"devices", "device_kind", "price"}  # the options that only a plan heeds
+OF_RUNS = {"allow_change", "tensorboard", "wandb"}  # and those that only a run does
+
+
 def train(
+    context: typer.Context,
     stage: given.StageArgument,
     output: given.OutputOption,
     model: given.CurriculumOption = None,
@@ -39,13 +45,13 @@ def train(
     _keys: given.KeysOption = False,
 ) -> None:
     """Train a stage of a curriculum, or resume one that was stopped; see docs/training.md."""
-    from onevision.checkpoint.hub import BUNDLED
     from onevision.cli.training.plan import print_plan
     from onevision.cli.training.run import train_and_show
     from onevision.train.config import TrainConfig
     from onevision.train.objectives.table import make_objective
     from onevision.train.target import choose_model
 
+    _check_options(context, stage, plan=plan)
     if stage == "tokenizer":
         _train_tokenizer(output)
         return
@@ -55,8 +61,7 @@ def train(
     chosen, options = _apply_options(stage, model, mixture, _move(told, to=plan and device_kind))
     target = _target(chosen, model, starts)
     if plan:
-        bundled = _find_tokenizer(BUNDLED[model], starts) if model in BUNDLED else None
-        words = _find_tokenizer(tokenizer, starts) or bundled
+        words = _find_tokenizer(tokenizer, starts) or _bundled_tokenizer(model)
         print_plan(chosen, target, words, options, devices=devices, kind=device_kind, price=price)
         return
     words = _tokenizer(tokenizer, starts)
@@ -76,6 +81,17 @@ def train(
         tensorboard=tensorboard,
         wandb=wandb,
     )
+
+
+def _check_options(context: typer.Context, stage: str, *, plan: bool) -> None:
+    """Refuses options that this use of the command does not heed. Raises InputError."""
+    everything = set(context.params)
+    if stage == "tokenizer":
+        refuse_unheeded(context, {"stage", "output"}, use="the stage tokenizer")
+    elif plan:
+        refuse_unheeded(context, everything - OF_RUNS, use="a plan")
+    else:
+        refuse_unheeded(context, everything - OF_PLANS, use="a run without --plan")
 
 
 def _tell(settings: list[str] | None, root: list[Path] | None, **named: object) -> list[str]:
@@ -176,3 +192,10 @@ def _find_tokenizer(path: Path | None, starts: "Starts") -> "Tokenizer | None":
     homes = [d for d in (starts.language_model, *starts.previous) if d is not None]
     found = [d for d in homes if (d / "tokenizer.json").is_file()]
     return read_tokenizer(found[0]) if found else None
+
+
+def _bundled_tokenizer(model: str) -> "Tokenizer | None":
+    from onevision.checkpoint.hub import BUNDLED
+    from onevision.cli.options import read_tokenizer
+
+    return read_tokenizer(BUNDLED[model]) if model in BUNDLED else None

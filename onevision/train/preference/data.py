@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 
 from onevision.conversation import Conversation, Message
+from onevision.data.forms.raw import RawRecord
+from onevision.data.forms.turns import MARKS
 from onevision.data.packing import PackedRow, share_prefix
-from onevision.data.records import MARKS, RawRecord, to_conversation
+from onevision.data.records import to_conversation
 from onevision.data.sources import open_source
 from onevision.errors import DataError
 from onevision.inputs.chat import MediaSlot, Piece, TokenRun, render

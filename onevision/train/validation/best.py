@@ -55,36 +55,11 @@ def read_losses(directory: Path) -> Losses:
     return Losses(by_step={line["step"]: line["loss"] for line in lines})
 
 
-def make_validator(
-    trainer: Trainer,
-    held_out: HeldOut | None,
-    *,
-    directory: Path,
-    content: State,
-    on_validation: Callable[[Line], object],
-    warn: Callable[[str], object],
-) -> "Validator":
-    """Makes the validator of a run, which does nothing if no samples are held out.
-
-    Raises ConfigError if the options hold samples out and the objective does not.
-    """
-    if held_out is None and trainer.options.held_out is not None:
-        raise ConfigError(
-            f"held_out is {trainer.options.held_out}, but stage {trainer.stage.name} has no "
-            "samples to hold out: it makes its own, or learns from pairs; leave held_out away"
-        )
-    return Validator(
-        trainer,
-        held_out,
-        directory=directory,
-        content=content,
-        on_validation=on_validation,
-        warn=warn,
-    )
-
-
 class Validator:
-    """Measures the held-out loss of a run at intervals; keeps the best weights; ends the run."""
+    """Measures the held-out loss of a run at intervals; keeps the best weights; ends the run.
+
+    It does nothing if no samples are held out.
+    """
 
     def __init__(
         self,
@@ -96,7 +71,15 @@ class Validator:
         on_validation: Callable[[Line], object],
         warn: Callable[[str], object],
     ) -> None:
-        """Every process makes one, after the trainer is restored; `content` is of a snapshot."""
+        """Every process makes one, after the trainer is restored; `content` is of a snapshot.
+
+        Raises ConfigError if the options hold samples out and the objective does not.
+        """
+        if held_out is None and trainer.options.held_out is not None:
+            raise ConfigError(
+                f"held_out is {trainer.options.held_out}, but stage {trainer.stage.name} has no "
+                "samples to hold out: it makes its own, or learns from pairs; leave held_out away"
+            )
         self.trainer, self.held_out, self.directory = trainer, held_out, directory
         self.content, self.on_validation, self.warn = content, on_validation, warn
         self.options: RunOptions = trainer.options
@@ -141,23 +124,22 @@ class Validator:
             Notes(self.directory / VALIDATION, warn=self.warn).add(line)
             self.on_validation(line | {"num_steps": last, "is_best": is_better})
 
-    def restore_best(self) -> int | None:
-        """Gives the network its best weights; returns their step, None if it has them already."""
+    def restore_best(self) -> None:
+        """Gives the network its best weights, if the run keeps those."""
         best, step = self.losses.best, self.trainer.progress.step
         if not self.options.keep_best or best in (None, step):
-            return None
+            return
         if best == 0:
             self.warn(
                 "the held-out loss never fell below that of the model it began with; the weights "
                 "of the last step are written: try a lower learning_rate, or look at the data"
             )
-            return None
+            return
         found = newest_snapshot(self.best, warn=self.warn)
         if found is None or step_of(found) != best:
             self.warn(f"{self.best}: the snapshot of step {best} is gone; the last step is written")
-            return None
+            return
         restore_snapshot(self.trainer, found)
-        return best
 
     def _save_best(self) -> bool:
         try:
