@@ -35,9 +35,9 @@ def test_altered_weights_are_refused_unless_the_check_is_skipped(ours, tmp_path)
     with pytest.raises(CheckpointError, match=message):
         convert(inspect(ours), tmp_path / "out", layout="llava-hf")
     assert not (tmp_path / "out").exists()
-    assert load(ours, verify=False) is not None
+    load(ours, verify=False)
     (ours / CHECKSUMS).unlink()
-    assert load(ours) is not None
+    load(ours)
 
 
 def test_checksums_of_another_kind_are_named(ours):

@@ -58,7 +58,7 @@ def test_weights_that_are_not_finite_are_refused_by_every_door(ours, tmp_path, v
     with pytest.raises(CheckpointError, match=message):
         load_language_model(LlavaNetwork(LLAVA_1_5), ours)
     load_vision_encoder(LlavaNetwork(LLAVA_1_5), ours)
-    assert load_network(inspect(ours), verify=False) is not None
+    load_network(inspect(ours), verify=False)
 
 
 def test_asking_a_model_of_nan_is_one_line_not_an_answer(ours):

@@ -30,14 +30,17 @@ from tests.serve.conftest import (
 PICTURE = GOOD | {"messages": user(image_part(), text_part())}
 
 
-def order_of(turns, asked, *, seconds=0.001):
-    """Returns the order in which requests, one per letter, had their place."""
+def order_of(turns, asked, **seconds):
+    """Returns the order in which requests, one per letter, had their place.
+
+    A request takes a millisecond, or what `seconds` says of its key.
+    """
     order = []
 
     async def work(key):
         async with turns.take(key):
             order.append(key)
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds.get(key, 0.001))
 
     async def run():
         await asyncio.gather(*map(work, asked))
@@ -52,30 +55,13 @@ def test_keys_take_turns_whatever_their_number_of_requests():
 
 
 def test_a_key_that_has_used_more_time_waits():
-    turns = Turns(1)
-    turns._used["a"] = 5.0
-    assert order_of(turns, "abbbb") == "abbbb"  # nobody else waited when it came
-    turns._used.update(a=5.0, b=0.0)
-    turns._running["b"] = 0
-    assert order_of(Turns(1), "ab") == "ab"
+    assert order_of(Turns(1), "aaabbbb", a=0.3) == "abbbbaa"
 
 
 def test_idleness_gives_no_claim():
     turns = Turns(1)
     turns._used.update(a=100.0, b=0.0)
-
-    async def run():
-        order = []
-
-        async def work(key):
-            async with turns.take(key):
-                order.append(key)
-                await asyncio.sleep(0.001)
-
-        await asyncio.gather(*(work("a") for _ in range(3)), *(work("b") for _ in range(3)))
-        return "".join(order)
-
-    assert sorted(asyncio.run(run())[:3]) in (["a", "a", "b"], ["a", "b", "b"])
+    assert sorted(order_of(turns, "aaabbb")[:3]) in (["a", "a", "b"], ["a", "b", "b"])
 
 
 def test_one_key_leaves_a_place_to_the_others():

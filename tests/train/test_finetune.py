@@ -463,7 +463,7 @@ def test_any_member_of_the_family_is_tuned(place, tmp_path, name):
     data = write_tiles(tmp_path / "data", 8)
     said = finetune(data, "--from", start, "-o", tmp_path / "out", "--epochs", "1")
     ask, _, _ = next_commands(said)
-    assert call(*ask, "--max-new-tokens", "4", settings=()).strip() is not None
+    call(*ask, "--max-new-tokens", "4", settings=())  # random weights may answer nothing
     assert read_train_config(tmp_path / "out" / "settings.json").stage.template is None
 
 
