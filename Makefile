@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo env check test test-slow test-adversary parity docs notebooks lmms sbom audit \
+.PHONY: demo env check test test-slow test-adversary attacked parity docs notebooks lmms vllm sbom audit \
 	format clean
 
 demo: $(VENV)/.runtime  ## ask the embedded model about an image, a pair and a video
@@ -20,13 +20,18 @@ check: $(VENV)/.tests  ## format, lint, types, import layers, spelling
 	$(BIN)/codespell onevision tests docs README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md
 
 test: $(VENV)/.tests  ## the default tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=8 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=8 \
+	    --dist=loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.tests  ## the rest: true 0.5B shape, soak and kill tests
-	$(BIN)/python -m pytest -q -m slow --timeout=1800
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow --timeout=1800 --numprocesses=2 \
+	    --dist=loadfile --durations=20
 
 test-adversary: $(VENV)/.tests  ## attacks on the server, and a table of what they cost
-	$(BIN)/python -m pytest -q -s -m adversary --timeout=600 tests/adversary
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m adversary --timeout=600 tests/adversary
+
+attacked: $(VENV)/.tests  ## the same and what memory gains over minutes, in build/attacked.json
+	PYTHONPATH=. $(BIN)/python -m benchmarks.attacked --output build/attacked.json
 
 parity: $(VENV)/.tests  ## the table: training, asking, evaluating and serving give the same
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m slow tests/parity/test_gate.py
@@ -38,6 +43,9 @@ notebooks: $(VENV)/.tests  ## run examples/*.ipynb
 	$(BIN)/python -m pytest -q -m slow tests/test_examples.py
 
 lmms: .venv-lmms/.made  ## make .venv-lmms, where lmms-eval can ask our models
+
+vllm: $(VENV)/.tests .venv-vllm/.made  ## vLLM, in .venv-vllm, answers as our checkpoints do
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m vllm --timeout=1800 tests/parity/test_vllm.py
 
 sbom: $(VENV)/.runtime .venv-sbom/.made  ## dist/sbom.cdx.json: what .venv holds (CycloneDX)
 	@mkdir -p dist
@@ -53,7 +61,7 @@ format: $(VENV)/.tests
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .venv-lmms .venv-sbom build dist *.egg-info
+	rm -rf $(VENV) .venv-lmms .venv-vllm .venv-sbom build dist *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -67,6 +75,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.tests: $(VENV)/.runtime
 	$(PIP_INSTALL) -e '.[test]'
+	$(PIP_INSTALL) --no-deps -r tests/parts.txt  # what the recipes in runs/ install
 	@touch $@
 
 .venv-lmms/.made: integrations/lmms_eval/requirements.txt pyproject.toml constraints.txt
@@ -74,6 +83,12 @@ $(VENV)/.tests: $(VENV)/.runtime
 	.venv-lmms/bin/python -m pip install --quiet -c constraints.txt -e .
 	.venv-lmms/bin/python -m pip install --quiet --no-deps lmms-eval==0.7.3
 	.venv-lmms/bin/python -m pip install --quiet -r integrations/lmms_eval/requirements.txt
+	@touch $@
+
+.venv-vllm/.made: integrations/vllm/requirements.txt integrations/vllm/mend.py
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet -r integrations/vllm/requirements.txt
+	.venv-vllm/bin/python integrations/vllm/mend.py
 	@touch $@
 
 .venv-sbom/.made: deploy/sbom-requirements.txt | $(VENV)/bin/python

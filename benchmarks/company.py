@@ -5,8 +5,9 @@
     python -m benchmarks.company --only mode     the deterministic mode, guesses (3 minutes)
 
 The model and its results' file are those of `benchmarks.inference`. Workloads were fixed before
-tuning. All 16 of ours are timed. Theirs are answered one after another: every fourth is timed, a
-quarter of each size, and the seconds are multiplied by four; `--whole` times them all.
+tuning. All 16 of ours are timed, plain and in int8. Theirs are answered one after another: every
+fourth is timed, a quarter of each size, and the seconds are multiplied by four; `--whole` times
+them all.
 """
 
 import argparse
@@ -14,13 +15,13 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from benchmarks.inference import RESULTS, engine_of, picture, question, record
+from benchmarks.inference import NAMES, RESULTS, engine_of, picture, question, record
 from benchmarks.inference_peer import Peer, write_checkpoint
 from onevision import Conversation, Text, load
 from onevision.generate.answer import Model
@@ -28,9 +29,9 @@ from onevision.generate.request import Request
 
 
 def concurrent(
-    model: Model, peer: Peer, *, workloads: str, every: int
+    models: Mapping[str, Model], peer: Peer, *, workloads: str, every: int
 ) -> Iterator[dict[str, object]]:
-    """Give the time of 16 requests at once, against transformers one after another.
+    """Give the time of 16 requests at once by each model, against transformers one after another.
 
     A: distinct images of 640 x 480, caches cold, 64 tokens each. B: one image in eight questions of
     64 tokens, and eight prompts of words alone with 256 tokens. Of theirs one in `every` is timed.
@@ -44,27 +45,32 @@ def concurrent(
     }
     for name, talks in ((name, both[name]) for name in workloads):
         began = time.perf_counter()
-        engine = engine_of(model)
-        requests: list[Request] = []
-        for talk, tokens in talks:
-            sampling = replace(model.sampling, end_ids=(), max_new_tokens=tokens)
-            requests.append(engine.submit(model.prompt(talk), sampling))
-        engine.run(requests)
-        ours = time.perf_counter() - began
-        began = time.perf_counter()
         for talk, tokens in talks[::every]:
-            peer.answer_talk(model, talk, tokens=tokens)
+            peer.answer_talk(next(iter(models.values())), talk, tokens=tokens)
         theirs = (time.perf_counter() - began) * every
-        line = {
-            "phase": f"16 at once, {name}",
-            "theirs_seconds": round(theirs, 1),
-            "theirs_timed": len(talks[::every]),
-            "ours_seconds": round(ours, 1),
-            "ratio": round(theirs / ours, 2),
-            "load": round(os.getloadavg()[0], 1),
-        }
-        print(json.dumps(line), flush=True)
-        yield line
+        for kind, model in models.items():
+            ours = _seconds_at_once(model, talks)
+            line = {
+                "phase": f"16 at once, {name}, {kind}",
+                "theirs_seconds": round(theirs, 1),
+                "theirs_timed": len(talks[::every]),
+                "ours_seconds": round(ours, 1),
+                "ratio": round(theirs / ours, 2),
+                "load": round(os.getloadavg()[0], 1),
+            }
+            print(json.dumps(line), flush=True)
+            yield line
+
+
+def _seconds_at_once(model: Model, talks: list[tuple[Conversation, int]]) -> float:
+    began = time.perf_counter()
+    engine = engine_of(model)
+    requests: list[Request] = []
+    for talk, tokens in talks:
+        sampling = replace(model.sampling, end_ids=(), max_new_tokens=tokens)
+        requests.append(engine.submit(model.prompt(talk), sampling))
+    engine.run(requests)
+    return time.perf_counter() - began
 
 
 def modes(model: Model) -> Iterator[dict[str, object]]:
@@ -131,7 +137,8 @@ def main() -> None:
         record(modes(model), options.output)
     if options.only != "mode":
         peer, every = Peer(directory, model.engine.dtype), 1 if options.whole else 4
-        lines = concurrent(model, peer, workloads=options.workload, every=every)
+        models = {NAMES[peer.dtype]: model, "int8": load(directory, quantize="int8")}
+        lines = concurrent(models, peer, workloads=options.workload, every=every)
         record(lines, options.output)
 
 

@@ -52,8 +52,10 @@ def random_model(config: ModelConfig, *, device: str) -> Model:
         else:
             torch.nn.init.normal_(parameter, std=0.02)
     tokenizer = Tokenizer.from_directory(BUNDLED["tiny"])
+    accelerated = accelerate(network)
     return Model(
-        network=accelerate(network).network,
+        network=accelerated.network,
+        arithmetic=accelerated.arithmetic,
         processor=Processor(config.inputs, tokenizer),
         config=config,
         sampling=Sampling(end_ids=()),
@@ -105,7 +107,7 @@ def measure(model: Model, clock: Clock, peak: dict[str, float]) -> Iterator[dict
     prompt = model.prompt(talk)
     pixels = prompt.pixel_values.to(clock.device, torch.bfloat16)
     cache = engine_of(model).prefiller.vision_cache
-    owners = [layout for layout in prompt.layouts for _ in range(layout.num_crops)]
+    owners = [owner for layout in prompt.layouts for owner in layout.owners]
     cache.encode_crops(pixels, owners)  # the next is recorded
     seconds = clock(lambda: cache.encode_crops(pixels, owners))
     done = vision_operations(model.config, len(pixels))

@@ -2,6 +2,8 @@
 
     python -m benchmarks.inference                   every phase of the table, 0.5B shape, 2 threads
     python -m benchmarks.inference --only decode     the phases whose names hold a word
+    python -m benchmarks.inference --neighbour       beside a process of one thread that spins;
+                                                     ours in as many threads as commands choose
 
 Weights are random, of the released 0.5B shape, read from one file by both: in bf16, or in fp32
 where the processor does not multiply in bf16 (`--dtype` asks for one). In each phase outputs are
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -26,6 +29,7 @@ import torch
 
 from benchmarks.inference_peer import Peer, write_checkpoint
 from onevision import Conversation, Image, Message, Text, load
+from onevision.accelerate.threads import choose_threads
 from onevision.generate.answer import Model
 from onevision.generate.engine import Engine
 from onevision.generate.settings import EngineSettings
@@ -71,20 +75,25 @@ def preprocess(model: Model, peer: Peer, width: int, height: int, *, fast: bool 
     return lambda: peer.pixels(source), ours
 
 
-def vision(model: Model, peer: Peer) -> Pair:
-    """Crops to projected patches."""
+def vision(model: Model, peer: Peer, *, tolerance: float = 0.02) -> Pair:
+    """Crops to projected patches, as many at a time as the engine takes."""
     inputs = model.prompt(question(picture(WIDTH, HEIGHT), Text("What is this?")))
     network, pixels = model.network, inputs.pixel_values.to(peer.dtype)
+    at_once = model.engine.prefiller.vision_cache.crops_at_once
 
     def ours() -> torch.Tensor:
-        chunks = pixels.split(1)
+        chunks = pixels.split(at_once)
         return torch.cat([network.projector(network.vision_encoder(chunk)) for chunk in chunks])
 
-    close(peer.features(pixels[:1]), network.projector(network.vision_encoder(pixels[:1])))
+    close(
+        peer.features(pixels[:1]),
+        network.projector(network.vision_encoder(pixels[:1])),
+        tolerance=tolerance,
+    )
     return lambda: peer.features(pixels), ours
 
 
-def prefill(model: Model, peer: Peer) -> Pair:
+def prefill(model: Model, peer: Peer, *, tolerance: float = 0.1) -> Pair:
     """Embeddings of a whole prompt to the logits after it; visual tokens are given."""
     inputs = model.prompt(question(picture(WIDTH, HEIGHT), Text("What is this?")))
     tokens = torch.randn(int(inputs.visual_mask.sum()), 896).to(peer.dtype) * 0.02
@@ -98,7 +107,7 @@ def prefill(model: Model, peer: Peer) -> Pair:
         return request.answers[0].tokens[0].logprob
 
     expected = peer.prefill(x).float().log_softmax(-1).max()
-    assert abs(float(expected) - ours()) < 0.1, "logits after the prompt differ"
+    assert abs(float(expected) - ours()) < tolerance, "logits after the prompt differ"
     return lambda: peer.prefill(x), ours
 
 
@@ -168,10 +177,10 @@ def video() -> Pair:
     return theirs, ours
 
 
-def close(expected: torch.Tensor, found: torch.Tensor) -> None:
-    """Refuse to time what does not agree, but for the rounding of bf16."""
+def close(expected: torch.Tensor, found: torch.Tensor, *, tolerance: float) -> None:
+    """Refuse to time what does not agree, but for the rounding of bf16 or of int8."""
     apart = (expected.float() - found.float()).abs().mean() / expected.float().abs().mean()
-    assert apart < 0.02, f"outputs differ by {float(apart):.1%} on average"
+    assert apart < tolerance, f"outputs differ by {float(apart):.1%} on average"
 
 
 def phases(model: Model, directory: Path, peer: Peer) -> Iterator[tuple[str, Callable[[], Pair]]]:
@@ -191,18 +200,22 @@ def phases(model: Model, directory: Path, peer: Peer) -> Iterator[tuple[str, Cal
     yield f"decode at 6.6k, {plain}", lambda: decode(model, peer, 6585)
     yield "decode at 6.6k, int8", lambda: decode(of("int8"), peer, 6585)
     yield "decode at 6.6k, int4", lambda: decode(of("int4"), peer, 6585)
-    yield "vision, 10 crops", lambda: vision(model, peer)
-    yield "prefill, 6,585 tokens", lambda: prefill(model, peer)
+    yield f"vision, 10 crops, {plain}", lambda: vision(model, peer)
+    yield "vision, 10 crops, int8", lambda: vision(of("int8"), peer, tolerance=0.06)
+    yield f"prefill, 6,585 tokens, {plain}", lambda: prefill(model, peer)
+    yield "prefill, 6,585 tokens, int8", lambda: prefill(of("int8"), peer, tolerance=0.2)
+    yield "prefill, 6,585 tokens, int4", lambda: prefill(of("int4"), peer, tolerance=1.0)
 
 
 @torch.inference_mode()
-def measure(name: str, pair: Pair, *, rounds: int) -> dict[str, object]:
-    """Let the two take turns; report medians and their ratio."""
-    alone = torch.get_num_threads() == 1
+def measure(name: str, pair: Pair, *, rounds: int, threads: tuple[int, int]) -> dict[str, object]:
+    """Let the two take turns, theirs and ours in so many `threads`; report medians, their ratio."""
+    alone = threads == (1, 1)
     clock = time.process_time if alone else time.perf_counter
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
-        for own, run in zip(seconds, pair, strict=True):
+        for own, run, count in zip(seconds, pair, threads, strict=True):
+            torch.set_num_threads(count)
             began = clock()
             run()
             own.append(clock() - began)
@@ -213,7 +226,8 @@ def measure(name: str, pair: Pair, *, rounds: int) -> dict[str, object]:
         "theirs_seconds": round(theirs, 4),
         "ours_seconds": round(ours, 4),
         "ratio": round(theirs / ours, 2),
-        "clock": "processor, 1 thread" if alone else f"wall, {torch.get_num_threads()} threads",
+        "clock": "processor" if alone else "wall",
+        "threads": threads,
         "spread": round(spread, 2),
         "load": round(os.getloadavg()[0], 1),
     }
@@ -241,7 +255,7 @@ print(peak_resident_bytes() / 2**30)
 
 def memory(directory: Path, dtype: torch.dtype) -> Iterator[dict[str, object]]:
     """Give the peak memory of one answer about an image, each in a process of its own."""
-    for kind in ("theirs", "plain", "int8", "int4"):
+    for kind in ("theirs", "plain", "int8", "int8-weights", "int4"):
         done = subprocess.run(
             [sys.executable, "-c", MEMORY, str(directory), kind, str(dtype).removeprefix("torch.")],
             check=True,
@@ -261,6 +275,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="phases whose names hold this word")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--neighbour", action="store_true", help="one more busy thread")
     parser.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float32"))
     parser.add_argument("--checkpoint", type=Path, help="keep the random weights here")
     parser.add_argument("--output", type=Path, default=RESULTS / "inference-cpu.json")
@@ -270,11 +285,14 @@ def main() -> None:
     write_checkpoint(directory)
     model = load(directory, dtype=options.dtype)
     peer = Peer(directory, model.engine.dtype)
-    lines = [
-        measure(name, make(), rounds=options.rounds)
-        for name, make in phases(model, directory, peer)
-        if options.only in name
-    ]
+    beside, threads = ", beside a neighbour" if options.neighbour else "", options.threads
+    with neighbour(is_there=options.neighbour):
+        own = choose_threads() if options.neighbour else threads  # as every command does
+        lines = [
+            measure(name + beside, make(), rounds=options.rounds, threads=(threads, own))
+            for name, make in phases(model, directory, peer)
+            if options.only in name
+        ]
     if options.only in "second question":
         first, second = second_question(model)
         lines.append({"phase": "second question", "first_seconds": round(first, 2),
@@ -283,6 +301,19 @@ def main() -> None:
     if options.only in "memory":
         lines += memory(directory, model.engine.dtype)
     record(lines, options.output)
+
+
+@contextmanager
+def neighbour(*, is_there: bool) -> Iterator[None]:
+    """Keep one thread of another process busy meanwhile."""
+    spin = [sys.executable, "-c", "while True: pass"]
+    process = subprocess.Popen(spin) if is_there else None
+    try:
+        yield
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
 
 
 def record(lines: Iterable[dict[str, object]], path: Path) -> None:

@@ -42,7 +42,7 @@ import torch
 
 from benchmarks.inference import RESULTS, picture
 from benchmarks.serving_table import table
-from onevision.accelerate.packed import can_multiply
+from onevision.accelerate.processor import can_multiply
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect
 from onevision.checkpoint.save import convert

@@ -222,14 +222,14 @@ def on_accelerator(options: argparse.Namespace) -> dict:
 
 def model_operations(config: "ModelConfig") -> float:
     """Return the operations of a step that every way must take: forwards, and twice backwards."""
-    from onevision.train.cost.plan import language_flops, vision_flops
+    from onevision.train.cost.plan import language_flops
 
     token, pair = language_flops(config.language)
     head = 2.0 * config.language.hidden_size * config.language.vocab_size
     total = 0.0
     for example in draw(0, config):
         length, labels = len(example.input_ids), int((example.labels >= 0).sum())
-        total += len(example.crops) * sum(vision_flops(config.vision))
+        total += len(example.crops) * config.vision.flops
         total += length * token + length**2 / 2 * pair + labels * head
     return 3 * total
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from onevision.anyres import Layout
+from onevision.conversation import Usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,3 +94,16 @@ class TrainingBatch:
             targets=self.targets.to(device),
             pixel_values=self.pixel_values.to(device),
         )
+
+
+def usage(inputs: ModelInputs, *, completion_tokens: int = 0) -> Usage:
+    """Counts the tokens of a batch by kind."""
+    images = sum(la.num_tokens for la in inputs.layouts if not la.is_video)
+    videos = sum(la.num_tokens for la in inputs.layouts if la.is_video)
+    return Usage(
+        text_tokens=int(inputs.attention_mask.sum()) - images - videos,
+        image_tokens=images,
+        video_tokens=videos,
+        completion_tokens=completion_tokens,
+        dropped_tokens=sum(layout.num_dropped for layout in inputs.layouts),
+    )

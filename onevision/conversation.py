@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeGuard, get_args
 
 from onevision.errors import InputError, MediaError
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 Role = Literal["system", "user", "assistant"]
 Detail = Literal["auto", "low", "high"]
+Sampler = Literal["even", "processor", "vllm", "lmms_eval"]
 FinishReason = Literal["stop", "length"]
+# The least share of visual tokens that may be kept: below a twentieth, little of a picture is left.
+LEAST_KEEP = 0.05
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,19 @@ class Image:
     `detail` sets the resolution. "auto" follows the training rule: AnyRes for the only image of a
     conversation, one padded crop per image if there are several. "high" is always AnyRes, "low" is
     one squashed crop without a newline.
+
+    `keep` is the share of its visual tokens that the model reads, 0.05 to 1; None is what the call
+    says, and all if it says nothing.
     """
 
     source: "ImageSource"
     detail: Detail = "auto"
+    keep: float | None = None
 
     def __post_init__(self) -> None:
         if self.detail not in ("auto", "low", "high"):
             raise InputError(f"detail is {self.detail!r}; expected 'auto', 'low' or 'high'")
+        check_keep(self.keep)
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,11 @@ class Video:
     From a file, `num_frames` frames are sampled evenly between `start` and `end` (seconds, both
     included), or all frames if there are fewer. With `fps`, that many frames are sampled per
     second, unless this exceeds `num_frames`. A path may be a folder, whose pictures are the frames,
-    in the order of their names; they have no times.
+    in the order of their names; they have no times. `keep` is as for an `Image`, for the tokens
+    of all frames together.
+
+    `sampler` "processor", "vllm" or "lmms_eval" chooses the frames of a file as those do for
+    OneVision-2, at most `num_frames`; `inputs/samplers.py` says how.
     """
 
     source: "VideoSource"
@@ -63,9 +75,14 @@ class Video:
     fps: float | None = None
     start: float | None = None
     end: float | None = None
+    keep: float | None = None
+    sampler: Sampler = "even"
 
     def __post_init__(self) -> None:
         _check_frames(self.source)
+        if parse_sampler(self.sampler) != "even" and self.fps is not None:
+            raise InputError(f"fps is {self.fps!r:.60}, but sampler {self.sampler} has its own")
+        check_keep(self.keep)
         if not isinstance(self.num_frames, Integral) or self.num_frames < 1:
             raise InputError(f"num_frames is {self.num_frames!r:.60}; expected at least 1")
         if self.fps is not None and not (_is_finite(self.fps) and self.fps > 0):
@@ -171,10 +188,45 @@ class Conversation:
         """All images and videos, in order."""
         return tuple(p for m in self.messages for p in m.parts if not isinstance(p, Text))
 
+    def with_keep(self, keep: float | None) -> "Conversation":
+        """Returns the conversation with this `keep` for all media that set none of their own.
+
+        Raises InputError if it is neither None nor a number from 0.05 to 1.
+        """
+        check_keep(keep)
+        if keep is None or all(medium.keep is not None for medium in self.media):
+            return self
+        return replace(self, messages=[_with_keep(message, keep) for message in self.messages])
+
     @property
     def awaits_answer(self) -> bool:
         """Whether the last message is the user's."""
         return self.messages[-1].role == "user"
+
+
+def parse_sampler(name: str) -> Sampler:
+    """Returns a way to choose frames, by its name. Raises InputError for an unknown one."""
+    for known in get_args(Sampler):
+        if name == known:
+            return known
+    raise InputError(f"sampler is {name!r:.60}; expected one of {', '.join(get_args(Sampler))}")
+
+
+def check_keep(keep: object) -> None:
+    """Raises InputError if `keep` is neither None nor a number from `LEAST_KEEP` to 1."""
+    if keep is None:
+        return
+    is_number = _is_finite(keep) and not isinstance(keep, bool)
+    if not (is_number and LEAST_KEEP <= float(keep) <= 1):
+        raise InputError(f"keep is {keep!r:.60}; expected a number from {LEAST_KEEP} to 1")
+
+
+def _with_keep(message: Message, keep: float) -> Message:
+    parts = [
+        part if isinstance(part, Text) or part.keep is not None else replace(part, keep=keep)
+        for part in message.parts
+    ]
+    return replace(message, content=parts)
 
 
 def _check_frames(source: object) -> None:
@@ -192,18 +244,26 @@ def _check_frames(source: object) -> None:
         )
 
 
-def _is_finite(value: object) -> bool:
+def _is_finite(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and math.isfinite(value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Token counts of one answer; the prompt consists of text, image and video tokens."""
+    """Token counts of one answer; the prompt consists of text, image and video tokens.
+
+    `dropped_tokens` are the visual tokens that `keep` left out, in no other count. Of
+    `drafted_tokens`, which were guessed before the model was asked, `accepted_tokens` are part of
+    the answer, or were cut off behind its end.
+    """
 
     text_tokens: int
     image_tokens: int
     video_tokens: int
     completion_tokens: int
+    dropped_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -223,3 +283,5 @@ class Reply:
     text: str
     finish_reason: FinishReason
     usage: Usage
+    # What the model's linear layers computed in: "bfloat16", "int8 (281 by oneDNN)".
+    arithmetic: str

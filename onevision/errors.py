@@ -16,7 +16,8 @@
     │   └── DeadlineError        the request timed out
     ├── SandboxError             media decoders that cannot be confined as demanded
     ├── TrainingError            a run that cannot continue
-    └── JudgeError               a judge that cannot be reached
+    └── EndpointError            a model behind an address that cannot be reached or used
+        └── JudgeError           a judge of that kind
 
 Messages say on one line what was found, what was expected and what to do.
 """
@@ -104,5 +105,18 @@ class TrainingError(OneVisionError):
     """A training run that cannot continue; its snapshots are untouched."""
 
 
-class JudgeError(OneVisionError):
+# Why a model behind an address did not answer: nothing is there, the key or the path is refused,
+# too many queries, no reply in time, a reply without text, or trouble of its own.
+EndpointFault = Literal["address", "access", "rate", "timeout", "reply", "server"]
+
+
+class EndpointError(OneVisionError):
+    """A model behind an address that cannot be reached or refuses; `fault` says why."""
+
+    def __init__(self, message: str, *, fault: EndpointFault = "address") -> None:
+        super().__init__(message)
+        self.fault: EndpointFault = fault
+
+
+class JudgeError(EndpointError):
     """A judge model that cannot be reached or refuses; replies received so far are kept."""

@@ -7,9 +7,12 @@
 |  +------+   | shaded, kept region framed  |   | kept      |  |
 |             +-----------------------------+   +-----------+  |
 +--------------------------------------------------------------+
+
+Tokens that `keep` drops are pale, in the base crop, among the tokens and in a video's frames.
 """
 
 import math
+from collections.abc import Sequence
 
 from PIL import Image as PIL
 from PIL import ImageDraw, ImageFont
@@ -17,9 +20,12 @@ from PIL.Image import Image as PillowImage
 
 from onevision.anyres import CropLayout, VideoLayout
 from onevision.explain import Explanation
+from onevision.native import NativeLayout
 
 INK, PAPER, FAINT = (32, 36, 44), (255, 255, 255), (122, 130, 144)
 GRID, KEPT, PADDING = (214, 64, 69), (24, 119, 242), (236, 238, 242)
+# How opaque the cover of a dropped token is, 0 to 255.
+FADED = 225
 PANEL_HEIGHT, GAP, MARGIN = 360, 36, 32
 MAX_FRAMES_DRAWN = 32
 # Cells smaller than this (in pixels) are drawn without grid lines.
@@ -28,10 +34,14 @@ MIN_VISIBLE_CELL = 6
 
 def draw_explanation(explanation: Explanation) -> PillowImage:
     """Draws an explanation as an RGB image: its lines of text above its panels."""
-    if isinstance(explanation.layout, VideoLayout):
+    layout = explanation.layout
+    if layout.is_video:
         panels = [_filmstrip(explanation)]
+    elif isinstance(layout, NativeLayout):
+        panels = [_cell_panel(layout, explanation)]
     else:
-        panels = _image_panels(explanation.layout, explanation)
+        assert isinstance(layout, CropLayout), "other layouts are of videos"
+        panels = _image_panels(layout, explanation)
     lines = explanation.lines()
     title, text = _font(26), _font(17)
     top = MARGIN + 40 + 26 * len(lines) + GAP
@@ -61,14 +71,32 @@ def _image_panels(layout: CropLayout, explanation: Explanation) -> list[PillowIm
     )
     shrunk = "scaled down to " if layout.shrunk else ""
     size = f"{shrunk}{layout.out_cols} x {layout.out_rows} tokens"
-    tokens = _add_caption(_token_panel(layout, picture), f"{size}, and newlines")
+    tokens = _add_caption(_token_panel(layout, picture, explanation.stays), f"{size}, and newlines")
     return [base, canvas, tokens]
+
+
+def _cell_panel(layout: NativeLayout, explanation: Explanation) -> PillowImage:
+    """Draws the picture at native resolution: cells in red, patches inside them in white."""
+    (width, height), size = layout.size, layout.crop_size
+    scale = min(2 * PANEL_HEIGHT / height, 4 * PANEL_HEIGHT / width)
+    picture = explanation.picture or PIL.new("RGB", (layout.width, layout.height), PADDING)
+    panel = picture.resize((max(1, round(width * scale)), max(1, round(height * scale))))
+    pen = ImageDraw.Draw(panel)
+    if size * scale / layout.side >= MIN_VISIBLE_CELL:
+        patches = layout.cols * layout.side, layout.rows * layout.side
+        _draw_grid(pen, panel.size, *patches, colour=PAPER)
+    if size * scale >= MIN_VISIBLE_CELL:
+        _draw_grid(pen, panel.size, layout.cols, layout.rows, colour=GRID)
+    pen.rectangle((0, 0, panel.width - 1, panel.height - 1), outline=KEPT, width=3)
+    return _add_caption(panel, f"{layout.cols} x {layout.rows} cells, a token each")
 
 
 def _base_panel(layout: CropLayout, explanation: Explanation, picture: PillowImage) -> PillowImage:
     side = PANEL_HEIGHT * 5 // 9
     base = explanation.crops[0] if explanation.crops else picture
     panel = base.resize((side, side), PIL.Resampling.BICUBIC)
+    stays = None if explanation.stays is None else explanation.stays[: layout.side**2]
+    _fade(panel, stays, layout.side)
     pen = ImageDraw.Draw(panel)
     if side / layout.side >= MIN_VISIBLE_CELL:
         _draw_grid(pen, panel.size, layout.side, layout.side, colour=PAPER)
@@ -97,8 +125,10 @@ def _canvas_panel(layout: CropLayout, picture: PillowImage) -> PillowImage:
     return panel
 
 
-def _token_panel(layout: CropLayout, picture: PillowImage) -> PillowImage:
-    """Draws one square per token of the mosaic, and a column of newlines."""
+def _token_panel(
+    layout: CropLayout, picture: PillowImage, stays: Sequence[bool] | None
+) -> PillowImage:
+    """Draws one square per token of the mosaic, pale if it is dropped, and newlines."""
     cols, rows = layout.out_cols + 1, max(layout.out_rows, 1)
     cell = max(2, min(PANEL_HEIGHT // rows, 2 * PANEL_HEIGHT // cols))
     panel = PIL.new("RGB", (cols * cell, rows * cell), PAPER)
@@ -109,7 +139,9 @@ def _token_panel(layout: CropLayout, picture: PillowImage) -> PillowImage:
         for col in range(layout.out_cols):
             corner = (col * cell, row * cell)
             opposite = (corner[0] + cell - 1 - gap, corner[1] + cell - 1 - gap)
-            pen.rectangle((corner, opposite), fill=colours.getpixel((col, row)))
+            is_dropped = stays is not None and not stays[_place_of(layout, row, col)]
+            fill = PADDING if is_dropped else colours.getpixel((col, row))
+            pen.rectangle((corner, opposite), fill=fill)
         left = layout.out_cols * cell
         pen.rectangle(
             (left, row * cell, left + cell - 1 - gap, row * cell + cell - 1 - gap), fill=KEPT
@@ -119,7 +151,7 @@ def _token_panel(layout: CropLayout, picture: PillowImage) -> PillowImage:
 
 def _filmstrip(explanation: Explanation) -> PillowImage:
     """Lays the sampled frames out in rows, each with its time."""
-    frames = explanation.crops[:MAX_FRAMES_DRAWN]
+    layout, frames = explanation.layout, explanation.crops[:MAX_FRAMES_DRAWN]
     cols = min(8, len(frames))
     size, label = 132, 22
     rows = math.ceil(len(frames) / cols)
@@ -127,11 +159,43 @@ def _filmstrip(explanation: Explanation) -> PillowImage:
     pen = ImageDraw.Draw(panel)
     for number, frame in enumerate(frames):
         left, top = (number % cols) * (size + 8), (number // cols) * (size + label + 8)
-        panel.paste(frame.resize((size, size), PIL.Resampling.BICUBIC), (left, top))
+        drawn = frame.resize((size, size), PIL.Resampling.BICUBIC)
+        if isinstance(layout, VideoLayout):
+            _fade(drawn, _stays_in_frame(explanation, number), layout.pooled_side)
+        panel.paste(drawn, (left, top))
         times = explanation.seconds
         caption = f"frame {number + 1}" if times is None else f"{times[number]:.2f} s"
         pen.text((left, top + size + 3), caption, font=_font(14), fill=FAINT)
     return panel
+
+
+def _place_of(layout: CropLayout, row: int, col: int) -> int:
+    """Returns which visual token shows a place of the mosaic."""
+    side = layout.side
+    if layout.merge == "flat":
+        crop = 1 + row // side * layout.cols + col // side
+        return crop * side**2 + row % side * side + col % side
+    return side**2 + row * (layout.out_cols + int(layout.newline)) + col
+
+
+def _stays_in_frame(explanation: Explanation, number: int) -> Sequence[bool] | None:
+    """Returns whether each pooled patch of a frame stays, without its newlines."""
+    layout, stays = explanation.layout, explanation.stays
+    if stays is None:
+        return None
+    assert isinstance(layout, VideoLayout)
+    side = layout.pooled_side
+    cols = side + int(layout.newline == "grid")
+    size = side * cols + int(layout.newline == "frame")
+    return [stays[number * size + row * cols + col] for row in range(side) for col in range(side)]
+
+
+def _fade(panel: PillowImage, stays: Sequence[bool] | None, side: int) -> None:
+    """Pales the cells of `side` x `side` whose tokens are dropped."""
+    if stays is None:
+        return
+    mask = PIL.frombytes("L", (side, side), bytes(0 if one else FADED for one in stays))
+    panel.paste(PADDING, (0, 0), mask.resize(panel.size, PIL.Resampling.NEAREST))
 
 
 def _draw_grid(

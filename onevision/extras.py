@@ -6,13 +6,15 @@ from typing import Literal
 
 from onevision.errors import InputError, OneVisionError
 
-Extra = Literal["constrain", "data", "plots", "serve", "tensorboard", "wandb"]
+Extra = Literal["constrain", "data", "plots", "ray", "serve", "small", "tensorboard", "wandb"]
 # The modules that an extra installs, as far as this package imports them.
 MODULES: dict[Extra, frozenset[str]] = {
     "constrain": frozenset({"llguidance"}),
     "data": frozenset({"pyarrow"}),
     "plots": frozenset({"matplotlib"}),
+    "ray": frozenset({"ray", "pandas"}),
     "serve": frozenset({"fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"}),
+    "small": frozenset({"gguf"}),
     "tensorboard": frozenset({"tensorboard"}),
     "wandb": frozenset({"wandb"}),
 }

@@ -38,6 +38,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def cache_directory() -> Path:
+    """Returns where this package keeps what it would otherwise find out again."""
+    return Path(os.environ.get("ONEVISION_CACHE", Path.home() / ".cache" / "onevision"))
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file, whole or not at all. Raises OSError."""
     with atomic_path(path) as partial:

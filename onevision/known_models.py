@@ -18,34 +18,19 @@ from onevision.config import (
     Template,
     VisionConfig,
 )
-
-ONEVISION_0_5B = ModelConfig()
-
-ONEVISION_7B = replace(
+from onevision.known_native import NATIVE_ARCHITECTURES
+from onevision.known_onevision import (
+    FIVE_CROP_GRIDS,
+    INTERLEAVE_0_5B,
+    INTERLEAVE_7B,
+    LLAVA_VIDEO_7B,
+    LLAVA_VIDEO_72B,
     ONEVISION_0_5B,
-    language=LanguageConfig(
-        vocab_size=152064,
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_layers=28,
-        num_heads=28,
-        num_kv_heads=4,
-        tie_embeddings=False,
-    ),
+    ONEVISION_7B,
+    ONEVISION_72B,
 )
-
-ONEVISION_72B = replace(
-    ONEVISION_0_5B,
-    language=LanguageConfig(
-        vocab_size=152064,
-        hidden_size=8192,
-        intermediate_size=29568,
-        num_layers=80,
-        num_heads=64,
-        num_kv_heads=8,
-        tie_embeddings=False,
-    ),
-)
+from onevision.known_small import SMALL, TINY_V2
+from onevision.native import Native
 
 # The same ratios at a quarter of the crop size: 7 x 7 patches per crop, 4 x 4 tokens per frame.
 TINY = ModelConfig(
@@ -153,8 +138,6 @@ def _grids(
     )
 
 
-# As (columns, rows): at most five crops, the base crop included.
-FIVE_CROP_GRIDS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 LLAVA_V1_7B = ModelConfig(
     vision=CLIP_224,
     projector=ProjectorConfig(num_layers=1),
@@ -191,9 +174,15 @@ def _next(language: LanguageConfig, template: Template) -> ModelConfig:
 
 ARCHITECTURES = {
     "tiny": TINY,
+    "tiny-v2": TINY_V2,
+    "small": SMALL,
     "0.5b": ONEVISION_0_5B,
     "7b": ONEVISION_7B,
     "72b": ONEVISION_72B,
+    "llava-video-7b": LLAVA_VIDEO_7B,
+    "llava-video-72b": LLAVA_VIDEO_72B,
+    "llava-critic-7b": ONEVISION_7B,
+    "llava-critic-72b": ONEVISION_72B,
     "llava-v1-7b": LLAVA_V1_7B,
     "llava-1.5-7b": LLAVA_1_5_7B,
     "llava-1.5-13b": LLAVA_1_5_13B,
@@ -204,6 +193,9 @@ ARCHITECTURES = {
     "llava-next-llama3-8b": _next(LLAMA_3_8B, "llava_llama_3"),
     "llava-next-34b": _next(YI_34B, "chatml_direct"),
     "llava-next-qwen1.5-72b": _next(QWEN_1_5_72B, "qwen_1_5"),
+    "llava-interleave-0.5b": INTERLEAVE_0_5B,
+    "llava-interleave-7b": INTERLEAVE_7B,
+    **NATIVE_ARCHITECTURES,
 }
 
 # Hub ids of released weights; `onevision models` prints them.
@@ -211,6 +203,10 @@ HUB_IDS = {
     "0.5b": "lmms-lab/llava-onevision-qwen2-0.5b-ov",
     "7b": "lmms-lab/llava-onevision-qwen2-7b-ov",
     "72b": "lmms-lab/llava-onevision-qwen2-72b-ov-sft",
+    "llava-video-7b": "lmms-lab/LLaVA-Video-7B-Qwen2",
+    "llava-video-72b": "lmms-lab/LLaVA-Video-72B-Qwen2",
+    "llava-critic-7b": "lmms-lab/llava-critic-7b",
+    "llava-critic-72b": "lmms-lab/llava-critic-72b",
     "llava-1.5-7b": "llava-hf/llava-1.5-7b-hf",
     "llava-1.5-13b": "llava-hf/llava-1.5-13b-hf",
     "llava-next-vicuna-7b": "llava-hf/llava-v1.6-vicuna-7b-hf",
@@ -219,14 +215,25 @@ HUB_IDS = {
     "llava-next-llama3-8b": "llava-hf/llama3-llava-next-8b-hf",
     "llava-next-34b": "llava-hf/llava-v1.6-34b-hf",
     "llava-next-qwen1.5-72b": "llava-hf/llava-next-72b-hf",
+    "llava-interleave-0.5b": "lmms-lab/llava-next-interleave-qwen-0.5b",
+    "llava-interleave-7b": "lmms-lab/llava-next-interleave-qwen-7b",
+    "onevision-1.5-4b": "lmms-lab/LLaVA-OneVision-1.5-4B-Instruct",
+    "onevision-1.5-8b": "lmms-lab/LLaVA-OneVision-1.5-8B-Instruct",
+    "onevision-2-8b": "lmms-lab-encoder/LLaVA-OneVision-2-8B-Instruct",
 }
 
 # Licences of the base language models, which the weights inherit.
 LICENCES = {
     "tiny": "Apache-2.0 (no base)",
+    "tiny-v2": "Apache-2.0 (EfficientNet-Lite)",
+    "small": "Apache-2.0 (SmolLM2, EfficientNet-Lite)",
     "0.5b": "Apache-2.0 (Qwen2)",
     "7b": "Apache-2.0 (Qwen2)",
     "72b": "Tongyi Qianwen (Qwen2)",
+    "llava-video-7b": "Apache-2.0 (Qwen2)",
+    "llava-video-72b": "Tongyi Qianwen (Qwen2)",
+    "llava-critic-7b": "Apache-2.0 (Qwen2)",
+    "llava-critic-72b": "Tongyi Qianwen (Qwen2)",
     "llava-v1-7b": "LLaMA, non-commercial (Vicuna v1)",
     "llava-1.5-7b": "Llama 2 Community (Vicuna v1.5)",
     "llava-1.5-13b": "Llama 2 Community (Vicuna v1.5)",
@@ -237,6 +244,10 @@ LICENCES = {
     "llava-next-llama3-8b": "Meta Llama 3 Community",
     "llava-next-34b": "Apache-2.0 (Nous-Hermes-2-Yi)",
     "llava-next-qwen1.5-72b": "Tongyi Qianwen (Qwen1.5)",
+    "llava-interleave-0.5b": "Tongyi Qianwen (Qwen1.5)",
+    "llava-interleave-7b": "Tongyi Qianwen (Qwen1.5)",
+    **dict.fromkeys(NATIVE_ARCHITECTURES, "Apache-2.0 (Qwen3)"),
+    "onevision-1.5-3b": "Qwen Research, non-commercial (Qwen2.5)",
 }
 
 
@@ -248,6 +259,8 @@ def max_image_tokens(rule: ImageRule) -> int:
     tolerance. The chosen grid depends only on aspect ratio and area, so it suffices to try pictures
     that fill a canvas in one direction, one for each number of kept rows or columns.
     """
+    if isinstance(rule, Native):
+        return rule.max_pixels // rule.crop_size**2
     if isinstance(rule, SingleCrop):
         return plan(width=1, height=1, rule=rule).num_tokens
     size, side = rule.crop_size, rule.side

@@ -11,7 +11,7 @@ keys are checked here, and a member of such a union carries its class under the 
 import difflib
 import math
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 
 import msgspec
 
+from onevision.commas import split_items
 from onevision.errors import ConfigError, OneVisionError
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def apply_settings(
 ) -> Config:
     """Returns a frozen dataclass with "key=value" texts applied, all at once.
 
-    A tuple is written "a,b", a mapping "a:1,b:2", None "none". Raises `error` for an unknown key
-    and a value of another type, and whatever the dataclass itself refuses.
+    A tuple is written "a,b" (see commas.py), a mapping "a:1,b:2", None "none". Raises `error`
+    for an unknown key and a value of another type, and whatever the dataclass itself refuses.
     """
     hints = get_type_hints(type(config))
     values: dict[str, Any] = {}
@@ -119,20 +120,22 @@ def split_settings(settings: Sequence[str], *kinds: type) -> list[list[str]]:
 def check_key(
     key: str, known: Iterable[str], *, where: str, error: type[OneVisionError] = ConfigError
 ) -> None:
-    """Raises `error` if a key is not among the known ones; it names the closest and all of them."""
+    """Raises `error` if a key is not among the known ones; it names the closest, or a few."""
     known = list(known)
-    if key in known:
-        return
-    close = difflib.get_close_matches(str(key), known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    raise error(f"{where}: no key {key!r}{hint} expected one of {', '.join(known)}")
+    if key not in known:
+        raise error(f"{where}: no key {key!r}{name_closest(str(key), known)}")
 
 
-def name_closest(name: str, known: Iterable[str]) -> str:
-    """Returns the end of a message on an unknown name: "; did you mean 'ai2d'?", or a few names."""
-    known = sorted(known)
+def name_closest(name: str, known: Iterable[str], *, few: bool = True) -> str:
+    """Returns the end of a message on an unknown name: "; did you mean 'ai2d'?", or a few names.
+
+    With `few` off, nothing if none is close.
+    """
+    known = sorted(known) if isinstance(known, Set) else [*known]
     if close := difflib.get_close_matches(name, known, n=3, cutoff=0.6):
         return f"; did you mean {' or '.join(map(repr, close))}?"
+    if not few:
+        return ""
     if len(known) <= MAX_NAMES:
         return f"; expected one of {', '.join(known) or 'none'}"
     return f"; there are {len(known)}, such as {', '.join(known[:3])}"
@@ -217,8 +220,7 @@ def _choose(classes: Sequence[Any], value: Any, place: _Place) -> tuple[Any, Any
     rest = dict(value)
     rule = rest.pop(RULE, None)
     if rule not in by_name:
-        expected = ", ".join(by_name)
-        raise place.error(f"{place.inside(RULE)} is {rule!r}; expected one of {expected}")
+        raise place.error(f"{place.inside(RULE)} is {rule!r}{name_closest(str(rule), by_name)}")
     return by_name[rule], rest
 
 
@@ -227,7 +229,7 @@ def _shape(kind: Any, text: str) -> Any:
     main, *rest = _members(kind)
     if rest and text.lower() == "none":
         return None
-    pieces = text.split(",") if text else []
+    pieces = split_items(text)
     if get_origin(main) is tuple:
         return [_shape(get_args(main)[0], piece.strip()) for piece in pieces]
     if get_origin(main) is Mapping:

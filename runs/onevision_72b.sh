@@ -4,4 +4,4 @@
 # For the other variables see runs/published.sh.
 set -euo pipefail
 "$(dirname "$0")/published.sh" 72b "${1:?give the output directory}" \
-    --set device=cuda --set sharing=shard --set recompute=true
+    --set device=cuda --set sharing=shard --set recompute=true "${@:2}"

@@ -3,4 +3,4 @@
 # (FSDP2). For its variables see runs/published.sh.
 set -euo pipefail
 "$(dirname "$0")/published.sh" 7b "${1:?give the output directory}" \
-    --set device=cuda --set sharing=shard --set recompute=true
+    --set device=cuda --set sharing=shard --set recompute=true "${@:2}"

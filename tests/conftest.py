@@ -21,7 +21,21 @@ GOLDEN = Path(__file__).parent / "golden"
 NEVER_SKIPPED = ("real", "browser", "distributed", "lmms")
 
 
+# Files that take longest, which begin first: of files that are dealt out to workers, the last one
+# decides when all are done.
+LONGEST = (
+    *("train/test_rounds.py", "train/test_dpo_run.py", "train/test_resume.py"),
+    *("train/test_gloo.py", "train/test_finetune.py", "train/test_kill.py"),
+    *("data/test_loader.py", "science/test_study.py", "serve/test_deadlines.py"),
+    *("train/test_adapters_run.py", "train/test_own_data.py", "train/test_faults.py"),
+    *("train/test_train.py", "train/test_evaluation.py", "test_anyres.py"),
+)
+
+
 def pytest_collection_modifyitems(items):
+    tests = Path(__file__).parent
+    ranks = {tests / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
     for item in items:
         if "real_data" in item.fixturenames:
             item.add_marker("real")

@@ -1,5 +1,6 @@
 import random
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -194,3 +195,34 @@ def test_rules_that_contradict_themselves_are_refused():
         AnyRes(max_grid=0)
     with pytest.raises(ConfigError, match="patch_size"):
         AnyRes(crop_size=10)
+
+
+def test_slow_fast_takes_a_third_of_the_tokens():
+    """64 frames of LLaVA-Video, 7 slow and 57 fast, by hand."""
+    rule = VideoRule(newline="grid")
+    mixed = replace(rule, slow_every=10)
+    assert plan_video(num_frames=64, rule=rule).num_tokens == 64 * 14 * 15 == 13_440
+    slow, fast = 14 * 15 + 1, 7 * 8 + 1
+    assert plan_video(num_frames=64, rule=mixed).num_tokens == 7 * slow + 57 * fast == 4_726
+    slow, fast = 13 * 14 + 1, 6 * 7 + 1
+    average = plan_video(num_frames=64, rule=replace(mixed, pool="average"))
+    assert average.num_tokens == 7 * slow + 57 * fast == 3_732
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"newline": "one_token", "slow_every": 10},
+        {"newline": "grid", "slow_every": 0},
+        {"newline": "grid", "slow_every": 10, "pool": "average", "pool_first": True},
+        {"newline": "grid", "slow_every": 10, "pool": "average", "crop_size": 42},
+    ],
+)
+def test_slow_fast_without_a_layout_is_refused(values):
+    with pytest.raises(ConfigError, match="slow_every"):
+        VideoRule(**values)
+
+
+def test_slow_fast_keeps_all_its_tokens():
+    with pytest.raises(InputError, match=r"keep=0.5, but .* most frames of a video small already"):
+        plan_video(num_frames=4, rule=VideoRule(newline="grid", slow_every=2), keep=0.5)

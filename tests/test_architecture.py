@@ -10,11 +10,11 @@ import onevision
 
 PACKAGE = Path(onevision.__file__).parent
 ARCHITECTURE = PACKAGE.parent / "ARCHITECTURE.md"
-MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ROOM_FILES = 300, 60, 27
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ROOM_FILES = 300, 60, 28
 
 # Modules that open connections or listen for them, and the files that may import each.
 NETWORK = {
-    "http.client": {"serve/fetch.py", "eval/judging/client.py"},
+    "http.client": {"serve/fetch.py", "endpoint.py"},
     "http.server": {"cli/data/commands.py"},
     "huggingface_hub": {
         "checkpoint/hub.py",
@@ -22,12 +22,14 @@ NETWORK = {
         "cli/doctor.py",
         "eval/rows.py",
     },
+    "ray": {"curate/shards/ray_run.py"},
     "socket": {
-        "cli/port.py", "serve/fetch.py", "train/guard.py",
+        "cli/port.py", "curate/shards/ray_run.py", "serve/fetch.py",
+        "generate/parallel/processes.py",
         "inputs/zygote.py", "inputs/zygote_main.py", "inputs/sandbox_probe.py",
     },
     "ssl": {"serve/fetch.py"},
-    "urllib.request": {"eval/judging/client.py"},
+    "urllib.request": {"endpoint.py"},
 }  # fmt: skip
 # Calls that decode media or unpickle, and the files that may make them.
 CALLS = {

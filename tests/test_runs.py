@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+EMBEDDED = ("tiny.sh", "tiny_v1.sh", "tiny_reading.sh", "small.sh")
 PUBLISHED = ("onevision_0.5b.sh", "onevision_7b.sh", "onevision_72b.sh")
 
 pytestmark = [
@@ -38,7 +39,7 @@ def test_a_published_recipe_is_planned_without_weights(script, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("script", ["tiny.sh", "onevision_0.5b.sh"])
+@pytest.mark.parametrize("script", ["tiny_v1.sh", "onevision_0.5b.sh"])
 def test_every_stage_runs_at_tiny_shape(script, tmp_path):
     run(script, tmp_path, ONEVISION_DRY_RUN="1")
     for stage in ("align", "knowledge", "single_image", "onevision"):
@@ -46,7 +47,63 @@ def test_every_stage_runs_at_tiny_shape(script, tmp_path):
         assert (tmp_path / stage / "report.html").is_file()
 
 
+def test_the_next_tiny_is_drawn_trained_and_evaluated_without_network(tmp_path):
+    """From shapes and the faces of the synth extra; its trunk is not pretrained there."""
+    run("tiny.sh", tmp_path, ONEVISION_DRY_RUN="1")
+    for stage in ("language", "align", "knowledge", "single_image", "onevision"):
+        assert (tmp_path / stage / "checkpoint" / "model.safetensors").is_file()
+    for name in ("withheld", "writing"):
+        assert list((tmp_path / "eval" / name).rglob("results.json"))
+
+
 def test_reading_goes_on_from_the_bundled_model(tmp_path):
     run("tiny_reading.sh", tmp_path, ONEVISION_DRY_RUN="1")
     for stage in ("letters", "onevision_reading"):
         assert (tmp_path / stage / "checkpoint" / "model.safetensors").is_file()
+
+
+FURTHER = {
+    "llava_video.sh": ("video",),
+    "llava_interleave.sh": ("instruct", "interleave"),
+    "llava_critic.sh": ("critic",),
+}
+
+
+@pytest.mark.parametrize("script", FURTHER)
+def test_the_family_goes_on_from_the_bundled_model(script, tmp_path):
+    run(script, tmp_path, ONEVISION_DRY_RUN="1")
+    for stage in FURTHER[script]:
+        assert (tmp_path / stage / "checkpoint" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("script", FURTHER)
+def test_the_familys_further_stages_are_planned_without_weights(script, tmp_path):
+    told = run(script, tmp_path, PLAN="1")
+    stages = (*(["align"] if "interleave" in script else []), *FURTHER[script])
+    for stage in stages:
+        assert f"{stage}: what it reads" in told
+    assert told.count("optimiser steps") == len(stages)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_script_is_run_here():
+    """Those that others call are run with them."""
+    text = Path(__file__).read_text(encoding="utf-8")
+    called = {"published.sh", "further.sh"}
+    assert {path.name for path in (ROOT / "runs").glob("*.sh")} == called | {
+        name for name in (*PUBLISHED, *FURTHER, *EMBEDDED)
+    }
+    assert all(text.count(f'"{name}"') > 1 for name in EMBEDDED)
+
+
+def test_small_is_drawn_trained_and_made_a_part(tmp_path):
+    """With the downloads of an earlier run in $ONEVISION_SMALL_SOURCES; it fetches none."""
+    if "ONEVISION_SMALL_SOURCES" not in os.environ:
+        pytest.skip("set ONEVISION_SMALL_SOURCES to the folder `sources` of a run of small.sh")
+    sources = os.environ["ONEVISION_SMALL_SOURCES"]
+    run("small.sh", tmp_path, ONEVISION_DRY_RUN="1", SOURCES=sources)
+    assert (tmp_path / "part" / "language_model.json").is_file()
+    held = sum(path.stat().st_size for path in (tmp_path / "part").rglob("*") if path.is_file())
+    assert held < 15e6
+    for name in ("openmoji", "groceries", "clothes"):
+        assert list((tmp_path / "eval" / name).rglob("results.json"))

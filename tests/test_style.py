@@ -6,7 +6,10 @@ from pathlib import Path
 import onevision
 
 PACKAGE = Path(onevision.__file__).parent
-CORE = ["anyres.py", *sorted(f"model/{path.name}" for path in (PACKAGE / "model").glob("*.py"))]
+CORE = [
+    *("anyres.py", "image_rules.py", "native.py"),
+    *sorted(f"model/{path.name}" for path in (PACKAGE / "model").glob("*.py")),
+]
 
 
 def num_lines(name):
@@ -15,8 +18,8 @@ def num_lines(name):
 
 def test_the_core_can_be_read_in_one_sitting():
     """Geometry and the model: the README gives their size."""
-    assert sum(num_lines(name) for name in CORE) <= 1000
-    assert sum(num_lines(name) for name in CORE if name.startswith("model/")) <= 650
+    assert sum(num_lines(name) for name in CORE) <= 1600
+    assert sum(num_lines(name) for name in CORE if name.startswith("model/")) <= 1040
 
 
 def test_pickles_are_opened_in_one_place_and_for_tensors_alone():

@@ -2,60 +2,97 @@
 
 from dataclasses import dataclass, field
 
+import torch
+from torch import nn
+
 from onevision.accelerate.cpu_attention import attend_on_cpu
 from onevision.accelerate.cuda_kernels import fuse_norms, fused_rotate
-from onevision.accelerate.fused import FusedAttention, fuse
-from onevision.accelerate.packed import can_pack, pack
-from onevision.accelerate.quantize import check_kind, quantized_copy
-from onevision.model.decoder import Attention, Decoder
+from onevision.accelerate.fused import FusedAttention, FusedVisionAttention, fuse
+from onevision.accelerate.int4 import PackedInt4Linear
+from onevision.accelerate.int8_packer import Int8Packer
+from onevision.accelerate.kernel_tests import KernelTests, open_tests
+from onevision.accelerate.packed import PackedLinear, can_pack, pack
+from onevision.accelerate.quantize import check_kind, quantise, stored_kind
+from onevision.errors import InputError
+from onevision.model.decoder import Attention
 from onevision.model.llava import LlavaNetwork
 from onevision.model.vision import VisionAttention
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accelerated:
-    """A network for inference, and what decodes in place of its language model."""
+    """A network for inference, and what it computes with."""
 
     network: LlavaNetwork = field(repr=False)
-    # Takes the decode steps, one token per answer; None if the network's own language model does.
-    decode_model: Decoder | None = field(default=None, repr=False)
+    # "bfloat16", "int8 by oneDNN", ...; and why a faster kernel was passed over.
+    arithmetic: str
+    reasons: tuple[str, ...] = ()
 
 
 def accelerate(network: LlavaNetwork, *, quantize: str | None = None) -> Accelerated:
     """Makes `network` faster for inference on its device, in place.
 
     On a CPU: attention by `attend_on_cpu`, fused queries, keys and values, packed weights. On a
-    GPU: fused projections, norms and rotary positions. With `quantize`, "int8" or "int4", a second
-    decoder with smaller weights takes the decode steps (CPU only). Afterwards the network can be
-    neither trained, moved nor saved. Raises InputError for another `quantize`, or if it
-    is not supported on this device.
+    GPU: fused projections, norms and rotary positions. `quantize`, a key of `quantize.QUANTIZED`,
+    quantises plain linear layers first (CPU only); layers that are quantised already stay so, and
+    the plain ones beside them plain. Tests of kernels are remembered, unless the user wants all of
+    them (`kernel_tests.py`). Weights are held once. Afterwards the network can be neither trained,
+    moved nor saved. Raises InputError for another `quantize`, or if it is not supported
+    on this device.
     """
     check_kind(quantize)
-    decoder = network.language_model
-    decode_model = None if quantize is None else quantized_copy(decoder, quantize)
+    if quantize is not None:
+        quantise(network, quantize)
+    decoder, kind = network.language_model, quantize or stored_kind(network)
     if decoder.device.type == "cuda":
+        if kind is not None:
+            raise InputError("a quantised checkpoint runs on a CPU alone: take device='cpu'")
         fuse(decoder, rotate=fused_rotate)
         fuse_norms(decoder)
     else:
         # A packed gate is computed with its activation, so it is not fused with up.
-        fuse(decoder, mlp=not can_pack(decoder.head.weight))
-        pack(network)
+        fuse(network, mlp=not can_pack(decoder.norm.weight))
+    tests = KernelTests() if kind is None else open_tests()
+    packer = Int8Packer(dtype=decoder.dtype, tests=tests)
+    pack(network, packer)
+    tests.save()
     _use_device_attention(network)
-    return Accelerated(network=network, decode_model=decode_model)
+    return Accelerated(
+        network=network,
+        arithmetic=_describe(network, kind, packer),
+        reasons=tuple(packer.reasons),
+    )
 
 
-def accelerate_training(network: LlavaNetwork) -> LlavaNetwork:
+def accelerate_training(
+    network: LlavaNetwork, *, device: torch.device | None = None
+) -> LlavaNetwork:
     """Makes `network` faster for training on its device, in place; returns it.
 
-    On a CPU its attention is `attend_on_cpu`; elsewhere nothing changes. Parameters and their names
-    stay, so adapters, sharding and compilation follow as they would without.
+    `device` is where it will be if its weights have no memory yet. On a CPU its attention is
+    `attend_on_cpu`; elsewhere nothing changes. Parameters and their names stay, so adapters,
+    sharding and compilation follow as they would without.
     """
-    _use_device_attention(network)
+    _use_device_attention(network, device=device)
     return network
 
 
-def _use_device_attention(network: LlavaNetwork) -> None:
-    if network.language_model.device.type == "cpu":
+def _describe(network: LlavaNetwork, kind: str | None, packer: Int8Packer) -> str:
+    """Says what linear layers compute in: "int8 (281 by oneDNN)"."""
+    plain = str(network.language_model.dtype).removeprefix("torch.")
+    if kind is None:
+        return plain
+    counts = [f"{count} by {name}" for name, count in packer.counts.items()]
+    num_int4 = sum(isinstance(part, PackedInt4Linear) for part in network.modules())
+    num_plain = sum(isinstance(part, PackedLinear | nn.Linear) for part in network.modules())
+    counts += [f"{num_int4} in 4 bits"] if num_int4 else []
+    counts += [f"{num_plain} in {plain}"] if num_plain else []
+    return f"{kind} ({', '.join(counts)})"
+
+
+def _use_device_attention(network: LlavaNetwork, *, device: torch.device | None = None) -> None:
+    kinds = Attention | FusedAttention | VisionAttention | FusedVisionAttention
+    if (device or network.language_model.device).type == "cpu":
         for part in network.modules():
-            if isinstance(part, Attention | FusedAttention | VisionAttention):
+            if isinstance(part, kinds):
                 part.attend = attend_on_cpu

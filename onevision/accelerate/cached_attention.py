@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 
 from onevision.accelerate.cpu_attention import bias_of
+from onevision.accelerate.processor import has_amx
 
 # Queries that are compared at a time on a CPU.
 BLOCK_QUERIES = 64
@@ -26,7 +26,10 @@ def attend_last(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -
         return attend_last_fused(q, k, v, window=window)
     if q.shape[1] == 1:
         return attend_rows(q, [k], [v], window=window)
-    return _attend_last_in_blocks(q, k, v, window=window)
+    is_whole = window is None or k.shape[1] <= window
+    if is_whole and q.dtype == torch.bfloat16 and has_amx():
+        return attend_last_in_two(q, k, v)
+    return attend_last_in_blocks(q, k, v, window=window)
 
 
 def attend_rows(
@@ -54,6 +57,9 @@ def attend_last_fused(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = N
     Flash attention shares keys between heads but takes neither masks nor fp32; the kernel that
     does needs keys for each head.
     """
+    # Its module imports torch's compiler, which takes longer than the rest of torch.
+    from torch.nn.attention.bias import causal_lower_right
+
     length, total = q.shape[1], k.shape[1]
     mask = causal_lower_right(length, total) if 1 < length < total else None
     is_masked = window is not None and total > window
@@ -71,7 +77,33 @@ def attend_last_fused(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = N
     )[0]
 
 
-def _attend_last_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
+def attend_last_in_two(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attends as `attend_last` does, to the queries' own keys and to earlier ones, each fused.
+
+    All queries see the earlier keys, so those that share them become rows of one head. The two are
+    mixed by the sums of their weights (arXiv 2205.14135, section 3.1).
+    """
+    earlier, num_shared = k.shape[1] - q.shape[1], len(q) // len(k)
+    own_k, own_v = (x[:, earlier:].repeat_interleave(num_shared, dim=0) for x in (k, v))
+    own, own_sum = _attend_fused(q, own_k, own_v, is_causal=True)
+    if not earlier:
+        return own
+    rows = q.unflatten(0, (len(k), -1)).flatten(1, 2)  # [G, Q/G * S, K]
+    old, old_sum = _attend_fused(rows, k[:, :earlier], v[:, :earlier], is_causal=False)
+    share = torch.sigmoid(old_sum.reshape(own_sum.shape) - own_sum)[..., None]
+    return torch.lerp(own.float(), old.reshape(own.shape).float(), share).to(q.dtype)
+
+
+def _attend_fused(q: Tensor, k: Tensor, v: Tensor, *, is_causal: bool) -> tuple[Tensor, Tensor]:
+    """Returns mixed values [Q, S, K], and the logarithm of the sum of weights [Q, S]."""
+    mixed, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q[None], k[None], v[None], 0.0, is_causal
+    )
+    return mixed[0], log_sum[0]
+
+
+def attend_last_in_blocks(q: Tensor, k: Tensor, v: Tensor, *, window: int | None) -> Tensor:
+    """Attends as `attend_last` does, a block of queries at a time, by plain products."""
     (_, length, _), total = q.shape, k.shape[1]
     out = torch.empty_like(q)
     by_group = out.unflatten(0, (len(k), -1))  # [G, Q/G, S, K], a view

@@ -1,7 +1,8 @@
 """Attention on a CPU: what `model.attention.attend` computes, faster, above all in training.
 
-torch's fused kernel is slow backwards on a CPU. Short rows are plain matrix products; long ones are
-taken a block of queries at a time, so that S x T weights never exist together.
+torch's fused kernel is slow backwards on a CPU, and in bf16 without AMX forwards too. Short rows
+are plain matrix products; long ones are taken a block of queries at a time, so that S x T weights
+never exist together.
 """
 
 from collections.abc import Iterator
@@ -11,13 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onevision.accelerate.processor import has_amx
 from onevision.batch import Blocks
 from onevision.model.attention import attend, attend_by_sample
 
 # Queries of a row per block, and the number of scores per block, which should fit in the cache: it
 # limits the rows that are computed together.
 BLOCK_QUERIES = 512
+MAX_PLAIN_QUERIES = 1024
 BLOCK_SCORES = 2**22
+# Scores of some heads of a row, where there is no mask: 8 MiB in bf16.
+SCORES_AT_ONCE = 2**22
 
 
 def attend_on_cpu(
@@ -33,9 +38,10 @@ def attend_on_cpu(
         return _attend_in_blocks(q, k, v, mask=mask, is_causal=is_causal)
     if q.requires_grad or q.shape[2] == 1:  # a single query is 19 times faster than fused
         return _attend_plainly(q, k, v, mask=mask, is_causal=is_causal)
-    if q.dtype == torch.bfloat16 and mask is None and not is_causal:
-        rows = zip(*(x[:, None] for x in (q, k, v)), strict=True)  # one at a time, in the cache
-        return torch.cat([_attend_plainly(*row, mask=None, is_causal=False) for row in rows])
+    if q.dtype == torch.bfloat16 and mask is None and not is_causal and not has_amx():
+        if q.shape[2] > MAX_PLAIN_QUERIES:  # a whole picture at native resolution
+            return _attend_in_blocks(q, k, v, mask=None, is_causal=False)
+        return _attend_by_heads(q, k, v)
     return attend(q, k, v, mask=mask, is_causal=is_causal)
 
 
@@ -56,6 +62,26 @@ def _attend_plainly(
         scores = scores + (bias if mask.dim() == 2 else bias[:, None])
     weights = scores.softmax(-1)
     return (weights @ v[:, :, None]).flatten(1, 2)
+
+
+def _attend_by_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attends to all keys with some heads of a row at a time: scores stay in the cache."""
+    (num_rows, num_heads, length, _), shared = q.shape, q.shape[1] // k.shape[1]
+    most = max(1, SCORES_AT_ONCE // (length * k.shape[2] * shared))  # groups at a time
+    heads_at_once = -(-k.shape[1] // -(-k.shape[1] // most)) * shared
+    q, k, v = ((q * q.shape[-1] ** -0.5).contiguous(), k.contiguous(), v.contiguous())
+    out = torch.empty_like(q)
+    for row in range(num_rows):
+        for begin in range(0, num_heads, heads_at_once):
+            own = slice(begin, begin + heads_at_once)
+            keys = slice(begin // shared, own.stop // shared)
+            own_k, own_v = (
+                x[row, keys, None].expand(-1, shared, -1, -1).flatten(0, 1) for x in (k, v)
+            )
+            scores = torch.bmm(q[row, own], own_k.mT)
+            torch.softmax(scores, -1, out=scores)
+            torch.bmm(scores, own_v, out=out[row, own])
+    return out
 
 
 def _attend_in_blocks(

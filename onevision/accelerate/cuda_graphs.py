@@ -1,24 +1,26 @@
 """Work on a GPU -> the same work as a CUDA graph: recorded once, then started by one launch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from onevision.anyres import Layout
+from onevision.model.convnet import ConvNet
 from onevision.model.vision import VisionEncoder
 
 
 class GraphedVisionEncoder:
     """A vision encoder on a GPU that replays a number of crops from its second time on."""
 
-    def __init__(self, encoder: VisionEncoder) -> None:
+    def __init__(self, encoder: VisionEncoder | ConvNet) -> None:
         self.encoder = encoder
         self._met: set[int] = set()  # numbers of crops
         # By number of crops: the graph, and the pixels [N, 3, H, W] that it reads.
         self._graphs: dict[int, tuple[Callable[[], Tensor], Tensor]] = {}
         self._pool: tuple[int, int] | None = None  # memory that all graphs share, one at a time
 
-    def __call__(self, pixels: Tensor) -> Tensor:
+    def __call__(self, pixels: Tensor, _owners: Sequence[Layout] = ()) -> Tensor:
         """Encodes crops [N, 3, H, W] -> features [N, P, C], valid until the next call."""
         number = len(pixels)
         if number not in self._met:  # recording pays off only if the number comes again

@@ -18,7 +18,9 @@ class FusedRMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises the last axis of `x` [..., D] -> [..., D]."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        if self.weight.dim() == 1:
+            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(x, x.shape[-1:], None, self.eps) * self.weight  # a weight per head
 
 
 def fused_rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

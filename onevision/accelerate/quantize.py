@@ -1,128 +1,84 @@
-"""Decoder -> a copy with weights in 8 or 4 bits: a decode step, which reads all, reads less.
+"""Network -> the same network with its linear layers quantised, in place.
 
-int8: symmetric, one scale per output channel: w ~ scale * q, q in -127 ... 127, with
-scale = max |w| / 127.
-int4: a scale and a middle for every 64 inputs of a channel: w ~ scale * (q - 8) + middle, q in
-0 ... 15, from the smallest weight to the largest. The head, where errors show at once, has 8 bits.
+int8          weights and rows in 8 bits: products of integers, of every linear layer
+int8-weights  weights in 8 bits, in the language model
+int4          weights in 4 bits, in the language model; its head, where errors show at once, in 8
 
-Prefill keeps the original weights: products of many rows are limited by arithmetic, and these
-kernels are slower at that on a CPU. The kernels take rows in bf16; the rows of an fp32 model, for a
-processor that does not multiply in bf16, are rounded to it.
+Weights are held once. The vision encoder of the last two keeps its own.
 """
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from onevision.accelerate.fused import fuse
+from onevision.accelerate.int4 import Int4Linear
+from onevision.accelerate.int8 import Int8Linear
 from onevision.errors import InputError
-from onevision.model.decoder import Decoder
+from onevision.model.llava import LlavaNetwork
 
-# Inputs that share a scale; ATen's kernel requires a multiple of OUTPUTS outputs.
-GROUP, OUTPUTS = 64, 16
+Quantise = Callable[[nn.Linear], nn.Module]
 DTYPES = (torch.bfloat16, torch.float32)
 
-
-class WeightOnlyLinear(nn.Module):
-    """A linear layer with quantised weights, through one of ATen's own kernels."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.bias = linear.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transforms `x` [..., K] -> [..., N]."""
-        rows = self.multiply(x.flatten(0, -2).to(torch.bfloat16)).to(x.dtype)
-        if self.bias is not None:
-            rows = rows + self.bias
-        return rows.unflatten(0, x.shape[:-1])
-
-    def multiply(self, rows: Tensor) -> Tensor:
-        """Multiplies `rows` [R, K] in bf16 by the weights -> [R, N]."""
-        raise NotImplementedError
+only_weights: Quantise = partial(Int8Linear.from_linear, parts=2)
 
 
-class Int8WeightOnlyLinear(WeightOnlyLinear):
-    """8-bit weights [N, K], a scale per output channel."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear)
-        weight = linear.weight.detach().float()
-        scale = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny) / 127
-        self.register_buffer("weight", (weight / scale[:, None]).round().to(torch.int8))
-        self.register_buffer("scale", scale.to(torch.bfloat16))
-
-    def multiply(self, rows: Tensor) -> Tensor:
-        """Multiplies `rows` [R, K] in bf16 by the weights -> [R, N]."""
-        return torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scale)
+def to_int4(linear: nn.Linear) -> nn.Module:
+    """Quantises a layer to 4 bits, or to 8 where the kernel for 4 does not take its shape."""
+    return Int4Linear.from_linear(linear) if Int4Linear.fits(linear) else only_weights(linear)
 
 
-class Int4WeightOnlyLinear(WeightOnlyLinear):
-    """4-bit weights, packed; a scale and a middle for each group of inputs."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(linear)
-        groups = linear.weight.detach().float().unflatten(1, (-1, GROUP))  # [N, K/64, 64]
-        least, greatest = groups.aminmax(dim=-1)
-        scale = ((greatest - least) / 15).clamp(min=1e-8).to(torch.bfloat16)
-        middle = (least + 8 * scale.float()).to(torch.bfloat16)
-        steps = (groups - middle.float()[..., None]) / scale.float()[..., None] + 8
-        numbers = steps.round().clamp(0, 15).to(torch.int32).flatten(1)
-        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers, 1)
-        self.register_buffer("weight", packed)
-        scales = torch.stack([scale, middle], dim=-1).transpose(0, 1)
-        self.register_buffer("scales", scales.contiguous())  # [K/64, N, 2]
-
-    def multiply(self, rows: Tensor) -> Tensor:
-        """Multiplies `rows` [R, K] in bf16 by the weights -> [R, N]."""
-        return torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.weight, GROUP, self.scales)
-
-
-QUANTIZED: Mapping[str, type[WeightOnlyLinear]] = MappingProxyType(
-    {"int8": Int8WeightOnlyLinear, "int4": Int4WeightOnlyLinear}
+# By kind: how the head is quantised, and the other linear layers of the language model.
+QUANTIZED: Mapping[str, tuple[Quantise, Quantise]] = MappingProxyType(
+    {
+        "int8": (Int8Linear.from_linear, Int8Linear.from_linear),
+        "int8-weights": (only_weights, only_weights),
+        "int4": (only_weights, to_int4),
+    }
 )
+# Those that quantise the vision encoder and the projector as well.
+WHOLE = {"int8"}
 
 
 def check_kind(kind: str | None) -> None:
     """Raises InputError unless `kind` is a key of `QUANTIZED`, or None."""
     if kind is not None and kind not in QUANTIZED:
         raise InputError(
-            f"quantize is {kind!r}; expected {' or '.join(map(repr, QUANTIZED))}, or nothing"
+            f"quantize is {kind!r}; expected {', '.join(map(repr, QUANTIZED))}, or nothing"
         )
 
 
-def quantized_copy(decoder: Decoder, kind: str) -> Decoder:
-    """Returns a copy of a plain `decoder` whose linear layers are fused and quantised.
+def quantise(network: LlavaNetwork, kind: str) -> None:
+    """Quantises linear layers of `network` in place, one after the other.
 
-    `kind` is a key of `QUANTIZED`. Everything else is shared, not copied. Raises InputError if the
-    device or the type is not supported.
+    `kind` is a key of `QUANTIZED`. Raises InputError if the device or the type is not supported, or
+    if the network is quantised already.
     """
+    decoder = network.language_model
     if decoder.device.type != "cpu" or decoder.dtype not in DTYPES:
         raise InputError(
             f"quantize={kind!r} is for bfloat16 or float32 on CPU; this model is {decoder.dtype} "
             f"on {decoder.device.type}: load it with dtype='auto', device='cpu'"
         )
-    shared = {id(p): p for p in decoder.parameters()}
-    quantized = copy.deepcopy(decoder, memo=cast("dict[int, object]", shared))
-    for block in quantized.blocks:  # block by block: a fused weight is freed once it is quantised
-        fuse(block)
-        _quantize_linears(block, kind)
-    quantized.add_module("head", Int8WeightOnlyLinear(quantized.head))
-    return quantized
+    if stored_kind(network) is not None:
+        raise InputError(f"quantize={kind!r}: the checkpoint is quantised already; leave it out")
+    head, layer = QUANTIZED[kind]
+    decoder.add_module("head", head(decoder.head))
+    _quantise_layers(network if kind in WHOLE else decoder, layer)
 
 
-def _quantize_linears(module: nn.Module, kind: str) -> None:
-    for part in list(module.modules()):
-        for name, child in list(part.named_children()):
+def stored_kind(network: nn.Module) -> str | None:
+    """Returns what the layers that a checkpoint holds quantised are: "int8", "int4" or None."""
+    if any(isinstance(part, Int4Linear) for part in network.modules()):
+        return "int4"
+    return "int8" if any(isinstance(part, Int8Linear) for part in network.modules()) else None
+
+
+def _quantise_layers(module: nn.Module, quantise: Quantise) -> None:
+    for part in [part for part in module.modules() if not isinstance(part, nn.Linear)]:
+        for name in [name for name, _ in part.named_children()]:
+            child = part.get_submodule(name)
             if type(child) is nn.Linear:
-                linear = QUANTIZED[kind] if _fits_groups(child) else Int8WeightOnlyLinear
-                part.add_module(name, linear(child))
-
-
-def _fits_groups(linear: nn.Linear) -> bool:
-    """Whether the kernel for 4 bits takes a layer of this shape; others have 8 bits."""
-    return not linear.in_features % GROUP and not linear.out_features % OUTPUTS
+                part.add_module(name, quantise(child))

@@ -11,9 +11,9 @@ import torch
 
 # What a user sets to say the number.
 VARIABLE = "OMP_NUM_THREADS"
-# A measurement: small products, as decoding and short samples have, for at least so long.
+# What is measured: small products, as decoding and short samples have, for so long in all.
 WIDTH, ROWS = 512, 64
-SECONDS = 0.08
+SECONDS = 0.16
 # More threads must be faster by so much to be taken.
 GAIN = 1.1
 
@@ -23,24 +23,28 @@ def choose_threads() -> int:
     most = torch.get_num_threads()
     if VARIABLE in os.environ or most == 1:
         return most
-    best, best_speed = 1, measure_speed(1)
-    count = 2
-    while count <= most:
-        speed = measure_speed(count)
+    counts = list_counts(most)
+    best, best_speed = 0, 0.0
+    for count in counts:
+        speed = measure_speed(count, seconds=SECONDS / len(counts))
         if speed > GAIN * best_speed:
             best, best_speed = count, speed
-        count = count * 2 if count * 2 <= most or count == most else most
     torch.set_num_threads(best)
     return best
 
 
-def measure_speed(num_threads: int) -> float:
-    """Returns products per second with so many threads."""
+def list_counts(most: int) -> list[int]:
+    """Returns the numbers of threads that are tried: 1, 2, 4, ... and `most`."""
+    return sorted({most, *(2**power for power in range(most.bit_length()))})
+
+
+def measure_speed(num_threads: int, *, seconds: float) -> float:
+    """Returns products per second with so many threads, measured for so long."""
     torch.set_num_threads(num_threads)
     x, weight = torch.ones(ROWS, WIDTH), torch.ones(WIDTH, 4 * WIDTH)
     x @ weight  # the first one starts the threads
     done, began = 0, time.perf_counter()
-    while time.perf_counter() - began < SECONDS:
+    while time.perf_counter() - began < seconds:
         (x @ weight).relu_()
         done += 1
     return done / (time.perf_counter() - began)

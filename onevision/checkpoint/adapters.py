@@ -28,6 +28,7 @@ from onevision.checkpoint.files import (
 )
 from onevision.checkpoint.quantised import check_dtype
 from onevision.errors import CheckpointError
+from onevision.plural import counted
 
 Tensors = dict[str, StoredTensor]
 Change = Callable[[Tensor], Tensor]
@@ -157,8 +158,8 @@ def _adapt(
         layer["lora_B.bias"] = bias
     if layer:
         raise CheckpointError(
-            f"{path}: {len(layer)} tensors of {module} would not be applied (for instance "
-            f"{min(t.name for t in layer.values())}); merge it with PEFT"
+            f"{path}: {counted(len(layer), 'tensor')} of {module} would not be applied (for "
+            f"instance {min(t.name for t in layer.values())}); merge it with PEFT"
         )
     return changed
 
@@ -193,8 +194,8 @@ def _unapplied(
     """Returns the error for tensors that are neither an adapter's nor the base's."""
     unused = sorted(name for name in parts.whole if rename(name) not in tensors)
     return CheckpointError(
-        f"{parts.path}: {len(unused)} tensors are neither LoRA pairs nor tensors of the base (for "
-        f"instance {unused[0]}), and would not be applied; {_advice(config)}, or merge it with PEFT"
+        f"{parts.path}: not applied: {counted(len(unused), 'tensor')}, neither of a LoRA pair nor "
+        f"of the base (for instance {unused[0]}); {_advice(config)}, or merge it with PEFT"
     )
 
 
@@ -222,7 +223,7 @@ def _merge(
     if magnitude is None:
         return merged
     lengths = torch.linalg.norm(merged.flatten(1), dim=1)
-    factors = _read(magnitude).flatten() / lengths
+    factors = _read(magnitude).flatten() / lengths.where(lengths > 0, 1.0)  # a row of zeros stays
     return factors.view(-1, *[1] * (merged.dim() - 1)) * merged
 
 

@@ -23,7 +23,9 @@ from onevision.checkpoint.files import (
 )
 from onevision.checkpoint.kinds import Values
 from onevision.checkpoint.names import IGNORED_SUFFIXES, LMMS_LAB, PROBE, PROJECTOR_PROBES
-from onevision.checkpoint.quantised import refuse_quantised
+from onevision.checkpoint.parts.packaged import is_packaged, packaged_tensors
+from onevision.checkpoint.quantised import QuantisedContents, read_quantised, refuse_quantised
+from onevision.checkpoint.quantised_schemes import Scheme
 from onevision.checkpoint.tower import find_tower, read_tower
 from onevision.errors import CheckpointError
 
@@ -31,8 +33,13 @@ Tensors = dict[str, StoredTensor]
 
 PROJECTOR = "mm_projector.safetensors"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+# Where AutoGPTQ says how weights are quantised, if config.json does not.
+GPTQ_CONFIG = "quantize_config.json"
 # What is read of the way in which transformers prepares images.
-IMAGE_KEYS = ("image_mean", "image_std", "do_pad", "image_grid_pinpoints")
+IMAGE_KEYS = (
+    *("image_mean", "image_std", "do_pad", "image_grid_pinpoints"),
+    *("min_pixels", "max_pixels", "patch_size", "merge_size", "temporal_patch_size"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +51,7 @@ class CheckpointContents:
     preprocessor: Values
     added_tokens: frozenset[str]  # of the tokenizer
     chat_template: str  # of transformers, "" if there is none
+    scheme: Scheme | None  # of its quantised weights
 
     @property
     def tensor_names(self) -> set[str]:
@@ -71,14 +79,27 @@ def read_contents(
             f"{directory}: holds a vision tower of its own, {tower} would be ignored; "
             "leave --vision-tower out"
         )
-    refuse_quantised(values, tensors, where=str(directory))
+    quantised = _join_quantised(directory, values, tensors, base=base)
     return CheckpointContents(
-        tensors=tensors,
+        tensors=quantised.tensors,
         values=values,
         preprocessor=_preprocessor(places),
         added_tokens=_added_tokens([directory, *([] if base is None else [base])]),
         chat_template=_chat_template(directory),
+        scheme=quantised.scheme,
     )
+
+
+def _join_quantised(
+    directory: Path, values: Values, tensors: Tensors, *, base: Path | None
+) -> QuantisedContents:
+    """Joins the parts of quantised weights; those below adapters or a projector are refused."""
+    if base is not None:
+        stated = read_json(base / "config.json") if (base / "config.json").exists() else {}
+        refuse_quantised({**stated, **values}, tensors, where=str(base))
+        return QuantisedContents(tensors=tensors, scheme=None)
+    beside = _read_first([directory], GPTQ_CONFIG)
+    return read_quantised(values, tensors, beside=beside, where=str(directory))
 
 
 def _own_tensors(directory: Path, base: Path | None) -> Tensors:
@@ -96,7 +117,7 @@ def _own_tensors(directory: Path, base: Path | None) -> Tensors:
             raise CheckpointError(
                 f"{directory}: holds whole weights, {base} would be ignored; leave --base out"
             )
-        return find_tensors(directory)
+        return _with_package(directory, find_tensors(directory))
     if base is None:
         kind = "LoRA adapters" if adapted else "a projector"
         raise CheckpointError(
@@ -113,6 +134,13 @@ def _own_tensors(directory: Path, base: Path | None) -> Tensors:
         )
     new = _whole_names(list_tensors([directory / TRAINED_BESIDE]))
     return add_adapters(new | tensors, directory)
+
+
+def _with_package(directory: Path, tensors: Tensors) -> Tensors:
+    """Adds the language model that lies in a package, in the type of the checkpoint's weights."""
+    if not is_packaged(directory):
+        return tensors
+    return tensors | packaged_tensors(directory, dtype=next(iter(tensors.values())).dtype)
 
 
 def _whole_names(tensors: Tensors) -> Tensors:

@@ -8,7 +8,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from onevision.checkpoint.parts.mapped import DTYPES, can_map, map_tensor, read_begins
 from onevision.config import FORMAT_VERSION
 from onevision.errors import CheckpointError
 from onevision.files import atomic_path, write_json
@@ -39,12 +40,54 @@ class StoredTensor:
     dtype: str  # as the header spells it, such as "BF16"
     # What an adapter makes of it as it is read; the result gets the type of the file.
     change: Callable[[Tensor], Tensor] | None = None
+    # Which rows of the tensor in the file are meant; None for all. `shape` is theirs.
+    first_row: int | None = None
+    # Where its bytes begin in the file; None if safetensors must find them.
+    first_byte: int | None = None
+
+    def rows(self, number: int, *, of: int) -> "StoredTensor":
+        """Returns one of equal parts of the tensor. Raises CheckpointError if it has none."""
+        count, rest = divmod(self.shape[0], of)
+        if rest:
+            raise CheckpointError(
+                f"{self.path}: tensor {self.name} is {list(self.shape)}; expected {of} equal parts"
+            )
+        return replace(
+            self,
+            shape=(count, *self.shape[1:]),
+            num_bytes=self.num_bytes // of,
+            first_row=number * count,
+        )
 
     def read(self) -> Tensor:
-        """Returns the tensor, mapped from its file if nothing changes it."""
-        with safe_open(self.path, framework="pt") as file:
-            tensor = file.get_tensor(self.name)
+        """Returns the tensor, mapped from its file if nothing changes it.
+
+        Raises CheckpointError.
+        """
+        begin, is_whole = self.first_byte, self.first_row is None
+        if begin is not None and is_whole and can_map(self.dtype, self.shape, begin):
+            tensor = map_tensor(
+                self.path, self.name, dtype=self.dtype, shape=self.shape, begin=begin
+            )
+        else:
+            with safe_open(self.path, framework="pt") as file:
+                if self.first_row is None:
+                    tensor = file.get_tensor(self.name)
+                else:
+                    last = self.first_row + self.shape[0]
+                    tensor = file.get_slice(self.name)[self.first_row : last]
         return tensor if self.change is None else self.change(tensor).to(tensor.dtype)
+
+    def read_rows(self, first: int, count: int) -> Tensor:
+        """Returns `count` rows from `first` on; only their bytes are read if nothing changes them.
+
+        A tensor that is changed, or stored in parts, is read whole first.
+        """
+        if type(self) is not StoredTensor or self.change is not None or not self.shape:
+            return self.read()[first : first + count] if self.shape else self.read()
+        begin = first + (self.first_row or 0)
+        with safe_open(self.path, framework="pt") as file:
+            return file.get_slice(self.name)[begin : begin + count]
 
 
 def find_tensors(directory: Path) -> dict[str, StoredTensor]:
@@ -57,7 +100,8 @@ def list_tensors(paths: Sequence[Path]) -> dict[str, StoredTensor]:
     tensors: dict[str, StoredTensor] = {}
     for path in paths:
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="pt") as file:  # checks the header as a whole
+                begins = read_begins(path)
                 for name in file.keys():  # noqa: SIM118 not a mapping
                     header = file.get_slice(name)
                     shape = tuple(header.get_shape())
@@ -73,6 +117,7 @@ def list_tensors(paths: Sequence[Path]) -> dict[str, StoredTensor]:
                         shape=shape,
                         num_bytes=num_bytes,
                         dtype=header.get_dtype(),
+                        first_byte=begins.get(name),
                     )
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
@@ -114,22 +159,38 @@ def write_shards(
     directory: Path, sizes: Mapping[str, int], tensor: Callable[[str], Tensor]
 ) -> None:
     """Writes the tensors named in `sizes` (bytes each), fetched one shard at a time."""
+
+    def write(names: Sequence[str], path: Path, metadata: Mapping[str, str]) -> None:
+        save_tensors({name: tensor(name) for name in names}, path, metadata=metadata)
+
+    divide_among_files(directory, {name: sizes[name] for name in sorted(sizes)}, write)
+
+
+def divide_among_files(
+    directory: Path,
+    sizes: Mapping[str, int],
+    write: Callable[[Sequence[str], Path, Mapping[str, str]], object],
+) -> None:
+    """Divides tensors (bytes each), in their order, among files of a checkpoint, and lists them.
+
+    `write` takes the names for one file, its path and its metadata.
+    """
     shards: list[list[str]] = [[]]
     room = MAX_SHARD_BYTES
-    for name in sorted(sizes):
-        if shards[-1] and sizes[name] > room:
+    for name, size in sizes.items():
+        if shards[-1] and size > room:
             shards.append([])
             room = MAX_SHARD_BYTES
         shards[-1].append(name)
-        room -= sizes[name]
+        room -= size
     metadata = {"format": "pt", "format_version": str(FORMAT_VERSION)}
     if len(shards) == 1:
-        save_tensors({n: tensor(n) for n in shards[0]}, directory / SINGLE, metadata=metadata)
+        write(shards[0], directory / SINGLE, metadata)
         return
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        save_tensors({n: tensor(n) for n in names}, directory / file, metadata=metadata)
+        write(names, directory / file, metadata)
         weight_map |= dict.fromkeys(names, file)
     index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
     write_json(directory / INDEX, index)
@@ -225,11 +286,3 @@ def refuse_pickles(directory: Path) -> None:
 def _item_size(dtype: str) -> int:
     """Returns the bytes of one element of a safetensors type such as "BF16"."""
     return torch.empty(0, dtype=DTYPES[dtype]).element_size() if dtype in DTYPES else 8
-
-
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}

@@ -3,12 +3,10 @@
 import re
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
 from onevision.checkpoint.adapter_config import ADAPTER_CONFIG
 from onevision.errors import ModelNotFoundError
 from onevision.known_models import HUB_IDS
+from onevision.values import name_closest
 
 BUNDLED = {"tiny": Path(__file__).parents[1] / "assets" / "tiny"}
 # The only files of a repository that are downloaded; pickled weights never are.
@@ -36,9 +34,10 @@ def resolve(name: str | Path) -> Path:
         raise ModelNotFoundError(
             f"{text!r} is an architecture, its weights are not bundled; use {HUB_IDS[text]!r}"
         )
+    hint = name_closest(text, (*BUNDLED, *HUB_IDS), few=False)
     raise ModelNotFoundError(
         f"no model {text!r}: neither bundled ({', '.join(BUNDLED)}), nor a directory, "
-        "nor a hub id (owner/name)"
+        f"nor a hub id (owner/name){hint}"
     )
 
 
@@ -75,6 +74,10 @@ def download(repo_id: str) -> Path:
     """
     if not HUB_ID.fullmatch(repo_id):
         raise ModelNotFoundError(f"{repo_id!r} is no hub id; expected owner/name")
+    # Only what comes from the hub waits for its client and that client's web library.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     try:
         return Path(snapshot_download(repo_id, allow_patterns=list(PATTERNS)))
     except LocalEntryNotFoundError as error:

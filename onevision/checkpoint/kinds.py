@@ -12,9 +12,13 @@ Values = Mapping[str, Any]  # Any: foreign JSON
 SECTIONS = ("text_config", "vision_config")
 OBJECTS = ("rope_parameters", "rope_scaling")
 COUNTS = (
-    "head_dim", "hidden_size", "image_size", "intermediate_size", "max_position_embeddings",
-    "mm_hidden_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads",
-    "patch_size", "sliding_window", "tokenizer_model_max_length", "vocab_size",
+    "depth", "embed_dim", "faster_token_stride", "head_dim", "hidden_size", "image_size",
+    "image_token_id", "intermediate_size", "max_position_embeddings",
+    "mm_hidden_size", "num_attention_heads", "num_heads", "num_hidden_layers",
+    "num_key_value_heads", "out_hidden_size", "patch_size", "sliding_window",
+    "spatial_merge_size", "temporal_patch_size", "text_hidden_size",
+    "tokenizer_model_max_length", "video_max_pixels", "video_min_pixels", "video_window",
+    "vocab_size",
 )  # fmt: skip
 NUMBERS = ("layer_norm_eps", "rms_norm_eps", "rope_theta")
 TEXTS = (
@@ -22,7 +26,10 @@ TEXTS = (
     "mm_projector_type", "mm_spatial_pool_mode", "model_type", "projector_hidden_act",
     "spatial_pool_mode", "vision_aspect_ratio",
 )  # fmt: skip
-TRUTHS = ("tie_word_embeddings", "spatial_pool_first")
+TRUTHS = (
+    *("add_faster_video", "add_time_instruction"),
+    *("tie_word_embeddings", "spatial_pool_first"),
+)
 # Far above every model; transformers writes 10^30 for "no limit" in tokenizers alone.
 MAX_COUNT = 1 << 31
 

@@ -2,20 +2,26 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from onevision.accelerate.empty import without_memory
+from onevision.accelerate.int8 import Int8Linear
 from onevision.accelerate.stored_embedding import StoredEmbedding
-from onevision.checkpoint.adapted import EMBEDDING, TIED_HEAD, adapt, holds_projector
-from onevision.checkpoint.checksums import verify_checksums
-from onevision.checkpoint.contents import CheckpointContents, read_contents
+from onevision.checkpoint.adapted import EMBEDDING, adapt, holds_projector
+from onevision.checkpoint.checksums import verifying
+from onevision.checkpoint.contents import read_contents
 from onevision.checkpoint.files import StoredTensor, check_finite, read_json
-from onevision.checkpoint.names import TensorNames, detect_names, foreign_name
-from onevision.checkpoint.quantised import check_dtype
+from onevision.checkpoint.matching import match_tensors
+from onevision.checkpoint.names import TensorNames, detect_names
+from onevision.checkpoint.parts.packaged import ADAPTERS, is_packaged
+from onevision.checkpoint.quantised_formats import QuantisedTensor
+from onevision.checkpoint.quantised_schemes import Scheme
 from onevision.checkpoint.read_config import read_config
 from onevision.config import ModelConfig
 from onevision.errors import CheckpointError, ConfigError
@@ -42,10 +48,12 @@ class CheckpointInfo:
     tensors: Mapping[str, StoredTensor]  # by our names
     # Where the tokenizer and the generation defaults are: the directory itself, or its base.
     texts: Path
+    # How its quantised weights are stored; None if all are plain.
+    scheme: Scheme | None
 
     @property
     def layout(self) -> str:
-        """The layout's name: onevision, lmms-lab or llava-hf."""
+        """The layout's name: onevision, lmms-lab, llava-hf, onevision-1.5 or onevision-2."""
         return "onevision" if self.names is None else self.names.layout
 
 
@@ -68,6 +76,7 @@ def inspect(
         if (adapter / "config.json").is_file() and not holds_projector(directory):
             return inspect(adapter, base=directory, tower=tower)  # a language model, and the rest
         info = inspect(directory, base=base, tower=tower)
+        check_plain(info, use="an adapter is merged into")
         merged = adapt(info.config, info.tensors, adapter, verify=verify)
         return replace(info, config=merged.config, tensors=merged.tensors)
     contents = read_contents(directory, base=base, tower=tower)
@@ -83,11 +92,27 @@ def inspect(
         raise CheckpointError(
             f"{directory}: config.json holds a value of the wrong kind ({error!r}); fetch it again"
         ) from error
-    tensors = _match(config, contents, names, where=str(directory))
+    tensors = match_tensors(config, contents, names, where=str(directory))
+    if is_packaged(directory) and (directory / ADAPTERS).is_dir():
+        tensors = adapt(config, tensors, directory / ADAPTERS, verify=verify).tensors
     texts = base if base and not (directory / "tokenizer.json").is_file() else directory
     return CheckpointInfo(
-        directory=directory, names=names, config=config, tensors=tensors, texts=texts
+        directory=directory,
+        names=names,
+        config=config,
+        tensors=tensors,
+        texts=texts,
+        scheme=contents.scheme,
     )
+
+
+def check_plain(info: CheckpointInfo, *, use: str) -> None:
+    """Raises CheckpointError if weights are quantised, which `use` cannot take."""
+    if info.scheme is not None:
+        raise CheckpointError(
+            f"{info.directory}: its weights are quantised, {info.scheme.describe()}; {use} those "
+            "of the original checkpoint: give that one"
+        )
 
 
 def load_network(
@@ -97,25 +122,75 @@ def load_network(
     device: torch.device | str = "cpu",
     in_memory: bool = False,
     verify: bool = True,
+    network: LlavaNetwork | None = None,
 ) -> LlavaNetwork:
-    """Builds the network and fills it tensor by tensor, without a second copy of the weights.
+    """Builds the network and fills it as `fill_network` does. Raises CheckpointError.
 
-    `dtype` None keeps the type of each tensor. A tensor that needs no conversion stays mapped from
-    its file unless `in_memory` is set. With `verify`, every weight is read once and must be
-    finite, and files must have their checksums. Raises CheckpointError.
+    With `verify`, files must also have their checksums. A `network` without memory is filled if
+    given.
     """
-    with torch.device("meta"):
-        network = LlavaNetwork(info.config)
+    with without_memory():
+        network = network or LlavaNetwork(info.config)
+    with verifying(info.tensors.values()) if verify else nullcontext():
+        fill_network(network, info, dtype=dtype, device=device, in_memory=in_memory, verify=verify)
+    return network
+
+
+def fill_network(
+    network: LlavaNetwork,
+    info: CheckpointInfo,
+    *,
+    dtype: torch.dtype | None,
+    device: torch.device | str,
+    in_memory: bool,
+    verify: bool,
+) -> None:
+    """Fills a network without memory tensor by tensor, without a second copy of the weights.
+
+    `dtype` None keeps the type of each tensor. One that needs no conversion stays mapped from its
+    file unless `in_memory` is set. On a CPU, weights that are stored for int8 arithmetic become
+    `Int8Linear` layers; other quantised weights are multiplied out. With `verify`, every weight is
+    read once and must be finite; checksums are not compared here. Raises CheckpointError.
+    """
+    int8 = _int8_weights(info, network) if torch.device(device).type == "cpu" else {}
+    for ours, stored in int8.items():
+        _set_int8(network, ours.removesuffix(".weight"), stored, in_memory=in_memory)
     for ours, stored in info.tensors.items():
+        if ours in int8:
+            continue
         if verify:  # of a mapping of its own, whose pages are given back
             check_finite(stored.read(), stored.name, where=stored.path)
         tensor = stored.read().to(device=device, dtype=dtype, copy=in_memory)
-        network.load_state_dict({ours: tensor}, strict=False, assign=True)
-    if verify:  # last: a number that is not finite says more
-        verify_checksums(info.tensors.values())
+        # In the one module: looking for the name in all of them takes seconds for all tensors.
+        owner, _, own = ours.rpartition(".")
+        part = network.get_submodule(owner)
+        part.load_state_dict({own: tensor}, strict=False, assign=True)
     if info.config.language.tie_embeddings:
         network.language_model.head.weight = network.language_model.embedding.weight
-    return network.eval()
+    network.eval()
+
+
+def _int8_weights(info: CheckpointInfo, network: LlavaNetwork) -> dict[str, QuantisedTensor]:
+    """Returns the weights of linear layers that are stored for int8 arithmetic, by our names."""
+    if info.scheme is None or not info.scheme.has_int8_activations:
+        return {}
+    linear = {f"{n}.weight" for n, m in network.named_modules() if isinstance(m, nn.Linear)}
+    quantised = {n: t for n, t in info.tensors.items() if isinstance(t, QuantisedTensor)}
+    return {name: t for name, t in quantised.items() if name in linear}
+
+
+def _set_int8(
+    network: LlavaNetwork, name: str, stored: QuantisedTensor, *, in_memory: bool
+) -> None:
+    """Puts an int8 layer in the place of a plain one, whose bias is filled later."""
+    weight, scale = stored.read_int8()
+    if in_memory:
+        weight = weight.clone()
+    layer = network.get_submodule(name)
+    assert isinstance(layer, nn.Linear)
+    network.set_submodule(
+        name, Int8Linear.from_quantized(weight=weight, scale=scale, bias=layer.bias)
+    )
 
 
 def use_stored_embedding(
@@ -152,10 +227,7 @@ def load_tokenizer(info: CheckpointInfo) -> Tokenizer:
 
 
 def load_defaults(info: CheckpointInfo, tokenizer: Tokenizer) -> GenerationDefaults:
-    """Reads the generation defaults of a checkpoint, whose end ids must have rows.
-
-    Raises CheckpointError.
-    """
+    """Reads the generation defaults, whose end ids must have rows. Raises CheckpointError."""
     defaults, rows = load_generation(info.texts, tokenizer), info.config.language.vocab_size
     if beyond := [i for i in defaults.end_ids if not 0 <= i < rows]:
         raise CheckpointError(
@@ -193,54 +265,3 @@ def load_generation(directory: Path, tokenizer: Tokenizer) -> GenerationDefaults
             f"{path}: repetition_penalty is {penalty!r}; expected a positive number, such as 1.05"
         )
     return GenerationDefaults(end_ids=tuple(ends), repetition_penalty=float(penalty))
-
-
-def _match(
-    config: ModelConfig, contents: CheckpointContents, names: TensorNames | None, *, where: str
-) -> dict[str, StoredTensor]:
-    """Pairs every tensor of the network with a stored one; names and shapes must all match."""
-    expected = _expected_tensors(config, num_stored=len(contents.tensor_names), where=where)
-    if config.language.tie_embeddings:
-        expected.pop(TIED_HEAD)
-    stored_names = {ours: foreign_name(ours, names) for ours in expected}
-    missing = sorted(set(stored_names.values()) - contents.tensor_names)
-    unexpected = sorted(contents.tensor_names - set(stored_names.values()))
-    if missing or unexpected:
-        raise CheckpointError(
-            f"{where}: {len(missing)} tensors are missing{_examples(missing)}, "
-            f"{len(unexpected)} are unexpected{_examples(unexpected)}"
-        )
-    tensors = {ours: contents.tensors[name] for ours, name in stored_names.items()}
-    for ours, tensor in tensors.items():
-        check_dtype(tensor, where=where)
-        if tensor.shape != tuple(expected[ours].shape):
-            raise CheckpointError(
-                f"{where}: tensor {stored_names[ours]} is {list(tensor.shape)}; "
-                f"the config asks for {list(expected[ours].shape)}"
-            )
-    return tensors
-
-
-def _expected_tensors(config: ModelConfig, *, num_stored: int, where: str) -> dict[str, Tensor]:
-    """Returns the network's tensors without memory behind them, if its size is plausible."""
-    vision, language = config.vision, config.language
-    num_blocks = vision.num_layers + vision.num_spare_layers + language.num_layers
-    if num_blocks + config.projector.num_layers > num_stored:
-        raise CheckpointError(
-            f"{where}: config.json asks for {num_blocks} blocks, there are {num_stored} tensors; "
-            "use the config.json that came with the weights"
-        )
-    try:
-        with torch.device("meta"):
-            return LlavaNetwork(config).state_dict()
-    except (RuntimeError, OverflowError) as error:
-        raise CheckpointError(
-            f"{where}: config.json describes no network that can be built ({error})"
-        ) from error
-
-
-def _examples(keys: list[str]) -> str:
-    if not keys:
-        return ""
-    more = f", and {len(keys) - 4} more" if len(keys) > 4 else ""
-    return f" ({', '.join(keys[:4])}{more})"

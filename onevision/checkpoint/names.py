@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from onevision.errors import CheckpointError
+from onevision.plural import counted
 
 # Suffixes are shared by all foreign layouts; pairs are (ours, theirs), tried in this order.
 VISION_SUFFIXES = (
@@ -21,6 +22,37 @@ VISION_SUFFIXES = (
     (".mlp.up.", ".mlp.fc1."),
     (".mlp.down.", ".mlp.fc2."),
 )
+# RICE-ViT's names in OneVision-1.5. Queries, keys and values are thirds of one tensor.
+RICE_SUFFIXES = (
+    ("token_angles", "class_pos_emb"),
+    ("token", "class_embedding"),
+    ("norm.", "pre_layernorm."),
+    ("patch_embedding.", "patch_embed.proj."),
+    (".attention_norm.", ".norm1."),
+    (".mlp_norm.", ".norm2."),
+    (".attention.query.", ".attn.qkv."),
+    (".attention.key.", ".attn.qkv."),
+    (".attention.value.", ".attn.qkv."),
+    (".attention.output.", ".attn.proj."),
+    (".mlp.up.", ".mlp.fc1."),
+    (".mlp.down.", ".mlp.fc2."),
+)
+# OneVision-Encoder's in OneVision-2, which joins them too.
+ENCODER_SUFFIXES = (
+    ("norm.", "layernorm_pre."),
+    ("patch_embedding.", "embeddings.patch_embedding."),
+    ("blocks.", "encoder.layers."),
+    (".attention_norm.", ".layer_norm1."),
+    (".mlp_norm.", ".layer_norm2."),
+    (".attention.query.", ".self_attn.qkv."),
+    (".attention.key.", ".self_attn.qkv."),
+    (".attention.value.", ".self_attn.qkv."),
+    (".attention.output.", ".self_attn.proj."),
+    (".mlp.up.", ".mlp.fc1."),
+    (".mlp.down.", ".mlp.fc2."),
+)
+JOINED = (RICE_SUFFIXES, ENCODER_SUFFIXES)
+THIRDS = (".attention.query.", ".attention.key.", ".attention.value.")
 LANGUAGE_SUFFIXES = (
     ("embedding.", "embed_tokens."),
     ("blocks.", "layers."),
@@ -30,6 +62,8 @@ LANGUAGE_SUFFIXES = (
     (".attention.key.", ".self_attn.k_proj."),
     (".attention.value.", ".self_attn.v_proj."),
     (".attention.output.", ".self_attn.o_proj."),
+    (".attention.query_norm.", ".self_attn.q_norm."),
+    (".attention.key_norm.", ".self_attn.k_norm."),
     (".mlp.gate.", ".mlp.gate_proj."),
     (".mlp.up.", ".mlp.up_proj."),
     (".mlp.down.", ".mlp.down_proj."),
@@ -49,20 +83,40 @@ class TensorNames:
     newline: str
     language: str
     head: str
+    vision_suffixes: tuple[tuple[str, str], ...] = VISION_SUFFIXES
+    # The norm before a projector that merges patches.
+    projector_norm: str = ""
+
+    def third(self, ours: str) -> int | None:
+        """Returns which third of the layout's tensor ours is, from the top; None if it is whole."""
+        if self.vision_suffixes not in JOINED or not ours.startswith("vision_encoder."):
+            return None
+        return next((n for n, name in enumerate(THIRDS) if name in ours), None)
 
     def translate(self, ours: str) -> str:
-        """Returns the layout's name for one of our tensors."""
+        """Returns the layout's name for one of our tensors.
+
+        A projector's blocks, which no other layout has, keep our name below its projector: adapters
+        are stored by such names.
+        """
         part, _, rest = ours.partition(".")
-        if ours == "image_newline":
-            return self.newline
+        if ours in ("image_newline", "faster_token"):
+            return self.newline.replace("image_newline", ours)
         if part == "vision_encoder":
-            return self.vision + _replace(rest, VISION_SUFFIXES)
+            return self.vision + _replace(rest, self.vision_suffixes)
         if part == "projector":
-            _, index, kind = rest.split(".")
-            return f"{self.projector[int(index)]}.{kind}"
+            return self._projector_name(rest)
         if rest == "head.weight":
             return self.head
         return self.language + _replace(rest, LANGUAGE_SUFFIXES)
+
+    def _projector_name(self, rest: str) -> str:
+        if rest.startswith("norm."):
+            return self.projector_norm + rest.removeprefix("norm")
+        if rest.startswith("mixer."):
+            return f"{self.projector[0].rpartition('.')[0]}.{rest}"
+        _, index, kind = rest.split(".")
+        return f"{self.projector[int(index)]}.{kind}"
 
 
 MAX_PROJECTOR_LAYERS = 8
@@ -100,18 +154,48 @@ LLAVA_HF_4_52 = TensorNames(
 LLAVA_HF_5_6 = replace(LLAVA_HF_4_52, vision="model.vision_tower.")
 # As transformers 5.x saves a model that was built from a config.
 LLAVA_HF_BUILT = replace(LLAVA_HF, vision="vision_tower.")
-FOREIGN = (LMMS_LAB_LINEAR, LMMS_LAB, LLAVA_HF, LLAVA_HF_4_52, LLAVA_HF_5_6, LLAVA_HF_BUILT)
+# OneVision-1.5, as its modules are named, and as transformers 4.5x saves it.
+ONEVISION_1_5 = TensorNames(
+    layout="onevision-1.5",
+    vision="model.visual.",
+    projector=("model.visual.merger.mlp.0", "model.visual.merger.mlp.2"),
+    newline="model.image_newline",
+    language="model.language_model.",
+    head="lm_head.weight",
+    vision_suffixes=RICE_SUFFIXES,
+    projector_norm="model.visual.merger.ln_q",
+)
+ONEVISION_1_5_SAVED = replace(
+    ONEVISION_1_5,
+    vision="visual.",
+    projector=("visual.merger.mlp.0", "visual.merger.mlp.2"),
+    language="model.",
+    projector_norm="visual.merger.ln_q",
+)
+# OneVision-2, as its modules are named.
+ONEVISION_2 = replace(ONEVISION_1_5, layout="onevision-2", vision_suffixes=ENCODER_SUFFIXES)
+# The layouts of models that read pictures at native resolution.
+NATIVE_LAYOUTS = (ONEVISION_1_5.layout, ONEVISION_2.layout)
+# A language model or a tower on its own: the first has the names that it has inside LLaVA, those of
+# the second begin at its vision model.
+ALONE = replace(LMMS_LAB, layout="released alone", vision="vision_model.")
+FOREIGN = (
+    *(LMMS_LAB_LINEAR, LMMS_LAB, LLAVA_HF, LLAVA_HF_4_52, LLAVA_HF_5_6, LLAVA_HF_BUILT),
+    *(ONEVISION_1_5, ONEVISION_1_5_SAVED, ONEVISION_2),
+)
 OURS = "onevision"
-LAYOUTS = (OURS, "lmms-lab", "llava-hf")
+# How the names of our vision encoder's tensors begin, of whichever kind it is.
+OUR_VISION = "vision_encoder."
+LAYOUTS = (OURS, "lmms-lab", "llava-hf", *NATIVE_LAYOUTS)
 # What a checkpoint of the reference has even if its tower is stored elsewhere.
 PROJECTOR_PROBES = ("model.mm_projector.weight", "model.mm_projector.0.weight")
-# A tensor of ours that every checkpoint has; its name differs in every layout.
+# A tensor of ours that every checkpoint of another project has; its name differs in every layout.
 PROBE = "vision_encoder.patch_embedding.weight"
 
 
 def detect_names(keys: set[str], *, where: str) -> TensorNames | None:
     """Returns the naming that fits these keys; None is our own. Raises CheckpointError."""
-    if PROBE in keys:
+    if any(key.startswith(OUR_VISION) for key in keys):
         return None
     for names in FOREIGN:
         linear = names is LMMS_LAB_LINEAR
@@ -119,8 +203,15 @@ def detect_names(keys: set[str], *, where: str) -> TensorNames | None:
             not linear or f"{names.projector[0]}.weight" in keys
         ):
             return names
+    has_projector = any(key.startswith("model.mm_projector.") for key in keys)
+    if ALONE.translate("language_model.norm.weight") in keys and not has_projector:
+        raise CheckpointError(
+            f"{where}: a language model alone, without a vision encoder; `ask`, `chat`, `serve` "
+            "and `curate` take it for text, and `train` as --language-model"
+        )
     raise CheckpointError(
-        f"{where}: no layout fits its {len(keys)} tensors (for instance {min(keys, default='-')}); "
+        f"{where}: no layout fits its {counted(len(keys), 'tensor')} "
+        f"(for instance {min(keys, default='-')}); "
         f"expected one of {', '.join(LAYOUTS)}, vision encoder included"
     )
 

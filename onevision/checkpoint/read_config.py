@@ -9,7 +9,8 @@ from typing import Any
 
 from onevision.checkpoint.contents import CheckpointContents
 from onevision.checkpoint.kinds import check_kinds
-from onevision.checkpoint.names import TensorNames
+from onevision.checkpoint.names import NATIVE_LAYOUTS, TensorNames
+from onevision.checkpoint.read_native import read_native
 from onevision.checkpoint.read_rules import read_inputs
 from onevision.checkpoint.read_sizes import (
     ForeignCheckpoint,
@@ -42,6 +43,8 @@ def read_config(contents: CheckpointContents, names: TensorNames) -> ModelConfig
         for stated in (source.values.get(key, expected), source.text.get(key, expected)):
             if stated != expected:
                 raise CheckpointError(f"{key} is {stated!r}; only {expected!r} is supported")
+    if names.layout in NATIVE_LAYOUTS:
+        return read_native(source)
     if source.values.get("mm_resampler_type") not in (None, "spatial_pool"):
         raise CheckpointError(
             f"mm_resampler_type is {source.values['mm_resampler_type']!r}; "

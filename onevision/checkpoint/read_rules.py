@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from onevision.anyres import AnyRes, ImageRule, Merge, SingleCrop, VideoRule
+from onevision.checkpoint.kinds import value_or
 from onevision.checkpoint.read_sizes import ForeignCheckpoint
 from onevision.config import CLIP_MEAN, CLIP_STD, InputConfig, Template, Triple, VisionConfig
 from onevision.errors import CheckpointError
 from onevision.inputs.templates import HEADER
 from onevision.inputs.tokenizer import IM_START
+from onevision.values import name_closest
 
 # Our own keys in configs of other layouts: the chat format; pooling videos before projecting them.
 TEMPLATE_KEY = "conversation_template"
@@ -31,6 +33,8 @@ TEMPLATE_MARKS: tuple[tuple[str, Template], ...] = (
     ("USER:", "vicuna_v1"),
     ("###", "llava_v0"),
 )
+# Of how many frames the first is slow, where the config leaves it to the reference.
+FASTER_STRIDE = 10
 # The id of <image> in the reference and in transformers.
 IMAGE_TOKEN_ID = 151646
 # Far above the 36 of OneVision.
@@ -83,9 +87,9 @@ def read_inputs(source: ForeignCheckpoint, vision: VisionConfig, *, vocab_size: 
         image=image,
         multi_image=image if isinstance(image, SingleCrop) else several,
         video=_video_rule(source, geometry),
-        template=_template(source),
-        image_mean=_triple(preprocessor.get("image_mean", mean)),
-        image_std=_triple(preprocessor.get("image_std", std)),
+        template=read_template(source),
+        image_mean=read_triple(preprocessor.get("image_mean", mean)),
+        image_std=read_triple(preprocessor.get("image_std", std)),
         # Without <image> in the tokenizer the id may exceed the embedding; any row will do.
         image_token_id=min(int(token_id), vocab_size - 1),
     )
@@ -163,6 +167,8 @@ def _video_rule(source: ForeignCheckpoint, geometry: VisionGeometry) -> VideoRul
     first = resampled or "spatial_pool_mode" in values
     newline = "no_token" if values.get("model_type") in ANYRES_TYPES else "one_token"
     newline = values.get("mm_newline_position", newline) if geometry.has_newline else "no_token"
+    # The reference has fast frames only where a newline ends every row.
+    faster = newline == "grid" and values.get("add_faster_video")
     return VideoRule(
         crop_size=geometry.crop_size,
         patch_size=geometry.patch_size,
@@ -170,18 +176,29 @@ def _video_rule(source: ForeignCheckpoint, geometry: VisionGeometry) -> VideoRul
         pool=ours,
         pool_first=values.get(POOL_FIRST_KEY, first),
         newline=newline,
+        slow_every=value_or(values, "faster_token_stride", FASTER_STRIDE) if faster else None,
+        time_instruction=bool(values.get("add_time_instruction")),
     )
 
 
-def _template(source: ForeignCheckpoint) -> Template:
-    stated, contents = source.values.get(TEMPLATE_KEY), source.contents
+def read_template(source: ForeignCheckpoint, *, default: Template | None = None) -> Template:
+    """Returns the chat format that the files state or, without a `default`, imply.
+
+    Raises CheckpointError for an unknown one.
+    """
+    stated = source.values.get(TEMPLATE_KEY)
     if stated is not None:
         if stated not in get_args(Template):
             raise CheckpointError(
-                f"config.json: {TEMPLATE_KEY} is {stated!r}; "
-                f"expected one of {', '.join(get_args(Template))}"
+                f"config.json: {TEMPLATE_KEY} is {stated!r}"
+                f"{name_closest(str(stated), get_args(Template))}"
             )
         return stated
+    return default or _implied_template(source)
+
+
+def _implied_template(source: ForeignCheckpoint) -> Template:
+    contents = source.contents
     if source.names.layout == "llava-hf":
         for mark, template in TEMPLATE_MARKS:
             if mark in contents.chat_template:
@@ -237,8 +254,8 @@ def _is_size(pair: object) -> bool:
     )
 
 
-def _triple(values: object) -> Triple:
-    """Returns the numbers of the three channels."""
+def read_triple(values: object) -> Triple:
+    """Returns the numbers of the three channels. Raises CheckpointError."""
     if isinstance(values, Sequence) and len(values) == 3:
         red, green, blue = values
         if all(type(number) in (int, float) and math.isfinite(number) for number in values):

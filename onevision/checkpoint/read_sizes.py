@@ -14,7 +14,7 @@ from onevision.checkpoint.names import TensorNames
 from onevision.config import Activation, LanguageConfig, ProjectorConfig, VisionConfig
 from onevision.errors import CheckpointError
 
-LanguageKind = Literal["llama", "mistral", "qwen2"]
+LanguageKind = Literal["llama", "mistral", "qwen2", "qwen3", "onevision_1_5"]
 
 # Heads and picture size of known towers by (width, positions, patch size): a config without
 # `vision_config` lacks them, and shapes do not show them. CLIP's have one more, the class token.
@@ -27,6 +27,7 @@ KNOWN_TOWERS = {
     (768, 197, 16): (12, 224),
     (768, 50, 32): (12, 224),
 }
+HEAD_NORM = "language_model.blocks.0.attention.query_norm.weight"
 # Width and blocks of SigLIP-so400m as it is released.
 WHOLE_SIGLIP = (1152, 27)
 HF_ACTIVATIONS: Mapping[str, Activation] = {
@@ -39,9 +40,14 @@ KINDS: Mapping[str, LanguageKind] = {
     "llama": "llama",
     "mistral": "mistral",
     "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "LLaVAOneVision1_5_text": "onevision_1_5",
     "LlavaLlamaForCausalLM": "llama",
     "LlavaMistralForCausalLM": "mistral",
     "LlavaQwenForCausalLM": "qwen2",
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "mistral",
+    "Qwen2ForCausalLM": "qwen2",
 }
 
 
@@ -57,6 +63,8 @@ DEFAULTS: Mapping[LanguageKind, LanguageDefaults] = {
     "llama": LanguageDefaults(max_positions=2048),
     "mistral": LanguageDefaults(max_positions=131072, sliding_window=4096),
     "qwen2": LanguageDefaults(max_positions=32768),
+    "qwen3": LanguageDefaults(max_positions=32768),
+    "onevision_1_5": LanguageDefaults(max_positions=262144),
 }
 
 
@@ -118,7 +126,7 @@ def read_vision(source: ForeignCheckpoint) -> VisionConfig:
     )
     num_blocks = source.count("vision_encoder.blocks.{}.mlp.up.weight")
     num_layers = _layers_that_run(source, num_blocks, class_token=class_token)
-    _compare(
+    compare_sizes(
         {**stated, "mm_hidden_size": source.values.get("mm_hidden_size", width)},
         {"hidden_size": width, "num_hidden_layers": num_blocks, "mm_hidden_size": width},
     )
@@ -166,6 +174,11 @@ def read_language(source: ForeignCheckpoint) -> LanguageConfig:
     text, defaults = source.text, DEFAULTS[source.kind]
     num_heads = value_or(text, "num_attention_heads", 32)
     vocab_size, width = source.shape("language_model.embedding.weight")
+    head_dim, head_size = text.get("head_dim"), width // num_heads
+    if source.has(HEAD_NORM):
+        (head_dim,) = source.shape(HEAD_NORM)
+    if head_dim not in (None, head_size):
+        head_size = head_dim
     kv_width = source.shape("language_model.blocks.0.attention.key.weight")[0]
     theta, factor = _rope(text)
     tied, has_head = _head(source)
@@ -176,16 +189,18 @@ def read_language(source: ForeignCheckpoint) -> LanguageConfig:
         intermediate_size=source.shape("language_model.blocks.0.mlp.up.weight")[0],
         num_layers=source.count("language_model.blocks.{}.mlp.up.weight"),
         num_heads=num_heads,
-        num_kv_heads=kv_width * num_heads // width,
+        num_kv_heads=kv_width // head_size,
         max_positions=round(value_or(text, "max_position_embeddings", positions) * factor),
         rope_theta=theta,
         rope_factor=factor,
         rms_norm_eps=value_or(text, "rms_norm_eps", 1e-6),
         tie_embeddings=tied and not has_head,
         attention_bias=source.has("language_model.blocks.0.attention.query.bias"),
+        head_dim=None if head_size * num_heads == width else head_size,
+        head_norms=source.has(HEAD_NORM),
         sliding_window=_window(text, source.kind, defaults),
     )
-    _compare(
+    compare_sizes(
         text,
         {
             "hidden_size": language.hidden_size,
@@ -269,7 +284,7 @@ def _head(source: ForeignCheckpoint) -> tuple[bool, bool]:
     return tied, has_head
 
 
-def _compare(stated: Values, sizes: Mapping[str, int]) -> None:
+def compare_sizes(stated: Values, sizes: Mapping[str, int]) -> None:
     """Raises CheckpointError if a config's sizes differ from those of the tensors."""
     wrong = {
         k: (stated[k], size)

@@ -5,7 +5,9 @@ from typing import Any
 
 from onevision.checkpoint.files import StoredTensor, find_tensors, read_json
 from onevision.checkpoint.kinds import Values
+from onevision.config import VisionConfig
 from onevision.errors import CheckpointError
+from onevision.plural import counted
 
 Tensors = dict[str, StoredTensor]
 
@@ -16,6 +18,11 @@ TOWER_PREFIX = "model.vision_tower.vision_tower.vision_model."
 TOWER_ALONE = ("vision_model.", "vision_tower.vision_model.", "")
 PARTS = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.")
 BLOCKS = "encoder.layers."
+# Names of towers by which the reference recognises CLIP.
+CLIP_LARGE = {
+    336: "openai/clip-vit-large-patch14-336",
+    224: "openai/clip-vit-large-patch14",
+}
 # Width and blocks of SigLIP-so400m once its last block is removed.
 CUT_SIGLIP = (1152, 26)
 
@@ -52,7 +59,7 @@ def read_tower(directory: Path) -> tuple[Tensors, dict[str, Any]]:  # Any: forei
     if described.get("num_hidden_layers") not in (None, num_blocks):
         raise CheckpointError(
             f"{directory / 'config.json'}: num_hidden_layers is "
-            f"{described['num_hidden_layers']!r}, the tensors hold {num_blocks} blocks; "
+            f"{described['num_hidden_layers']!r}, the tensors hold {counted(num_blocks, 'block')}; "
             "fetch it again"
         )
     width = tensors["embeddings.patch_embedding.weight"].shape[0]
@@ -86,3 +93,13 @@ def _num_blocks(tensors: Tensors) -> int:
 
 def _add_prefix(tensors: Tensors) -> Tensors:
     return {TOWER_PREFIX + name: tensor for name, tensor in tensors.items()}
+
+
+def tower_name(vision: VisionConfig) -> str:
+    """Returns a name for the tower by which the reference recognises CLIP or SigLIP."""
+    if vision == VisionConfig():
+        return "google/siglip-so400m-patch14-384"
+    if vision.class_token:
+        own = f"openai/clip-{vision.hidden_size}-patch{vision.patch_size}-{vision.image_size}"
+        return CLIP_LARGE.get(vision.image_size, own) if vision.hidden_size == 1024 else own
+    return f"siglip-{vision.hidden_size}-patch{vision.patch_size}-{vision.image_size}"

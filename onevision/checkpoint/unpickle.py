@@ -19,6 +19,8 @@ from onevision.files import write_json
 
 # Files of a whole model, one or several; others, such as mm_projector.bin, keep their names.
 WHOLE = "pytorch_model"
+# A file of this kind, given alone, is a whole model of any name, such as an EfficientNet-Lite.
+ALONE = ".pth"
 KEPT = ("*.json", "*.model", "*.jinja", "*.txt", "*.md", "LICENSE*", ADAPTER)
 # What trainers leave beside weights: settings, optimisers and random states, never read.
 STATES = ("training_args", "optimizer", "scheduler", "scaler", "rng_state*")
@@ -34,6 +36,8 @@ def unpickle(source: Path, destination: Path) -> int:
     if not paths:
         raise CheckpointError(f"{source}: no pickled weights ({', '.join(PICKLES)}) in it")
     parts = [path for path in paths if path.name.startswith(WHOLE)]
+    if source.is_file() and source.suffix == ALONE:
+        parts = paths
     homes: dict[str, str] = {}
     count = 0
     with new_directory(destination) as partial:

@@ -11,11 +11,13 @@ from onevision.checkpoint.write_config import (
     hf_model,
     llava_hf_config,
     lmms_lab_config,
+    transformer,
 )
 from onevision.config import ModelConfig, Template
 from onevision.errors import CheckpointError
-from onevision.inputs.templates import TEMPLATES, RoleFormat
+from onevision.inputs.templates import TEMPLATES, ChatTemplate, RoleFormat
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, IM_START, Tokenizer
+from onevision.native import Native
 
 IMAGE, VIDEO, UNKNOWN = "<image>", "<video>", "<unk>"
 BICUBIC = 3  # Pillow's number
@@ -26,18 +28,19 @@ WORDS = (
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
     "{% for part in message['content'] %}"
     "{% if part['type'] == 'text' %}{{ part['text'] }}"
-    "{% else %}{{ '<' + part['type'] + '>' + ('' if loop.last else '\\n') }}{% endif %}"
+    "{% else %}{{ MARKER }}{% endif %}"
     "{% endfor %}{% endif %}"
     "{%- endmacro -%}"
 )
+MARKER = "'<' + part['type'] + '>' + ('' if loop.last else '\\n')"
 
 
 def lmms_lab_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
     """Returns the files of a reference checkpoint, which marks images by an id of its own."""
     return {
-        "config.json": _json(lmms_lab_config(config)),
+        "config.json": to_json(lmms_lab_config(config)),
         "tokenizer.json": tokenizer.definition,
-        "tokenizer_config.json": _json(_tokenizer_config(config, tokenizer)),
+        "tokenizer_config.json": to_json(tokenizer_values(config, tokenizer)),
     }
 
 
@@ -52,18 +55,18 @@ def llava_hf_files(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, str]:
     image_id, video_id = tokenizer.id_of(IMAGE), tokenizer.id_of(VIDEO)
     values = llava_hf_config(config, image_id=image_id, video_id=video_id, vocab_size=vocab_size)
     image = _image_processor(config, model)
-    tokens = _tokenizer_config(config, tokenizer) | {"processor_class": model.processor}
+    tokens = tokenizer_values(config, tokenizer) | {"processor_class": model.processor}
     files = {
-        "config.json": _json(values),
+        "config.json": to_json(values),
         "tokenizer.json": tokenizer.definition,
-        "tokenizer_config.json": _json(tokens),
-        "preprocessor_config.json": _json(image),
-        "processor_config.json": _json(_processor(config, model)),
+        "tokenizer_config.json": to_json(tokens),
+        "preprocessor_config.json": to_json(image),
+        "processor_config.json": to_json(_processor(config, model)),
     }
     if (template := chat_template(config.inputs.template)) is not None:
-        files["chat_template.json"] = _json({"chat_template": template})
+        files["chat_template.json"] = to_json({"chat_template": template})
     if model.video_processor is not None:
-        files["video_preprocessor_config.json"] = _json(_video_processor(image, model))
+        files["video_preprocessor_config.json"] = to_json(_video_processor(image, model))
     return files
 
 
@@ -125,7 +128,7 @@ def chat_template(template: Template) -> str | None:
     default = f"{chat.system.head}{line}{chat.system.tail}" if line else ""
     inside, outside = (" + said.system", "") if chat.system_inside else ("", "said.system + ")
     return (
-        f"{WORDS}"
+        f"{WORDS.replace('MARKER', _marker(chat))}"
         f"{{% set said = namespace(system={json.dumps(default)}, between='') %}}"
         "{% for message in messages %}"
         "{% if message['role'] == 'system' %}"
@@ -140,7 +143,16 @@ def chat_template(template: Template) -> str | None:
     )
 
 
-def _tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:  # Any: JSON
+def _marker(chat: ChatTemplate) -> str:
+    """Returns the Jinja expression for an image or a video."""
+    if chat.separates_media:
+        return MARKER
+    head, tail = json.dumps(f"{chat.media.head}<|"), json.dumps(f"_pad|>{chat.media.tail}")
+    return f"{head} + part['type'] + {tail}"
+
+
+def tokenizer_values(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:  # Any: JSON
+    """Returns the content of tokenizer_config.json."""
     added, template = tokenizer.added_tokens, chat_template(config.inputs.template)
     values: dict[str, Any] = {
         "clean_up_tokenization_spaces": False,
@@ -173,6 +185,7 @@ def _tokenizer_config(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, An
 
 def _image_processor(config: ModelConfig, model: HfModel) -> dict[str, Any]:
     rule = config.inputs.image
+    assert not isinstance(rule, Native), "`hf_model` has refused it"
     values: dict[str, Any] = {
         "image_processor_type": model.image_processor,
         "processor_class": model.processor,
@@ -208,7 +221,7 @@ def _video_processor(image: dict[str, Any], model: HfModel) -> dict[str, Any]:
 
 
 def _processor(config: ModelConfig, model: HfModel) -> dict[str, Any]:
-    vision, rule = config.vision, config.inputs.image
+    vision, rule = transformer(config), config.inputs.image
     values: dict[str, Any] = {
         "processor_class": model.processor,
         "vision_feature_select_strategy": "default" if vision.class_token else "full",
@@ -226,5 +239,6 @@ def _processor(config: ModelConfig, model: HfModel) -> dict[str, Any]:
     }
 
 
-def _json(values: dict[str, Any]) -> str:
+def to_json(values: dict[str, Any]) -> str:
+    """Returns the text of a JSON file."""
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

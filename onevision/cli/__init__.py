@@ -15,21 +15,26 @@ from onevision.cli.batch import batch
 from onevision.cli.cache import list_models, pull, remove
 from onevision.cli.chat import chat
 from onevision.cli.convert import convert
+from onevision.cli.curate.commands import curate
 from onevision.cli.data.commands import data
 from onevision.cli.demo import demo
+from onevision.cli.dequantize import dequantize
 from onevision.cli.doctor import doctor
 from onevision.cli.evaluation.evaluate import evaluate
 from onevision.cli.evaluation.judge import judge
+from onevision.cli.evaluation.probe import probe
 from onevision.cli.evaluation.report import report
 from onevision.cli.evaluation.scienceqa import scienceqa
 from onevision.cli.explain import explain
 from onevision.cli.models import models
+from onevision.cli.quantize import quantize
 from onevision.cli.science import science
 from onevision.cli.serve import serve
 from onevision.cli.synth import synth
 from onevision.cli.training.dpo import dpo
 from onevision.cli.training.finetune import finetune
 from onevision.cli.training.prefer import prefer
+from onevision.cli.training.reinforce import reinforce
 from onevision.cli.training.train import train
 from onevision.cli.unpickle import unpickle
 from onevision.errors import OneVisionError
@@ -44,7 +49,9 @@ app.command()(ask)
 app.command()(chat)
 app.command()(explain)
 app.command()(convert)
+app.command()(quantize)
 app.command()(unpickle)
+app.command()(dequantize)
 app.command()(models)
 app.command()(pull)
 app.command(name="list")(list_models)
@@ -55,14 +62,17 @@ app.command()(finetune)
 app.command()(train)
 app.command()(dpo)
 app.command()(prefer)
+app.command()(reinforce)
 app.command(name="eval")(evaluate)
 app.command()(judge)
 app.command()(report)
+app.command()(probe)
 app.command()(science)
 app.command()(serve)
 app.command()(batch)
 app.add_typer(data, name="data")
 app.add_typer(synth, name="synth")
+app.add_typer(curate, name="curate")
 app.add_typer(scienceqa, name="scienceqa")
 
 

@@ -8,6 +8,8 @@ import typer
 from onevision.cli.options import (
     AdaptersOption,
     DeviceOption,
+    DevicesOption,
+    DraftOption,
     DtypeOption,
     ModelOption,
     QuantizeOption,
@@ -17,6 +19,7 @@ from onevision.cli.options import (
 )
 from onevision.errors import InputError
 from onevision.extras import imports_of_extra
+from onevision.plural import counted
 
 
 def batch(
@@ -29,9 +32,11 @@ def batch(
     ] = 8,
     limit: Annotated[list[str] | None, typer.Option(help="name=value, as in serve.")] = None,
     device: DeviceOption = "cpu",
+    devices: DevicesOption = 1,
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
     adapter: AdaptersOption = None,
+    draft: DraftOption = None,
     verify: VerifyOption = True,
 ) -> None:
     """Answer a file of requests in OpenAI's batch format."""
@@ -46,13 +51,14 @@ def batch(
     served_name = name or (Path(model).name if Path(model).exists() else model)
     settings = ServerSettings(name=served_name, limits=Limits.parse(limit or ()))
     base, variants = load_variants(
-        model, adapter or [], device=device, dtype=dtype, quantize=quantize, verify=verify
-    )
+        model, adapter or [], device=device, dtype=dtype, quantize=quantize, verify=verify,
+        devices=devices, draft=draft,
+    )  # fmt: skip
     service = Service(base, settings, variants=variants)
     try:
         counts = run_batch(service, requests, output, num_at_a_time=at_a_time)
     finally:
         service.close()
     for name, count in counts.ignored.most_common(20):
-        print(f"warning: {name} has no effect here ({count} requests)")
+        print(f"warning: {name} has no effect here ({counted(count, 'request')})")
     print(f"{counts.answered} answered, {counts.refused} refused, {counts.kept} there already")

@@ -15,7 +15,10 @@ from onevision.cli.options import (
     VIDEO_SUFFIXES,
     AdapterOption,
     DeviceOption,
+    DevicesOption,
+    DraftOption,
     DtypeOption,
+    KeepOption,
     MaxNewTokensOption,
     ModelOption,
     QuantizeOption,
@@ -24,7 +27,16 @@ from onevision.cli.options import (
     is_video,
     load_model,
 )
-from onevision.conversation import Conversation, Image, Message, Part, Reply, Text, Video
+from onevision.conversation import (
+    Conversation,
+    Image,
+    Message,
+    Part,
+    Reply,
+    Text,
+    Video,
+    check_keep,
+)
 from onevision.errors import MediaError, OneVisionError
 
 if TYPE_CHECKING:
@@ -57,25 +69,30 @@ def chat(
     model: ModelOption = "tiny",
     max_new_tokens: MaxNewTokensOption = 512,
     allow_urls: AllowUrlsOption = False,
+    keep: KeepOption = None,
     device: DeviceOption = "cpu",
+    devices: DevicesOption = 1,
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
     adapter: AdapterOption = None,
+    draft: DraftOption = None,
     verify: VerifyOption = True,
 ) -> None:
     """Chat with a model in the terminal."""
     from rich.console import Console
 
-    from onevision.data.index import cache_directory
+    from onevision.files import cache_directory
 
+    check_keep(keep)
     console = Console(highlight=False)
     with console.status(f"loading {model}"):
         loaded = load_model(
-            model, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify
-        )
+            model, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify,
+            devices=devices, draft=draft,
+        )  # fmt: skip
     console.print(f"[bold]onevision chat[/] with [bold]{model}[/]. Type /help for commands.")
     read_line = open_input(COMMANDS, history=cache_directory() / "chat_history")
-    talk = Chat(loaded, console, max_new_tokens=max_new_tokens, allow_urls=allow_urls)
+    talk = Chat(loaded, console, max_new_tokens=max_new_tokens, allow_urls=allow_urls, keep=keep)
     while True:
         try:
             line = read_line().strip()
@@ -102,6 +119,7 @@ class Chat:
     console: "Console"
     max_new_tokens: int = field(kw_only=True)
     allow_urls: bool = field(kw_only=True)
+    keep: float | None = field(default=None, kw_only=True)
     messages: list[Message] = field(default_factory=list)
     attached: list[Image | Video] = field(default_factory=list)
 
@@ -165,7 +183,7 @@ class Chat:
         content: list[Part] = [*self.attached, Text(words)]
         self.attached = []
         talk = Conversation([*self.messages, Message("user", content)])
-        pieces = self.model.stream(talk, max_new_tokens=self.max_new_tokens)
+        pieces = self.model.stream(talk, keep=self.keep, max_new_tokens=self.max_new_tokens)
         answer, reply = _print_answer(pieces)
         if reply is None:
             self.console.print("[dim](stopped)[/]")

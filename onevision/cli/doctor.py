@@ -6,11 +6,13 @@ import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from itertools import chain
 from pathlib import Path
 
 import typer
 
 from onevision import __version__
+from onevision.plural import counted
 
 # "pyarrow>=20; extra == 'data'" -> a package, and the extra that brings it.
 REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[.*?\])?[^;]*(;.*extra == [\"'](?P<extra>\w+)[\"'])?")
@@ -19,8 +21,9 @@ REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[.*?\])?[^;]*(;.*extra == [\"'](?P
 def doctor() -> None:
     """Print versions, devices and optional packages; exit with 1 if a required one is missing."""
     print(f"onevision {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    for line in (*_processor(), *_accelerators(), *_model_cache(), *_decoders()):
-        print(line)
+    parts = (_processor(), _int8_products(), _accelerators(), _model_cache(), _decoders())
+    for line in chain.from_iterable(parts):  # each as soon as it is known: some are measured
+        print(line, flush=True)
     missing: list[str] = []
     for extra, names in _requirements().items():
         found = {name: _version(name) for name in names}
@@ -56,7 +59,8 @@ def _version(package: str) -> str | None:
 def _processor() -> Iterator[str]:
     import torch
 
-    from onevision.accelerate.packed import can_multiply
+    from onevision.accelerate.processor import can_multiply
+    from onevision.accelerate.threads import VARIABLE, choose_threads
 
     bf16 = "natively" if can_multiply(torch.bfloat16) else "by emulation (float32 is faster)"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -65,6 +69,23 @@ def _processor() -> Iterator[str]:
         f"{'processor':<12} {_processor_name()}, {os.cpu_count()} cores, {memory:.0f} GiB, "
         f"{capability}; multiplies bfloat16 {bf16}"
     )
+    most = torch.get_num_threads()
+    chosen = counted(choose_threads(), "thread")
+    how = f"as {VARIABLE} says" if VARIABLE in os.environ else "the fastest, as measured now"
+    yield f"{'threads':<12} {chosen} of {most}, {how}"
+
+
+def _int8_products() -> Iterator[str]:
+    """Tries the kernels of `--quantize int8` on layers of the shapes of 0.5B."""
+    import torch
+
+    from onevision.accelerate.int8 import Int8Linear
+    from onevision.accelerate.int8_packer import Int8Packer
+
+    packer = Int8Packer(dtype=torch.bfloat16)
+    for num_inputs, num_outputs in ((896, 1152), (4864, 896), (1152, 4304)):
+        packer.pack(Int8Linear.from_linear(torch.nn.Linear(num_inputs, num_outputs)))
+    yield "; ".join([f"{'int8':<12} by {', '.join(packer.counts)}", *packer.reasons])
 
 
 def _processor_name() -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from onevision.conversation import Image, Part, Text, Video
+from onevision.conversation import Image, Part, Text, Video, parse_sampler
 from onevision.errors import InputError, MediaError
 from onevision.extras import imports_of_extra
 
@@ -25,6 +25,7 @@ def read_parts(
     images: Sequence[str],
     videos: Sequence[str],
     num_frames: int,
+    sampler: str = "even",
     allow_urls: bool,
 ) -> list[Part]:
     """Returns the parts of a user message: images, videos, then the question.
@@ -38,7 +39,11 @@ def read_parts(
         raise InputError("'-' is given more than once; standard input holds one image or video")
     shown = [Image(read_medium(name, kind="image", allow_urls=allow_urls)) for name in images]
     clips = [
-        Video(read_medium(name, kind="video", allow_urls=allow_urls), num_frames=num_frames)
+        Video(
+            read_medium(name, kind="video", allow_urls=allow_urls),
+            num_frames=num_frames,
+            sampler=parse_sampler(sampler),
+        )
         for name in videos
     ]
     for part in (*shown, *clips):

@@ -21,10 +21,16 @@ ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="'tiny', a checkpoint directory, or a hub id.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+DevicesOption = Annotated[
+    int, typer.Option(help="Devices that share the language model, a process for each.", min=1)
+]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 QuantizeOption = Annotated[
     str | None,
-    typer.Option(help="int8 or int4: decode with quantized weights (bfloat16, CPU)."),
+    typer.Option(
+        help="int8: compute in 8-bit integers; int8-weights or int4: a language model with smaller "
+        "weights (CPU)."
+    ),
 ]
 AdapterOption = Annotated[
     str | None,
@@ -38,10 +44,26 @@ AdaptersOption = Annotated[
         "MODEL:NAME; repeatable.",
     ),
 ]
+DraftOption = Annotated[
+    str | None,
+    typer.Option(
+        "--draft",
+        help="A smaller model of the same family that guesses tokens ahead; answers stay the same.",
+    ),
+]
+KvInt8Option = Annotated[
+    bool, typer.Option("--kv-int8", help="Hold keys and values in 8 bits: less memory, slower.")
+]
 VerifyOption = Annotated[
     bool,
     typer.Option(
         "--verify/--no-verify", help="Compare weights with their checksums, adapters with bases."
+    ),
+]
+SamplerOption = Annotated[
+    str,
+    typer.Option(
+        help="Frames of a video: even, or as OneVision-2 has them: processor, vllm, lmms_eval."
     ),
 ]
 MaxNewTokensOption = Annotated[int, typer.Option(help="Maximum tokens of an answer.")]
@@ -49,6 +71,10 @@ TemperatureOption = Annotated[
     float, typer.Option(help="0 is greedy; above 0, answers are sampled.")
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Makes sampled answers reproducible.")]
+KeepOption = Annotated[
+    float | None,
+    typer.Option(help="Share of visual tokens that the model reads, 0.05 to 1; default all."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".flv", ".ogv")
@@ -63,14 +89,27 @@ def load_model(
     adapter: str | None = None,
     verify: bool = True,
     in_memory: bool = False,
+    devices: int = 1,
+    draft: str | None = None,
+    kv_int8: bool = False,
 ) -> "Model":
-    """Load a model, and an adapter onto it; imports torch."""
-    from onevision.generate.answer import load
+    """Load a model, and an adapter onto it; imports torch.
 
-    return load(
+    On a CPU, torch gets as many threads as are fastest now, beside what else runs here; processes
+    of several devices divide its threads.
+    """
+    from onevision.accelerate.threads import choose_threads
+    from onevision.generate.answer import load
+    from onevision.generate.settings import EngineSettings
+
+    loaded = load(
         name, device=device, dtype=dtype, quantize=quantize, adapter=adapter, verify=verify,
-        in_memory=in_memory,
+        in_memory=in_memory, devices=devices, draft=draft,
+        settings=EngineSettings(kv_int8=kv_int8),
     )  # fmt: skip
+    if device == "cpu" and devices == 1:
+        choose_threads()
+    return loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,17 +151,28 @@ def load_variants(
     quantize: str | None = None,
     verify: bool = True,
     in_memory: bool = False,
+    devices: int = 1,
+    draft: str | None = None,
+    kv_int8: bool = False,
 ) -> "tuple[Model, dict[str, Model]]":
-    """Load a model, and variants of it by the names of their adapters, which share its weights."""
+    """Load a model, and variants of it by the names of their adapters, which share its weights.
+
+    Raises InputError for variants on several devices.
+    """
     from onevision.checkpoint.hub import resolve_adapter
     from onevision.generate.variants import load_variants
 
     chosen = parse_adapters(adapters)
+    if chosen.named and devices > 1:
+        raise InputError(
+            f"--devices {devices} serves one model; --adapter {next(iter(chosen.named))}=... needs "
+            "one device: give a single --adapter DIR, or start a server for each"
+        )
     for adapter in (*chosen.named.values(), *([chosen.own] if chosen.own else [])):  # first
         resolve_adapter(adapter)
     base = load_model(
         name, device=device, dtype=dtype, quantize=quantize, adapter=chosen.own, verify=verify,
-        in_memory=in_memory,
+        in_memory=in_memory, devices=devices, draft=draft, kv_int8=kv_int8,
     )  # fmt: skip
     variants = load_variants(
         base, name, chosen.named, device=device, dtype=dtype, quantize=quantize, verify=verify,
@@ -170,6 +220,11 @@ def refuse_unheeded(context: typer.Context, heeded: Collection[str], *, use: str
             raise InputError(f"{option.opts[0]} has no effect on {use}; leave it out")
 
 
+def refuse_options(context: typer.Context, idle: Collection[str], *, use: str) -> None:
+    """Refuses options of the command line that `use` alone does not heed. Raises InputError."""
+    refuse_unheeded(context, context.params.keys() - idle, use=use)
+
+
 def check_output(path: Path, *, directory: bool = False) -> None:
     """Refuses a place that cannot be written to, before anything is computed. Raises InputError.
 
@@ -208,7 +263,8 @@ def format_usage(usage: Usage) -> str:
         (usage.text_tokens, "text"),
     )
     into = " + ".join(f"{count:,} {kind}" for count, kind in kinds if count)
-    return f"{into} tokens in, {usage.completion_tokens} out"
+    dropped = f" ({usage.dropped_tokens:,} dropped)" if usage.dropped_tokens else ""
+    return f"{into} tokens in{dropped}, {usage.completion_tokens} out"
 
 
 def usage_json(usage: Usage) -> dict[str, int]:
@@ -218,6 +274,9 @@ def usage_json(usage: Usage) -> dict[str, int]:
         "text_tokens": usage.text_tokens,
         "image_tokens": usage.image_tokens,
         "video_tokens": usage.video_tokens,
+        "dropped_tokens": usage.dropped_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
+        "drafted_tokens": usage.drafted_tokens,
+        "accepted_tokens": usage.accepted_tokens,
     }

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onevision.cli.options import refuse_options
+
 if TYPE_CHECKING:
     from onevision.science.study import Study
     from onevision.science.trials import Trial
 
 
 def science(
+    context: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the runs.")] = Path(
         "runs/science"
     ),
@@ -40,6 +43,11 @@ def science(
     from onevision.science.study import Study, run_trials
     from onevision.science.trials import all_trials, trials_for_claim
 
+    if list_runs:
+        refuse_options(context, {"report", "docs", "jobs"}, use="the list of the runs")
+    if report:
+        idle = {"only", "jobs"} if rehearse and docs is None else {"only", "jobs", "output"}
+        refuse_options(context, idle, use="the page, which shows every claim")
     place = docs or (output if rehearse else Path("docs"))
     study, every = Study(output=output, rehearsal=rehearse), all_trials(rehearsal=rehearse)
     trials = every if only is None else trials_for_claim(every, only)

@@ -10,7 +10,10 @@ import typer
 from onevision.cli.options import (
     AdaptersOption,
     DeviceOption,
+    DevicesOption,
+    DraftOption,
     DtypeOption,
+    KvInt8Option,
     ModelOption,
     QuantizeOption,
     VerifyOption,
@@ -18,6 +21,7 @@ from onevision.cli.options import (
 )
 from onevision.cli.port import check_port
 from onevision.extras import imports_of_extra
+from onevision.plural import counted
 
 KEY_VARIABLE = "ONEVISION_API_KEY"
 # oneDNN, and torch above it, cache a compiled matrix product for each shape: 1,024 of them by
@@ -29,6 +33,9 @@ KeyFileOption = Annotated[
 ]
 AdminKeyFileOption = Annotated[
     Path | None, typer.Option(help="File of keys that may read /metrics too.")
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Accept other machines without a key.")
 ]
 AllowedHostOption = Annotated[
     list[str] | None, typer.Option(help="Another host name of this server.")
@@ -52,9 +59,7 @@ def serve(
     name: Annotated[str | None, typer.Option(help="Name of the model in requests.")] = None,
     api_key_file: KeyFileOption = None,
     admin_key_file: AdminKeyFileOption = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Accept other machines without a key.")
-    ] = False,
+    insecure: InsecureOption = False,
     allowed_host: AllowedHostOption = None,
     allowed_origin: AllowedOriginOption = None,
     media_host: MediaHostOption = None,
@@ -66,9 +71,12 @@ def serve(
     ] = 0.0,
     drain_seconds: Annotated[float, typer.Option(help="For answers to end at shutdown.")] = 30.0,
     device: DeviceOption = "cpu",
+    devices: DevicesOption = 1,
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
     adapter: AdaptersOption = None,
+    draft: DraftOption = None,
+    kv_int8: KvInt8Option = False,
     verify: VerifyOption = True,
 ) -> None:
     """Serve a model with OpenAI's API and a demo page."""
@@ -100,9 +108,18 @@ def serve(
     # In memory, so that replacing the files does not change the answers of a running server.
     base, variants = load_variants(
         model, adapter or [], device=device, dtype=dtype, quantize=quantize, verify=verify,
-        in_memory=True,
+        in_memory=True, devices=devices, draft=draft, kv_int8=kv_int8,
     )  # fmt: skip
+    _log_threads(device)
     run(Service(base, settings, variants=variants, keys=keys))
+
+
+def _log_threads(device: str) -> None:
+    import torch
+
+    if device == "cpu":
+        count = counted(torch.get_num_threads(), "thread")
+        logging.getLogger("onevision.serve").info("computes with %s", count)
 
 
 def _prepare_process() -> None:

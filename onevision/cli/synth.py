@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from onevision.cli.options import check_output
+from onevision.cli.options import check_output, refuse_options
+from onevision.conversation import Image
+from onevision.plural import counted
 
 synth = typer.Typer(
     help="Generate procedural training data.", no_args_is_help=True, add_completion=False
@@ -51,13 +53,17 @@ def preview(
 
 @synth.command()
 def write(
+    context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="Directory of the data set.")],
     family: FamilyOption,
     count: Annotated[int, typer.Option(help="Number of samples.", min=1)] = 1000,
     seed: SeedOption = 0,
     teaches: Annotated[
-        Literal["captions", "descriptions", "questions"],
-        typer.Option(help="What the records teach: for align, knowledge, or the later stages."),
+        Literal["captions", "descriptions", "questions", "prompts"],
+        typer.Option(
+            help="What the records teach: for align, knowledge, or the later stages; prompts are "
+            "for reinforce."
+        ),
     ] = "questions",
     image_format: Annotated[
         Literal["png", "jpeg"], typer.Option(help="File format of images.")
@@ -72,6 +78,8 @@ def write(
 
     make = family_named(family)
     check_output(directory, directory=True)
+    if not any(isinstance(medium, Image) for medium in make("train", 0).media):
+        refuse_options(context, {"image_format"}, use=f"{family}, which has no images")
     if not overwrite:
         _check_is_new(directory, family)
     path = write_set(
@@ -83,7 +91,7 @@ def write(
         teaches=teaches,
         image_format=image_format,
     )
-    print(f"wrote {count:,} samples: {path}")
+    print(f"wrote {counted(count, 'sample')}: {path}")
 
 
 def _check_is_new(directory: Path, family: str) -> None:

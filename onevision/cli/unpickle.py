@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from onevision.plural import counted
+
 
 def unpickle(
     source: Annotated[Path, typer.Argument(help="A .bin file, or a directory of them.")],
@@ -13,4 +15,4 @@ def unpickle(
     """Convert pickled weights to safetensors; only tensors are unpickled, no code runs."""
     from onevision.checkpoint.unpickle import unpickle as write
 
-    print(f"{destination}: {write(source, destination)} tensors")
+    print(f"{destination}: {counted(write(source, destination), 'tensor')}")

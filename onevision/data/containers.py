@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from onevision.data.index import cache_directory, file_identity
+from onevision.data.index import file_identity
 from onevision.errors import DataError
-from onevision.files import atomic_path
+from onevision.files import atomic_path, cache_directory
+from onevision.plural import counted
 
 Container = Literal["json", "csv", "parquet", "tar"]
 
@@ -171,8 +172,8 @@ def _find_in_folder(folder: Path) -> list[Path]:
     pictures = sum(file.suffix.lower() in PICTURES for file in folder.iterdir())
     if pictures:
         raise DataError(
-            f"{folder}: it holds {pictures:,} pictures and nothing that describes them; add a "
-            "captions.csv with the columns file_name,text"
+            f"{folder}: it holds {counted(pictures, 'picture')} and nothing that describes them; "
+            "add a captions.csv with the columns file_name,text"
         )
     raise DataError(f"{folder}: found nothing to learn from; {EXPECTED}")
 

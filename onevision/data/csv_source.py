@@ -15,6 +15,7 @@ from onevision.data.forms.raw import RawRecord
 from onevision.data.index import open_index
 from onevision.data.sources import FileSource, read_bytes
 from onevision.errors import DataError
+from onevision.plural import counted
 
 BOM = b"\xef\xbb\xbf"
 MAX_HEADER_BYTES = 1 << 16
@@ -41,8 +42,8 @@ class CsvSource(FileSource):
         values = _parse_row(text, separator, where=where)
         if len(values) != len(names):
             raise DataError(
-                f"{where}: it has {len(values)} columns, the header {len(names)}; put texts with "
-                "commas or line breaks in double quotes"
+                f"{where}: it has {counted(len(values), 'column')}, "
+                f"the header {len(names)}; put texts with commas or line breaks in double quotes"
             )
         fields = dict(zip(names, values, strict=True))
         return RawRecord(where=where, fields=fields, root=self.root, links=self.links)

@@ -5,14 +5,13 @@ file's path, size and modification time, so a file that changes is indexed again
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onevision.files import atomic_path
+from onevision.files import atomic_path, cache_directory
 
 # Raised when the meaning of an index changes.
 FORMAT = "3"
@@ -40,11 +39,6 @@ def file_identity(file: Path) -> str:
     """Returns a text that changes when a file does: its path, size and modification time."""
     status = file.stat()
     return f"{file.resolve()}:{status.st_size}:{status.st_mtime_ns}"
-
-
-def cache_directory() -> Path:
-    """Returns the directory of cached indices and plans."""
-    return Path(os.environ.get("ONEVISION_CACHE", Path.home() / ".cache" / "onevision"))
 
 
 def _chunks(numbers: Iterable[int], size: int = 1 << 16) -> Iterable[NDArray[np.int64]]:

@@ -52,8 +52,9 @@ class DatasetEntry:
     licence: str | None = None
     scenario: Modality | None = None
     prompt_style: str | None = None
-    # Facts of the published data set: its number of rows, whether that is rounded, whether it is
-    # released.
+    # Share of the rows that show their media in front of the words of each turn.
+    media_in_front: float = 0.0
+    # Facts of the published data set: its rows, whether their number is rounded, or they released.
     published_rows: int | None = None
     rows_rounded: bool = False
     released: bool = True
@@ -68,10 +69,11 @@ class DatasetEntry:
                 f"data set {self.name!r}: share is {self.share}; expected above 0, at most "
                 f"{MAX_SHARE:,.0f}"
             )
-        if self.rows is not None and not 0 <= self.rows <= MAX_ROWS:
-            raise DataError(
-                f"data set {self.name!r}: rows is {self.rows}; expected 0 to {MAX_ROWS:,}"
-            )
+        for name, most in (("rows", MAX_ROWS), ("media_in_front", 1)):
+            value = vars(self)[name]
+            if value is not None and not 0 <= value <= most:
+                told = f"{name} is {value}; expected 0 to {most:,}"
+                raise DataError(f"data set {self.name!r}: {told}")
         count_chosen(self.sampling_strategy, 100, name=self.name)
 
 

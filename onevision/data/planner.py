@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from onevision.conversation import Conversation, Image, Text, Video
 from onevision.data.decoded import DecodedMedia, PictureFingerprint
-from onevision.data.index import cache_directory
 from onevision.data.plan import (
     COLUMNS,
     MODALITIES,
@@ -35,7 +34,7 @@ from onevision.data.plan import (
 from onevision.data.samples import SampleReader
 from onevision.data.workers import exit_with_parent, process_context
 from onevision.errors import ContextLengthError, DataError, InputError, MediaError
-from onevision.files import atomic_path
+from onevision.files import atomic_path, cache_directory
 from onevision.inputs.video import FrameChoice
 
 CHUNK_ROWS = 512
@@ -253,6 +252,7 @@ def _cache_key(reader: SampleReader, *, deep: bool) -> str:
         [
             one.entry.name,
             one.entry.prompt_style,
+            one.entry.media_in_front,
             one.source.fingerprint,
             _resolve_text(one.source.root),
         ]

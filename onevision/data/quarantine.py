@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from onevision.errors import DataError
 from onevision.files import encode_line, whole_lines
+from onevision.plural import counted
 
 FILE_NAME = "quarantine.jsonl"
 
@@ -79,7 +80,7 @@ class Quarantine:
     def _check(self, bad: BadSample, *, which: str, count: int, total: int) -> None:
         if count > self.max_share * total:
             raise DataError(
-                f"{count} of {total:,} samples are broken, more than the "
+                f"{count} of {counted(total, 'sample')} are broken, more than the "
                 f"{self.max_share:.1%} allowed; the {which} is {bad.describe()}; run `onevision "
                 f"data check` with --stage, fix the data, and move {FILE_NAME} away to start "
                 "counting again, or allow more: --set max_bad_share=0.05"

@@ -252,7 +252,8 @@ def _find_path(record: RawRecord, field: str, entry: str) -> str:
         raise field_error(
             record, field, f"{shorten(repr(entry))} is not a path ({error!s:.60}); correct it"
         ) from error
-    if not any(map(place.is_relative_to, map(_resolve, (record.root, *record.links)))):
+    roots = [_resolve(root.absolute()) for root in (record.root, *record.links)]
+    if not any(map(place.is_relative_to, roots)):
         raise field_error(
             record,
             field,
@@ -264,4 +265,5 @@ def _find_path(record: RawRecord, field: str, entry: str) -> str:
 
 @cache
 def _resolve(root: Path) -> Path:
+    """Returns an absolute path without links: what a relative one means may change."""
     return root.resolve()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage
 
-from onevision.anyres import CropLayout, Layout
+from onevision.anyres import Layout, VideoLayout
 from onevision.config import ModelConfig
 from onevision.conversation import Image, Video
 from onevision.data.mixture import OpenDataset
@@ -23,6 +23,7 @@ from onevision.explain_drawing import draw_explanation
 from onevision.files import write_text
 from onevision.inputs.chat import IGNORE
 from onevision.inputs.processor import Example
+from onevision.plural import counted
 
 PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
 MAX_MEDIA_WIDTH = 900
@@ -47,10 +48,10 @@ def write_report(
     ]
     usable = sum(int(one.usable.sum()) for one in plan.datasets)
     tokens = sum(int(one.num_tokens.sum()) for one in plan.datasets)
-    sets = f"{len(plan.datasets)} data set{'s' * (len(plan.datasets) > 1)}"
+    sets = counted(len(plan.datasets), "data set")
     page = PAGE.substitute(
         title=html.escape(reader.mixture.name),
-        summary=f"{sets}, {usable:,} usable samples, {tokens:,} tokens",
+        summary=f"{sets}, {counted(usable, 'usable sample')}, {tokens:,} tokens",
         sections="\n".join(sections),
     )
     write_text(output, page)
@@ -70,7 +71,7 @@ def _section(
     rows = rng.permutation(plan.rows[plan.usable])[:num_samples]
     samples = "\n".join(_sample(reader, config, number, int(row)) for row in np.sort(rows))
     lengths = plan.num_tokens[plan.usable]
-    figures = f"{len(plan.rows):,} rows, {len(lengths):,} usable, {lengths.sum():,} tokens"
+    figures = f"{counted(len(plan.rows), 'row')}, {len(lengths):,} usable, {lengths.sum():,} tokens"
     return (
         f"<section><h2>{html.escape(dataset.entry.name)}</h2><p>{figures}</p>"
         f"{histogram(lengths)}\n{samples}</section>"
@@ -120,7 +121,7 @@ def _medium(medium: Image | Video, layout: Layout, config: ModelConfig) -> str:
     if isinstance(medium, Video):
         explanation = explain_video(medium, config)
     else:
-        assert isinstance(layout, CropLayout)
+        assert not isinstance(layout, VideoLayout), "a picture has no frames"
         explanation = explain_image(medium, config, layout=layout)
     drawing = _data_url(draw_explanation(explanation))
     return f'<img src="{drawing}" alt="{html.escape(explanation.name)}">'

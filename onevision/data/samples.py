@@ -11,7 +11,7 @@ from onevision.data.fit import FittedSample, fit_sample
 from onevision.data.mixture import Mixture, OpenDataset
 from onevision.data.packing import PackedRow, share_prefix
 from onevision.data.records import ReadRecord, read_record
-from onevision.data.styles import PromptStyle, apply_style
+from onevision.data.styles import PromptStyle, apply_style, is_in_front, place_media_in_front
 from onevision.errors import DataError
 from onevision.inputs.chat import LabelRule
 from onevision.inputs.processor import Processor
@@ -36,10 +36,12 @@ class SampleReader:
         """Returns a sample as written, with its prompt style. Raises DataError."""
         chosen = self.mixture.datasets[dataset]
         told = read_record(chosen.source.read(row), num_frames=self.num_frames)
-        style = self._style(chosen)
-        if style is None:
-            return told
-        return replace(told, conversation=apply_style(told.conversation, style, row=row))
+        conversation, style = told.conversation, self._style(chosen)
+        if is_in_front(row, share=chosen.entry.media_in_front):
+            conversation = place_media_in_front(conversation)
+        if style is not None:
+            conversation = apply_style(conversation, style, row=row)
+        return replace(told, conversation=conversation)
 
     def conversation(self, dataset: int, row: int) -> Conversation:
         """Returns the conversation of a sample. Raises DataError."""

@@ -1,4 +1,4 @@
-"""A mixture's prompt styles -> conversations whose questions say how to answer."""
+"""A mixture's prompt styles and places of media -> conversations with them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +12,8 @@ from onevision.values import from_plain, read_yaml, shorten_value
 
 STYLES_FILE = "prompt_styles.yaml"
 Position = Literal["tail", "head", "whole"]
+# 2^32 over the golden ratio, odd: its multiples spread evenly (Knuth's multiplicative hashing).
+SPREAD = 2_654_435_769
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,28 @@ def apply_style(conversation: Conversation, style: PromptStyle, *, row: int) -> 
         return replace(one, content=[*one.parts[:first], added, *one.parts[first:]])
 
     return Conversation([message(one) for one in conversation.messages])
+
+
+def is_in_front(row: int, *, share: float) -> bool:
+    """Whether a row is among the `share` whose media come first; the same in every epoch."""
+    return (row * SPREAD + SPREAD) % 2**32 < share * 2**32
+
+
+def place_media_in_front(conversation: Conversation) -> Conversation:
+    """Puts the media of each turn before its words, each on a line of its own.
+
+    LLaVA-NeXT-Interleave learns both places (arXiv 2407.07895, section 3.2).
+    """
+
+    def message(one: Message) -> Message:
+        media = [part for part in one.parts if not isinstance(part, Text)]
+        if not media:
+            return one
+        words = "".join(part.text for part in one.parts if isinstance(part, Text)).strip()
+        lines = [part for medium in media for part in (medium, Text("\n"))]
+        return replace(one, content=[*lines, Text(words)] if words else lines[:-1])
+
+    return replace(conversation, messages=[message(one) for one in conversation.messages])
 
 
 def _read_style(name: str, style: object, *, where: str) -> PromptStyle:

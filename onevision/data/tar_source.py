@@ -31,11 +31,21 @@ NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class TarSource(FileSource):
-    """The records of tar shards, one shard after the other; media are read from the shard."""
+    """The records of tar shards, one shard after the other; media are read from the shard.
+
+    Without `needs_text`, media that no text belongs to are records too.
+    """
 
     def __init__(
-        self, files: Sequence[Path], *, name: str, root: Path, links: Sequence[Path] = ()
+        self,
+        files: Sequence[Path],
+        *,
+        name: str,
+        root: Path,
+        links: Sequence[Path] = (),
+        needs_text: bool = True,
     ) -> None:
+        self.needs_text = needs_text
         # Of each shard [members, 4]: number of the record, kind, first byte, number of bytes.
         self.members = [open_index(file, _find_members, columns=4) for file in files]
         counts = [int(m[-1, 0]) + 1 if len(m) else 0 for m in self.members]
@@ -51,7 +61,9 @@ class TarSource(FileSource):
                 file.seek(begin)
                 contents[kind].append(file.read(size))
         where = f"{self.name}, row {row}"
-        fields = _parse_fields(contents[RECORD], contents[TEXT], where=where)
+        fields: dict[str, object] = {}
+        if self.needs_text or contents[RECORD] or contents[TEXT]:
+            fields = _parse_fields(contents[RECORD], contents[TEXT], where=where)
         media = {"image": contents[IMAGE] or None, "video": contents[VIDEO] or None}
         return RawRecord(where=where, fields=fields | media, root=None)
 

@@ -10,15 +10,17 @@ with several images, it pads single images too; here each row follows its own ru
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from onevision.conversation import Conversation, Image, Message, Part, Role, Text, Video
-from onevision.data.forms.raw import RawRecord
+from onevision.data.forms.raw import RawRecord, field_error
 from onevision.errors import DataError, InputError
 from onevision.eval.prompts import format_prompt
 from onevision.eval.question import Question
 from onevision.eval.rows import Rows, row_to_json
 from onevision.eval.task import Task
+from onevision.inputs.media import image_size
 
 MARK = "<image>"
 ROLES: tuple[Role, Role] = ("user", "assistant")
@@ -36,7 +38,7 @@ class TaskQuestions:
         return self.rows.task
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) if self.task.each is None else len(self._entries)
 
     @property
     def files(self) -> dict[str, int]:
@@ -46,8 +48,28 @@ class TaskQuestions:
 
     def pose(self, row: int) -> Question | None:
         """Returns the question of a row; None if the task does not ask it. Raises DataError."""
-        record = self.rows.read(row)
+        record = self._read(row)
         return assemble_row(self.rows, row, record) if self.rows.selects(record) else None
+
+    def _read(self, row: int) -> RawRecord:
+        if self.task.each is None:
+            return self.rows.read(row)
+        number, entry = self._entries[row]
+        record = self.rows.read(number)
+        return replace(record, fields={**record.fields, self.task.each: entry})
+
+    @cached_property
+    def _entries(self) -> tuple[tuple[int, object], ...]:
+        """The row and the entry of every question. Raises DataError."""
+        name, found = self.task.each, list[tuple[int, object]]()
+        assert name is not None, "the task asks more than once about a row"
+        for number in range(len(self.rows)):
+            record = self.rows.read(number)
+            value = record.fields.get(name)
+            if not isinstance(value, list):
+                raise field_error(record, name, f"it is {value!r:.40}; expected a list")
+            found += [(number, entry) for entry in value]
+        return tuple(found)
 
 
 def assemble_row(rows: Rows, row: int, record: RawRecord) -> Question:
@@ -70,9 +92,19 @@ def assemble_row(rows: Rows, row: int, record: RawRecord) -> Question:
     item = row_to_json(record.fields, without=task.images)
     if task.images_optional and conversation is not None:
         item["has_image"] = bool(conversation.media)
+    if task.sizes and conversation is not None:
+        item |= _first_size(conversation)
     prompt = "\n".join(turns)
     return Question(row=row, where=where, prompt=prompt, item=item, conversation=conversation,
                     problem=problem)  # fmt: skip
+
+
+def _first_size(conversation: Conversation) -> dict[str, object]:
+    """Returns the size of the first image, as a scorer reads it. Raises MediaError."""
+    first = conversation.media[0]
+    assert isinstance(first, Image), "a task with sizes has images"
+    size = image_size(first.source)
+    return {"image_width": size.width, "image_height": size.height}
 
 
 def build_conversation(turns: Sequence[str], media: Sequence[Image | Video]) -> Conversation:

@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Unpack
 
 import torch
 
 from onevision.accelerate.packed import named_tensors
-from onevision.conversation import Conversation, Reply
+from onevision.conversation import Conversation, Reply, check_keep
 from onevision.errors import (
     ConfigError,
     ContextLengthError,
@@ -31,6 +32,7 @@ from onevision.eval.task import Profile, Task
 from onevision.files import Line
 from onevision.generate.answer import Model
 from onevision.generate.sampler import SamplingOptions
+from onevision.plural import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,11 @@ class EvalConfig:
     # The share of the rows that may have no answer, for want of an image or because the prompt is
     # too long. Above 0, one row always may.
     max_failed: float = 0.05
+    # The share of visual tokens that the model reads.
+    keep: float = 1.0
 
     def __post_init__(self) -> None:
+        check_keep(self.keep)
         if not 0 <= self.max_failed <= 1:
             raise ConfigError(f"max_failed is {self.max_failed}; expected a share from 0 to 1")
 
@@ -81,6 +86,7 @@ def run_task(
             "task": task.plain(),
             "profile": config.profile,
             "seed": config.seed,
+            **({"keep": config.keep} if config.keep < 1 else {}),
             "model": {"name": name, "fingerprint": fingerprint, "dtype": str(dtype)},
             "data": {
                 "place": place,
@@ -95,15 +101,15 @@ def run_task(
     num_done, size = len(done), 1 if task.temperature else config.batch_size
     remaining = _remaining(questions, done, limit=config.limit)
     while batch := list(islice(remaining, size)):
-        lines = _answer(model, task, batch, seed=config.seed)
+        lines = _answer(model, task, batch, config)
         files.add([line for line in lines if line != before.get(line["row"])])
         num_done += len(lines)
         on_progress(num_done)
         failed += [line["failure"] for line in lines if line["failure"]]
         if len(failed) > (allowed := config.count_allowed(len(questions))):
             raise DataError(
-                f"task {task.name!r}: {len(failed)} rows cannot be asked, {allowed} may fail "
-                f"(--max-failed {config.max_failed:g}); the first is {failed[0]}"
+                f"task {task.name!r}: {counted(len(failed), 'row')} cannot be asked, "
+                f"{allowed} may fail (--max-failed {config.max_failed:g}); the first is {failed[0]}"
             )
     return num_done
 
@@ -112,10 +118,9 @@ def network_fingerprint(model: Model) -> str:
     """Returns a hash of the weights, the tokenizer and the input rules."""
     digest = hashlib.sha256(model.config.to_json().encode())
     digest.update(model.processor.tokenizer.definition.encode())
-    for part in filter(None, (model.network, model.decode_model)):
-        for name, tensor in named_tensors(part):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for name, tensor in named_tensors(model.network):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 
@@ -134,9 +139,9 @@ def _remaining(
             yield question
 
 
-def _answer(model: Model, task: Task, batch: Sequence[Question], *, seed: int) -> list[Line]:
+def _answer(model: Model, task: Task, batch: Sequence[Question], config: EvalConfig) -> list[Line]:
     began = time.monotonic()
-    outcomes = _generate(model, task, batch, seed=seed)
+    outcomes = _generate(model, task, batch, config)
     seconds = round((time.monotonic() - began) / len(batch), 3)
     return [
         _failed_line(question, outcome)
@@ -171,31 +176,54 @@ def _failed_line(question: Question, reason: str) -> Line:
 
 
 def _generate(
-    model: Model, task: Task, batch: Sequence[Question], *, seed: int
+    model: Model, task: Task, batch: Sequence[Question], config: EvalConfig
 ) -> list[Reply | str]:
     """Returns the reply to each question, or the reason why it cannot be asked."""
     asked = [(q, q.conversation) for q in batch if q.conversation is not None]
-    found = iter(_ask(model, task, asked, seed=seed))
+    found = iter(_ask(model, task, asked, config))
     return [q.problem or "" if q.conversation is None else next(found) for q in batch]
 
 
 def _ask(
-    model: Model, task: Task, batch: Sequence[tuple[Question, Conversation]], *, seed: int
+    model: Model, task: Task, batch: Sequence[tuple[Question, Conversation]], config: EvalConfig
 ) -> list[Reply | str]:
     if not batch:
         return []
     options: SamplingOptions = {"max_new_tokens": task.max_new_tokens}
     question, _ = batch[0]
     if task.temperature:
-        options |= {"temperature": task.temperature, "seed": _row_seed(seed, question.row)}
+        options |= {"temperature": task.temperature, "seed": _row_seed(config.seed, question.row)}
+    conversations = [conversation for _, conversation in batch]
+    found: list[Reply | str] = []
+    outcomes = ask_where_possible(model, conversations, keep=config.keep, **options)
+    for (question, _), outcome in zip(batch, outcomes, strict=True):
+        if isinstance(outcome, Reply):
+            found.append(outcome)
+        elif isinstance(outcome, MediaError | ContextLengthError):
+            found.append(f"{question.where}: {outcome}")
+        else:
+            raise DataError(f"{question.where}: {outcome}") from outcome
+    return found
+
+
+def ask_where_possible(
+    model: Model,
+    conversations: Sequence[Conversation],
+    *,
+    keep: float = 1.0,
+    **options: Unpack[SamplingOptions],
+) -> list[Reply | OneVisionError]:
+    """Returns the reply to each conversation, or why it has none; options are `Model.ask_all`'s."""
     try:
-        return [*model.ask_all([conversation for _, conversation in batch], **options)]
+        return [*model.ask_all(conversations, keep=keep, **options)]
     except OneVisionError as error:
-        if len(batch) > 1:  # asking each row alone shows which one it is
-            return [reply for one in batch for reply in _ask(model, task, [one], seed=seed)]
-        if isinstance(error, MediaError | ContextLengthError):
-            return [f"{question.where}: {error}"]
-        raise DataError(f"{question.where}: {error}") from error
+        if len(conversations) == 1:
+            return [error]
+    return [  # asking each alone shows which one it is
+        outcome
+        for one in conversations
+        for outcome in ask_where_possible(model, [one], keep=keep, **options)
+    ]
 
 
 def _row_seed(seed: int, row: int) -> int:

@@ -103,6 +103,7 @@ def score_answers(
         title=task["title"],
         profile=settings["profile"],
         seed=settings["seed"],
+        keep=settings.get("keep", 1.0),
         model=AnsweringModel(**settings["model"]),
         data=AnsweredData(
             place=data["place"], files=tuple(data["files"]), bytes=tuple(data["bytes"])

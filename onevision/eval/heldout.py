@@ -6,11 +6,16 @@ picked at random among the questions the sample can answer. The samples' seeds b
 questions about grey media.
 
 Reading has two more sets, asked by name: `words` in a typeface that no training image has, and
-values read off `charts`, right within 5 %.
+values read off `charts`, right within 5 %. Every other world has a set of 300 (`WORLDS`). What the
+sets ask is fixed by heldout_sets.json, which holds their digests.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -19,11 +24,12 @@ from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Conversation, Image, Message, Text, Video
 from onevision.errors import InputError
+from onevision.eval.scoring.boxes import finds_box
 from onevision.eval.scoring.numbers import relaxed_match
 from onevision.eval.scoring.text import exact_match
 from onevision.eval.statistics import Interval, mean_interval
 from onevision.generate.answer import Model
-from onevision.synth.families import Maker
+from onevision.synth.families import FAMILIES, Maker
 from onevision.synth.sample import Question, Sample, Split, rng_for
 from onevision.synth.worlds.charts import charts
 from onevision.synth.worlds.clips import clips
@@ -32,11 +38,25 @@ from onevision.synth.worlds.sets import pairs
 from onevision.synth.worlds.shapes import scenes
 from onevision.values import name_closest
 
-HeldoutScenario = Literal["single_image", "multi_image", "video", "words", "charts"]
+HeldoutScenario = Literal[
+    "single_image", "multi_image", "video", "words", "charts",
+    "rooms", "marks", "documents", "chinese_documents", "tables", "geometry", "screens",
+    "statements", "sequences", "pans", "pointed", "cameras", "boxes",
+]  # fmt: skip
 NUM_QUESTIONS = 600
+NUM_WORLD_QUESTIONS = 300
+# A digest of so many questions is checked where drawing all of them would take long.
+NUM_FIRST = 10
+DIGESTS = Path(__file__).with_name("heldout_sets.json")
 SCENARIOS: Mapping[HeldoutScenario, Maker] = MappingProxyType(
     {"single_image": scenes.make, "multi_image": pairs.make, "video": clips.make}
 )
+# Worlds with a set of their own, asked by name, or together as "worlds".
+WORLDS: tuple[HeldoutScenario, ...] = (
+    *("rooms", "marks", "documents", "chinese_documents", "tables", "geometry", "screens"),
+    *("statements", "sequences", "pans", "pointed", "cameras", "boxes"),
+)
+ALL_WORLDS = "worlds"
 CHART_VALUES = ("chart_value", "chart_extreme_value", "series_value", "series_extreme_value",
                 "pie_share", "scatter_x", "scatter_y")  # fmt: skip
 # Charts to search for one with such a question.
@@ -59,15 +79,16 @@ class HeldoutResult:
 
     scenario: str
     blind: bool
+    # The share of visual tokens that the model read.
+    keep: float = 1.0
     items: tuple[HeldoutQuestion, ...]
     answers: tuple[str, ...]
 
     @property
     def right(self) -> tuple[bool, ...]:
-        """Whether each answer matches the expected one; a value of a chart, within 5 %."""
-        match = relaxed_match if self.scenario == "charts" else exact_match
+        """Whether each answer matches the expected one."""
         return tuple(
-            match(answer, item.question.answer)
+            is_right(answer, item.question, scenario=self.scenario)
             for item, answer in zip(self.items, self.answers, strict=True)
         )
 
@@ -101,6 +122,7 @@ class HeldoutResult:
             yield {
                 "scenario": self.scenario,
                 "blind": self.blind,
+                "keep": self.keep,
                 "family": item.question.family,
                 "question": item.question.question,
                 "expected": item.question.answer,
@@ -109,16 +131,40 @@ class HeldoutResult:
             }
 
 
+def is_right(answer: str, question: Question, *, scenario: str = "") -> bool:
+    """Whether an answer is right: a box from an IoU of 0.5 on, a point inside, else the words.
+
+    A value of a chart is right within 5 %.
+    """
+    if question.box is not None:
+        return finds_box(answer, question.answer, question.box)
+    match = relaxed_match if scenario == "charts" else exact_match
+    return match(answer, question.answer)
+
+
 def run_heldout(
-    model: Model, scenario: str, *, count: int = NUM_QUESTIONS, blind: bool = False
+    model: Model,
+    scenario: str,
+    *,
+    count: int | None = None,
+    blind: bool = False,
+    keep: float = 1.0,
 ) -> HeldoutResult:
-    """Asks the first `count` held-out questions of a scenario."""
+    """Asks the first `count` held-out questions of a scenario; the model reads `keep` of media.
+
+    By default all that the scenario has.
+    """
     questions = heldout_questions(scenario, count=count, blind=blind)
-    return run_items(model, questions, scenario, blind=blind)
+    return run_items(model, questions, scenario, blind=blind, keep=keep)
 
 
 def run_items(
-    model: Model, items: Iterable[HeldoutQuestion], scenario: str, *, blind: bool = False
+    model: Model,
+    items: Iterable[HeldoutQuestion],
+    scenario: str,
+    *,
+    blind: bool = False,
+    keep: float = 1.0,
 ) -> HeldoutResult:
     """Asks any questions that have one right answer each; `scenario` names them in the result."""
     asked = tuple(items)
@@ -128,23 +174,59 @@ def run_items(
             Conversation([Message("user", [*item.media, Text(item.question.question)])])
             for item in asked[begin : begin + BATCH_SIZE]
         ]
-        replies = model.ask_all(conversations, max_new_tokens=MAX_ANSWER_TOKENS)
+        replies = model.ask_all(conversations, keep=keep, max_new_tokens=MAX_ANSWER_TOKENS)
         answers += [reply.text for reply in replies]
-    return HeldoutResult(scenario=scenario, blind=blind, items=asked, answers=tuple(answers))
+    return HeldoutResult(
+        scenario=scenario, blind=blind, keep=keep, items=asked, answers=tuple(answers)
+    )
 
 
 def heldout_questions(
-    scenario: str, *, count: int = NUM_QUESTIONS, blind: bool = False
+    scenario: str, *, count: int | None = None, blind: bool = False
 ) -> Iterator[HeldoutQuestion]:
-    """Yields the first `count` held-out questions of a scenario; `blind` makes all media grey."""
-    makers = {**SCENARIOS, **READING}
+    """Yields the first `count` held-out questions of a scenario; `blind` makes all media grey.
+
+    By default all. Raises InputError for an unknown scenario.
+    """
+    makers = {**SCENARIOS, **READING, **{name: FAMILIES[name] for name in WORLDS}}
     if scenario not in makers:
         raise InputError(f"no scenario {scenario!r}{name_closest(scenario, makers)}")
-    for index in range(count):
+    for index in range(num_questions(scenario) if count is None else count):
         sample = makers[scenario]("heldout", index)
         question = rng_for("heldout", f"{scenario}/questions", index).choice(sample.questions)
-        media = tuple(map(_make_grey, sample.media)) if blind else sample.media
+        media = tuple(map(make_grey, sample.media)) if blind else sample.media
         yield HeldoutQuestion(media=media, question=question)
+
+
+def num_questions(scenario: str) -> int:
+    """Returns how many questions a scenario has."""
+    return NUM_WORLD_QUESTIONS if scenario in WORLDS else NUM_QUESTIONS
+
+
+def expand_scenarios(names: Iterable[str]) -> list[str]:
+    """Returns the scenarios that are meant: "worlds" stands for every world."""
+    return [each for name in names for each in (WORLDS if name == ALL_WORLDS else (name,))]
+
+
+def digest(questions: Iterable[Question]) -> str:
+    """Returns the SHA-256 of what is asked and expected, in hexadecimal."""
+    asked = [(one.family, one.question, one.answer) for one in questions]
+    return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode()).hexdigest()
+
+
+def first_digest(scenario: str) -> str:
+    """Returns the digest of a scenario's first questions, which stands in heldout_sets.json."""
+    return digest(item.question for item in heldout_questions(scenario, count=NUM_FIRST))
+
+
+def is_as_fixed(result: HeldoutResult) -> bool:
+    """Whether a result asked the questions that were fixed before training, all or the first."""
+    fixed = json.loads(DIGESTS.read_text(encoding="utf-8"))[result.scenario]
+    questions = [item.question for item in result.items]
+    if len(questions) == fixed["questions"]:
+        return digest(questions) == fixed["all"]
+    first = list(islice(questions, NUM_FIRST))
+    return len(first) < NUM_FIRST or digest(first) == fixed["first"]
 
 
 def _make_chart(split: Split, index: int) -> Sample:
@@ -162,7 +244,8 @@ READING: Mapping[HeldoutScenario, Maker] = MappingProxyType(
 )
 
 
-def _make_grey(media: Image | Video) -> Image | Video:
+def make_grey(media: Image | Video) -> Image | Video:
+    """Returns a medium of Pillow images with every pixel grey, of the same sizes."""
     if isinstance(media, Image):
         assert isinstance(media.source, PillowImage)
         return replace(media, source=_grey_image(media.source))

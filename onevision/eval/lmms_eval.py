@@ -130,7 +130,8 @@ class _OneVision(lmms):
         for model, pairs in ((self.model, asked[False]), (self._padding_model, asked[True])):
             if not pairs:
                 continue
-            replies = model.ask_all([conversation for _, conversation in pairs], **options)
+            conversations = [conversation for _, conversation in pairs]
+            replies = model.ask_all(conversations, keep=None, **options)
             for (request, _), reply in zip(pairs, replies, strict=True):
                 counts = TokenCounts(reply.usage.prompt_tokens, reply.usage.completion_tokens)
                 results[request.index] = GenerationResult(reply.text, counts)

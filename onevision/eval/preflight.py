@@ -12,6 +12,7 @@ from onevision.eval.judging.registry import find_judged_benchmark
 from onevision.eval.question import Question, QuestionSource
 from onevision.eval.scoring.registry import SCORERS
 from onevision.eval.task import Task
+from onevision.plural import counted
 from onevision.values import name_closest
 
 # If so many rows in turn have no image that can be shown, the task or the folder is wrong.
@@ -29,7 +30,8 @@ def check_questions(questions: QuestionSource, *, judged: bool = False) -> None:
     first = begin[0] if begin else None
     if first is None:
         raise DataError(
-            f"task {task.name!r}: `where` selects none of the {len(questions)} rows; correct it"
+            f"task {task.name!r}: `where` selects none of {counted(len(questions), 'row')}; "
+            "correct it"
         )
     if len(begin) == NUM_TRIED and all(question.problem for question in begin):
         raise DataError(

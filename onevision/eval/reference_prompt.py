@@ -16,9 +16,9 @@ from onevision.eval.assemble import build_conversation
 from onevision.eval.rows import read_video
 from onevision.eval.task import Profile
 from onevision.generate.sampler import SamplingOptions
+from onevision.inputs.frame_folder import space_evenly
 from onevision.inputs.image import pad_to_square
 from onevision.inputs.media import open_image
-from onevision.inputs.video import space_evenly
 
 Visual = str | PillowImage
 NUM_FRAMES = 32

@@ -80,6 +80,8 @@ class TaskResult:
     title: str
     profile: str
     seed: int
+    # The share of visual tokens that the model read.
+    keep: float = 1.0
     model: AnsweringModel
     data: AnsweredData
     num_answers: int

@@ -28,6 +28,7 @@ from onevision.eval.scoring.fields import index, text, texts
 from onevision.eval.task import bundled_tasks
 from onevision.files import Line, write_json
 from onevision.inputs.media import open_image
+from onevision.plural import counted
 
 # What is learned: lecture, explanation and answer, or the answer alone.
 Form = Literal["QCM-LEA", "QCM-A"]
@@ -75,8 +76,8 @@ def _open_original(source: Path, split: str) -> RecordSource:
     missing = [key for key in splits[split] if key not in problems]
     if missing:
         raise DataError(
-            f"{source / PROBLEMS}: {len(missing)} problems of {split} are missing, such as "
-            f"{missing[0]}; fetch the file again"
+            f"{source / PROBLEMS}: without {counted(len(missing), 'problem')} of {split}, "
+            f"such as {missing[0]}; fetch the file again"
         )
     rows = [_locate(key, problems[key], split) for key in splits[split]]
     return SequenceSource(str(source / PROBLEMS), rows, root=source)

@@ -2,13 +2,16 @@
 
 The bootstrap resamples items with replacement and looks how far a metric moves. Items that are not
 independent (questions about one image) form a unit and are resampled together. A seed makes it
-repeatable. Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13 (intervals
-by percentiles) and 16 (tests); McNemar (1947) in its exact, binomial form.
+repeatable. Two runs are compared by exchanging them, unit by unit: if neither is better, the
+difference is as likely as any that remains. Source: Efron and Tibshirani, An Introduction to the
+Bootstrap (1993), ch. 13 (intervals by percentiles) and 15 (permutation tests); McNemar (1947) in
+its exact, binomial form.
 """
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +22,8 @@ MEAN_RESAMPLES = 10_000
 # Metrics other than means are recomputed for every resample: the more items, the fewer resamples.
 MAX_RESAMPLES, MIN_RESAMPLES, MAX_ITEMS_RESAMPLED = 1000, 200, 20_000_000
 CELLS_AT_ONCE = 1 << 22
+# Differences that are equal but for rounding.
+SAME = 1e-9
 
 Entry = TypeVar("Entry")
 # Items, unit by unit (a unit may occur more than once) -> a metric.
@@ -41,7 +46,7 @@ class Interval:
 class HeadlineDifference(Interval):
     """How much larger a metric is in the second run, with its confidence interval.
 
-    `p` is the two-sided p-value of no difference.
+    `p` is the two-sided p-value of no difference, 1 for a single unit.
     """
 
     p: float
@@ -87,6 +92,23 @@ def bootstrap_interval(
     return _to_interval(statistic(units), resampled, level=level, num_units=len(units))
 
 
+def proportion_interval(num_right: int, num_items: int, *, z: float = 1.96) -> Interval:
+    """Returns a share and its interval of 95 % by normal quantile `z` (Wilson, 1927).
+
+    It is not empty where all items are right, or none is.
+    """
+    share, spread = num_right / num_items, z * z / num_items
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return Interval(
+        value=share,
+        low=max(0.0, middle - half),
+        high=min(1.0, middle + half),
+        num_resamples=0,
+        num_units=num_items,
+    )
+
+
 def paired_means(
     first: Sequence[float],
     second: Sequence[float],
@@ -99,7 +121,8 @@ def paired_means(
     change = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
     sums, counts = _by_unit(change, units)
     resampled = _resample_means(sums, counts, seed=seed)
-    return _to_difference(float(change.mean()), resampled, level=level, num_units=len(sums))
+    interval = _to_interval(float(change.mean()), resampled, level=level, num_units=len(sums))
+    return HeadlineDifference(p=_sign_flip_p(sums, seed=seed), **asdict(interval))
 
 
 def paired_bootstrap(
@@ -112,7 +135,7 @@ def paired_bootstrap(
 ) -> HeadlineDifference:
     """Compares any metric of two runs; every resample takes the same units of both."""
     assert len(first) == len(second)
-    rng, num_resamples = np.random.default_rng(seed), _num_resamples(2 * sum(map(len, first)))
+    rng, num_resamples = np.random.default_rng(seed), _num_resamples(4 * sum(map(len, first)))
     resampled = np.empty(num_resamples)
     for number in range(num_resamples):
         chosen = rng.integers(len(first), size=len(first))
@@ -120,7 +143,15 @@ def paired_bootstrap(
             [first[i] for i in chosen]
         )
     value = statistic(second) - statistic(first)
-    return _to_difference(value, resampled, level=level, num_units=len(first))
+    found = list[float]()
+    for swaps in chain.from_iterable(_exchanges(len(first), rng, limit=num_resamples)):
+        pairs = [
+            (b, a) if swap else (a, b) for a, b, swap in zip(first, second, swaps, strict=True)
+        ]
+        found.append(statistic([b for _, b in pairs]) - statistic([a for a, _ in pairs]))
+    interval = _to_interval(value, resampled, level=level, num_units=len(first))
+    p = _share_as_large(np.array(found), value, exact=2 ** len(first) <= num_resamples)
+    return HeadlineDifference(p=p, **asdict(interval))
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
@@ -148,13 +179,32 @@ def _to_interval(
     )
 
 
-def _to_difference(
-    value: float, resampled: NDArray[np.float64], *, level: float, num_units: int
-) -> HeadlineDifference:
-    at_most = (1 + int((resampled <= 0).sum())) / (1 + len(resampled))
-    at_least = (1 + int((resampled >= 0).sum())) / (1 + len(resampled))
-    interval = _to_interval(value, resampled, level=level, num_units=num_units)
-    return HeadlineDifference(p=min(1.0, 2 * min(at_most, at_least)), **asdict(interval))
+def _sign_flip_p(sums: NDArray[np.float64], *, seed: int) -> float:
+    """Returns the p-value of a difference that is a sum over units, each exchanged or not."""
+    found, rng = sums[sums != 0], np.random.default_rng(seed)  # to exchange equals changes nothing
+    blocks = _exchanges(len(found), rng, limit=MEAN_RESAMPLES)
+    totals = np.concatenate([found.sum() - 2 * (block @ found) for block in blocks])
+    exact = 2 ** len(found) <= MEAN_RESAMPLES
+    return _share_as_large(totals, float(found.sum()), exact=exact)
+
+
+def _exchanges(
+    num_units: int, rng: np.random.Generator, *, limit: int
+) -> Iterator[NDArray[np.bool_]]:
+    """Yields which units to exchange, in blocks [times, units]: every way if few, or a sample."""
+    if 2**num_units <= limit:
+        yield (np.arange(2**num_units)[:, None] >> np.arange(num_units)) % 2 == 1
+        return
+    step = max(1, CELLS_AT_ONCE // num_units)
+    for begin in range(0, limit, step):
+        size = (min(step, limit - begin), num_units)
+        yield rng.integers(2, size=size, dtype=np.int8).astype(bool)
+
+
+def _share_as_large(exchanged: NDArray[np.float64], found: float, *, exact: bool) -> float:
+    """Returns the share of differences at least as large as that found, which is one of them."""
+    count = int((np.abs(exchanged) >= abs(found) - SAME * max(1.0, abs(found))).sum())
+    return count / len(exchanged) if exact else (1 + count) / (1 + len(exchanged))
 
 
 def _by_unit(

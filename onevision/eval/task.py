@@ -66,6 +66,10 @@ class Task:
     images_marked: bool = False
     # Whether a row may have no image at all.
     images_optional: bool = False
+    # Whether scorers are given the first image's size, as `image_width` and `image_height`.
+    sizes: bool = False
+    # A field with a list, of which each entry makes a question of its own: the field's value there.
+    each: str | None = None
     # Where the images are, if not in the rows: configuration, split, our key field, theirs.
     images_from: tuple[str, ...] = ()
     # Paths of a row's video, as in "all_test/v_{video_name}.mp4"; the first that exists is used.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from onevision.errors import EngineError, OneVisionError
+from onevision.generate.drafter import Drafter
 from onevision.generate.graphed_decoder import GraphedDecoder
 from onevision.generate.kv_cache import KVCacheBatch
 from onevision.generate.request import Answer, Request
@@ -33,18 +34,22 @@ class DecodeStep:
 
     @property
     def position(self) -> int:
-        """Position of the first of `ids`."""
-        return self.request.num_tokens + len(self.answer.ids) - 1
+        """Rotary position of the first of `ids`."""
+        return self.request.num_positions + len(self.answer.ids) - 1
 
 
 class BatchDecoder:
-    """Extends answers; its decoder may be a quantised copy of the one that prefills."""
+    """Extends answers, all in one pass."""
 
-    def __init__(self, decoder: Decoder, settings: EngineSettings) -> None:
-        self.decoder = decoder
+    def __init__(
+        self, decoder: Decoder, settings: EngineSettings, drafter: Drafter | None = None
+    ) -> None:
+        self.decoder, self.drafter = decoder, drafter
+        self.drafted_tokens = self.accepted_tokens = 0
         self.deterministic, self.draft_tokens = settings.deterministic, settings.draft_tokens
         self.graphed_decoder: GraphedDecoder | None = None
-        if decoder.device.type == "cuda" and settings.allows_cuda_graphs:
+        is_whole = isinstance(decoder, Decoder)  # a part of one among several devices is not
+        if is_whole and decoder.device.type == "cuda" and settings.allows_cuda_graphs:
             memory = torch.cuda.get_device_properties(decoder.device).total_memory
             most = min(settings.kv_limit, int(memory * MEMORY_SHARE))
             self.graphed_decoder = GraphedDecoder(decoder, max_bytes=most)
@@ -56,17 +61,37 @@ class BatchDecoder:
 
         They are valid until the next call.
         """
-        steps = [self._plan(request, answer) for request, answer in answers]
+        steps = self._plan(answers)
         for group in self._group_by_pass(steps):
             yield from zip(group, fetch_logits(group, *self._run(group)), strict=True)
 
-    def _plan(self, request: Request, answer: Answer) -> DecodeStep:
-        ids = answer.ids[-1:]
-        if self.draft_tokens and request.sampling.is_plain:
-            most = request.sampling.max_new_tokens - len(answer.ids) - 1
-            known = request.prompt.input_ids[0].tolist() + answer.ids
-            ids = ids + prompt_lookup(known, min(self.draft_tokens, most))
-        return DecodeStep(request=request, answer=answer, ids=ids)
+    def sample(self, step: DecodeStep, logits: Tensor) -> list[Token]:
+        """Samples the tokens of a step as `sample_step` does, and counts drafts."""
+        tokens = sample_step(step, logits)
+        drafted, accepted = len(step.ids) - 1, len(tokens) - 1
+        self.drafted_tokens += drafted
+        self.accepted_tokens += accepted
+        step.answer.drafted_tokens += drafted
+        step.answer.accepted_tokens += accepted
+        return tokens
+
+    def _plan(self, answers: Sequence[tuple[Request, Answer]]) -> list[DecodeStep]:
+        if self.drafter is not None:
+            drafts = self.drafter.propose(answers)
+        else:
+            drafts = [self._look_up(request, answer) for request, answer in answers]
+        most = FIXED_ROWS - 1 if self.deterministic else None
+        return [
+            DecodeStep(request=request, answer=answer, ids=[answer.ids[-1], *draft[:most]])
+            for (request, answer), draft in zip(answers, drafts, strict=True)
+        ]
+
+    def _look_up(self, request: Request, answer: Answer) -> list[int]:
+        if not (self.draft_tokens and request.sampling.is_plain):
+            return []
+        most = request.sampling.max_new_tokens - len(answer.ids) - 1
+        known = request.prompt.input_ids[0].tolist() + answer.ids
+        return prompt_lookup(known, min(self.draft_tokens, most))
 
     def _group_by_pass(self, steps: Sequence[DecodeStep]) -> Iterator[Sequence[DecodeStep]]:
         """Yields all steps as one pass, or in the deterministic mode as many as fit its rows."""
@@ -87,7 +112,8 @@ class BatchDecoder:
         caches = [s.answer.kv_cache for s in steps if s.answer.kv_cache is not None]
         graphed = self.graphed_decoder
         if graphed is not None and max(counts) == 1 and graphed.fits(caches):
-            return graphed.run(caches, [step.ids[0] for step in steps])
+            ids = [step.ids[0] for step in steps]
+            return graphed.run(caches, ids, positions=[step.position for step in steps])
         ids = [token_id for step in steps for token_id in step.ids]
         positions = [step.position + i for step in steps for i in range(len(step.ids))]
         padding = [0] * (FIXED_ROWS - len(ids) if self.deterministic else 0)

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,8 +22,10 @@ from onevision.batch import ModelInputs
 from onevision.config import LanguageConfig
 from onevision.errors import DeadlineError, EngineError, OneVisionError
 from onevision.generate.constrain import compile_constraint
-from onevision.generate.decode import BatchDecoder, DecodeStep, sample_step, sample_token
-from onevision.generate.kv_cache import KVCache
+from onevision.generate.decode import BatchDecoder, DecodeStep, sample_token
+from onevision.generate.drafter import Drafter
+from onevision.generate.int8_kv_cache import Int8KVCache
+from onevision.generate.kv_cache import KVCache, count_position_bytes
 from onevision.generate.prefill import Prefiller
 from onevision.generate.prefix_cache import (
     PrefixCache,
@@ -40,7 +41,6 @@ from onevision.generate.settings import EngineSettings
 from onevision.generate.stats import EngineStats
 from onevision.generate.vision_cache import MediaEncoding, pending_encodings
 from onevision.inputs.tokenizer import Tokenizer
-from onevision.model.decoder import Decoder
 from onevision.model.llava import LlavaNetwork
 
 logger = logging.getLogger(__name__)
@@ -56,18 +56,23 @@ class Engine:
         tokenizer: Tokenizer,
         *,
         settings: EngineSettings,
-        decode_model: Decoder | None = None,
+        new_kv_cache: Callable[[int], KVCache] | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         """Creates an engine; `Model.new_engine` is the way to do so.
 
-        `decode_model`, if given, decodes in place of the network's language model.
+        `new_kv_cache` makes KV caches of a capacity, where several devices hold parts of each.
         """
         self.config, self.tokenizer, self.settings = config, tokenizer, settings
         self.device, self.dtype = network.language_model.device, network.language_model.dtype
         self.prefix_cache = PrefixCache(enabled=settings.prefix_cache)
         self.scheduler = Scheduler(settings, self.prefix_cache)
         self.prefiller = Prefiller(network, settings, self.prefix_cache, self._new_kv_cache)
-        self.batch_decoder = BatchDecoder(decode_model or network.language_model, settings)
+        self.drafter = drafter
+        self.batch_decoder = BatchDecoder(network.language_model, settings, drafter)
+        self._make_kv_cache = new_kv_cache or self._make_whole_kv_cache
+        own = count_position_bytes(config, self.dtype, in_int8=settings.kv_int8)
+        self._position_bytes = own + (drafter.position_bytes if drafter is not None else 0)
         self.steps = 0
         # Held during a step. A thread that runs an engine takes it again at once after each step,
         # so others may wait for it through many steps.
@@ -93,8 +98,9 @@ class Engine:
         """
         assert len(prompt.input_ids) == 1, "a request is one row"
         sampling = fit_sampling(prompt, sampling, self.config)
-        limit = self.scheduler.kv_limit
-        kv_bytes = count_kv_bytes(prompt, sampling, self.config, dtype=self.dtype, limit=limit)
+        kv_bytes = count_kv_bytes(
+            prompt, sampling, position_bytes=self._position_bytes, limit=self.scheduler.kv_limit
+        )
         salt, digests = hash_salt(tenant, cache_salt), hash_media(prompt)
         content = content_rows(prompt, digests)
         request = Request(
@@ -110,6 +116,8 @@ class Engine:
             block_hashes=hash_blocks(content, salt=salt),
             media=pending_encodings(prompt, digests, salt=salt),
         )
+        if self.drafter is not None:
+            self.drafter.add(request)
         self.scheduler.enqueue(request)
         return request
 
@@ -158,6 +166,8 @@ class Engine:
             prefix_tokens=prefixes.tokens_saved,
             encoder_hits=vision.hits,
             encoder_misses=vision.misses,
+            drafted_tokens=self.batch_decoder.drafted_tokens,
+            accepted_tokens=self.batch_decoder.accepted_tokens,
             steps=self.steps,
         )
 
@@ -233,7 +243,10 @@ class Engine:
         for step, logits in list(steps):
             by_request.setdefault(step.request.number, []).append((step, logits))
         for own in by_request.values():
-            self._extend(own[0][0].request, ((s.answer, sample_step(s, rows)) for s, rows in own))
+            self._extend(
+                own[0][0].request,
+                ((s.answer, self.batch_decoder.sample(s, rows)) for s, rows in own),
+            )
 
     def _extend(self, request: Request, sampled: Iterable[tuple[Answer, list[Token]]]) -> None:
         """Appends tokens to answers as they are sampled; an error ends this request alone."""
@@ -243,7 +256,7 @@ class Engine:
                     if answer.is_open:
                         request.emit(answer.push(token))
             if request.finished:
-                self._remember_answers(request)
+                self.prefix_cache.add_answers(request)
                 self.scheduler.evict(request)
 
     @contextmanager
@@ -266,19 +279,9 @@ class Engine:
         if request in self.scheduler.running:
             self.scheduler.evict(request)
 
-    def _remember_answers(self, request: Request) -> None:
-        """Adds prompt and answers to the prefix cache: the next turn begins with them."""
-        for answer in request.answers:
-            assert answer.kv_cache is not None
-            generated = np.zeros((len(answer.ids), request.content.shape[1]), dtype=np.int64)
-            generated[:, 0] = answer.ids
-            content = np.concatenate([request.content, generated])
-            self.prefix_cache.add(hash_blocks(content, salt=request.salt), answer.kv_cache)
-
     def _new_answers(self, sampling: Sampling) -> list[Answer]:
         """Creates the answers of a request; what they must match is compiled once."""
-        vocab_size = self.config.vocab_size
-        form = compile_constraint(sampling, self.tokenizer, vocab_size=vocab_size)
+        form = compile_constraint(sampling, self.tokenizer, vocab_size=self.config.vocab_size)
         answers = list[Answer]()
         for number in range(sampling.num_answers):
             own = form.copy() if form is not None else None
@@ -288,4 +291,8 @@ class Engine:
 
     def _new_kv_cache(self, request: Request) -> KVCache:
         capacity = count_positions(request.prompt, request.sampling)
-        return KVCache(self.config, capacity, dtype=self.dtype, device=self.device)
+        return self._make_kv_cache(capacity)
+
+    def _make_whole_kv_cache(self, capacity: int) -> KVCache:
+        kind = Int8KVCache if self.settings.kv_int8 else KVCache
+        return kind(self.config, capacity, dtype=self.dtype, device=self.device)

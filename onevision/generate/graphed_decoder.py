@@ -30,7 +30,8 @@ class StaticKVCache:
         # Zeros: positions beyond an answer have weight 0, but 0 times NaN would be NaN.
         self.keys = torch.zeros(shape, dtype=like.keys.dtype, device=device)
         self.values = torch.zeros_like(self.keys)
-        self.inputs = torch.zeros(rows, 2, dtype=torch.long, device=device)  # ids, positions
+        # Ids, places in the cache, rotary positions: the same unless tokens were dropped.
+        self.inputs = torch.zeros(rows, 3, dtype=torch.long, device=device)
         self.row_numbers = torch.arange(rows, device=device)
 
     @property
@@ -82,20 +83,22 @@ class GraphedDecoder:
         """Whether the static cache can hold answers with these KV caches."""
         return self._num_bytes(self._choose_size(caches), caches) <= self.max_bytes
 
-    def run(self, caches: Sequence[KVCache], ids: Sequence[int]) -> tuple[Tensor, list[int]]:
-        """Extends answers with these KV caches by their last tokens `ids`.
+    def run(
+        self, caches: Sequence[KVCache], ids: Sequence[int], *, positions: Sequence[int]
+    ) -> tuple[Tensor, list[int]]:
+        """Extends answers with these KV caches by their last tokens `ids` at rotary `positions`.
 
         Returns logits [rows, vocab], valid until the next call, and the row of each answer.
         """
         static = self._assign_slots(caches)
         slots = [self._slots[cache] for cache in caches]
         rows = _power_of_two(max(slots) + 1)
-        positions = _power_of_two(max(cache.length for cache in caches) + 1, least=MIN_POSITIONS)
-        inputs = [(0, 0)] * rows
-        for slot, cache, token_id in zip(slots, caches, ids, strict=True):
-            inputs[slot] = token_id, cache.length
+        longest = _power_of_two(max(cache.length for cache in caches) + 1, least=MIN_POSITIONS)
+        inputs = [(0, 0, 0)] * rows
+        for slot, cache, token_id, position in zip(slots, caches, ids, positions, strict=True):
+            inputs[slot] = token_id, cache.length, position
         static.inputs[:rows] = torch.tensor(inputs)
-        logits = self._step(static, rows, min(positions, static.size[1]))
+        logits = self._step(static, rows, min(longest, static.size[1]))
         for slot, cache in zip(slots, caches, strict=True):
             if not cache.is_redirected:
                 cache.redirect(static.keys[:, slot], static.values[:, slot])
@@ -145,7 +148,7 @@ class GraphedDecoder:
         def run() -> Tensor:
             window = self.decoder.window
             cache = StaticKVCacheBatch(static, rows=rows, positions=positions, window=window)
-            ids, position_ids = static.inputs[:rows].T[:, None]  # [1, rows] each
+            ids, _, position_ids = static.inputs[:rows].T[:, None]  # [1, rows] each
             hidden = self.decoder(self.decoder.embedding(ids), position_ids, cache=cache)
             return self.decoder.head(hidden[0])  # [rows, vocab]
 

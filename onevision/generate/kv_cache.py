@@ -13,6 +13,9 @@ from torch import Tensor
 from onevision.accelerate.cached_attention import attend_last, attend_rows
 from onevision.config import LanguageConfig
 
+# Of a key or value in 8 bits.
+SCALE_BYTES = 4
+
 
 class KVCache:
     """Keys and values [L, G, capacity, K] of one sequence.
@@ -20,6 +23,9 @@ class KVCache:
     Its last positions may be redirected to the static cache that CUDA graphs work on; reading
     `keys` or `values` copies them back.
     """
+
+    # Whether `keys` and `values` hold what was written, as it was.
+    is_plain = True
 
     def __init__(
         self, config: LanguageConfig, capacity: int, *, dtype: torch.dtype, device: torch.device
@@ -95,6 +101,12 @@ class KVCache:
         return own_keys[:, :stop], own_values[:, :stop]
 
 
+def count_position_bytes(config: LanguageConfig, dtype: torch.dtype, *, in_int8: bool) -> int:
+    """Returns the bytes of the keys and values of one position in all layers."""
+    one = config.head_size + SCALE_BYTES if in_int8 else config.head_size * dtype.itemsize
+    return 2 * config.num_layers * config.num_kv_heads * one
+
+
 class KVCacheBatch:
     """The caches of one pass: `counts[i]` new tokens for `caches[i]`, then padding.
 
@@ -108,7 +120,8 @@ class KVCacheBatch:
         self.caches, self.counts, self.one_by_one = caches, counts, one_by_one
         self._single_tokens: _SingleTokens | None = None
         on_cpu = caches[0].keys.device.type == "cpu"
-        if on_cpu and not one_by_one and all(count == 1 for count in counts):
+        is_plain = all(cache.is_plain for cache in caches)
+        if on_cpu and is_plain and not one_by_one and all(count == 1 for count in counts):
             self._single_tokens = _SingleTokens(caches)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

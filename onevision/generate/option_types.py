@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from onevision.errors import InputError
 
@@ -69,6 +69,17 @@ def to_plain(value: object) -> object:
     if _is_whole(value):
         return operator.index(value)
     return float(value) if _is_number(value) else value
+
+
+def check_ids(options: Mapping[str, Any], *, num_ids: int) -> None:
+    """Refuses sampling options with a token that the model does not have. Raises InputError."""
+    for name in ("logit_bias", "end_ids"):
+        for token_id in options[name]:
+            if not 0 <= token_id < num_ids:
+                raise InputError(
+                    f"{name} names token {token_id}; expected 0 to {num_ids - 1}, the model's "
+                    "vocabulary"
+                )
 
 
 def check_types(options: Mapping[str, object]) -> None:

@@ -11,6 +11,7 @@ from onevision.generate.request import Request
 from onevision.generate.settings import EngineSettings
 from onevision.generate.vision_cache import MediaEncoding, VisionCache
 from onevision.model.llava import LlavaNetwork
+from onevision.pruning import add_gaps
 
 
 class Prefiller:
@@ -91,7 +92,7 @@ class Prefiller:
         device = norm.device
         ids = torch.cat([r.prompt.input_ids[:, part] for r, part in chunk], dim=1)  # [1, S]
         visual = torch.cat([r.prompt.visual_mask[:, part] for r, part in chunk], dim=1)
-        positions = torch.cat([torch.arange(part.start, part.stop) for _, part in chunk])
+        positions = torch.cat([find_part_positions(r, part) for r, part in chunk])
         tokens = [norm.new_zeros(0, len(norm))]
         tokens += [piece for r, part in chunk for piece in slice_visual_tokens(r, part)]
         x = network.place(ids.to(device), visual.to(device), torch.cat(tokens))  # [1, S, D]
@@ -119,6 +120,17 @@ def find_unencoded(request: Request) -> list[MediaEncoding]:
     """Returns the media whose visual tokens are still to be prefilled and are not encoded yet."""
     begin = 0 if request.kv_cache is None else request.kv_cache.length
     return [m for m in request.media if m.tokens is None and m.last_position >= begin]
+
+
+def find_part_positions(request: Request, part: slice) -> Tensor:
+    """Returns the rotary positions [n] of a part of a prompt: dropped tokens leave theirs empty."""
+    positions = torch.arange(part.start, part.stop)
+    for medium in request.media:
+        add_gaps(
+            positions, begin=part.start, first=medium.first_position, layout=medium.layout,
+            places=medium.places,
+        )  # fmt: skip
+    return positions
 
 
 def slice_visual_tokens(request: Request, part: slice) -> list[Tensor]:

@@ -8,6 +8,7 @@ before it: the tenant, the text, the pixels and how they were cut into crops.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,23 +16,32 @@ from onevision.anyres import Layout
 from onevision.batch import ModelInputs
 from onevision.generate.kv_cache import KVCache
 
+if TYPE_CHECKING:
+    from onevision.generate.request import Request
+
 BLOCK_TOKENS = 16
 
 
 class PrefixCache:
-    """KV caches by the hashes of their blocks. Those with no other owner may be evicted (LRU)."""
+    """KV caches by the hashes of their blocks. Those with no other owner may be evicted (LRU).
+
+    However many are kept, a request costs the same: only those in use are looked through.
+    """
 
     def __init__(self, *, enabled: bool = True) -> None:
         """Without `enabled`, nothing is ever added."""
         self.enabled = enabled
         self.hits = self.misses = self.tokens_saved = 0
-        self._hashes: OrderedDict[KVCache, list[bytes]] = OrderedDict()  # least recent first
+        # Memory of the KV caches that have no other owner. Safe to read from any thread.
+        self.idle_bytes = 0
+        self._hashes: dict[KVCache, list[bytes]] = {}
         self._blocks: dict[bytes, tuple[KVCache, int]] = {}  # hash -> cache, tokens to its end
+        self._busy: dict[KVCache, None] = {}  # as of the last look: owned by a request too
+        self._idle: OrderedDict[KVCache, int] = OrderedDict()  # bytes; least recent first
 
-    @property
-    def idle_bytes(self) -> int:
-        """Memory of the KV caches that have no other owner. Safe to read from any thread."""
-        return sum(cache.num_bytes for cache in list(self._hashes) if cache.ref_count == 1)
+    def __len__(self) -> int:
+        """The KV caches that are kept."""
+        return len(self._hashes)
 
     def find(
         self, block_hashes: Sequence[bytes], *, limit: int, multiple: int
@@ -43,7 +53,8 @@ class PrefixCache:
         for count in range(min(len(block_hashes), limit // BLOCK_TOKENS), 0, -1):
             if count * BLOCK_TOKENS % multiple == 0 and block_hashes[count - 1] in self._blocks:
                 cache, tokens = self._blocks[block_hashes[count - 1]]
-                self._hashes.move_to_end(cache)
+                if cache in self._idle:
+                    self._idle.move_to_end(cache)
                 return cache, tokens
         return None
 
@@ -59,20 +70,35 @@ class PrefixCache:
         if cache not in self._hashes:
             cache.ref_count += 1
             self._hashes[cache] = []
-        self._hashes.move_to_end(cache)
+            self._busy[cache] = None
         self._hashes[cache] += [block_hash for block_hash, _ in fresh]
         self._blocks.update((block_hash, (cache, tokens)) for block_hash, tokens in fresh)
 
+    def add_answers(self, request: "Request") -> None:
+        """Adds a prompt and its answers, which have ended: the next turn begins with them."""
+        for answer in request.answers:
+            assert answer.kv_cache is not None
+            generated = np.zeros((len(answer.ids), request.content.shape[1]), dtype=np.int64)
+            generated[:, 0] = answer.ids
+            content = np.concatenate([request.content, generated])
+            self.add(hash_blocks(content, salt=request.salt), answer.kv_cache)
+
     def shrink(self, max_idle_bytes: int) -> None:
         """Evicts the least recently used until `idle_bytes` is at most `max_idle_bytes`."""
-        excess = self.idle_bytes - max_idle_bytes
-        for cache in [cache for cache in self._hashes if cache.ref_count == 1]:
-            if excess <= 0:
-                return
-            excess -= cache.num_bytes
+        self._find_idle()
+        while self.idle_bytes > max_idle_bytes and self._idle:
+            cache, num_bytes = self._idle.popitem(last=False)
+            self.idle_bytes -= num_bytes
             for block_hash in self._hashes.pop(cache):
                 del self._blocks[block_hash]
             cache.ref_count -= 1
+
+    def _find_idle(self) -> None:
+        """Notes which caches no request owns any more; none of them is ever owned again."""
+        for cache in [cache for cache in self._busy if cache.ref_count == 1]:
+            del self._busy[cache]
+            self._idle[cache] = cache.num_bytes
+            self.idle_bytes += cache.num_bytes
 
 
 def hash_media(prompt: ModelInputs) -> list[bytes]:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -40,6 +41,10 @@ class Answer:
         self.ids: list[int] = []
         self.tokens: list[Token] = []
         self.kv_cache: KVCache | None = None
+        # Of the draft model, and which of `ids`, and guesses after them, it holds.
+        self.draft_cache: KVCache | None = None
+        self.draft_ids: list[int] = []
+        self.drafted_tokens = self.accepted_tokens = 0
         self.finish_reason: EndReason | None = None
         self.stop_string: str | None = None  # that ended it
         self.text = ""  # shown so far
@@ -129,6 +134,8 @@ class Request:
 
     # Of the prompt while it is prefilled, then of the first answer.
     kv_cache: KVCache | None = None
+    # The same prompt as the draft model reads it, if there is one.
+    drafting: "Request | None" = None
     is_prefilled: bool = False
     arrived_at: float = field(default_factory=time.monotonic)
     admitted_at: float | None = None
@@ -142,6 +149,11 @@ class Request:
     def num_tokens(self) -> int:
         """Tokens of the prompt."""
         return self.prompt.input_ids.shape[1]
+
+    @cached_property
+    def num_positions(self) -> int:
+        """Rotary positions of the prompt: those of dropped tokens stay empty."""
+        return self.num_tokens + sum(layout.num_dropped for layout in self.prompt.layouts)
 
     @property
     def finished(self) -> bool:
@@ -162,14 +174,20 @@ class Request:
                     self.emit(delta)
                 except Exception:
                     logger.exception("the end of a request cannot be passed on")
+        self.on_delta = None
 
     def release_memory(self) -> None:
-        """Drops KV caches and visual tokens; what the prefix cache shares lives on, trimmed."""
+        """Drops KV caches and visual tokens; what the prefix cache shares lives on, trimmed.
+
+        Drops the listener too: it holds the request in turn, and such a circle with all its
+        pixels would live until Python looks for garbage, which it does by number, not by size.
+        """
+        self.on_delta = None
         caches = [answer.kv_cache for answer in self.answers if answer.kv_cache is not None]
         for cache in caches or ([self.kv_cache] if self.kv_cache is not None else []):
             cache.ref_count -= 1
             if cache.ref_count:
                 cache.trim()
-        self.kv_cache, self.media = None, list[MediaEncoding]()
+        self.kv_cache, self.media, self.drafting = None, list[MediaEncoding](), None
         for answer in self.answers:
-            answer.kv_cache = None
+            answer.kv_cache = answer.draft_cache = None

@@ -179,6 +179,10 @@ class Constraint(Protocol):
         """Advances past a token of the answer."""
         ...
 
+    def copy(self) -> "Constraint":
+        """Returns another in the same state."""
+        ...
+
 
 class Sampler:
     """Samples the tokens of one answer. Its state is the answer's own, whatever else is running."""
@@ -206,6 +210,15 @@ class Sampler:
             shares = restrict(scores / self.sampling.temperature, self.sampling).softmax(-1)
             token_id = int(torch.multinomial(shares, 1, generator=self.generator))
         return self._with_logprobs(self.accept(token_id), logits)
+
+    def fork(self) -> "Sampler":
+        """Returns another one that will sample the same tokens from the same logits."""
+        constraint = None if self.constraint is None else self.constraint.copy()
+        other = Sampler(replace(self.sampling, logprobs=None), constraint=constraint)
+        other.counts, other.num_tokens = dict(self.counts), self.num_tokens
+        if self.generator is not None and other.generator is not None:
+            other.generator.set_state(self.generator.get_state())
+        return other
 
     def accept(self, token_id: int) -> Token:
         """Takes a token as the next one of the answer."""

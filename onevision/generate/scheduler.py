@@ -10,15 +10,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-
 from onevision.batch import ModelInputs
 from onevision.config import LanguageConfig
-from onevision.errors import CapacityError, ContextLengthError, InputError, QueueFullError
+from onevision.errors import CapacityError, ContextLengthError, QueueFullError
+from onevision.generate.option_types import check_ids
 from onevision.generate.prefix_cache import PrefixCache
 from onevision.generate.request import Request
 from onevision.generate.sampler import Sampling
 from onevision.generate.settings import EngineSettings
+from onevision.plural import counted
 
 
 class Scheduler:
@@ -58,10 +58,12 @@ class Scheduler:
             places = self.max_running - len(self.running)
             num_waiting, num_own = len(self._waiting), self._waiting.count(request.tenant)
             if num_waiting >= self.max_waiting + places:
-                raise QueueFullError(f"{num_waiting} requests are waiting already; try again later")
+                waiting = counted(num_waiting, "request")
+                raise QueueFullError(f"the queue is full with {waiting}; try again later")
             if num_own >= self.max_waiting_per_tenant + places:
+                waiting = counted(num_own, "request")
                 raise QueueFullError(
-                    f"{num_own} requests of this tenant are waiting already; try again later"
+                    f"the queue is full with {waiting} of this tenant; try again later"
                 )
             self._waiting.put(request)
 
@@ -171,15 +173,13 @@ def fit_sampling(prompt: ModelInputs, sampling: Sampling, config: LanguageConfig
     Raises ContextLengthError if the prompt alone has no room, and InputError if a bias or an end id
     names a token that the vocabulary does not have.
     """
-    length, most = prompt.input_ids.shape[1], config.max_positions - 1
+    dropped = sum(layout.num_dropped for layout in prompt.layouts)
+    length, most = prompt.input_ids.shape[1] + dropped, config.max_positions - 1
     if length > most:
-        raise ContextLengthError(f"the prompt has {length} tokens; the model reads {most} at most")
-    for name, ids in (("logit_bias", sampling.logit_bias), ("end_ids", sampling.end_ids)):
-        beyond = [i for i in ids if not 0 <= i < config.vocab_size]
-        if beyond:
-            raise InputError(
-                f"{name} names token {beyond[0]}; expected 0 to {config.vocab_size - 1}"
-            )
+        raise ContextLengthError(
+            f"the prompt has {length} tokens, dropped ones included; the model reads {most} at most"
+        )
+    check_ids(vars(sampling), num_ids=config.vocab_size)
     most = min(sampling.max_new_tokens, most + 1 - length)
     least = min(sampling.min_new_tokens, most)
     return replace(sampling, max_new_tokens=most, min_new_tokens=least)
@@ -191,17 +191,11 @@ def count_positions(prompt: ModelInputs, sampling: Sampling) -> int:
 
 
 def count_kv_bytes(
-    prompt: ModelInputs,
-    sampling: Sampling,
-    config: LanguageConfig,
-    *,
-    dtype: torch.dtype,
-    limit: int,
+    prompt: ModelInputs, sampling: Sampling, *, position_bytes: int, limit: int
 ) -> int:
     """Returns the KV cache bytes of all answers. Raises CapacityError if above `limit`."""
-    per_token = 2 * config.num_layers * config.num_kv_heads * config.head_size
     positions = count_positions(prompt, sampling)
-    needed = sampling.num_answers * positions * per_token * dtype.itemsize
+    needed = sampling.num_answers * positions * position_bytes
     if needed > limit:
         raise CapacityError(
             f"the request needs {needed / 2**20:,.0f} MiB for the keys and values of "

@@ -26,13 +26,16 @@ class EngineSettings:
     # Memory for KV caches, of running requests and of the prefix cache together; None is a quarter
     # of the machine's.
     kv_bytes: int | None = None
-    # Memory for visual tokens that are cached.
+    # Memory for visual tokens that are cached; for those of a draft model, half as much again.
     encoder_bytes: int = 256 * 2**20
     # Prompt tokens prefilled per step, between two tokens of each answer; None suits the device.
     chunk_tokens: int | None = None
+    # Hold keys and values in 8 bits: docs/performance.md has the error.
+    kv_int8: bool = False
     # Reuse the prefill of prompts that begin alike.
     prefix_cache: bool = True
-    # Draft so many tokens of a greedy answer per step by prompt lookup; 0 is off.
+    # Draft so many tokens of an answer per step: by the draft model if there is one, where 0 is 4,
+    # or of a greedy answer by prompt lookup, where 0 is none.
     draft_tokens: int = 0
     # On a GPU, run a decoding step, and the vision encoder, as one CUDA graph each.
     cuda_graphs: bool = True
@@ -71,7 +74,7 @@ class EngineSettings:
     @property
     def allows_cuda_graphs(self) -> bool:
         """Whether CUDA graphs may be used if there is a GPU."""
-        return self.cuda_graphs and not self.deterministic
+        return self.cuda_graphs and not self.deterministic and not self.kv_int8
 
     @property
     def kv_limit(self) -> int:

@@ -17,4 +17,6 @@ class EngineStats:
     prefix_tokens: int  # of prompts, that were not prefilled again
     encoder_hits: int
     encoder_misses: int
+    drafted_tokens: int  # guessed,
+    accepted_tokens: int  # of which the model generated so many itself
     steps: int

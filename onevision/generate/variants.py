@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onevision.accelerate.shared import share_layers
@@ -44,10 +44,8 @@ def load_variants(
             in_memory=in_memory, verify=verify, settings=base.settings,
         )  # fmt: skip
         own_bytes = share_layers(model.network, base.network)
-        if model.decode_model is not None and base.decode_model is not None:
-            own_bytes += share_layers(model.decode_model, base.decode_model)
         logger.info(
             "adapter %s: %s, %.1f MiB beside those of the base", key, adapter, own_bytes / 2**20
         )
-        variants[key] = Variant(model=model, own_bytes=own_bytes)
+        variants[key] = Variant(model=replace(model, draft=base.draft), own_bytes=own_bytes)
     return variants

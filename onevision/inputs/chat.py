@@ -25,6 +25,7 @@ from typing import Literal
 from onevision.config import Template
 from onevision.conversation import Conversation, Image, Message, Part, Text, Video
 from onevision.errors import InputError
+from onevision.inputs.frame_times import add_words
 from onevision.inputs.templates import TEMPLATES, ChatTemplate, RoleFormat
 from onevision.inputs.tokenizer import Tokenizer
 
@@ -35,9 +36,10 @@ LabelRule = Literal["reference", "strict"]
 
 @dataclass(frozen=True)
 class MediaSlot:
-    """The position of one image or video among the ids."""
+    """The position of one image, video or frame of a video among the ids."""
 
     media: Image | Video
+    frame: int | None = None  # which one of a video; None for all of it
 
 
 @dataclass(frozen=True)
@@ -68,25 +70,47 @@ def render(
     template: Template,
     label_rule: LabelRule = "reference",
     image_first: bool = False,
+    after_media: Sequence[str | None] = (),
+    seconds: Sequence[Sequence[float]] = (),
 ) -> list[Piece]:
     """Returns the conversation as ids and media slots; if an answer is due, its head comes last.
 
+    `seconds` are the times of the frames of every video, for templates that tell them.
     `image_first` moves the only image of a turn to its front. FIDELITY: the reference does so in
-    training only. Raises InputError if the "plain" template cannot express the conversation.
+    training only. `after_media` are words after each medium, as the user's own; with the "plain"
+    template, which has none of the user's words, they are left out. Raises InputError if that
+    template cannot express the conversation.
     """
     if image_first:
         conversation = replace(
             conversation, messages=[_media_to_front(m) for m in conversation.messages]
         )
+    conversation = add_words(conversation, after_media)
     if template == "plain":
         return _render_plain(conversation, tokenizer)
     chat, always = TEMPLATES[template], frozenset[int]()
     if label_rule == "reference" and chat.labelled_text is not None:
         always = tokenizer.single_token_ids(chat.labelled_text)
     encoder = _Encoder(tokenizer, always, pieces=_leading_pieces(tokenizer))
+    times = iter(seconds)
     for span in _spans(conversation, chat, strict=label_rule == "strict"):
-        encoder.add(span)
+        if chat.frame_tag and isinstance(span, MediaSlot) and isinstance(span.media, Video):
+            for part in _tag_frames(span.media, chat, next(times)):
+                encoder.add(part)
+        else:
+            encoder.add(span)
     return encoder.finish()
+
+
+def _tag_frames(
+    video: Video, chat: ChatTemplate, seconds: Sequence[float]
+) -> Iterator[Span | MediaSlot]:
+    """Yields every frame of a video after its time, in the markup of an image."""
+    for number, time in enumerate(seconds):
+        yield Span(chat.frame_tag.format(seconds=round(time, 6)))  # 0.35, not 0.35000000000000003
+        yield from _split_markup(chat.media.head, chat)
+        yield MediaSlot(video, number)
+        yield from _split_markup(chat.media.tail, chat)
 
 
 def render_text(conversation: Conversation, *, template: Template) -> str:
@@ -140,8 +164,16 @@ def _label_turn(
     yield from _split_markup(turn.head, chat, labelled=labelled, whole=whole)
     yield from inside
     yield Span(turn.lead, labelled=answer and not strict)
-    for part in _insert_separators(_strip_whitespace(message) if chat.strips else message):
-        yield Span(part.text, labelled=answer) if isinstance(part, Text) else MediaSlot(part)
+    words = _strip_whitespace(message) if chat.strips else message
+    for part in _insert_separators(words) if chat.separates_media else words.parts:
+        if isinstance(part, Text):
+            yield Span(part.text, labelled=answer)
+        elif chat.frame_tag and isinstance(part, Video):
+            yield MediaSlot(part)  # frame by frame, once their times are known
+        else:
+            yield from _split_markup(chat.media.head, chat)
+            yield MediaSlot(part)
+            yield from _split_markup(chat.media.tail, chat)
     ended = False
     for span in _split_markup(turn.tail, chat, labelled=labelled, whole=answer):
         yield replace(span, labelled=span.labelled and not (strict and ended))

@@ -24,9 +24,9 @@ def choose_files(video: Video, folder: Path) -> Sequence[Path]:
 
     Raises MediaError if there are none, or if times are asked for.
     """
-    if video.start is not None or video.end is not None or video.fps is not None:
+    if {video.start, video.end, video.fps} != {None} or video.sampler != "even":
         raise MediaError(
-            f"{folder}: a folder of frames has no times; leave out start, end and fps",
+            f"{folder}: a folder of frames has no times; leave out start, end, fps and sampler",
             fault="source",
         )
     files = list_frames(folder)

@@ -11,26 +11,32 @@ from PIL import Image
 from PIL.Image import Image as PillowImage
 from torch import Tensor
 
-from onevision.anyres import CropLayout, Fit, VideoLayout
+from onevision.anyres import Fit, ImageLayout, VideoLayout
 from onevision.config import Triple
+from onevision.native import NativeLayout
 
 BICUBIC = Image.Resampling.BICUBIC
 # In larger pictures the base crop and the grid are cut in parallel.
 PARALLEL_PIXELS = 3_000_000
+CACHED_VALUES = 600_000  # normalised together
 # Resizes an image to (width, height) and writes it into planes [3, height, width].
 Resize = Callable[[PillowImage, int, int, NDArray[np.uint8]], None]
 
 
 def cut_crops(
-    image: PillowImage, layout: CropLayout, *, image_mean: Triple, fast: bool = False
+    image: PillowImage, layout: ImageLayout, *, image_mean: Triple, fast: bool = False
 ) -> Tensor:
     """Cuts an RGB `image` as its `layout` says: base crop first, then the grid row by row.
+
+    At native resolution there are only the cells, row by row.
 
     Returns crops, uint8 [N, 3, H, W]. `fast` resizes with torch instead of Pillow: the same bicubic
     filter with different rounding, so a few values differ by one level of 255, and by more at hard
     edges where Pillow resizes columns first.
     """
     resize = _resize_fast if fast else _resize
+    if isinstance(layout, NativeLayout):
+        return torch.from_numpy(_cut_cells([image], layout, resize))
     size, cols, rows = layout.crop_size, layout.cols, layout.rows
     crops = np.empty((1 + cols * rows, 3, size, size), np.uint8)
 
@@ -57,13 +63,30 @@ def cut_crops(
     return torch.from_numpy(crops)
 
 
-def cut_frames(frames: Iterable[PillowImage], layout: VideoLayout, *, image_mean: Triple) -> Tensor:
-    """Turns every RGB frame into one crop, as the layout says: uint8 [N, 3, H, W]."""
+def cut_frames(
+    frames: Iterable[PillowImage], layout: VideoLayout | NativeLayout, *, image_mean: Triple
+) -> Tensor:
+    """Turns every RGB frame into one crop or its cells, as the layout says: uint8 [N, 3, H, W]."""
+    if isinstance(layout, NativeLayout):
+        return torch.from_numpy(_cut_cells(frames, layout, _resize))
     size = layout.crop_size
     crops = np.empty((layout.num_frames, 3, size, size), np.uint8)
     for crop, frame in zip(crops, frames, strict=True):
         _fit(frame, layout.fit, size=size, mean=image_mean, resize=_resize, planes=crop)
     return torch.from_numpy(crops)
+
+
+def _cut_cells(
+    images: Iterable[PillowImage], layout: NativeLayout, resize: Resize
+) -> NDArray[np.uint8]:
+    """Resizes pictures of one grid, and cuts them into cells, row by row: [N, 3, H, W]."""
+    size, cols, rows = layout.crop_size, layout.cols, layout.rows
+    cells = np.empty((layout.num_frames or 1, rows, cols, 3, size, size), np.uint8)
+    planes = np.empty((3, rows * size, cols * size), np.uint8)
+    for own, image in zip(cells, images, strict=True):
+        resize(image, cols * size, rows * size, planes)
+        own[:] = planes.reshape(3, rows, size, cols, size).transpose(1, 3, 0, 2, 4)
+    return cells.reshape(-1, 3, size, size)
 
 
 def normalise(crops: Tensor, *, mean: Triple, std: Triple, out: Tensor | None = None) -> Tensor:
@@ -75,7 +98,8 @@ def normalise(crops: Tensor, *, mean: Triple, std: Triple, out: Tensor | None = 
     pixels = torch.empty(crops.shape, device=crops.device) if out is None else out
     middle = torch.tensor(mean, device=crops.device).view(3, 1, 1)
     scale = torch.tensor(std, device=crops.device).view(3, 1, 1)
-    for crop, target in zip(crops, pixels, strict=True):  # one crop at a time fits the cache
+    at_once = max(1, CACHED_VALUES // (crops[:1].numel() or 1))  # what fits the cache
+    for crop, target in zip(crops.split(at_once), pixels.split(at_once), strict=True):
         target.copy_(crop).div_(255).sub_(middle).div_(scale)
     return pixels
 

@@ -67,11 +67,16 @@ class Sandbox:
 
     @contextmanager
     def session(
-        self, media: Sequence[UntrustedMedia], *, cancellation: Cancellation | None = None
+        self,
+        media: Sequence[UntrustedMedia],
+        *,
+        cancellation: Cancellation | None = None,
+        sizes_frames: bool = False,
     ) -> Iterator[Session]:
         """Yields a session with a worker that has read the headers of `media`.
 
-        The worker is killed and replaced if the request is cancelled through `cancellation`.
+        With `sizes_frames` it has also decoded a frame of each video, to tell their size. The
+        worker is killed and replaced if the request is cancelled through `cancellation`.
 
         Raises MediaError, with the `place` of the medium at fault if it is known, and
         DecodersBusyError if no worker becomes free within `wait_seconds`.
@@ -82,6 +87,7 @@ class Sandbox:
             media,
             seconds=self.settings.image_seconds + videos * self.settings.video_seconds,
             cancellation=cancellation or Cancellation(),
+            sizes_frames=sizes_frames,
         )
         try:
             yield session

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from multiprocessing import ProcessError
 from multiprocessing.connection import Connection
 from typing import TypeVar
@@ -30,13 +29,15 @@ from onevision.anyres import Layout
 from onevision.config import Triple
 from onevision.conversation import Image, Video
 from onevision.errors import DecodersBusyError, MediaError
-from onevision.inputs.processor import MediaFact, NumFrames
+from onevision.inputs.frame_times import NumFrames
+from onevision.inputs.processor import MediaFact
 from onevision.inputs.sandbox_pool import Worker, WorkerPool
 from onevision.inputs.sandbox_worker import (
     EncodedFrames,
     PipeMessage,
     receive_message,
     send_message,
+    to_message,
 )
 from onevision.inputs.upright import ImageSize
 
@@ -83,8 +84,10 @@ class Session:
         *,
         seconds: float,
         cancellation: Cancellation,
+        sizes_frames: bool = False,
     ) -> None:
         self._pool, self._media, self._seconds = pool, media, seconds
+        self._sizes_frames = sizes_frames
         self._cancellation = cancellation
         self._place = 0 if len(media) == 1 else None
         self._worker: Worker | None = None
@@ -135,7 +138,7 @@ class Session:
                 f"no media can be decoded now ({error}); retry later"
             ) from error
         with self._translating_errors(worker):
-            return _send_media(worker.pipe, self._media)
+            return _send_media(worker.pipe, self._media, sizes_frames=self._sizes_frames)
 
     def _cut(self, layouts: Sequence[Layout], image_mean: Triple) -> Tensor:
         if self._worker is None:
@@ -147,7 +150,7 @@ class Session:
         crops = np.empty((sum(counts), 3, size, size), np.uint8)
         with self._translating_errors(worker):
             send_message(
-                worker.pipe, {"layouts": [asdict(la) for la in layouts], "mean": image_mean}
+                worker.pipe, {"layouts": [to_message(la) for la in layouts], "mean": image_mean}
             )
             begin = 0
             for place, count in enumerate(counts):
@@ -208,9 +211,11 @@ def _raise_fault(answer: PipeMessage, *, place: int) -> PipeMessage:
     return answer
 
 
-def _send_media(pipe: Connection, media: Sequence[UntrustedMedia]) -> tuple[MediaFact, ...]:
+def _send_media(
+    pipe: Connection, media: Sequence[UntrustedMedia], *, sizes_frames: bool
+) -> tuple[MediaFact, ...]:
     """Sends media to a worker; returns what must be known to lay them out."""
-    send_message(pipe, {"count": len(media)})
+    send_message(pipe, {"count": len(media), "sizes_frames": sizes_frames})
     facts = list[MediaFact]()
     for place, medium in enumerate(media):
         match medium:
@@ -226,6 +231,7 @@ def _send_media(pipe: Connection, media: Sequence[UntrustedMedia]) -> tuple[Medi
                         "fps": medium.fps,
                         "start": medium.start,
                         "end": medium.end,
+                        "sampler": medium.sampler,
                     },
                 )
                 sources = (medium.source,)
@@ -241,13 +247,23 @@ def _send_media(pipe: Connection, media: Sequence[UntrustedMedia]) -> tuple[Medi
 
 def _parse_fact(answer: PipeMessage) -> MediaFact:
     if "frames" in answer:
-        seconds = answer.get("seconds")
+        seconds, size, numbers, duration = map(
+            answer.get, ("seconds", "size", "numbers", "duration")
+        )
         count = _parse_size(answer["frames"])
-        if seconds is None:
-            return NumFrames(count)
-        if len(seconds) != count:
+        if any(each is not None and len(each) != count for each in (seconds, numbers)):
             raise ValueError("the number of times differs from the number of frames")
-        return NumFrames(count, tuple(map(float, seconds)))
+        return NumFrames(
+            count,
+            None if seconds is None else tuple(map(float, seconds)),
+            None if size is None else _parse_image_size(size),
+            None if numbers is None else tuple(_parse_size(number + 1) - 1 for number in numbers),
+            None if duration is None else float(duration),
+        )
+    return _parse_image_size(answer)
+
+
+def _parse_image_size(answer: PipeMessage) -> ImageSize:
     return ImageSize(width=_parse_size(answer["width"]), height=_parse_size(answer["height"]))
 
 

@@ -12,6 +12,7 @@ import resource
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from onevision.anyres import CropLayout, VideoLayout
+from onevision.anyres import CropLayout, Layout, VideoLayout
 from onevision.config import Triple
 from onevision.conversation import Video
 from onevision.errors import MediaError
@@ -31,6 +32,7 @@ from onevision.inputs.media import MediaLimits, image_size, open_image
 from onevision.inputs.sandbox_probe import try_forbidden_acts
 from onevision.inputs.video import FrameChoice, choose_frames
 from onevision.inputs.video_work import VideoWorkLimits
+from onevision.native import NativeLayout
 
 # Untrusted media: only formats and codecs with well-tested decoders.
 UNTRUSTED_LIMITS = MediaLimits(
@@ -134,30 +136,48 @@ class _OpenedMedia:
     source: bytes | EncodedFrames | FrameChoice
     limits: MediaLimits = field(repr=False)
 
-    @property
-    def fact(self) -> PipeMessage:
-        """What the parent must know to lay it out: a size, or a number of frames."""
+    def fact(self, *, sizes_frames: bool) -> PipeMessage:
+        """Returns what the parent must know to lay it out: a size, or a number of frames.
+
+        With `sizes_frames`, the size of frames too, for which one is decoded.
+        """
         match self.source:
             case EncodedFrames(images=images):
-                for image in images:
-                    image_size(image, limits=self.limits)
-                return {"frames": len(images)}
-            case FrameChoice(indices=indices, seconds=seconds):
-                return {"frames": len(indices), "seconds": seconds}
+                sizes = [asdict(image_size(image, limits=self.limits)) for image in images]
+                return {"frames": len(images), "size": sizes[0] if sizes_frames else None}
+            case FrameChoice():
+                told = asdict(self.source.fact(sizes_frames=sizes_frames))
+                return {"frames": told.pop("count")} | told
             case _:
                 return asdict(image_size(self.source, limits=self.limits))
 
-    def cut(self, layout: PipeMessage, mean: Triple) -> Tensor:
+    def cut(self, message: PipeMessage, mean: Triple) -> Tensor:
         """Decodes the pixels and cuts them: uint8 [N, 3, H, W]."""
+        layout = _read_layout(message)
+        if isinstance(self.source, bytes):
+            assert not isinstance(layout, VideoLayout), "a picture has no frames"
+            picture = open_image(self.source, limits=self.limits)
+            return cut_crops(picture, layout, image_mean=mean)
+        assert not isinstance(layout, CropLayout), "a video has frames"
         match self.source:
             case EncodedFrames(images=images):
                 frames = (open_image(image, limits=self.limits) for image in images)
-                return cut_frames(frames, VideoLayout(**layout), image_mean=mean)
+                return cut_frames(frames, layout, image_mean=mean)
             case FrameChoice():
-                return cut_frames(self.source.frames(), VideoLayout(**layout), image_mean=mean)
-            case _:
-                picture = open_image(self.source, limits=self.limits)
-                return cut_crops(picture, CropLayout(**layout), image_mean=mean)
+                return cut_frames(self.source.frames(), layout, image_mean=mean)
+
+
+LAYOUTS = {cls.__name__: cls for cls in (CropLayout, VideoLayout, NativeLayout)}
+
+
+def to_message(layout: Layout) -> PipeMessage:
+    """Returns a layout as a JSON object, its kind included."""
+    return {"kind": type(layout).__name__} | asdict(layout)
+
+
+def _read_layout(message: PipeMessage) -> Layout:
+    fields = dict(message)
+    return LAYOUTS[fields.pop("kind")](**fields)
 
 
 def _serve_session(pipe: Connection, limits: MediaLimits) -> None:
@@ -170,7 +190,8 @@ def _serve_session(pipe: Connection, limits: MediaLimits) -> None:
     for _ in range(request.get("count", 0)):
         order = receive_message(pipe)
         blobs = tuple(pipe.recv_bytes() for _ in range(order.get("count", 1) if order else 0))
-        answer = _report_faults(lambda o=order, b=blobs: _open(o, b, limits, opened))
+        act = partial(_open, order, blobs, limits, opened, sizes_frames=request["sizes_frames"])
+        answer = _report_faults(act)
         send_message(pipe, answer)
         if "fault" in answer:
             receive_message(pipe)
@@ -193,7 +214,12 @@ def _serve_session(pipe: Connection, limits: MediaLimits) -> None:
 
 
 def _open(
-    order: PipeMessage, blobs: tuple[bytes, ...], limits: MediaLimits, opened: list[_OpenedMedia]
+    order: PipeMessage,
+    blobs: tuple[bytes, ...],
+    limits: MediaLimits,
+    opened: list[_OpenedMedia],
+    *,
+    sizes_frames: bool,
 ) -> PipeMessage:
     kind = order.pop("kind")
     if kind == "video":
@@ -201,7 +227,7 @@ def _open(
     else:
         source = EncodedFrames(blobs) if kind == "frames" else blobs[0]
     opened.append(_OpenedMedia(source, limits))
-    return opened[-1].fact
+    return opened[-1].fact(sizes_frames=sizes_frames)
 
 
 def _report_faults(act: Callable[[], PipeMessage]) -> PipeMessage:

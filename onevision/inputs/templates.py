@@ -5,9 +5,12 @@
     vicuna_v1       USER: Hi ASSISTANT: Hello</s>
     llava_v0        Human: Hi###Assistant: Hello###
     mistral_instruct   [INST] Hi [/INST] Hello </s>
+    onevision_1_5   <|im_start|>user⏎<|vision_start|>(image)<|vision_end|>Hi<|im_end|>⏎...
+    onevision_2     the same, and each frame of a video is an image after its time: <1.5 seconds>
     llava_llama_3   <|start_header_id|>user<|end_header_id|>⏎⏎Hi<|eot_id|>...
 
-Identical to the reference's (llava/conversation.py) to the character; tests compare hashes.
+Identical to the references' to the character (llava/conversation.py; Qwen2-VL's); tests compare
+hashes.
 """
 
 import re
@@ -15,9 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from onevision.boxes import Coordinates
 from onevision.config import Template
 from onevision.errors import CheckpointError
-from onevision.inputs.tokenizer import IM_END, IM_START, Tokenizer
+from onevision.inputs.tokenizer import IM_END, IM_START, VISION_END, VISION_START, Tokenizer
 
 BEGIN, END = "<s>", "</s>"
 HEADER, HEADER_END, TURN_END = "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"
@@ -51,6 +55,12 @@ class ChatTemplate:
     user: RoleFormat
     assistant: RoleFormat
     system: RoleFormat
+    # Around every image and video.
+    media: RoleFormat = RoleFormat()
+    # Whether a line break separates it from the text that follows.
+    separates_media: bool = True
+    # Before every frame of a video, whose frames then stand apart, each in `media`; "" for none.
+    frame_tag: str = ""
     # The system message of a conversation that has none; "" for no message.
     default_system: str = ""
     # Whether the system message goes inside the first user turn, after its head.
@@ -59,6 +69,8 @@ class ChatTemplate:
     between: str = ""
     # Control tokens of the template: text can never produce their ids.
     controls: tuple[str, ...] = ()
+    # How a checkpoint of this format writes boxes and points.
+    coordinates: Coordinates = "unit"
     # Whether white space around a message is stripped.
     strips: bool = False
 
@@ -110,6 +122,16 @@ QWEN_1_5 = replace(
     labelled_marks=(IM_START, IM_END),
     labelled_text="\n",
 )
+ONEVISION_1_5 = replace(
+    _chatml(after="\n"),
+    default_system=HELPFUL,
+    media=RoleFormat(head=VISION_START, tail=VISION_END),
+    separates_media=False,
+    coordinates="thousandths",
+    controls=(IM_START, IM_END, VISION_START, VISION_END),
+)
+# FIDELITY: as in the released processor; the training code adds a line break after each frame.
+ONEVISION_2 = replace(ONEVISION_1_5, frame_tag="<{seconds:.1f} seconds>")
 VICUNA_V1 = ChatTemplate(
     system=RoleFormat(tail=" "),
     user=RoleFormat(head="USER: ", tail=" "),
@@ -159,6 +181,8 @@ TEMPLATES: Mapping[Template, ChatTemplate] = MappingProxyType(
         "llava_llama_2": replace(MISTRAL, default_system=VISUAL, between=BEGIN),
         "mistral_instruct": MISTRAL,
         "llava_llama_3": LLAMA_3,
+        "onevision_1_5": ONEVISION_1_5,
+        "onevision_2": ONEVISION_2,
     }
 )
 
@@ -185,6 +209,12 @@ def end_texts(template: Template) -> tuple[str, ...]:
     """Returns the texts that end an answer; empty if the template ends it with a token."""
     chat = TEMPLATES.get(template)
     return () if chat is None or chat.end_text is None else (chat.end_text,)
+
+
+def coordinates_of(template: Template) -> Coordinates:
+    """Returns how a checkpoint of this format writes boxes and points."""
+    chat = TEMPLATES.get(template)
+    return "unit" if chat is None else chat.coordinates
 
 
 def _missing(template: Template, tokenizer: Tokenizer) -> list[str]:

@@ -18,11 +18,14 @@ from onevision.errors import CheckpointError
 from onevision.inputs.tokenizer_guard import try_tokenizer
 
 IM_START, IM_END, END_OF_TEXT = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
+IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
 
 # Control tokens whatever the file says: chat templates and placeholders need them.
 CONTROLS = frozenset(
     {
         *(IM_START, IM_END, END_OF_TEXT, "<image>", "<video>"),
+        *(VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD),
         *("<s>", "</s>", "<unk>", "<pad>"),
         *("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"),
         *("<|start_header_id|>", "<|end_header_id|>"),
@@ -100,6 +103,11 @@ class Tokenizer:
         """The number of ids: one more than the largest."""
         count = self._whole.get_vocab_size(with_added_tokens=True)
         return max(count, *(token_id + 1 for token_id in self._added.values()), 0)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """The id of every token, control tokens and added words included."""
+        return self._whole.get_vocab(with_added_tokens=True)
 
     def id_of(self, token: str) -> int:
         """Returns the id of a control token. Raises CheckpointError if it is unknown."""

@@ -5,12 +5,16 @@ EXIF orientation is applied, transparency is blended onto white, 16-bit grey is 
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import ExifTags, Image, ImageCms, ImageOps
 from PIL.Image import Image as PillowImage
 from PIL.TiffImagePlugin import TiffImageFile
 
 from onevision.errors import MediaError
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +73,15 @@ def _to_8_bit(image: PillowImage, name: str) -> PillowImage:
     if image.mode == "I" and high <= 255:
         return image.convert("L")
     return image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+
+
+def rotate_upright(frame: "VideoFrame") -> PillowImage:
+    """Converts to RGB, rotated as the file asks players to rotate it."""
+    image = frame.to_image()
+    turns = {
+        90: Image.Transpose.ROTATE_90,
+        180: Image.Transpose.ROTATE_180,
+        270: Image.Transpose.ROTATE_270,
+    }
+    turn = turns.get(round(frame.rotation) % 360)
+    return image if turn is None else image.transpose(turn)

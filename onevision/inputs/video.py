@@ -14,21 +14,24 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
 from PIL.Image import Image as PillowImage
 
 from onevision.conversation import Video
 from onevision.errors import MediaError
-from onevision.inputs.frame_folder import choose_files, is_frame_folder, space_evenly
+from onevision.inputs.frame_folder import choose_files, is_frame_folder
+from onevision.inputs.frame_times import FrameTable, NumFrames
 from onevision.inputs.media import (
     TRUSTED_LIMITS,
     MediaLimits,
     check_frame,
+    image_size,
     open_image,
     open_video,
     translate_errors,
 )
 from onevision.inputs.media_source import source_name
+from onevision.inputs.samplers import sample_frames
+from onevision.inputs.upright import ImageSize, rotate_upright
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -37,25 +40,6 @@ if TYPE_CHECKING:
 
 # Codecs that mark reliably which frames no other refers to: skipping those changes no other pixel.
 MARKED_CODECS = frozenset({"h264"})
-# Frame times that differ by less than this are equal.
-EPSILON_SECONDS = 1e-6
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameTable:
-    """The frames of a video in display order.
-
-    A mark identifies a frame: its time stamp, or its number if the container (AVI) has none.
-    """
-
-    marks: Sequence[int]
-    key_marks: Sequence[int]
-    seconds_per_mark: float
-    has_times: bool
-
-    def seconds(self, index: int) -> float:
-        """Returns when frame `index` is shown, counted from the first."""
-        return (self.marks[index] - self.marks[0]) * self.seconds_per_mark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +52,28 @@ class FrameChoice:
     seconds: tuple[float, ...] | None = None
     limits: MediaLimits = TRUSTED_LIMITS
     files: Sequence[Path] = ()  # the chosen frames of a folder
+
+    @property
+    def duration(self) -> float | None:
+        """How long the whole video lasts, in seconds; None if its frames have no times."""
+        return None if self.table is None else self.table.duration
+
+    def fact(self, *, sizes_frames: bool) -> NumFrames:
+        """Returns what must be known to lay the frames out; their size needs one decoded."""
+        size = self.frame_size() if sizes_frames else None
+        return NumFrames(len(self.indices), self.seconds, size, tuple(self.indices), self.duration)
+
+    def frame_size(self) -> ImageSize:
+        """Returns the size of the first chosen frame, which is decoded for it. Raises MediaError.
+
+        Only a decoded frame tells reliably how frames are rotated.
+        """
+        if self.table is None:
+            source = self.files or self.video.source
+            assert not isinstance(source, str | bytes | Path)
+            return image_size(source[0], limits=self.limits)
+        width, height = next(iter(self.frames())).size
+        return ImageSize(width=width, height=height)
 
     def frames(self) -> Iterator[PillowImage]:
         """Decodes the chosen frames as RGB images, holding one at a time. Raises MediaError."""
@@ -104,7 +110,7 @@ class FrameChoice:
                     raise MediaError(f"{name}: no frame can be decoded; the video is damaged")
                 check_frame(frame, name=name, limits=self.limits)
                 marks.popleft()
-                yield _rotate_upright(frame)
+                yield rotate_upright(frame)
 
 
 def choose_frames(video: Video, *, limits: MediaLimits = TRUSTED_LIMITS) -> FrameChoice:
@@ -125,7 +131,8 @@ def choose_frames(video: Video, *, limits: MediaLimits = TRUSTED_LIMITS) -> Fram
     if not table.marks:
         raise MediaError(f"{name}: the video holds no frames", fault="no_stream")
     _check_length(table, name, limits)
-    indices = _choose(table, video, name)
+    times = [table.seconds(index) for index in range(len(table.marks))]
+    indices = sample_frames(times, video, name=name)
     return FrameChoice(
         video=video,
         table=table,
@@ -149,32 +156,6 @@ def _check_length(table: FrameTable, name: str, limits: MediaLimits) -> None:
             f"{limits.max_video_seconds:,.0f} s; shorten it",
             fault="too_long",
         )
-
-
-def _choose(table: FrameTable, video: Video, name: str) -> tuple[int, ...]:
-    times = [table.seconds(i) + EPSILON_SECONDS for i in range(len(table.marks))]
-    first = 0 if video.start is None else max(0, bisect_right(times, video.start))
-    last = len(times) - 1
-    if video.end is not None:
-        last = bisect_right(times, video.end + 2 * EPSILON_SECONDS) - 1
-    if first > last:
-        raise MediaError(
-            f"{name}: no frame between {video.start or 0} s and {video.end or times[-1]:.2f} s; "
-            f"the video runs from 0 to {times[-1]:.2f} s",
-            fault="source",
-        )
-    if video.fps is not None:
-        start, end = times[first], times[last]
-        count = int((end - start) * video.fps + EPSILON_SECONDS) + 1
-        if count <= video.num_frames:
-            return tuple(_find_nearest(times, start + k / video.fps) for k in range(count))
-    return space_evenly(first, last, min(video.num_frames, last - first + 1))
-
-
-def _find_nearest(times: Sequence[float], seconds: float) -> int:
-    after = min(bisect_right(times, seconds), len(times) - 1)
-    before = max(after - 1, 0)
-    return before if seconds - times[before] <= times[after] - seconds else after
 
 
 def _scan(container: "InputContainer", stream: "VideoStream", *, most: int) -> FrameTable:
@@ -285,15 +266,3 @@ def _decode_packets(
             is_wanted = packet.pts is None or packet.pts in wanted
             stream.codec_context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
         yield from packet.decode()
-
-
-def _rotate_upright(frame: "VideoFrame") -> PillowImage:
-    """Converts to RGB, rotated as the file asks players to rotate it."""
-    image = frame.to_image()
-    turns = {
-        90: Image.Transpose.ROTATE_90,
-        180: Image.Transpose.ROTATE_180,
-        270: Image.Transpose.ROTATE_270,
-    }
-    turn = turns.get(round(frame.rotation) % 360)
-    return image if turn is None else image.transpose(turn)

@@ -75,3 +75,17 @@ def _near(window: int, mask: Tensor | None, position_ids: Tensor) -> Tensor:
     """Returns [..., S, S], True where a query at one of `position_ids` [..., S] sees a key."""
     back = position_ids[..., :, None] - position_ids[..., None, :]
     return (back < window) & ((back >= 0) if mask is None else mask)
+
+
+def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotates `x` [B, heads, S, K] by position; pairs are (i, i + K/2)."""
+    cos, sin = rotation
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def rotate_neighbours(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotates `x` [B, heads, S, K] by position; pairs are (2 i, 2 i + 1)."""
+    cos, sin = rotation
+    turned = torch.stack([-x[..., 1::2], x[..., ::2]], dim=-1).flatten(-2)
+    return x * cos + turned * sin

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from onevision.batch import Blocks
 from onevision.config import LanguageConfig
-from onevision.model.attention import Attend, attend, within_window
+from onevision.model.attention import Attend, attend, rotate, within_window
 
 
 class Cache(Protocol):
@@ -99,17 +99,24 @@ class DecoderBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention: Q query heads share G key/value heads; q, k, v may have biases."""
+    """Grouped-query attention: Q query heads share G key/value heads.
+
+    Queries, keys and values may have biases; the heads of queries and keys may be normed.
+    """
 
     def __init__(self, config: LanguageConfig, index: int) -> None:
         super().__init__()
         self.index, self.head_size = index, config.head_size
         self.num_heads, self.num_groups = config.num_heads, config.num_kv_heads
         width, kv_width = config.hidden_size, config.num_kv_heads * config.head_size
-        self.query = nn.Linear(width, width, bias=config.attention_bias)
+        self.query = nn.Linear(width, config.query_width, bias=config.attention_bias)
         self.key = nn.Linear(width, kv_width, bias=config.attention_bias)
         self.value = nn.Linear(width, kv_width, bias=config.attention_bias)
-        self.output = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(config.query_width, width, bias=False)
+        self.query_norm, self.key_norm = nn.Identity(), nn.Identity()
+        if config.head_norms:
+            self.query_norm = RMSNorm(config.head_size, eps=config.rms_norm_eps)
+            self.key_norm = RMSNorm(config.head_size, eps=config.rms_norm_eps)
         self.attend: Attend = attend
 
     def forward(
@@ -125,7 +132,7 @@ class Attention(nn.Module):
             layer(x).unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # [B, heads, S, K]
             for layer in (self.query, self.key, self.value)
         )
-        q, k = rotate(q, rotation), rotate(k, rotation)
+        q, k = rotate(self.query_norm(q), rotation), rotate(self.key_norm(k), rotation)
         if cache is not None:
             x = cache.attend(self.index, q, k, v)
         else:
@@ -172,10 +179,3 @@ def rotary(
     angles = position_ids[..., None].float() * speeds  # [B, S, K/2]
     angles = torch.cat([angles, angles], dim=-1)[:, None]
     return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotates `x` [B, heads, S, K] by position; pairs are (i, i + K/2)."""
-    cos, sin = rotation
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin

@@ -1,15 +1,25 @@
 """Vision encoder (SigLIP, CLIP): crops [N, 3, H, W] -> patch features [N, P, C]."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onevision.anyres import Layout
 from onevision.config import Activation, VisionConfig
-from onevision.model.attention import Attend, attend
+from onevision.model.attention import Attend, attend, rotate, rotate_neighbours
+
+
+class Rotation(NamedTuple):
+    """The cosine and sine [S, K] or [N, 1, S, K] of positions, and which channels are pairs."""
+
+    cos: Tensor
+    sin: Tensor
+    neighbours: bool = False  # (2 i, 2 i + 1) in place of (i, i + K/2)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
@@ -59,8 +69,18 @@ class VisionEncoder(nn.Module):
         """Returns the modules that are kept for conversion and never applied."""
         return [self.post_norm, *self.blocks[self.num_layers :]]
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Encodes normalised `pixel_values` [N, 3, H, W] -> [N, P, C]."""
+    @property
+    def width(self) -> int:
+        """The width C of its features."""
+        return self.position_embedding.embedding_dim
+
+    @property
+    def sequence_length(self) -> int:
+        """Patches that attend to each other, and the class token."""
+        return self.position_embedding.num_embeddings
+
+    def forward(self, pixel_values: Tensor, _owners: Sequence[Layout] = ()) -> Tensor:
+        """Encodes normalised `pixel_values` [N, 3, H, W] -> [N, P, C], each crop for itself."""
         x = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
         x = x.flatten(2).transpose(1, 2)  # [N, C, H/p, W/p] -> [N, P, C], row by row
         x = self.begin(x, self.position_embedding.weight)
@@ -91,6 +111,14 @@ class ClassToken(nn.Module):
         return self.norm(torch.cat([token, x], dim=1) + positions)
 
 
+def turn(heads: Tensor, rotation: Rotation | None) -> Tensor:
+    """Turns queries or keys [N, heads, P, K] in fp32, if there is a `rotation`; keeps the dtype."""
+    if rotation is None:
+        return heads
+    function = rotate_neighbours if rotation.neighbours else rotate
+    return function(heads.float(), (rotation.cos, rotation.sin)).to(heads.dtype)
+
+
 class VisionBlock(nn.Module):
     """Pre-norm attention and MLP, each added to its input."""
 
@@ -104,14 +132,14 @@ class VisionBlock(nn.Module):
             width, hidden=config.intermediate_size, activation=ACTIVATIONS[config.activation]
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transforms `x` [N, P, C] -> [N, P, C]."""
-        x = x + self.attention(self.attention_norm(x))
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """Transforms `x` [N, P, C] -> [N, P, C]; `rotation` is as in `VisionAttention`."""
+        x = x + self.attention(self.attention_norm(x), rotation)
         return x + self.mlp(self.mlp_norm(x))
 
 
 class VisionAttention(nn.Module):
-    """Self-attention over the patches of one crop."""
+    """Self-attention over the patches of one crop or picture."""
 
     def __init__(self, width: int, *, num_heads: int) -> None:
         super().__init__()
@@ -122,12 +150,16 @@ class VisionAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transforms `x` [N, P, C] -> [N, P, C]."""
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """Transforms `x` [N, P, C] -> [N, P, C].
+
+        `rotation`, if positions are not added before, turns queries and keys.
+        """
         q, k, v = (
             layer(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [N, heads, P, K]
             for layer in (self.query, self.key, self.value)
         )
+        q, k = turn(q, rotation), turn(k, rotation)
         return self.output(self.attend(q, k, v).transpose(1, 2).flatten(2))
 
 

@@ -34,6 +34,7 @@ from onevision.science.micro import (
 )
 from onevision.train.options import Precision
 from onevision.train.stage import Stage
+from onevision.values import name_closest
 
 SHARED_STAGES = (VISION, LANGUAGE, ALIGN, KNOWLEDGE, SINGLE_IMAGE)
 READING_STAGES = (LETTERS, READER)
@@ -81,7 +82,7 @@ def all_trials(*, rehearsal: bool = False) -> tuple[Trial, ...]:
 def trials_for_claim(trials: Iterable[Trial], claim: str) -> tuple[Trial, ...]:
     """Returns the trials of a claim and those they start from. Raises InputError."""
     if claim not in CLAIMS:
-        raise InputError(f"no claim {claim!r}; expected one of {', '.join(CLAIMS)}")
+        raise InputError(f"no claim {claim!r}{name_closest(claim, CLAIMS)}")
     ordered, kept = tuple(trials), set[str]()
     for trial in reversed(ordered):  # a trial comes after those it starts from
         if trial.arm in CLAIMS[claim] or trial.name in kept:

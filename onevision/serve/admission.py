@@ -5,7 +5,7 @@ Nothing is fetched before `check_request`, and no pixel is decoded before `admit
 
 from dataclasses import replace
 
-from onevision.anyres import CropLayout
+from onevision.anyres import VideoLayout
 from onevision.generate.answer import Model
 from onevision.generate.sampler import Sampling
 from onevision.inputs.processor import Outline
@@ -51,7 +51,11 @@ def admit(
     Raises ApiError, and ContextLengthError if the prompt is too long for the model.
     """
     model.check_length(outline)
-    pixels = sum(la.width * la.height for la in outline.layouts if isinstance(la, CropLayout))
+    pixels = sum(
+        layout.width * layout.height
+        for layout in outline.layouts
+        if not (isinstance(layout, VideoLayout) or layout.is_video)
+    )
     most = settings.limits.request_pixels
     if pixels > most:
         raise ApiError(

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from onevision.batch import usage
 from onevision.conversation import Usage
 from onevision.generate.request import AnswerDelta, Request
-from onevision.inputs.processor import usage
 from onevision.serve.metrics import Metrics
 from onevision.serve.preparing import PreparedRequest
 from onevision.serve.schema.problems import ApiError, problem_of

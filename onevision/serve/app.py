@@ -13,6 +13,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 
 from onevision import __version__
 from onevision.generate.request import Request as EngineRequest
+from onevision.inputs.processor import Processor
+from onevision.inputs.templates import coordinates_of
+from onevision.inputs.text_processor import TextProcessor
 from onevision.serve.answering import AnswerStream
 from onevision.serve.bodies import BodyReader
 from onevision.serve.events import (
@@ -87,8 +90,8 @@ def _add_answers(app: FastAPI, service: Service, reader: BodyReader) -> None:
     ) -> tuple[Body, AnswerStream, dict[str, str]]:
         """Reads a body and submits its request; returns both, and the headers of the response."""
         async with reader.read(request) as data:
-            body, wanted = await in_thread(lambda: _parse(form, data, limits))
             key: str = request.scope["api_key"]
+            body, wanted = await service.parse(lambda: _parse(form, data, limits), key=key)
             answers = await unless_disconnected(request, service.answer(wanted, key=key))
         return body, answers, _note_ignored(wanted, service)
 
@@ -127,19 +130,24 @@ def _add_count(app: FastAPI, service: Service, reader: BodyReader) -> None:
     async def tokenize(request: Request) -> Response:
         """Count the tokens of a chat request before it is run, by kind and by medium."""
         async with reader.read(request) as data:
-            _, wanted = await in_thread(lambda: _parse(ChatRequest, data, limits))
             key: str = request.scope["api_key"]
+            _, wanted = await service.parse(lambda: _parse(ChatRequest, data, limits), key=key)
             cost = await unless_disconnected(request, service.count(wanted, key=key))
         count = TokenCount(
             prompt_tokens=cost.usage.prompt_tokens,
             text_tokens=cost.usage.text_tokens,
             image_tokens=cost.usage.image_tokens,
             video_tokens=cost.usage.video_tokens,
+            dropped_tokens=cost.usage.dropped_tokens,
             max_tokens=cost.max_tokens,
             media=list(map(MediaCount.of, cost.layouts, cost.facts)),
         )
         headers = _note_ignored(wanted, service)
         return Response(count.model_dump_json(), headers=headers, media_type="application/json")
+
+
+def _modalities(processor: Processor) -> list[str]:
+    return ["text"] if isinstance(processor, TextProcessor) else ["text", "image", "video"]
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
@@ -150,8 +158,9 @@ def _add_models(app: FastAPI, service: Service) -> None:
             id=served.name,
             created=service.created,
             max_model_len=served.model.config.language.max_positions,
-            modalities=["text", "image", "video"],
+            modalities=_modalities(served.model.processor),
             temperature=settings.temperature,
+            coordinates=coordinates_of(served.model.config.inputs.template),
             limits=asdict(settings.limits),
             fetches=list(settings.media_hosts),
         )
@@ -192,8 +201,12 @@ def _add_health(app: FastAPI, service: Service, guard: Guard) -> None:
 
     @app.get("/version", responses=describe_errors())
     async def version() -> dict[str, str]:
-        """Report which code and weights answer."""
-        return {"version": __version__, "system_fingerprint": service.fingerprint}
+        """Report which code and weights answer, and what they compute in."""
+        return {
+            "version": __version__,
+            "system_fingerprint": service.fingerprint,
+            "arithmetic": service.model.arithmetic,
+        }
 
     @app.get("/metrics", responses=describe_errors(), response_class=Response)
     async def metrics() -> Response:
@@ -225,6 +238,9 @@ async def unless_disconnected(request: Request, work: Awaitable[Value]) -> Value
             working.cancel()
             with suppress(asyncio.CancelledError, ApiError):
                 await working
+        # An error knows this frame, and the task the error: without the task, nothing is a circle
+        # that would keep a whole request until Python looks for garbage.
+        del working, disconnecting
 
 
 async def _wait_for_disconnect(request: Request) -> None:

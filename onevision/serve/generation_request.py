@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from onevision.conversation import Detail, Role
+from onevision.conversation import Detail, Role, Sampler
 from onevision.generate.sampler import SamplingOptions
 
 MediaKind = Literal["image", "video", "frames"]
@@ -21,6 +21,8 @@ class MediaReference:
     fps: float | None = None
     start: float | None = None  # seconds
     end: float | None = None
+    sampler: Sampler = "even"
+    keep: float | None = None  # as of the request if None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class GenerationRequest:
     options: SamplingOptions
     max_tokens: int | None = None
     ignore_eos: bool = False
+    keep: float | None = None  # share of visual tokens, for media that set none of their own
     cache_salt: str = ""  # separates caches within one API key
     ignored_fields: tuple[str, ...] = ()
 

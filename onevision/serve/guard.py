@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -16,12 +17,15 @@ from onevision.serve.keys import KeyRing
 from onevision.serve.metrics import Metrics
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.settings import LOOPBACK, ServerSettings
+from onevision.serve.turns import LoopShares, Timed
 
 logger = logging.getLogger("onevision.serve")
 
 OPEN_ROUTES = ("/health",)
 # With several keys, these need one that may see what all of them do.
 ADMIN_ROUTES = ("/metrics",)
+# Who occupies the event loop, in the scope of a request: its key, or else its address.
+OCCUPIER = "onevision.occupier"
 # Of the request line and all headers.
 MAX_HEADER_BYTES = 32 * 1024
 # Of a body that was refused.
@@ -56,6 +60,7 @@ class Guard:
         self.app, self.settings, self.keys, self.metrics = app, settings, keys, metrics
         self.draining = False
         self.num_open = 0  # requests in progress
+        self.loop_shares = LoopShares()
         self._hosts = {*LOOPBACK, settings.host.lower(), *map(str.lower, settings.allowed_hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,16 +68,40 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began = time.monotonic()
+        began, given = time.monotonic(), scope
+        # Until a key is known, what occupies the event loop counts for the address.
+        given[OCCUPIER] = str((scope.get("client") or ("",))[0])
         scope = {**scope, "request_id": f"req_{secrets.token_hex(12)}", "api_key": ""}
-        body = _Unread(scope, receive)
-        answer = _Answer(scope, body, send)
+
+        async def wait() -> None:
+            if scope["path"] not in OPEN_ROUTES:
+                await self.loop_shares.wait(given[OCCUPIER])
+
+        answer = _Answer(scope, _Unread(scope, receive, wait), send)
         if answer.is_head:  # a GET whose body is not sent
             scope["method"] = "GET"
         self.num_open += 1
         try:
-            self._check_access(scope)
-            await self.app(scope, body.receive, answer.send)
+            await Timed(
+                self._handle(scope, given, answer, wait),
+                lambda seconds: self.loop_shares.charge(given[OCCUPIER], seconds),
+            )
+        finally:
+            self.num_open -= 1
+            self._log(scope, answer.status, time.monotonic() - began)
+
+    async def _handle(
+        self, scope: Scope, given: Scope, answer: "_Answer", wait: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Answers a request, when it is its key's turn, whatever happens."""
+        receive = answer.body.receive
+        try:
+            try:
+                self._check_access(scope)
+                given[OCCUPIER] = scope["api_key"] or given[OCCUPIER]
+            finally:
+                await wait()
+            await self.app(scope, receive, answer.send)
         except ApiError as problem:
             await self._refuse(problem, scope, receive, answer.send)
         except Exception:  # a bug: the log has the traceback, the client only the id
@@ -80,9 +109,6 @@ class Guard:
             if not answer.status:
                 response = problem_response(internal_error(scope["request_id"]))
                 await response(scope, receive, answer.send)
-        finally:
-            self.num_open -= 1
-            self._log(scope, answer.status, time.monotonic() - began)
 
     async def _refuse(self, problem: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         response = problem_response(problem)
@@ -163,7 +189,7 @@ class _Answer:
     """Sends an answer with the headers that all answers have."""
 
     def __init__(self, scope: Scope, body: "_Unread", send: Send) -> None:
-        self._request_id, self._body, self._send = scope["request_id"], body, send
+        self._request_id, self.body, self._send = scope["request_id"], body, send
         self._began = time.monotonic()
         self.is_head = scope["method"] == "HEAD"
         self.status = 0  # until it begins
@@ -175,9 +201,9 @@ class _Answer:
             self._add_headers(MutableHeaders(scope=message))
         elif self.is_head:
             message = {**message, "body": b""}
-        if self._body.is_unread and message["type"] == "http.response.body":
+        if self.body.is_unread and message["type"] == "http.response.body":
             await self._send({**message, "more_body": True})
-            await self._body.discard()
+            await self.body.discard()
             message = {"type": "http.response.body"}
         await self._send(message)
 
@@ -187,7 +213,7 @@ class _Answer:
             headers.setdefault(name, value)
         milliseconds = (time.monotonic() - self._began) * 1000
         headers.setdefault("x-processing-ms", f"{milliseconds:.0f}")
-        if self._body.is_unread:  # the rest of it is not read, so no request can follow
+        if self.body.is_unread:  # the rest of it is not read, so no request can follow
             headers["connection"] = "close"
 
 
@@ -198,13 +224,15 @@ class _Unread:
     would otherwise meet a broken connection in place of the answer.
     """
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, wait: Callable[[], Awaitable[None]]) -> None:
         headers = Headers(scope=scope)
-        self._receive = receive
+        self._receive, self._wait = receive, wait
         self.is_unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
     async def receive(self) -> Message:
-        """Receives the next part of the request."""
+        """Receives the next part of the request, when it is its key's turn."""
+        if self.is_unread:
+            await self._wait()
         message = await self._receive()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self.is_unread = False

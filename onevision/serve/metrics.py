@@ -55,6 +55,8 @@ class Metrics:
             "prefix_cache_bytes": stats.prefix_bytes,
             "encoder_cache_queries": stats.encoder_hits + stats.encoder_misses,
             "encoder_cache_hits": stats.encoder_hits,
+            "draft_tokens": stats.drafted_tokens,
+            "draft_tokens_accepted": stats.accepted_tokens,
             "decode_worker_restarts_total": self._sandbox.num_restarts,
             "engine_restarts_total": self._engines.num_restarts,
         }.items():
@@ -138,6 +140,8 @@ GAUGES = {
     "prefix_cache_bytes": "Memory of cached prefixes.",
     "encoder_cache_queries": "Media looked up in the vision cache.",
     "encoder_cache_hits": "Media found in it.",
+    "draft_tokens": "Tokens that were guessed before the model was asked.",
+    "draft_tokens_accepted": "Of those, the ones that the model generated itself.",
     "decode_worker_restarts_total": "Media decoding workers that died or were killed.",
     "engine_restarts_total": "Engines that failed and were restarted.",
 }

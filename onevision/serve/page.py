@@ -19,6 +19,7 @@ FILES = {
     "/docs.css": (WEB / "docs.css", "text/css; charset=utf-8"),
     "/page.js": (WEB / "page.js", "text/javascript; charset=utf-8"),
     "/kept.js": (WEB / "kept.js", "text/javascript; charset=utf-8"),
+    "/marks.js": (WEB / "marks.js", "text/javascript; charset=utf-8"),
     "/markdown.js": (WEB / "markdown.js", "text/javascript; charset=utf-8"),
     "/icon.svg": (WEB / "icon.svg", "image/svg+xml"),
     "/examples/single.png": (DEMO / "single.png", "image/png"),

@@ -87,9 +87,11 @@ class Preparer:
                     continue
                 medium = self._read_medium(part)
                 media.append(medium)
-                parts.append(Video(()) if isinstance(medium, EncodedFrames) else medium)
+                is_list = isinstance(medium, EncodedFrames)
+                parts.append(Video((), keep=part.keep) if is_list else medium)
             messages.append(Message(message.role, parts))
-        return ReadRequest(wanted=request, conversation=Conversation(messages), media=tuple(media))
+        conversation = Conversation(messages).with_keep(request.keep)
+        return ReadRequest(wanted=request, conversation=conversation, media=tuple(media))
 
     def prepare(self, request: ReadRequest, *, key: str, gone: Cancellation) -> PreparedRequest:
         """Decodes all media of an admitted request. Raises ApiError.
@@ -137,14 +139,22 @@ class Preparer:
         except MediaError as error:
             if gone.is_cancelled:
                 raise client_gone() from error
-            place = 0 if error.place is None else error.place
-            params = [medium.param for medium in request.media]
-            is_video = request.media[place].kind == "video"
-            problem = problem_of(error, params=params, video=is_video)
-            self.metrics.count_rejected_media(problem.code)
-            raise problem from error
+            raise self._refuse_medium(error, request) from error
         except OneVisionError as error:
             raise problem_of(error) from error
+
+    def _refuse_medium(self, error: MediaError, request: GenerationRequest) -> ApiError:
+        """Returns, and counts, the error that a client sees for a medium.
+
+        It is raised elsewhere: an error that a frame of its traceback names is a circle, which
+        would keep the media until Python looks for garbage.
+        """
+        place = 0 if error.place is None else error.place
+        params = [medium.param for medium in request.media]
+        is_video = request.media[place].kind == "video"
+        problem = problem_of(error, params=params, video=is_video)
+        self.metrics.count_rejected_media(problem.code)
+        return problem
 
     @contextmanager
     def _outline(
@@ -152,9 +162,15 @@ class Preparer:
     ) -> Iterator[tuple[Outline, Session | None]]:
         """Yields the outline of a prompt, and the sandbox session that can cut its crops."""
         media = request.media
-        with self.sandbox.session(media, cancellation=gone) if media else nullcontext() as session:
+        processor = self.model.processor
+        opened = nullcontext()
+        if media:
+            opened = self.sandbox.session(
+                media, cancellation=gone, sizes_frames=processor.sizes_frames
+            )
+        with opened as session:
             facts = session.facts if session else ()
-            yield self.model.processor.outline(request.conversation, facts=facts), session
+            yield processor.outline(request.conversation, facts=facts), session
 
     def _read_medium(self, reference: MediaReference) -> UntrustedMedia:
         limits = self.settings.limits
@@ -163,7 +179,7 @@ class Preparer:
         if reference.kind == "frames":
             return EncodedFrames(sources)
         if reference.kind == "image":
-            return Image(sources[0], reference.detail)
+            return Image(sources[0], reference.detail, keep=reference.keep)
         num_frames = reference.num_frames or limits.default_frames
         if num_frames > limits.frames:
             raise ApiError(
@@ -177,4 +193,6 @@ class Preparer:
             fps=reference.fps,
             start=reference.start,
             end=reference.end,
+            sampler=reference.sampler,
+            keep=reference.keep,
         )

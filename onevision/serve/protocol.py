@@ -9,12 +9,14 @@ Beyond the most connections, the one that has asked nothing for longest makes ro
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from onevision.serve.guard import OCCUPIER
 from onevision.serve.schema.problems import ApiError
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class ServerConfig(uvicorn.Config):
 
     max_connections: int = 1024
     write_seconds: float = 120.0
+    # Told who has occupied the event loop, and for how long.
+    charge: Callable[[str, float], None] | None = None
 
 
 class BoundedProtocol(H11Protocol):
@@ -46,6 +50,7 @@ class BoundedProtocol(H11Protocol):
         self._limits = config
         self._deadline: asyncio.TimerHandle | None = None  # of headers
         self._stall: asyncio.TimerHandle | None = None  # of a client that does not read
+        self._closing: asyncio.TimerHandle | None = None  # of one that does not take the end
         self._stalled_at, self._stalled_seconds = 0.0, 0.0
         self._idle_since = self.loop.time()
 
@@ -64,13 +69,16 @@ class BoundedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        began = self.loop.time()
         super().data_received(data)
+        if self.scope is not None and self._limits.charge is not None:
+            self._limits.charge(str(self.scope.get(OCCUPIER, "")), self.loop.time() - began)
         self._update_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._deadline, self._stall):
+        for timer in (self._deadline, self._stall, self._closing):
             if timer is not None:
-                timer.cancel()
+                timer.cancel()  # or it holds what the connection held
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -99,13 +107,17 @@ class BoundedProtocol(H11Protocol):
         self._send_problem(ApiError(msg, code="invalid_http"))
 
     def _make_room(self) -> None:
-        """Closes the connection that has been idle for longest, or else this one."""
+        """Closes an idle connection, or else this one.
+
+        One that has asked for nothing goes first, then the one that has been idle for longest: a
+        burst of connections does not cut off who returns every now and then.
+        """
         idle = [
             one for one in self.connections
             if isinstance(one, BoundedProtocol) and one is not self and one.is_idle
         ]  # fmt: skip
         if idle:
-            oldest = min(idle, key=lambda one: one._idle_since)
+            oldest = min(idle, key=lambda one: (one.cycle is not None, one._idle_since))
             self.connections.discard(oldest)
             oldest.transport.abort()
             return
@@ -130,7 +142,8 @@ class BoundedProtocol(H11Protocol):
     def _close(self) -> None:
         """Closes the connection, whether or not the client reads what was sent last."""
         self.transport.close()
-        self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+        if self._closing is None:
+            self._closing = self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
     def _update_deadline(self) -> None:
         """Starts the timeout when headers are awaited, and cancels it when they are complete."""

@@ -21,10 +21,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from onevision.errors import InputError
+from onevision.errors import EngineError, InputError
 from onevision.inputs.confinement import hide_process
 from onevision.serve.app import create_app
 from onevision.serve.guard import MAX_HEADER_BYTES, Guard, problem_response
+from onevision.serve.heap import HeapTrimmer, freeze_objects
 from onevision.serve.protocol import IDLE_SECONDS, BoundedProtocol, ServerConfig
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.service import Service
@@ -41,7 +42,10 @@ REPEAT_SECONDS = 60.0
 
 
 def serve(service: Service) -> None:
-    """Serves until SIGINT or SIGTERM; then finishes requests in progress and returns."""
+    """Serves until SIGINT or SIGTERM; then finishes requests in progress and returns.
+
+    Raises EngineError if it ends because a device of several is lost.
+    """
     settings = service.settings
     hide_process()  # a decoder or program of the same user cannot read our memory
     threading.Thread(target=service.sandbox.log_confinement, daemon=True).start()
@@ -64,10 +68,21 @@ def serve(service: Service) -> None:
     )
     config.max_connections = max_connections
     config.write_seconds = settings.limits.write_seconds
+    config.charge = guard.loop_shares.charge
+    leader = None if service.model.parallel is None else service.model.parallel.leader
+    if leader is not None:
+        leader.on_loss(lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    freeze_objects()
+    trimmer = HeapTrimmer()
+    trimmer.start()
     try:
         DrainingServer(config, guard, service).run()
     finally:
+        trimmer.stop()
+        problem = "" if leader is None else leader.problem
         service.close()
+    if problem:
+        raise EngineError(problem)
 
 
 def find_room(most: int) -> tuple[int, int]:

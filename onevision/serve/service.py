@@ -39,8 +39,8 @@ from onevision.serve.threads import in_thread
 from onevision.serve.turns import Share, Turns
 
 Value = TypeVar("Value")
-# Threads that read URLs, and prepare requests without media.
-NUM_READERS = 8
+# Threads that read URLs, and prepare requests without media; and those that parse bodies.
+NUM_READERS, NUM_PARSERS = 8, 4
 
 
 class Stage:
@@ -76,6 +76,8 @@ class Service:
             max_waiting=limits.queue,
             kv_bytes=limits.kv_bytes // len(models),
             encoder_bytes=limits.encoder_bytes // len(models),
+            draft_tokens=model.settings.draft_tokens,
+            kv_int8=model.settings.kv_int8,
         )
         supervisors = [Supervisor(one, engine_settings) for one in models.values()]
         self.supervisor, self.engines = supervisors[0], Engines(supervisors)
@@ -102,12 +104,18 @@ class Service:
         )
         # Separate from asyncio's own threads, which are for short calls, and from each other:
         # words must not queue behind media.
+        self._parsing = Stage("parse", NUM_PARSERS)
         self._reading = Stage("read", NUM_READERS)
         self._decoding = Stage("decode", self.sandbox.size)
         self._waiting = Share(limits.preparing, full="requests are being prepared")
         self._waiting_with_media = Share(limits.preparing, full="requests' media are being read")
         self.bodies = Share(limits.bodies_bytes, full="bytes are being read")
         self.share_among_keys()
+
+    async def parse(self, call: Callable[[], Value], *, key: str) -> Value:
+        """Calls what parses a body, when it is the key's turn. Raises ApiError."""
+        async with self._parsing.turns.take(key):
+            return await in_thread(call, threads=self._parsing.threads)
 
     async def answer(self, request: GenerationRequest, *, key: str = "") -> AnswerStream:
         """Prepares a request and submits it to the engine. Raises ApiError."""
@@ -154,7 +162,7 @@ class Service:
             (self.bodies, limits.bodies_bytes_per_key),
         ):
             share.most_per_key = min(most, share.most) if several else share.most
-        for stage in (self._reading, self._decoding):
+        for stage in (self._parsing, self._reading, self._decoding):
             places = stage.turns.places
             # One place is always left to the others, so that none waits for a whole job.
             stage.turns.places_per_key = max(1, places - 1) if several else places
@@ -182,8 +190,9 @@ class Service:
     def close(self) -> None:
         """Stops the engine, the sandbox and the threads."""
         self.engines.stop()
+        self.model.close()
         self.sandbox.close()
-        for stage in (self._reading, self._decoding):
+        for stage in (self._parsing, self._reading, self._decoding):
             stage.threads.shutdown(wait=False, cancel_futures=True)
 
     async def _prepare(
@@ -232,14 +241,11 @@ def hash_weights(engine: Engine) -> str:
     values.
     """
     digest = hashlib.sha256(__version__.encode())
-    network, decoder = engine.prefiller.network, engine.batch_decoder.decoder
-    copies = () if decoder is network.language_model else (decoder,)
-    for module in (network, *copies):
-        for name, tensor in named_tensors(module):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.device}".encode())
-            flat = tensor.flatten()
-            step = max(1, flat.numel() // 64)
-            digest.update(flat[::step].float().cpu().numpy().tobytes())
+    for name, tensor in named_tensors(engine.prefiller.network):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.device}".encode())
+        flat = tensor.flatten()
+        step = max(1, flat.numel() // 64)
+        digest.update(flat[::step].float().cpu().numpy().tobytes())
     return f"fp_{digest.hexdigest()[:12]}"
 
 

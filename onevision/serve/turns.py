@@ -1,12 +1,21 @@
-"""Turns: places for work that keys take in turns, by the time that each has used."""
+"""What keys share: places for work, amounts that are held, and the time of the event loop."""
 
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
 
 from onevision.serve.schema.problems import ApiError
+
+# Of the loop's time, for all keys that keep it busy.
+SHARE = 0.5
+# Seconds of occupation that bring no delay, and the most that are held against a key.
+BURST_SECONDS, MOST_SECONDS = 0.05, 1.0
+# A key asks nothing any more if it has been silent for so long.
+SILENT_SECONDS = 1.0
 
 
 class Turns:
@@ -111,3 +120,77 @@ class Share:
         self._held[key] -= amount
         if not self._held[key]:
             del self._held[key]
+
+
+class LoopShares:
+    """Delays keys that occupy the event loop beyond their part; event loop only.
+
+    All connections share its thread. A key that keeps it busy with hundreds of small requests, or
+    with bytes of large ones, would delay everyone's; so while several keys ask, each may occupy its
+    part of SHARE of the time, after a burst that is free. A key that is alone is never delayed.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: dict[str, float] = {}  # when a key was last heard
+        # When a key would have used up what it has taken, at the pace of its part.
+        self._level: dict[str, float] = {}
+        self._lines: dict[str, asyncio.Lock] = {}
+
+    def charge(self, key: str, seconds: float) -> None:
+        """Notes that a key has occupied the loop."""
+        now = self._clock()
+        self._last[key] = now
+        level = max(self._level.get(key, now), now) + seconds * self._count(now) / SHARE
+        self._level[key] = min(level, now + MOST_SECONDS)
+
+    async def wait(self, key: str) -> None:
+        """Waits until it is a key's turn; its requests continue one after the other."""
+        if self._delay(key) <= 0:
+            return
+        line = self._lines.setdefault(key, asyncio.Lock())
+        async with line:
+            while (delay := self._delay(key)) > 0:
+                await asyncio.sleep(delay)
+
+    def _delay(self, key: str) -> float:
+        now = self._clock()
+        if self._count(now) <= 1:
+            return 0.0
+        return self._level.get(key, now) - now - BURST_SECONDS
+
+    def _count(self, now: float) -> int:
+        """Returns how many keys ask, and forgets those that do not and owe nothing."""
+        silent = [key for key, last in self._last.items() if now - last > SILENT_SECONDS]
+        for key in silent:
+            if key not in self._lines or not self._lines[key].locked():
+                self._lines.pop(key, None)
+                del self._last[key], self._level[key]
+        return len(self._last)
+
+
+class Timed:
+    """Awaits a coroutine, and tells how long each of its steps occupies the loop."""
+
+    def __init__(
+        self, work: Coroutine[Any, Any, None], charge: Callable[[float], None]
+    ) -> None:  # Any: what a coroutine of the framework passes to the loop
+        self._work, self._charge = work, charge
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self._work.__await__()
+        advance: Callable[[], Any] | None = partial(next, steps)
+        while True:
+            assert advance is not None
+            began = time.monotonic()
+            try:
+                awaited = advance()
+            except StopIteration:
+                return
+            finally:
+                advance = None  # an error that it holds knows this frame: else they were a circle
+                self._charge(time.monotonic() - began)
+            try:
+                advance = partial(steps.send, (yield awaited))
+            except BaseException as error:  # noqa: BLE001 passed on to where it belongs
+                advance = partial(steps.throw, error)

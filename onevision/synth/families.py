@@ -17,7 +17,7 @@ from onevision.synth.worlds.pages import chinese_documents, documents
 from onevision.synth.worlds.rooms import rooms
 from onevision.synth.worlds.screens import screens
 from onevision.synth.worlds.sets import pairs, sequences, statements
-from onevision.synth.worlds.shapes import marks, scenes, texts, things
+from onevision.synth.worlds.shapes import boxes, marks, scenes, texts, things
 from onevision.synth.worlds.tables import tables
 from onevision.values import name_closest
 
@@ -27,7 +27,7 @@ _MODULES: Mapping[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
     for module in (
         *(scenes, things, signs, plates, capitals, glimpses, lettered),
-        *(rooms, marks, documents, chinese_documents),
+        *(rooms, marks, boxes, documents, chinese_documents),
         *(charts, tables, geometry, screens),
         *(pairs, statements, sequences),
         *(clips, pans, pointed, cameras),

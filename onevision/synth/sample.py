@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
+from onevision.boxes import Box
 from onevision.conversation import Image, Video
 
 Split = Literal["train", "heldout"]
@@ -19,6 +20,8 @@ class Question:
     family: str
     question: str
     answer: str
+    # What a box or a point in an answer is compared with, if the question asks for one.
+    box: Box | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

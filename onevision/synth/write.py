@@ -10,11 +10,12 @@ import av
 from PIL import Image as PIL
 from PIL.Image import Image as PillowImage
 
+from onevision.boxes import Point, find_marks
 from onevision.conversation import Image, Video
 from onevision.files import write_text
-from onevision.synth.sample import Sample, Split, rng_for
+from onevision.synth.sample import Question, Sample, Split, rng_for
 
-Teaches = Literal["captions", "descriptions", "questions"]
+Teaches = Literal["captions", "descriptions", "questions", "prompts"]
 ImageFormat = Literal["png", "jpeg"]
 FRAMES_PER_SECOND = 4
 # Samples per seed; the next seed begins where this one must end.
@@ -36,16 +37,24 @@ def write_set(
 ) -> Path:
     """Writes `count` samples; returns the path of the records, `directory/name.json`.
 
-    Media go to `directory/name/`. The records are written last, whole or not at all.
+    Media go to `directory/name/`. The records are written last, whole or not at all. Those that
+    teach "prompts" are a question each, with its right answer, as `onevision reinforce` reads them.
     """
     (directory / name).mkdir(parents=True, exist_ok=True)
-    records = []
+    records = list[dict[str, Any]]()
     for number in range(count):
         index = seed * SAMPLES_PER_SEED + number
         sample = make(split, index)
         media = _write_media(sample, directory, f"{name}/{number:06d}", image_format=image_format)
-        turns = list(_turns(sample, teaches, rng_key=f"{name}/{index}"))
-        records.append({"id": f"{name}-{seed}-{number}", **media, "conversations": turns})
+        record = {"id": f"{name}-{seed}-{number}", **media}
+        if teaches == "prompts":
+            records += [
+                {**record, "id": f"{record['id']}-{place}", **_prompt(question)}
+                for place, question in enumerate(sample.questions)
+            ]
+        else:
+            turns = list(_turns(sample, teaches, rng_key=f"{name}/{index}"))
+            records.append({**record, "conversations": turns})
         progress(1)
     path = directory / f"{name}.json"
     write_text(path, json.dumps(records, ensure_ascii=False, indent=1))
@@ -83,6 +92,17 @@ def _write_media(
             names["image"].append(f"{part}.{suffix}")
             medium.source.save(directory / f"{part}.{suffix}", quality=92)
     return {field: files for field, files in names.items() if files}
+
+
+def _prompt(question: Question) -> dict[str, Any]:
+    """Returns what is asked, and what a right answer is compared with."""
+    said: dict[str, Any] = {"prompt": question.question, "family": question.family}
+    if question.box is None:
+        return {**said, "type": "exact", "answer": question.answer}
+    box = question.box
+    is_point = any(isinstance(mark, Point) for mark in find_marks(question.answer))
+    edges = [round(edge, 4) for edge in (box.left, box.top, box.right, box.bottom)]
+    return {**said, "type": "point" if is_point else "box", "answer": edges}
 
 
 def _turns(sample: Sample, teaches: Teaches, *, rng_key: str) -> Iterator[dict[str, Any]]:

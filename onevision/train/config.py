@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
-from onevision.accelerate.packed import can_multiply
+from onevision.accelerate.processor import can_multiply
 from onevision.config import ModelConfig
 from onevision.errors import ConfigError
 from onevision.files import write_text
 from onevision.train.options import RunOptions
 from onevision.train.preference.loss import PreferenceConfig
+from onevision.train.reinforce.config import ReinforceConfig
+from onevision.train.saving.place import Place
 from onevision.train.stage import Stage
 from onevision.values import apply_settings, flatten, from_plain, to_plain
 
@@ -25,7 +27,7 @@ DECISIVE_OPTIONS = (
     *("seed", "precision", "loss_mean"),
     *("held_out", "held_out_steps", "keep_best", "early_stop"),
     *("lora_rank", "lora_alpha", "lora_dropout", "lora_parts", "lora_layers"),
-    *("lora_rslora", "lora_base", "lora_targets"),
+    *("lora_rslora", "lora_dora", "lora_base", "lora_targets"),
 )
 
 
@@ -39,6 +41,8 @@ class TrainConfig:
     options: RunOptions
     # How to learn which of two answers is better; None for every other objective.
     preference: PreferenceConfig | None = None
+    # How to learn from rewards; None for every other objective.
+    reinforce: ReinforceConfig | None = None
     # Checkpoints that the run begins with, and its tokenizer.
     starts: tuple[str, ...] = ()
     tokenizer: str | None = None
@@ -78,12 +82,14 @@ def write_train_config(config: TrainConfig, path: Path) -> None:
     write_text(path, json.dumps(to_json_values(config), indent=2) + "\n")
 
 
-def read_train_config(path: Path) -> TrainConfig:
+def read_train_config(path: Place) -> TrainConfig:
     """Reads what `write_train_config` wrote, strictly. Raises ConfigError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path"
+        ) from error
     except ValueError as error:
         raise ConfigError(f"{path}: not JSON ({error}); write it again with the run") from error
     if not isinstance(values, dict) or values.pop("format_version", None) != FORMAT_VERSION:
@@ -124,6 +130,7 @@ def _decisive(config: TrainConfig) -> Iterator[tuple[str, object]]:
     yield from flatten(plain["stage"])
     yield from flatten({"target": plain["target"]})
     yield from flatten({"preference": plain["preference"]})
+    yield from flatten({"reinforce": plain["reinforce"]})
     yield from flatten(decisive_options(config))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from onevision.errors import CheckpointError, ConfigError
 from onevision.train.config import TrainConfig, list_changes, read_train_config, write_train_config
 from onevision.train.parallel import Processes
+from onevision.train.saving.place import Place, RemotePath
 from onevision.train.snapshots import State, newest_snapshot, read_state, snapshots
 
 # Settings that a run cannot change on its way: its place is counted in steps, so the samples before
@@ -21,6 +22,13 @@ class RunDirectory:
     """A directory that a run writes to; `run.py` lists its files."""
 
     path: Path
+    # Where its snapshots lie, if not in `path`.
+    place: Place | None = None
+
+    @property
+    def snapshots(self) -> Place:
+        """Where its snapshots lie."""
+        return self.place or self.path
 
     @property
     def settings(self) -> Path:
@@ -49,21 +57,38 @@ class RunDirectory:
 
         Every process calls it. Raises ConfigError, also if the directory cannot be written to.
         """
-        if self.settings.is_file() and snapshots(self.path):
-            changes = list_changes(read_train_config(self.settings), config)
+        known = self._known_settings()
+        if known is not None and snapshots(self.snapshots):
+            changes = list_changes(read_train_config(known), config)
             refuse_changes(self.path, changes, allow_change, warn=warn)
         processes.all_succeeded()  # all have read before one writes
         if processes.rank == 0:
             try:
                 write_train_config(config, self.settings)
+                if isinstance(self.snapshots, RemotePath):
+                    with (self.snapshots / self.settings.name).open("wb") as file:
+                        file.write(self.settings.read_bytes())
             except OSError as error:
                 raise ConfigError(
-                    f"{self.path}: cannot be written to ({error.strerror}); give another --output"
+                    f"{self.path}: cannot be written to ({error.strerror or error}); give another "
+                    "--output"
                 ) from error
+
+    def _known_settings(self) -> Place | None:
+        """Returns the settings that the run began with, which also lie beside remote snapshots.
+
+        A run that resumes on another machine has nothing but those.
+        """
+        if self.settings.is_file():
+            return self.settings
+        found = (
+            [] if isinstance(self.snapshots, Path) else list(self.snapshots.glob("settings.json"))
+        )
+        return next(iter(found), None)
 
     def agree_on_content(
         self,
-        snapshot: Path,
+        snapshot: Place,
         content: State,
         *,
         allow_change: Sequence[str],
@@ -77,15 +102,20 @@ class RunDirectory:
         if before is not None:  # older releases did not write it
             refuse_changes(self.path, content_changes(before, content), allow_change, warn=warn)
 
-    def choose_snapshot(self, *, warn: Callable[[str], object]) -> Path | None:
+    def choose_snapshot(self, *, warn: Callable[[str], object]) -> Place | None:
         """Returns the newest whole snapshot; the same on every process, None for a new run.
 
-        Raises CheckpointError if there are snapshots and none is whole.
+        Raises CheckpointError if there are snapshots and none is whole, or they cannot be listed.
         """
-        found = newest_snapshot(self.path, warn=warn)
-        if found is None and snapshots(self.path):
+        place = self.snapshots
+        try:
+            found = newest_snapshot(place, warn=warn)
+            any_found = found is not None or bool(snapshots(place))
+        except OSError as error:
+            raise CheckpointError(f"{place}: snapshots cannot be listed ({error})") from error
+        if found is None and any_found:
             raise CheckpointError(
-                f"{self.path}: no snapshot is whole; restore one, or move the step-* directories "
+                f"{place}: no snapshot is whole; restore one, or move the step-* directories "
                 "away to start over"
             )
         return found

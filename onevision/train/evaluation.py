@@ -90,6 +90,7 @@ class HeldoutEvaluator:
             sampling=Sampling(
                 end_ids=end_ids(template, self.tokenizer), end_texts=end_texts(template)
             ),
+            arithmetic=str(network.language_model.dtype).removeprefix("torch."),
         )
         with preserve_state(network):
             for scenario in self.options.eval_scenarios:

@@ -9,7 +9,7 @@ One crop of the published models takes 3.4 MB in fp32.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,8 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from onevision.anyres import Layout
 from onevision.checkpoint.files import save_tensors
 from onevision.errors import ConfigError
+from onevision.model.native_vision import NativeEncoder
 from onevision.train.options import RunOptions
 from onevision.train.stage import Stage
 
@@ -39,6 +41,11 @@ def keep_features(
             f"features can be kept of a frozen vision encoder, but stage {stage.name} trains it; "
             "leave out `features`"
         )
+    if isinstance(encoder, NativeEncoder):
+        raise ConfigError(
+            "features are kept by crop, but this model's encoder sees pictures whole; "
+            "leave out `features`"
+        )
     if options.sharing == "shard":
         raise ConfigError(
             "features cannot be kept with sharing=shard, where all processes encode together; "
@@ -47,7 +54,7 @@ def keep_features(
     store = FeatureStore(Path(options.features), encoder, warn=warn)
     compute = encoder.forward
 
-    def forward(pixel_values: Tensor) -> Tensor:
+    def forward(pixel_values: Tensor, _owners: Sequence[Layout] = ()) -> Tensor:
         with torch.no_grad():
             return store.encode(pixel_values, compute)
 

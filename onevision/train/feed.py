@@ -18,6 +18,7 @@ from torch import Tensor
 from onevision.batch import Blocks, TrainingBatch
 from onevision.config import InputConfig
 from onevision.data.packing import PackedRow, collate, join
+from onevision.plural import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +58,12 @@ class MicroBatch:
     def __str__(self) -> str:
         """Describes its size."""
         batch = self.batch
-        samples = self.samples[0] if len(self.samples) == 1 else f"{len(self.samples)} samples"
+        samples = (
+            self.samples[0] if len(self.samples) == 1 else counted(len(self.samples), "sample")
+        )
         return (
             f"{samples}: {batch.input_ids.numel():,} tokens, {len(batch.targets):,} of them "
-            f"labelled, {len(batch.pixel_values)} crops"
+            f"labelled, {counted(len(batch.pixel_values), 'crop')}"
         )
 
 

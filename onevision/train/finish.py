@@ -16,24 +16,25 @@ from pathlib import Path
 
 import torch
 
-from onevision.checkpoint.save import save
+from onevision.checkpoint.save import save_weights
 from onevision.config import ModelConfig
 from onevision.errors import OneVisionError
 from onevision.files import write_text
-from onevision.generate.answer import DTYPES
+from onevision.generate.placing import DTYPES
 from onevision.inputs.templates import end_ids
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.model.llava import LlavaNetwork
 from onevision.train.config import TrainConfig
 from onevision.train.directory import RunDirectory
 from onevision.train.feed import Feed
-from onevision.train.lora.adapt import merge_onto, write_adapter
+from onevision.train.lora.adapt import write_adapter
 from onevision.train.lora.layers import LoraConfig
 from onevision.train.mixture_feed import MixtureFeed
 from onevision.train.origin import ORIGIN, describe_origin
 from onevision.train.report.card import Source, adapter_card, model_card
 from onevision.train.report.curves import write_curves
 from onevision.train.report.facts import collect_facts, describe_start
+from onevision.train.sharded.export import TrainedWeights
 from onevision.train.start import Starts, stored_type
 
 CARD = "README.md"
@@ -53,39 +54,39 @@ class FinishedRun:
     warn: Callable[[str], object] = str
 
 
-def write_result(network: LlavaNetwork, run: FinishedRun) -> Path:
-    """Writes everything and returns the checkpoint. Merges the network's adapters in place.
+def write_result(weights: TrainedWeights, run: FinishedRun) -> Path:
+    """Writes everything and returns the checkpoint; the first process calls it.
 
     Raises CheckpointError if the checkpoint or the adapter cannot be written.
     """
     lora, checkpoint = run.config.options.lora, run.directory.checkpoint
     if lora is not None:
         write_adapter(
-            network,
+            weights.network,
             lora,
-            run.config.stage,
             run.directory.adapter,
             base=run.starts.previous[0],
             config=run.model_config,
+            fetch=weights.fetch_trained,
             warn=run.warn,
         )
         _attempt(lambda: _write_adapter_card(lora, run), run, what="the adapter's card")
-        merge_onto(network, run.starts.previous[0], warn=run.warn)
     ends = end_ids(run.config.target.inputs.template, run.tokenizer)
     end = json.dumps({"eos_token_id": list(ends)})
     companions = {
         "generation_config.json": end,
         ORIGIN: describe_origin(run.config.stage.name),
     }
-    save(
-        network,
+    save_weights(
+        dict(weights.plain.state_dict()),
+        weights.fetch,
         run.model_config,
         run.tokenizer,
         checkpoint,
         dtype=result_type(run),
         companions=companions,
     )
-    _attempt(lambda: _write_card(network, run), run, what="the model card")
+    _attempt(lambda: _write_card(weights.plain, run), run, what="the model card")
     _attempt(lambda: write_curves(run.directory.path, warn=run.warn), run, what="the curves")
     return checkpoint
 

@@ -1,11 +1,9 @@
-"""Guards of a run: against a second trainer, for signals, and for processes that die or hang."""
+"""Guards of a run: for signals, and for processes that die or hang."""
 
 import contextlib
 import faulthandler
-import fcntl
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,45 +13,17 @@ from typing import Self
 import torch
 import torch.distributed as dist
 
-from onevision.errors import ConfigError, TrainingError
+from onevision.errors import TrainingError
+from onevision.train.saving.place import Place
 from onevision.train.snapshots import snapshots, step_of
 
-LOCK = "lock"
-
 
 @contextlib.contextmanager
-def lock_directory(directory: Path) -> Iterator[None]:
-    """Locks a run's directory for this process. Raises ConfigError if another one holds the lock.
+def explain_failures(directory: Path, place: Place) -> Iterator[None]:
+    """Turns failures of memory and of other processes into a TrainingError of one line.
 
-    The lock belongs to the process, so it is released however the process ends.
+    `place` is where the snapshots of the run in `directory` lie.
     """
-    path = directory / LOCK
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{directory}: cannot be written to ({error.strerror}); give another --output"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise ConfigError(
-                f"{directory}: another trainer runs here ({holder}); wait for it, stop it, or "
-                "give another --output"
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
-
-
-@contextlib.contextmanager
-def explain_failures(directory: Path) -> Iterator[None]:
-    """Turns failures of memory and of other processes into a TrainingError of one line."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -69,13 +39,16 @@ def explain_failures(directory: Path) -> Iterator[None]:
         else:
             raise
         raise TrainingError(
-            f"{directory}: {problem} start it again: {describe_resumption(directory)}"
+            f"{directory}: {problem} start it again: {describe_resumption(place)}"
         ) from error
 
 
-def describe_resumption(directory: Path) -> str:
-    """Returns where a run resumes if it is started again."""
-    found = snapshots(directory)
+def describe_resumption(place: Place) -> str:
+    """Returns where a run with snapshots in `place` resumes if it is started again."""
+    try:
+        found = snapshots(place)
+    except OSError as error:
+        return f"its snapshots cannot be listed ({error})"
     return f"it resumes from step {step_of(found[-1])}" if found else "it starts over"
 
 

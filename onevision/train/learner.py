@@ -58,8 +58,10 @@ class Learner(nn.Module):
         """
         if not self.encode_always:
             return 0.0
-        newline = self.network.image_newline
-        nothing = 0.0 if newline is None else 0.0 * newline.sum()
+        learned = self.network.learned_tokens.values()
+        nothing: Tensor | float = 0.0
+        for vector in learned:
+            nothing = nothing + 0.0 * vector.sum()
         batch = micro_batch.batch
         if batch.layouts:
             return nothing
@@ -93,8 +95,10 @@ def prepare_learner(
 
 
 def iterate_blocks(network: LlavaNetwork) -> Iterator[nn.Module]:
-    """Yields the transformer blocks of the vision encoder and of the language model."""
+    """Yields the blocks of the vision encoder, of the projector, and of the language model."""
     yield from network.vision_encoder.blocks
+    if network.projector.mixer is not None:
+        yield from network.projector.mixer.blocks
     yield from network.language_model.blocks
 
 

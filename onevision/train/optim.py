@@ -13,7 +13,7 @@ from onevision.model.llava import LlavaNetwork
 from onevision.train.learner import iterate_blocks
 from onevision.train.lora.layers import lora_parameters
 from onevision.train.options import Precision
-from onevision.train.stage import PARTS, Stage
+from onevision.train.stage import PARTS, Decay, Stage
 
 # The quintic that torch's Muon iterates.
 A, B, C = 3.4445, -4.7750, 2.0315
@@ -22,10 +22,9 @@ SMALLEST_NORM = 1e-7
 
 
 def part_parameters(network: LlavaNetwork) -> dict[str, list[nn.Parameter]]:
-    """Returns the parameters of each part; `image_newline` belongs to the language model."""
+    """Returns the parameters of each part; `learned_tokens` belong to the language model."""
     parts = {name: list(network.get_submodule(name).parameters()) for name in PARTS}
-    if network.image_newline is not None:
-        parts["language_model"].append(network.image_newline)
+    parts["language_model"] += network.learned_tokens.values()
     # FIDELITY: the final norm of the vision encoder, and CLIP's last block, never train.
     unused = {id(p) for module in network.vision_encoder.unused() for p in module.parameters()}
     parts["vision_encoder"] = [p for p in parts["vision_encoder"] if id(p) not in unused]
@@ -35,14 +34,14 @@ def part_parameters(network: LlavaNetwork) -> dict[str, list[nn.Parameter]]:
 def learning_parameters(network: LlavaNetwork, stage: Stage) -> dict[str, list[nn.Parameter]]:
     """Returns what trains of each trainable part: its adapters if it has any, or all of it.
 
-    `image_newline` has no adapter: it trains beside those of the language model.
+    `learned_tokens` have no adapters: they train beside those of the language model.
     """
     learning = {n: ps for n, ps in part_parameters(network).items() if n in stage.trainable}
     for name in learning:
         if adapters := lora_parameters(network.get_submodule(name)):
             learning[name] = adapters
-            if name == "language_model" and network.image_newline is not None:
-                learning[name].append(network.image_newline)
+            if name == "language_model":
+                learning[name] = [*adapters, *network.learned_tokens.values()]
     return learning
 
 
@@ -180,10 +179,23 @@ def _groups(
     ]
 
 
-def set_learning_rate(optimizer: AnyOptimizer, *, progress: float, warmup: float) -> None:
-    """Sets every group's rate at `progress` (0..1): linear warm-up, then a cosine to zero."""
+def set_stage_rate(optimizer: AnyOptimizer, stage: Stage, *, step: int, of: int) -> None:
+    """Sets every group's rate at a step, counted from 0.
+
+    The only step of a run has no time to warm up: at a rate of zero it would change nothing.
+    """
+    warmup = stage.warmup if of > 1 else 0.0
+    set_learning_rate(optimizer, progress=step / of, warmup=warmup, decay=stage.decay)
+
+
+def set_learning_rate(
+    optimizer: AnyOptimizer, *, progress: float, warmup: float, decay: Decay = "cosine"
+) -> None:
+    """Sets every group's rate at `progress` (0..1): linear warm-up, then as `decay` says."""
     if progress < warmup:
         factor = progress / warmup
+    elif decay == "constant":
+        factor = 1.0
     else:
         factor = 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
     for group in optimizer.param_groups:

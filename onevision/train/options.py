@@ -69,6 +69,8 @@ class RunOptions:
     lora_layers: Layers = "all"
     # Multiply by alpha / sqrt(rank) instead (rsLoRA).
     lora_rslora: bool = False
+    # Train the length of each row of an adapted weight, too (DoRA).
+    lora_dora: bool = False
     # "int8" holds each frozen weight below an adapter in one byte.
     lora_base: Base = "full"
     # What trains, by a name: "language", adapters in the language model and the projector whole;
@@ -83,7 +85,12 @@ class RunOptions:
     # The newest so many snapshots stay.
     keep: int = 2
     # Stop if a snapshot cannot be written, rather than warn and try again later.
-    save_strict: bool = False
+    save_strict: bool = True
+    # Write snapshots in a thread while training continues, from a copy in memory; None: on a GPU.
+    save_async: bool | None = None
+    # Where snapshots lie, if not in the run's directory: a directory or an address that fsspec
+    # knows, such as s3://bucket/runs/a.
+    snapshots: str | None = None
 
     # A step is skipped if its gradient's norm exceeds this, as it is if that is not finite.
     max_spike: float | None = None
@@ -143,6 +150,11 @@ class RunOptions:
                 f"{told[-1]} is {getattr(self, told[-1])!r}, but there are no adapters; set "
                 "lora_rank, for instance lora_rank=64"
             )
+        if self.lora_dora and self.sharing == "shard":
+            raise ConfigError(
+                "lora_dora needs whole rows in fp32, and sharing=shard computes with bf16 copies "
+                "of slices; set sharing=replicate, or leave lora_dora out"
+            )
         if self.lora_targets is not None and (
             odd := {"lora_parts", "lora_layers"}.intersection(told)
         ):
@@ -175,5 +187,6 @@ class RunOptions:
             parts=self.lora_parts if preset is None else preset.parts,
             layers=self.lora_layers if preset is None else preset.layers,
             stabilised=self.lora_rslora,
+            magnitudes=self.lora_dora,
             base=self.lora_base,
         )

@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor
 
 from onevision.errors import ConfigError, OneVisionError, TrainingError
 from onevision.train.guard import Watchdog
-from onevision.train.snapshots import Shard
+from onevision.train.saving.draft import Shard
 
 Sharing = Literal["replicate", "shard"]
 CPU = torch.device("cpu")

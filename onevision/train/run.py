@@ -17,17 +17,16 @@ A run that finds snapshots resumes from the newest whole one as if it had never 
 import hashlib
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from onevision.accelerate.apply import accelerate_training
-from onevision.errors import TrainingError
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
+from onevision.locks import lock_directory
 from onevision.model.llava import LlavaNetwork
 from onevision.train.config import TrainConfig
 from onevision.train.cost.devices import peak_flops
@@ -35,26 +34,24 @@ from onevision.train.cost.plan import batch_flops
 from onevision.train.directory import RunDirectory
 from onevision.train.evaluation import HeldoutEvaluator
 from onevision.train.features import keep_features
-from onevision.train.finish import FinishedRun, list_sources, write_result
-from onevision.train.guard import (
-    Interruption,
-    Watchdog,
-    describe_resumption,
-    explain_failures,
-    lock_directory,
-)
-from onevision.train.learner import Learner, prepare_learner
-from onevision.train.lora.adapt import adapt, check_adapters, copy_to_cpu, digest_start
+from onevision.train.finish import FinishedRun, list_sources, result_type, write_result
+from onevision.train.guard import Interruption, Watchdog, explain_failures
+from onevision.train.learner import Learner
+from onevision.train.lora.adapt import adapt, check_adapters, digest_start
 from onevision.train.lora.targets import warn_of_whole_parts
 from onevision.train.objectives.objective import ObjectiveMaker, RunContext
 from onevision.train.objectives.table import make_objective
 from onevision.train.optim import freeze_parameters, make_optimizer
 from onevision.train.parallel import Processes, join_processes
 from onevision.train.report.journal import Callbacks, Journal
-from onevision.train.snapshots import State, prune, read_state
+from onevision.train.saving.place import open_place
+from onevision.train.saving.saver import SnapshotSaver
+from onevision.train.sharded.begin import begin_network
+from onevision.train.sharded.export import TrainedWeights
+from onevision.train.snapshots import State, read_state
 from onevision.train.stage import stage_config
-from onevision.train.start import Starts, check_tokenizer, start_network
-from onevision.train.state import restore_snapshot, save_snapshot
+from onevision.train.start import Starts, check_tokenizer
+from onevision.train.state import restore_snapshot
 from onevision.train.trainer import Progress, Trainer
 from onevision.train.validation.best import Validator
 
@@ -86,17 +83,19 @@ def run_stage(
     set and a snapshot cannot be written.
     """
     options = config.options
+    place = output if options.snapshots is None else open_place(options.snapshots)
     with ExitStack() as held:
-        held.enter_context(explain_failures(output))
+        held.enter_context(explain_failures(output, place))
         processes = join_processes(
             sharing=options.sharing, device=options.device, timeout_seconds=options.patience_seconds
         )
-        held.enter_context(lock_directory(output) if processes.rank == 0 else nullcontext())
+        if processes.rank == 0:
+            held.enter_context(lock_directory(output, holder="trainer"))
         run = TrainingRun(
             config,
             tokenizer=tokenizer,
             starts=starts,
-            output=output,
+            directory=RunDirectory(output, place),
             processes=processes,
             make_objective=make_objective,
             allow_change=allow_change,
@@ -114,13 +113,14 @@ class TrainingRun:
         *,
         tokenizer: Tokenizer,
         starts: Starts,
-        output: Path,
+        directory: RunDirectory,
         processes: Processes,
         make_objective: ObjectiveMaker,
         allow_change: Sequence[str],
         callbacks: Callbacks,
     ) -> None:
-        self.config, self.starts, self.directory = config, starts, RunDirectory(output)
+        self.config, self.starts, self.directory = config, starts, directory
+        output = directory.path
         self.stage, self.tokenizer, self.options = config.stage, tokenizer, config.options
         self.processes, self.callbacks, self.main = processes, callbacks, processes.rank == 0
         self.journal = Journal(output, callbacks, main=self.main)
@@ -131,13 +131,10 @@ class TrainingRun:
         check_adapters(self.options.lora, self.stage, starts)
         torch.manual_seed(self.options.seed)
         snapshot = self.directory.choose_snapshot(warn=warn)
-        # A snapshot holds every weight, except those below adapters.
-        network = (
-            start_network(self.stage, self.model_config, starts, verify=self.options.verify)
-            if snapshot is None or self.options.lora is not None
-            else LlavaNetwork(self.model_config)
+        self.begun = begin_network(
+            config, self.model_config, starts, processes, resumes=snapshot is not None
         )
-        network = accelerate_training(network.to(processes.device))
+        network = self.begun.network
         self.objective = make_objective(
             RunContext(
                 config=config,
@@ -165,6 +162,10 @@ class TrainingRun:
             )
             restore_snapshot(self.trainer, snapshot)
             self.trainer.progress = Progress(**read_state(snapshot)["progress"])
+        self.saver = SnapshotSaver(
+            self.trainer, directory.snapshots, content=self.content, output=output,
+            warn=self.journal.warn,
+        )  # fmt: skip
         self.validator = self._make_validator()
 
     @property
@@ -186,6 +187,7 @@ class TrainingRun:
         last_saved = time.monotonic()
         changed = trainer.progress.updates > 0
         with journal, ExitStack() as held:
+            held.callback(self.saver.join)
             interruption = held.enter_context(Interruption())
             watchdog = held.enter_context(Watchdog(self.options.patience_seconds))
             self.validator.measure_if_due(watchdog.touch)
@@ -197,13 +199,15 @@ class TrainingRun:
                 self.validator.measure_if_due(watchdog.touch)
                 stop, due = self._decide(interruption, time.monotonic() - last_saved)
                 if stop or due:
-                    self._save()
+                    self.saver.save()
                     last_saved = time.monotonic()
                 if stop and metrics.step < metrics.num_steps:
+                    self.saver.finish()
                     return RunResult(checkpoint=None, exit_code=interruption.exit_code)
+            self.saver.finish()
             if not changed:
                 self.journal.warn(
-                    f"none of the {trainer.feed.num_steps} steps changed a weight: every one was "
+                    f"no step of {trainer.feed.num_steps} changed a weight: every one was "
                     "skipped or had a gradient or a learning rate of zero; look at metrics.jsonl, "
                     "and give more samples or a smaller global_batch"
                 )
@@ -232,6 +236,7 @@ class TrainingRun:
             content=self.content,
             on_validation=self.callbacks.on_validation,
             warn=self.journal.warn,
+            before_save=self.saver.finish,
         )
 
     def _make_learner(self, network: LlavaNetwork) -> Learner:
@@ -241,12 +246,8 @@ class TrainingRun:
         freeze_parameters(network, self.stage)
         warn_of_whole_parts(network, options.lora, warn=self.journal.warn)
         keep_features(network.vision_encoder, self.stage, options, warn=self.callbacks.on_warning)
-        return prepare_learner(
-            self.objective.make_learner(network, encode_always=self.processes.shards),
-            self.processes,
-            recompute=options.recompute,
-            compiled=options.compiled,
-            replicas=options.replicas,
+        return self.begun.prepare(
+            self.objective.make_learner(network, encode_always=self.processes.shards)
         ).train()
 
     def _peak_flops(self) -> float | None:
@@ -255,46 +256,40 @@ class TrainingRun:
         return None if peak is None else peak * self.processes.count
 
     def _decide(self, interruption: Interruption, seconds: float) -> tuple[bool, bool]:
-        """Returns whether to stop, and whether to save; the same on every process."""
+        """Returns whether to stop, and whether to save; the same on every process.
+
+        Finishes a snapshot that all processes have written.
+        """
         steps, progress = self.options.save_steps, self.trainer.progress
         due = progress.step % steps == 0 if steps else seconds >= self.options.save_seconds
         last = progress.step == self.trainer.feed.num_steps or self.validator.is_done
-        stop, save_now = self.processes.sum(
-            float(interruption.requested), float(self.main and (due or last))
+        stop, save_now, writing, failed = self.processes.sum(
+            float(interruption.requested), float(self.main and (due or last)), *self.saver.signals
         )
+        self.saver.settle(writing, failed)
         return stop > 0, save_now > 0
-
-    def _save(self) -> None:
-        output = self.directory.path
-        try:
-            newest = save_snapshot(self.trainer, output, content=self.content)
-        except OSError as error:
-            problem = f"{output}: step {self.trainer.progress.step} could not be saved ({error});"
-            if self.options.save_strict:
-                raise TrainingError(
-                    f"{problem} make room, then start it again: {describe_resumption(output)}"
-                ) from error
-            self.journal.warn(
-                f"{problem} training continues and the next save tries again; make room"
-            )
-            return
-        if self.main:
-            prune(output, keep=self.options.keep, newest=newest)
 
     def _export(self) -> None:
         """Writes the trained network, and how it was made."""
-        network = copy_to_cpu(
-            self.trainer.learner.network, self.model_config, self.options.lora, keep=self.main
+        run = FinishedRun(
+            config=self.config,
+            model_config=self.model_config,
+            tokenizer=self.tokenizer,
+            starts=self.starts,
+            directory=self.directory,
+            sources=list_sources(self.objective.feed),
+            device=self.processes.describe(),
+            warn=self.callbacks.on_warning,
         )
-        if network is not None:
-            run = FinishedRun(
-                config=self.config,
-                model_config=self.model_config,
-                tokenizer=self.tokenizer,
-                starts=self.starts,
-                directory=self.directory,
-                sources=list_sources(self.objective.feed),
-                device=self.processes.describe(),
-                warn=self.callbacks.on_warning,
-            )
-            write_result(network, run)
+        weights = TrainedWeights(
+            self.trainer.learner.network,
+            self.model_config,
+            self.processes,
+            base=next(iter(self.starts.previous), None),
+            warn=self.callbacks.on_warning,
+        )
+        if not self.main:
+            weights.follow(result_type(run))
+            return
+        with weights.offered(result_type(run)):
+            write_result(weights, run)

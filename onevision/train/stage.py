@@ -5,17 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from onevision.anyres import AnyRes, ImageRule, SingleCrop
+from onevision.anyres import AnyRes, ImageRule, SingleCrop, VideoRule
 from onevision.config import LanguageConfig, ModelConfig, Template
 from onevision.errors import ConfigError
 from onevision.known_models import FIVE_CROP_GRIDS
+from onevision.native import Native
 
 PARTS = ("vision_encoder", "projector", "language_model")
 
 # The image rule: a single crop, up to five, or all that the model allows; see `stage_config`.
 Resolution = Literal["one_crop", "five_crops", "target"]
+VideoRuleOf = Literal["start", "target"]
 # AdamW for every weight; or Muon for the matrices of the transformer blocks, AdamW for the others.
 Optimizer = Literal["adamw", "muon"]
+# What the rates do after the warm-up: fall to zero by a cosine, or stay.
+Decay = Literal["cosine", "constant"]
 # Which tokens are learned: those of the reference (see inputs/chat.py), or answers and their ends.
 Labels = Literal["reference", "answers"]
 # Fields that are numbers above zero, or None.
@@ -35,12 +39,16 @@ class Stage:
     # Stages of the same curriculum whose outputs this one begins with; if empty, it begins with
     # pretrained parts or random weights.
     starts_from: tuple[str, ...] = ()
-    # Parts that train; the others are frozen. `image_newline` trains with the language model.
+    # Parts that train; the others are frozen. `image_newline`, and `faster_token` if there is one,
+    # train with the language model.
     trainable: tuple[str, ...] = PARTS
     # None means the model's own template.
     template: Template | None = "qwen_1_5"
     # How a picture is cut: one crop, up to five, or all that the model allows.
     resolution: Resolution = "target"
+    # By which rule videos enter: that of the checkpoint it begins with, or the target's, where a
+    # model continues from another (LLaVA-Video from OneVision).
+    video_rule: VideoRuleOf = "start"
     # The most frames of a video; only in stages that see videos.
     num_frames: int = 32
 
@@ -76,8 +84,10 @@ class Stage:
     projector_learning_rate: float | None = None
     # Peak rate of the vision encoder; None if it is frozen.
     vision_learning_rate: float | None = 2e-6
-    # Share of the steps during which the rates rise from zero; then a cosine takes them to zero.
+    # Share of the steps during which the rates rise from zero.
     warmup: float = 0.03
+    # What they do afterwards: fall to zero by a cosine, or stay.
+    decay: Decay = "cosine"
     # "muon" is for the matrices of the blocks, beside AdamW for the rest.
     optimizer: Optimizer = "adamw"
     # Of AdamW's two moments.
@@ -173,8 +183,8 @@ def stage_config(stage: Stage, target: ModelConfig) -> ModelConfig:
         image=_image_rule(stage, target),
         template=stage.template or target.inputs.template,
     )
-    if stage.resolution == "one_crop":
-        video = replace(target.inputs.video, newline="no_token")
+    if stage.resolution == "one_crop" and isinstance(target.inputs.video, VideoRule):
+        video = replace(target.inputs.video, newline="no_token", slow_every=None)
         inputs = replace(inputs, multi_image=inputs.image, video=video)
     config = replace(
         target,
@@ -193,10 +203,14 @@ def _image_rule(stage: Stage, config: ModelConfig) -> ImageRule:
     which squashes it for SigLIP and crops its centre for CLIP.
     """
     target = config.inputs.image
+    if isinstance(target, Native) and stage.resolution != "target":
+        raise ConfigError(
+            f"stage {stage.name}: resolution is {stage.resolution}, but the model reads pictures "
+            "at native resolution; expected target"
+        )
     size, patch = target.crop_size, target.patch_size
     if stage.resolution == "one_crop":
-        fit = "crop" if config.vision.class_token else "squash"
-        return SingleCrop(crop_size=size, patch_size=patch, fit=fit, newline=False)
+        return SingleCrop(crop_size=size, patch_size=patch, fit=config.vision.fit, newline=False)
     if stage.resolution == "five_crops":
         return AnyRes(crop_size=size, patch_size=patch, max_crops=None, grids=FIVE_CROP_GRIDS)
     return target

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from onevision.anyres import VideoRule
+from onevision.checkpoint.adapted import EMBEDDING, TIED_HEAD
+from onevision.checkpoint.checksums import verify_checksums
 from onevision.checkpoint.contents import ADAPTER_CONFIG
+from onevision.checkpoint.files import StoredTensor, check_finite, read_json
 from onevision.checkpoint.hub import BUNDLED, resolve
-from onevision.checkpoint.load import EMBEDDING, inspect, load_network
-from onevision.checkpoint.pretrained import load_language_model, load_vision_encoder
+from onevision.checkpoint.load import CheckpointInfo, check_plain, inspect
+from onevision.checkpoint.parts.pretrained import find_language_model, find_vision_encoder
+from onevision.checkpoint.quantised import refuse_quantised
 from onevision.config import InputConfig, ModelConfig
 from onevision.errors import ConfigError
 from onevision.inputs.tokenizer import Tokenizer
@@ -22,6 +27,8 @@ from onevision.train.stage import PARTS, Stage
 from onevision.train.stages import WHOLE_MODELS
 
 INITIAL_STD = 0.02
+# Modules whose weights are drawn; what others begin with is up to them.
+DRAWN = (nn.Linear, nn.Embedding, nn.Conv2d)
 # Where the hub's cache keeps a revision of a model.
 HUB_CACHE = re.compile(
     r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)/snapshots/(?P<revision>\w+)"
@@ -53,31 +60,87 @@ def start_network(
     With `verify`, weights must have their checksums. Raises CheckpointError, and ConfigError if the
     starts do not fit the stage or the architecture.
     """
+    check_starts(stage, config, starts)
+    network = LlavaNetwork(config)
+    for module in drawn_modules(network):
+        initialise(module)
+    parameters = dict(network.named_parameters())
+    for name, stored in find_weights(network, stage, starts).items():
+        tensor = stored.read()
+        if verify:
+            check_finite(tensor, stored.name, where=stored.path)
+        with torch.no_grad():
+            parameters[name].copy_(tensor)
+    if verify:  # last: a number that is not finite says more
+        verify_starts(starts)
+    return network
+
+
+def check_starts(stage: Stage, config: ModelConfig, starts: Starts) -> None:
+    """Refuses starts that are not those of the stage, or of another model. Raises ConfigError."""
     _check_number(stage, starts)
     for path in starts.previous:
         _check_order(stage, path)
         _check_rules(config.inputs, path)
-    network = LlavaNetwork(config)
-    network.apply(_initialise)
+
+
+def find_weights(network: LlavaNetwork, stage: Stage, starts: Starts) -> dict[str, StoredTensor]:
+    """Returns the stored tensor of each parameter that a start holds, by its name.
+
+    The network's parameters may be without memory. Raises CheckpointError, ConfigError.
+    """
+    found: dict[str, StoredTensor] = {}
     if starts.language_model is not None:
-        load_language_model(network, starts.language_model)
+        found |= find_language_model(network, starts.language_model)
     if starts.vision_encoder is not None:
-        load_vision_encoder(network, starts.vision_encoder)
+        found |= find_vision_encoder(network, starts.vision_encoder)
     if len(starts.previous) > 1:
         for made_by, path in zip(stage.starts_from, starts.previous, strict=True):
-            _take(network, _load(path, verify=verify), (PART_MADE_BY[made_by],), path)
+            found |= _find_parts(network, inspect(path), (PART_MADE_BY[made_by],))
     elif starts.previous:
-        _take_all(network, starts.previous[0], verify=verify)
-    return network
+        info = inspect(starts.previous[0])
+        found |= _find_parts(network, info, PARTS)
+        # FIDELITY: the align stage has no `image_newline`; it starts as N(0, 1/D) in the next one.
+        found |= {name: info.tensors[name] for name in network.learned_tokens.keys() & info.tensors}
+    return found
+
+
+def verify_starts(starts: Starts) -> None:
+    """Compares the files of earlier stages with their checksums. Raises CheckpointError."""
+    for path in starts.previous:
+        verify_checksums(inspect(path).tensors.values())
+
+
+def drawn_modules(network: LlavaNetwork) -> list[nn.Module]:
+    """Returns the modules whose weights are drawn by `initialise`, in the order of the draws."""
+    found: list[nn.Module] = []
+    network.apply(lambda module: found.append(module) if isinstance(module, DRAWN) else None)
+    return found
+
+
+@torch.no_grad()
+def initialise(module: nn.Module) -> None:
+    """Draws the weight of a module of `drawn_modules`; its bias is zero."""
+    for name, parameter in module.named_parameters(recurse=False):
+        draw(parameter, name)
+
+
+def draw(tensor: Tensor, name: str) -> Tensor:
+    """Fills a "weight" with random numbers and a "bias" with zeros, in place; returns it."""
+    if name == "weight":
+        return nn.init.normal_(tensor, std=INITIAL_STD)
+    return nn.init.zeros_(tensor)
 
 
 def find_start(name: str | Path) -> Path:
     """Returns the directory of a checkpoint: bundled, on disk, or on the hub.
 
-    Raises ModelNotFoundError, and ConfigError for a directory that holds no whole checkpoint.
+    Raises ModelNotFoundError, CheckpointError for quantised weights, which cannot be trained, and
+    ConfigError for a directory that holds no whole checkpoint.
     """
     path = resolve(name)
     if (path / "config.json").is_file():
+        refuse_quantised(read_json(path / "config.json"), {}, where=str(path))
         return path
     beside = [one for one in (path / "checkpoint", path.parent / "checkpoint") if one.is_dir()]
     advice = f"give {beside[0]}" if beside else "give a directory with config.json and weights"
@@ -146,7 +209,7 @@ def _check_rules(inputs: InputConfig, path: Path) -> None:
         ("image_token_id", inputs.image_token_id, theirs.image_token_id),
         ("image_mean", inputs.image_mean, theirs.image_mean),
         ("image_std", inputs.image_std, theirs.image_std),
-        ("video pool", inputs.video.pool, theirs.video.pool),
+        ("video pool", _video_pool(inputs), _video_pool(theirs)),
     ):
         if mine != other:
             raise ConfigError(
@@ -155,12 +218,9 @@ def _check_rules(inputs: InputConfig, path: Path) -> None:
             )
 
 
-def _take_all(network: LlavaNetwork, path: Path, *, verify: bool) -> None:
-    previous = _load(path, verify=verify)
-    _take(network, previous, PARTS, path)
-    # FIDELITY: the align stage has no `image_newline`; it starts as N(0, 1/D) in the next one.
-    if network.image_newline is not None and previous.image_newline is not None:
-        network.image_newline = previous.image_newline
+def _video_pool(inputs: InputConfig) -> str | None:
+    """Returns how frames are pooled; None if they are not."""
+    return inputs.video.pool if isinstance(inputs.video, VideoRule) else None
 
 
 def stored_type(starts: Starts) -> torch.dtype | None:
@@ -174,23 +234,22 @@ def stored_type(starts: Starts) -> torch.dtype | None:
     return stored if stored.is_floating_point else None
 
 
-def _load(path: Path, *, verify: bool) -> LlavaNetwork:
-    return load_network(inspect(path), dtype=torch.float32, verify=verify)
-
-
-def _take(network: LlavaNetwork, source: LlavaNetwork, parts: Sequence[str], path: Path) -> None:
+def _find_parts(
+    network: LlavaNetwork, info: CheckpointInfo, parts: Sequence[str]
+) -> dict[str, StoredTensor]:
+    """Returns the stored tensors of some parts, which must be those of the network."""
+    check_plain(info, use="training starts from")
+    found: dict[str, StoredTensor] = {}
     for part in parts:
-        try:
-            network.get_submodule(part).load_state_dict(source.get_submodule(part).state_dict())
-        except RuntimeError as error:
+        named = network.get_submodule(part).named_parameters()
+        expected = {f"{part}.{name}": tuple(parameter.shape) for name, parameter in named}
+        held = {n: t for n, t in info.tensors.items() if n.startswith(f"{part}.")}
+        if TIED_HEAD in expected and info.config.language.tie_embeddings:
+            held[TIED_HEAD] = info.tensors[EMBEDDING]
+        if expected != {name: tensor.shape for name, tensor in held.items()}:
             raise ConfigError(
-                f"{path}: its {part.replace('_', ' ')} does not fit this model; "
+                f"{info.directory}: its {part.replace('_', ' ')} does not fit this model; "
                 "give the checkpoint of the same architecture"
-            ) from error
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding | nn.Conv2d):
-        nn.init.normal_(module.weight, std=INITIAL_STD)
-    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
-        nn.init.zeros_(module.bias)
+            )
+        found |= held
+    return found

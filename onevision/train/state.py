@@ -1,7 +1,6 @@
 """A trainer -> the tensors of its snapshot, and back, on any number of processes."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,14 +10,9 @@ from torch.distributed.tensor import DTensor
 
 from onevision.errors import CheckpointError
 from onevision.train.parallel import first_row, own_rows
-from onevision.train.snapshots import (
-    Shard,
-    SnapshotReader,
-    SnapshotWriter,
-    State,
-    read_state,
-    write_snapshot,
-)
+from onevision.train.saving.draft import Draft, Shard, SnapshotWriter
+from onevision.train.saving.place import Place
+from onevision.train.snapshots import SnapshotReader, State, read_state
 
 if TYPE_CHECKING:
     from onevision.train.trainer import Trainer
@@ -27,11 +21,21 @@ if TYPE_CHECKING:
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
 
-def save_snapshot(trainer: "Trainer", directory: Path, *, content: State) -> Path:
+def save_snapshot(trainer: "Trainer", directory: Place, *, content: State) -> Place:
     """Writes the whole state of a trainer; every process calls it. Raises OSError.
 
     `content` is written with it: digests of what the run learns from.
     """
+    draft, shards = draft_snapshot(trainer, directory, content=content)
+    draft.begin()
+    draft.write(shards)
+    return draft.finish()
+
+
+def draft_snapshot(
+    trainer: "Trainer", directory: Place, *, content: State
+) -> tuple[Draft, dict[str, Shard]]:
+    """Returns a snapshot to be written, and this process's share, which still trains."""
     shards: dict[str, Shard] = {}
     for name, tensor in _tensors(trainer).items():
         shard = own_rows(tensor)
@@ -41,18 +45,18 @@ def save_snapshot(trainer: "Trainer", directory: Path, *, content: State) -> Pat
     shards[f"rng/{processes.rank}"] = Shard(rows=torch.get_rng_state())
     if processes.device.type == "cuda":
         shards[f"cuda_rng/{processes.rank}"] = Shard(rows=torch.cuda.get_rng_state())
-    return write_snapshot(
-        directory,
-        trainer.progress.step,
-        shards,
-        {"progress": asdict(trainer.progress), "content": content},
+    draft = Draft(
+        directory=directory,
+        step=trainer.progress.step,
+        state={"progress": asdict(trainer.progress), "content": content},
         writer=SnapshotWriter(
             rank=processes.rank, ranks=processes.count, all_succeeded=processes.all_succeeded
         ),
     )
+    return draft, shards
 
 
-def restore_snapshot(trainer: "Trainer", path: Path) -> None:
+def restore_snapshot(trainer: "Trainer", path: Place) -> None:
     """Restores a trainer's weights, moments and random streams. Raises CheckpointError."""
     reader = SnapshotReader(path)
     tensors = _tensors(trainer)

@@ -6,15 +6,20 @@ be padded or resized. Only how pictures enter may grow beyond what an earlier st
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
+from onevision.anyres import ImageRule, VideoRule
 from onevision.checkpoint.load import inspect
 from onevision.config import ModelConfig
 from onevision.errors import ConfigError
 from onevision.known_models import ARCHITECTURES
+from onevision.native import Native
 from onevision.train.stage import Stage, stage_config
+from onevision.train.stages import CURRICULA
 from onevision.train.start import Starts
 
 DEFAULT_MODEL = "tiny"
+Rule = TypeVar("Rule", ImageRule, VideoRule | Native)
 
 
 def choose_target(stage: Stage, known: ModelConfig, starts: Starts) -> ModelConfig:
@@ -25,18 +30,18 @@ def choose_target(stage: Stage, known: ModelConfig, starts: Starts) -> ModelConf
     if len(starts.previous) != 1 or stage.name == "vision":
         return known
     theirs = inspect(starts.previous[0]).config
-    if not _is_reduced(theirs, stage):
+    if stage.video_rule == "target":
+        video = _at_size(known.inputs.video, theirs.inputs.image)
+        theirs = replace(theirs, inputs=replace(theirs.inputs, video=video))
+    if isinstance(known.inputs.image, Native) or not _is_reduced(theirs, stage):
         return theirs
     # An earlier stage's output: it has yet to see pictures as the finished model does.
-    crop = {
-        "crop_size": theirs.inputs.image.crop_size,
-        "patch_size": theirs.inputs.image.patch_size,
-    }
+    crop = theirs.inputs.image
     inputs = replace(
         known.inputs,
-        image=replace(known.inputs.image, **crop),
-        multi_image=replace(known.inputs.multi_image, **crop),
-        video=replace(known.inputs.video, **crop),
+        image=_at_size(known.inputs.image, crop),
+        multi_image=_at_size(known.inputs.multi_image, crop),
+        video=_at_size(known.inputs.video, crop),
         image_token_id=theirs.inputs.image_token_id,
         image_mean=theirs.inputs.image_mean,
         image_std=theirs.inputs.image_std,
@@ -44,10 +49,11 @@ def choose_target(stage: Stage, known: ModelConfig, starts: Starts) -> ModelConf
     return replace(theirs, inputs=inputs, image_newline=known.image_newline)
 
 
-def choose_model(previous: tuple[Path, ...]) -> str:
+def choose_model(previous: tuple[Path, ...], *, stage: str | None = None) -> str:
     """Returns the name of the curriculum that fits checkpoints, or that of tiny without any.
 
-    Raises CheckpointError, and ConfigError if not exactly one known architecture fits.
+    Of several, those with the `stage` fit; of architectures that are the same, the first. Raises
+    CheckpointError, and ConfigError if not exactly one known architecture fits.
     """
     if not previous:
         return DEFAULT_MODEL
@@ -56,8 +62,9 @@ def choose_model(previous: tuple[Path, ...]) -> str:
         return DEFAULT_MODEL
     found = [name for name, known in ARCHITECTURES.items() if _size(known) == _size(theirs)]
     if len(found) > 1:
+        found = [name for name in found if stage in CURRICULA[name]] or found
         found = [name for name in found if _enters_alike(ARCHITECTURES[name], theirs)] or found
-    if len(found) == 1:
+    if len({ARCHITECTURES[name] for name in found}) == 1:
         return found[0]
     problem = f"it may be {' or '.join(found)}" if found else "no known architecture has its size"
     raise ConfigError(
@@ -69,7 +76,7 @@ def choose_model(previous: tuple[Path, ...]) -> str:
 def describe_difference(target: ModelConfig, known: ModelConfig) -> str | None:
     """Returns the sizes in which a checkpoint differs from the table's; None if in none."""
     pairs = [
-        (f"{part}.{name}", value, vars(getattr(known, part))[name])
+        (f"{part}.{name}", value, vars(getattr(known, part)).get(name))
         for part in ("vision", "projector", "language")
         for name, value in vars(getattr(target, part)).items()
     ]
@@ -77,8 +84,17 @@ def describe_difference(target: ModelConfig, known: ModelConfig) -> str | None:
     return ", ".join(odd) or None
 
 
+def _at_size(rule: Rule, like: ImageRule) -> Rule:
+    """Returns a rule with the crops and patches of another; `Native` has no sizes to change."""
+    if isinstance(rule, Native):
+        return rule
+    return replace(rule, crop_size=like.crop_size, patch_size=like.patch_size)
+
+
 def _is_reduced(theirs: ModelConfig, stage: Stage) -> bool:
     """Whether pictures enter as in an early stage of the curriculum."""
+    if isinstance(theirs.inputs.image, Native):
+        return False
     early = (replace(stage, resolution="one_crop"), replace(stage, resolution="five_crops"))
     return theirs.inputs.image in [stage_config(one, theirs).inputs.image for one in early]
 
@@ -86,7 +102,7 @@ def _is_reduced(theirs: ModelConfig, stage: Stage) -> bool:
 def _enters_alike(known: ModelConfig, theirs: ModelConfig) -> bool:
     """Whether words and pictures enter both in the same way."""
     mine, other = known.inputs, theirs.inputs
-    return (mine.template, mine.image) == (other.template, other.image)
+    return (mine.template, mine.image, mine.video) == (other.template, other.image, other.video)
 
 
 def _size(config: ModelConfig) -> tuple[int, ...]:

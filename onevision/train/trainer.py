@@ -13,7 +13,7 @@ from onevision.batch import TrainingBatch
 from onevision.errors import TrainingError
 from onevision.train.feed import Feed, MicroBatch, empty_micro_batch
 from onevision.train.learner import Learner
-from onevision.train.optim import AnyOptimizer, set_learning_rate
+from onevision.train.optim import AnyOptimizer, set_stage_rate
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.report.metrics import StepMetrics, peak_memory_bytes
@@ -108,9 +108,7 @@ class Trainer:
 
     def _step(self, share: list[MicroBatch], *, began: float, waited: float) -> StepMetrics:
         progress, feed = self.progress, self.feed
-        # The only step of a run has no time to warm up: at a rate of zero it would change nothing.
-        warmup = self.stage.warmup if feed.num_steps > 1 else 0.0
-        set_learning_rate(self.optimizer, progress=progress.step / feed.num_steps, warmup=warmup)
+        set_stage_rate(self.optimizer, self.stage, step=progress.step, of=feed.num_steps)
         totals, suspects = self._compute_gradients(share)
         norm = self._clip()
         problem = self._find_problem(totals, norm)
@@ -291,8 +289,8 @@ class Trainer:
         self.on_skip(self.progress.step, problem, suspects)
         if not is_empty and self.progress.skipped_in_a_row >= self.options.max_skipped:
             raise TrainingError(
-                f"{self.progress.skipped_in_a_row} steps in a row were skipped, the last because "
-                f"{problem}; see skipped.jsonl for their samples, or lower the learning rate"
+                f"steps skipped in a row: {self.progress.skipped_in_a_row}, the last "
+                f"because {problem}; see skipped.jsonl for samples, or lower the learning rate"
             )
 
 

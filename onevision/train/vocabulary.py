@@ -10,6 +10,9 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers.normalizers import NFC
 
+from onevision.conversation import Text
+from onevision.data.mixture import Mixture
+from onevision.data.records import to_conversation
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, IM_START
 from onevision.synth.kit.scene import NUMBERS, WORDS
 from onevision.synth.worlds.clips import clips
@@ -52,6 +55,19 @@ def corpus(num_samples: int) -> Iterator[str]:
     package = Path(__file__).parents[1]
     for path in sorted(package.rglob("*.py")):
         yield path.read_text(encoding="utf-8")
+
+
+def mixture_texts(mixture: Mixture) -> Iterator[str]:
+    """Yields what is asked and answered in every chosen record. Raises DataError."""
+    for dataset in mixture.datasets:
+        for row in dataset.rows:
+            conversation = to_conversation(dataset.source.read(int(row)))
+            for message in conversation.messages:
+                parts = message.content
+                if isinstance(parts, str):
+                    yield parts
+                else:
+                    yield from (part.text for part in parts if isinstance(part, Text))
 
 
 def world_texts(count: int) -> Iterator[str]:

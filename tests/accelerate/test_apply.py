@@ -6,7 +6,8 @@ import torch
 from onevision.accelerate.apply import accelerate, accelerate_training
 from onevision.accelerate.cuda_kernels import fuse_norms, fused_rotate
 from onevision.accelerate.fused import FusedAttention, FusedSwiGLU, fuse
-from onevision.accelerate.packed import PackedLinear, can_multiply
+from onevision.accelerate.packed import PackedLinear
+from onevision.accelerate.processor import can_multiply
 from onevision.model.llava import LlavaNetwork
 from tests.conftest import randomise
 
@@ -32,7 +33,7 @@ def test_an_accelerated_network_computes_what_it_did(micro_config, dtype):
     before = outputs(network, micro_config, dtype)
     accelerated = accelerate(network)
     assert accelerated.network is network
-    assert accelerated.decode_model is None
+    assert accelerated.arithmetic == str(dtype).removeprefix("torch.")
     attention = network.language_model.blocks[0].attention
     assert type(attention.query_key_value) is type(network.language_model.head) is packed
     tolerance = 1e-5 if dtype == torch.float32 else 0.02

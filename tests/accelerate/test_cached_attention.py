@@ -1,9 +1,17 @@
 """Attention to a cache, as in inference, against the formula, alone and together."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from onevision.accelerate.cached_attention import attend_last, attend_last_fused, attend_rows
+from onevision.accelerate.cached_attention import (
+    attend_last,
+    attend_last_fused,
+    attend_last_in_blocks,
+    attend_last_in_two,
+    attend_rows,
+)
 
 
 def by_the_formula(q, k, v, window):
@@ -33,6 +41,18 @@ def test_the_last_positions_see_what_they_may(length, total, window, dtype):
     expected = by_the_formula(q, k, v, window)
     assert found.shape == q.shape
     assert (found - expected).abs().max() < (1e-5 if dtype == torch.float32 else 0.04)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("length", "total"), [(65, 65), (70, 150), (3, 40)])
+@torch.inference_mode()
+def test_own_and_earlier_keys_are_mixed_as_if_they_were_together(length, total, dtype):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(h, n, 16).to(dtype) for h, n in ((6, length), (2, total), (2, total)))
+    expected = by_the_formula(q, k, v, None)
+    for attend in (attend_last_in_two, partial(attend_last_in_blocks, window=None)):
+        apart = (attend(q, k, v) - expected).abs().max()
+        assert apart < (1e-5 if dtype == torch.float32 else 0.04)
 
 
 @pytest.mark.parametrize("window", [None, 4])

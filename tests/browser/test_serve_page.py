@@ -47,8 +47,8 @@ def test_an_example_is_answered_and_nothing_else_is_fetched(open_page, server, w
 def test_token_counts_are_shown_and_media_can_be_moved_and_removed(open_page):
     page = open_page()
     page.locator("#files").set_input_files([DEMO / "single.png", DEMO / "clip.mp4"])
-    page.wait_for_selector("#cost:not(:empty)")
     captions = page.locator("#media .caption")
+    captions.filter(has_text="8 frames").wait_for()  # the second file's count may come later
     assert captions.all_inner_texts() == ["259 tokens · 5 crops", "129 tokens · 8 frames"]
     page.get_by_label("Look closer: single.png").press("Enter")
     assert page.locator("#looked i").count() == 2  # two by two crops beside the whole
@@ -97,6 +97,20 @@ def test_a_dropped_or_pasted_picture_is_attached_and_asked_about(open_page, even
     assert page.complaints == []
 
 
+def test_fewer_visual_tokens_are_counted_before_and_after(open_page):
+    page = open_page()
+    page.locator("#files").set_input_files(DEMO / "single.png")
+    page.get_by_role("button", name="Settings").click()
+    page.locator("[name=keep]").fill("0.5")
+    page.fill("#text", "How many objects are there?")
+    page.get_by_text("137 of 259 tokens · 5 crops").wait_for()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant:not(.running) .below .faint:not(:empty)")
+    told = page.locator(".below .faint").first.inner_text()
+    assert "137 image tokens in · 122 dropped" in told
+    assert page.complaints == []
+
+
 def test_a_broken_file_is_marked_and_the_question_stays(open_page, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
@@ -137,6 +151,24 @@ def answering(page, words):
     page.keyboard.press("Enter")
     page.wait_for_selector(".assistant:not(.running) .below")
     return page.locator(".assistant .said").last
+
+
+def test_boxes_and_points_of_an_answer_lie_on_its_picture(open_page):
+    page = open_page()
+    page.set_input_files("#files", str(DEMO / "single.png"))
+    page.wait_for_selector("#media li .thumb")
+    answering(page, "A ring [0.25, 0.20, 0.75, 0.60] and a dot [0.10, 0.90]; not [12, 30, 55, 80].")
+    picture = page.locator(".user .marked > img").bounding_box()
+    box = page.locator(".user .marked > .box").bounding_box()
+    assert box["x"] == pytest.approx(picture["x"] + 0.25 * picture["width"], abs=1)
+    assert box["y"] == pytest.approx(picture["y"] + 0.2 * picture["height"], abs=1)
+    assert box["width"] == pytest.approx(0.5 * picture["width"], abs=1)
+    assert box["height"] == pytest.approx(0.4 * picture["height"], abs=1)
+    point = page.locator(".user .marked > .point").bounding_box()
+    middle = point["x"] + point["width"] / 2
+    assert middle == pytest.approx(picture["x"] + 0.1 * picture["width"], abs=1)
+    assert page.locator(".user .marked > i").count() == 2
+    assert not page.complaints
 
 
 def test_markdown_of_an_answer_is_shown(open_page):

@@ -78,9 +78,9 @@ def test_what_would_give_another_scale_is_refused(parts, changes, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (f"{LAYER}.ia3_l", "1 tensors are neither LoRA pairs .*"),
-        (f"{LAYER}.lora_magnitude_vector", "1 tensors of .* would not be applied .*"),
-        (f"{LAYER}.lora_B.bias", "1 tensors of .* would not be applied .*"),
+        (f"{LAYER}.ia3_l", "not applied: 1 tensor, neither of a LoRA pair .*"),
+        (f"{LAYER}.lora_magnitude_vector", "1 tensor of .* would not be applied .*"),
+        (f"{LAYER}.lora_B.bias", "1 tensor of .* would not be applied .*"),
         ("model.embed_tokens.lora_embedding_A", ""),
     ],
 )

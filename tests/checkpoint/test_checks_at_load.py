@@ -1,12 +1,14 @@
 """What is compared before weights and words of a directory are trusted."""
 
 import json
+import time
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from onevision import load
-from onevision.checkpoint.checksums import CHECKSUMS
+from onevision.checkpoint.checksums import CHECKSUMS, verifying
+from onevision.checkpoint.files import StoredTensor
 from onevision.checkpoint.load import inspect
 from onevision.checkpoint.save import convert, save
 from onevision.errors import CheckpointError
@@ -38,6 +40,31 @@ def test_altered_weights_are_refused_unless_the_check_is_skipped(ours, tmp_path)
     load(ours, verify=False)
     (ours / CHECKSUMS).unlink()
     load(ours)
+
+
+def test_weights_that_were_altered_are_refused_however_they_are_packed(ours):
+    """Checksums are compared as layers are packed: the answer still waits for both."""
+    path = ours / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1  # a last bit of the last tensor: finite, and of the same shape
+    path.write_bytes(raw)
+    for quantize in (None, "int8", "int4"):
+        with pytest.raises(CheckpointError, match="its bytes are not those of"):
+            load(ours, quantize=quantize)
+
+
+def test_an_error_of_loading_does_not_wait_for_checksums(ours):
+    with (ours / "model.safetensors").open("ab") as file:
+        file.truncate(file.tell() + (4 << 30))  # sparse; hashing it takes seconds
+    began = time.process_time()
+    with pytest.raises(ZeroDivisionError), verifying(find_tensors_of(ours)):
+        raise ZeroDivisionError
+    assert time.process_time() - began < 0.5
+
+
+def find_tensors_of(directory):
+    return [StoredTensor(path=directory / "model.safetensors", name="x", shape=(1,), num_bytes=4,
+                         dtype="F32")]  # fmt: skip
 
 
 def test_checksums_of_another_kind_are_named(ours):

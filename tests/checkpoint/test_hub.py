@@ -123,5 +123,7 @@ def test_names_are_found_in_order(tmp_path):
     assert resolve(tmp_path) == tmp_path
     with pytest.raises(ModelNotFoundError, match="use 'lmms-lab/llava-onevision-qwen2-7b-ov'"):
         resolve("7b")
+    with pytest.raises(ModelNotFoundError, match="did you mean 'tiny'"):
+        resolve("tiy")
     with pytest.raises(ModelNotFoundError, match="no model './elsewhere'"):
         resolve("./elsewhere")

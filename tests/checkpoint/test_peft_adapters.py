@@ -43,8 +43,8 @@ KINDS = {
 }
 
 
-def build_theirs():
-    """transformers' model with crops of 4 x 4 patches."""
+def build_theirs(*, rows=4200, image_id=IMAGE_ID, video_id=VIDEO_ID):
+    """transformers' model with crops of 4 x 4 patches, and so many words."""
     config = transformers.LlavaOnevisionConfig(
         vision_config={
             "model_type": "siglip_vision_model",
@@ -63,12 +63,12 @@ def build_theirs():
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
-            "vocab_size": 4200,
+            "vocab_size": rows,
             "tie_word_embeddings": True,
         },
         image_grid_pinpoints=[[56, 56], [56, 112], [112, 56]],
-        image_token_index=IMAGE_ID,
-        video_token_index=VIDEO_ID,
+        image_token_index=image_id,
+        video_token_index=video_id,
         tie_word_embeddings=True,
     )
     return randomise(transformers.LlavaOnevisionForConditionalGeneration(config))

@@ -139,14 +139,9 @@ def test_chat_survives_a_bad_file(tmp_path):
         (("unpickle", "missing", "out"), "missing: no pickled weights"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_1(arguments, message, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "onevision", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=120,
-    )
+def test_a_mistake_is_one_line_and_exit_code_1(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")

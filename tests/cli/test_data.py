@@ -96,7 +96,7 @@ def test_a_published_mixture_lists_all_that_is_missing(tmp_path, picture, monkey
     monkeypatch.setenv("COLUMNS", "160")
     result = run("data", "check", "onevision.yaml")
     assert result.returncode == 3
-    assert "82 of 82 data sets are missing: 1,962,810 rows, and 4 sets of unknown" in result.stdout
+    assert "missing: 82 of 82 data sets, 1,962,810 rows, and 4 sets of unknown" in result.stdout
     assert "hf download lmms-lab/LLaVA-OneVision-Data --repo-type dataset" in result.stdout
     assert result.stdout.count("not released") == 7  # 6 sets, and the sum
     # Some are there: one at its json_path, one as a download of its source.
@@ -112,8 +112,8 @@ def test_a_published_mixture_lists_all_that_is_missing(tmp_path, picture, monkey
         file.write_text(json.dumps(record(1, question=f"In {file.name}?")))
     result = run("data", "check", tmp_path / "mine.yaml", "--num-workers", 0)
     assert result.returncode == 3, result.stdout + result.stderr
-    assert "1 of 3 data sets are missing: 7 rows" in result.stdout
-    assert "2 samples, nothing to fix; 1 data sets are not there" in result.stdout
+    assert "missing: 1 of 3 data sets, 7 rows" in result.stdout
+    assert "2 samples, nothing to fix; not there: 1 data set" in result.stdout
     (tmp_path / "a.jsonl").write_text(json.dumps(record(1, image="no.png")))
     assert run("data", "check", tmp_path / "mine.yaml", "--num-workers", 0).returncode == 1
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as PIL
 
+from onevision.cli.demo import DEMO
 from tests.cli.conftest import run
 
 FULL = Path("/dev/full")
@@ -60,7 +61,7 @@ def test_an_output_is_made_with_its_directory(tmp_path):
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("command", [("ask", "Hi"), ("models",), ("explain", "--size", "9x9")])
+@pytest.mark.parametrize("command", [("ask", "Hi"), ("models",)])
 def test_a_full_disk_is_one_line(command):
     with FULL.open("w") as full:
         done = subprocess.run(
@@ -138,3 +139,24 @@ def test_several_images_are_explained_as_one_conversation(image):
     done = run("explain", image, image)
     assert "together in one conversation: 1,460 visual tokens" in done.stdout
     assert "together" not in run("explain", image).stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "counts"),
+    [
+        (("--model", "tiny"), [50, 50, 50]),
+        (("--keep", "0.5"), [366, 366, 366]),
+        (("--model", "llava-1.5-7b"), [576, 576, 576]),
+        (("--model", "llava-interleave-7b"), [730, 730, 730]),
+    ],
+)
+def test_three_images_are_explained_as_the_model_reads_them(image, more, counts):
+    told = json.loads(run("explain", image, image, image, *more, "--json").stdout)
+    assert [one["num_tokens"] for one in told] == counts
+
+
+def test_an_image_beside_a_video_is_explained_as_the_only_image(image):
+    (alone,) = json.loads(run("explain", image, "--json").stdout)
+    beside, clip = json.loads(run("explain", image, DEMO / "clip.mp4", "--json").stdout)
+    assert beside["num_tokens"] == alone["num_tokens"]
+    assert clip["num_tokens"] > 196

@@ -113,6 +113,8 @@ def test_a_plan_counts_a_mixture_that_is_here(mixture, tmp_path):
     assert "simulated" not in said
     assert re.search(r"mine\.json +4 +0 ", said)
     assert re.search(r"samples +4 *\n", said)
+    held = planned("onevision", "--mixture", mixture, "-o", tmp_path / "r", "--set", "held_out=0.5")
+    assert re.search(r"samples +2 *\n", held)
     tokenizer = BUNDLED["tiny"] / "tokenizer.json"
     told = ("onevision", "-m", "0.5b", "--mixture", mixture, "-o", tmp_path / "run")
     assert "simulated" not in planned(*told, "--tokenizer", tokenizer)
@@ -141,3 +143,23 @@ def test_a_manifest_of_another_mixture_is_refused(mixture, tmp_path):
     assert read_train_config(tmp_path / "a" / "settings.json").options.manifest == str(
         tmp_path / "pinned"
     )
+
+
+def test_a_run_goes_on_from_an_address_in_another_directory(tmp_path):
+    settings = (*SMALL, "save_steps=1", f"snapshots=file://{tmp_path / 'store'}")
+    outputs = [tmp_path / "here", tmp_path / "there"]
+    for output in outputs:
+        done = train("onevision", "--from", BUNDLED["tiny"], "-o", output, settings=settings)
+        assert done.returncode == 0, done.stderr
+    assert not list(outputs[0].glob("step-*"))
+    assert len(list((tmp_path / "store").glob("step-*"))) == 2
+    assert not (outputs[1] / "metrics.jsonl").exists()  # no step was left to be taken
+    here, there = ((one / "checkpoint" / "model.safetensors").read_bytes() for one in outputs)
+    assert here == there
+    lost = train(
+        *("onevision", "--from", BUNDLED["tiny"], "-o", tmp_path / "x"),
+        settings=("snapshots=s3://bucket/a",),
+    )
+    assert lost.returncode == 1
+    assert "needs a package that is not installed: pip install s3fs" in lost.stderr
+    assert "Traceback" not in lost.stderr

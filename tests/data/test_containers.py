@@ -82,7 +82,7 @@ def test_a_folder_of_pictures_with_captions_is_checked(name, folder):
     (folder / name).write_text(CSV if name.endswith("csv") else json.dumps(RECORD))
     (folder / "notes.json").write_text("{}")
     done = CliRunner().invoke(app, ["data", "check", str(folder), "--num-workers", "0"])
-    assert "1 samples, nothing to fix" in done.stdout, done.output
+    assert "1 sample, nothing to fix" in done.stdout, done.output
 
 
 def test_shards_lie_in_a_folder_or_match_a_pattern(folder):
@@ -110,7 +110,7 @@ def test_a_mixture_is_known_by_its_content(folder):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"1.png": b"\x89PNG"}, "1 pictures and nothing that describes them; add a captions.csv"),
+        ({"1.png": b"\x89PNG"}, "1 picture and nothing that describes them; add a captions.csv"),
         ({"captions.csv": b"", "metadata.jsonl": b""}, "metadata.jsonl and captions.csv; keep one"),
         ({"data.arrow": b"ARROW1"}, "write Parquet instead"),
         ({"a.json": b"[{}]", "b.csv": b"a,b\n"}, "a.json is json, b.csv is csv"),

@@ -167,7 +167,7 @@ class HangsAt(SampleReader):
         return super().decode(dataset, row)
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_what_hangs_is_given_up_and_the_rest_goes_on(reader, tmp_path, num_workers):
     hanging = HangsAt(**vars(reader), never=5)
     epoch = Epoch(reader)

@@ -9,7 +9,9 @@ import yaml
 from onevision.data.mixture import published_mixtures
 
 MIXTURES = published_mixtures()
-FILES = sorted(path.name for path in MIXTURES.glob("*.yaml") if path.name != "prompt_styles.yaml")
+# Not those of `small` and `tiny`, which are this project's own.
+OTHERS = ("prompt_styles", "small_", "tiny_")
+FILES = sorted(path.name for path in MIXTURES.glob("*.yaml") if not path.name.startswith(OTHERS))
 RELEASED = ("single_image.yaml", "onevision.yaml")
 PAPER = ("single_image_paper.yaml", "onevision_paper.yaml")
 STYLED = ("knowledge.yaml", "llava_1.5_instruct.yaml", *PAPER)
@@ -25,6 +27,7 @@ KEYS = {
     "scenario",
     "category",
     "prompt_style",
+    "media_in_front",
     "licence",
     "released",
     "note",
@@ -225,6 +228,34 @@ def test_llava_15_rows_are_665k_within_rounding():
     assert sum(in_file) == 665_298
     for dataset, rows in zip(entries, in_file, strict=True):
         assert abs(rows - dataset["published_rows"]) < 1000, dataset
+
+
+def test_llava_video_is_onevisions_list_without_its_videos_and_178k():
+    entries = datasets("llava_video.yaml")
+    videos = [d for d in entries if d["scenario"] == "video"]
+    others = {d["json_path"]: d["sampling_strategy"] for d in entries if d not in videos}
+    onevision = {d["json_path"]: d["sampling_strategy"] for d in datasets("onevision.yaml")}
+    assert len(others) == 77
+    assert others.items() <= onevision.items()
+    assert len(videos) == 19
+    # These eight have the paper's 178,510 captions, 960,792 questions and 196,198 choices.
+    own = [d for d in videos if d["name"].endswith("_v0_1")]
+    assert len(own) == 8
+    assert sum(d["published_rows"] for d in own) == pytest.approx(1_335_500, rel=0.001)
+    assert without_count("llava_video.yaml") == {
+        *("cambrian(filtered,checked)", "m4_mantis"),
+        *(f"{length}_activitynet" for length in ("0_30_s", "30_60_s", "1_2_m", "2_3_m")),
+    }
+
+
+def test_interleave_has_the_papers_total():
+    assert total("llava_interleave.yaml") == 1_177_600
+    assert [d.get("media_in_front", 0) for d in datasets("llava_interleave.yaml")] == [0.5, 0, 0]
+
+
+def test_critic_rows():
+    rows = {d["name"]: d["published_rows"] for d in datasets("llava_critic.yaml")}
+    assert rows == {"pointwise": 72_782, "pairwise": 40_154}
 
 
 def test_styles_have_texts_and_a_position():

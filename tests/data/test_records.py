@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from onevision.conversation import Image, Text, Video
@@ -126,3 +128,11 @@ def test_a_link_may_not_lead_out_of_the_root(tmp_path):
     (root / "out").symlink_to(tmp_path)
     with pytest.raises(DataError, match="outside the media root"):
         told(record(1, image="out/secret.png"), root)
+
+
+def test_a_relative_root_is_where_the_process_stands_now(tmp_path, monkeypatch):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(b"")
+        monkeypatch.chdir(tmp_path / name)
+        told(record(1, image="a.png"), Path())

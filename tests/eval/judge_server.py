@@ -4,6 +4,7 @@ It reads what a judge reads, the words of the prompt, and grades by which words 
 answer has. Around that, it can be told to misbehave as real endpoints do.
 """
 
+import contextlib
 import json
 import re
 import threading
@@ -29,6 +30,8 @@ class JudgeServer:
     # What it lists under /v1/models.
     models: list[str] = field(default_factory=list)
     tells_usage: bool = True
+    # Answers in place of `rule`, from the whole request; then why it ended may follow: (text, why).
+    writes: Callable[[dict], tuple[str, str]] | None = None
     requests: list[dict] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     url: str = ""
@@ -76,17 +79,19 @@ def serve(rule: Rule, **behaviour) -> Iterator[JudgeServer]:
             self.send_response(code)
             for name, value in {"Content-Length": str(len(content)), **headers}.items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):  # the client was killed
+                self.end_headers()
+                self.wfile.write(content)
 
         def log_message(self, *_):
             pass
 
     def completion(body):
         words = said(body)
-        text = state.rule(words)
+        text, why = state.writes(body) if state.writes else (state.rule(words), "stop")
         usage = {"prompt_tokens": len(words.split()), "completion_tokens": len(text.split())}
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}}
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": why}
         return {"choices": [choice], **({"usage": usage} if state.tells_usage else {})}
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

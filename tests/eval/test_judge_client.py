@@ -3,8 +3,9 @@ import time
 
 import pytest
 
+from onevision.endpoint import EndpointConfig, RefusedQueryError
 from onevision.errors import ConfigError, JudgeError
-from onevision.eval.judging.client import Endpoint, EndpointConfig, Query, RefusedQueryError
+from onevision.eval.judging.client import Endpoint, Query
 from tests.eval.judge_server import serve
 
 QUERY = Query(system="be brief", user="how are you?", temperature=0.5, max_tokens=7)
@@ -51,7 +52,15 @@ def test_the_wait_the_endpoint_asks_for_is_kept():
     assert time.monotonic() - begin > 0.3
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"choices": [{"message": {}}]}'])
+DEEP = b"[" * 200_000 + b"]" * 200_000
+BODIES = [
+    b"<html>", b"{}", b'{"choices": [{"message": {}}]}', b"", b"[]", b"\xff\xfe{}", DEEP,
+    b'{"choices": [{"message": {"content": %s}}]}' % DEEP, b'{"choices": %s}' % DEEP,
+    b'{"choices": [{"message": {"content": "fine"}}], "usage": %s}' % (b'{"a":' * 100_000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
 def test_replies_that_are_no_completions_are_asked_again(body):
     with serve(lambda words: "fine", garbage=[body]) as server:
         assert endpoint(server).ask(QUERY).text == "fine"

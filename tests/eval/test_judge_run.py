@@ -6,9 +6,9 @@ import json
 import pytest
 from PIL import Image as PIL
 
+from onevision.endpoint import EndpointConfig
 from onevision.errors import DataError, InputError, JudgeError
 from onevision.eval import own_data
-from onevision.eval.judging.client import EndpointConfig
 from onevision.eval.judging.judge import Judge
 from onevision.eval.judging.panel import Panel, judge_by_panel
 from onevision.eval.judging.registry import JUDGED_BENCHMARKS
@@ -163,7 +163,7 @@ def test_consistency_judges_two_items_of_a_video_together():
     assert len(server.requests) == 2
     assert [one["judged_with"] for one in verdicts] == [None, None, 0, 1]
     assert result.metrics["score"] == 3.0
-    with pytest.raises(DataError, match="video w has 1 items"):
+    with pytest.raises(DataError, match="video w has 1 item with"):
         judged("videochatgpt_consistency", rows[1:2], ["same"], rule)
 
 
@@ -293,7 +293,7 @@ def test_mistakes_are_named():
             InputError, match="no judge 'vqav2'; there are 17, such as activitynetqa"
         ):
             judge_answers("vqav2", [], [], judge)
-        with pytest.raises(InputError, match="1 items and 0 answers"):
+        with pytest.raises(InputError, match="1 item and 0 answers"):
             judge_answers("mmvet", [{}], [], judge)
         with pytest.raises(DataError, match="no field question_for_eval or question"):
             judge_answers("activitynetqa", [{"answer": "t"}], ["t"], judge)

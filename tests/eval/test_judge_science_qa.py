@@ -50,5 +50,5 @@ def test_mistakes_are_named():
         with pytest.raises(DataError, match="choices None; expected a list"):
             answer_without_images([{"question": "q"}], judge)
         alone = answer_without_images(ITEMS, judge)
-        with pytest.raises(InputError, match="1 answers of ours and 4 of the text model"):
+        with pytest.raises(InputError, match="1 answer of ours and 4 of the text model"):
             complement(["A"], alone)

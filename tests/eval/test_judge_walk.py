@@ -57,7 +57,7 @@ def results(root, task):
 def test_answers_are_judged_later_and_not_asked_again(answered):
     root, printed = answered
     assert "llava_bench_coco: 3 answers; they need a judge (llava_bench), give --judge" in printed
-    assert "1 rows could not be asked and count as empty answers" in printed
+    assert "scored as an empty answer, since it could not be asked: 1 row;" in printed
     before = (root / "out" / "dc100_en" / "answers.jsonl").read_bytes()
     with serve(grade) as server:
         command = ("judge", root / "out", "--judge", server.url, "--judge-model", "rules",
@@ -150,6 +150,5 @@ def test_mistakes_about_judges_are_one_line(answered, tmp_path):
     assert "--rounds is 0" in fail("judge", out, "--judge", "tiny", "--rounds", "0")
     assert "is given twice" in fail("judge", out, "--judge", "tiny", "--judge", "tiny")
     assert "expected two numbers" in fail("judge", out, "--judge", "tiny", "--judge-prices", "1")
-    assert "greedy answers stay the same" in fail(
-        "eval", "--tasks", "ai2d", "--data", root, "--score-only", "-o", tmp_path, "--repeat", "2"
-    )
+    told = ("eval", "--tasks", "ai2d", "--data", root, "-o", tmp_path, "--repeat", "2")
+    assert "--repeat has no effect on answers" in fail(*told, "--score-only")

@@ -94,10 +94,10 @@ def test_a_damaged_picture_and_a_record_without_an_answer_are_counted(own, capsy
     path = write(own, "bad.json", records)
     printed = invoke("eval", "--data", path, "-o", "bad")
     assert "bad: 2 answers, exact_match 50" in printed
-    assert "1 rows could not be asked and count as empty answers; the first: bad.json" in printed
+    assert "since it could not be asked: 1 row; the first: bad.json" in printed
     assert "9.png" in samples(own / "bad" / "bad")[0]["problem"]
     message = fail("eval", "--data", path, "-o", "strict", "--max-failed", "0")
-    assert "1 records cannot be asked and are left out" in message
+    assert "left out, since it cannot be asked: 1 record;" in message
     assert not (own / "strict").exists()
 
 
@@ -130,3 +130,4 @@ def test_mistakes_are_one_line(own):
     assert "no record can be asked" in fail("eval", "--data", write(own, "no.json", [{"a": 1}]))
     assert "no field 'answers'" in fail("eval", "--data", path, "--scorer", "anls")
     assert "--limit has no effect on the held-out questions" in fail("eval", "--limit", "3")
+    assert "greedy answers stay the same" in fail("eval", "--data", path, "--repeat", "2")

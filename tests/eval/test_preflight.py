@@ -19,7 +19,7 @@ from tests.cli.invoke import fail
         ({"submission": {"id": "key"}}, False, "`submission.id` is 'key', a field that the row"),
         ({"scorer": "anls"}, False, "no field 'answers'; it has answer"),
         ({"scorer": "mme"}, False, "no field 'category'"),
-        ({"where": {"answer": ("blue",)}}, False, "`where` selects none of the 4 rows"),
+        ({"where": {"answer": ("blue",)}}, False, "`where` selects none of 4 rows"),
         ({"judge": "live_bench"}, True, "no field criteria"),
         ({"judge": "llava_bench"}, True, "no field category"),
     ],

@@ -12,6 +12,11 @@ TWO = {"question": "Which?", "options": ["cat", "dog"]}
 VISTA = {"question": "How long?", "unit": "cm", "choices": None, "question_type": "free_form"}
 LVB = {f"option{n}": text for n, text in enumerate(["a", "b", "c", "N/A", "N/A"])}
 MME_QUESTION = "Is this a cat? Please answer yes or no."
+BOX = (
+    "Bounding box coordinates are specified in the format (top-left x, top-left y, bottom-right x, "
+    "bottom-right y). All values are floating point numbers bounded between 0 and 1 with two "
+    "decimal places of precision (e.g., 0.15). Please provide the bounding box {} of the region {}"
+)
 SELECT = (
     "Select the best answer to the following multiple-choice question based on the video and the "
     "subtitles. Respond with only the letter (A, B, C, or D) of the correct option."
@@ -110,6 +115,16 @@ P24 = [
     ("gqa", TWO, "Which?" + SHORT),
     ("vqav2_val", TWO, "Which?" + SHORT),
     ("textvqa_val", {"question": "what does the SIGN say?"}, "What does the sign say?" + SHORT),
+    (
+        "refcoco_testA",
+        {"answer": "the cat"},
+        BOX.format("coordinate", "this sentence describes: the cat"),
+    ),
+    (
+        "screenspot",
+        {"instruction": "go back"},
+        BOX.format("coordinates", "that corresponds to the command: go back"),
+    ),
     ("pope", {"question": "Is there a cat? "}, "Is there a cat?" + SHORT),
     (
         "ok_vqa_val2014",

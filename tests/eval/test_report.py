@@ -11,6 +11,7 @@ from PIL import Image as PIL
 
 from onevision.errors import DataError, InputError
 from onevision.eval.judging.registry import find_judged_benchmark
+from onevision.eval.report.family import figure_source, published_tables
 from onevision.eval.report.page import markdown, page, write_report
 from onevision.eval.report.plots import plot_bars, plot_radar, rows_for, styles
 from onevision.eval.report.table import (
@@ -19,7 +20,7 @@ from onevision.eval.report.table import (
     published_rows,
     read_results,
 )
-from onevision.eval.results import read_result
+from onevision.eval.results import JudgeSummary, read_result
 from onevision.eval.scoring.interleave import CATEGORIES
 from onevision.eval.scoring.registry import SCORERS
 from onevision.eval.scoring.yes_no import MME
@@ -170,7 +171,7 @@ def test_mistakes_about_runs_are_named(tmp_path):
     write_task(tmp_path / "mixed", "mmvet", 1, model="b")
     with pytest.raises(InputError, match="holds results of a, b; expected one model"):
         build_table([tmp_path / "mixed"])
-    with pytest.raises(InputError, match="'8b' is not published; expected one of 0.5b, 0.5b-si"):
+    with pytest.raises(InputError, match="'8b' is not published; expected one of 0.5b-si, 0.5b"):
         build_table([], beside=("8b",))
 
 
@@ -236,3 +237,50 @@ def test_words_of_results_are_not_html(tmp_path):
     assert not re.search("<script>|<b>|<i>", made)
     assert "&lt;script&gt;" in made
     assert "| <b>\\| |" in markdown(table)
+
+
+# The family's tables
+
+
+def test_a_run_stands_above_the_familys_recipes(tmp_path):
+    """A run of MME alone has a row in the ladder to LLaVA-1.5; judging again has a deviation."""
+    sums = {"mme_perception_score": 1475.2, "mme_cognition_score": 224.8}
+    write_task(
+        tmp_path / "mine", "mme", 1475.2, metric="mme_perception_score", metrics=sums, unit="points"
+    )
+    judge = JudgeSummary(model="gpt", num_judged=9, num_unreadable=0, std=0.3)
+    grades = {"relative_score": 60.0, "relative_score/category/conv": 58.0}
+    write_task(
+        tmp_path / "mine", "llava_in_the_wild", 60.0, metric="relative_score", metrics=grades,
+        judge=judge,
+    )  # fmt: skip
+    shown = markdown(build_table([tmp_path / "mine"]))
+    _, _, ladder = shown.partition("## What each step from LLaVA to LLaVA-1.5 brings")
+    assert cells(ladder, "mine") == ["**-**", "**1475.2**", "**-**"]
+    assert cells(shown, "+ VQAv2") == ["47.0", "1197.0", "27.7"]
+    assert "| mine | **58.0** | **-** | **-** | **60.0 ± 0.3** |" in shown
+    assert cells(shown, "BLIP-2") == ["54.6 ± 1.4", "29.1 ± 1.2", "32.9 ± 0.7", "38.1 ± 1.0"]
+    assert "ScienceQA by subject" not in shown
+
+
+def test_without_runs_all_of_the_familys_tables_are_shown():
+    shown = markdown(build_table([]))
+    assert cells(shown, "LLaVA + GPT-4 (arbitrate)")[-1] == "92.53"
+    assert cells(shown, "LLaVA 7B") == ["-"] * 8 + ["89.84"]
+    assert shown.count("\n## ") == len(published_tables()) == 4
+
+
+def test_columns_of_the_familys_tables_name_metrics_that_runs_have():
+    """Of ScienceQA the test of its journey; of judges the registry; of MME its scorer."""
+    heads = {
+        "exact_match", "relative_score", "mme_perception_score", None,
+        *(f"subject/{name} science" for name in ("natural", "social", "language")),
+        "context/text", "context/image", "context/none", "grade/1-6", "grade/7-12",
+        *(f"relative_score/category/{name}" for name in ("conv", "detail", "complex")),
+    }  # fmt: skip
+    for table in published_tables():
+        for column in table.columns:
+            source = figure_source(column)
+            task = bundled_tasks()[source.task]
+            assert source.metric in heads
+            assert (source.metric or "").startswith("relative") <= (task.judge is not None)

@@ -101,7 +101,11 @@ def test_two_models_answer_together(release, tmp_path):
         assert [line["answer"] for line in answers][1:] == ["B", "B"]
         assert invoke("eval", "--compare", out, both).startswith("scienceqa_lea exact_match: ")
         invoke("report", both, "-o", tmp_path / "page")
-        assert "tiny + m" in (tmp_path / "page" / "report.md").read_text()
+        page = (tmp_path / "page" / "report.md").read_text()
+        _, _, familys = page.partition("## ScienceQA by subject, context and grade")
+        (row,) = [line for line in familys.splitlines() if line.startswith("| tiny + m |")]
+        assert "**100.00**" in row
+        assert "| LLaVA + GPT-4 (complement) | 90.36 | " in familys
 
 
 def test_mistakes_are_one_line(release, tmp_path):
@@ -111,7 +115,7 @@ def test_mistakes_are_one_line(release, tmp_path):
     )
     assert "--form is 'QCM'" in fail("scienceqa", "convert", release, "-o", out, "--form", "QCM")
     (release / "pid_splits.json").write_text(json.dumps({"train": ["7"]}))
-    assert "1 problems of train are missing, such as 7" in fail(
+    assert "without 1 problem of train, such as 7" in fail(
         "scienceqa", "convert", release, "-o", out
     )
     assert "no answers in it" in fail(

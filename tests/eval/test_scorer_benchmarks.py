@@ -125,7 +125,7 @@ def test_mme_reaches_2000_and_800():
 
 
 def test_mme_wants_both_questions_of_an_image():
-    with pytest.raises(DataError, match=r"'7' has 1 answers, expected 2"):
+    with pytest.raises(DataError, match=r"'7' has 1 answer, expected 2"):
         mme(("7", "count", "yes", "Yes"))
     with pytest.raises(DataError, match="no category 'colour'"):
         mme(("7", "colour", "yes", "Yes"))

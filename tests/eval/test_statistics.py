@@ -12,6 +12,7 @@ from onevision.eval.statistics import (
     mean_interval,
     paired_bootstrap,
     paired_means,
+    proportion_interval,
 )
 
 
@@ -98,7 +99,43 @@ def test_a_change_of_every_item_is_certain_however_much_items_differ():
     difference = paired_means(first.tolist(), (first + 1).tolist())
     assert difference.value == pytest.approx(1)
     assert difference.low == pytest.approx(1) and difference.high == pytest.approx(1)
-    assert difference.p == pytest.approx(2 / (MEAN_RESAMPLES + 1))
+    assert difference.p == pytest.approx(1 / (MEAN_RESAMPLES + 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "p"),
+    [
+        ([1], 1.0),  # one item cannot tell: the exchanged runs differ as much
+        ([0], 1.0),
+        ([1, 1], 2 / 4),
+        ([1] * 5, 2 / 32),
+        ([1] * 9 + [-1], 2 * (1 + 10) / 1024),
+        ([0.5, 0.25], 2 / 4),
+        ([0.5, -0.25], 1.0),
+    ],
+)
+def test_few_items_are_exchanged_in_every_way(changes, p):
+    nothing = [0.0] * len(changes)
+    assert paired_means(nothing, changes).p == pytest.approx(p)
+    assert paired_means(changes, nothing).p == pytest.approx(p)
+    units = ([[one] for one in values] for values in (nothing, changes))
+    mean = paired_bootstrap(*units, lambda units: sum(u[0] for u in units) / len(units))
+    assert mean.p == pytest.approx(p, abs=0.03)  # of ten items it is a sample
+    if set(changes) <= {0, 1, -1}:
+        first = [change == -1 for change in changes]
+        assert mcnemar(first, [change == 1 for change in changes]).p == pytest.approx(p)
+
+
+def test_items_of_one_unit_are_exchanged_together():
+    assert paired_means([0.0] * 6, [1.0] * 6, units=["a"] * 6).p == 1
+    assert paired_means([0.0] * 6, [1.0] * 6, units=list("aabbcc")).p == 2 / 8
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    # Wilson's for 8 of 10: 0.490 to 0.943, and for 16 of 16: from 16 / (16 + 1.96^2).
+    some, all_right = proportion_interval(8, 10), proportion_interval(16, 16)
+    assert (some.low, some.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert (all_right.low, all_right.high) == pytest.approx((16 / (16 + 1.96**2), 1.0))
 
 
 def test_the_sign_is_that_of_the_second_less_the_first():

@@ -158,8 +158,18 @@ def test_a_form_that_is_complete_ends_the_answer(model, temperature, end_ids):
     assert (len(digits.text), digits.finish_reason) == (4, "stop")
 
 
+@pytest.mark.parametrize(
+    ("form", "texts"),
+    [
+        ({"regex": "(ab|c){2}"}, ("abab", "abc", "cab", "cc")),
+        ({"choices": ("yes", "no")}, ("yes", "no")),
+        ({"json_schema": '{"enum": [1, 22]}'}, ("1", "22")),
+        ({"regex": "a", "stop": ("b",)}, ("a",)),
+    ],
+    ids=["regex", "choices", "schema", "regex and stop"],
+)
 def test_a_grammar_is_compiled_once_for_all_answers_and_its_tokenizer_once(
-    model, engine, monkeypatch
+    model, engine, monkeypatch, form, texts
 ):
     compiled = []
     original = constrain._compile
@@ -170,12 +180,12 @@ def test_a_grammar_is_compiled_once_for_all_answers_and_its_tokenizer_once(
 
     monkeypatch.setattr(constrain, "_compile", compile_form)
     for ends in ((2,), (2, 20), (), (7, 8, 9)):
-        sampling = replace(model.sampling, regex="(ab|c){2}", num_answers=3, end_ids=ends,
-                           temperature=1.0, max_new_tokens=9, seed=3)  # fmt: skip
+        sampling = replace(model.sampling, num_answers=3, end_ids=ends, temperature=1.0,
+                           max_new_tokens=9, seed=3, **form)  # fmt: skip
         request = engine.submit(model.prompt(ask("Hi")), sampling)
         engine.run([request])
         for answer in request.answers:
-            assert answer.text in ("abab", "abc", "cab", "cc")
+            assert answer.text in texts
     assert len(compiled) == 4
     assert len(set(map(id, compiled))) == 1
 
@@ -213,7 +223,7 @@ def test_one_tenant_cannot_fill_the_queue(model):
     with pytest.raises(QueueFullError, match="3 requests of this tenant"):
         engine.submit(prompt, sampling, tenant="a", cache_salt="new")
     requests += [engine.submit(prompt, sampling, tenant="b") for _ in range(2)]
-    with pytest.raises(QueueFullError, match="5 requests are waiting"):
+    with pytest.raises(QueueFullError, match="full with 5 requests"):
         engine.submit(prompt, sampling, tenant="c")
     engine.run(requests)
     for most in (-1, 5):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from onevision import load
+from onevision import Image, Text, load
 from onevision.generate.graphed_decoder import GraphedDecoder
 from onevision.generate.kv_cache import KVCache
 from tests.generate.test_engine import Recorder, answer_together, engine_of, ids_of, talks, user
@@ -42,6 +42,17 @@ def test_logits_and_greedy_answers_equal_those_of_an_ordinary_step(model, talks)
         assert len(left) == len(right)
         for a, b in zip(left, right, strict=True):
             assert (a - b).abs().max() < 1e-4
+
+
+def test_positions_of_dropped_tokens_stay_empty(model, picture):
+    """A step in fixed shapes takes rotary positions, not places in the cache."""
+    kept = [user(Image(picture(90, 70, seed=n), keep=0.3), Text("What?")) for n in range(3)]
+    ordinary, expected = answers(model, kept, engine_of(model))
+    replayed, found = answers(model, kept, replaying(model))
+    for one, other, left, right in zip(ordinary, replayed, expected, found, strict=True):
+        assert one.num_positions > one.num_tokens
+        assert ids_of(one) == ids_of(other)
+        assert all((a - b).abs().max() < 1e-4 for a, b in zip(left, right, strict=True))
 
 
 def test_the_prefix_cache_finds_a_replayed_answer(model, talks):
@@ -226,6 +237,6 @@ def test_a_static_cache_that_grew_both_ways_is_resized_to_fit(model):
     graphed = GraphedDecoder(decoder, max_bytes=long[0].num_bytes)
     for some, size in ((many, (8, 256)), (long, (1, 2048)), (many, (8, 256))):
         assert graphed.fits(some)
-        graphed.run(some, [5] * len(some))
+        graphed.run(some, [5] * len(some), positions=[3] * len(some))
         assert graphed.static_cache.size == size
     assert not graphed.fits(caches(2, 2048))

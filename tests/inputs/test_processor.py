@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from onevision.anyres import CropLayout, VideoLayout
+from onevision.batch import usage
 from onevision.conversation import Conversation, Image, Message, Text, Video
 from onevision.errors import MediaError
 from onevision.inputs.chat import IGNORE
-from onevision.inputs.processor import Processor, usage
+from onevision.inputs.processor import Processor
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,9 @@ TALK = Conversation(
     ]
 )
 CONTROLS = {"chatml_direct": CHATML, "qwen_1_5": CHATML, "qwen_2_5": CHATML,
-            "llava_llama_3": LLAMA_3}  # fmt: skip
+            "llava_llama_3": LLAMA_3,
+            "onevision_1_5": (*CHATML, "<|vision_start|>", "<|vision_end|>"),
+            "onevision_2": (*CHATML, "<|vision_start|>", "<|vision_end|>")}  # fmt: skip
 
 
 def tokenizer_for(template, **how):

@@ -10,7 +10,8 @@ from PIL import Image as PIL
 from onevision.conversation import Video
 from onevision.errors import MediaError
 from onevision.inputs import video as video_module
-from onevision.inputs.video import choose_frames, space_evenly
+from onevision.inputs.frame_folder import space_evenly
+from onevision.inputs.video import choose_frames
 
 
 @pytest.fixture(scope="module")

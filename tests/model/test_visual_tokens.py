@@ -85,7 +85,7 @@ def test_media_are_merged_in_prompt_order():
         plan_video(num_frames=2, rule=VideoRule(crop_size=28)),
     )
     patches = torch.cat([torch.full((1, 4, 1), 7.0), torch.full((2, 4, 1), 8.0)])
-    assert arrange(patches, layouts, NEWLINE)[:, 0].tolist() == [7, 7, 7, 7, -1, 8, 8, -1]
+    assert arrange(patches, layouts, NEWLINE).tokens[:, 0].tolist() == [7, 7, 7, 7, -1, 8, 8, -1]
 
 
 def test_a_plan_that_does_not_fit_is_caught():
@@ -93,7 +93,7 @@ def test_a_plan_that_does_not_fit_is_caught():
         width=1, height=1, crop_size=28, side=2, fit="pad", newline=False, cols=1, rows=1,
         kept_rows=2, kept_cols=2, out_rows=1, out_cols=2,
     )  # fmt: skip
-    merged = arrange(torch.zeros(2, 4, 1), (layout,), NEWLINE)
+    merged = arrange(torch.zeros(2, 4, 1), (layout,), NEWLINE).tokens
     assert len(merged) == layout.num_tokens == 4 + 2
 
 
@@ -120,3 +120,19 @@ def test_merges_by_hand(merge, tokens, first):
     assert (merged[:16] == -2).all()
     assert merged[16:22, 0].tolist() == first
     assert (merged == NEWLINE).sum() == (4 if merge == "spatial_unpad" else 0)
+
+
+@pytest.mark.parametrize("pool", ["bilinear", "average"])
+def test_slow_frames_are_pooled_by_two_and_fast_ones_by_four(pool):
+    """4 x 4 patches, the values 0..15 plus 100 per frame; every second frame is slow."""
+    rule = VideoRule(crop_size=56, pool=pool, newline="grid", slow_every=2)
+    layout = plan_video(num_frames=3, rule=rule)
+    frames = torch.stack([raster(4, 4) + 100 * number for number in range(3)])
+    tokens = merge_video(frames, layout, NEWLINE, torch.tensor([-2.0]))[:, 0]
+    assert tokens.tolist() == [
+        *(2.5, 4.5, -1, 10.5, 12.5, -1, -2),
+        *(107.5, -1, -2),  # of the patches themselves, not of the pooled ones
+        *(202.5, 204.5, -1, 210.5, 212.5, -1, -2),
+    ]
+    assert layout.num_tokens == 17
+    assert len(merge_video(frames[:1], plan_video(num_frames=1, rule=rule), NEWLINE, NEWLINE)) == 7

@@ -132,7 +132,7 @@ def answer_batch(
         for p in prompts
     ]
     (files / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    more = ("--quantize", quantize) if quantize else WHOLE
+    more = ("--quantize", quantize, "--dtype", "bfloat16") if quantize else WHOLE
     run("batch", files / f"{name}.jsonl", "-o", files / f"{name}-answered.jsonl", *more)
     answered = _read_lines(files / f"{name}-answered.jsonl")
     return {line["custom_id"]: _read_chat(line["response"]["body"]) for line in answered}

@@ -10,10 +10,8 @@ What every path is held to, against `Model.ask` in float32:
     logprobs        those that the server reports are those of the recorded logits
 
 Learners compute no logits of their own accord: their losses at the answer's tokens, which they were
-given as text, are the negative log-probabilities of the same tokens. Quantised weights run beside
-bfloat16, prefill with the whole weights and decode with the quantised ones: they are held to the
-whole ones in the first token's logits, to `Model.ask` with the same weights in the rest, and both
-within the rounding of bfloat16.
+given as text, are the negative log-probabilities of the same tokens. Quantised weights are held to
+`Model.ask` with the same weights, within the rounding of bfloat16.
 """
 
 import sys
@@ -102,7 +100,7 @@ def _match(
 
 ENGINES = ("ask", "eval", "serve: chat", "serve: responses", "batch")
 LEARNERS = ("train", "train, packed")
-# A path with quantised weights, and the one that it is compared with after the first token.
+# A path in bfloat16 or with quantised weights, and the one that it is compared with.
 QUANTISED = {
     "Model.ask bf16": "Model.ask bf16",
     "Model.ask int8": "Model.ask int8", "batch int8": "Model.ask int8",
@@ -119,14 +117,12 @@ def is_asked(path: str, prompt: GatePrompt) -> bool:
 
 def differences(paths: Mapping[str, Path], path: str, prompt: str) -> dict[str, float]:
     """Returns the largest difference of each kind between a path and what it is compared with."""
-    whole = "Model.ask bf16" if path in QUANTISED else "Model.ask"
-    first, own = paths[whole].seen[prompt], paths[path].seen[prompt]
+    own = paths[path].seen[prompt]
     other = paths[QUANTISED.get(path, "Model.ask")].seen[prompt]
     found = {"answer": float(own.answer[: len(other.answer)] != other.answer)}
     if path in LEARNERS:
         found["losses"] = _largest(own.logprobs, other.logprobs)
         return found
-    found["first logits"] = float((own.logits[0] - first.logits[0]).abs().max())
     rows = zip(own.logits, other.logits, strict=True)
     found["logits"] = max(float((a - b).abs().max()) for a, b in rows)
     return found
@@ -174,7 +170,7 @@ def test_rows_are_packed_where_they_are_said_to_be(paths):
 def test_quantised_weights_are_used(paths):
     for kind in ("int8", "int4"):
         quantised, whole = paths[f"Model.ask {kind}"].seen, paths["Model.ask bf16"].seen
-        assert any(quantised[n].logprobs[1:] != whole[n].logprobs[1:] for n in whole)
+        assert any(quantised[n].logprobs != whole[n].logprobs for n in whole)
 
 
 def test_the_table(paths, prompts, capsys):
@@ -193,8 +189,7 @@ def test_the_table(paths, prompts, capsys):
 LEGEND = """\
 =  ids, pixels, logits and text are those of Model.ask, bit for bit; a number is the largest
 difference of a logit (train: of a log-probability), with ids, pixels and text the same; -  the door
-cannot express it. int8, int4: beside bfloat16 in the first token, then beside Model.ask with the
-same weights."""
+cannot express it. int8, int4: beside Model.ask with the same weights."""
 
 
 def _cell(paths: Mapping[str, Path], path: str, prompt: GatePrompt) -> str:

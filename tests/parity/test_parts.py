@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from onevision.checkpoint.pretrained import load_language_model, load_vision_encoder
+from onevision.checkpoint.parts.pretrained import load_language_model, load_vision_encoder
 from onevision.checkpoint.save import save
 from onevision.errors import CheckpointError
 from onevision.model.llava import LlavaNetwork
@@ -96,7 +96,8 @@ def test_parts_come_from_our_own_checkpoints_too(micro_config, tokenizer, tmp_pa
 def test_the_wrong_directory_is_named(micro_config, small_config, qwen, siglip):
     network = LlavaNetwork(micro_config)
     with pytest.raises(
-        CheckpointError, match="no vision encoder in it .* a released SigLIP or CLIP"
+        CheckpointError,
+        match="no vision encoder in it .* a released SigLIP, CLIP or EfficientNet-Lite",
     ):
         load_vision_encoder(network, qwen[1])
     with pytest.raises(

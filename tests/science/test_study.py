@@ -68,6 +68,7 @@ def test_what_was_finished_with_other_settings_is_refused(rehearsed):
         study.is_finished(trial)
 
 
+@pytest.mark.slow
 def test_a_trial_whose_exam_was_lost_is_examined_alone(rehearsed):
     study, _ = rehearsed
     trial = next(trial for trial in WANTED if trial.arm == "base")

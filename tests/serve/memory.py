@@ -1,6 +1,9 @@
 """Memory of a server and its workers, from /proc."""
 
+import time
 from pathlib import Path
+
+from onevision.inputs.sandbox_worker import SandboxSettings
 
 
 def workers(process_id: int) -> list[int]:
@@ -8,6 +11,16 @@ def workers(process_id: int) -> list[int]:
     parents = _parents()
     children = [child for child, parent in parents.items() if parent == process_id]
     return [one for one, parent in parents.items() if parent in children]
+
+
+def ready_workers(process_id: int) -> list[int]:
+    """Returns the workers of a server once all that it keeps ready have been started."""
+    wanted = SandboxSettings().num_workers + SandboxSettings().num_spare
+    deadline = time.monotonic() + 60
+    while len(found := workers(process_id)) < wanted:
+        assert time.monotonic() < deadline, f"{len(found)} of {wanted} decoders have been started"
+        time.sleep(0.05)
+    return found
 
 
 def family(process_id: int) -> list[int]:

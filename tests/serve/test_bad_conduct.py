@@ -31,7 +31,7 @@ from tests.serve.conftest import (
     text_part,
     user,
 )
-from tests.serve.memory import Peak, workers
+from tests.serve.memory import Peak, ready_workers, workers
 
 LONG = GOOD | {"max_tokens": 3000, "min_tokens": 3000, "ignore_eos": True}
 # Within a second on idle cores; tests share theirs.
@@ -106,7 +106,7 @@ def test_52_disconnecting_during_upload_frees_the_memory(narrow):
 
 def test_52_disconnecting_during_decoding_frees_the_worker(server):
     """A stopped worker would hold the image for 10 seconds; it is killed at once."""
-    still = workers(server.process.pid)
+    still = ready_workers(server.process.pid)
     before, restarts = server.metrics.get(GONE, 0), "onevision:decode_worker_restarts_total"
     killed = server.metrics[restarts]
     for worker in still:

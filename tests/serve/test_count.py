@@ -1,5 +1,5 @@
 from onevision.anyres import CropLayout, VideoRule, plan_video
-from onevision.inputs.processor import NumFrames
+from onevision.inputs.frame_times import NumFrames
 from onevision.inputs.upright import ImageSize
 from onevision.serve.schema.models import MediaCount
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 
 import httpx2
 import pytest
@@ -24,7 +25,7 @@ from tests.serve.conftest import (
     text_part,
     user,
 )
-from tests.serve.memory import workers
+from tests.serve.memory import ready_workers
 
 # What a client may send after it was refused: the kernel's buffers, and LINGER_BYTES.
 MOST_SWALLOWED = 16 * 2**20
@@ -182,6 +183,17 @@ def test_idle_connections_make_room_for_new_ones(small):
     assert log.count("no more connections can be accepted") <= 1
 
 
+def test_who_has_asked_keeps_an_idle_connection_longer_than_who_has_not(small):
+    with ExitStack() as stack:
+        known = stack.enter_context(closing(HTTPConnection(small.url.removeprefix("http://"))))
+        for _ in range(2):
+            known.request("GET", "/health")
+            assert known.getresponse().read()
+            for _ in range(100):
+                stack.enter_context(closing(connect(small)))
+            time.sleep(0.5)
+
+
 @pytest.mark.slow
 def test_connections_that_are_all_at_work_refuse_another(small):
     with ExitStack() as stack:
@@ -224,7 +236,7 @@ def test_headers_that_drip_have_a_deadline(small):
 @pytest.mark.slow
 def test_a_server_ends_though_its_decoders_are_stuck(tmp_path):
     running = start(tmp_path, "--drain-seconds", "1", "--limit", "image_decode_seconds=100")
-    for worker in workers(running.process.pid):
+    for worker in ready_workers(running.process.pid):
         os.kill(worker, signal.SIGSTOP)
     asked = GOOD | {"messages": user(image_part(), text_part())}
     data = json.dumps(asked).encode()

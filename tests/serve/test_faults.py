@@ -63,7 +63,7 @@ def test_27_29_a_signal_lets_answers_finish_and_new_weights_change_nothing(tmp_p
         shutil.copyfile(BUNDLED["tiny"] / "config.json", model / "model.safetensors")
         other = GOOD | {"cache_salt": "read anew"}
         assert http.post(CHAT, json=other).json()["choices"] == before
-        asked = LONG | {"max_tokens": 150, "min_tokens": 150}
+        asked = LONG | {"max_tokens": 500, "min_tokens": 500}  # a second at least
         with http.stream("POST", CHAT, json=asked) as stream:
             lines = stream.iter_lines()
             next(lines)

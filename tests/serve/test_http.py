@@ -37,13 +37,22 @@ def test_head_of_a_route_for_posts_is_refused(http):
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
-def test_two_lengths_of_a_body_close_the_connection(server):
+CHUNKED, LENGTH = b"transfer-encoding: chunked\r\n", b"content-length: %d\r\n"
+
+
+@pytest.mark.parametrize("lengths", [
+    LENGTH + CHUNKED, CHUNKED + LENGTH, b"content-length: 0\r\n" + CHUNKED,
+    b"content-length: 4\r\n" + LENGTH, b"transfer-encoding: gzip, chunked\r\n" + LENGTH,
+    b"transfer-encoding: identity\r\n" + LENGTH, b"content-length: +%d\r\n",
+])  # fmt: skip
+def test_two_lengths_of_a_body_close_the_connection(server, lengths):
     body = json.dumps(GOOD).encode()
     chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    if b"%d" in lengths:
+        lengths %= len(chunked)
     request = (
-        b"POST %s HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-        b"content-length: %d\r\ntransfer-encoding: chunked\r\n\r\n"
-    ) % (CHAT.encode(), len(chunked))
+        b"POST %s HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n%s\r\n"
+    ) % (CHAT.encode(), lengths)
     answered = exchange(server, request + chunked + b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
     assert answered.startswith(b"HTTP/1.1 400")
     assert answered.count(b"HTTP/1.1") == 1

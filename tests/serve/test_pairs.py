@@ -207,6 +207,7 @@ def test_a_bad_line_of_a_batch_refuses_no_other(tmp_path):
     service.close()
 
 
+@pytest.mark.slow
 def test_one_key_cannot_fill_the_queue():
     keys = ("a-key-of-the-tests", "another-key-of-them")
     for given_keys, most in ((keys, 32), (keys[:1], 64), ((), 64)):

@@ -252,6 +252,7 @@ def test_one_key_cannot_run_all_answers_whatever_its_salts():
         asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_one_key_cannot_reserve_all_memory():
     """Requests of 0.3 of the memory for keys and values: a key has two of its three, of 0.75."""
     model = load("tiny")

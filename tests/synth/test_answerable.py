@@ -1,11 +1,14 @@
 """Questions have one answer: an oracle per family derives it again from what there is to see."""
 
 import re
+from dataclasses import replace
 
 import pytest
+from PIL import ImageChops
 
 from onevision.synth.kit.fonts import LEARNED
-from onevision.synth.kit.scene import place_name
+from onevision.synth.kit.scene import Scene, Thing, draw_scene, place_name
+from onevision.synth.kit.shapes import COLOURS
 from onevision.synth.sample import rng_for
 from onevision.synth.worlds.clips import pointed
 from onevision.synth.worlds.lettering import lettered
@@ -68,3 +71,24 @@ def test_captions_say_where_writing_is():
         y = (min(r.top for r in letters) + max(r.bottom for r in letters)) / 2 / height
         place = place_name(min(2, int(3 * x)), min(2, int(3 * y)))
         assert sample.caption.endswith(f" at the {place}."), (sample.caption, x, y)
+
+
+def thing(shape, *, x, radius=0.15):
+    tint = COLOURS["red" if shape == "ring" else "blue"]
+    return Thing(
+        colour="red" if shape == "ring" else "blue", shape=shape, size="large", col=1, row=1,
+        x=x, y=0.5, radius=radius, tint=tint,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("other", ["circle", "square", "star", "ring"])
+def test_what_is_behind_a_ring_is_seen_through_its_hole(other):
+    """A thing that crosses the hole of a ring stays countable; elsewhere no pixel changes."""
+    behind = replace(thing(other, x=0.5, radius=0.1), colour="blue", tint=COLOURS["blue"])
+    scene = Scene(ground="white", things=(behind, thing("ring", x=0.5)))
+    seen = draw_scene(scene, width=98, height=98)
+    colours = {colour for _, colour in seen.getcolors(9999)}
+    assert {COLOURS["red"], COLOURS["blue"]} <= colours
+    apart = Scene(ground="white", things=(replace(behind, x=0.15), thing("ring", x=0.75)))
+    alone = [draw_scene(Scene(ground="white", things=(one,))) for one in apart.things]
+    assert ImageChops.darker(*alone).tobytes() == draw_scene(apart).tobytes()

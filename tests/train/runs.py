@@ -85,6 +85,7 @@ class Told:
     stage: Stage = SHORT
     options: RunOptions = OPTIONS
     target: ModelConfig = MICRO
+    starts: Starts = field(default_factory=Starts)
     allow_change: tuple[str, ...] = ()
     # What stands between the run and its feed; a function of a module.
     spoil: Callable[[Feed], Feed] | None = None
@@ -129,7 +130,7 @@ def arguments(told: Told) -> dict:
 
     return {
         "tokenizer": Tokenizer.from_directory(BUNDLED["tiny"]),
-        "starts": Starts(),
+        "starts": told.starts,
         "output": told.output,
         "make_objective": make,
         "allow_change": told.allow_change,

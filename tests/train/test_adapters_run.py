@@ -43,6 +43,12 @@ STAGE = Stage(
 LORA = RunOptions(
     precision="fp32", save_steps=2, keep=9, lora_rank=2, lora_alpha=4, lora_dropout=0.1
 )
+# DoRA over int8 weights, which has all there is.
+KINDS = {
+    "full": {"lora_base": "full"},
+    "int8": {"lora_base": "int8"},
+    "dora": {"lora_base": "int8", "lora_dora": True},
+}
 # One step without other processes, for what does not depend on how long a run is.
 BRIEF = replace(STAGE, num_samples=3)
 ALONE = replace(LORA, num_workers=0)
@@ -121,9 +127,9 @@ def test_frozen_bases_have_no_moments(train, tmp_path):
     assert any(name.startswith("exp_avg/projector.") for name in names)
 
 
-@pytest.mark.parametrize("base", ["full", "int8"])
-def test_a_resumed_run_ends_with_the_same_bits(train, tmp_path, base):
-    options = replace(LORA, lora_base=base)
+@pytest.mark.parametrize("kind", ["full", "int8", "dora"])
+def test_a_resumed_run_ends_with_the_same_bits(train, tmp_path, kind):
+    options = replace(LORA, **KINDS[kind])
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(whole, options=options)
     assert train(cut, options=options, stop_after=2).checkpoint is None
@@ -133,7 +139,8 @@ def test_a_resumed_run_ends_with_the_same_bits(train, tmp_path, base):
     held = {n.removeprefix("weight/") for n in last_tensors(cut) if n.startswith("weight/")}
     assert held and not any(name.startswith("buffer/") for name in last_tensors(cut))
     frozen = {name for name in held if name.startswith("language_model")}
-    assert all(name.endswith(("lora_a", "lora_b")) for name in frozen)
+    learned = ("lora_a", "lora_b", *(["magnitude"] if kind == "dora" else []))
+    assert {name.rpartition(".")[2] for name in frozen} == set(learned)
 
 
 @pytest.mark.parametrize("base", ["full", "int8"])
@@ -155,9 +162,9 @@ def test_the_adapter_on_its_base_is_the_checkpoint(train, start, tmp_path, base)
     assert read == adapter.keys()
 
 
-@pytest.mark.parametrize("base", ["full", "int8"])
-def test_the_adapter_loads_on_its_base_and_on_no_other(train, start, tmp_path, base):
-    options = replace(ALONE, lora_base=base, lora_rslora=True)
+@pytest.mark.parametrize("kind", ["full", "int8", "dora"])
+def test_the_adapter_loads_on_its_base_and_on_no_other(train, start, tmp_path, kind):
+    options = replace(ALONE, lora_rslora=True, **KINDS[kind])
     train(tmp_path / "run", options=options, stage=BRIEF)
     merged = weights(tmp_path / "run" / "checkpoint")
     info = inspect(start, adapter=tmp_path / "run" / "adapter")

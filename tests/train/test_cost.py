@@ -12,11 +12,17 @@ from onevision.explain import estimate_cost
 from onevision.inputs.processor import Processor
 from onevision.known_models import ARCHITECTURES, ONEVISION_0_5B, ONEVISION_7B, TINY
 from onevision.model.llava import LlavaNetwork
-from onevision.train.cost.amounts import Amount, count_families, simulate_mixture
+from onevision.train.cost.amounts import (
+    Amount,
+    count_families,
+    count_vision_pairs,
+    simulate_mixture,
+)
 from onevision.train.cost.devices import DEVICES, find_device, get_device_kind, peak_flops
 from onevision.train.cost.memory import count_shards
 from onevision.train.cost.plan import batch_flops, plan_training
 from onevision.train.cost.tables import compact, tables
+from onevision.train.curricula.native import INSTRUCT as NATIVE_INSTRUCT
 from onevision.train.lora.layers import LoraConfig
 from onevision.train.objectives.words import FamilyFeed
 from onevision.train.options import RunOptions
@@ -28,12 +34,17 @@ H100 = get_device_kind("h100")
 KNOWLEDGE = stage_named("knowledge", "7b")
 
 
+# What a device needs during steps alone.
+NO_STEPS = {"copies": 0.0, "gradients": 0.0, "activations": 0.0, "head": 0.0}
+
+
 def amount(**values):
     one = Amount(
         name="one",
         scenario="text",
         num_samples=1000,
         num_crops=0,
+        vision_pairs=values.get("num_crops", 0) * 729**2,  # of SigLIP-384
         visual_tokens=0,
         text_tokens=0,
         labelled_tokens=0,
@@ -51,7 +62,7 @@ def operations(plan, part):
     return next(one for one in plan.operations if one.part == part)
 
 
-@pytest.mark.parametrize("size", ["tiny", "7b"])
+@pytest.mark.parametrize("size", ["tiny", "7b", "onevision-1.5-4b", "onevision-2-4b-p14m3"])
 def test_one_sample_forwards_costs_what_explain_says(size):
     config = ARCHITECTURES[size]
     for layout in (
@@ -60,9 +71,14 @@ def test_one_sample_forwards_costs_what_explain_says(size):
     ):
         tokens, cost = layout.num_tokens, estimate_cost(layout, config)
         read = amount(
-            num_samples=1, num_crops=layout.num_crops, visual_tokens=tokens, pairs=tokens**2 / 2
+            num_samples=1,
+            num_crops=layout.num_crops,
+            vision_pairs=count_vision_pairs([layout]),
+            visual_tokens=tokens,
+            pairs=tokens**2 / 2,
         )
-        plan_ = planned(target=config, amounts=[read])
+        stage = NATIVE_INSTRUCT if config.vision.rotary else KNOWLEDGE
+        plan_ = planned(stage, config, amounts=[read])
         assert operations(plan_, "vision_encoder").forward == pytest.approx(cost.vision_flops)
         assert operations(plan_, "language_model").forward == pytest.approx(cost.prefill_flops)
 
@@ -142,12 +158,29 @@ def test_a_plan_says_whether_it_fits():
     assert not replace(plan_, kind=get_device_kind("rtx4090")).fits
 
 
+def test_a_plan_counts_the_peaks_at_the_start_and_at_the_end():
+    read = [amount(text_tokens=1)]
+    plan_ = planned(amounts=read, num_devices=8, recompute=True)
+    language = ONEVISION_7B.language
+    largest = 4 * language.vocab_size * language.hidden_size
+    assert plan_.ends.start == plan_.memory.weights + largest
+    assert plan_.ends.end == plan_.memory.weights + plan_.memory.moments + 3 * largest
+    rows = dict(tables(plan_)[2].rows)
+    assert rows["at the start"] == f"{plan_.ends.start / 2**30:.2f}"
+    assert rows["at the end"] == f"{plan_.ends.end / 2**30:.2f}"
+    assert rows["steps, together"] == f"{plan_.memory.total / 2**30:.2f}"
+    small = replace(plan_.kind, memory_bytes=(plan_.ends.end - 1) / 0.92)
+    few = replace(plan_, kind=small, memory=replace(plan_.memory, **NO_STEPS))
+    assert not few.fits
+    assert replace(few, ends=replace(plan_.ends, end=0.0)).fits
+
+
 def test_devices():
     assert set(DEVICES) == {"h200", "h100", "a100-80gb", "a100-40gb", "l40s", "rtx4090", "cpu"}
     assert get_device_kind("h200", price_per_hour=1.5) == replace(
         DEVICES["h200"], price_per_hour=1.5
     )
-    with pytest.raises(ConfigError, match="no device 'h300'; expected one of h200"):
+    with pytest.raises(ConfigError, match="no device 'h300'; did you mean 'h200'"):
         get_device_kind("h300")
 
 

@@ -139,7 +139,7 @@ def test_pairs_are_learned(train, start, tmp_path):
     assert moved == {"vision_encoder", "projector", "image_newline", "language_model"}
 
 
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("rank", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_resumed_run_ends_with_the_same_bits(train, tmp_path, rank):
     options = replace(OPTIONS, lora_rank=rank)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -280,7 +280,7 @@ class Pairs:
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("sharing", ["replicate", "shard"])
+@pytest.mark.parametrize("sharing", [pytest.param("replicate", marks=pytest.mark.slow), "shard"])
 def test_two_processes_learn_as_one(nursery, pairs, start, micro_config, tmp_path, sharing):
     stage = STAGE.learning_from(str(pairs))
     told = Told(
@@ -313,6 +313,7 @@ def test_the_command_runs(pairs, start, tmp_path):
     assert "did you mean 'beta'" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_targets_decide_what_trains(pairs, start, tmp_path):
     settings = ("global_batch=8", "num_frames=3", "lora_rank=2", "lora_rslora=true")
     words = [w for one in (*settings, "lora_targets=attention") for w in ("--set", one)]

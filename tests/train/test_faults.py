@@ -18,8 +18,8 @@ import torch
 
 import onevision.train
 from onevision.errors import ConfigError
+from onevision.locks import lock_directory
 from onevision.train.feed import Feed
-from onevision.train.guard import lock_directory
 from onevision.train.snapshots import newest_snapshot, snapshots
 from tests.data.conftest import record
 from tests.train.runs import (
@@ -135,7 +135,9 @@ class DiskFullFromTwoToFour:
 
 
 def test_a_full_disk_is_a_warning_and_the_next_save_tries_again(nursery, tmp_path):
-    told = Told(output=tmp_path / "whole", stage=SIX_STEPS).but(save_steps=1, keep=9)
+    told = Told(output=tmp_path / "whole", stage=SIX_STEPS).but(
+        save_steps=1, keep=9, save_strict=False
+    )
     nursery.train(told)
     full = told.but(output=tmp_path / "full", spoil=DiskFullFromTwoToFour())
     said = nursery.train(full)
@@ -199,7 +201,7 @@ def test_a_directory_that_cannot_be_written_is_refused_early(tmp_path):
 
 def test_two_trainers_in_a_directory_are_refused(nursery, tmp_path):
     holder = rf"process {os.getpid()} on {re.escape(socket.gethostname())}"
-    with lock_directory(tmp_path):
+    with lock_directory(tmp_path, holder="trainer"):
         said = nursery.train(Told(output=tmp_path), code=1)
         assert re.search(rf"another trainer runs here \({holder}\); wait for it", said)
     nursery.train(Told(output=tmp_path, stage=SIX_STEPS))  # free again
@@ -241,7 +243,7 @@ def test_a_step_without_a_number_changes_nothing(nursery, tmp_path, ranks):
 def test_many_steps_without_a_number_end_the_run(nursery, tmp_path):
     told = Told(output=tmp_path, stage=PICTURES, spoil=Spoil(poison)).but(max_skipped=2)
     said = nursery.train(told, code=1)
-    assert "error: 2 steps in a row were skipped, the last because the loss is nan" in said
+    assert "error: steps skipped in a row: 2, the last because the loss is nan" in said
 
 
 def test_a_skipped_step_is_noted_once_however_often_the_run_is_killed(nursery, tmp_path):

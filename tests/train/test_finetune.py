@@ -120,6 +120,8 @@ def test_the_held_out_samples_are_learned_and_none_leaks(finished, place):
     losses = [line["loss"] for line in validation(place / "out")]
     assert min(losses) < 0.7 * losses[0]
     assert "held-out loss  " in said
+    peak = max(line["memory_bytes"] for line in lines(place / "out")) / 2**30
+    assert f"memory   {peak:.1f} GiB at most while training, as measured" in said
     asked = [
         json.loads(line)["id"]
         for line in (place / "out" / "held-out" / "held_out.jsonl").read_text().splitlines()
@@ -153,7 +155,10 @@ def test_the_report_shows_answers_before_and_after(finished, place):
     assert "Loss of held-out samples" in page
     assert "slightly optimistic" in page
     result = json.loads((place / "out" / "result.json").read_text())["held_out"]
-    assert f"<td>{result[0]['before']:.4g}<td>{result[0]['after']:.4g}<td>5 samples" in page
+    assert f"<td>{result[0]['before']:.4g}<td>{result[0]['after']:.4g}<td>" in page
+    low, high = (f"{result[0][end]:.4g}" for end in ("low", "high"))
+    assert f"<td>{low} to {high}<td>5 samples" in page
+    assert result[0]["low"] < result[0]["after"] < result[0]["high"]
     pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
     assert len(pictures) == page.count("<figure>") == 5
     names = re.findall(r'<img alt="(media/[^"]+)"', page)
@@ -197,6 +202,15 @@ def test_ask_and_eval_work_as_printed(finished, place, monkeypatch):
     after = json.loads((place / "out" / "result.json").read_text())["held_out"]
     (match,) = [one["after"] for one in after if one["name"] == "exact match"]
     assert f"held_out: 5 answers, exact_match {match:.4g}" in said
+
+
+def test_a_root_may_hold_a_comma(place, tmp_path):
+    write_tiles(tmp_path / "cats, dogs", 6)
+    data = (tmp_path / "cats, dogs" / "tiles.json").rename(tmp_path / "tiles.json")
+    said = finetune(data, "--root", tmp_path / "cats, dogs", "--plan")
+    assert "6 of 6 samples usable" in said
+
+    assert "; 2.06k tokens; " in said  # of the five that are not held out, three times
 
 
 @pytest.mark.slow
@@ -340,6 +354,27 @@ def test_too_many_bad_samples_stop_it_with_the_way_out(finished, tmp_path):
     assert "--set max_bad_share=0.34" in text
 
 
+def test_data_without_samples_are_said(finished, tmp_path):
+    told, _ = finished
+    text = finetune(write_tiles(tmp_path, 0), *told[1:3], "-o", tmp_path / "out", code=1)
+    assert "tiles.json: it holds no samples" in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_too_few_samples_to_hold_some_out_are_said_before_anything_is_written(
+    finished, tmp_path, count
+):
+    told, _ = finished
+    data = write_tiles(tmp_path / "data", count)
+    text = finetune(data, *told[1:3], "-o", tmp_path / "out", code=1)
+    assert f"{count} usable sample" in text
+    assert "give 4 at least, or learn from all without measuring (--held-out none)" in text
+    assert not (tmp_path / "out").exists()
+    said = finetune(data, *told[1:3], "-o", tmp_path / "out", "--held-out", "none", "--plan")
+    assert f"{count} of {count} sample" in said
+
+
 def test_targets_decide_what_trains(finished, tmp_path):
     told, _ = finished
     more = ("--epochs", "1", "--held-out", "none", "-o", tmp_path / "out", "--set")
@@ -437,8 +472,9 @@ def test_a_copied_checkpoint_is_tuned_like_the_original(finished, place, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["onevision", "llava-hf", "lmms-lab"])
-@pytest.mark.parametrize("rows", [4096, 4160, 5000])
+@pytest.mark.parametrize(
+    ("layout", "rows"), [("onevision", 4160), ("llava-hf", 4096), ("lmms-lab", 5000)]
+)
 def test_any_layout_and_vocabulary_is_tuned(place, tmp_path, layout, rows):
     config = replace(MICRO, language=replace(MICRO.language, vocab_size=rows))
     start = write_checkpoint(tmp_path / "ours", config)
@@ -449,7 +485,7 @@ def test_any_layout_and_vocabulary_is_tuned(place, tmp_path, layout, rows):
     said = finetune(data, "--from", start, "-o", tmp_path / "out", "--epochs", "1")
     ask, _, evaluate = next_commands(said)
     assert call(*ask, settings=()).strip()
-    assert "2 answers" in call(*evaluate, settings=())
+    assert "held_out: 1 answer" in call(*evaluate, settings=())
     tuned = inspect(tmp_path / "out" / "checkpoint").config
     assert tuned.language.vocab_size == inspect(start).config.language.vocab_size
 

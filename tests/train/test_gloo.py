@@ -140,6 +140,7 @@ def test_gloo_does_not_wait_for_work_that_hangs(nursery, tmp_path):
     assert "Timeout (0:00:02)!" in children[0].said
 
 
+@pytest.mark.slow
 def test_gloo_by_torchrun_end_to_end(tmp_path):
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),

@@ -59,7 +59,7 @@ def whole_and_killed(nursery, tmp_path, kills, *, ranks=1):
     assert not list(killed.output.glob("*.part"))
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(15, marks=pytest.mark.slow)])
 def test_kill_at_random_instants_loses_nothing(nursery, tmp_path, kills):
     whole_and_killed(nursery, tmp_path, kills)
 

@@ -6,8 +6,14 @@ import pytest
 import torch
 
 from onevision.model.llava import LlavaNetwork
-from onevision.train.optim import Fp32Muon, MuonWithAdamW, make_optimizer, set_learning_rate
-from onevision.train.stage import PARTS
+from onevision.train.optim import (
+    Fp32Muon,
+    MuonWithAdamW,
+    make_optimizer,
+    set_learning_rate,
+    set_stage_rate,
+)
+from onevision.train.stage import PARTS, Stage
 from tests.conftest import randomise
 from tests.train.runs import MICRO, SHORT, Told
 
@@ -87,3 +93,13 @@ def test_muon_is_refused_where_matrices_are_sharded(nursery, tmp_path):
     told = Told(output=tmp_path / "run", stage=MUON).but(sharing="shard")
     said = nursery.train(told, 2, code=1)
     assert "muon needs whole matrices and this run shards them" in said
+
+
+def test_a_constant_rate_stays_after_the_warm_up():
+    stage = Stage(name="s", decay="constant", warmup=0.5)
+    optimizer = make_optimizer(LlavaNetwork(MICRO), stage)
+    rates = []
+    for step in range(4):
+        set_stage_rate(optimizer, stage, step=step, of=4)
+        rates.append(optimizer.param_groups[-1]["lr"] / optimizer.param_groups[-1]["peak_lr"])
+    assert rates == [0.0, 0.5, 1.0, 1.0]

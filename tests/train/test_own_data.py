@@ -72,7 +72,7 @@ def test_many_empty_steps_are_not_taken_for_a_run_gone_wrong(nursery, tmp_path):
     empty = Spoil(nothing)
     told = Told(output=tmp_path, stage=replace(SHORT, num_samples=24), spoil=empty)
     said = nursery.train(told)
-    assert "none of the 6 steps changed a weight" in said
+    assert "no step of 6 changed a weight" in said
 
 
 def test_a_run_of_one_step_learns(pictures, small, tmp_path):
@@ -179,7 +179,7 @@ def test_a_stage_and_its_check_refuse_the_same_for_the_same_reason(pictures, sma
 
 def test_a_folder_of_pictures_with_captions_is_learned(small, tmp_path, picture):
     """From files as a user has them to a loss; one answer is switched off, one picture linked."""
-    pets, elsewhere = tmp_path / "pets", tmp_path / "elsewhere"
+    pets, elsewhere = tmp_path / "pets", tmp_path / "else, where"
     pets.mkdir()
     elsewhere.mkdir()
     for number in range(3):

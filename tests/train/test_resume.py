@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from onevision.config import FORMAT_VERSION
 from onevision.errors import ConfigError
 from onevision.train.directory import RunDirectory, content_changes
 from onevision.train.parallel import join_processes
@@ -38,8 +39,17 @@ def checkpoint(output):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(("ranks", "sharing"), [(1, "replicate"), (2, "replicate"), (2, "shard")])
+@pytest.mark.parametrize(
+    ("ranks", "sharing", "precision"),
+    [
+        (1, "replicate", "fp32"),
+        (2, "shard", "bf16"),
+        pytest.param(1, "replicate", "bf16", marks=pytest.mark.slow),
+        pytest.param(2, "replicate", "fp32", marks=pytest.mark.slow),
+        pytest.param(2, "replicate", "bf16", marks=pytest.mark.slow),
+        pytest.param(2, "shard", "fp32", marks=pytest.mark.slow),
+    ],
+)
 def test_resume_is_bit_exact(nursery, tmp_path, precision, ranks, sharing):
     told = Told(output=tmp_path / "whole", stage=FIVE_STEPS)
     told = told.but(precision=precision, sharing=sharing)
@@ -100,8 +110,10 @@ def save_again(told):
     """Load the newest snapshot and write it again, as these processes hold it."""
     options = told.options
     processes = join_processes(sharing=options.sharing, timeout_seconds=options.patience_seconds)
+    given = arguments(told)
+    directory = RunDirectory(given.pop("output"))
     loaded = TrainingRun(
-        settings_of(told), processes=processes, callbacks=Callbacks(), **arguments(told)
+        settings_of(told), processes=processes, callbacks=Callbacks(), directory=directory, **given
     )
     save_snapshot(loaded.trainer, told.output / "again", content=loaded.content)
 
@@ -152,6 +164,20 @@ def test_resume_with_other_settings_is_refused(tmp_path, nursery):
     # What decides nothing may change: how often it saves, how many processes there are.
     nursery.train(other.but(save_steps=2, keep=1), 2)
     assert [path.name for path in snapshots(tmp_path)] == ["step-00000005"]
+
+
+def test_a_run_of_an_older_release_resumes(tmp_path, nursery):
+    """Before format version 3, settings did not say which kind the vision encoder is."""
+    told = Told(output=tmp_path, stage=FIVE_STEPS)
+    nursery.train(told.but(stop_after=2))
+    path = tmp_path / "settings.json"
+    settings = json.loads(path.read_text())
+    settings["target"]["format_version"] = 2
+    assert settings["target"]["vision"].pop("rule") == "VisionConfig"
+    path.write_text(json.dumps(settings))
+    nursery.train(told)
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5]
+    assert json.loads(path.read_text())["target"]["format_version"] == FORMAT_VERSION
 
 
 @pytest.fixture

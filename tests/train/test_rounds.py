@@ -10,8 +10,8 @@ import torch
 
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect, load_network
+from onevision.endpoint import EndpointConfig
 from onevision.errors import ConfigError, DataError, JudgeError
-from onevision.eval.judging.client import EndpointConfig
 from onevision.eval.judging.judge import Judge
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
@@ -120,6 +120,7 @@ def margins(checkpoint, pairs, root):
     return found[:, 0] - found[:, 1]
 
 
+@pytest.mark.slow
 def test_preference_accuracy_rises(world):
     """Measured on pairs of prompts that were never learned from: 36 % before, 57 % after."""
     before, after = (
@@ -133,6 +134,7 @@ def test_preference_accuracy_rises(world):
     assert min(scores[1]["mean_score"], scores[2]["mean_score"]) > scores[0]["mean_score"] + 1
 
 
+@pytest.mark.slow
 def test_a_round_begins_with_the_last_ones_model(world):
     starts = [read_train_config(world.round(n) / "run" / "settings.json").starts for n in (1, 2, 3)]
     made = [(str(world.round(n) / "run" / "checkpoint"),) for n in (1, 2)]
@@ -141,6 +143,7 @@ def test_a_round_begins_with_the_last_ones_model(world):
     assert len(set(texts)) == 3
 
 
+@pytest.mark.slow
 def test_a_pair_is_the_best_and_the_worst_of_five(world):
     answers, pairs = lines(world.round(1) / "answers.jsonl"), lines(world.round(1) / "pairs.jsonl")
     assert {len(line["answers"]) for line in answers} == {5}
@@ -161,6 +164,7 @@ def test_a_pair_is_the_best_and_the_worst_of_five(world):
     assert world.said[0].startswith(f"round 1: {len(pairs)} pairs from {NUM_PROMPTS} prompts")
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_done_again(world):
     before = {path: path.stat().st_mtime_ns for path in world.told.output.rglob("*.safetensors")}
     num_asked = len(world.server.requests)
@@ -169,6 +173,7 @@ def test_what_is_there_is_not_done_again(world):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
@@ -182,6 +187,7 @@ def test_a_changed_setting_is_refused_by_name(world, changes, error):
         run_rounds(replace(world.told, **changes), RoundsCallbacks())
 
 
+@pytest.mark.slow
 def test_changed_prompts_models_and_lessons_are_refused(world, tmp_path):
     other = write_prompts(world.directory, range(700, 701))
     with pytest.raises(DataError, match=r"data\.fingerprint: "):
@@ -193,6 +199,7 @@ def test_changed_prompts_models_and_lessons_are_refused(world, tmp_path):
         run_rounds(replace(world.told, stage=replace(STAGE, learning_rate=1e-3)), RoundsCallbacks())
 
 
+@pytest.mark.slow
 def test_a_round_that_was_cut_short_ends_the_same(world, tmp_path):
     whole = world.held_out.parent
     cut = tmp_path / "held" / "round-1"

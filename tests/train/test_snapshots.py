@@ -7,15 +7,13 @@ import pytest
 import torch
 
 from onevision.errors import CheckpointError
+from onevision.train.saving.draft import Shard, SnapshotWriter, write_snapshot
 from onevision.train.snapshots import (
-    Shard,
     SnapshotReader,
-    SnapshotWriter,
     newest_snapshot,
     prune,
     read_state,
     snapshots,
-    write_snapshot,
 )
 from tests.train.runs import SHORT, Told, left, run
 

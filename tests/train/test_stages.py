@@ -3,11 +3,15 @@ import pickle
 from dataclasses import fields, replace
 
 import pytest
+import torch
 
 from onevision.anyres import SingleCrop, plan
+from onevision.config import VisionConfig
 from onevision.data.mixture import published_mixtures, read_datasets
 from onevision.errors import ConfigError
 from onevision.known_models import ARCHITECTURES, ONEVISION_7B, TINY
+from onevision.model.llava import LlavaNetwork
+from onevision.native import Native
 from onevision.synth.families import FAMILIES
 from onevision.train.objectives.table import OBJECTIVES, objective_maker
 from onevision.train.stage import stage_config
@@ -69,14 +73,38 @@ def test_the_familys_numbers():
     assert stage_named("instruct", "llava-next-34b").vision_learning_rate == 2e-6
 
 
+def test_what_goes_on_from_onevision():
+    where = {"name", "starts_from", "mixture"}
+    base = CURRICULA["7b"]["onevision"]
+    video = stage_named("video", "llava-video-7b")
+    assert differing(base, video) == {"name", "mixture", "num_frames", "video_rule"}
+    assert (video.num_frames, stage_named("video", "llava-video-72b").num_frames) == (64, 32)
+    critic = stage_named("critic", "llava-critic-7b")
+    assert differing(base, critic) == where | {"global_batch", "learning_rate"}
+    assert (critic.global_batch, critic.learning_rate, critic.epochs) == (32, 2e-6, 1)
+
+
+def test_interleave_freezes_the_encoder():
+    before, last = (stage_named(s, "llava-interleave-7b") for s in ("instruct", "interleave"))
+    assert differing(before, last) == {
+        *("name", "starts_from", "mixture"),
+        *("trainable", "vision_learning_rate"),
+    }
+    assert "vision_encoder" not in last.trainable
+
+
 @pytest.mark.parametrize("size", ARCHITECTURES)
 def test_every_known_model_has_a_curriculum(size):
     target = ARCHITECTURES[size]
     *_, last = CURRICULA[size].values()
     assert stage_config(last, target) == target
     align = stage_config(stage_named("align", size), target)
+    if isinstance(target.inputs.image, Native):  # the first stage reads pictures as the last does
+        assert align == target
+        return
     assert (align.inputs.template, align.image_newline) == ("plain", False)
-    assert align.inputs.image.fit == ("crop" if target.vision.class_token else "squash")
+    crops = isinstance(target.vision, VisionConfig) and target.vision.class_token
+    assert align.inputs.image.fit == ("crop" if crops else "squash")
 
 
 def test_derived_stages_differ_only_where_they_should():
@@ -107,6 +135,16 @@ def test_tiny_makes_its_parts_first_and_teaches_properties():
         assert (stage.vision_objective == "patches") == (stage.name == "letters")
         assert stage.betas == (0.9, 0.98)
         assert stage.optimizer == "muon"
+
+
+def test_the_next_tiny_keeps_its_trunk_and_its_size():
+    """At most 12 million parameters, 25 MB in bf16 with the tokenizer's megabyte."""
+    stages = CURRICULA["tiny-v2"]
+    assert list(stages) == ["language", "align", "knowledge", "single_image", "onevision"]
+    assert all("vision_encoder" not in stage.trainable for stage in stages.values())
+    with torch.device("meta"):
+        network = LlavaNetwork(ARCHITECTURES["tiny-v2"])
+    assert sum(p.numel() for p in network.parameters()) == 11_389_168
 
 
 @pytest.mark.parametrize(("size", "stage"), EVERY)
@@ -199,9 +237,13 @@ def test_a_stage_refuses_to_contradict_itself(changes, message):
 
 
 def test_unknown_names():
-    with pytest.raises(ConfigError, match="no stage 'vision' of 7b; expected one of align, know"):
-        stage_named("vision", "7b")
-    with pytest.raises(ConfigError, match="no curriculum '8b'; expected one of tiny, 0.5b"):
+    with pytest.raises(ConfigError, match="no stage 'letters' of 7b; expected one of align, know"):
+        stage_named("letters", "7b")
+    with pytest.raises(ConfigError, match="no stage 'aligm' of 7b; did you mean 'align'"):
+        stage_named("aligm", "7b")
+    with pytest.raises(ConfigError, match="no curriculum 'onevison-1.5-4b'; did you mean 'onevis"):
+        stage_named("align", "onevison-1.5-4b")
+    with pytest.raises(ConfigError, match="no curriculum '8b'; there are .*, such as tiny, "):
         stage_named("align", "8b")
 
 

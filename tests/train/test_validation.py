@@ -1,11 +1,13 @@
 """Held-out samples: what is held out, what their loss decides, and that nothing leaks."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from onevision.checkpoint.load import inspect, load_network
@@ -17,7 +19,8 @@ from onevision.errors import ConfigError, DataError
 from onevision.inputs.processor import Processor
 from onevision.train.config import make_run_options
 from onevision.train.validation.best import Losses
-from onevision.train.validation.split import hold_out_others, hold_out_share
+from onevision.train.validation.held_out import mean_of_ratios, sums_of
+from onevision.train.validation.split import count_held_out, hold_out_others, hold_out_share
 from tests.train.runs import MICRO, lines
 from tests.train.test_own_data import train
 
@@ -101,8 +104,37 @@ def test_samples_that_all_show_the_same_are_divided_and_said(pictures, planned, 
     assert "so those held out show pictures that are learned from" in said
 
 
+@pytest.mark.parametrize(
+    ("num_samples", "share", "held"),
+    [
+        (4, 0.05, 1),
+        (9, 0.05, 1),
+        (10, 0.05, 2),
+        (60, 0.05, 12),
+        (80, 0.05, 16),
+        (320, 0.05, 16),
+        (1000, 0.05, 50),
+        (20, 0.5, 10),  # who asks for more gets it
+    ],
+)
+def test_small_sets_hold_out_sixteen_or_a_fifth(num_samples, share, held):
+    assert count_held_out(num_samples, share=share) == held
+
+
+def test_the_standard_error_is_that_of_a_ratio():
+    # Two samples of one token each, and one of two: losses 1, 2 and 3, 5.
+    losses, owners = torch.tensor([1.0, 2.0, 3.0, 5.0]), torch.tensor([0, 4, 7, 7])
+    found = mean_of_ratios(*sums_of(losses, owners))
+    mean, sums, counts = 11 / 4, [1, 2, 8], [1, 1, 2]
+    spread = sum((s - mean * n) ** 2 for s, n in zip(sums, counts, strict=True))
+    assert found.mean == pytest.approx(mean)
+    assert found.standard_error == pytest.approx(math.sqrt(spread * 3 / 2) / 4)
+    one = mean_of_ratios(*sums_of(losses[:1], owners[:1]))
+    assert (one.mean, one.standard_error) == (1.0, None)
+
+
 def test_too_few_samples_are_refused(pictures, planned):
-    with pytest.raises(DataError, match="3 usable samples are too few to hold some out; give 4"):
+    with pytest.raises(DataError, match="3 usable samples, too few to hold some out; give 4"):
         hold_out_share(*planned(pictures(3)), share=0.5)
 
 

@@ -1,5 +1,8 @@
+import json
+
+from onevision.data.mixture import open_mixture
 from onevision.inputs.tokenizer import Tokenizer
-from onevision.train.vocabulary import CONTROL_TOKENS, train_tokenizer
+from onevision.train.vocabulary import CONTROL_TOKENS, mixture_texts, train_tokenizer
 
 
 def test_a_tokenizer_learns_words_and_keeps_its_control_tokens():
@@ -18,3 +21,11 @@ def test_digits_stand_alone():
 def test_the_embedded_tokenizer_knows_its_world(tokenizer):
     assert tokenizer.size == 4096
     assert len(tokenizer.encode("What colour is the circle?").ids) == 6
+
+
+def test_the_texts_of_a_mixture_are_read_turn_by_turn(tmp_path):
+    talk = [{"from": "human", "value": "<image>\nWhat is this?"}, {"from": "gpt", "value": "书"}]
+    records = [{"image": "a.png", "conversations": talk}]
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    texts = list(mixture_texts(open_mixture(tmp_path / "a.json")))
+    assert "".join(texts) == "\nWhat is this?书"

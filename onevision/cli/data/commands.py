@@ -11,6 +11,7 @@ import typer
 
 from onevision.cli.options import check_output, model_config
 from onevision.cli.port import check_port
+from onevision.plural import counted
 
 if TYPE_CHECKING:
     from onevision.cli.data.reader import OpenData
@@ -176,14 +177,14 @@ def view(
 def _conclude(opened: "OpenData", found: "list[Finding]") -> None:
     """Prints the last line, and raises Exit unless all is well."""
     count, unopened = len(opened.reader.mixture), opened.unopened
-    to_fix = sum(finding.must_fix for finding in found)
+    to_fix, samples = sum(finding.must_fix for finding in found), counted(count, "sample")
     if to_fix:
-        print(f"{to_fix} of {count:,} samples must be fixed or left out")
+        print(f"{to_fix} of {counted(count, 'sample')} must be fixed or left out")
         raise typer.Exit(1)
     if unopened:
-        print(f"{count:,} samples, nothing to fix; {len(unopened)} data sets are not there")
+        print(f"{samples}, nothing to fix; not there: {counted(len(unopened), 'data set')}")
         raise typer.Exit(INCOMPLETE if all(one.is_missing for one in unopened) else 1)
-    print(f"{count:,} samples, nothing to fix")
+    print(f"{samples}, nothing to fix")
 
 
 def _write_manifest(
@@ -195,7 +196,7 @@ def _write_manifest(
     usable = drop_leaks(mixture, plan, found)
     write_manifest(mixture, usable, directory)
     rows = sum(int(one.usable.sum()) for one in usable.datasets)
-    print(f"manifest of {rows:,} samples: {directory}")
+    print(f"manifest of {counted(rows, 'sample')}: {directory}")
 
 
 def _serve(page: Path, port: int) -> None:

@@ -110,7 +110,7 @@ def _find_stage(rules: Rules) -> "tuple[str | None, Stage | None]":
     else:
         model_config(rules.model)  # raises if it is no model
         try:
-            curriculum = choose_model((resolve(rules.model),))
+            curriculum = choose_model((resolve(rules.model),), stage=rules.stage)
         except ConfigError:
             if rules.stage is not None:
                 raise

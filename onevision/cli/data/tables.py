@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onevision.plural import counted
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -59,8 +61,8 @@ def print_unopened(unopened: "Sequence[UnopenedDataset]", *, num_open: int, mixt
         withheld = sum(not one.entry.released for one in missing)
         lost = f"; {withheld} of them were not released" if withheld else ""
         print(
-            f"{len(missing)} of {num_open + len(unopened)} data sets are missing: {known:,} "
-            f"rows{more}{lost}"
+            f"missing: {len(missing)} of {counted(num_open + len(unopened), 'data set')}, "
+            f"{counted(known, 'row')}{more}{lost}"
         )
         _print_commands(missing)
         _print_advice(mixture)

@@ -1,1 +1,1 @@
-"""The commands that say how good a model is: eval, judge, scienceqa, report."""
+"""The commands that say how good a model is: eval, judge, scienceqa, report, probe."""

@@ -9,6 +9,7 @@ from typing import get_args
 
 from onevision.cli.evaluation.judges import print_usage
 from onevision.cli.options import check_output
+from onevision.commas import split_items
 from onevision.errors import InputError
 from onevision.eval.answers import SCORES, AnswerFiles
 from onevision.eval.assemble import TaskQuestions
@@ -23,6 +24,7 @@ from onevision.eval.results import REPEAT, TaskResult
 from onevision.eval.rows import open_rows
 from onevision.eval.task import ALL, Profile, Task, bundled_tasks, find_tasks, groups
 from onevision.generate.answer import Model
+from onevision.plural import counted
 
 
 @dataclass(kw_only=True)
@@ -134,7 +136,7 @@ def select(
     if output is None:
         raise InputError("--tasks needs a folder for its answers; give --output")
     check_output(output, directory=True)
-    tasks = find_tasks([name for name in names.split(",") if name], profile=profile)
+    tasks = find_tasks([name for name in split_items(names) if name], profile=profile)
     if not tasks:
         raise InputError("--tasks names no task; 'list' lists them")
     if temperature is not None:
@@ -143,7 +145,13 @@ def select(
 
 
 def make_config(
-    profile: str, batch_size: int, limit: int | None, seed: int, max_failed: float
+    profile: str,
+    batch_size: int,
+    limit: int | None,
+    seed: int,
+    max_failed: float,
+    *,
+    keep: float | None = None,
 ) -> EvalConfig:
     """Return how tasks are run. Raises InputError, ConfigError."""
     for name, value in (("--batch-size", batch_size), ("--limit", limit)):
@@ -155,6 +163,7 @@ def make_config(
         limit=limit,
         seed=seed,
         max_failed=max_failed,
+        keep=1.0 if keep is None else keep,
     )
 
 
@@ -163,7 +172,9 @@ def show_tasks(profile: str) -> None:
     checked = _check_profile(profile)
     for name, inside in groups(checked).items():
         print(
-            f"{name:<28} {len(inside)} tasks" if name == ALL else f"{name:<28} {', '.join(inside)}"
+            f"{name:<28} {counted(len(inside), 'task')}"
+            if name == ALL
+            else f"{name:<28} {', '.join(inside)}"
         )
     print()
     for task in bundled_tasks(checked).values():
@@ -187,7 +198,7 @@ def show_comparison(first: Path, second: Path) -> None:
         print(
             f"{name} {found.metric}: {found.first:.4g} -> {found.second:.4g}, "
             f"{change.value:+.4g} (95 %: {change.low:+.4g} to {change.high:+.4g}), "
-            f"p {change.p:.2g}, {found.num_items} items"
+            f"p {change.p:.2g}, {counted(found.num_items, 'item')}"
         )
         if (pairs := found.mcnemar) is not None:
             print(
@@ -198,9 +209,11 @@ def show_comparison(first: Path, second: Path) -> None:
 
 def print_result(result: TaskResult) -> None:
     """Print a task's metrics, and what its answers suffered from."""
-    answers = f"{result.task}: {result.num_answers} answers"
+    answers = f"{result.task}: {counted(result.num_answers, 'answer')}"
     if not result.complete:
         answers += " (not all rows)"
+    if result.keep < 1:
+        answers += f" with {result.keep:g} of the visual tokens"
     if headline := result.headline:
         print(
             f"{answers}, {headline.metric} {headline.value:.4g} "
@@ -232,10 +245,11 @@ def _list_remarks(result: TaskResult) -> Iterator[str]:
                 f"{judge.std:.2g}, {100 * (judge.share_changed or 0):.3g} % of the verdicts differ"
             )
     if result.num_cut_off:
-        yield f"{result.num_cut_off} answers reached max_new_tokens and are cut off"
+        yield f"cut off at max_new_tokens: {counted(result.num_cut_off, 'answer')}"
     if result.num_failed:
         yield (
-            f"{result.num_failed} rows could not be asked and count as empty answers; "
+            f"scored as an empty answer, since it could not be asked: "
+            f"{counted(result.num_failed, 'row')}; "
             f"the first: {result.first_failure}"
         )
 

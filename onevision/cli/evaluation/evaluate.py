@@ -1,6 +1,8 @@
 """`onevision eval`: benchmarks, own records, held-out questions, a comparison of two runs."""
 
 import json
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,20 +15,26 @@ from onevision.cli.evaluation.judges import (
     JudgePricesOption,
     RoundsOption,
     open_panel,
+    refuse_judge_options,
 )
 from onevision.cli.options import (
     AdapterOption,
     DeviceOption,
+    DevicesOption,
     DtypeOption,
+    KeepOption,
     ModelOption,
     QuantizeOption,
     VerifyOption,
     check_output,
     load_model,
+    refuse_options,
     refuse_unheeded,
 )
+from onevision.conversation import check_keep
 from onevision.errors import InputError
 from onevision.files import write_text
+from onevision.plural import counted
 
 if TYPE_CHECKING:
     from onevision.eval.statistics import Interval
@@ -63,7 +71,19 @@ CompareOption = Annotated[
     tuple[Path, Path] | None, typer.Option(help="Compare two --output folders.")
 ]
 ScenarioOption = Annotated[
-    list[str] | None, typer.Option(help="Default: the paper's three; also words, charts.")
+    list[str] | None,
+    typer.Option(help="Default: the paper's three; also words, charts, a world's name, worlds."),
+]
+CountOption = Annotated[
+    int | None,
+    typer.Option(help="Held-out questions per scenario (default: all, 600, or 300 a world)."),
+]
+OutsideOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder of pictures and videos outside the model's world: how often it says "
+        "that it cannot tell, and how often nonsense."
+    ),
 ]
 TurnsOption = Annotated[
     str, typer.Option(help="Own data: ask for the last answer of each record, or for each.")
@@ -83,7 +103,10 @@ MaxFailedOption = Annotated[
 ]
 
 # The options that each use of the command heeds.
-OF_MODELS = {"model", "device", "dtype", "quantize", "adapter", "verify", "output"}
+OF_MODELS = {
+    *("model", "device", "devices", "dtype", "quantize", "adapter", "verify", "output", "keep"),
+}
+OF_ASKING = {"batch_size", "limit", "seed", "temperature", "repeat", "quantize", "keep"}
 OF_JUDGES = {"judge_model", "judge_prices", "rounds"}
 OF_QUESTIONS = {
     *("data", "batch_size", "limit", "seed", "temperature", "repeat", "max_failed", "score_only"),
@@ -91,6 +114,7 @@ OF_QUESTIONS = {
 }
 HEEDED = {
     "--compare": {"compare"},
+    "--outside": OF_MODELS - {"keep"} | {"outside"},
     "--tasks list": {"tasks", "profile"},
     "benchmarks": OF_MODELS | OF_QUESTIONS | {"tasks", "profile"},
     "own records": OF_MODELS | OF_QUESTIONS | {"turns", "scorer", "max_new_tokens"},
@@ -122,31 +146,31 @@ def evaluate(
     scorer: ScorerOption = "own",
     max_new_tokens: Annotated[int, typer.Option(help="Own data: tokens of an answer.")] = 256,
     compare: CompareOption = None,
-    count: Annotated[int, typer.Option(help="Held-out questions per scenario.")] = 600,
+    outside: OutsideOption = None,
+    count: CountOption = None,
     scenario: ScenarioOption = None,
     blind: Annotated[bool, typer.Option(help="Also ask about grey media.")] = True,
+    keep: KeepOption = None,
     device: DeviceOption = "cpu",
+    devices: DevicesOption = 1,
     dtype: DtypeOption = "auto",
     quantize: QuantizeOption = None,
     adapter: AdapterOption = None,
     verify: VerifyOption = True,
 ) -> None:
-    """Evaluate a model: --tasks runs benchmarks, --data your own records.
-
-    Without either, asks the held-out procedural questions and reports exact match.
-    """
-    check_options(context, compare=compare is not None, tasks=tasks, data=data, judge=bool(judge))
+    """Evaluate a model on benchmarks (--tasks), own records (--data), or held-out questions."""
+    check_options(context, tasks=tasks, data=data, judges=judge or ())
     if compare is not None or tasks == "list":
         return show(compare, profile=profile)
     load = partial(load_model, model, device=device, dtype=dtype, quantize=quantize,
-                   adapter=adapter, verify=verify)  # fmt: skip
+                   adapter=adapter, verify=verify, devices=devices)  # fmt: skip
     if tasks is None and data is None:
-        check_heldout(scenario, count=count, output=output)
-        return ask_heldout(load(), scenario, count=count, blind=blind, output=output)
+        return ask_fixed(load, scenario, outside, count=count, blind=blind, output=output,
+                         keep=keep)  # fmt: skip
     from onevision.cli.evaluation import benchmarks, own_data
 
     name = model if adapter is None else f"{model} + {adapter}"
-    config = benchmarks.make_config(profile, batch_size, limit, seed, max_failed)
+    config = benchmarks.make_config(profile, batch_size, limit, seed, max_failed, keep=keep)
     if tasks is None:
         chosen = own_data.open_own_data(
             Path(data or ""), output=output, model=name, turns=turns, scorer=scorer,
@@ -173,46 +197,86 @@ def show(compare: tuple[Path, Path] | None, *, profile: str) -> None:
 
 
 def check_options(
-    context: typer.Context, *, compare: bool, tasks: str | None, data: str | None, judge: bool
+    context: typer.Context,
+    *,
+    tasks: str | None,
+    data: str | None,
+    judges: Sequence[str],
 ) -> None:
     """Refuses options that this use of the command does not heed. Raises InputError."""
-    comparison, listing, benchmarks, own_records, heldout = HEEDED
-    if compare:
+    check_keep(context.params["keep"])
+    comparison, outside, listing, benchmarks, own_records, heldout = HEEDED
+    if context.params["compare"] is not None:
         use = comparison
+    elif context.params["outside"] is not None:
+        use = outside
     elif tasks is not None:
         use = listing if tasks == "list" else benchmarks
     else:
         use = heldout if data is None else own_records
     refuse_unheeded(context, HEEDED[use], use=use)
-    if not judge:
-        refuse_unheeded(context, HEEDED[use] - OF_JUDGES, use="a run without --judge")
+    score_only = context.params["score_only"] is True
+    if score_only:
+        refuse_options(context, OF_ASKING, use="answers that are there (--score-only)")
+    if judges:
+        refuse_judge_options(context, judges, devices=score_only)
+    else:
+        refuse_options(context, OF_JUDGES, use="a run without --judge")
 
 
-def check_heldout(scenarios: list[str] | None, *, count: int, output: Path | None) -> None:
+def ask_fixed(
+    load: "Callable[[], Model]",
+    scenarios: list[str] | None,
+    outside: Path | None,
+    *,
+    count: int | None,
+    blind: bool,
+    output: Path | None,
+    keep: float | None,
+) -> None:
+    """Ask about media outside a model's world, or else the held-out questions."""
+    if outside is not None:
+        from onevision.cli.evaluation.outside import ask_about_outside
+
+        return ask_about_outside(load, outside, output=output)
+    check_heldout(scenarios, count=count, output=output)
+    return ask_heldout(load(), scenarios, count=count, blind=blind, output=output, keep=keep)
+
+
+def check_heldout(scenarios: list[str] | None, *, count: int | None, output: Path | None) -> None:
     """Refuses what would fail once the model is loaded, or has answered. Raises InputError."""
-    from onevision.eval.heldout import heldout_questions
+    from onevision.eval.heldout import expand_scenarios, heldout_questions
 
-    if count < 1:
+    if count is not None and count < 1:
         raise InputError(f"--count is {count}; expected 1 or more")
-    for name in scenarios or ():
+    for name in expand_scenarios(scenarios or ()):
         next(heldout_questions(name, count=1))
     if output is not None:
         check_output(output)
 
 
 def ask_heldout(
-    model: "Model", scenarios: list[str] | None, *, count: int, blind: bool, output: Path | None
+    model: "Model",
+    scenarios: list[str] | None,
+    *,
+    count: int | None,
+    blind: bool,
+    output: Path | None,
+    keep: float | None,
 ) -> None:
     """Ask the held-out questions, print the accuracy, and write the answers."""
-    from onevision.eval.heldout import SCENARIOS, run_heldout
+    from onevision.eval.heldout import SCENARIOS, expand_scenarios, is_as_fixed, run_heldout
 
     records = []
-    for name in scenarios or SCENARIOS:
-        results = {kind: run_heldout(model, name, count=count, blind=kind == "blind")
+    share = keep or 1.0
+    for name in expand_scenarios(scenarios or SCENARIOS):
+        results = {kind: run_heldout(model, name, count=count, blind=kind == "blind", keep=share)
                    for kind in (("sighted", "blind") if blind else ("sighted",))}  # fmt: skip
         shares = ", ".join(f"{kind} {format_share(r.interval)}" for kind, r in results.items())
-        print(f"{name}: {shares} of {count} questions")
         sighted = results["sighted"]
+        print(f"{name}: {shares} of {counted(len(sighted.items), 'question')}")
+        if not is_as_fixed(sighted):
+            print(f"warning: {name}: these are not the questions that were fixed", file=sys.stderr)
         families = sighted.intervals_by_family()
         for family, (right, asked) in sorted(sighted.by_family().items()):
             print(f"    {family:<18} {right:>4} / {asked:<4} {format_share(families[family]):>24}")

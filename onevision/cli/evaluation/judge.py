@@ -12,6 +12,7 @@ from onevision.cli.evaluation.judges import (
     RoundsOption,
     open_panel,
     print_usage,
+    refuse_judge_options,
 )
 from onevision.cli.options import DeviceOption, DtypeOption
 from onevision.errors import InputError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 def judge(
+    context: typer.Context,
     output: Annotated[Path, typer.Argument(help="--output folder of `onevision eval`.")],
     judge: JudgeOption = None,
     data: Annotated[
@@ -44,6 +46,7 @@ def judge(
 
     if not judge:
         raise InputError("no judge; give --judge MODEL or --judge URL")
+    refuse_judge_options(context, judge)
     runs = find_judged_runs(output, tasks=tasks)
     questions = [open_images(files, data) for files in runs]
     panel = open_panel(

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onevision.cli.options import load_model, refuse_options
 from onevision.errors import InputError
+from onevision.plural import counted
 from onevision.values import name_closest
 
 if TYPE_CHECKING:
@@ -38,6 +40,19 @@ RoundsOption = Annotated[
 ]
 
 
+def refuse_judge_options(
+    context: typer.Context, judges: Sequence[str], *, devices: bool = True
+) -> None:
+    """Refuses options that none of the judges heeds. Raises InputError.
+
+    With `devices`, --device and --dtype are of the judges alone.
+    """
+    if not any(map(_is_endpoint, judges)):
+        refuse_options(context, {"judge_model"}, use="judges that run here")
+    if devices and all(map(_is_endpoint, judges)):
+        refuse_options(context, {"device", "dtype"}, use="judges behind an address")
+
+
 def open_panel(
     names: Sequence[str],
     output: Path,
@@ -63,7 +78,7 @@ def open_panel(
     price, memory = _parse_prices(prices), output / JUDGE_MEMORY
     judges = [
         _open_endpoint(name, memory=memory, model=model, prices=price)
-        if name.startswith(("http://", "https://"))
+        if _is_endpoint(name)
         else _open_local(name, memory=memory, prices=price, device=device, dtype=dtype)
         for name in names
     ]
@@ -77,27 +92,33 @@ def print_usage(panel: "Panel") -> None:
         cost = "" if usage.cost is None else f", cost {usage.cost:.4g}"
         uncounted = usage.num_uncounted
         print(
-            f"judge {judge.name}: {usage.num_asked} queries, {usage.num_remembered} remembered, "
+            f"judge {judge.name}: {counted(usage.num_asked, 'query', 'queries')}, "
+            f"{usage.num_remembered} remembered, "
             f"{usage.prompt_tokens} tokens in, {usage.completion_tokens} out{cost}"
             + (f"; the tokens of {uncounted} replies are not reported" if uncounted else "")
         )
 
 
+def _is_endpoint(name: str) -> bool:
+    return name.startswith(("http://", "https://"))
+
+
 def _open_endpoint(
     url: str, *, memory: Path, model: str | None, prices: "JudgePrices | None"
 ) -> "Judge":
-    from onevision.eval.judging.client import EndpointConfig, list_models
+    from onevision.endpoint import EndpointConfig, list_models
+    from onevision.errors import JudgeError
     from onevision.eval.judging.judge import Judge
 
     known = model or os.environ.get("ONEVISION_JUDGE_MODEL")
     settings = {**os.environ, "ONEVISION_JUDGE_MODEL": known or "?"}
     config = EndpointConfig.from_environment(settings, base_url=url)
     if known is None:
-        served = list_models(config)
+        served = list_models(config, error=JudgeError)
         if len(served) != 1:
             hint = name_closest("", served)
             raise InputError(
-                f"{url} serves {len(served)} models; name one with --judge-model{hint}"
+                f"{url} serves {counted(len(served), 'model')}; name one with --judge-model{hint}"
             )
         settings["ONEVISION_JUDGE_MODEL"] = served[0]
         config = EndpointConfig.from_environment(settings, base_url=url)
@@ -110,9 +131,8 @@ def _open_local(
     from onevision.eval.benchmark import network_fingerprint
     from onevision.eval.judging.judge import Judge
     from onevision.eval.judging.local import LocalJudge
-    from onevision.generate.answer import load
 
-    loaded = load(name, device=device, dtype=dtype)
+    loaded = load_model(name, device=device, dtype=dtype)
     local = LocalJudge(loaded, name=name, fingerprint=network_fingerprint(loaded))
     return Judge(local, memory=memory, prices=prices)
 

@@ -15,6 +15,7 @@ from onevision.eval.preflight import check_questions
 from onevision.eval.results import TaskResult
 from onevision.eval.scoring.registry import SCORERS
 from onevision.eval.task import Task
+from onevision.plural import counted
 from onevision.values import name_closest
 
 
@@ -68,7 +69,8 @@ def _check_skipped(questions: OwnQuestions, *, max_failed: float) -> None:
     skipped = questions.skipped
     if not skipped:
         return
-    found = f"{len(skipped)} records cannot be asked and are left out; the first: {skipped[0]}"
+    count = counted(len(skipped), "record")
+    found = f"left out, since it cannot be asked: {count}; the first: {skipped[0]}"
     if len(skipped) > max(max_failed * (len(skipped) + len(questions)), max_failed > 0):
         raise DataError(f"{found} (--max-failed {max_failed:g} allows fewer)")
     print(f"warning: {found}", file=sys.stderr)

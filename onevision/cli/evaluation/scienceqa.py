@@ -10,9 +10,11 @@ from onevision.cli.evaluation.judges import (
     JudgePricesOption,
     open_panel,
     print_usage,
+    refuse_judge_options,
 )
 from onevision.cli.options import DeviceOption, DtypeOption, check_output
 from onevision.errors import InputError
+from onevision.plural import counted
 
 scienceqa = typer.Typer(no_args_is_help=True, help="ScienceQA: training data, and ensembles.")
 OutOption = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")]
@@ -36,13 +38,15 @@ def convert(
     for known in get_args(Form):
         if form == known:
             made = convert_science_qa(source, output, split=split, form=known)
-            print(f"{made.path}: {made.num_records} records, {made.num_images} with a picture")
+            records = counted(made.num_records, "record")
+            print(f"{made.path}: {records}, {made.num_images} with a picture")
             return
     raise InputError(f"--form is {form!r}; expected one of {', '.join(get_args(Form))}")
 
 
 @scienceqa.command()
 def ensemble(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="--output folder of `onevision eval`.")],
     output: OutOption,
     judge: Annotated[
@@ -66,6 +70,7 @@ def ensemble(
     from onevision.eval.compare import find_runs
     from onevision.eval.ensemble import Rule, combine_runs, is_science_qa
 
+    refuse_judge_options(context, [judge])
     rules = {known: known for known in get_args(Rule)}
     if rule not in rules:
         raise InputError(f"--rule is {rule!r}; expected one of {', '.join(rules)}")

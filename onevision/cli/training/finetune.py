@@ -5,12 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onevision.cli.options import AdapterOption, VerifyOption
+import typer
+
+from onevision.cli.options import AdapterOption, VerifyOption, refuse_options
 from onevision.cli.training import finetune_options as own
 from onevision.cli.training import options as given
+from onevision.plural import counted
 
 if TYPE_CHECKING:
     from onevision.config import ModelConfig
+    from onevision.eval.statistics import Interval
     from onevision.train.config import TrainConfig
     from onevision.train.cost.devices import DeviceKind
     from onevision.train.finetune.base import Base
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 
 def finetune(
+    context: typer.Context,
     data: own.DataArgument,
     start: own.StartOption = "tiny",
     adapter: AdapterOption = None,
@@ -52,6 +57,7 @@ def finetune(
     )
     from onevision.values import from_plain
 
+    _check_options(context, held_out)
     told = {
         "data": data,
         "start": start,
@@ -78,6 +84,13 @@ def finetune(
             show_next_commands(directory)
             return
     _Job(request, directory).run(plan_only=plan)
+
+
+def _check_options(context: typer.Context, held_out: str) -> None:
+    from onevision.train.finetune.request import NOTHING
+
+    if held_out == NOTHING:
+        refuse_options(context, {"patience"}, use=f"a run with --held-out {NOTHING}")
 
 
 class _Job:
@@ -114,7 +127,12 @@ class _Job:
         from onevision.cli.training.finetune_tables import show_choice, show_data
         from onevision.train.cost.amounts import count_mixture
         from onevision.train.finetune.choose import Work, choose, start_stage
-        from onevision.train.finetune.samples import check_data, fit_samples, refuse_too_many
+        from onevision.train.finetune.samples import (
+            check_data,
+            fit_samples,
+            refuse_too_few,
+            refuse_too_many,
+        )
 
         stage, options = start_stage(self.request)
         kind = self._find_device(options)  # a device that is not here is said first
@@ -122,6 +140,7 @@ class _Job:
         checked = check_data(stage, self.target, self.tokenizer, options, planner=plan_and_show)
         show_data(checked)
         refuse_too_many(checked, max_share=options.max_bad_share)
+        refuse_too_few(checked, held_out=options.held_out)
         work = Work(
             target=self.target,
             amounts=count_mixture(checked.reader, checked.plan),
@@ -206,17 +225,18 @@ class _Job:
         checked = CheckedData(reader=reader, plan=plan, findings=(), decoded=False)
         held = hold_out(checked, stage, self.target, self.tokenizer, options, warn=str)
         written = write_questions(*held, self.directory.questions)
-        print(f"{written.num_questions} held-out questions in {self.directory.questions}")
+        asked = counted(written.num_questions, "held-out question")
+        print(f"{asked} in {self.directory.questions}")
         if written.num_left:
             print(
-                f"  {written.num_left} held-out samples are measured by their loss alone: several "
-                "videos, or the text <image>, cannot be asked as a benchmark"
+                f"  measured by the loss alone: {counted(written.num_left, 'held-out sample')}; "
+                "several videos, or the text <image>, cannot be asked as a benchmark"
             )
         return written
 
     def _score(
         self, model: Path, questions: "Questions | None", *, when: str, config: "TrainConfig"
-    ) -> dict[str, float]:
+    ) -> "dict[str, Interval]":
         from onevision.cli.training.finetune_tables import show_progress
         from onevision.train.finetune.outcome import ask_questions
 
@@ -242,7 +262,7 @@ class _Job:
         train_and_show(config, self.tokenizer, self.starts, self.directory.path)
 
     def _finish(
-        self, config: "TrainConfig", questions: "Questions | None", before: dict[str, float]
+        self, config: "TrainConfig", questions: "Questions | None", before: "dict[str, Interval]"
     ) -> None:
         from onevision.cli.training.finetune_tables import (
             eval_command,
@@ -256,7 +276,6 @@ class _Job:
         after = self._score(directory.run.checkpoint, questions, when="after", config=config)
         changes = compare(
             directory,
-            questions,
             before=before,
             after=after,
             keep_best=config.options.keep_best,

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from onevision.commas import join_items
+from onevision.plural import counted
+
 if TYPE_CHECKING:
     from onevision.train.finetune.choose import Choice
     from onevision.train.finetune.outcome import Change
@@ -38,7 +41,8 @@ def show_data(checked: "CheckedData") -> None:
             f"{n:,} {kind.removesuffix('_image')}" for kind, n in one.modalities.items()
         )
         print(
-            f"{one.name}: {one.num_usable:,} of {one.num_rows:,} samples usable ({kinds}), "
+            f"{one.name}: {one.num_usable:,} of {counted(one.num_rows, 'sample')} usable "
+            f"({kinds}), "
             f"{one.num_tokens:,} tokens, median {one.median_length:,}, longest {one.longest:,}"
         )
     if not checked.decoded:
@@ -88,10 +92,26 @@ def show_next_commands(directory: "FinetuneDirectory") -> None:
     if run.adapter.is_dir():
         print(f"adapter  {run.adapter} (on {base_of(directory)})")
     print(f"report   {directory.path / 'report.html'}")
+    if peak := peak_memory(directory):
+        print(f"memory   {peak}")
     print("\nnext")
     for command in (ask_command(directory), serve_command(directory), eval_command(directory)):
         if command:
             print(f"  {command}")
+
+
+def peak_memory(directory: "FinetuneDirectory") -> str:
+    """Returns what training took at most, as measured; "" if its metrics are gone."""
+    from onevision.errors import InputError
+    from onevision.train.cost.devices import GIB
+    from onevision.train.report.metrics import METRICS, read_metrics
+
+    try:
+        lines = read_metrics(directory.path / METRICS)
+    except InputError:
+        return ""
+    peak = max((line["memory_bytes"] for line in lines), default=0)
+    return f"{peak / GIB:.1f} GiB at most while training, as measured" if peak else ""
 
 
 def base_of(directory: "FinetuneDirectory") -> str:
@@ -147,7 +167,7 @@ def eval_command(directory: "FinetuneDirectory") -> str | None:
     return shlex.join(
         [
             *("onevision", "eval", "--model", str(directory.run.checkpoint)),
-            *("--tasks", ",".join(tasks), "--data", str(directory.questions)),
+            *("--tasks", join_items(tasks), "--data", str(directory.questions)),
             *("--output", str(directory.answers / "again")),
         ]
     )

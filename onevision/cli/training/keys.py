@@ -21,7 +21,7 @@ class SettingKey:
 
 
 def print_keys() -> None:
-    """Prints a Markdown table of the keys of a stage, of a run and of DPO."""
+    """Prints a Markdown table of the keys of a stage, of a run, of DPO and of GRPO."""
     for line in format_keys():
         print(line)
 
@@ -30,9 +30,15 @@ def format_keys() -> Iterator[str]:
     """Yields the lines of the tables."""
     from onevision.train.options import RunOptions
     from onevision.train.preference.loss import PreferenceConfig
+    from onevision.train.reinforce.config import ReinforceConfig
     from onevision.train.stage import Stage
 
-    titles = {Stage: "What is learned", RunOptions: "How it is run", PreferenceConfig: "DPO alone"}
+    titles = {
+        Stage: "What is learned",
+        RunOptions: "How it is run",
+        PreferenceConfig: "DPO alone",
+        ReinforceConfig: "Learning from rewards alone",
+    }
     for number, (kind, title) in enumerate(titles.items()):
         if number:
             yield ""

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from onevision.inputs.processor import Processor
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.cost.amounts import Amount
+    from onevision.train.cost.tables import Table as CostTable
     from onevision.train.options import RunOptions
     from onevision.train.stage import Stage
 
@@ -23,6 +24,7 @@ def print_plan(
     price: float | None,
 ) -> None:
     """Prints the plan of a stage on a number of devices; no weights are needed."""
+    from onevision.train.cost.amounts import without_held_out
     from onevision.train.cost.devices import get_device_kind
     from onevision.train.cost.memory import count_shards
     from onevision.train.cost.plan import plan_training
@@ -31,7 +33,7 @@ def print_plan(
     plan = plan_training(
         stage,
         target,
-        _amounts(stage, target, tokenizer, options),
+        without_held_out(_amounts(stage, target, tokenizer, options), options.held_out),
         kind=get_device_kind(kind, price_per_hour=price),
         num_devices=devices,
         shards=count_shards(options, num_devices=devices),
@@ -40,7 +42,7 @@ def print_plan(
         lora=options.lora,
     )
     for table in tables(plan):
-        _print(table.title, table.header, table.rows, table.remarks)
+        print_table(table)
 
 
 def _amounts(
@@ -89,22 +91,18 @@ def _count_amounts(
     return count_mixture(reader, plan_and_show(reader, num_workers=options.num_workers))
 
 
-def _print(
-    title: str,
-    header: tuple[str, ...],
-    rows: tuple[tuple[str, ...], ...],
-    remarks: tuple[str, ...],
-) -> None:
+def print_table(shown: "CostTable") -> None:
+    """Prints one table of a plan, with its remarks below."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE, title_justify="left")
-    for number, name in enumerate(header):
+    table = Table(title=shown.title, box=box.SIMPLE, title_justify="left")
+    for number, name in enumerate(shown.header):
         table.add_column(name, justify="right" if number else "left")
-    for row in rows:
+    for row in shown.rows:
         table.add_row(*row)
     console = Console()
     console.print(table)
-    for remark in remarks:
+    for remark in shown.remarks:
         console.print(f"  {remark}", highlight=False)

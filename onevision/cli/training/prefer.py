@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onevision.cli.options import refuse_options
 from onevision.cli.training import options
 
 if TYPE_CHECKING:
+    from onevision.endpoint import EndpointConfig
+    from onevision.train.preference.critic import LocalCritic
     from onevision.train.preference.rounds import Rounds
 
 CLEAR = "\r\x1b[K"  # of the terminal's line
@@ -17,7 +20,11 @@ PromptsArgument = Annotated[
     Path, typer.Argument(help="JSON lines with id, image or video (a path, or a list), prompt.")
 ]
 CriticOption = Annotated[
-    str | None, typer.Option(help="The model that scores; by default $ONEVISION_JUDGE_MODEL.")
+    str | None,
+    typer.Option(
+        help="The model that scores: a checkpoint directory or hub id, run here; or, behind an "
+        "address, its name there; by default $ONEVISION_JUDGE_MODEL."
+    ),
 ]
 CriticUrlOption = Annotated[
     str | None, typer.Option(help="Its OpenAI-compatible URL; by default $ONEVISION_JUDGE_URL.")
@@ -28,6 +35,7 @@ LearnOption = Annotated[
 
 
 def prefer(
+    context: typer.Context,
     prompts: PromptsArgument,
     start: Annotated[str, typer.Option("--from", help="'tiny', a checkpoint, or a hub id.")],
     output: options.OutputOption,
@@ -42,11 +50,10 @@ def prefer(
     """Sample answers, let a critic score them, learn from best and worst (DPO); in three rounds.
 
     The critic's key is read from $ONEVISION_JUDGE_KEY or $OPENAI_API_KEY. --set takes keys of the
-    rounds (num_rounds, num_answers, temperature, top_p, max_new_tokens, prompts_at_once), of the
-    run and of the stage, and beta and sft_weight.
+    rounds (num_rounds, num_answers, temperature, top_p, max_new_tokens, prompts_at_once,
+    critic_prompt), of the run and of the stage, and beta and sft_weight.
     """
     from onevision.checkpoint.hub import resolve
-    from onevision.eval.judging.client import EndpointConfig
     from onevision.train.config import make_run_options
     from onevision.train.lora.targets import apply_targets
     from onevision.train.options import RunOptions
@@ -57,17 +64,16 @@ def prefer(
     from onevision.train.stages import DPO
     from onevision.values import apply_settings, split_settings
 
+    if not learn:
+        refuse_options(context, {"peak_tflops"}, use="a run with --no-learn")
     told = options.with_options(settings, peak_tflops=peak_tflops)
     kinds = split_settings(told, RoundsConfig, Stage, RunOptions, PreferenceConfig)
     run_options = make_run_options(kinds[2])
-    named = {"ONEVISION_JUDGE_MODEL": critic, "ONEVISION_JUDGE_URL": critic_url}
     rounds = Rounds(
         start=resolve(start),
         prompts=prompts,
         output=output,
-        critic=EndpointConfig.from_environment(
-            {**os.environ, **{name: value for name, value in named.items() if value}}
-        ),
+        critic=_find_critic(critic, critic_url),
         root=root,
         config=apply_settings(RoundsConfig(), kinds[0]),
         stage=apply_targets(apply_settings(DPO, kinds[1]), run_options.lora_targets),
@@ -77,6 +83,27 @@ def prefer(
         allow_change=allow_change or [],
     )
     _run_and_show(rounds)
+
+
+def _find_critic(name: str | None, url: str | None) -> "EndpointConfig | LocalCritic":
+    """Returns the critic: a checkpoint that runs here, or a model behind an address.
+
+    What is a directory, or the id of weights on the hub where no address is known, runs here.
+    Raises ConfigError, ModelNotFoundError.
+    """
+    from onevision.checkpoint.hub import BUNDLED, resolve
+    from onevision.endpoint import EndpointConfig
+    from onevision.train.preference.critic import LocalCritic
+
+    has_address = bool(url or os.environ.get("ONEVISION_JUDGE_URL"))
+    if name is not None and url is None:
+        is_here = name in BUNDLED or Path(name).is_dir()
+        if is_here or ("/" in name and not has_address):
+            return LocalCritic(model=name, path=resolve(name))
+    named = {"ONEVISION_JUDGE_MODEL": name, "ONEVISION_JUDGE_URL": url}
+    return EndpointConfig.from_environment(
+        {**os.environ, **{key: value for key, value in named.items() if value}}
+    )
 
 
 def _run_and_show(rounds: "Rounds") -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onevision.plural import counted
+
 if TYPE_CHECKING:
     from onevision.inputs.tokenizer import Tokenizer
     from onevision.train.config import TrainConfig
@@ -39,7 +41,7 @@ def train_and_show(
     if int(os.environ.get("RANK", "0")) == 0:
         options = config.options
         count = choose_threads() if options.device == "cpu" else 0
-        threads = f", {count} thread{'s' if count > 1 else ''}" if count else ""
+        threads = f", {counted(count, 'thread')}" if count else ""
         console.print(
             f"device {options.device}, precision {options.precision}{threads}", markup=False
         )

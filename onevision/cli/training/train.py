@@ -53,10 +53,10 @@ def train(
 
     _check_options(context, stage, plan=plan)
     if stage == "tokenizer":
-        _train_tokenizer(output)
+        _train_tokenizer(output, model or "tiny", mixture)
         return
     starts = _find_starts(start, language_model, vision_encoder)
-    model = model or choose_model(starts.previous)
+    model = model or choose_model(starts.previous, stage=stage)
     told = _tell(settings, root, manifest=manifest, peak_tflops=peak_tflops)
     chosen, options = _apply_options(stage, model, mixture, _move(told, to=plan and device_kind))
     target = _target(chosen, model, starts)
@@ -87,7 +87,7 @@ def _check_options(context: typer.Context, stage: str, *, plan: bool) -> None:
     """Refuses options that this use of the command does not heed. Raises InputError."""
     everything = set(context.params)
     if stage == "tokenizer":
-        refuse_unheeded(context, {"stage", "output"}, use="the stage tokenizer")
+        refuse_unheeded(context, {"stage", "output", "model", "mixture"}, use="the stage tokenizer")
     elif plan:
         refuse_unheeded(context, everything - OF_RUNS, use="a plan")
     else:
@@ -96,7 +96,9 @@ def _check_options(context: typer.Context, stage: str, *, plan: bool) -> None:
 
 def _tell(settings: list[str] | None, root: list[Path] | None, **named: object) -> list[str]:
     """Returns the settings, with those that have options of their own."""
-    roots = ",".join(map(str, root or ())) or None
+    from onevision.commas import join_items
+
+    roots = join_items(root) if root else None
     return given.with_options(settings, media_roots=roots, **named)
 
 
@@ -143,12 +145,23 @@ def _apply_options(
     return apply_targets(stage, options.lora_targets), options
 
 
-def _train_tokenizer(output: Path) -> None:
-    from onevision.known_models import TINY
-    from onevision.train.vocabulary import corpus, train_tokenizer
+def _train_tokenizer(output: Path, model: str, mixture: Path | None) -> None:
+    """Learns a tokenizer of a model's size from a mixture's texts and the project's own."""
+    from itertools import chain
+
+    from onevision.data.mixture import open_mixture
+    from onevision.errors import InputError
+    from onevision.known_models import ARCHITECTURES
+    from onevision.train.vocabulary import corpus, mixture_texts, train_tokenizer
+
+    if model not in ARCHITECTURES:
+        raise InputError(f"--model is {model!r}; expected one of {', '.join(ARCHITECTURES)}")
+    texts = () if mixture is None else mixture_texts(open_mixture(mixture))
 
     output.mkdir(parents=True, exist_ok=True)
-    definition = train_tokenizer(corpus(2000), vocab_size=TINY.language.vocab_size)
+    definition = train_tokenizer(
+        chain(corpus(2000), texts), vocab_size=ARCHITECTURES[model].language.vocab_size
+    )
     (output / "tokenizer.json").write_text(definition, encoding="utf-8")
     print(f"wrote {output / 'tokenizer.json'}")
 
@@ -158,9 +171,10 @@ def _target(stage: "Stage", model: str, starts: "Starts") -> "ModelConfig":
     from onevision.errors import InputError
     from onevision.known_models import ARCHITECTURES
     from onevision.train.target import choose_target, describe_difference
+    from onevision.values import name_closest
 
     if model not in ARCHITECTURES:
-        raise InputError(f"--model is {model!r}; expected one of {', '.join(ARCHITECTURES)}")
+        raise InputError(f"--model is {model!r}{name_closest(model, ARCHITECTURES)}")
     target = choose_target(stage, ARCHITECTURES[model], starts)
     difference = describe_difference(target, ARCHITECTURES[model])
     if difference and os.environ.get("RANK", "0") == "0":

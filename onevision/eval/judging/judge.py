@@ -12,15 +12,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from onevision.eval.judging.client import Endpoint, EndpointConfig, JudgeReply, Query
+from onevision.endpoint import EndpointConfig
+from onevision.eval.judging.client import Endpoint, JudgeReply, Query
 from onevision.files import write_json
 
 
 class JudgeModel(Protocol):
     """A model that answers queries: of an endpoint (client.py), or in this process (local.py)."""
 
-    # Queries that failed and were sent again.
-    num_retries: int
+    @property
+    def num_retries(self) -> int:
+        """Queries that failed and were sent again."""
+        ...
 
     @property
     def name(self) -> str:

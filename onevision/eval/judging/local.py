@@ -5,8 +5,9 @@ import json
 from importlib.util import find_spec
 
 from onevision.conversation import Conversation, Image, Message, Text
+from onevision.endpoint import RefusedQueryError
 from onevision.errors import InputError
-from onevision.eval.judging.client import JudgeReply, Query, RefusedQueryError
+from onevision.eval.judging.client import JudgeReply, Query
 from onevision.generate.answer import Model
 from onevision.generate.sampler import SamplingOptions
 
@@ -48,7 +49,7 @@ class LocalJudge:
             options |= {"temperature": query.temperature, "seed": _make_seed(query)}
         try:
             (reply,) = self.model.ask_all(
-                [Conversation([*system, Message("user", parts)])], **options
+                [Conversation([*system, Message("user", parts)])], keep=None, **options
             )
         except InputError as error:
             raise RefusedQueryError(str(error)) from error

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypedDict
 
+from onevision.endpoint import RefusedQueryError
 from onevision.errors import InputError, MediaError
 from onevision.eval.judging.benchmark import Dialogue, JudgedBenchmark, JudgedCase, Scores
-from onevision.eval.judging.client import RefusedQueryError
 from onevision.eval.judging.judge import Judge
 from onevision.eval.judging.parse import UnreadableReplyError
 from onevision.eval.judging.registry import find_judged_benchmark
 from onevision.eval.scoring.scorer import Item
+from onevision.plural import counted
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ def judge_answers(
     """
     benchmark = find_judged_benchmark(judge_id)
     if len(items) != len(answers):
-        raise InputError(f"{len(items)} items and {len(answers)} answers; expected one per item")
+        found = f"{counted(len(items), 'item')} and {counted(len(answers), 'answer')}"
+        raise InputError(f"{found}; expected one per item")
     cases = _group_indices(items, benchmark.case_key)
     judge_one = partial(_judge_case, benchmark, judge=judge, round_number=round_number)
     with ThreadPoolExecutor(judge.num_parallel) as pool:

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from onevision.endpoint import RefusedQueryError
 from onevision.errors import DataError, InputError
-from onevision.eval.judging.client import Query, RefusedQueryError
+from onevision.eval.judging.client import Query
 from onevision.eval.judging.judge import Judge
 from onevision.eval.judging.parse import UnreadableReplyError, parse_choice
 from onevision.eval.judging.prompts import fill_prompt, read_field
 from onevision.eval.scoring.scorer import Item
+from onevision.plural import counted
 
 UNKNOWN = "UNKNOWN"
 
@@ -78,7 +80,7 @@ def arbitrate(
 def _pair(ours: Sequence[str], text_only: EnsembleAnswers) -> list[tuple[str, str | None]]:
     if len(ours) != len(text_only.letters):
         raise InputError(
-            f"{len(ours)} answers of ours and {len(text_only.letters)} of the text model"
+            f"{counted(len(ours), 'answer')} of ours and {len(text_only.letters)} of the text model"
         )
     return list(zip(ours, text_only.letters, strict=True))
 

@@ -14,6 +14,7 @@ from onevision.eval.judging.parse import (
     parse_strings,
 )
 from onevision.eval.judging.prompts import fill_prompt, read_field
+from onevision.plural import counted
 
 # What readable replies look like.
 SCORE = r"\{'score': [0-5]\}"
@@ -61,7 +62,7 @@ def judge_consistency(case: JudgedCase) -> Dialogue:
     }
     if len(case) != 2 or set(by_question) != set(_QUESTION_FIELDS):
         raise DataError(
-            f"video {read_field(case[0][0], 'video_name')} has {len(case)} items with "
+            f"video {read_field(case[0][0], 'video_name')} has {counted(len(case), 'item')} with "
             f"{', '.join(by_question)}; expected two, one with each of "
             f"{', '.join(_QUESTION_FIELDS)}"
         )

@@ -17,6 +17,7 @@ from onevision.eval.report.table import (
     build_table,
     published_source,
 )
+from onevision.plural import counted
 
 PAGE = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
 MARKDOWN, REPORT = "report.md", "report.html"
@@ -101,7 +102,7 @@ def _family(table: PublishedTable) -> list[FamilyTable]:
 def _family_markdown(family: FamilyTable) -> list[str]:
     heads = ["", *family.columns.values()]
     rows = [
-        _line([row.title, *(f"**{c}**" if row.is_run else c for c in row.cells())])
+        _line([row.title, *(f"**{c}**" if row.is_run else c for c in family.cells(row))])
         for row in family.rows
     ]
     rule = _line(["---", *["---:"] * len(family.columns)])
@@ -112,7 +113,7 @@ def _family_section(family: FamilyTable) -> str:
     heads = "".join(f"<th>{html.escape(head)}" for head in family.columns.values())
     rows = "\n".join(
         f"<tr><th>{html.escape(row.title)}"
-        + "".join(f"<td{' class=run' if row.is_run else ''}>{cell}" for cell in row.cells())
+        + "".join(f"<td{' class=run' if row.is_run else ''}>{cell}" for cell in family.cells(row))
         for row in family.rows
     )
     return (
@@ -177,9 +178,9 @@ def _title(table: PublishedTable) -> str:
 
 def _summary(table: PublishedTable) -> str:
     beside = [column.title for column in table.columns if column.is_published]
-    figures = f"{len(table.rows)} figures"
+    figures = counted(len(table.rows), "figure")
     if not table.runs:
-        return f"{figures} of {len(beside)} models."
+        return f"{figures} of {counted(len(beside), 'model')}."
     return f"{figures}, beside {', '.join(beside)}." if beside else f"{figures}."
 
 

@@ -14,7 +14,7 @@ from onevision.errors import InputError
 from onevision.eval.answers import RESULTS
 from onevision.eval.results import REPEAT, TaskResult, merge_repeats, read_result
 from onevision.eval.task import find_tasks
-from onevision.values import from_plain, name_closest
+from onevision.values import from_plain, name_closest, to_plain
 
 GROUPS = ("single-image", "multi-image", "video", "other")
 # The published models that stand beside runs by default.
@@ -118,16 +118,16 @@ class PublishedTable:
         """Returns the remarks on rows, and the tasks of each run that have no score yet."""
         notes = [f"{row.title}: {row.note}." for row in self.rows if row.note]
         for column in self.runs:
-            waiting = [r.task for r in self.results[column.name] if r.headline is None]
-            if waiting:
+            results = self.results[column.name]
+            if waiting := [r.task for r in results if r.headline is None]:
                 notes.append(f"{column.title}: not scored yet: {', '.join(waiting)}.")
-            failed = [f"{r.task} {r.num_failed}" for r in self.results[column.name] if r.num_failed]
-            if failed:
+            if failed := [f"{r.task} {r.num_failed}" for r in results if r.num_failed]:
                 notes.append(f"{column.title}: rows that could not be asked: {', '.join(failed)}.")
-            repeated = {r.num_runs for r in self.results[column.name]} - {1}
-            if repeated:
-                runs = " or ".join(map(str, sorted(repeated)))
+            if repeated := sorted({r.num_runs for r in results} - {1}):
+                runs = " or ".join(map(str, repeated))
                 notes.append(f"{column.title}: ± is the standard deviation of {runs} runs.")
+            if kept := " or ".join(map(str, sorted({r.keep for r in results} - {1}))):
+                notes.append(f"{column.title}: {kept} of the visual tokens were read.")
         return notes
 
 
@@ -195,7 +195,7 @@ def published_rows() -> Mapping[str, PublishedRow]:
     rows = {}
     for name, given in _read_published()["rows"].items():
         texts = given.get("sources", [] if "absent" in given else [name])
-        sources = [source for text in texts for source in _parse_source(text)]
+        sources = [to_plain(source) for text in texts for source in parse_source(text)]
         where = f"published.yaml: {name}"
         rows[name] = from_plain(
             PublishedRow, given | {"sources": sources}, where=where, complete=False
@@ -203,11 +203,11 @@ def published_rows() -> Mapping[str, PublishedRow]:
     return rows
 
 
-def _parse_source(text: str) -> Iterator[dict[str, str | None]]:
+def parse_source(text: str) -> Iterator[FigureSource]:
     """Yields the source that "task" or "task/metric" names, or a source per task of a group."""
     name, _, metric = text.partition("/")
     for task in find_tasks([name]):
-        yield {"task": task.name, "metric": metric or None}
+        yield FigureSource(task=task.name, metric=metric or None)
 
 
 def _name_runs(results: Mapping[Path, Sequence[TaskResult]]) -> tuple[Column, ...]:
@@ -235,7 +235,7 @@ def _paper_rows(
     for row in published_rows().values():
         cells = {name: Cell(value=row.scores[name]) for name in beside if name in row.scores}
         for column, results in runs.items():
-            found = [_find_cell(source, results) for source in row.sources]
+            found = [find_cell(source, results) for source in row.sources]
             known = [cell for cell in found if cell is not None]
             if len(known) == 1 == len(found):
                 cells[column] = known[0]
@@ -265,7 +265,7 @@ def _other_rows(runs: Mapping[str, Sequence[TaskResult]]) -> Iterator[TableRow]:
         if result.task in shown:
             continue
         found = {
-            column: _find_cell(FigureSource(task=result.task), results)
+            column: find_cell(FigureSource(task=result.task), results)
             for column, results in runs.items()
         }
         cells = {column: cell for column, cell in found.items() if cell is not None}
@@ -282,7 +282,7 @@ def _other_rows(runs: Mapping[str, Sequence[TaskResult]]) -> Iterator[TableRow]:
         )
 
 
-def _find_cell(source: FigureSource, results: Sequence[TaskResult]) -> Cell | None:
+def find_cell(source: FigureSource, results: Sequence[TaskResult]) -> Cell | None:
     """Returns a run's figure on the paper's scale: fractions as per cent."""
     for result in results:
         if result.task != source.task or result.headline is None:

@@ -44,6 +44,15 @@ def number(row: Mapping[str, object], name: str) -> float:
     return value
 
 
+def numbers(row: Mapping[str, object], name: str, *, count: int) -> list[float]:
+    """Returns a list of so many numbers."""
+    value = _value(row, name)
+    is_list = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == count
+    if not is_list or not all(isinstance(one, int | float) for one in value):
+        raise _field_error(name, value, f"a list of {count} numbers")
+    return [float(one) for one in value]
+
+
 def identifier(row: Mapping[str, object], name: str) -> str:
     """Returns an item's id, a text or an integer, as text."""
     value = _value(row, name)

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from onevision.eval.scoring import (
+    boxes,
     interleave,
+    json_values,
     mantis,
     mathvista,
     mmbench,
@@ -41,6 +43,7 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
         "heldout": text.HELDOUT,
         "interleave_bench": interleave.INTERLEAVE_BENCH,
         "interleave_bench_original": interleave.INTERLEAVE_BENCH_ORIGINAL,
+        "json": json_values.JSON_VALUES,
         "longvideobench": video.LONGVIDEOBENCH,
         "longvideobench_now": video.LONGVIDEOBENCH_NOW,
         "mantis": mantis.MANTIS,
@@ -59,9 +62,11 @@ SCORERS: Mapping[str, Scorer] = MappingProxyType(
         "ok_vqa": vqa.VQA,
         "own": own.OWN,
         "perceptiontest": video.PERCEPTIONTEST,
+        "pointing": boxes.POINTING,
         "pope": yes_no.POPE,
         "realworldqa": multiple_choice.REALWORLDQA,
         "realworldqa_now": multiple_choice.REALWORLDQA_NOW,
+        "refcoco": boxes.REFCOCO,
         "relaxed_accuracy": numbers.RELAXED_ACCURACY,
         "rouge_l": rouge.ROUGE_L,
         "science_qa": science_qa.SCIENCE_QA,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from onevision.errors import DataError
 from onevision.eval.scoring.fields import identifier, number, text
 from onevision.eval.scoring.scorer import Item, Score, Scorer, check_not_empty, groups, mean
+from onevision.plural import counted
 
 PERCEPTION = (
     "existence",
@@ -87,8 +88,8 @@ def _aggregate_mme(scores: Sequence[Score]) -> dict[str, float]:
 def _right_of_image(questions: Sequence[Score]) -> int:
     if len(questions) != _NUM_QUESTIONS:
         raise DataError(
-            f"MME image {questions[0]['question_id']!r} has {len(questions)} answers, expected "
-            f"{_NUM_QUESTIONS}; score whole images"
+            f"MME image {questions[0]['question_id']!r} has {counted(len(questions), 'answer')}, "
+            f"expected {_NUM_QUESTIONS}; score whole images"
         )
     return round(sum(number(question, "score") for question in questions))
 

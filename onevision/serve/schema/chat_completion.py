@@ -15,12 +15,16 @@ LOGPROBS = '"content":[]'
 
 
 class PromptDetails(Out):
-    """The prompt's tokens by kind; `cached_tokens` were taken from the prefix cache."""
+    """The prompt's tokens by kind; `cached_tokens` were taken from the prefix cache.
+
+    `dropped_tokens` are visual tokens that `keep` left out of the prompt.
+    """
 
     cached_tokens: int
     text_tokens: int
     image_tokens: int
     video_tokens: int
+    dropped_tokens: int
 
 
 class UsageOut(Out):
@@ -168,5 +172,6 @@ def format_usage(usage: Usage, *, cached_tokens: int) -> UsageOut:
             text_tokens=usage.text_tokens,
             image_tokens=usage.image_tokens,
             video_tokens=usage.video_tokens,
+            dropped_tokens=usage.dropped_tokens,
         ),
     )

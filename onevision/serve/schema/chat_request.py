@@ -8,7 +8,7 @@ from pydantic import Field
 from onevision.generate.sampler import SamplingOptions
 from onevision.serve.generation_request import GenerationRequest
 from onevision.serve.schema.body import In, RequestBody
-from onevision.serve.schema.content import Message, alternate_messages
+from onevision.serve.schema.content import Keep, Message, alternate_messages
 from onevision.serve.schema.fields import check_fields
 from onevision.serve.schema.json_text import Json, depth_of
 from onevision.serve.schema.problems import ApiError
@@ -104,6 +104,7 @@ class ChatRequest(RequestBody):
     structured_outputs: StructuredOutputs | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    keep: Keep | None = None
     prompt_cache_key: Annotated[str, Field(max_length=256)] | None = None
     cache_salt: Annotated[str, Field(max_length=256)] | None = None
 
@@ -132,6 +133,7 @@ class ChatRequest(RequestBody):
             options=self._options(limits),
             max_tokens=most if most is not None else other,
             ignore_eos=bool(self.ignore_eos),
+            keep=self.keep,
             cache_salt=self.cache_salt or self.prompt_cache_key or "",
             ignored_fields=ignored,
         )

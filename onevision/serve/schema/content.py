@@ -6,13 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from onevision.conversation import Detail, Role
+from onevision.conversation import LEAST_KEEP, Detail, Role, Sampler
 from onevision.serve.generation_request import MediaReference, RequestMessage
 from onevision.serve.schema.body import In
 from onevision.serve.schema.problems import ApiError
 
 WireDetail = Literal["auto", "low", "high", "original"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# The share of visual tokens that the model reads.
+Keep = Annotated[float, Field(ge=LEAST_KEEP, le=1, allow_inf_nan=False)]
 # What clients send beside media, or send back from an answer.
 BESIDE_MEDIA = frozenset({"cache_control", "uuid", "id", "name", "filename", "mime_type"})
 FROM_ANSWERS = frozenset({
@@ -47,6 +49,7 @@ class ImagePart(In):
     type: Literal["image_url"]
     image_url: ImageUrl | str
     detail: WireDetail | None = None
+    keep: Keep | None = None
 
 
 class InputImagePart(In):
@@ -57,6 +60,7 @@ class InputImagePart(In):
     type: Literal["input_image"]
     image_url: str
     detail: WireDetail | None = None
+    keep: Keep | None = None
 
 
 class VideoUrl(In):
@@ -68,7 +72,10 @@ class VideoUrl(In):
 
 
 class VideoPart(In):
-    """A video: `num_frames` evenly spaced, or `fps` a second, from `start` to `end` (seconds)."""
+    """A video: `num_frames` evenly spaced, or `fps` a second, from `start` to `end` (seconds).
+
+    `sampler` chooses its frames as programs that run OneVision-2 do.
+    """
 
     harmless = BESIDE_MEDIA
 
@@ -78,6 +85,8 @@ class VideoPart(In):
     fps: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
     start: Seconds | None = None
     end: Seconds | None = None
+    sampler: Sampler = "even"
+    keep: Keep | None = None
 
 
 class FramesPart(In):
@@ -87,6 +96,7 @@ class FramesPart(In):
 
     type: Literal["video"]
     video: Annotated[list[ImagePart | str], Field(min_length=1)]
+    keep: Keep | None = None
 
 
 ContentPart = Annotated[
@@ -154,32 +164,44 @@ def _part(part: Any, *, param: str) -> str | MediaReference:  # Any: a ContentPa
         case ImagePart(image_url=ImageUrl(url=url, detail=detail)):
             if None is not detail != part.detail is not None:
                 raise ApiError(f"{param}: two values of detail; give one", param=f"{param}.detail")
-            return _image(url, detail or part.detail, f"{param}.image_url")
+            return _image(url, detail or part.detail, f"{param}.image_url", keep=part.keep)
         case ImagePart(image_url=str(url)) | InputImagePart(image_url=url):
-            return _image(url, part.detail, f"{param}.image_url")
+            return _image(url, part.detail, f"{param}.image_url", keep=part.keep)
         case VideoPart(video_url=video_url):
             url = video_url.url if isinstance(video_url, VideoUrl) else video_url
             if part.start is not None and part.end is not None and part.end < part.start:
                 raise ApiError(f"{param}.end is before its start", param=f"{param}.end")
+            if part.sampler != "even" and part.fps is not None:
+                raise ApiError(
+                    f"{param}.sampler has a rate of its own; leave out fps", param=f"{param}.fps"
+                )
             return MediaReference(
                 kind="video", urls=(url,), param=f"{param}.video_url",
                 num_frames=part.num_frames, fps=part.fps, start=part.start, end=part.end,
+                sampler=part.sampler, keep=part.keep,
             )  # fmt: skip
         case _:
             urls = tuple(
                 _frame_url(frame, param=f"{param}.video[{n}]") for n, frame in enumerate(part.video)
             )
-            return MediaReference(kind="frames", urls=urls, param=f"{param}.video")
+            return MediaReference(kind="frames", urls=urls, param=f"{param}.video", keep=part.keep)
 
 
-def _image(url: str, detail: WireDetail | None, param: str) -> MediaReference:
+def _image(
+    url: str, detail: WireDetail | None, param: str, *, keep: float | None
+) -> MediaReference:
     ours: Detail = "high" if detail == "original" else detail or "auto"
-    return MediaReference(kind="image", urls=(url,), param=param, detail=ours)
+    return MediaReference(kind="image", urls=(url,), param=param, detail=ours, keep=keep)
 
 
 def _frame_url(frame: ImagePart | str, *, param: str) -> str:
     if isinstance(frame, str):
         return frame
+    if frame.keep is not None:
+        raise ApiError(
+            f"{param}.keep: frames of a video share one keep; give it beside `video`",
+            param=f"{param}.keep",
+        )
     image = frame.image_url
     detail = frame.detail or (image.detail if isinstance(image, ImageUrl) else None)
     if detail not in (None, "auto"):

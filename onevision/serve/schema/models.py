@@ -5,7 +5,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel
 
 from onevision.anyres import CropLayout, Layout
-from onevision.inputs.processor import MediaFact, NumFrames
+from onevision.boxes import Coordinates
+from onevision.inputs.frame_times import NumFrames
+from onevision.inputs.processor import MediaFact
 
 
 class ModelCard(BaseModel):
@@ -18,6 +20,7 @@ class ModelCard(BaseModel):
     max_model_len: int
     modalities: list[str]
     temperature: float  # unless a request sets it
+    coordinates: Coordinates  # how the model writes boxes and points
     limits: dict[str, Any]  # Any: whole numbers and seconds
     fetches: list[str]  # hosts whose https URLs are fetched
 
@@ -35,6 +38,7 @@ class MediaCount(BaseModel):
     kind: Literal["image", "video"]
     tokens: int
     crops: int  # or frames
+    dropped: int = 0  # visual tokens that `keep` drops
     # Where the crops of the grid meet, as shares of the image's width and height.
     cuts_across: list[float] = []
     cuts_down: list[float] = []
@@ -44,19 +48,23 @@ class MediaCount(BaseModel):
     @classmethod
     def of(cls, layout: Layout, fact: MediaFact) -> Self:
         """Describes a layout: its tokens, and which cuts or frames the model sees."""
-        if not isinstance(layout, CropLayout):
+        if not isinstance(layout, CropLayout) and layout.num_frames is not None:
             times = fact.seconds if isinstance(fact, NumFrames) else None
             return cls(
                 kind="video",
                 tokens=layout.num_tokens,
-                crops=layout.num_crops,
+                crops=layout.num_frames,
+                dropped=layout.num_dropped,
                 seconds=[round(time, 3) for time in times or ()],
             )
+        if not isinstance(layout, CropLayout):  # cells, which nothing cuts apart
+            return cls(kind="image", tokens=layout.num_tokens, crops=1)
         size = layout.crop_size
         return cls(
             kind="image",
             tokens=layout.num_tokens,
             crops=layout.num_crops,
+            dropped=layout.num_dropped,
             cuts_across=[
                 round((size * i - layout.left) / layout.resized_width, 4)
                 for i in range(1, layout.cols)
@@ -75,5 +83,6 @@ class TokenCount(BaseModel):
     text_tokens: int
     image_tokens: int
     video_tokens: int
+    dropped_tokens: int
     max_tokens: int
     media: list[MediaCount]

@@ -146,6 +146,10 @@ def _path(loc: tuple[int | str, ...], value: Any) -> tuple[int | str, ...]:  # A
     """Keeps the steps that exist in the value: pydantic adds names of union members."""
     path: list[int | str] = []
     for number, step in enumerate(loc):
+        following = loc[number + 1 : number + 2]
+        is_tag = isinstance(value, dict) and value.get("type") == step  # of a union, or a field
+        if is_tag and following and following[0] in value:
+            continue
         if (isinstance(value, dict) and step in value) or (
             isinstance(value, list) and isinstance(step, int) and step < len(value)
         ):

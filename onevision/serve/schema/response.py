@@ -18,13 +18,17 @@ LOGPROBS = '"logprobs":[]'
 
 
 class InputDetails(BaseModel):
-    """The prompt's tokens by kind; `cached_tokens` were taken from the prefix cache."""
+    """The prompt's tokens by kind; `cached_tokens` were taken from the prefix cache.
+
+    `dropped_tokens` are visual tokens that `keep` left out of the prompt.
+    """
 
     cached_tokens: int
     cache_write_tokens: int = 0
     text_tokens: int
     image_tokens: int
     video_tokens: int
+    dropped_tokens: int
 
 
 class OutputDetails(BaseModel):
@@ -190,6 +194,7 @@ class ResponseWriter:
                         text_tokens=usage.text_tokens,
                         image_tokens=usage.image_tokens,
                         video_tokens=usage.video_tokens,
+                        dropped_tokens=usage.dropped_tokens,
                     ),
                     output_tokens=usage.completion_tokens,
                     total_tokens=usage.total_tokens,

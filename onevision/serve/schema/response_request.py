@@ -19,7 +19,7 @@ from onevision.serve.schema.chat_request import (
     answer_constraint,
     refuse_storing,
 )
-from onevision.serve.schema.content import Message, alternate_messages
+from onevision.serve.schema.content import Keep, Message, alternate_messages
 from onevision.serve.schema.fields import check_fields
 from onevision.serve.schema.problems import ApiError
 from onevision.serve.settings import Limits
@@ -76,6 +76,7 @@ class ResponsesRequest(RequestBody):
     text: TextOptions | None = None
     stream: bool | None = None
     metadata: dict[str, str] | None = None
+    keep: Keep | None = None
     prompt_cache_key: Annotated[str, Field(max_length=256)] | None = None
 
     def to_generation(self, limits: Limits) -> GenerationRequest:
@@ -101,6 +102,7 @@ class ResponsesRequest(RequestBody):
             messages=self._messages(),
             options=options,
             max_tokens=self.max_output_tokens,
+            keep=self.keep,
             cache_salt=self.prompt_cache_key or "",
             ignored_fields=ignored,
         )

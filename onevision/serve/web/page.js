@@ -2,6 +2,7 @@
 
 import { keep, kept } from "/kept.js";
 import { render } from "/markdown.js";
+import { drawMarks, findMarks } from "/marks.js";
 
 const $ = (id) => document.getElementById(id);
 const CHAT = "/v1/chat/completions";
@@ -14,6 +15,7 @@ const EXAMPLES = [
 const talk = []; // {role, text, media: [{kind, url, type}]}
 let media = []; // of the question being written
 let model = "";
+let coordinates = "unit"; // how the model writes boxes and points
 let running = null; // AbortController of the answer being written
 let numbers = 0;
 
@@ -30,7 +32,7 @@ function options() {
   const number = (name) => (form.get(name) === "" ? undefined : Number(form.get(name)));
   return {
     temperature: number("temperature"), top_p: number("top_p"), seed: number("seed"),
-    max_tokens: number("max_tokens"),
+    max_tokens: number("max_tokens"), keep: number("keep") < 1 ? number("keep") : undefined,
   };
 }
 
@@ -182,7 +184,8 @@ async function count() {
       medium.problem = undefined;
       [medium.across, medium.down, medium.seconds] = [own[place].cuts_across, own[place].cuts_down, own[place].seconds];
       const unit = medium.kind === "image" ? "crop" : "frame";
-      medium.cost = `${own[place].tokens} tokens · ${own[place].crops} ${unit}${own[place].crops > 1 ? "s" : ""}`;
+      const dropped = own[place].dropped ? ` of ${own[place].tokens + own[place].dropped}` : "";
+      medium.cost = `${own[place].tokens}${dropped} tokens · ${own[place].crops} ${unit}${own[place].crops > 1 ? "s" : ""}`;
     });
     $("cost").textContent = `${told.prompt_tokens} tokens: ${split(told)}`;
     complain();
@@ -224,7 +227,7 @@ function draw() {
 
 function article(turn, place) {
   const made = element("article", { className: turn.role });
-  if (turn.media?.length) made.append(element("div", { className: "shown" }, ...turn.media.map((m) => picture(m))));
+  if (turn.media?.length) made.append(element("div", { className: "shown" }, ...turn.media.map((m) => marked(m, turn, talk[place + 1]))));
   if (turn.role === "assistant") made.append(element("div", { className: "said" }, ...render(turn.text)));
   else if (turn.text) made.append(element("p", { className: "said", textContent: turn.text }));
   const quiet = (text, act) => element("button", { type: "button", className: "quiet", textContent: text, disabled: Boolean(running), onclick: act });
@@ -238,6 +241,13 @@ function article(turn, place) {
   }
   made.append(below);
   return made;
+}
+
+// A picture of a question, with the boxes and points of its answer if it is the only one.
+function marked(medium, turn, reply) {
+  const alone = turn.media.length === 1 && medium.kind === "image" && reply;
+  const marks = alone ? findMarks(reply.text, coordinates) : [];
+  return marks.length ? drawMarks(picture(medium), marks) : picture(medium);
 }
 
 function edit(place) {
@@ -305,7 +315,8 @@ function noteOf(usage, began, first) {
   const measurable = usage.completion_tokens >= 10 && now - first >= 250;
   const rate = measurable ? (usage.completion_tokens - 1) / ((now - first) / 1000) : 0;
   return [
-    `${split(details)} tokens in`, details.cached_tokens ? `${details.cached_tokens} cached` : "",
+    `${split(details)} tokens in`, details.dropped_tokens ? `${details.dropped_tokens} dropped` : "",
+    details.cached_tokens ? `${details.cached_tokens} cached` : "",
     `${usage.completion_tokens} out`, `first token after ${((first - began) / 1000).toFixed(2)} s`,
     rate ? `${rate.toFixed(1)} tokens/s` : "",
   ].filter(Boolean).join(" · ");
@@ -421,10 +432,11 @@ async function begin() {
   showValues();
   $("text").value = sessionStorage.getItem("draft") ?? "";
   grow();
+  const card = (await (await fetch("/v1/models")).json()).data[0];
+  coordinates = card.coordinates;
   talk.push(...await kept());
   restoreAnswer();
   if (talk.length) draw();
-  const card = (await (await fetch("/v1/models")).json()).data[0];
   model = card.id;
   const window = element("span", { id: "window", textContent: ` · ${card.max_model_len.toLocaleString("en")} tokens` });
   $("model").replaceChildren(card.id, window);

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 from PIL.Image import Image as PillowImage
 
-from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour, draw_shape, shift_tint
+from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour, lay_shape, shift_tint
 from onevision.synth.kit.words import split
 
 GROUNDS: dict[str, Colour] = {
@@ -147,18 +147,22 @@ def random_thing(rng: random.Random, *, colour: str, shape: str, col: int, row: 
     )
 
 
-def draw_scene(scene: Scene, *, width: int = 98, height: int = 98) -> PillowImage:
-    """Draws a scene as an RGB image of `width` x `height` pixels."""
+def draw_scene(
+    scene: Scene, *, width: int = 98, height: int = 98, writing_height: float = WRITING_HEIGHT
+) -> PillowImage:
+    """Draws a scene as an RGB image of `width` x `height` pixels.
+
+    `writing_height` is the size of its letters, as a share of the shorter side.
+    """
     scale = SUPERSAMPLING
     image = Image.new("RGB", (width * scale, height * scale), GROUNDS[scene.ground])
-    pen = ImageDraw.Draw(image)
     for thing in scene.things:
         radius = thing.radius * min(width, height) * scale
         centre = (thing.x * width * scale, thing.y * height * scale)
-        ground = GROUNDS[scene.ground]
-        draw_shape(pen, thing.shape, centre, radius, fill=thing.tint, ground=ground)
+        lay_shape(image, thing.shape, centre, radius, tint=thing.tint)
+    pen = ImageDraw.Draw(image)
     if scene.writing is not None:
-        font = ImageFont.load_default(size=WRITING_HEIGHT * min(width, height) * scale)
+        font = ImageFont.load_default(size=writing_height * min(width, height) * scale)
         middle = (width * scale / 2, height * scale * (scene.writing.row + 0.5) / 3)
         ink = ink_on(scene.ground)
         pen.text(middle, scene.writing.text, font=font, anchor="mm", fill=ink)

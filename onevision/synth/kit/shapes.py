@@ -102,6 +102,18 @@ def draw_shape(
         pen.ellipse((x - half, y - half, x + half, y + half), fill=ground)
 
 
+def lay_shape(
+    picture: PillowImage, shape: str, centre: Point, radius: float, *, tint: Colour
+) -> None:
+    """Draws a shape over a picture, which shows through the hole of a ring."""
+    if shape != "ring":
+        draw_shape(ImageDraw.Draw(picture), shape, centre, radius, fill=tint, ground=tint)
+        return
+    cover = Image.new("L", picture.size)
+    draw_shape(ImageDraw.Draw(cover), shape, centre, radius, fill=255, ground=0)
+    picture.paste(tint, mask=cover)
+
+
 def stamp(
     picture: PillowImage, shape: str, tint: Colour, *, x: float, y: float, radius: float
 ) -> None:

@@ -7,14 +7,15 @@ gives the number of samples, and ASSUMED describes a sample of each scenario.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onevision.anyres import Layout, VideoLayout, plan, plan_video
-from onevision.config import InputConfig
+from onevision.anyres import Layout, plan, plan_video
+from onevision.config import InputConfig, ModelConfig
 from onevision.data.mixture import DatasetEntry, Modality, count_chosen, read_datasets
 from onevision.data.order import count_rows_per_epoch
 from onevision.data.packing import PackedRow
@@ -25,6 +26,7 @@ from onevision.inputs.chat import IGNORE, MediaSlot
 from onevision.inputs.processor import Outline, Processor
 from onevision.train.objectives.words import FamilyFeed
 from onevision.train.stage import Stage
+from onevision.train.validation.split import MIN_SAMPLES, count_held_out, parse_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class Amount:
     text_tokens: float
     # Text tokens that carry a label.
     labelled_tokens: float
+    # Pairs of patches of which one attends to the other in the vision encoder.
+    vision_pairs: float
     # Pairs of tokens of which one attends to the other: half the square of a sample's length.
     pairs: float
     # Whether the means are assumed, not counted.
@@ -49,6 +53,22 @@ class Amount:
     def num_tokens(self) -> float:
         """Mean tokens per sample."""
         return self.visual_tokens + self.text_tokens
+
+
+def without_held_out(amounts: Sequence[Amount], held_out: str | None) -> tuple[Amount, ...]:
+    """Returns what there is to learn from, without a share that is held out.
+
+    Samples of a file that are left out of the mixture are not known before the file is read.
+    """
+    share = None if held_out is None else parse_share(held_out)
+    total = sum(one.num_samples or 0 for one in amounts)
+    if share is None or total < MIN_SAMPLES:  # the run says that these are too few
+        return tuple(amounts)
+    kept = 1 - count_held_out(total, share=share) / total
+    return tuple(
+        one if one.num_samples is None else replace(one, num_samples=round(kept * one.num_samples))
+        for one in amounts
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +197,7 @@ def _of_lengths(counted: Amount, lengths: NDArray[np.float64]) -> Amount:
     return replace(
         counted,
         num_crops=scale * counted.num_crops,
+        vision_pairs=scale * counted.vision_pairs,
         visual_tokens=scale * counted.visual_tokens,
         text_tokens=scale * counted.text_tokens,
         labelled_tokens=scale * counted.labelled_tokens,
@@ -210,6 +231,7 @@ def _sample(layouts: Sequence[Layout], *, text_tokens: int, labelled_tokens: int
         scenario=_scenario(layouts),
         num_samples=1,
         num_crops=sum(layout.num_crops for layout in layouts),
+        vision_pairs=count_vision_pairs(layouts),
         visual_tokens=visual,
         text_tokens=text_tokens,
         labelled_tokens=labelled_tokens,
@@ -217,9 +239,32 @@ def _sample(layouts: Sequence[Layout], *, text_tokens: int, labelled_tokens: int
     )
 
 
+def count_vision_pairs(layouts: Iterable[Layout]) -> int:
+    """Counts the pairs of patches that see each other: of one crop, picture or frame."""
+    return sum(one.crops_together * la.side**4 for la in layouts for one in la.owners)
+
+
+def projector_weights(config: ModelConfig) -> float:
+    """Returns how many weights of the projector a patch is multiplied by.
+
+    In its blocks, attention to the other patches of the crop counts as weights.
+    """
+    square, width = config.projector.merge**2, config.language.hidden_size
+    mixed = config.projector.block_width if config.projector.num_blocks else None
+    joined = (mixed or config.vision.hidden_size) * square
+    hidden = width if square == 1 else joined
+    widths = [joined, *[hidden] * (config.projector.num_layers - 1), width]
+    layers = sum(before * after for before, after in pairwise(widths)) / square
+    if not config.projector.num_blocks:
+        return layers
+    inner = config.projector.block_width
+    block = 12 * inner**2 + 2 * inner * config.vision.num_patches
+    return layers + config.vision.hidden_size * inner + config.projector.num_blocks * block
+
+
 def _scenario(layouts: Iterable[Layout]) -> Modality:
     layouts = list(layouts)
-    if any(isinstance(layout, VideoLayout) for layout in layouts):
+    if any(layout.is_video for layout in layouts):
         return "video"
     names: tuple[Modality, ...] = ("text", "single_image", "multi_image")
     return names[min(len(layouts), 2)]
@@ -243,6 +288,7 @@ def _mean(
         name=name,
         num_samples=num_samples,
         num_crops=mean("num_crops"),
+        vision_pairs=mean("vision_pairs"),
         visual_tokens=mean("visual_tokens"),
         text_tokens=mean("text_tokens"),
         labelled_tokens=mean("labelled_tokens"),

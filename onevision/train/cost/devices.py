@@ -11,6 +11,7 @@ from types import MappingProxyType
 import torch
 
 from onevision.errors import ConfigError
+from onevision.values import name_closest
 
 GIB = 2**30
 # Of a measurement: rows of the factor on the left, and the least time it takes.
@@ -83,7 +84,7 @@ def peak_flops(driver_name: str, *, tflops: float | None = None) -> float | None
 def get_device_kind(name: str, *, price_per_hour: float | None = None) -> DeviceKind:
     """Returns a kind of device, at another price if one is given. Raises ConfigError."""
     if name not in DEVICES:
-        raise ConfigError(f"no device {name!r}; expected one of {', '.join(DEVICES)}")
+        raise ConfigError(f"no device {name!r}{name_closest(name, DEVICES)}")
     kind = DEVICES[name]
     return kind if price_per_hour is None else replace(kind, price_per_hour=price_per_hour)
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
 from torch import nn
 
-from onevision.config import LanguageConfig, ModelConfig, VisionConfig
+from onevision.accelerate.empty import without_memory
+from onevision.config import ConvNetConfig, LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.layers import LoraConfig, linear_names
@@ -34,7 +34,8 @@ class ParameterCounts:
     language_block: int
     # Outside the blocks, gathered for the whole step: embedding, head, norms.
     outside: int
-    newline: int
+    learned_tokens: int
+    largest: int  # of one tensor
 
     @property
     def total(self) -> int:
@@ -101,14 +102,18 @@ def memory_per_device(
     learning = count_trainable(stage, config, lora)
     added = sum(one.numbers for one in adapters.values())
     low = [one for one in adapters.values() if lora is not None and lora.base == "int8"]
+    scaled = [one for one in adapters.values() if lora is not None and lora.magnitudes]
     in_int8 = sum(one.base_numbers for one in low)
     floats = counts.total - in_int8 + added
     largest = max((one.largest_base for one in low), default=0)  # converted one at a time
+    # DoRA measures the rows of W + B A, one layer at a time.
+    summed = 2 * FP32 * max((one.largest_base for one in scaled), default=0)
     width = BF16 if precision == "bf16" else FP32
     copied = floats if precision == "bf16" else 0.0  # fp32 weights compute as they are
     return Memory(
         weights=FP32 * floats / shards + in_int8 + FP32 * sum(one.base_rows for one in low),
         copies=width * largest
+        + summed
         + (BF16 * copied if shards == 1 else width * counts.outside + _copies_of_blocks(counts)),
         gradients=FP32 * learning / shards,
         moments=2 * FP32 * learning / shards,
@@ -134,12 +139,12 @@ def count_shards(options: RunOptions, *, num_devices: int) -> int:
 
 
 def count_trainable(stage: Stage, config: ModelConfig, lora: LoraConfig | None = None) -> int:
-    """Counts the trainable parameters: in a part with adapters, those and `image_newline`."""
+    """Counts the trainable parameters: in a part with adapters, those and `learned_tokens`."""
     counts, adapters = count_parameters(config), count_adapters(config, lora)
     total = counts.of(tuple(part for part in stage.trainable if part not in adapters))
     total += sum(one.numbers for part, one in adapters.items() if part in stage.trainable)
-    newline = "language_model" in adapters and "language_model" in stage.trainable
-    return total + (counts.newline if newline else 0)
+    beside = "language_model" in adapters and "language_model" in stage.trainable
+    return total + (counts.learned_tokens if beside else 0)
 
 
 @lru_cache(maxsize=16)
@@ -147,7 +152,7 @@ def count_adapters(config: ModelConfig, lora: LoraConfig | None) -> Mapping[str,
     """Counts the adapters of each part that has some, without allocating them."""
     if lora is None:
         return {}
-    with torch.device("meta"):
+    with without_memory():
         network = LlavaNetwork(config)
     found: dict[str, AdapterCounts] = {}
     for part in lora.parts:
@@ -157,7 +162,7 @@ def count_adapters(config: ModelConfig, lora: LoraConfig | None) -> Mapping[str,
         ]
         sizes = [(m.in_features, m.out_features) for m in layers if isinstance(m, nn.Linear)]
         found[part] = AdapterCounts(
-            numbers=sum(lora.rank * (width + out) for width, out in sizes),
+            numbers=sum(lora.rank * (width + out) + lora.magnitudes * out for width, out in sizes),
             base_numbers=sum(width * out for width, out in sizes),
             base_rows=sum(out for _, out in sizes),
             largest_base=max(width * out for width, out in sizes),
@@ -168,7 +173,7 @@ def count_adapters(config: ModelConfig, lora: LoraConfig | None) -> Mapping[str,
 @lru_cache(maxsize=16)
 def count_parameters(config: ModelConfig) -> ParameterCounts:
     """Counts the parameters of an architecture, without allocating them."""
-    with torch.device("meta"):
+    with without_memory():
         network = LlavaNetwork(config)
     vision, language = network.vision_encoder.blocks, network.language_model.blocks
     outside = _numel(network) - _numel(vision) - _numel(language)
@@ -182,7 +187,8 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
         vision_block=_numel(vision[0]),
         language_block=_numel(language[0]),
         outside=outside,
-        newline=0 if network.image_newline is None else network.image_newline.numel(),
+        learned_tokens=sum(vector.numel() for vector in network.learned_tokens.values()),
+        largest=max(p.numel() for p in network.parameters()),
     )
 
 
@@ -201,7 +207,7 @@ def _copies_of_blocks(counts: ParameterCounts) -> float:
 
 def _vision(
     stage: Stage,
-    vision: VisionConfig,
+    vision: VisionConfig | ConvNetConfig,
     crowd: SequenceLoad,
     *,
     recompute: bool,
@@ -210,13 +216,19 @@ def _vision(
     """Returns how many numbers the encoder keeps.
 
     A block keeps, in numbers per patch: norms 4 C, queries to output 4 C, MLP 2 hidden. Each of its
-    6 adapters keeps the product of A and its input; with dropout, the input too, in fp32.
+    6 adapters keeps the product of A and its input; with dropout, the input too, in fp32; with
+    magnitudes, its output before it is scaled. A convolution keeps its output.
     """
+    if isinstance(vision, ConvNetConfig):
+        maps = [c.out_width * c.side**2 for c in vision.convolutions()]
+        learns = "vision_encoder" in stage.trainable
+        return crowd.num_crops * (sum(maps) if learns else 2 * max(maps))
     patches = crowd.num_crops * vision.num_patches
     width = vision.hidden_size
     block = 8 * width + 2 * vision.intermediate_size
     if lora is not None and "vision_encoder" in lora.parts:
         block += 6 * lora.rank + (lora.dropout > 0) * 2 * (5 * width + vision.intermediate_size)
+        block += lora.magnitudes * (5 * width + vision.intermediate_size)
     block *= patches
     if "vision_encoder" not in stage.trainable:
         return block  # nothing is kept; one block is active
@@ -230,6 +242,7 @@ def _projector(stage: Stage, config: ModelConfig, crowd: SequenceLoad) -> float:
         return 0.0
     hidden = 2 * (config.projector.num_layers - 1) + 1  # before and after each GELU, and the result
     width = config.vision.hidden_size + hidden * config.language.hidden_size
+    width += config.projector.num_blocks * 16 * config.projector.block_width  # as in `_vision`
     return crowd.num_crops * config.vision.num_patches * width
 
 
@@ -248,6 +261,7 @@ def _language(
     block = 8 * width + attention + 4 * hidden
     if lora is not None and "language_model" in lora.parts:
         block += 7 * lora.rank - 4 * width + (lora.dropout > 0) * 2 * (6 * width + hidden)
+        block += lora.magnitudes * (3 * width + 2 * kv_width + 2 * hidden)
     kept = language.num_layers * (width if recompute else block) + (block if recompute else 0)
     return crowd.num_tokens * (kept + 4 * width)  # embedded input, final norm
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onevision.batch import Blocks, TrainingBatch
-from onevision.config import LanguageConfig, ModelConfig, VisionConfig
+from onevision.config import LanguageConfig, ModelConfig
 from onevision.errors import ConfigError
-from onevision.train.cost.amounts import Amount
+from onevision.train.cost.amounts import Amount, count_vision_pairs, projector_weights
 from onevision.train.cost.devices import DeviceKind
+from onevision.train.cost.ends import MemoryAtEnds, memory_at_ends
 from onevision.train.cost.memory import Memory, SequenceLoad, count_adapters, memory_per_device
 from onevision.train.lora.layers import LoraConfig
 from onevision.train.options import Precision
@@ -54,6 +55,7 @@ class TrainingPlan:
     sequences_per_step: int
     operations: tuple[Operations, ...]
     memory: Memory
+    ends: MemoryAtEnds
     kind: DeviceKind
     num_devices: int
     # Devices that share one copy of weights, gradients and moments.
@@ -105,8 +107,9 @@ class TrainingPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether the memory of a device is enough."""
-        return self.memory.total <= USABLE_MEMORY * self.kind.memory_bytes
+        """Whether the memory of a device is enough, from start to end."""
+        peak = max(self.memory.total, self.ends.start, self.ends.end)
+        return peak <= USABLE_MEMORY * self.kind.memory_bytes
 
 
 def plan_training(
@@ -136,21 +139,23 @@ def plan_training(
     num_samples = sum(a.num_samples or 0 for a in counted)
     steps = stage.num_steps(num_samples)
     tokens = stage.epochs * _total(counted, "num_tokens")
+    memory = memory_per_device(
+        stage,
+        config,
+        _largest_load(stage, counted),
+        shards=shards,
+        recompute=recompute,
+        lora=lora,
+        precision=precision,
+    )
     return TrainingPlan(
         stage=stage,
         amounts=tuple(amounts),
         num_steps=steps,
         sequences_per_step=max(1, math.ceil(tokens / (FILL * stage.max_tokens * steps))),
         operations=_operations(stage, config, counted, recompute=recompute, lora=lora),
-        memory=memory_per_device(
-            stage,
-            config,
-            _largest_load(stage, counted),
-            shards=shards,
-            recompute=recompute,
-            lora=lora,
-            precision=precision,
-        ),
+        memory=memory,
+        ends=memory_at_ends(config, memory),
         kind=kind,
         num_devices=num_devices,
         shards=shards,
@@ -158,18 +163,12 @@ def plan_training(
     )
 
 
-def vision_flops(vision: VisionConfig) -> tuple[float, float]:
-    """Returns the forward operations of one crop: of the blocks' weights, of attention."""
-    width, patches = vision.hidden_size, vision.num_patches
-    weights = vision.num_layers * (4 * width**2 + 2 * width * vision.intermediate_size)
-    return 2.0 * weights * patches, 4.0 * vision.num_layers * patches**2 * width
-
-
 def language_flops(language: LanguageConfig) -> tuple[float, float]:
     """Returns the operations of the blocks' weights per token, and of attention per pair."""
-    width, kv_width = language.hidden_size, language.num_kv_heads * language.head_size
-    block = 2 * width**2 + 2 * width * kv_width + 3 * width * language.intermediate_size
-    return 2.0 * language.num_layers * block, 4.0 * language.num_layers * width
+    width, queries = language.hidden_size, language.query_width
+    kv_width = language.num_kv_heads * language.head_size
+    block = 2 * width * (queries + kv_width) + 3 * width * language.intermediate_size
+    return 2.0 * language.num_layers * block, 4.0 * language.num_layers * queries
 
 
 def batch_flops(
@@ -180,7 +179,7 @@ def batch_flops(
     What is recomputed to save memory counts once; padding counts.
     """
     if stage.vision_objective == "patches":  # only the encoder runs
-        return 3.0 * len(batch.pixel_values) * sum(vision_flops(config.vision))
+        return 3.0 * len(batch.pixel_values) * config.vision.flops
     if isinstance(batch.mask, Blocks):
         blocks = zip(batch.mask.lengths, batch.mask.masks, strict=True)
         pairs = sum(n * (n + 1) / 2 if mask is None else float(mask.sum()) for n, mask in blocks)
@@ -192,6 +191,7 @@ def batch_flops(
         scenario="single_image",
         num_samples=1,
         num_crops=len(batch.pixel_values),
+        vision_pairs=count_vision_pairs(batch.layouts),
         visual_tokens=visual,
         text_tokens=batch.input_ids.numel() - visual,
         labelled_tokens=len(batch.targets),
@@ -219,15 +219,15 @@ def _operations(
     patches = crops * config.vision.num_patches
     width = config.language.hidden_size
     learns = {part: part in stage.trainable for part in ("vision_encoder", "projector")}
-    vision_weights, vision_attention = vision_flops(config.vision)
     token, pair = language_flops(config.language)
-    projector = config.vision.hidden_size * width + (config.projector.num_layers - 1) * width**2
     language_learns = "language_model" in stage.trainable and "language_model" not in adapters
     return (
         _part(
             "vision_encoder",
-            weights=crops * vision_weights,
-            attention=crops * vision_attention,
+            weights=crops * config.vision.weight_flops,
+            attention=stage.epochs
+            * _total(amounts, "vision_pairs")
+            * config.vision.attention_flops,
             adapters=patches * added.get("vision_encoder", 0.0),
             learns=learns["vision_encoder"] and "vision_encoder" not in adapters,
             flows=learns["vision_encoder"],
@@ -235,7 +235,7 @@ def _operations(
         ),
         _part(
             "projector",
-            weights=2 * patches * projector,
+            weights=2 * patches * projector_weights(config),
             learns=learns["projector"],
             flows=any(learns.values()),
         ),

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from onevision.plural import counted
 from onevision.train.cost.devices import GIB
 from onevision.train.cost.plan import UTILISATION, TrainingPlan
 
@@ -84,12 +85,15 @@ def _operations(plan: TrainingPlan) -> Table:
 def _memory(plan: TrainingPlan) -> Table:
     rows = [(name, f"{size / GIB:.2f}") for name, size in vars(plan.memory).items()]
     total, has = plan.memory.total / GIB, plan.kind.memory_bytes / GIB
+    rows += [("steps, together", f"{total:.2f}"), ("at the start", f"{plan.ends.start / GIB:.2f}")]
+    rows += [("at the end", f"{plan.ends.end / GIB:.2f}")]
+    peak = max(total, plan.ends.start / GIB, plan.ends.end / GIB)
     verdict = "fits" if plan.fits else _advise(plan)
     return Table(
         title="memory of one device, GiB",
         header=("holds", "GiB"),
         rows=tuple(rows),
-        remarks=(f"{total:.1f} of the {has:.0f} GiB of {plan.kind.name}; {verdict}",),
+        remarks=(f"{peak:.1f} of the {has:.0f} GiB of {plan.kind.name}; {verdict}",),
     )
 
 
@@ -105,7 +109,9 @@ def format_hours(hours: float) -> str:
     """Formats hours: 37.3 hours, 4.2 minutes, 12 seconds."""
     if hours >= 1:
         return f"{hours:,.1f} hours"
-    return f"{hours * 60:.1f} minutes" if hours * 60 >= 1 else f"{hours * 3600:.0f} seconds"
+    if hours * 60 >= 1:
+        return f"{hours * 60:.1f} minutes"
+    return counted(max(1, round(hours * 3600)), "second")
 
 
 def _run(plan: TrainingPlan) -> Table:

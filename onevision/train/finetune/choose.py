@@ -4,7 +4,6 @@ Tried in this order, until the plan fits the memory: the methods that the reques
 and with recomputation; the longest packs first. What `--set` names is never changed.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -12,10 +11,12 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from onevision.commas import join_items
 from onevision.config import ModelConfig
 from onevision.errors import ConfigError
+from onevision.plural import counted
 from onevision.train.config import make_run_options
-from onevision.train.cost.amounts import Amount
+from onevision.train.cost.amounts import Amount, without_held_out
 from onevision.train.cost.devices import GIB, DeviceKind
 from onevision.train.cost.memory import count_parameters, count_shards, count_trainable
 from onevision.train.cost.plan import TrainingPlan, plan_training
@@ -25,7 +26,6 @@ from onevision.train.options import RunOptions
 from onevision.train.parallel import Sharing
 from onevision.train.stage import Stage
 from onevision.train.stages import FINETUNE
-from onevision.train.validation.split import parse_share
 from onevision.values import apply_settings, split_settings
 
 # A language model with fewer parameters trains whole, if it fits: adapters would save little.
@@ -94,7 +94,7 @@ def choose(request: FinetuneRequest, work: Work) -> Choice:
         plan = plan_training(
             stage,
             work.target,
-            _learned(work.amounts, options),
+            without_held_out(work.amounts, options.held_out),
             kind=work.kind,
             num_devices=request.devices,
             shards=count_shards(options, num_devices=request.devices),
@@ -196,7 +196,7 @@ def _options(request: FinetuneRequest, settings: Sequence[str]) -> list[str]:
     if request.holds_out:
         own += [f"held_out={request.held_out}", f"early_stop={request.patience}"]
     if request.roots:
-        own.append(f"media_roots={','.join(request.roots)}")
+        own.append(f"media_roots={join_items(request.roots)}")
     return _merge(own, settings)
 
 
@@ -204,13 +204,6 @@ def _merge(own: Sequence[str], told: Sequence[str]) -> list[str]:
     """Returns "key=value" texts in which those that were told replace our own."""
     keys = {one.partition("=")[0].strip() for one in told}
     return [*(one for one in own if one.partition("=")[0] not in keys), *told]
-
-
-def _learned(amounts: Sequence[Amount], options: RunOptions) -> list[Amount]:
-    """Returns what there is to learn from, without a share that is held out."""
-    share = None if options.held_out is None else parse_share(options.held_out)
-    kept = 1 - (share or 0.0)
-    return [replace(one, num_samples=math.ceil(kept * (one.num_samples or 0))) for one in amounts]
 
 
 def _num_language(config: ModelConfig) -> int:
@@ -239,8 +232,8 @@ def _explain(
     if options.sharing == "shard":
         reasons.append(f"sharing=shard: a whole copy does not fit one of {plan.num_devices}")
     reasons.append(
-        f"{stage.global_batch} samples per step: {plan.num_steps:,} steps in "
-        f"{stage.epochs} epoch{'s' if stage.epochs > 1 else ''}"
+        f"{counted(stage.global_batch, 'sample')} per step: {counted(plan.num_steps, 'step')} in "
+        f"{counted(stage.epochs, 'epoch')}"
     )
     return Choice(
         method=method,

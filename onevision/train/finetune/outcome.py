@@ -10,9 +10,11 @@ from onevision.eval.assemble import TaskQuestions
 from onevision.eval.benchmark import EvalConfig, network_fingerprint, run_task
 from onevision.eval.figures import score_answers
 from onevision.eval.rows import open_rows
+from onevision.eval.statistics import Interval, proportion_interval
 from onevision.eval.task import find_tasks
 from onevision.files import Line, write_json, write_text
 from onevision.generate.answer import Model, load
+from onevision.plural import counted
 from onevision.train.finetune.page import Change, held_out_section
 from onevision.train.finetune.questions import Questions
 from onevision.train.finetune.request import FinetuneDirectory
@@ -24,6 +26,7 @@ from onevision.train.validation.best import read_losses
 
 BATCH_SIZE = 8
 METRIC_WORDS = {"exact_match": "exact match", "rouge_l": "ROUGE-L"}
+WIDTH = 1.96  # of a 95 % interval: standard errors to each side
 
 
 def ask_questions(
@@ -35,12 +38,12 @@ def ask_questions(
     device: str = "cpu",
     verify: bool = True,
     on_progress: Callable[[int], object] = int,
-) -> dict[str, float]:
+) -> dict[str, Interval]:
     """Asks a model the held-out questions; returns the headline of each task, by its metric.
 
     Answers that were given before are kept. Raises CheckpointError, DataError.
     """
-    scores: dict[str, float] = {}
+    scores: dict[str, Interval] = {}
     loaded = model if isinstance(model, Model) else load(model, device=device, verify=verify)
     fingerprint = network_fingerprint(loaded)
     for task in find_tasks([str(path) for path in questions.tasks]):
@@ -60,16 +63,25 @@ def ask_questions(
         if headline is not None:
             kind = METRIC_WORDS.get(headline.metric, headline.metric)
             name = f"{kind}, video" if task.video else kind
-            scores[name] = headline.value
+            scores[name] = _widen(headline)
     return scores
+
+
+def _widen(headline: Interval) -> Interval:
+    """Returns the interval of `onevision eval`; where all are right, or none is, Wilson's.
+
+    To resample equal answers would say that there is no doubt.
+    """
+    if headline.low == headline.high and headline.value in (0.0, 1.0):
+        return proportion_interval(round(headline.value * headline.num_units), headline.num_units)
+    return headline
 
 
 def compare(
     directory: FinetuneDirectory,
-    questions: Questions | None,
     *,
-    before: dict[str, float],
-    after: dict[str, float],
+    before: dict[str, Interval],
+    after: dict[str, Interval],
     keep_best: bool,
 ) -> tuple[Change, ...]:
     """Returns what has changed on the held-out samples: the loss, and the scores of answers."""
@@ -78,19 +90,29 @@ def compare(
     written = losses.written(keep_best=keep_best)
     if written is not None and 0 in losses.by_step:
         lines = read_notes(directory.path / VALIDATION)
+        error = {line["step"]: line.get("standard_error") for line in lines}[written]
+        after_loss = losses.by_step[written]
         changes.append(
             Change(
                 name="held-out loss",
                 before=losses.by_step[0],
-                after=losses.by_step[written],
+                after=after_loss,
+                low=None if error is None else max(0.0, after_loss - WIDTH * error),
+                high=None if error is None else after_loss + WIDTH * error,
                 num_samples=lines[-1]["samples"],
                 is_share=False,
             )
         )
-    count = 0 if questions is None else questions.num_questions
     changes += [
-        Change(name=name, before=before[name], after=value, num_samples=count)
-        for name, value in after.items()
+        Change(
+            name=name,
+            before=before[name].value,
+            after=one.value,
+            low=one.low,
+            high=one.high,
+            num_samples=one.num_units,
+        )
+        for name, one in after.items()
         if name in before
     ]
     return tuple(changes)
@@ -110,7 +132,7 @@ def write_outcome(
     `is_chosen` says that the held-out loss decided which step's weights were written.
     """
     scores = {
-        f"{one.name.removeprefix('held-out ')} of {one.num_samples:,} held-out samples "
+        f"{one.name.removeprefix('held-out ')} of {counted(one.num_samples, 'held-out sample')} "
         f"(before: {one.words(one.before)})":
         HeldoutScore(
             value=one.words(one.after), command=asking if one.is_share else training

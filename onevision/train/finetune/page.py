@@ -20,6 +20,7 @@ from onevision.eval.answers import AnswerFiles
 from onevision.files import Line
 from onevision.inputs.media import open_image
 from onevision.inputs.video import choose_frames
+from onevision.plural import counted
 from onevision.train.finetune.request import FinetuneDirectory
 
 BEFORE, AFTER = "before", "after"
@@ -40,18 +41,29 @@ class Change:
     name: str
     before: float
     after: float
+    # The 95 % interval of the measure after training; None if it is not known.
+    low: float | None = None
+    high: float | None = None
     num_samples: int
     is_share: bool = True
 
     def describe(self) -> str:
-        """Returns "exact match  12.5 % -> 87.5 %  (16 questions)"."""
+        """Returns "exact match  12.5 % -> 87.5 %  (95 %: 68.8 % to 100.0 %; 16 questions)"."""
+        interval = f"95 %: {self.interval}; " if self.interval else ""
         before, after = self.words(self.before), self.words(self.after)
-        return f"{self.name}  {before} -> {after}  ({self.num_samples:,} {self.what})"
+        return f"{self.name}  {before} -> {after}  ({interval}{self.measured_on})"
 
     @property
-    def what(self) -> str:
-        """What it was measured on."""
-        return "questions" if self.is_share else "samples"
+    def measured_on(self) -> str:
+        """What it was measured on: "16 questions"."""
+        return counted(self.num_samples, "question" if self.is_share else "sample")
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval in words; "" if it is not known."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{self.words(self.low)} to {self.words(self.high)}"
 
     def words(self, value: float) -> str:
         """Returns a value as "12.5 %" or "0.8312"."""
@@ -69,10 +81,10 @@ def held_out_section(
         return ""
     rows = "".join(
         f"<tr><th>{html.escape(one.name)}<td>{one.words(one.before)}<td>{one.words(one.after)}"
-        f"<td>{one.num_samples:,} {one.what}"
+        f"<td>{one.interval or '-'}<td>{one.measured_on}"
         for one in changes
     )
-    head = "<tr><th><th>before<th>after<th>measured on"
+    head = "<tr><th><th>before<th>after<th>95 % interval<th>measured on"
     cards = "".join(islice(_answers(directory), MAX_ANSWERS))
     answers = (
         f'<h2>Answers before and after</h2><div class="answers">{cards}</div>' if cards else ""

@@ -17,11 +17,13 @@ from onevision.errors import DataError
 from onevision.files import write_lines
 from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
+from onevision.plural import counted
 from onevision.train.mixture_feed import open_reader
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.stage import Stage, stage_config
 from onevision.train.validation.held_out import split_once
+from onevision.train.validation.split import MIN_SAMPLES, parse_share
 
 # More samples are checked by the headers of their media, unless they were decoded before.
 MAX_DECODED = 20_000
@@ -82,9 +84,13 @@ def check_data(
         findings=tuple(find_problems(reader.mixture, plan)),
         decoded=decoded,
     )
+    if not checked.num_rows:
+        raise DataError(f"{stage.mixture}: it holds no samples; give a file or folder with some")
     if not len(checked.lengths):
         reason = f"; the first: {checked.left_out[0].message}" if checked.left_out else ""
-        raise DataError(f"{stage.mixture}: none of {checked.num_rows:,} samples is usable{reason}")
+        raise DataError(
+            f"{stage.mixture}: none of {counted(checked.num_rows, 'sample')} is usable{reason}"
+        )
     return checked
 
 
@@ -93,9 +99,20 @@ def refuse_too_many(checked: CheckedData, *, max_share: float) -> None:
     count, total = len(checked.left_out), checked.num_rows
     if count > max_share * total:
         raise DataError(
-            f"{count:,} of {total:,} samples cannot be learned from, more than the "
+            f"{count:,} of {counted(total, 'sample')} cannot be learned from, more than the "
             f"{max_share:.0%} that may be left out; mend them, or learn from the others: "
             f"--set max_bad_share={min(1.0, round(count / total + 0.01, 2))}"
+        )
+
+
+def refuse_too_few(checked: CheckedData, *, held_out: str | None) -> None:
+    """Raises DataError if a share is to be held out of fewer samples than can be divided."""
+    count = len(checked.lengths)
+    if held_out is not None and parse_share(held_out) is not None and count < MIN_SAMPLES:
+        raise DataError(
+            f"{counted(count, 'usable sample')}, too few to hold some out: give {MIN_SAMPLES} at "
+            "least, or learn from all without measuring (--held-out none), or give a file of "
+            "others (--held-out FILE)"
         )
 
 

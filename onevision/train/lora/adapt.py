@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from onevision.checkpoint.adapted import MODEL_CONFIG, digest_base
 from onevision.checkpoint.files import new_directory
@@ -12,15 +13,7 @@ from onevision.config import ModelConfig
 from onevision.errors import ConfigError, OneVisionError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.files import save_adapter
-from onevision.train.lora.int8 import Int8FrozenLinear
-from onevision.train.lora.layers import (
-    LoraConfig,
-    adapted_layers,
-    add_lora,
-    merge,
-    restore_bases,
-)
-from onevision.train.optim import freeze_parameters
+from onevision.train.lora.layers import LoraConfig, add_lora
 from onevision.train.parallel import whole
 from onevision.train.stage import Stage
 from onevision.train.start import Starts, name_start
@@ -74,40 +67,28 @@ def copy_to_cpu(
 def write_adapter(
     network: LlavaNetwork,
     lora: LoraConfig,
-    stage: Stage,
     directory: Path,
     *,
     base: Path,
     config: ModelConfig,
+    fetch: Callable[[str], Tensor],
     warn: Callable[[str], object] = str,
 ) -> None:
     """Writes the adapters, and what trained beside them, in PEFT's format, whole or not at all.
 
-    `base` is the checkpoint that they were trained on, `config` what they were trained in.
+    `base` is the checkpoint that they were trained on, `config` what they were trained in, `fetch`
+    as in `save_adapter`.
     """
-    freeze_parameters(network, stage)  # what trains is what is written
     try:
         digest = digest_base(inspect(base).tensors)
     except (OneVisionError, OSError) as error:
         warn(f"{base} cannot be read ({error}); the adapter does not say which weights it is for")
         digest = None
     with new_directory(directory, replace=True) as partial:
-        save_adapter(network, lora, partial, base_model=name_start(base), base_digest=digest)
+        save_adapter(
+            network, lora, partial, base_model=name_start(base), base_digest=digest, fetch=fetch
+        )
         (partial / MODEL_CONFIG).write_text(config.to_json(), encoding="utf-8")
-
-
-def merge_onto(network: LlavaNetwork, base: Path, *, warn: Callable[[str], object] = str) -> None:
-    """Merges every adapter in place, int8 bases from the weights in `base` that were rounded."""
-    if any(isinstance(one.base, Int8FrozenLinear) for one in adapted_layers(network).values()):
-        try:
-            tensors = inspect(base).tensors
-            restore_bases(network, lambda name: tensors[name].read())
-        except (OneVisionError, OSError) as error:
-            warn(
-                f"{base} cannot be read ({error}); the adapters are merged into the int8 weights, "
-                f"with their rounding: merge them with `onevision convert --base {base}` instead"
-            )
-    merge(network)
 
 
 def digest_start(lora: LoraConfig | None, starts: Starts) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Adapters -> a directory in PEFT's format, which loads onto transformers' LlavaOnevision.
 
     adapter_config.json          rank, alpha, and the full name of each adapted layer
-    adapter_model.safetensors    base_model.model.<layer>.lora_A.weight and .lora_B.weight; in its
-                                 header a digest of the base, so that another one is refused
+    adapter_model.safetensors    base_model.model.<layer>.lora_A.weight and .lora_B.weight, with
+                                 DoRA .lora_magnitude_vector; in its header a digest of the base,
+                                 so that another one is refused
     onevision_config.json        how images and words were prepared, which PEFT does not read
 
 Layers have the names they have in transformers' memory (5.6 and later; the vision tower's names
@@ -15,7 +16,7 @@ stored under its plain name, and PEFT writes it into the model it is given. A se
 easier to tell apart, but PEFT would not read it and would answer with an untrained projector.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -34,7 +35,6 @@ PREFIX = "base_model.model."
 PLAIN_LORA: Mapping[str, object] = {
     "peft_type": "LORA",
     "bias": "none",
-    "use_dora": False,
     "fan_in_fan_out": False,
     "rank_pattern": {},
     "alpha_pattern": {},
@@ -48,23 +48,21 @@ def save_adapter(
     *,
     base_model: str,
     base_digest: str | None = None,
+    fetch: Callable[[str], Tensor] | None = None,
 ) -> None:
     """Writes the adapters, and everything else that trains, to `directory`.
 
-    `base_model` is the directory or hub id of the model below the adapters, `base_digest` the
-    digest of its tensors. Raises CheckpointError if the network has no adapters.
+    `fetch` returns a parameter by its name if `network` does not hold it whole; it is called in
+    the order of `adapter_parameters`. `base_model` is the directory or hub id of the model below
+    the adapters, `base_digest` the digest of its tensors. Raises CheckpointError if the network
+    has no adapters.
     """
     layers = adapted_layers(network)
     if not layers:
         raise CheckpointError("the network has no adapters to save; call add_lora first")
-    tensors: dict[str, Tensor] = {}
-    for name, layer in layers.items():
-        path = PREFIX + _foreign_module(name)
-        tensors[f"{path}.lora_A.weight"] = layer.lora_a
-        tensors[f"{path}.lora_B.weight"] = layer.lora_b
+    fetch = fetch or dict(network.named_parameters()).__getitem__
+    tensors = {key: fetch(name) for key, name in adapter_parameters(network).items()}
     modules = trained_modules(network)
-    for name, parameter in _own_parameters(network, modules).items():
-        tensors[PREFIX + LLAVA_HF_5_6.translate(name)] = parameter
     values = dict(PLAIN_LORA) | {
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_model,
@@ -72,6 +70,7 @@ def save_adapter(
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
         "use_rslora": config.stabilised,
+        "use_dora": config.magnitudes,
         "target_modules": [_foreign_module(name) for name in layers],
         "modules_to_save": [_foreign_module(m) for m in modules if m] or None,
         "inference_mode": True,
@@ -82,9 +81,24 @@ def save_adapter(
     write_json(directory / CONFIG, values)
 
 
+def adapter_parameters(network: LlavaNetwork) -> dict[str, str]:
+    """Returns the names of what is written: PEFT's -> that of our parameter."""
+    names: dict[str, str] = {}
+    for name, layer in adapted_layers(network).items():
+        path = PREFIX + _foreign_module(name)
+        names[f"{path}.lora_A.weight"] = f"{name}.lora_a"
+        names[f"{path}.lora_B.weight"] = f"{name}.lora_b"
+        if layer.magnitude is not None:
+            names[f"{path}.lora_magnitude_vector"] = f"{name}.magnitude"
+    for name in _own_parameters(network, trained_modules(network)):
+        names[PREFIX + LLAVA_HF_5_6.translate(name)] = name
+    return names
+
+
 def trained_modules(network: LlavaNetwork) -> list[str]:
     """Returns the modules, other than adapters, with a trainable parameter; "" is the network."""
-    adapters = {f"{n}.{p}" for n in adapted_layers(network) for p in ("lora_a", "lora_b")}
+    layers = adapted_layers(network).items()
+    adapters = {f"{name}.{own}" for name, layer in layers for own in layer.own_parameters()}
     trained = [n for n, p in network.named_parameters() if p.requires_grad and n not in adapters]
     return list(dict.fromkeys(name.rpartition(".")[0] for name in trained))
 

@@ -1,12 +1,12 @@
 """Network -> the same network with low-rank adapters in named parts, and back to plain layers.
 
 LoRA (arXiv 2106.09685): beside a frozen linear layer W, an adapter learns the rest of the sum
-W x + (alpha / rank) B A x; only A [rank, in] and B [out, rank] train. Layers to adapt are found by
+W x + (alpha / rank) B A x; only A [rank, in] and B [out, rank] train. DoRA (arXiv 2402.09353) also
+scales each row of W + (alpha / rank) B A to a length that trains. Layers to adapt are found by
 walking the blocks of the named parts, so a layer elsewhere cannot match by its name.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +42,8 @@ class LoraConfig:
     # Multiply by alpha / sqrt(rank) instead (rsLoRA, arXiv 2312.03732), so that higher ranks do not
     # learn more slowly.
     stabilised: bool = False
+    # Train the length of each row of the sum, too (DoRA).
+    magnitudes: bool = False
     # "int8" holds each frozen weight below an adapter in one byte.
     base: Base = "full"
 
@@ -89,28 +91,17 @@ def merge(network: LlavaNetwork) -> None:
     """Merges every adapter into its layer, in place, so that only plain layers remain.
 
     The layers stay frozen. An int8 base gets its earlier dtype back, with the error of its
-    rounding unless `restore_bases` came first. A network without adapters stays as it is.
+    rounding. A network without adapters stays as it is.
     """
     for name, layer in adapted_layers(network).items():
         network.set_submodule(name, layer.merge())
 
 
-def restore_bases(network: LlavaNetwork, original: Callable[[str], Tensor]) -> None:
-    """Replaces int8 bases by the weights that they were rounded from, in place.
-
-    `original` returns a tensor of the base by its name.
-    """
-    for name, layer in adapted_layers(network).items():
-        if isinstance(layer.base, Int8FrozenLinear):
-            plain = layer.base.dequantize()
-            with torch.no_grad():
-                plain.weight.copy_(original(f"{name}.weight"))
-            layer.base = plain
-
-
 def lora_parameters(network: nn.Module) -> list[nn.Parameter]:
-    """Returns A and B of each adapter, in the order of the layers."""
-    return [p for layer in adapted_layers(network).values() for p in (layer.lora_a, layer.lora_b)]
+    """Returns what trains of each adapter, in the order of the layers."""
+    return [
+        p for layer in adapted_layers(network).values() for p in layer.own_parameters().values()
+    ]
 
 
 def adapted_layers(network: nn.Module) -> dict[str, "LoraLinear"]:
@@ -130,14 +121,45 @@ def linear_names(
     ]
 
 
+def row_lengths(weight: Tensor) -> Tensor:
+    """Returns the length of each row of `weight` [out, in], as fp32 [out]."""
+    return torch.linalg.vector_norm(weight.float(), dim=1)
+
+
+def row_factors(magnitude: Tensor, lengths: Tensor) -> Tensor:
+    """Returns what rows of these lengths are multiplied by; a row of zeros stays as it is."""
+    return torch.where(lengths > 0, magnitude / lengths.where(lengths > 0, 1.0), 1.0)
+
+
+def merge_weight(
+    weight: Tensor, a: Tensor, b: Tensor, *, scaling: float, magnitude: Tensor | None = None
+) -> Tensor:
+    """Returns `weight` [out, in] + scaling * b a, in fp32, its rows as long as `magnitude` [out].
+
+    `a` is [rank, in], `b` [out, rank]; rows keep their lengths without `magnitude`.
+    """
+    merged = weight.float() + scaling * (b.float() @ a.float())
+    if magnitude is not None:
+        merged = merged * row_factors(magnitude, row_lengths(merged))[:, None]
+    return merged
+
+
 class LoraLinear(nn.Module):
-    """A frozen linear layer plus its adapter: base(x) + (alpha / rank) B A dropout(x)."""
+    """A frozen linear layer plus its adapter: base(x) + (alpha / rank) B A dropout(x).
+
+    With magnitudes, each output but its bias is then scaled as its row of W + (alpha / rank) B A is
+    to have the learned length.
+    """
 
     def __init__(
         self, base: nn.Linear, config: LoraConfig, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
         self.base: nn.Linear | Int8FrozenLinear = base
+        # The lengths begin as those of the weights before they are rounded to int8, which the
+        # result is merged into: what has learned nothing leaves them as they were.
+        lengths = nn.Parameter(row_lengths(base.weight.detach())) if config.magnitudes else None
+        self.register_parameter("magnitude", lengths)  # [out]
         if config.base == "int8":
             self.base = Int8FrozenLinear(base)
         self.scaling, self.dropout = config.scaling, config.dropout
@@ -145,7 +167,8 @@ class LoraLinear(nn.Module):
         a = torch.empty(config.rank, base.in_features)
         # As in PEFT: A is initialised as torch's linear layers are, B with zeros.
         nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
-        device = base.weight.device
+        # Below an adapter weights may be without memory yet; the adapter itself never is.
+        device = base.weight.device if not base.weight.is_meta else torch.device("cpu")
         self.lora_a = nn.Parameter(a.to(device))  # [rank, in]
         self.lora_b = nn.Parameter(torch.zeros(base.out_features, config.rank, device=device))
         self.train(base.training)
@@ -155,12 +178,40 @@ class LoraLinear(nn.Module):
         y = self.base(x)
         inner = F.dropout(x.to(self.lora_a.dtype), self.dropout, training=self.training)
         added = F.linear(F.linear(inner, self.lora_a), self.lora_b)
-        return y + (added * self.scaling).to(y.dtype)
+        y = y + (added * self.scaling).to(y.dtype)
+        return y if self.magnitude is None else self._scale(y, self.magnitude)
+
+    def _scale(self, y: Tensor, magnitude: Tensor) -> Tensor:
+        """Scales outputs [..., out] without their bias by learned over present lengths [out].
+
+        The present lengths are constants of the backward pass (DoRA, section 4.3).
+        """
+        with torch.no_grad(), torch.autocast(y.device.type, enabled=False):
+            lengths = row_lengths(self._sum(self._plain()))
+        factors = row_factors(magnitude, lengths)
+        scaled = factors * y
+        if self.base.bias is not None:
+            scaled = scaled + (1 - factors) * self.base.bias
+        return scaled.to(y.dtype)
+
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        """Returns what trains of this layer, by the names that its parameters have in it."""
+        own = {"lora_a": self.lora_a, "lora_b": self.lora_b}
+        return own if self.magnitude is None else own | {"magnitude": self.magnitude}
 
     @torch.no_grad()
     def merge(self) -> nn.Linear:
         """Returns the plain layer that computes the same; the sum is taken in fp32."""
-        added = self.scaling * (self.lora_b.float() @ self.lora_a.float())
-        plain = self.base.dequantize() if isinstance(self.base, Int8FrozenLinear) else self.base
-        plain.weight.copy_(plain.weight.float() + added)
+        plain = self._plain()
+        weight = merge_weight(
+            plain.weight, self.lora_a, self.lora_b, scaling=self.scaling, magnitude=self.magnitude
+        )
+        plain.weight.copy_(weight)
         return plain
+
+    def _plain(self) -> nn.Linear:
+        return self.base.dequantize() if isinstance(self.base, Int8FrozenLinear) else self.base
+
+    def _sum(self, plain: nn.Linear) -> Tensor:
+        """Returns W + (alpha / rank) B A [out, in] in fp32."""
+        return merge_weight(plain.weight, self.lora_a, self.lora_b, scaling=self.scaling)

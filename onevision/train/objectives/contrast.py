@@ -49,7 +49,7 @@ class ContrastLearner(Learner):
     ) -> None:
         super().__init__(network, encode_always=encode_always)
         self.with_words = with_words
-        vision_width = network.vision_encoder.position_embedding.embedding_dim
+        vision_width = network.vision_encoder.width
         language_width = network.language_model.embedding.embedding_dim
         network.vision_encoder.contrast = ContrastHead(
             vision_width=vision_width, language_width=language_width

@@ -16,6 +16,7 @@ from onevision.train.config import TrainConfig
 from onevision.train.feed import Feed
 from onevision.train.learner import Learner
 from onevision.train.parallel import Processes
+from onevision.train.saving.place import Place
 from onevision.train.validation.held_out import HeldOut
 
 
@@ -30,7 +31,7 @@ class RunContext:
     network: LlavaNetwork
     output: Path
     # The snapshot that the run resumes from; None for a new run.
-    snapshot: Path | None
+    snapshot: Place | None
     # Called with warnings that concern all processes.
     warn: Callable[[str], object] = str
 

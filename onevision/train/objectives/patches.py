@@ -168,7 +168,7 @@ class PatchLearner(Learner):
         self, network: LlavaNetwork, *, names: Sequence[str], encode_always: bool = False
     ) -> None:
         super().__init__(network, encode_always=encode_always)
-        width = network.vision_encoder.position_embedding.embedding_dim
+        width = network.vision_encoder.width
         network.vision_encoder.namer = nn.Linear(width, 1 + len(names))
 
     def forward(self, micro_batch: MicroBatch, weights: Tensor) -> LossTerms:

@@ -13,8 +13,10 @@ from onevision.train.objectives.objective import Objective, ObjectiveMaker, RunC
 from onevision.train.objectives.patches import make_patches
 from onevision.train.objectives.words import make_words
 from onevision.train.preference.objective import make_preference
+from onevision.train.reinforce.objective import make_reinforce
+from onevision.values import name_closest
 
-PREFERENCE = "preference"
+PREFERENCE, REINFORCE = "preference", "reinforce"
 OBJECTIVES: Mapping[str, ObjectiveMaker] = MappingProxyType(
     {
         "caption": make_words,
@@ -22,6 +24,7 @@ OBJECTIVES: Mapping[str, ObjectiveMaker] = MappingProxyType(
         "both": make_contrast_with_words,
         "patches": make_patches,
         PREFERENCE: make_preference,
+        REINFORCE: make_reinforce,
     }
 )
 
@@ -29,12 +32,15 @@ OBJECTIVES: Mapping[str, ObjectiveMaker] = MappingProxyType(
 def make_objective(run: RunContext) -> Objective:
     """Makes the objective that a run's configuration names. Raises ConfigError, DataError."""
     config = run.config
-    name = config.stage.vision_objective if config.preference is None else PREFERENCE
-    return objective_maker(name)(run)
+    if config.preference is not None:
+        return make_preference(run)
+    if config.reinforce is not None:
+        return make_reinforce(run)
+    return objective_maker(config.stage.vision_objective)(run)
 
 
 def objective_maker(name: str) -> ObjectiveMaker:
     """Returns a row of the table. Raises ConfigError if there is none of that name."""
     if name not in OBJECTIVES:
-        raise ConfigError(f"vision_objective is {name!r}; expected one of {', '.join(OBJECTIVES)}")
+        raise ConfigError(f"vision_objective is {name!r}{name_closest(name, OBJECTIVES)}")
     return OBJECTIVES[name]

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 
 from onevision.conversation import Conversation
 from onevision.errors import ConfigError, InputError
@@ -21,6 +22,10 @@ from onevision.generate.reply import build_reply
 from onevision.generate.request import Request
 from onevision.generate.sampler import MAX_ANSWERS, SamplingOptions
 from onevision.train.preference.data import Prompt
+
+# How a critic is asked: in our words, for a score; or in LLaVA-Critic's, for a score or for the
+# better of two answers.
+CriticPrompt = Literal["general", "pointwise", "pairwise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,8 @@ class RoundsConfig:
     max_new_tokens: int = 1024
     # Prompts that are answered together.
     prompts_at_once: int = 8
+    # How the critic is asked; None: pointwise in this process, general behind an address.
+    critic_prompt: CriticPrompt | None = None
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -108,15 +115,16 @@ def _sample(
         {
             "row": row,
             "id": prompt.id,
-            "answers": _answers(requests[row]) if row in requests else [],
+            "answers": _answers(requests[row], model.arithmetic) if row in requests else [],
             "problem": problems.get(row),
         }
         for row, prompt in prompts.items()
     ]
 
 
-def _answers(request: Request) -> list[Line]:
-    replies = [build_reply(request, number=number) for number in range(len(request.answers))]
+def _answers(request: Request, arithmetic: str) -> list[Line]:
+    numbers = range(len(request.answers))
+    replies = [build_reply(request, number=number, arithmetic=arithmetic) for number in numbers]
     return [{"text": one.text, "finish_reason": one.finish_reason} for one in replies]
 
 

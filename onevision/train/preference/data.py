@@ -27,7 +27,7 @@ from onevision.data.packing import PackedRow, share_prefix
 from onevision.data.records import to_conversation
 from onevision.data.sources import open_source
 from onevision.errors import DataError
-from onevision.inputs.chat import MediaSlot, Piece, TokenRun, render
+from onevision.inputs.chat import MediaSlot, Piece, TokenRun
 from onevision.inputs.processor import Example, Processor
 
 
@@ -76,16 +76,21 @@ def read_prompts(
     """
     source = open_source(path, root=root)
     prompts = [to_prompt(source.read(row), num_frames=num_frames) for row in range(len(source))]
-    if not prompts:
+    check_ids(path, [prompt.id for prompt in prompts])
+    return prompts
+
+
+def check_ids(path: Path, ids: Sequence[str]) -> None:
+    """Raises DataError for a file without prompts, and for two prompts with the same id."""
+    if not ids:
         raise DataError(f"{path}: it has no prompt; give a file of prompts")
     seen: dict[str, int] = {}
-    for row, prompt in enumerate(prompts):
-        if seen.setdefault(prompt.id, row) != row:
+    for row, own in enumerate(ids):
+        if seen.setdefault(own, row) != row:
             raise DataError(
-                f"{path}, row {row}, field 'id': {prompt.id!r} is also the id of row "
-                f"{seen[prompt.id]}; give each prompt its own id, or give none an id"
+                f"{path}, row {row}, field 'id': {own!r} is also the id of row {seen[own]}; give "
+                "each prompt its own id, or give none an id"
             )
-    return prompts
 
 
 def to_prompt(record: RawRecord, *, num_frames: int | None = None) -> Prompt:
@@ -118,12 +123,7 @@ def preference_row(preference: Preference, processor: Processor) -> PackedRow:
     """
     chosen, rejected = preference.conversations()
     outline = processor.outline(chosen, label_rule="strict")
-    pieces = render(
-        rejected,
-        processor.tokenizer,
-        template=processor.config.template,
-        label_rule="strict",
-    )
+    pieces = processor.pieces(rejected, outline, label_rule="strict")
     example = processor.example(outline)
     return share_prefix([example, _with_last_words(example, outline.pieces, pieces)])
 

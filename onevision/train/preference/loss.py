@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from onevision.batch import TrainingBatch
 from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.preference.feed import PairBatch
@@ -64,18 +65,22 @@ def compute_log_probabilities(network: LlavaNetwork, pairs: PairBatch) -> Tensor
 
     An answer's is the sum over its tokens and the token that ends it.
     """
-    batch = pairs.batch
+    scores = compute_token_log_probabilities(network, pairs.batch)
+    answers = scores.split(pairs.num_tokens.flatten().tolist())
+    return torch.stack([answer.sum() for answer in answers]).view(-1, 2)
+
+
+def compute_token_log_probabilities(network: LlavaNetwork, batch: TrainingBatch) -> Tensor:
+    """Returns log p of every labelled token [L] in fp32."""
     visual_tokens = network.encode(batch.pixel_values, batch.layouts)
     x = network.place(batch.input_ids, batch.visual_mask, visual_tokens)
     hidden = network.run(x, batch.position_ids, mask=batch.mask)
     scored = hidden.flatten(0, 1)[batch.sources]  # [L, D]
     chunks = zip(scored.split(CHUNK_POSITIONS), batch.targets.split(CHUNK_POSITIONS), strict=True)
     # Logits are computed again in the backward pass rather than kept for all answers.
-    scores = torch.cat(
+    return torch.cat(
         [checkpoint(_log_probabilities, network, *chunk, use_reentrant=False) for chunk in chunks]
     )
-    answers = scores.split(pairs.num_tokens.flatten().tolist())
-    return torch.stack([answer.sum() for answer in answers]).view(-1, 2)
 
 
 def _log_probabilities(network: LlavaNetwork, hidden: Tensor, targets: Tensor) -> Tensor:

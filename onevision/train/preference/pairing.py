@@ -12,6 +12,7 @@ from statistics import fmean
 
 from onevision.errors import DataError
 from onevision.files import Line, write_lines
+from onevision.plural import counted
 from onevision.train.preference.data import Prompt
 
 PAIRS, LEFT_OUT = "pairs.jsonl", "left_out.jsonl"
@@ -54,7 +55,8 @@ class Pairing:
         score = "none" if self.mean_score is None else f"{self.mean_score:.1f}"
         count = len(self.pairs) + len(self.left_out)
         return (
-            f"{len(self.pairs)} pairs from {count} prompts{reasons}; {self.num_answers} answers, "
+            f"{counted(len(self.pairs), 'pair')} from {counted(count, 'prompt')}{reasons}; "
+            f"{counted(self.num_answers, 'answer')}, "
             f"{self.num_cut_off} cut off, {self.num_unscored} without a score; mean score {score}"
         )
 

@@ -25,18 +25,23 @@ from pathlib import Path
 from statistics import fmean
 
 from onevision.checkpoint.load import inspect
+from onevision.endpoint import EndpointConfig
 from onevision.errors import ConfigError, DataError
 from onevision.eval.answers import SCORES, AnswerFiles
-from onevision.eval.judging.client import EndpointConfig
 from onevision.eval.judging.judge import Judge
 from onevision.generate.answer import load
 from onevision.inputs.tokenizer import Tokenizer
+from onevision.locks import lock_directory
 from onevision.train.config import TrainConfig, list_changes, read_train_config
 from onevision.train.directory import RunDirectory, refuse_changes
-from onevision.train.guard import lock_directory
 from onevision.train.options import RunOptions
-from onevision.train.preference.candidates import RoundsConfig, sample_answers
-from onevision.train.preference.critic import check_critic, critic_fingerprint, score_answers
+from onevision.train.preference.candidates import CriticPrompt, RoundsConfig, sample_answers
+from onevision.train.preference.critic import (
+    LocalCritic,
+    check_critic,
+    critic_fingerprint,
+    score_answers,
+)
 from onevision.train.preference.data import Prompt, read_prompts
 from onevision.train.preference.loss import PreferenceConfig
 from onevision.train.preference.objective import make_preference
@@ -58,7 +63,7 @@ class Rounds:
     start: Path  # a checkpoint
     prompts: Path  # as `read_prompts` reads them
     output: Path
-    critic: EndpointConfig
+    critic: EndpointConfig | LocalCritic
     stage: Stage  # of DPO, in every round
     root: Path | None = None  # of media paths; by default the prompts' directory
     config: RoundsConfig = field(default_factory=RoundsConfig)
@@ -67,6 +72,12 @@ class Rounds:
     # Whether to learn, or stop once a round's pairs are written.
     learns: bool = True
     allow_change: Sequence[str] = ()
+
+    @property
+    def critic_prompt(self) -> CriticPrompt:
+        """How the critic is asked."""
+        usual: CriticPrompt = "pointwise" if isinstance(self.critic, LocalCritic) else "general"
+        return self.config.critic_prompt or usual
 
     @property
     def media_root(self) -> Path:
@@ -96,7 +107,7 @@ def run_rounds(rounds: Rounds, callbacks: RoundsCallbacks) -> RunResult:
             "learn from the round's pairs.jsonl by torchrun ... onevision dpo"
         )
     prompts = read_prompts(rounds.prompts, root=rounds.root, num_frames=rounds.stage.num_frames)
-    with lock_directory(rounds.output):
+    with lock_directory(rounds.output, holder="trainer"):
         result = RunResult(checkpoint=rounds.start)
         for number in range(1, rounds.config.num_rounds + 1):
             assert result.checkpoint is not None
@@ -164,14 +175,23 @@ class Round:
             "seed": rounds.options.seed,
             "precision": rounds.options.precision,
             "num_frames": rounds.stage.num_frames,
-            "critic": {"model": rounds.critic.model, "prompt": critic_fingerprint()},
+            "critic": self._critic_settings(),
         }
+
+    def _critic_settings(self) -> dict[str, object]:
+        critic, prompt = self.rounds.critic, critic_fingerprint(self.rounds.critic_prompt)
+        told: dict[str, object] = {"model": critic.model, "prompt": prompt}
+        local = isinstance(critic, LocalCritic)
+        return told | ({"fingerprint": _digest(critic.path)} if local else {})
 
     def _sample_and_score(self) -> None:
         files, rounds = self.files, self.rounds
         if (files.directory / SCORES).is_file():
             return
-        check_critic(rounds.critic)
+        if isinstance(rounds.critic, LocalCritic):
+            inspect(rounds.critic.path)  # before hours go into answers for it
+        else:
+            check_critic(rounds.critic)
         if len(files.answers()) < len(self.prompts):
             model = load(
                 self.start, device=rounds.options.device, dtype=DTYPES[rounds.options.precision]
@@ -185,11 +205,29 @@ class Round:
                 on_progress=partial(self._progress, f"of {len(self.prompts):,} prompts answered"),
             )
             del model  # training needs its memory
-        critic = Judge(rounds.critic, memory=rounds.output / CRITIC)
-        on_progress = partial(self._progress, "answers scored")
-        files.write_scores(
-            score_answers(self.prompts, files.answers(), critic, on_progress=on_progress)
+        compares = rounds.critic_prompt == "pairwise"
+        scores = score_answers(
+            self.prompts,
+            files.answers(),
+            self._open_critic(),
+            prompt=rounds.critic_prompt,
+            on_progress=partial(
+                self._progress, "comparisons made" if compares else "answers scored"
+            ),
         )
+        files.write_scores(scores)
+
+    def _open_critic(self) -> Judge:
+        critic, memory = self.rounds.critic, self.rounds.output / CRITIC
+        if isinstance(critic, LocalCritic):
+            options = self.rounds.options
+            return critic.open(
+                device=options.device,
+                dtype=DTYPES[options.precision],
+                memory=memory,
+                fingerprint=_digest(critic.path),
+            )
+        return Judge(critic, memory=memory)
 
     def _progress(self, what: str, done: int) -> None:
         self.callbacks.on_progress(f"round {self.number}: {done:,} {what}")

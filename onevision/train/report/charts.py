@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from onevision.files import Line
 from onevision.plots import SERIES
+from onevision.plural import counted
 
 Values = NDArray[np.float64]
 
@@ -88,7 +89,7 @@ class Chart:
 
 
 def make_charts(run: RunMetrics) -> tuple[Chart, ...]:
-    """Returns the charts of a run, in reading order; the last three only if they were measured."""
+    """Returns the charts of a run, in reading order; the last ones only if they were measured."""
     sources = {k: (at, smooth(v)) for k, (at, v) in run.curves_within("loss_per_source").items()}
     charts = (
         Chart(title="Loss (nats)", curves=_measured_curves(run, "loss"), say=short),
@@ -129,8 +130,34 @@ def make_charts(run: RunMetrics) -> tuple[Chart, ...]:
             curves=_several({k: (run.steps, smooth(run.values(v))) for k, v in rewards.items()}),
             say=short,
         ),
+        *_reward_charts(run),
     )
     return charts + tuple(chart for chart in optional if len(chart.values))
+
+
+def _reward_charts(run: RunMetrics) -> tuple[Chart, ...]:
+    """Returns the charts of learning from rewards: how good answers are, and how long."""
+    named = {
+        "mean of the answers": "reward",
+        "best answer to a prompt": "best_reward",
+        "prompts that teach": "informative",
+        "ended by themselves": "stopped",
+    }
+    shares = {"clipped": "clipped", "left out": "left_out"}
+
+    def several(names: dict[str, str]) -> tuple[Curve, ...]:
+        return _several({k: (run.steps, smooth(run.values(v))) for k, v in names.items()})
+
+    return (
+        Chart(title="Reward, smoothed", curves=several(named), from_zero=True, say=percent),
+        Chart(
+            title="Tokens of an answer",
+            curves=_measured_curves(run, "answer_tokens"),
+            from_zero=True,
+            say=short,
+        ),
+        Chart(title="Tokens clipped", curves=several(shares), from_zero=True, say=percent),
+    )
 
 
 def _shares(run: RunMetrics, name: str, *, title: str) -> Chart:
@@ -184,7 +211,7 @@ def summary(run: RunMetrics) -> str:
     """Returns a line that says what the run was and how long it took."""
     last = run.lines[-1]
     steps = f"{last['step']:,} of {last['num_steps']:,} steps"
-    return f"{last['stage']}: {steps}, {last['samples']:,} samples in {_duration(run)}"
+    return f"{last['stage']}: {steps}, {counted(last['samples'], 'sample')} in {_duration(run)}"
 
 
 def _duration(run: RunMetrics) -> str:

@@ -9,6 +9,7 @@ import yaml
 
 from onevision.files import Line
 from onevision.model.llava import LlavaNetwork
+from onevision.plural import counted
 from onevision.train.config import TrainConfig, decisive_options
 from onevision.train.directory import RunDirectory
 from onevision.train.report.card import HeldoutScore, ModelFacts, Source, Spent, Start
@@ -34,8 +35,7 @@ def collect_facts(
     """Collects the facts of the card from the network, the settings and the run's files."""
     parts = {name: network.get_submodule(name) for name in PARTS}
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    if network.image_newline is not None:
-        counts["image_newline"] = network.image_newline.numel()
+    counts |= {name: vector.numel() for name, vector in network.learned_tokens.items()}
     lines = read_metrics(directory.path / METRICS)
     return ModelFacts(
         name=directory.path.resolve().name,
@@ -56,6 +56,8 @@ def list_settings(config: TrainConfig) -> dict[str, object]:
     del values["name"]
     if config.preference is not None:
         values |= asdict(config.preference)
+    if config.reinforce is not None:
+        values |= asdict(config.reinforce)
     values["template"] = stage.template or config.target.inputs.template
     if "projector" in stage.trainable:
         values["projector_learning_rate"] = stage.projector_learning_rate or stage.learning_rate
@@ -115,8 +117,9 @@ def _scores(lines: Sequence[Line], directory: RunDirectory) -> dict[str, Heldout
     if not rounds:
         return {}
     count, model = rounds[-1]["questions"], directory.checkpoint
+    asked = counted(count, "held-out question")
     return {
-        f"{scenario.replace('_', ' ')}, exact match of {count} held-out questions": HeldoutScore(
+        f"{scenario.replace('_', ' ')}, exact match of {asked}": HeldoutScore(
             value=f"{100 * share:.1f} %",
             command=f"onevision eval --model {model} --scenario {scenario} --count {count} "
             "--no-blind",

@@ -1,6 +1,7 @@
 """The held-out losses of a run -> its best step, whose weights are kept, and when to stop.
 
-    validation.jsonl   {"step": 40, "loss": 0.83, "samples": 52, "seconds": 1.4}
+    validation.jsonl   {"step": 40, "loss": 0.83, "standard_error": 0.05, "samples": 52,
+                        "seconds": 1.4}
     best/              a snapshot of the step with the lowest loss
 
 A run that resumes reads both, so it decides as if it had never stopped.
@@ -70,8 +71,11 @@ class Validator:
         content: State,
         on_validation: Callable[[Line], object],
         warn: Callable[[str], object],
+        before_save: Callable[[], object] = lambda: None,
     ) -> None:
         """Every process makes one, after the trainer is restored; `content` is of a snapshot.
+
+        `before_save` waits for another snapshot that is being written.
 
         Raises ConfigError if the options hold samples out and the objective does not.
         """
@@ -83,6 +87,7 @@ class Validator:
         self.trainer, self.held_out, self.directory = trainer, held_out, directory
         self.content, self.on_validation, self.warn = content, on_validation, warn
         self.options: RunOptions = trainer.options
+        self.before_save = before_save
         self.best = directory / BEST
         self.losses = Losses()
         if held_out is not None:
@@ -108,7 +113,8 @@ class Validator:
         if step in self.losses.by_step or (step % every and step < last):
             return
         began = time.monotonic()
-        loss = self.held_out.measure_loss(self.trainer.learner, report_alive)
+        measured = self.held_out.measure_loss(self.trainer.learner, report_alive)
+        loss, error = measured.mean, measured.standard_error
         before = self.losses.best
         is_better = before is None or loss < self.losses.by_step[before]
         if is_better and step and self.options.keep_best and not self._save_best():
@@ -117,6 +123,7 @@ class Validator:
         line: Line = {
             "step": step,
             "loss": round(loss, 6),
+            "standard_error": None if error is None else round(error, 6),
             "samples": self.held_out.num_samples,
             "seconds": round(time.monotonic() - began, 3),
         }
@@ -142,6 +149,7 @@ class Validator:
         restore_snapshot(self.trainer, found)
 
     def _save_best(self) -> bool:
+        self.before_save()
         try:
             newest = save_snapshot(self.trainer, self.best, content=self.content)
         except OSError as error:

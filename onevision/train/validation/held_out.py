@@ -4,12 +4,14 @@ Neither weights nor random streams change, so a run that measures ends with the 
 that does not (unless it stops early, or keeps the best).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from onevision.data.loader import LoadedPack, Loader
 from onevision.data.order import Order
@@ -17,6 +19,7 @@ from onevision.data.packs import pack
 from onevision.data.plan import Plan
 from onevision.data.quarantine import Quarantine
 from onevision.data.samples import SampleReader
+from onevision.plural import counted
 from onevision.train.evaluation import preserve_state
 from onevision.train.feed import MicroBatch, empty_micro_batch, pack_rows
 from onevision.train.learner import Learner
@@ -29,6 +32,16 @@ from onevision.train.validation.split import (
     parse_share,
     restrict_to,
 )
+
+NUM_SUMS = 6  # of `sums_of`
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutLoss:
+    """The mean loss of all held-out tokens, and its standard error; None for a single sample."""
+
+    mean: float
+    standard_error: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +85,9 @@ class HeldOut:
             sources=[dataset for dataset, _ in one.samples],
         )
 
-    def measure_loss(self, learner: Learner, report_alive: Callable[[], object]) -> float:
-        """Returns the mean loss over all held-out tokens; every process calls it."""
-        device, total, count = self.processes.device, 0.0, 0
+    def measure_loss(self, learner: Learner, report_alive: Callable[[], object]) -> HeldOutLoss:
+        """Measures the loss of all held-out tokens; every process calls it."""
+        device, sums = self.processes.device, [0.0] * NUM_SUMS
         autocast = (
             torch.autocast(device.type, torch.bfloat16)
             if self.options.precision == "bf16"
@@ -88,10 +101,36 @@ class HeldOut:
                     one = empty_micro_batch(crop_size=learner.network.vision_encoder.crop_size)
                 weights = torch.zeros(len(one.owners), device=device)
                 losses = learner(one.to(device), weights).losses
-                total, count = total + float(losses.double().sum()), count + len(losses)
+                sums = [a + b for a, b in zip(sums, sums_of(losses, one.owners), strict=True)]
                 report_alive()
-        total, count = self.processes.sum(total, count)
-        return total / max(1, count)
+        return mean_of_ratios(*self.processes.sum(*sums))
+
+
+def sums_of(losses: Tensor, owners: Tensor) -> tuple[float, ...]:
+    """Returns how many samples there are, and sums over them: S, N, S^2, S N and N^2.
+
+    S is a sample's summed loss, N its number of tokens.
+    """
+    _, owners, counts = owners.unique(return_inverse=True, return_counts=True)
+    n = counts.double().cpu()
+    s = torch.zeros_like(n).index_add_(0, owners.cpu(), losses.double().cpu())
+    return (len(n), *(float(one.sum()) for one in (s, n, s * s, s * n, n * n)))
+
+
+def mean_of_ratios(
+    count: float, s: float, n: float, s_s: float, s_n: float, n_n: float
+) -> HeldOutLoss:
+    """Returns S / N and its standard error over samples.
+
+    A ratio of sums, linearised (Cochran, Sampling Techniques, 1977, section 2.11).
+    """
+    mean = s / max(1.0, n)
+    if count < 2:
+        return HeldOutLoss(mean=mean, standard_error=None)
+    squares = max(0.0, s_s - 2 * mean * s_n + mean * mean * n_n)
+    return HeldOutLoss(
+        mean=mean, standard_error=math.sqrt(squares * count / (count - 1)) / max(1.0, n)
+    )
 
 
 def split_once(
@@ -138,8 +177,8 @@ def split_once(
         dropped = _count(plan) - _count(learned)
         if dropped:
             warn(
-                f"{dropped:,} samples show what the held-out file {options.held_out} shows, and "
-                "are not learned from"
+                f"not learned from: {counted(dropped, 'sample')} with what the held-out file "
+                f"{options.held_out} shows"
             )
         return learned, *restrict_to(*theirs, held.held_out)
     return learned, *restrict_to(reader, plan, held.held_out)

@@ -19,8 +19,12 @@ from onevision.conversation import Conversation, Image, Text, Video
 from onevision.data.plan import Plan
 from onevision.data.samples import SampleReader
 from onevision.errors import ConfigError, DataError
+from onevision.plural import counted
 
-# A share holds out at least so many samples, or a quarter of them if there are few.
+# A share is at least so many samples, on which a figure is known to about a quarter, or a fifth of
+# what there is.
+LEAST_HELD_OUT, LARGEST_SHARE = 16, 1 / 5
+# Fewer usable samples are not divided.
 MIN_SAMPLES = 4
 # Bytes of a file that tell it from others, at either end.
 END_BYTES = 64 * 2**10
@@ -70,15 +74,22 @@ def parse_share(text: str) -> float | None:
     return share
 
 
+def count_held_out(num_samples: int, *, share: float) -> int:
+    """Returns how many samples a share holds out: more than the share, if those would be few."""
+    least = min(LEAST_HELD_OUT, max(1, int(LARGEST_SHARE * num_samples)))
+    return max(round(share * num_samples), least)
+
+
 def hold_out_share(reader: SampleReader, plan: Plan, *, share: float) -> Held:
     """Holds out about `share` of the usable samples. Raises DataError if there are too few."""
     samples = _usable(plan)
     if len(samples) < MIN_SAMPLES:
         raise DataError(
-            f"mixture {reader.mixture.name!r}: {len(samples)} usable samples are too few to hold "
-            f"some out; give {MIN_SAMPLES} at least, a file of other samples, or hold none out"
+            f"mixture {reader.mixture.name!r}: {counted(len(samples), 'usable sample')}, too few "
+            f"to hold some out; give {MIN_SAMPLES} at least, a file of other samples, or hold none "
+            "out"
         )
-    wanted = max(round(share * len(samples)), min(MIN_SAMPLES, len(samples) // MIN_SAMPLES))
+    wanted = count_held_out(len(samples), share=share)
     keys = [_keys(reader, plan, *sample) for sample in samples]
     chosen = _choose(_group(keys), wanted=wanted)
     divided = not chosen

@@ -17,6 +17,7 @@ from onevision.synth.kit.words import number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
 
 FRAME_COUNTS = (6, 8, 8, 8, 8, 10, 12, 16)
+MIN_FRAMES = 3
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
@@ -31,11 +32,18 @@ class Clip:
 
 def make(split: Split, index: int) -> Sample:
     """Makes the `index`-th clip of a split."""
-    rng = rng_for(split, "clips", index)
-    script = rng.choice((_motion, _motion, _appearance, _recolour, _blink, _numbers))
-    clip = script(rng, rng.choice(FRAME_COUNTS))
+    clip = random_clip(rng_for(split, "clips", index))
     media = (Video(render(clip)),)
     return Sample(media=media, caption=clip.caption, questions=clip.questions)
+
+
+def random_clip(rng: random.Random, *, num_frames: int | None = None) -> Clip:
+    """Generates a clip of one of the scripts; by default of one of the usual lengths.
+
+    No script has fewer than `MIN_FRAMES`.
+    """
+    script = rng.choice((_motion, _motion, _appearance, _recolour, _blink, _numbers))
+    return script(rng, rng.choice(FRAME_COUNTS) if num_frames is None else num_frames)
 
 
 def render(clip: Clip, *, width: int = 98, height: int = 98) -> list[PillowImage]:

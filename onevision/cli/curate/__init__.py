@@ -1,0 +1,1 @@
+"""`onevision curate`: data made by models."""

@@ -1,0 +1,1 @@
+"""Captions -> those that keep rare concepts and thin out frequent ones."""

@@ -1,0 +1,1 @@
+"""Text and photographs -> pictures of pages, with the text as ground truth."""

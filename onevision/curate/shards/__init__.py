@@ -1,0 +1,1 @@
+"""Pictures in shards, described by workers on several machines; the same jobs, one a shard."""

@@ -1,0 +1,1 @@
+"""Learning from rewards: GRPO on a model's own answers."""
