@@ -191,7 +191,7 @@ def node_environment(port, *, hosts):
     }
 
 
-def wait_for(condition, seconds=90):
+def wait_for(condition, seconds=240):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -230,7 +230,7 @@ def test_a_node_dies_and_another_takes_its_place(tmp_path):
         for pid in processes_of(nodes[1].pid):
             os.kill(pid, signal.SIGKILL)
         nodes.append(start("new"))
-        assert nodes[0].wait(90) == nodes[2].wait(90) == 0, (tmp_path / "head").read_text()
+        assert nodes[0].wait(240) == nodes[2].wait(240) == 0, (tmp_path / "head").read_text()
     finally:
         for node in nodes:
             if node.poll() is None:
