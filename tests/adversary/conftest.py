@@ -51,9 +51,11 @@ def server(tmp_path_factory):
     admins = directory / "admins"
     admins.touch(mode=0o600)
     admins.write_text(KEY)
+    limits = os.environ.get("ONEVISION_ATTACK_LIMITS", "").split()
     running = start(
         directory, "--admin-key-file", str(admins), "--limit", "body_seconds=20",
         "--limit", "write_seconds=5", "--limit", f"kv_bytes={2**28}",
+        *(word for limit in limits for word in ("--limit", limit)),
         key=f"{KEY}\n{OTHER_KEY}", files=256,
     )  # fmt: skip
     with httpx2.Client(base_url=running.url, timeout=120) as http:
