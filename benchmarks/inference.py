@@ -246,7 +246,7 @@ if sys.argv[2] == "theirs":
     peer = Peer(sys.argv[1], getattr(torch, sys.argv[3]))
     peer.answer(load("tiny"), picture(WIDTH, HEIGHT), tokens=8)
 else:
-    kind = None if sys.argv[2] == "plain" else sys.argv[2]
+    kind = None if sys.argv[2] in ("plain", "w8a8") else sys.argv[2]
     model = load(sys.argv[1], dtype=sys.argv[3], quantize=kind)
     model.ask(question(picture(WIDTH, HEIGHT), Text("What?")), max_new_tokens=8, end_ids=())
 print(peak_resident_bytes() / 2**30)
@@ -254,10 +254,17 @@ print(peak_resident_bytes() / 2**30)
 
 
 def memory(directory: Path, dtype: torch.dtype) -> Iterator[dict[str, object]]:
-    """Give the peak memory of one answer about an image, each in a process of its own."""
-    for kind in ("theirs", "plain", "int8", "int8-weights", "int4"):
+    """Give the peak memory of one answer about an image, each in a process of its own.
+
+    From the checkpoint, quantised at load; and from a W8A8 file of the same weights.
+    """
+    from benchmarks.peers_world import beside, write_w8a8
+
+    write_w8a8(directory)
+    for kind in ("theirs", "plain", "int8", "int8-weights", "int4", "w8a8"):
+        path = beside(directory, kind) if kind == "w8a8" else directory
         done = subprocess.run(
-            [sys.executable, "-c", MEMORY, str(directory), kind, str(dtype).removeprefix("torch.")],
+            [sys.executable, "-c", MEMORY, str(path), kind, str(dtype).removeprefix("torch.")],
             check=True,
             capture_output=True,
             text=True,

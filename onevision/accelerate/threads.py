@@ -9,6 +9,8 @@ import time
 
 import torch
 
+from onevision.accelerate.pools import release_pool
+
 # What a user sets to say the number.
 VARIABLE = "OMP_NUM_THREADS"
 # What is measured: small products, as decoding and short samples have, for so long in all.
@@ -30,6 +32,7 @@ def choose_threads() -> int:
         if speed > GAIN * best_speed:
             best, best_speed = count, speed
     torch.set_num_threads(best)
+    release_pool()
     return best
 
 

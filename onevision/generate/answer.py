@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from onevision.accelerate.apply import Accelerated
+from onevision.accelerate.pools import release_pool
 from onevision.accelerate.quantize import check_kind
 from onevision.batch import ModelInputs
 from onevision.checkpoint.hub import resolve, resolve_adapter
@@ -92,6 +93,7 @@ def load(
     if draft is not None:
         guessing = load(draft, device=device, dtype=dtype, in_memory=in_memory, verify=verify)
         loaded = replace(loaded, draft=check_draft(loaded, guessing))
+    release_pool()  # another thread may be the one that answers
     return loaded
 
 

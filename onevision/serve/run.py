@@ -21,6 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from onevision.accelerate.pools import release_pool
 from onevision.errors import EngineError, InputError
 from onevision.inputs.confinement import hide_process
 from onevision.serve.app import create_app
@@ -72,6 +73,7 @@ def serve(service: Service) -> None:
     leader = None if service.model.parallel is None else service.model.parallel.leader
     if leader is not None:
         leader.on_loss(lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    release_pool()  # from here on, engines compute, in threads of their own
     freeze_objects()
     trimmer = HeapTrimmer()
     trimmer.start()

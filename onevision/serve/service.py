@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from onevision import __version__
 from onevision.accelerate.packed import named_tensors
+from onevision.accelerate.pools import compute_alone
 from onevision.generate.answer import Model
 from onevision.generate.engine import Engine
 from onevision.generate.settings import EngineSettings
@@ -48,7 +49,9 @@ class Stage:
 
     def __init__(self, name: str, num_threads: int) -> None:
         # Twice as many: a request that is cancelled leaves its place before its thread.
-        self.threads = ThreadPoolExecutor(2 * num_threads, thread_name_prefix=name)
+        self.threads = ThreadPoolExecutor(
+            2 * num_threads, thread_name_prefix=name, initializer=compute_alone
+        )
         self.turns = Turns(num_threads)
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from onevision.accelerate.pools import release_pool
 from onevision.batch import ModelInputs
 from onevision.errors import EngineError
 from onevision.generate.answer import Model
@@ -140,6 +141,7 @@ class EngineThread:
                 while self.engine.step() and not self._stopping:
                     self.last_step = time.monotonic()
                 self.last_step = time.monotonic()
+                release_pool()  # for other engines, while this one has no work
                 self._woken.wait(timeout=1.0)
         except Exception:  # whatever it is, the callers that wait must hear of it
             self.has_failed = True

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from onevision.accelerate.pools import compute_alone
 from onevision.errors import TrainingError
 from onevision.train.guard import describe_resumption
 from onevision.train.options import RunOptions
@@ -70,7 +71,7 @@ class SnapshotSaver:
             self.finish()
             return
         self._thread = threading.Thread(
-            target=draft.write, args=(self._copy(shards),), name="snapshot", daemon=True
+            target=_write_alone, args=(draft, self._copy(shards)), name="snapshot", daemon=True
         )
         self._thread.start()
 
@@ -134,3 +135,8 @@ class SnapshotSaver:
         if on_gpu:
             torch.cuda.synchronize(self.trainer.processes.device)
         return copied
+
+
+def _write_alone(draft: Draft, shards: Mapping[str, Shard]) -> None:
+    compute_alone()  # beside training
+    draft.write(shards)
