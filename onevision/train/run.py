@@ -143,6 +143,9 @@ class TrainingRun:
                 network=network,
                 output=output,
                 snapshot=snapshot,
+                agree_on_shards=partial(
+                    directory.agree_on_shards, snapshot, allow_change=allow_change
+                ),
                 warn=warn,
             )
         )

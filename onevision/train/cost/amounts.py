@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from onevision.anyres import Layout, plan, plan_video
 from onevision.config import InputConfig, ModelConfig
-from onevision.data.mixture import DatasetEntry, Modality, count_chosen, read_datasets
+from onevision.data.entries import DatasetEntry, Modality, count_chosen, read_datasets
 from onevision.data.order import count_rows_per_epoch
 from onevision.data.packing import PackedRow
 from onevision.data.plan import Plan
