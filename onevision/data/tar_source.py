@@ -109,8 +109,8 @@ def _check_is_end(file: DataFile, path: Path, end: int) -> None:
         while block := handle.read(1 << 20):
             if block.strip(b"\0"):
                 raise DataError(
-                    f"{file}: the archive ends at byte {end:,}, but more follows; give archives "
-                    "that were joined one by one"
+                    f"{file}: the archive ends at byte {end:,}, but more follows: it is cut off, "
+                    "or archives were joined; fetch it again, or give them one by one"
                 )
 
 

@@ -329,7 +329,8 @@ def test_what_cannot_be_had_is_one_line(memory, slow, tmp_path):
     memory.pipe("/b/a-0.tar", tar_shard(range(2)))
     memory.pipe("/b/empty.tar", b"")
     memory.pipe("/b/text.json", b'[{"id": "0"}]')
-    memory.pipe("/b/cut.tar", tar_shard(range(2))[:-9000])
+    memory.pipe("/b/cut.tar", tar_shard(range(2))[:2000])
+    memory.pipe("/b/short.tar", tar_shard(range(2))[:1240])
     memory.pipe("/b/cut.parquet", MAKERS["parquet"](range(4))[:-100])
     memory.pipe("/c/notes.txt", b"hello")
     cases = {
@@ -340,6 +341,7 @@ def test_what_cannot_be_had_is_one_line(memory, slow, tmp_path):
         "memory://b/empty.tar": "the shard is empty",
         "memory://b/text.json": "it is json; at an address, tar and Parquet shards are read",
         "memory://b/cut.tar": "not a tar file, or cut off",
+        "memory://b/short.tar": "the archive ends at byte 1,024, but more follows: it is cut off",
         "memory://b/cut.parquet": "not a Parquet file, or cut off",
         "s3://b/a.tar": "needs a package that is not installed: pip install s3fs",
         "nowhere://a.tar": "Protocol not known: nowhere; expected an address such as s3://",
