@@ -1,11 +1,13 @@
 """Training from shards in a store, by the command: killed, resumed, changed, missing."""
 
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pytest
@@ -175,16 +177,39 @@ def test_bad_addresses_are_refused_before_the_first_step(small, tmp_path, caches
         assert said in refused(*command(mixture, small, output), "--plan")
 
 
-def test_a_shard_that_vanishes_ends_the_run_and_nothing_is_lost(small, tmp_path, caches):
-    mixture = write_mixture(tmp_path / "m.yaml", write_store(tmp_path / "store", count=2))
-    caches("cache")
+class VanishingStore(fsspec.AbstractFileSystem):
+    """Two shards, which are gone once a path exists."""
+
+    protocol = "vanishing"
+    shards: ClassVar = {f"b/{n}.tar": tar_shard(range(8 * n, 8 * n + 8)) for n in range(2)}
+    gone_after: Path
+
+    def info(self, path, **kwargs):
+        return {"name": path, "size": len(self.shards[path]), "type": "file"}
+
+    def ls(self, path, detail=True, **kwargs):
+        return [self.info(name) for name in self.shards]
+
+    def _open(self, path, mode="rb", **kwargs):
+        if self.gone_after.exists():
+            raise FileNotFoundError(path)
+        return io.BytesIO(self.shards[path])
+
+
+def test_a_shard_that_vanishes_ends_the_run_and_nothing_is_lost(small, tmp_path, monkeypatch):
+    fsspec.register_implementation("vanishing", VanishingStore, clobber=True)
+    monkeypatch.setenv("ONEVISION_CACHE", str(tmp_path / "cache"))
+    one = max(map(len, VanishingStore.shards.values()))
+    monkeypatch.setenv("ONEVISION_SHARDS_GIB", gib(one))  # so that both are fetched again
+    mixture = write_mixture(tmp_path / "m.yaml", "vanishing://b/{0,1}.tar")
+    VanishingStore.gone_after = tmp_path / "nowhere"
+    whole = CliRunner().invoke(app, command(mixture, small, tmp_path / "whole", "num_workers=0"))
+    assert whole.exit_code == 0, whole.exception
     told = command(mixture, small, tmp_path / "run", "num_workers=0")
-    assert CliRunner().invoke(app, ["data", "check", str(mixture)]).exit_code == 0
-    plans = CliRunner().invoke(app, [*told, "--plan"])  # so that planning need not read it again
-    assert plans.exit_code == 0, plans.exception
-    shutil.rmtree(open_cache().directory)
-    kept = (tmp_path / "store" / "caps-001.tar").rename(tmp_path / "kept.tar")
-    said = refused(*told)
-    assert "caps-001.tar: no such shard" in said
-    kept.rename(tmp_path / "store" / "caps-001.tar")
+    VanishingStore.gone_after = tmp_path / "run" / "step-00000001"
+    assert "vanishing://b/" in (said := refused(*told))
+    assert "nothing is there; check the address" in said
+    assert len(lines(tmp_path / "run")) < 4
+    VanishingStore.gone_after = tmp_path / "nowhere"
     assert CliRunner().invoke(app, told).exit_code == 0
+    assert left(tmp_path / "run") == left(tmp_path / "whole")

@@ -9,7 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
+from numpy.typing import NDArray
 
+from onevision.data.mixture import OpenDataset
 from onevision.data.remote.cache import ShardCache, open_cache
 from onevision.data.remote.shard import Shard
 from onevision.data.sources import RecordSource
@@ -53,7 +55,7 @@ class ReadAhead:
 
     def reach(self, place: int) -> None:
         """Returns once the shards of a pack are there. Raises DataError if one cannot be had."""
-        self._look_ahead(place)
+        self.look_ahead(place)
         for shard in self.shards_of(place):
             future = self._fetching.pop(shard, None)
             if future is not None:
@@ -64,15 +66,28 @@ class ReadAhead:
         """Gives up what is not being fetched yet."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _look_ahead(self, place: int) -> None:
+    def look_ahead(self, place: int) -> None:
+        """Begins to fetch the next shards that are not there, from a pack on."""
         self._next = max(self._next, place)
         while self._next < min(self.num_packs, place + MAX_PACKS_AHEAD):
-            if sum(not future.done() for future in self._fetching.values()) >= SHARDS_AHEAD:
+            if self._count_running() >= SHARDS_AHEAD:
                 return
             for shard in self.shards_of(self._next):
                 if shard not in self._fetching and not self.cache.has(shard):
                     self._fetching[shard] = self._pool.submit(self.cache.fetch, shard)
             self._next += 1
+
+    def _count_running(self) -> int:
+        return sum(not future.done() for future in self._fetching.values())
+
+
+def rows_of_few_shards(dataset: OpenDataset, *, count: int = 2) -> NDArray[np.int64]:
+    """Returns the rows of the first shards that have any, or all rows if no shards hold them."""
+    if not dataset.source.shards or not len(dataset.rows):
+        return dataset.rows
+    starts = np.asarray(dataset.source.shard_starts)
+    shards = np.searchsorted(starts, dataset.rows, side="right")
+    return dataset.rows[np.isin(shards, np.unique(shards)[:count])]
 
 
 @contextmanager

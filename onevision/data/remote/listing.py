@@ -6,10 +6,8 @@ s3://bucket/caps/{0000..0099}.tar    hf://datasets/owner/name/data/*.parquet    
 import re
 from itertools import product
 
-import fsspec
-
 from onevision.data.remote.shard import Info, Shard, open_shard_store, to_shard
-from onevision.data.remote.store import reading
+from onevision.data.remote.store import Store, reading
 from onevision.errors import DataError
 from onevision.plural import counted
 
@@ -69,7 +67,7 @@ def _list_choices(inside: str, address: str) -> list[str]:
     raise DataError(f"{address}: braces hold {inside[:40]!r}; expected {{0000..0099}} or {{a,b}}")
 
 
-def _find_by_pattern(fs: fsspec.AbstractFileSystem, address: str) -> list[Shard]:
+def _find_by_pattern(fs: Store, address: str) -> list[Shard]:
     _, path = open_shard_store(address)
     found = fs.glob(path, detail=True)
     shards = [
@@ -82,7 +80,7 @@ def _find_by_pattern(fs: fsspec.AbstractFileSystem, address: str) -> list[Shard]
     return shards
 
 
-def _find_by_name(fs: fsspec.AbstractFileSystem, addresses: list[str]) -> list[Shard]:
+def _find_by_name(fs: Store, addresses: list[str]) -> list[Shard]:
     """Returns shards by their names, from one listing of each folder. Raises DataError."""
     listings: dict[str, dict[str, Info]] = {}
     found: list[Shard] = []
@@ -105,7 +103,7 @@ def _find_by_name(fs: fsspec.AbstractFileSystem, addresses: list[str]) -> list[S
     return found
 
 
-def _list_folder(fs: fsspec.AbstractFileSystem, folder: str) -> dict[str, Info]:
+def _list_folder(fs: Store, folder: str) -> dict[str, Info]:
     try:
         listed = fs.ls(folder, detail=True)
     except FileNotFoundError:
@@ -113,7 +111,7 @@ def _list_folder(fs: fsspec.AbstractFileSystem, folder: str) -> dict[str, Info]:
     return {str(one["name"]).rstrip("/").rpartition("/")[2]: one for one in listed}
 
 
-def _find_alone(fs: fsspec.AbstractFileSystem, address: str) -> list[Shard]:
+def _find_alone(fs: Store, address: str) -> list[Shard]:
     """Returns a shard, or those of a folder. Raises DataError, OSError."""
     path = open_shard_store(address)[1]
     info = fs.info(path)

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
-
-from onevision.data.remote.store import open_store
+from onevision.data.remote.store import Store, open_store
 from onevision.errors import DataError
 
 EXPECTED = "an address such as s3://bucket/shards/{0000..0099}.tar"
@@ -54,7 +52,7 @@ def read_shard(address: str) -> Shard:
     return to_shard(fs.info(path), address)
 
 
-def open_shard_store(address: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def open_shard_store(address: str) -> tuple[Store, str]:
     """Returns the store of shards, and the path in it. Raises DataError."""
     return open_store(address, what=address, expected=EXPECTED)
 

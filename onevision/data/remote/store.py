@@ -15,6 +15,7 @@ from fsspec.core import url_to_fs
 
 from onevision.errors import DataError, OneVisionError
 
+Store = fsspec.AbstractFileSystem
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://.+", re.DOTALL)
 # What `Path` makes of an address: one slash in place of two.
 SHORTENED = re.compile(r"([a-z][a-z0-9+.-]+):/([^/].*)", re.DOTALL)
@@ -38,7 +39,7 @@ def restore_address(path: Path) -> str | None:
 
 def open_store(
     address: str, *, what: str, expected: str, error: type[OneVisionError] = DataError
-) -> tuple[fsspec.AbstractFileSystem, str]:
+) -> tuple[Store, str]:
     """Returns the store of an address, and the path in it; opens no connection yet.
 
     Raises `error`, whose line begins with `what`, if a package is missing or the protocol is
