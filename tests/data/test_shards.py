@@ -166,7 +166,7 @@ def test_the_least_recently_used_shard_goes_and_one_that_is_read_stays(memory, t
 def test_a_shard_that_is_larger_than_the_cache_is_refused(memory, monkeypatch):
     memory.pipe("/b/a.tar", tar_shard(range(3)))
     monkeypatch.setenv("ONEVISION_SHARDS_GIB", gib(1000))
-    with pytest.raises(DataError, match=r"a\.tar: it takes .* GiB, more than the cache") as found:
+    with pytest.raises(DataError, match=r"a\.tar: it takes .* MiB, more than the cache") as found:
         open_source("memory://b/a.tar")
     assert "set ONEVISION_SHARDS_GIB" in str(found.value)
     for wrong in ("many", "0", "-1", "nan"):
@@ -316,7 +316,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(slow, tmp_path, monkeypatch)
     with pytest.raises(DataError) as found:
         cache.fetch(shard)
     said = str(found.value)
-    assert "slow://b/a.tar (0.00293 GiB) cannot be written (No space left on device" in said
+    assert "slow://b/a.tar (3 MiB) cannot be written (No space left on device" in said
     assert "make room, or set $ONEVISION_CACHE" in said
     assert "\n" not in said
     assert held(cache) == {}

@@ -104,7 +104,7 @@ class ShardCache:
 
     def describe(self) -> str:
         """Returns "32 GiB in /cache/shards"."""
-        return f"{self.max_bytes / 2**30:,.4g} GiB in {self.directory}"
+        return f"{show_size(self.max_bytes)} in {self.directory}"
 
     def _fetch(self, shard: Shard, path: Path) -> None:
         """Fetches a shard, or waits until another process has, or has given up."""
@@ -130,7 +130,7 @@ class ShardCache:
         """Returns a new file that is locked, with room for the shard; None if another has it."""
         if shard.size > self.max_bytes:
             raise DataError(
-                f"{shard}: it takes {shard.size / 2**30:,.3g} GiB, more than the cache of shards "
+                f"{shard}: it takes {show_size(shard.size)}, more than the cache of shards "
                 f"may ({self.describe()}); set {LIMIT_VARIABLE} to a few shards at least"
             )
         partial = path.with_name(path.name + PARTIAL)
@@ -148,7 +148,7 @@ class ShardCache:
                 return None
             time.sleep(POLL_SECONDS)
         raise DataError(
-            f"{shard}: no room for its {shard.size / 2**30:,.3g} GiB in the cache of shards "
+            f"{shard}: no room for its {show_size(shard.size)} in the cache of shards "
             f"({self.describe()}) in {MAX_WAIT_SECONDS:,.0f} s, as other processes use all of it; "
             f"set {LIMIT_VARIABLE} higher"
         )
@@ -195,12 +195,19 @@ class ShardCache:
         return total + shard.size <= self.max_bytes
 
     def _explain(self, error: OSError, shard: Shard) -> DataError:
-        free = shutil.disk_usage(self.directory).free / 2**30
+        free = show_size(shutil.disk_usage(self.directory).free)
         return DataError(
-            f"{self.directory}: {shard} ({shard.size / 2**30:,.3g} GiB) cannot be written "
-            f"({error.strerror or error}; {free:,.3g} GiB are free); make room, or set "
+            f"{self.directory}: {shard} ({show_size(shard.size)}) cannot be written "
+            f"({error.strerror or error}; {free} are free); make room, or set "
             "$ONEVISION_CACHE to another disk"
         )
+
+
+def show_size(num_bytes: int) -> str:
+    """Returns "1.25 GiB", or "620 MiB"."""
+    if num_bytes >= 2**30:
+        return f"{num_bytes / 2**30:,.4g} GiB"
+    return f"{num_bytes / 2**20:,.3g} MiB"
 
 
 def _open(path: Path) -> BinaryIO | None:

@@ -8,7 +8,7 @@ from onevision.data.mixture import Mixture
 from onevision.data.order import Order
 from onevision.data.packs import Packs
 from onevision.data.remote.ahead import ShardMap
-from onevision.data.remote.cache import LIMIT_VARIABLE, open_cache
+from onevision.data.remote.cache import LIMIT_VARIABLE, open_cache, show_size
 from onevision.data.remote.shard import Shard
 from onevision.plural import counted
 
@@ -41,9 +41,9 @@ def describe_shards(mixture: Mixture) -> list[str]:
     lines: list[str] = []
     for one in mixture.datasets:
         if shards := one.source.shards:
-            size = sum(shard.size for shard in shards) / 2**30
+            size = show_size(sum(shard.size for shard in shards))
             lines.append(
-                f"{one.entry.name}: {counted(len(shards), 'shard')}, {size:,.3g} GiB, read through "
+                f"{one.entry.name}: {counted(len(shards), 'shard')}, {size}, read through "
                 f"a cache of {open_cache().describe()}"
             )
     return lines
