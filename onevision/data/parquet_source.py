@@ -91,7 +91,7 @@ class ParquetSource(FileSource):
             self._cache.move_to_end(block)
             return self._cache[block]
         number, group = self.groups[block]
-        with on_disk(self.files[number]) as path:
+        with on_disk(self.files[number], self.cache) as path:
             file = _open(path, name=str(self.files[number]))
             names = file.schema_arrow.names
             columns = [name for name in names if self.columns is None or name in self.columns]

@@ -22,7 +22,7 @@ from onevision.data.containers import (
 )
 from onevision.data.forms.raw import Fields, RawRecord
 from onevision.data.index import file_identity
-from onevision.data.remote.cache import DataFile
+from onevision.data.remote.cache import DataFile, open_cache
 from onevision.data.remote.listing import find_shards
 from onevision.data.remote.shard import Shard, open_shard_store
 from onevision.data.remote.store import is_address, reading
@@ -111,6 +111,8 @@ class FileSource:
         self.files, self.name = tuple(files), name
         self.root: Path | None = root
         self.links = tuple(links)
+        # Travels along, so that workers share the cache of the process that opened the source.
+        self.cache = open_cache() if self.shards else None
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     @property

@@ -65,7 +65,7 @@ class TarSource(FileSource):
         members = self.members[number].rows
         first, last = np.searchsorted(members[:, 0], [inner, inner + 1])
         contents: dict[int, list[bytes]] = {RECORD: [], IMAGE: [], VIDEO: [], TEXT: []}
-        with on_disk(self.files[number]) as path, path.open("rb") as file:
+        with on_disk(self.files[number], self.cache) as path, path.open("rb") as file:
             for _, kind, begin, size in members[first:last].tolist():
                 file.seek(begin)
                 contents[kind].append(file.read(size))

@@ -83,6 +83,7 @@ def test_each_sample_comes_once_whatever_the_workers_and_where_it_begins(
     assert rows != sorted(rows)
     for first, workers in ((0, 2), (2, 1), (3, 0)):
         assert load(reader, first=first, num_workers=workers) == whole[first:]
+        assert sum(held(open_cache()).values()) <= 3 * largest
     local = open_mixture(tmp_path / "store")
     for row in (0, 17, 47):
         theirs = reader.mixture.datasets[0].source.read(row).fields

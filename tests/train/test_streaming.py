@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from onevision.cli import app
 from onevision.data.remote.cache import open_cache
 from onevision.errors import OneVisionError
 from tests.data.shards import gib, tar_shard, write_mixture, write_store
-from tests.train.runs import left, lines, wait_for_line
+from tests.train.runs import SHORT, Told, left, lines, loss_values, wait_for_line
 
 # Six shards of eight samples, four a step.
 NUM_STEPS = 12
@@ -127,6 +128,8 @@ def test_check_and_plan_read_the_same_mixture(small, tmp_path, caches):
     done = CliRunner().invoke(app, [*told, "--plan"])
     assert done.exit_code == 0, done.exception
     assert "48" in done.stdout
+    direct = command(f"file://{tmp_path}/store", small, tmp_path / "run", "num_workers=0")
+    assert CliRunner().invoke(app, [*direct, "--plan"]).exit_code == 0
     folder = ["data", "check", f"file://{tmp_path}/store", "--num-workers", "0"]
     assert "48 samples, nothing to fix" in CliRunner().invoke(app, folder).stdout
 
@@ -175,6 +178,27 @@ def test_bad_addresses_are_refused_before_the_first_step(small, tmp_path, caches
         assert done.exit_code == 1
         assert said in done.stdout
         assert said in refused(*command(mixture, small, output), "--plan")
+
+
+def use_cache(directory, limit):
+    os.environ |= {"ONEVISION_CACHE": directory, "ONEVISION_SHARDS_GIB": limit}
+
+
+@pytest.mark.distributed
+def test_two_processes_share_the_shards_of_a_cache(nursery, tmp_path):
+    mixture = write_mixture(tmp_path / "m.yaml", write_store(tmp_path / "store", count=4))
+    largest = max(file.stat().st_size for file in (tmp_path / "store").iterdir())
+    told = Told(
+        output=tmp_path / "two",
+        stage=SHORT.learning_from(str(mixture)),
+        before=partial(use_cache, str(tmp_path / "cache"), gib(2 * largest)),
+    )
+    nursery.train(told, 2)
+    nursery.train(told.but(output=tmp_path / "one"), 1)
+    assert lines(tmp_path / "two")[-1]["samples"] == 32
+    assert loss_values(tmp_path / "two") == pytest.approx(loss_values(tmp_path / "one"), rel=1e-4)
+    held = [p for p in (tmp_path / "cache" / "shards").iterdir() if p.name != "lock"]
+    assert 0 < sum(p.stat().st_size for p in held) <= 2 * largest
 
 
 class VanishingStore(fsspec.AbstractFileSystem):

@@ -39,15 +39,15 @@ DataFile = Path | Shard
 
 
 @contextmanager
-def on_disk(file: DataFile) -> Iterator[Path]:
+def on_disk(file: DataFile, cache: "ShardCache | None" = None) -> Iterator[Path]:
     """Yields where a file can be read, as long as it is needed: a shard is fetched if it must be.
 
-    Raises DataError.
+    The cache is that of this machine unless given. Raises DataError.
     """
     if isinstance(file, Path):
         yield file
         return
-    with open_cache().hold(file) as path:
+    with (cache or open_cache()).hold(file) as path:
         yield path
 
 
