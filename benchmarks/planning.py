@@ -1,30 +1,35 @@
 """What does it take to begin with 100 million records? Measured at fewer, and extrapolated.
 
-    python benchmarks/planning.py --records 100000 1000000 --workers 1 2 -o planning.json
+    python benchmarks/planning.py -o planning.json                     10 minutes of one core
+    python benchmarks/planning.py --workers 1 2 --records 1000000      with planning by processes
 
-Tar shards of 10,000 records (a small JPEG and a question each) are linked as often as needed, so
-that the disk holds one of them; each is indexed and planned as if it were alone. For each number of
-records: the index, the plan, and what follows at every start (opening again, reading the plan, the
-order and the packs of an epoch), in processor seconds of one process, which other work on the
-machine hardly changes; the seconds of planning by the number of workers, which it does; bytes on
-disk; and the most memory that the process held. 100 million take the largest measurement times what
-is missing, and so many workers share the plan.
+`--planned` records lie in tar shards of 10,000 (a small JPEG and a question each; a shard is linked
+as often as needed, and each link is indexed and planned as if it were alone). They give the index
+and the plan: processor seconds of one process, which other work on the machine hardly changes, and
+bytes. `--records` are simulated, with the planned lengths repeated, and give what follows at every
+start: the order and the packs of an epoch, and the most memory that the process held. 100 million
+take the largest measurement times what is missing.
 """
 
 import argparse
 import io
 import json
+import multiprocessing as mp
 import os
 import platform
 import resource
 import tarfile
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+import numpy as np
 
 SHARD_RECORDS = 10_000
 TARGET = 100_000_000
 MAX_TOKENS = 16384
+LENGTHS = "lengths.npy"
 # Of a machine that plans TARGET records.
 WORKERS = (1, 16, 64)
 
@@ -49,16 +54,15 @@ def write_shard(path: Path) -> None:
                 archive.addfile(member, io.BytesIO(content))
 
 
-def measure(folder: Path, shard: Path, count: int, workers: list[int]) -> dict[str, float]:
-    """Measure everything about `count` records; `folder` is empty."""
-    from onevision.data.order import Order
-    from onevision.data.packs import pack
+def measure_planning(folder: Path, count: int, workers: list[int]) -> dict[str, float]:
+    """Index and plan `count` records; writes their lengths for `measure_start`."""
     from onevision.data.planner import make_plan
 
+    write_shard(folder / "shard.tar")
     shards = folder / "shards"
     shards.mkdir()
     for number in range(count // SHARD_RECORDS):
-        os.link(shard, shards / f"{number:06}.tar")
+        os.link(folder / "shard.tar", shards / f"{number:06}.tar")
     os.environ["ONEVISION_CACHE"] = str(folder / "cache")
     found: dict[str, float] = {"records": count}
     found["index_cpu_seconds"], reader = timed(lambda: make_reader(shards))
@@ -68,16 +72,35 @@ def measure(folder: Path, shard: Path, count: int, workers: list[int]) -> dict[s
     found["open_cpu_seconds"], reader = timed(lambda: make_reader(shards))
     found["reread_cpu_seconds"], plan = timed(lambda: make_plan(reader, num_workers=0))
     found["sent_bytes"] = len(plan.to_bytes())
-    mixture = plan.restrict(reader.mixture)
-    found["order_cpu_seconds"], order = timed(lambda: Order(mixture, seed=0, epoch=0))
-    lengths = plan.lengths(order)
-    found["pack_cpu_seconds"], packs = timed(lambda: pack(lengths, max_tokens=MAX_TOKENS))
-    found["packs"] = len(packs)
-    found["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    np.save(folder / LENGTHS, plan.datasets[0].num_tokens)
     for number in workers:
         began = time.perf_counter()
         make_plan(reader, num_workers=number, fresh=True)
         found[f"plan_seconds_{number}_workers"] = round(time.perf_counter() - began, 1)
+    return found
+
+
+def measure_start(folder: Path, count: int) -> dict[str, float]:
+    """Order and pack `count` simulated records of shards."""
+    from onevision.data.entries import DatasetEntry
+    from onevision.data.mixture import Mixture, OpenDataset
+    from onevision.data.order import Order
+    from onevision.data.packs import pack
+    from onevision.data.sources import SequenceSource
+
+    source = SequenceSource("simulated", [])
+    starts = tuple(range(0, count, SHARD_RECORDS))
+    source.block_starts = source.shard_starts = starts
+    entry = DatasetEntry(name="simulated")
+    one = OpenDataset(entry=entry, source=source, rows=np.arange(count))
+    mixture = Mixture(name="simulated", datasets=(one,), seed=0)
+    known = np.load(folder / LENGTHS)
+    found: dict[str, float] = {"records": count}
+    found["order_cpu_seconds"], order = timed(lambda: Order(mixture, seed=0, epoch=0))
+    lengths = known[order.rows % len(known)]
+    found["pack_cpu_seconds"], packs = timed(lambda: pack(lengths, max_tokens=MAX_TOKENS))
+    found["packs"] = len(packs)
+    found["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return found
 
 
@@ -98,15 +121,16 @@ def make_reader(shards: Path):  # noqa: ANN201 - imported below, so that help is
     )
 
 
-def extrapolate(largest: dict[str, float]) -> dict[str, float]:
-    """Return what TARGET records take, in proportion to the largest measurement."""
-    factor = TARGET / largest["records"]
-    scaled = {
-        name: round(factor * value) for name, value in largest.items() if "workers" not in name
-    }
-    hours = factor * largest["plan_cpu_seconds"] / 3600
-    shared = {f"plan_hours_{number}_workers": round(hours / number, 1) for number in WORKERS}
-    return {**scaled, **shared, "extrapolated_from": largest["records"]}
+def extrapolate(planning: dict[str, float], start: dict[str, float]) -> dict[str, float]:
+    """Return what TARGET records take, in proportion to the largest measurements."""
+    found: dict[str, float] = {"records": TARGET}
+    for one in (planning, start):
+        factor = TARGET / one["records"]
+        scaled = {n: round(factor * v) for n, v in one.items() if n != "records" and "ers" not in n}
+        found |= scaled
+    for number in WORKERS:
+        found[f"plan_hours_{number}_workers"] = round(found["plan_cpu_seconds"] / 3600 / number, 2)
+    return found
 
 
 def timed(work):  # noqa: ANN001, ANN201 - of any type
@@ -122,31 +146,33 @@ def size_of(folder: Path) -> int:
 
 
 def main() -> None:
-    """Measure, extrapolate, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    """Measure in processes of their own, extrapolate, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--planned", type=int, default=100_000)
+    parser.add_argument("--records", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument("--workers", type=int, nargs="*", default=[])
     parser.add_argument("--output", "-o", type=Path)
     told = parser.parse_args()
-    if any(count < SHARD_RECORDS or count % SHARD_RECORDS for count in told.records):
-        parser.error(f"--records are multiples of {SHARD_RECORDS:,}")
-    measured = []
+    if told.planned < SHARD_RECORDS or told.planned % SHARD_RECORDS:
+        parser.error(f"--planned is a multiple of {SHARD_RECORDS:,}")
     with tempfile.TemporaryDirectory() as name:
-        shard = Path(name) / "shard.tar"
-        write_shard(shard)
-        for count in sorted(told.records):
-            folder = Path(name) / str(count)
-            folder.mkdir()
-            measured.append(measure(folder, shard, count, told.workers))
-            print(json.dumps(measured[-1]), flush=True)
-    result = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "measured": measured,
-        "target": extrapolate(measured[-1]),
-    }
-    print(json.dumps(result["target"]))
+        folder = Path(name)
+        planning = in_process(measure_planning, folder, told.planned, told.workers)
+        starts = [in_process(measure_start, folder, count) for count in sorted(told.records)]
+    target = extrapolate(planning, starts[-1])
+    print(json.dumps(target))
     if told.output is not None:
+        machine = f"{os.cpu_count()} cores, {platform.machine()}"
+        result = {"machine": machine, "planning": planning, "starts": starts, "target": target}
         told.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def in_process(work, *arguments):  # noqa: ANN001, ANN002, ANN201 - of any type
+    """Return what something returns in a process of its own, and print it."""
+    with ProcessPoolExecutor(1, mp_context=mp.get_context("spawn")) as pool:
+        found = pool.submit(work, *arguments).result()
+    print(json.dumps(found), flush=True)
+    return found
 
 
 if __name__ == "__main__":
