@@ -227,6 +227,6 @@ def plan_once(reader: SampleReader, processes: Processes, options: RunOptions) -
     if not content.startswith(shards):
         raise DataError(
             "the first process found other shards at the mixture's addresses than this one; "
-            "start again when nobody writes there"
+            "start again when no one writes there"
         )
     return Plan.from_bytes(content[len(shards) :])

@@ -6,9 +6,9 @@
         lock                    held to look, make room and begin, never while bytes travel
 
 All processes of a machine share the directory and its limit, ONEVISION_SHARDS_GIB. Before a shard
-is fetched, the least recently used ones go. Whoever reads one holds a shared lock on it, whoever
-fetches one an exclusive lock; so what is read stays, and what a killed process left is known by
-that nobody holds it.
+is fetched, the least recently used ones go. A shared lock is held on a shard while it is read, an
+exclusive one while it is fetched; so what is read stays, and a part without a lock was left by a
+process that was killed.
 """
 
 import errno
@@ -168,7 +168,7 @@ class ShardCache:
             yield
 
     def _make_room(self, shard: Shard) -> bool:
-        """Deletes the least recently used shards that nobody reads, until there is room.
+        """Deletes the least recently used shards that are not being read, until there is room.
 
         Returns False if what others use leaves none. Raises DataError if the disk is too full.
         """

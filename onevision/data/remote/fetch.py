@@ -59,7 +59,7 @@ def _copy_once(shard: Shard, target: BinaryIO) -> None:
         raise OSError(f"it ended after {copied:,} of {shard.size:,} bytes")
     if copied > shard.size:
         check_unchanged(shard)
-        raise OSError(f"it goes on after its {shard.size:,} bytes")
+        raise OSError(f"it continues after its {shard.size:,} bytes")
 
 
 class _UnwrittenError(OneVisionError):
