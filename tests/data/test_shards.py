@@ -198,7 +198,7 @@ def test_processes_share_a_cache_that_never_exceeds_its_limit(tmp_path, monkeypa
     cache, most, seen = open_cache(), 0, Counter()
     while any(child.is_alive() for child in children):
         if cache.directory.is_dir():
-            with cache._locked():  # so that nobody renames what is being counted
+            with cache._locked():  # so that none renames what is being counted
                 found = held(cache)
             most = max(most, sum(found.values()))
             seen.update(found)

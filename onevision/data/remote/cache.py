@@ -236,7 +236,7 @@ def _create(path: Path, size: int) -> BinaryIO:
 
 
 def _lock(file: BinaryIO, kind: int) -> bool:
-    """Locks a file if nobody else holds it; whether that was so."""
+    """Locks a file if no one else holds it; whether that was so."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
