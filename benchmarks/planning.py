@@ -1,7 +1,7 @@
 """What does it take to begin with 100 million records? Measured at fewer, and extrapolated.
 
-    python benchmarks/planning.py -o planning.json                     10 minutes of one core
-    python benchmarks/planning.py --workers 1 2 --records 1000000      with planning by processes
+    python benchmarks/planning.py --planned 20000 -o planning.json     a minute of one core
+    python benchmarks/planning.py --workers 1 2                        with planning by processes
 
 `--planned` records lie in tar shards of 10,000 (a small JPEG and a question each; a shard is linked
 as often as needed, and each link is indexed and planned as if it were alone). They give the index
