@@ -14,6 +14,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ROOM_FILES = 300, 60, 28
 
 # Modules that open connections or listen for them, and the files that may import each.
 NETWORK = {
+    "fsspec": {"data/remote/store.py", "train/saving/place.py"},
     "http.client": {"serve/fetch.py", "endpoint.py"},
     "http.server": {"cli/data/commands.py"},
     "huggingface_hub": {

@@ -21,7 +21,10 @@ def plan_and_show(
     )
 
     from onevision.data.planner import make_plan
+    from onevision.data.remote.traffic import describe_shards
 
+    for line in describe_shards(reader.mixture):
+        print(line)
     columns = (TextColumn("planning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     terminal = Console(stderr=True)
     quiet = not terminal.is_terminal

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from onevision import plots
 from onevision.curate.balance.phrases import find_phrases
 from onevision.curate.output import MIXTURE, PROVENANCE, SUMMARY
-from onevision.data.mixture import read_datasets
+from onevision.data.entries import read_datasets
 from onevision.errors import DataError, MediaError
 from onevision.files import Line, write_text
 from onevision.inputs.media import open_image

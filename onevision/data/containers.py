@@ -76,7 +76,11 @@ def find_files(path: Path) -> list[Path]:
 
 def recognise(file: Path) -> Container:
     """Returns what a file is by its content. Raises DataError if it is none of these."""
-    head = read_head(file)
+    return recognise_head(read_head(file), str(file))
+
+
+def recognise_head(head: bytes, file: str) -> Container:
+    """Returns what a file is by its first bytes. Raises DataError if it is none of these."""
     if not head:
         raise DataError(f"{file}: the file is empty; {EXPECTED}")
     if head.startswith(b"PAR1"):

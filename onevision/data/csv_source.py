@@ -35,7 +35,7 @@ class CsvSource(FileSource):
 
     def read(self, row: int) -> RawRecord:
         number, inner = self.locate(row)
-        begin, end = map(int, self.offsets[number][inner])
+        begin, end = map(int, self.offsets[number].rows[inner])
         names, separator = self.headers[number]
         where = f"{self.name}, row {row}"
         text = read_bytes(self.files[number], begin, end, where=where)

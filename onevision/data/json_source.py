@@ -34,7 +34,7 @@ class JsonSource(FileSource):
 
     def read(self, row: int) -> RawRecord:
         number, inner = self.locate(row)
-        begin, end = map(int, self.offsets[number][inner])
+        begin, end = map(int, self.offsets[number].rows[inner])
         where = f"{self.name}, row {row}"
         text = read_bytes(self.files[number], begin, end, where=where)
         fields = parse_record(text, where=where)

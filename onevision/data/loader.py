@@ -12,6 +12,8 @@ from onevision.data.order import Order
 from onevision.data.packing import PackedRow
 from onevision.data.packs import Packs
 from onevision.data.quarantine import BadSample, Quarantine
+from onevision.data.remote.ahead import ShardMap, read_ahead
+from onevision.data.remote.shard import Shard
 from onevision.data.samples import SampleReader
 from onevision.data.workers import MAX_SECONDS, Workers
 
@@ -55,12 +57,19 @@ class Loader:
 
     def _load(self, packs: Sequence[int], workers: Workers) -> Iterator[LoadedPack]:
         ahead: deque[int] = deque()
-        for number in range(len(packs)):
-            while len(ahead) <= self.packs_ahead and number + len(ahead) < len(packs):
-                pack = packs[number + len(ahead)]
-                workers.submit(self._samples(pack))
-                ahead.append(pack)
-            yield self._collect(workers, ahead.popleft())
+        shards = ShardMap([one.source for one in self.reader.mixture.datasets])
+
+        def shards_of(place: int) -> list[Shard]:
+            return shards.shards_of(self._samples(packs[place])) if shards else []
+
+        with read_ahead(shards_of, num_packs=len(packs)) as fetching:
+            for number in range(len(packs)):
+                while len(ahead) <= self.packs_ahead and number + len(ahead) < len(packs):
+                    place = number + len(ahead)
+                    fetching.reach(place)
+                    workers.submit(self._samples(packs[place]))
+                    ahead.append(packs[place])
+                yield self._collect(workers, ahead.popleft())
 
     def _samples(self, pack: int) -> list[tuple[int, int]]:
         positions = self.packs[pack]

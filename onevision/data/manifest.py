@@ -3,8 +3,9 @@
     pinned/manifest.json   every data set: its rows, how many are usable, a hash of their content
     pinned/rows.npy        [N, 3] int64: data set, row, tokens, of every usable sample
 
-A sample's content is its words and the names of its media, wherever the mixture lies. Its length
-depends on the stage, so lengths are recorded but not compared.
+Shards in stores are listed with size and version. A sample's content is its words and the names of
+its media (in shards: their bytes), wherever the mixture lies. Its length depends on the stage, so
+lengths are recorded but not compared.
 """
 
 import hashlib
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 from onevision.data.mixture import Mixture
 from onevision.data.order import count_rows_per_epoch
 from onevision.data.plan import DatasetPlan, Plan
+from onevision.data.remote.traffic import list_shards
 from onevision.errors import DataError
 from onevision.files import write_json
+from onevision.plural import counted
 
 MANIFEST, ROWS = "manifest.json", "rows.npy"
 # Raised when manifests written before would be misread.
@@ -44,6 +47,7 @@ def write_manifest(mixture: Mixture, plan: Plan, directory: Path) -> None:
                 "num_usable": int(one.usable.sum()),
                 "num_tokens": int(one.num_tokens.sum()),
                 "sha256": hash_content(one),
+                "shards": {shard.address: shard.state for shard in dataset.source.shards},
             }
         )
     manifest = {
@@ -82,8 +86,9 @@ def apply_manifest(mixture: Mixture, plan: Plan, path: Path) -> Plan:
                 sources[name],
                 where=f"{file}: data set {name!r}",
                 seeds=(manifest["seed"], mixture.seed),
+                shards={shard.address: shard.state for shard in dataset.source.shards},
             )
-            for name, one in zip(names, plan.datasets, strict=True)
+            for name, dataset, one in zip(names, mixture.datasets, plan.datasets, strict=True)
         )
     )
 
@@ -100,7 +105,7 @@ def fingerprint_sources(mixture: Mixture, plan: Plan) -> Mapping[str, str]:
     """Returns, for every data set, a text that changes when anything does that training sees of it.
 
     That is its place, the rows an epoch shows of it, their content and their lengths. The bytes of
-    media files are not read.
+    media files are not read. Shards in stores follow, each with its size and version.
     """
     shown = count_rows_per_epoch(plan.restrict(mixture))
     found = {}
@@ -108,7 +113,7 @@ def fingerprint_sources(mixture: Mixture, plan: Plan) -> Mapping[str, str]:
         lengths = one.num_tokens[one.usable].astype(np.int64).tobytes()
         content = f"{number} {shown[number]} {hash_content(one)}".encode() + lengths
         found[dataset.entry.name] = hashlib.sha256(content).hexdigest()[:16]
-    return found
+    return {**found, **list_shards(mixture)}
 
 
 def _read(file: Path) -> tuple[dict[str, Any], NDArray[np.int64]]:  # Any: JSON
@@ -137,6 +142,7 @@ def _restrict(
     *,
     where: str,
     seeds: tuple[int, int],
+    shards: Mapping[str, str],
 ) -> DatasetPlan:
     absent = wanted[~np.isin(wanted, one.rows)]
     if len(absent):
@@ -155,8 +161,11 @@ def _restrict(
             f"{unusable[0]}: {why}); fix them, or write a new manifest"
         )
     if source["sha256"] != hash_content(kept):
+        before = source.get("shards", {})
+        odd = [name for name in {**before, **shards} if before.get(name) != shards.get(name)]
+        which = f" ({odd[0]} first, of {counted(len(odd), 'shard')})" if odd else ""
         raise DataError(
-            f"{where} has changed since; restore it, or write a new manifest with `onevision data "
-            "check --manifest`"
+            f"{where} has changed since{which}; restore it, or write a new manifest with "
+            "`onevision data check --manifest`"
         )
     return replace(kept, faults=())  # of rows that are not wanted

@@ -12,6 +12,8 @@ from onevision.data.mixture import Mixture, OpenDataset
 
 # Blocks of a source (Parquet row groups) whose rows are mixed with one another.
 BLOCKS_MIXED = 4
+# Shards whose blocks are mixed with one another. (A tar shard is a block.)
+SHARDS_MIXED = 4
 
 
 class Order:
@@ -68,13 +70,22 @@ def choose_epoch_rows(
 
 
 def _shuffle(dataset: OpenDataset, *, seed: int, number: int) -> NDArray[np.int64]:
-    """Returns the rows in random order; rows of one block stay close to each other."""
+    """Returns the rows in random order; rows of one block stay close to each other.
+
+    So do blocks of one shard: what is read at a time lies in few shards.
+    """
     rng = _make_rng(seed, number, f"rows/{dataset.entry.name}")
     starts = np.asarray(dataset.source.block_starts)
     if len(starts) <= 1:
         return rng.permutation(dataset.rows)
     block = np.searchsorted(starts, dataset.rows, side="right") - 1
-    rank = rng.permutation(len(starts))[block]  # the block's place in their shuffled order
+    place = rng.permutation(len(starts))  # of each block in their shuffled order
+    shards = np.asarray(dataset.source.shard_starts)
+    if 1 < len(shards) < len(starts):
+        shard = np.searchsorted(shards, starts, side="right") - 1
+        window = rng.permutation(len(shards))[shard] // SHARDS_MIXED  # of each block
+        place[np.lexsort((place, window))] = np.arange(len(starts))
+    rank = place[block]
     return dataset.rows[np.lexsort((rng.random(len(rank)), rank // BLOCKS_MIXED))]
 
 

@@ -13,10 +13,16 @@ from collections import OrderedDict
 from collections.abc import Container, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
 
 from onevision.data.forms.raw import Fields, RawRecord
 from onevision.data.forms.table import KNOWN_FIELDS
+from onevision.data.index import open_indices
+from onevision.data.remote.cache import DataFile, on_disk
+from onevision.data.remote.shard import open_shard_store
+from onevision.data.remote.store import reading
 from onevision.data.sources import FileSource
 from onevision.errors import DataError
 from onevision.extras import imports_of_extra
@@ -38,15 +44,15 @@ class ParquetSource(FileSource):
 
     def __init__(
         self,
-        files: Sequence[Path],
+        files: Sequence[DataFile],
         *,
         name: str,
-        root: Path,
+        root: Path | None,
         columns: Container[str] | None = KNOWN_FIELDS,
         links: Sequence[Path] = (),
     ) -> None:
         self.columns = columns
-        sizes = [_group_sizes(file) for file in files]
+        sizes = _group_sizes(files)
         # Why blocks cannot be read, so that each is tried once.
         self._refused: dict[int, str] = {}
         # The file and the row group of each block.
@@ -60,6 +66,13 @@ class ParquetSource(FileSource):
     @property
     def block_starts(self) -> Sequence[int]:
         return self.starts[:-1].tolist()
+
+    @property
+    def shard_starts(self) -> Sequence[int]:
+        if not self.shards:
+            return (0,)
+        firsts = np.searchsorted([file for file, _ in self.groups], range(len(self.files)))
+        return self.starts[firsts].tolist()
 
     def read(self, row: int) -> RawRecord:
         block, inner = self.locate(row)
@@ -78,16 +91,17 @@ class ParquetSource(FileSource):
             self._cache.move_to_end(block)
             return self._cache[block]
         number, group = self.groups[block]
-        file = _open(self.files[number])
-        names = file.schema_arrow.names
-        columns = [name for name in names if self.columns is None or name in self.columns]
-        unread = dict.fromkeys((name for name in names if name not in columns), NOT_READ)
-        rows: list[Fields]
-        try:
-            rows = _read_group(self.files[number], file, group, columns)
-        except DataError as error:
-            self._refused[block] = str(error)
-            raise
+        with on_disk(self.files[number], self.cache) as path:
+            file = _open(path, name=str(self.files[number]))
+            names = file.schema_arrow.names
+            columns = [name for name in names if self.columns is None or name in self.columns]
+            unread = dict.fromkeys((name for name in names if name not in columns), NOT_READ)
+            rows: list[Fields]
+            try:
+                rows = _read_group(path, file, group, columns, name=str(self.files[number]))
+            except DataError as error:
+                self._refused[block] = str(error)
+                raise
         if unread:
             rows = [{**row, **unread} for row in rows]
         self._cache[block] = rows
@@ -96,46 +110,64 @@ class ParquetSource(FileSource):
         return rows
 
 
-def _open(path: Path) -> "ParquetFile":
-    message = f"{path}: Parquet files need: pip install 'onevision[data]'"
+def _open(file: "Path | BinaryIO", *, name: str) -> "ParquetFile":
+    message = f"{name}: Parquet files need: pip install 'onevision[data]'"
     with imports_of_extra("data", message, error=DataError):
         import pyarrow as pa
         from pyarrow.parquet import ParquetFile
 
     try:
-        return ParquetFile(path)
+        return ParquetFile(file)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(
-            f"{path}: not a Parquet file, or cut off ({error}); download it again"
+            f"{name}: not a Parquet file, or cut off ({error}); download it again"
         ) from error
 
 
-def _group_sizes(path: Path) -> list[int]:
-    metadata = _open(path).metadata
-    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    for group, size in enumerate(sizes):
+def _group_sizes(files: Sequence[DataFile]) -> list[list[int]]:
+    """Returns the rows of each row group of each file; of shards, kept once they are known."""
+    if all(isinstance(file, Path) for file in files):
+        return [list(_read_sizes(file)) for file in files]
+    return [index.rows[:, 0].tolist() for index in open_indices(files, _read_sizes, columns=1)]
+
+
+def _read_sizes(file: DataFile) -> Iterator[int]:
+    """Yields the rows of each row group, from the end of a file, which is all that is read."""
+    name = str(file)
+    if isinstance(file, Path):
+        metadata = _open(file, name=name).metadata
+    else:
+        fs, path = open_shard_store(file.address)
+        with reading(name), fs.open(path, "rb") as remote:
+            metadata = _open(remote, name=name).metadata
+    for group in range(metadata.num_row_groups):
+        size = metadata.row_group(group).num_rows
         if not 0 <= size <= MAX_GROUP_VALUES:
             raise DataError(
-                f"{path}: row group {group} says it has {size:,} rows; expected at most "
+                f"{name}: row group {group} says it has {size:,} rows; expected at most "
                 f"{MAX_GROUP_VALUES:,}: write smaller groups"
             )
-    return sizes
+        yield size
 
 
-def _read_group(path: Path, file: "ParquetFile", group: int, columns: list[str]) -> list[Fields]:
+def _read_group(
+    path: Path, file: "ParquetFile", group: int, columns: list[str], *, name: str
+) -> list[Fields]:
     """Returns the rows of a group. Raises DataError if it is damaged or too large."""
     import pyarrow as pa
 
     try:
-        _check_size(path, file, group, columns)
+        _check_size(path, file, group, columns, name=name)
         return file.read_row_group(group, columns=columns).to_pylist()
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
         raise DataError(
-            f"{path}: row group {group} is damaged ({error!s:.200}); download it again"
+            f"{name}: row group {group} is damaged ({error!s:.200}); download it again"
         ) from error
 
 
-def _check_size(path: Path, file: "ParquetFile", group: int, columns: list[str]) -> None:
+def _check_size(
+    path: Path, file: "ParquetFile", group: int, columns: list[str], *, name: str
+) -> None:
     """Raises DataError if a group would take too much memory once dictionaries are unfolded."""
     metadata = file.metadata.row_group(group)
     total = 0
@@ -145,7 +177,7 @@ def _check_size(path: Path, file: "ParquetFile", group: int, columns: list[str])
             continue
         if not 0 <= chunk.num_values <= MAX_GROUP_VALUES:
             raise DataError(
-                f"{path}: row group {group} holds {chunk.num_values:,} values in column "
+                f"{name}: row group {group} holds {chunk.num_values:,} values in column "
                 f"{chunk.path_in_schema!r}; expected at most {MAX_GROUP_VALUES:,}"
             )
         size = chunk.total_uncompressed_size
@@ -155,7 +187,7 @@ def _check_size(path: Path, file: "ParquetFile", group: int, columns: list[str])
         total += size
     if total > MAX_GROUP_BYTES:
         raise DataError(
-            f"{path}: row group {group} takes {total / 2**30:,.1f} GiB once unfolded; expected at "
+            f"{name}: row group {group} takes {total / 2**30:,.1f} GiB once unfolded; expected at "
             f"most {MAX_GROUP_BYTES / 2**30:.0f} GiB: write smaller row groups"
         )
 

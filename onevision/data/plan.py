@@ -13,8 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from onevision.data.entries import Modality
 from onevision.data.fit import Reduction
-from onevision.data.mixture import Mixture, Modality
+from onevision.data.mixture import Mixture
 from onevision.data.order import Order
 
 FaultKind = Literal["record", "media", "too long"]

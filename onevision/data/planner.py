@@ -31,6 +31,8 @@ from onevision.data.plan import (
     Plan,
     concatenate,
 )
+from onevision.data.remote.ahead import ShardMap, read_ahead
+from onevision.data.remote.shard import Shard
 from onevision.data.samples import SampleReader
 from onevision.data.workers import exit_with_parent, process_context
 from onevision.errors import ContextLengthError, DataError, InputError, MediaError
@@ -69,9 +71,21 @@ def make_plan(
     cache.mkdir(parents=True, exist_ok=True)
     work = partial(_plan_chunk, cache=cache, deep=deep)
     done: list[list[DatasetPlan]] = [[] for _ in reader.mixture.datasets]
-    for (number, rows), plan in zip(chunks, _map(work, reader, chunks, num_workers), strict=True):
-        done[number].append(plan)
-        progress(len(rows))
+    shards = ShardMap([one.source for one in reader.mixture.datasets])
+
+    def shards_of(place: int) -> list[Shard]:
+        number, rows = chunks[place]
+        if not shards or _chunk_path(chunks[place], cache).exists():
+            return []
+        return shards.shards_of((number, row) for row in rows.tolist())
+
+    with read_ahead(shards_of, num_packs=len(chunks)) as fetching:
+        fetching.look_ahead(0)
+        planned = _map(work, reader, chunks, num_workers)
+        for place, ((number, rows), plan) in enumerate(zip(chunks, planned, strict=True), start=1):
+            fetching.look_ahead(place)
+            done[number].append(plan)
+            progress(len(rows))
     return Plan(datasets=tuple(map(concatenate, done)))
 
 
@@ -184,13 +198,14 @@ def _prepare_worker(reader: SampleReader) -> None:
 
 def _plan_chunk(chunk: Chunk, *, cache: Path, deep: bool) -> DatasetPlan:
     dataset, rows = chunk
-    name = hashlib.sha256(rows.tobytes() + bytes([dataset % 256])).hexdigest()[:24]
-    path = cache / f"{dataset}-{name}.npz"
+    path = _chunk_path(chunk, cache)
     if not path.exists():
         plan = plan_rows(_reader[-1], dataset, rows, deep=deep)
     else:
         known = _load_chunk(path)
-        if not known.faults:
+        source = _reader[-1].mixture.datasets[dataset].source
+        # A shard that has all of its media cannot be mended without becoming another shard.
+        if not known.faults or (source.shards and source.root is None):
             return known
         plan = _plan_faulty_again(known, dataset, deep=deep)
         if plan.faults == known.faults:
@@ -199,6 +214,12 @@ def _plan_chunk(chunk: Chunk, *, cache: Path, deep: bool) -> DatasetPlan:
         arrays = {name: vars(plan)[name] for name in COLUMNS}
         np.savez(file, allow_pickle=False, **arrays, remarks=plan.remarks_to_array())
     return plan
+
+
+def _chunk_path(chunk: Chunk, cache: Path) -> Path:
+    dataset, rows = chunk
+    name = hashlib.sha256(rows.tobytes() + bytes([dataset % 256])).hexdigest()[:24]
+    return cache / f"{dataset}-{name}.npz"
 
 
 def _load_chunk(path: Path) -> DatasetPlan:

@@ -1,4 +1,4 @@
-"""A path -> a source: records by row, out of JSON, CSV, Parquet, tar shards or a Python sequence.
+"""A place -> a source: records by row, out of JSON, CSV, Parquet, tar shards or a Python sequence.
 
 A source holds an index of positions, never the records; reading a row touches that row alone (in
 Parquet: its row group). Sources travel to worker processes as paths.
@@ -12,9 +12,20 @@ from typing import Protocol
 
 import numpy as np
 
-from onevision.data.containers import Container, find_files, recognise, unpack
+from onevision.data.containers import (
+    HEAD_BYTES,
+    Container,
+    find_files,
+    recognise,
+    recognise_head,
+    unpack,
+)
 from onevision.data.forms.raw import Fields, RawRecord
 from onevision.data.index import file_identity
+from onevision.data.remote.cache import DataFile, open_cache
+from onevision.data.remote.listing import find_shards
+from onevision.data.remote.shard import Shard, open_shard_store
+from onevision.data.remote.store import is_address, reading
 from onevision.errors import DataError
 
 # Of one record of JSON or CSV, base64 included.
@@ -44,6 +55,16 @@ class RecordSource(Protocol):
         ...
 
     @property
+    def shards(self) -> Sequence[Shard]:
+        """The shards of a store that hold the rows; none if they lie on this machine."""
+        ...
+
+    @property
+    def shard_starts(self) -> Sequence[int]:
+        """The first row of each shard; (0,) if there are none."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """A text that changes when the records do."""
         ...
@@ -53,6 +74,8 @@ class SequenceSource:
     """Records that are already in memory."""
 
     block_starts = (0,)
+    shards: tuple[Shard, ...] = ()
+    shard_starts = (0,)
 
     links: tuple[Path, ...] = ()
 
@@ -78,20 +101,30 @@ class FileSource:
 
     def __init__(
         self,
-        files: Sequence[Path],
+        files: Sequence[DataFile],
         *,
         name: str,
-        root: Path,
+        root: Path | None,
         counts: Sequence[int],
         links: Sequence[Path] = (),
     ) -> None:
         self.files, self.name = tuple(files), name
         self.root: Path | None = root
         self.links = tuple(links)
+        # Travels along, so that workers share the cache of the process that opened the source.
+        self.cache = open_cache() if self.shards else None
         self.starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
     @property
     def block_starts(self) -> Sequence[int]:
+        return (0,)
+
+    @property
+    def shards(self) -> Sequence[Shard]:
+        return tuple(file for file in self.files if isinstance(file, Shard))
+
+    @property
+    def shard_starts(self) -> Sequence[int]:
         return (0,)
 
     @property
@@ -134,7 +167,7 @@ def parse_record(text: bytes, *, where: str) -> dict[str, object]:
 
 
 def open_source(
-    path: Path,
+    place: Path | str,
     *,
     name: str | None = None,
     root: Path | None = None,
@@ -142,15 +175,21 @@ def open_source(
 ) -> RecordSource:
     """Opens a file, a folder or a pattern of files as a source; the content says what they are.
 
-    `root` is where relative media paths start; by default the folder of the files. `links` are
-    further directories that links below it may lead to. Raises DataError for a missing file and an
-    unknown format.
+    A place may also be the address of tar or Parquet shards, a text with "://" in it. `root` is
+    where relative media paths start; by default the folder of the files. `links` are further
+    directories that links below it may lead to. Raises DataError for a missing file and an unknown
+    format.
     """
     from onevision.data.csv_source import CsvSource
     from onevision.data.json_source import JsonSource
     from onevision.data.parquet_source import ParquetSource
     from onevision.data.tar_source import TarSource
 
+    if isinstance(place, str) and is_address(place):
+        shards = find_shards(place)
+        of_shards = TarSource if _recognise_shards(shards[0]) == "tar" else ParquetSource
+        return of_shards(shards, name=name or shards[0].name, root=root, links=tuple(links))
+    path = Path(place)
     classes: Mapping[Container, Callable[..., RecordSource]] = {
         "json": JsonSource,
         "csv": CsvSource,
@@ -169,3 +208,17 @@ def open_source(
     return classes[kinds[0]](
         files, name=name or path.name, root=root or found[0].parent, links=tuple(links)
     )
+
+
+def _recognise_shards(first: Shard) -> Container:
+    """Returns what shards are, by the content of the first. Raises DataError."""
+    fs, path = open_shard_store(first.address)
+    with reading(first.address):
+        head = fs.cat_file(path, start=0, end=min(first.size, HEAD_BYTES))
+    kind = recognise_head(head, first.address)
+    if kind not in ("tar", "parquet"):
+        raise DataError(
+            f"{first}: it is {kind}; at an address, tar and Parquet shards are read: write those, "
+            "or download it"
+        )
+    return kind

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from onevision.data.forms.raw import RawRecord
-from onevision.data.index import open_index
+from onevision.data.index import open_indices
+from onevision.data.remote.cache import DataFile, on_disk
 from onevision.data.sources import FileSource, parse_record
 from onevision.errors import DataError
 
@@ -38,25 +39,33 @@ class TarSource(FileSource):
 
     def __init__(
         self,
-        files: Sequence[Path],
+        files: Sequence[DataFile],
         *,
         name: str,
-        root: Path,
+        root: Path | None,
         links: Sequence[Path] = (),
         needs_text: bool = True,
     ) -> None:
         self.needs_text = needs_text
         # Of each shard [members, 4]: number of the record, kind, first byte, number of bytes.
-        self.members = [open_index(file, _find_members, columns=4) for file in files]
-        counts = [int(m[-1, 0]) + 1 if len(m) else 0 for m in self.members]
+        self.members = open_indices(files, _find_members, columns=4)
+        counts = [int(one.rows[-1, 0]) + 1 if len(one) else 0 for one in self.members]
         super().__init__(files, name=name, root=root, counts=counts, links=links)
+
+    @property
+    def block_starts(self) -> Sequence[int]:
+        return self.starts[:-1].tolist() if self.shards else (0,)
+
+    @property
+    def shard_starts(self) -> Sequence[int]:
+        return self.block_starts
 
     def read(self, row: int) -> RawRecord:
         number, inner = self.locate(row)
-        members = self.members[number]
+        members = self.members[number].rows
         first, last = np.searchsorted(members[:, 0], [inner, inner + 1])
         contents: dict[int, list[bytes]] = {RECORD: [], IMAGE: [], VIDEO: [], TEXT: []}
-        with self.files[number].open("rb") as file:
+        with on_disk(self.files[number], self.cache) as path, path.open("rb") as file:
             for _, kind, begin, size in members[first:last].tolist():
                 file.seek(begin)
                 contents[kind].append(file.read(size))
@@ -80,28 +89,28 @@ def _parse_fields(records: list[bytes], texts: list[bytes], *, where: str) -> di
     return parse_record(records[0], where=where)
 
 
-def _find_members(file: Path) -> Iterator[int]:
+def _find_members(file: DataFile) -> Iterator[int]:
     try:
-        with tarfile.open(file, "r:") as archive:
+        with on_disk(file) as path, tarfile.open(path, "r:") as archive:
             known = ((m, *_split(m.name)) for m in archive if m.isfile())
             wanted = ((m, key, kind) for m, key, kind in known if kind is not None)
             for number, (_, group) in enumerate(groupby(wanted, key=lambda item: item[1])):
                 for member, _, kind in sorted(group, key=lambda item: _image_number(item[0].name)):
                     yield from (number, kind, member.offset_data, member.size)
-            _check_is_end(file, archive.offset)
+            _check_is_end(file, path, archive.offset)
     except (tarfile.TarError, *DAMAGES) as error:
         raise DataError(f"{file}: not a tar file, or cut off ({error}); fetch it again") from error
 
 
-def _check_is_end(file: Path, end: int) -> None:
+def _check_is_end(file: DataFile, path: Path, end: int) -> None:
     """Refuses what follows the zeros after an archive, such as a second one. Raises DataError."""
-    with file.open("rb") as handle:
+    with path.open("rb") as handle:
         handle.seek(end)
         while block := handle.read(1 << 20):
             if block.strip(b"\0"):
                 raise DataError(
-                    f"{file}: the archive ends at byte {end:,}, but more follows; give archives "
-                    "that were joined one by one"
+                    f"{file}: the archive ends at byte {end:,}, but more follows: it is cut off, "
+                    "or archives were joined; fetch it again, or give them one by one"
                 )
 
 

@@ -1,9 +1,10 @@
 """The directory of a run -> where its files lie, and whether this is the run that began there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onevision.data.remote.store import is_address
 from onevision.errors import CheckpointError, ConfigError
 from onevision.train.config import TrainConfig, list_changes, read_train_config, write_train_config
 from onevision.train.parallel import Processes
@@ -15,6 +16,8 @@ from onevision.train.snapshots import State, newest_snapshot, read_state, snapsh
 FIXED = ("global_batch",)
 # What else decides which samples a step holds.
 DEALS = ("seed", "mixture", "families", "epochs", "max_tokens", "max_questions", "data")
+# Changes that a message names; a data set may have thousands of shards.
+MAX_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,24 @@ class RunDirectory:
         if before is not None:  # older releases did not write it
             refuse_changes(self.path, content_changes(before, content), allow_change, warn=warn)
 
+    def agree_on_shards(
+        self,
+        snapshot: Place | None,
+        shards: Mapping[str, str],
+        *,
+        allow_change: Sequence[str],
+    ) -> None:
+        """Refuses to resume if shards of stores differ, before any is read. Raises ConfigError.
+
+        `shards` is the size and version of each address. A run of an older release knows none.
+        """
+        if snapshot is None:
+            return
+        known = read_state(snapshot).get("content", {}).get("data", {})
+        before = {name: state for name, state in known.items() if is_address(name)}
+        changes = content_changes({"data": before}, {"data": dict(shards)})
+        refuse_changes(self.path, changes, allow_change)
+
     def choose_snapshot(self, *, warn: Callable[[str], object]) -> Place | None:
         """Returns the newest whole snapshot; the same on every process, None for a new run.
 
@@ -154,12 +175,17 @@ def refuse_changes(
     refused = [c for c in changes if c.partition(":")[0] not in allow_change]
     if refused:
         raise ConfigError(
-            f"{output} began with other settings or data ({'; '.join(refused)}); use those, "
+            f"{output} began with other settings or data ({_name_some(refused)}); use those, "
             "give another --output, or allow it: --allow-change "
             f"{refused[0].partition(':')[0]}"
         )
     if dealt := [c for c in changes if c.partition(":")[0].partition(".")[0] in DEALS]:
         warn(
-            f"{output} resumes with other samples in its steps ({'; '.join(dealt)}): some may be "
+            f"{output} resumes with other samples in its steps ({_name_some(dealt)}): some may be "
             "seen twice, others not at all"
         )
+
+
+def _name_some(changes: Sequence[str]) -> str:
+    more = len(changes) - MAX_NAMED
+    return "; ".join([*changes[:MAX_NAMED], *([f"and {more:,} more"] if more > 0 else [])])

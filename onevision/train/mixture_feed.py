@@ -1,5 +1,7 @@
 """A mixture on disk -> planned once, packed, and dealt out to the steps of a stage."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from onevision.data.order import Order
 from onevision.data.plan import REDUCTIONS, Plan
 from onevision.data.planner import make_plan
 from onevision.data.quarantine import FILE_NAME, BadSample, Quarantine
+from onevision.data.remote.traffic import describe_traffic, list_shards
 from onevision.data.samples import SampleReader
 from onevision.data.styles import read_styles
 from onevision.data.workers import Workers
@@ -78,6 +81,8 @@ class MixtureFeed:
             max_tokens=stage.max_tokens,
             seed=options.seed,
         )
+        if told := describe_traffic(self.mixture, self.orders[0], self.deal.epochs[0]):
+            run.warn(told)
 
     def steps(self, first: int) -> Iterator[list[MicroBatch]]:
         """Yields this process's share of every step from `first` to the last."""
@@ -169,6 +174,8 @@ def open_and_plan(run: RunContext, path: Path | None) -> tuple[SampleReader, Pla
     if path is not None:
         stage, options = stage.learning_from(str(path)), replace(options, manifest=None)
     reader = open_reader(stage, run.processor, seed=options.seed, roots=options.media_roots)
+    if path is None:
+        run.agree_on_shards(list_shards(reader.mixture))
     return reader, plan_once(reader, run.processes, options)
 
 
@@ -207,13 +214,19 @@ def plan_once(reader: SampleReader, processes: Processes, options: RunOptions) -
         plan = make_plan(reader, num_workers=options.num_workers, progress=lambda _: report_alive())
         if options.manifest is not None:
             plan = apply_manifest(reader.mixture, plan, Path(options.manifest))
-        return plan.to_bytes()
+        return shards + plan.to_bytes()
 
-    return Plan.from_bytes(
-        compute_once(
-            processes,
-            work,
-            patience_seconds=options.patience_seconds,
-            what="planning the mixture",
-        )
+    listed = json.dumps(list_shards(reader.mixture)).encode()
+    shards = hashlib.sha256(listed).digest()
+    content = compute_once(
+        processes,
+        work,
+        patience_seconds=options.patience_seconds,
+        what="planning the mixture",
     )
+    if not content.startswith(shards):
+        raise DataError(
+            "the first process found other shards at the mixture's addresses than this one; "
+            "start again when no one writes there"
+        )
+    return Plan.from_bytes(content[len(shards) :])

@@ -143,19 +143,18 @@ class TrainingRun:
                 network=network,
                 output=output,
                 snapshot=snapshot,
+                agree_on_shards=partial(
+                    directory.agree_on_shards, snapshot, allow_change=allow_change
+                ),
                 warn=warn,
             )
         )
         self.trainer = self._make_trainer(network)
         self.evaluator = HeldoutEvaluator(
-            config=self.model_config,
-            tokenizer=tokenizer,
-            options=self.options,
-            processes=processes,
-            output=output,
-            on_evaluation=callbacks.on_evaluation,
+            config=self.model_config, tokenizer=tokenizer, options=self.options,
+            processes=processes, output=output, on_evaluation=callbacks.on_evaluation,
             warn=callbacks.on_warning,
-        )
+        )  # fmt: skip
         if snapshot is not None:
             self.directory.agree_on_content(
                 snapshot, self.content, allow_change=allow_change, warn=warn

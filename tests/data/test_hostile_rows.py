@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from onevision.cli import app
 from onevision.conversation import Conversation, Message
 from onevision.data import parquet_source, sources
+from onevision.data.entries import DatasetEntry
 from onevision.data.fit import fit_sample
-from onevision.data.mixture import DatasetEntry, open_mixture
+from onevision.data.mixture import open_mixture
 from onevision.data.planner import make_plan
 from onevision.errors import DataError, OneVisionError
 from onevision.values import read_yaml

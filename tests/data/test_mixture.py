@@ -1,16 +1,8 @@
 import numpy as np
 import pytest
 
-from onevision.data.mixture import (
-    DatasetEntry,
-    Mixture,
-    OpenDataset,
-    choose_rows,
-    count_chosen,
-    expand_braces,
-    open_mixture,
-    read_datasets,
-)
+from onevision.data.entries import DatasetEntry, count_chosen, expand_braces, read_datasets
+from onevision.data.mixture import Mixture, OpenDataset, choose_rows, open_mixture
 from onevision.data.order import Order, choose_epoch_rows, count_rows_per_epoch
 from onevision.data.sources import SequenceSource
 from onevision.errors import DataError

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from onevision.conversation import Conversation, Image, Message, Text
-from onevision.data.mixture import open_mixture, published_mixtures, read_datasets
+from onevision.data.entries import read_datasets
+from onevision.data.mixture import open_mixture, published_mixtures
 from onevision.data.samples import SampleReader
 from onevision.data.styles import (
     STYLES_FILE,

@@ -7,7 +7,8 @@ import torch
 
 from onevision.anyres import SingleCrop, plan
 from onevision.config import VisionConfig
-from onevision.data.mixture import published_mixtures, read_datasets
+from onevision.data.entries import read_datasets
+from onevision.data.mixture import published_mixtures
 from onevision.errors import ConfigError
 from onevision.known_models import ARCHITECTURES, ONEVISION_7B, TINY
 from onevision.model.llava import LlavaNetwork

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from onevision.data.check import Finding, SourceSummary
-    from onevision.data.mixture import DatasetEntry, UnopenedDataset
+    from onevision.data.entries import DatasetEntry
+    from onevision.data.mixture import UnopenedDataset
 
 
 def print_summaries(summaries: "list[SourceSummary]", found: "list[Finding]") -> None:
@@ -118,7 +119,7 @@ def _describe_source(entry: "DatasetEntry") -> str:
 
 
 def _count_rows(entry: "DatasetEntry") -> int | None:
-    from onevision.data.mixture import count_chosen
+    from onevision.data.entries import count_chosen
 
     if entry.rows is not None or entry.published_rows is None:
         return entry.rows

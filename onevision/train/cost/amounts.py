@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from onevision.anyres import Layout, plan, plan_video
 from onevision.config import InputConfig, ModelConfig
-from onevision.data.mixture import DatasetEntry, Modality, count_chosen, read_datasets
+from onevision.data.entries import DatasetEntry, Modality, count_chosen, read_datasets
 from onevision.data.order import count_rows_per_epoch
 from onevision.data.packing import PackedRow
 from onevision.data.plan import Plan
+from onevision.data.remote.ahead import rows_of_few_shards
 from onevision.data.samples import SampleReader
 from onevision.errors import DataError
 from onevision.inputs.chat import IGNORE, MediaSlot
@@ -122,8 +123,9 @@ def count_mixture(reader: SampleReader, plan: Plan, *, rows_each: int = 32) -> t
     ):
         if not count:
             continue
-        some = np.linspace(0, len(dataset.rows) - 1, min(rows_each, len(dataset.rows))).astype(int)
-        outlines = [reader.fit(number, int(row)).outline for row in dataset.rows[some]]
+        rows = rows_of_few_shards(dataset)
+        some = np.linspace(0, len(rows) - 1, min(rows_each, len(rows))).astype(int)
+        outlines = [reader.fit(number, int(row)).outline for row in rows[some]]
         counted = _mean(
             [_of_outline(outline) for outline in outlines],
             name=dataset.entry.name,

@@ -32,6 +32,9 @@ class RunContext:
     output: Path
     # The snapshot that the run resumes from; None for a new run.
     snapshot: Place | None
+    # Called with the shards of stores, before they are read: the size and version of each address.
+    # Raises ConfigError if the snapshot's run read others.
+    agree_on_shards: Callable[[Mapping[str, str]], object] = dict
     # Called with warnings that concern all processes.
     warn: Callable[[str], object] = str
 

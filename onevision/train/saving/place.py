@@ -17,10 +17,9 @@ from typing import Any
 import fsspec
 from fsspec.core import url_to_fs
 
-from onevision.errors import ConfigError, OneVisionError
+from onevision.data.remote.store import explained, open_store
+from onevision.errors import ConfigError
 
-# Packages of the protocols that people use most; fsspec's own message names those of others.
-PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 PROBE = ".can-be-written-"
 
 
@@ -84,20 +83,13 @@ def open_place(address: str) -> Place:
         return Path(address)
     if protocol in ("file", "local"):
         return Path(url_to_fs(address)[1])
-    try:
-        fs, path = url_to_fs(address, use_listings_cache=False)
-    except ImportError as error:
-        package = PACKAGES.get(protocol)
-        advice = f"pip install {package}" if package else str(error)
-        raise ConfigError(
-            f"snapshots is {address!r}, which needs a package that is not installed: {advice}"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(
-            f"snapshots is {address!r}: {error}; expected a directory or an address such as "
-            "s3://bucket/runs/a"
-        ) from error
-    place = RemotePath(fs, str(path), protocol)
+    fs, path = open_store(
+        address,
+        what=f"snapshots is {address!r}",
+        expected="a directory or an address such as s3://bucket/runs/a",
+        error=ConfigError,
+    )
+    place = RemotePath(fs, path, protocol)
     probe = place / f"{PROBE}{secrets.token_hex(4)}"  # several processes try at a time
     try:
         with probe.open("wb") as file:
@@ -109,17 +101,6 @@ def open_place(address: str) -> Place:
             "rights"
         ) from error
     return place
-
-
-@contextmanager
-def explained(path: RemotePath) -> Iterator[None]:
-    """Turns every problem of a store into an OSError; each has exceptions of its own."""
-    try:
-        yield
-    except (OSError, OneVisionError):
-        raise
-    except Exception as error:
-        raise OSError(f"{path}: {type(error).__name__}: {error}".partition("\n")[0]) from error
 
 
 def size_of(path: Place) -> int:
