@@ -190,7 +190,7 @@ def batch_flops(
         name="a batch",
         scenario="single_image",
         num_samples=1,
-        num_crops=len(batch.pixel_values),
+        num_crops=sum(layout.num_crops for layout in batch.layouts),
         vision_pairs=count_vision_pairs(batch.layouts),
         visual_tokens=visual,
         text_tokens=batch.input_ids.numel() - visual,
