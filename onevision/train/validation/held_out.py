@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from onevision.data.loader import LoadedPack, Loader
 from onevision.data.order import Order
@@ -104,6 +105,8 @@ class HeldOut:
                 losses = learner(one.to(device), weights).losses
                 sums = [a + b for a, b in zip(sums, sums_of(losses, one.owners), strict=True)]
                 report_alive()
+        if isinstance(learner, FSDPModule):  # only a backward pass would have done so
+            learner.reshard()
         return mean_of_ratios(*self.processes.sum_rows(*sums))
 
     def _shared(self) -> Iterator[MicroBatch | None]:
