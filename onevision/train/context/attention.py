@@ -9,7 +9,6 @@ If N does not divide the G key/value heads, they are repeated until it does; sin
 query heads, so does the number that they are repeated to.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from onevision.batch import Blocks
 from onevision.model.attention import Attend
-from onevision.train.context.division import cut_evenly
+from onevision.train.context.division import count_repeats, cut_evenly
 
 
 class Exchange(torch.autograd.Function):
@@ -80,7 +79,7 @@ class SharedAttention:
     def attend(self, _layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attends with `q` [B, Q, S/N, K] to the `k`, `v` [B, G, S/N, K] of all processes."""
         count = self.group.size()
-        times = repeats(k.shape[1], count)
+        times = count_repeats(k.shape[1], count)
         q, k = q.to(v.dtype), k.to(v.dtype)  # positions are rotated in a wider type
         k, v = (x.repeat_interleave(times, dim=1) if times > 1 else x for x in (k, v))
         widths = [x.shape[1] // count for x in (q, k, v)]
@@ -107,8 +106,3 @@ class SharedAttention:
         rows = x.permute(2, 0, 1, 3)  # [S, B, Q/N, K]
         got = exchange(rows, num_given=sizes, num_got=[sizes[self.place]] * count, group=self.group)
         return got.unflatten(0, (count, -1)).permute(2, 0, 3, 1, 4).flatten(1, 2)
-
-
-def repeats(num_kv_heads: int, count: int) -> int:
-    """Returns how often each key/value head is repeated so that `count` processes share them."""
-    return math.lcm(num_kv_heads, count) // num_kv_heads

@@ -7,6 +7,7 @@
 A piece of a video needs the patches of its own frames alone; an image in a grid needs all of its.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -22,6 +23,11 @@ Span = tuple[int, int]
 def cut_evenly(length: int, parts: int) -> list[int]:
     """Returns where each of `parts` equal parts begins, and the end: 5 in 2 -> 0, 2, 5."""
     return [length * number // parts for number in range(parts + 1)]
+
+
+def count_repeats(num_kv_heads: int, parts: int) -> int:
+    """Returns how often each key/value head is repeated so that `parts` processes share them."""
+    return math.lcm(num_kv_heads, parts) // num_kv_heads
 
 
 def cut_crops(layouts: Sequence[Layout], parts: int) -> list[int]:

@@ -114,6 +114,14 @@ def format_hours(hours: float) -> str:
     return counted(max(1, round(hours * 3600)), "second")
 
 
+def _context(plan: TrainingPlan) -> tuple[tuple[str, str], ...]:
+    """Returns the rows of a plan whose sequences are divided."""
+    if plan.context == 1:
+        return ()
+    sent = f"{plan.sent / GIB:.2f} GiB, attention and patches"
+    return (("devices to a sequence", str(plan.context)), ("each sends for it", sent))
+
+
 def _run(plan: TrainingPlan) -> Table:
     rows = (
         ("optimiser steps", f"{plan.num_steps:,}"),
@@ -121,6 +129,7 @@ def _run(plan: TrainingPlan) -> Table:
         ("tokens", compact(plan.num_tokens)),
         ("sequences per step", f"{plan.sequences_per_step:,} of {plan.stage.max_tokens:,} tokens"),
         ("devices", f"{plan.num_devices} x {plan.kind.name}, {plan.shards} to a copy"),
+        *_context(plan),
         ("arithmetic", plan.precision),
         ("devices busy", f"{plan.busy:.0%}"),
         ("time", format_hours(plan.hours)),
