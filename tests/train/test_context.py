@@ -1,6 +1,7 @@
 """Processes that divide every sequence learn what one process learns from the whole."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,16 +9,24 @@ from itertools import pairwise
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from onevision.accelerate.cpu_attention import attend_on_cpu
 from onevision.anyres import AnyRes, SingleCrop, VideoRule, plan, plan_video
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect
+from onevision.cli import app
 from onevision.errors import ConfigError
+from onevision.model.decoder import DecoderBlock, rotary
 from onevision.model.visual_tokens import arrange
 from onevision.native import Native
+from onevision.train.context.attention import SharedAttention
 from onevision.train.context.division import cut_crops, cut_evenly, find_pieces, plan_trade
 from onevision.train.context.rules import check_context
+from onevision.train.cost.memory import memory_per_device
+from onevision.train.cost.sequence import SequenceLoad
 from onevision.train.options import RunOptions
+from onevision.train.parallel import join_processes, leave_processes
 from onevision.train.preference.loss import PreferenceConfig
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.start import Starts
@@ -32,6 +41,7 @@ from tests.train.runs import (
     loss_values,
     settings_of,
 )
+from tests.train.test_cost import amount, planned
 
 distributed = pytest.mark.distributed
 WINDOW = replace(MICRO, language=replace(MICRO.language, sliding_window=20))
@@ -103,7 +113,8 @@ def four(*, context, slow=False, **options):
     ("ranks", "options"),
     [
         (2, {"context": 2}),
-        pytest.param(2, {"context": 2, "sharing": "shard", "recompute": True}),
+        (2, {"context": 2, "sharing": "shard", "recompute": True}),
+        (2, {"sharing": "shard"}),  # each reads and measures for itself
         four(context=2),
         four(context=4, slow=True),  # of two key/value heads, each is repeated
         four(context=2, sharing="shard", replicas=2, slow=True),
@@ -149,6 +160,83 @@ def test_a_frozen_language_model_passes_gradients_on(nursery, tmp_path):
     nursery.train(two, 2)
     assert loss_values(two.output) == pytest.approx(loss_values(told.output), rel=1e-5)
     assert_same_gradients(gradients(told.output), gradients(two.output))
+
+
+@distributed
+def test_every_micro_batch_counts_the_same_if_told(nursery, tmp_path):
+    stage = replace(SHORT, num_samples=8, max_tokens=1)  # a sample each
+    told = Told(output=tmp_path / "one", stage=stage).but(loss_mean="micro_batches")
+    nursery.train(told)
+    two = told.but(output=tmp_path / "two", context=2)
+    nursery.train(two, 2)
+    assert loss_values(two.output) == pytest.approx(loss_values(told.output), rel=1e-5)
+
+
+def block_keeps(told):
+    """Print the bytes that a block keeps of a share of 48 positions in bf16."""
+    processes = join_processes(context=told.options.context)
+    language = told.target.language
+    own = cut_evenly(48, processes.context)[processes.place :][:2]
+    positions = torch.arange(*own)[None]
+    rotation = rotary(positions, language.head_size, theta=1e4, dtype=torch.bfloat16)
+    shared = SharedAttention(
+        function=attend_on_cpu, mask=None, length=48, place=processes.place, group=processes.group
+    )
+    block = DecoderBlock(language, 0).bfloat16()
+    weights = {p.untyped_storage().data_ptr() for p in block.parameters()}
+    kept = {}
+
+    def pack(tensor):
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() not in weights and tensor.shape[-2:] != (48, 48):  # no fused kernel's
+            kept[memory.data_ptr()] = (memory.nbytes(), tensor)
+        return tensor
+
+    x = torch.randn(1, len(positions[0]), language.hidden_size, dtype=torch.bfloat16)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        block(x.requires_grad_(), rotation, mask=None, cache=shared)
+    rotations = 2 * rotation[0].numel() * 2  # kept once for all blocks
+    sys.stdout.write(f"{sum(size for size, _ in kept.values()) - rotations}\n")
+    leave_processes()
+
+
+@distributed
+@pytest.mark.parametrize("context", [2, 4])
+def test_a_block_keeps_what_the_plan_counts(nursery, tmp_path, context):
+    told = Told(output=tmp_path, act=block_keeps).but(context=context)
+    kept = int(nursery.train(told, context).splitlines()[-1])
+    load = SequenceLoad(num_tokens=48, num_crops=0, labelled_tokens=0)
+
+    def activations(num_layers):
+        config = replace(MICRO, language=replace(MICRO.language, num_layers=num_layers))
+        return memory_per_device(SHORT, config, load, context=context).activations
+
+    assert kept == pytest.approx(activations(2) - activations(1), rel=0.05)
+
+
+def test_a_plan_counts_a_share_of_the_sequence_and_what_is_sent():
+    """7B, 32,768 tokens: a device of four sends 3/4 of its positions' heads, twice."""
+    text = [amount(text_tokens=1000)]
+    whole, four = (
+        planned(amounts=text, num_devices=8, context=context, recompute=True) for context in (1, 4)
+    )
+    assert four.memory.activations == pytest.approx(whole.memory.activations / 4, rel=0.05)
+    assert whole.sent == 0
+    heads = 28 + 4 + 4 + 28  # queries, keys, values, their mix
+    assert four.sent == pytest.approx(3 * 28 * 32768 / 4 * heads * 128 * 2 * 3 / 4)  # recomputed
+    single = planned(amounts=text, num_devices=8, context=8, recompute=True)
+    assert (whole.sequences_per_step, whole.busy) == (8, 1)
+    assert (four.busy, single.busy) == (1, 1)
+
+
+def test_the_command_plans_and_refuses_a_context(tmp_path):
+    told = ["train", "knowledge", "--model", "7b", "--plan", "--devices", "8", "-o", str(tmp_path)]
+    said = CliRunner().invoke(app, [*told, "--set", "context=4"]).stdout
+    assert re.search(r"devices to a sequence +4 ", said)
+    assert re.search(r"each sends for it +[\d.]+ GiB, attention and patches", said)
+    for context, problem in ((3, "does not divide the 28 query heads"), (7, "the 8 devices")):
+        done = CliRunner().invoke(app, [*told, "--set", f"context={context}"])
+        assert problem in str(done.exception)
 
 
 @distributed
