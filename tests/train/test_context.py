@@ -28,14 +28,17 @@ from onevision.train.cost.sequence import SequenceLoad
 from onevision.train.options import RunOptions
 from onevision.train.parallel import join_processes, leave_processes
 from onevision.train.preference.loss import PreferenceConfig
+from onevision.train.run import run_stage
 from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.start import Starts
 from tests.data.conftest import record, write_clip
+from tests.native import NATIVE_2, native_tokenizer
 from tests.train.runs import (
     CROP,
     MICRO,
     SHORT,
     Told,
+    arguments,
     free_port,
     lines,
     loss_values,
@@ -237,6 +240,24 @@ def test_the_command_plans_and_refuses_a_context(tmp_path):
     for context, problem in ((3, "does not divide the 28 query heads"), (7, "the 8 devices")):
         done = CliRunner().invoke(app, [*told, "--set", f"context={context}"])
         assert problem in str(done.exception)
+
+
+def train_natively(told):
+    given = arguments(told) | {"tokenizer": native_tokenizer()}
+    return run_stage(settings_of(told), **given).exit_code
+
+
+@distributed
+def test_pictures_at_native_resolution_whose_shapes_differ(nursery, tmp_path, alone):
+    """The encoder runs once for each shape, so not equally often in two processes."""
+    stage = replace(alone.stage, template=None, max_tokens=900)
+    told = alone.but(output=tmp_path / "one", stage=stage, target=NATIVE_2, act=train_natively)
+    nursery.train(told)
+    for context in (1, 2):
+        two = told.but(output=tmp_path / f"two {context}", context=context, sharing="shard")
+        nursery.train(two, 2)
+        assert loss_values(two.output) == pytest.approx(loss_values(told.output), rel=1e-5)
+        assert_same_gradients(gradients(told.output), gradients(two.output))
 
 
 @distributed

@@ -16,6 +16,7 @@ from onevision.accelerate.empty import without_memory
 from onevision.config import ConvNetConfig, LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
+from onevision.model.native_vision import NativeEncoder
 from onevision.train.cost.sequence import SequenceLoad, attention_width, count_patches
 from onevision.train.lora.layers import LoraConfig, linear_names
 from onevision.train.loss import CHUNK_BYTES
@@ -31,7 +32,7 @@ class ParameterCounts:
     """The number of parameters of a network."""
 
     by_part: tuple[tuple[str, int], ...]
-    vision_block: int
+    vision_block: int  # or all of an encoder at native resolution, which is gathered whole
     language_block: int
     # Outside the blocks, gathered for the whole step: embedding, head, norms.
     outside: int
@@ -172,6 +173,7 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
     with without_memory():
         network = LlavaNetwork(config)
     vision, language = network.vision_encoder.blocks, network.language_model.blocks
+    is_native = isinstance(network.vision_encoder, NativeEncoder)
     outside = _numel(network) - _numel(vision) - _numel(language)
     parts = part_parameters(network)
     unused = _numel(network) - sum(p.numel() for ps in parts.values() for p in ps)
@@ -180,7 +182,7 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
             *((name, sum(p.numel() for p in ps)) for name, ps in parts.items()),
             ("unused", unused),
         ),
-        vision_block=_numel(vision[0]),
+        vision_block=_numel(network.vision_encoder if is_native else vision[0]),
         language_block=_numel(language[0]),
         outside=outside,
         learned_tokens=sum(vector.numel() for vector in network.learned_tokens.values()),
