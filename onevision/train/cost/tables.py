@@ -99,7 +99,8 @@ def _memory(plan: TrainingPlan) -> Table:
 
 def _advise(plan: TrainingPlan) -> str:
     """Returns what would make a plan fit."""
-    ways = "recompute=true, adapters (lora_rank=16), or a smaller max_tokens"
+    more = "" if plan.num_devices == 1 else "more devices to a sequence (context), "
+    ways = f"{more}recompute=true, adapters (lora_rank=16), or a smaller max_tokens"
     if plan.shards < plan.num_devices:
         return f"does not fit: set sharing=shard or fewer replicas, {ways}"
     return f"does not fit: more devices with sharing=shard, {ways}"
