@@ -26,7 +26,7 @@ from onevision.train.context.rules import check_context
 from onevision.train.cost.memory import memory_per_device
 from onevision.train.cost.sequence import SequenceLoad
 from onevision.train.options import RunOptions
-from onevision.train.parallel import join_processes, leave_processes
+from onevision.train.parallel import Processes, join_processes, leave_processes
 from onevision.train.preference.loss import PreferenceConfig
 from onevision.train.run import run_stage
 from onevision.train.snapshots import SnapshotReader, snapshots
@@ -297,6 +297,13 @@ def test_what_compares_whole_sequences_is_refused(tmp_path):
         check_context(replace(config, stage=vision))
     with pytest.raises(ConfigError, match="context is 0; expected at least 1"):
         RunOptions(context=0)
+
+
+def test_few_packs_reach_every_group():
+    """Eight processes in two groups of four: the first packs go to one group and the other."""
+    all_of_them = [Processes(rank=rank, count=8, context=4) for rank in range(8)]
+    groups = {one.reader: one.rank // 4 for one in all_of_them}
+    assert [groups[pack] for pack in range(8)] == [0, 1] * 4
 
 
 PICTURES = [plan(width=60 + 50 * n, height=90, rule=AnyRes(**CROP)) for n in range(4)]

@@ -8,7 +8,7 @@ deal out what they have read: each gets every micro-batch, with its own share of
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
@@ -25,27 +25,23 @@ def share_rows(own: Sequence[Row], processes: Processes) -> list[Row]:
         return list(own)
     counts = [0] * processes.context
     dist.all_gather_object(counts, len(own), group=processes.group)
-    return [
-        _deal(own[number] if reader == processes.place else None, reader, processes)
-        for reader, count in enumerate(counts)
-        for number in range(count)
-    ]  # type: ignore
+    shared: list[Row] = []
+    for reader, count in enumerate(counts):
+        for number in range(count):
+            is_mine = reader == processes.place
+            parts = divide(own[number], processes.context) if is_mine else None
+            got: list[Any] = [None]  # Any: an object as it was sent
+            dist.scatter_object_list(got, parts, group=processes.group, group_src=reader)
+            shared += got
+    return shared
 
 
-def _deal(one: MicroBatch | None, reader: int, processes: Processes) -> MicroBatch | None:
-    """Returns this process's part of what the process `reader` of its group has read."""
-    parts: list[MicroBatch | None] | None = None
-    if reader == processes.place:
-        parts = [None] * processes.context if one is None else divide(one, processes.context)
-    got: list[MicroBatch | None] = [None]
-    dist.scatter_object_list(got, parts, group=processes.group, group_src=reader)
-    return got[0]
-
-
-def divide(one: MicroBatch, parts: int) -> list[MicroBatch | None]:
+def divide(one: MicroBatch | None, parts: int) -> list[MicroBatch | None]:
     """Returns a micro-batch for each of some processes, which differ in their crops."""
+    if one is None:
+        return [None] * parts
     batch = one.batch
     cuts = cut_crops(batch.layouts, parts)
-    crops = [batch.pixel_values[a:b] for a, b in pairwise(cuts)]
+    crops = [batch.pixel_values[begin:end] for begin, end in pairwise(cuts)]
     # A slice would be sent with all that it is a slice of.
     return [replace(one, batch=replace(batch, pixel_values=own.clone())) for own in crops]
