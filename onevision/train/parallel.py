@@ -154,7 +154,9 @@ def join_processes(
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
     group: dist.ProcessGroup | None = None
     if context > 1:
-        group, _ = dist.new_subgroups(context, timeout=timedelta(seconds=timeout_seconds))
+        own, _ = dist.new_subgroups(context, timeout=timedelta(seconds=timeout_seconds))
+        assert isinstance(own, dist.ProcessGroup), "every process is in a group"
+        group = own
     return Processes(
         rank=dist.get_rank(),
         count=count,

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
 
 from onevision.anyres import Layout, VideoLayout
 from onevision.native import NativeLayout
@@ -98,7 +97,7 @@ def _cut_piece(layout: Layout, *, first: int, end: int, crop: int) -> Piece:
         before = skipped = first
         own = replace(layout, cols=end - first, rows=1, num_frames=None, numbers=None)
     elif isinstance(layout, VideoLayout) and not (layout.num_dropped or layout.slow_every):
-        ends: dict[Literal["grid", "frame"], int] = {"grid": layout.pooled_side, "frame": 1}
+        ends: dict[str, int] = {"grid": layout.pooled_side, "frame": 1}  # newlines of a frame
         each = layout.pooled_side**2 + ends.get(layout.newline, 0)  # tokens of a frame
         before = min(first // each, layout.num_frames - 1)  # after the last: a single newline
         skipped = before * each
