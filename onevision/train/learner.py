@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from onevision.model.llava import LlavaNetwork
+from onevision.model.native_vision import NativeEncoder
 from onevision.train.feed import MicroBatch
 from onevision.train.loss import weighted_loss
 from onevision.train.parallel import Processes, shard_model
@@ -90,7 +91,7 @@ def prepare_learner(
             _recompute(block)
         if compiled:
             block.compile()
-    shard_model(learner, blocks, processes, replicas=replicas)
+    shard_model(learner, _gathered_units(learner.network), processes, replicas=replicas)
     return learner
 
 
@@ -100,6 +101,18 @@ def iterate_blocks(network: LlavaNetwork) -> Iterator[nn.Module]:
     if network.projector.mixer is not None:
         yield from network.projector.mixer.blocks
     yield from network.language_model.blocks
+
+
+def _gathered_units(network: LlavaNetwork) -> Iterator[nn.Module]:
+    """Yields what a sharded model gathers at a time: blocks, but a native encoder whole.
+
+    How often that runs its blocks depends on the shapes of pictures, which differ from process to
+    process, and all must gather the same.
+    """
+    encoder = network.vision_encoder
+    inside = set(encoder.blocks) if isinstance(encoder, NativeEncoder) else set()
+    yield from [encoder] if inside else []
+    yield from (block for block in iterate_blocks(network) if block not in inside)
 
 
 def _recompute(block: nn.Module) -> None:

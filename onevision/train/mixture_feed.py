@@ -108,7 +108,7 @@ class MixtureFeed:
 
     def _share(self, step: int) -> list[tuple[int, int]]:
         """Returns (epoch, pack) of this process's packs of a step."""
-        mine = self.deal.packs_of(step)[self.processes.rank :: self.processes.count]
+        mine = self.deal.packs_of(step)[self.processes.reader :: self.processes.count]
         return [self.deal.locate(number) for number in mine]
 
     def _load(self, places: list[tuple[int, int]]) -> Iterator[LoadedPack]:

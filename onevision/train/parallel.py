@@ -8,6 +8,8 @@ one. They share the work in one of two ways:
     shard       FSDP2: every process holds a slice of every parameter, gradient and moment, and
                 gathers a block's weights while the block runs. With `replicas` > 1 (HSDP) every
                 replica holds all slices.
+
+In either way, `context` processes may divide each sequence among them (context/).
 """
 
 import os
@@ -44,11 +46,29 @@ class Processes:
     count: int = 1
     sharing: Sharing = "replicate"
     device: torch.device = CPU
+    # How many processes divide each sequence, and those that divide one with this process.
+    context: int = 1
+    group: dist.ProcessGroup | None = None
 
     @property
     def shards(self) -> bool:
         """Whether every process holds only a slice of the model."""
         return self.sharing == "shard" and self.count > 1
+
+    @property
+    def waits(self) -> bool:
+        """Whether others wait within a pass for what this process computes."""
+        return self.shards or self.context > 1
+
+    @property
+    def place(self) -> int:
+        """This process's number among those that divide a sequence."""
+        return self.rank % self.context
+
+    @property
+    def reader(self) -> int:
+        """This process's number among all, as samples are dealt out: group after group in turn."""
+        return self.place * (self.count // self.context) + self.rank // self.context
 
     def sum(self, *values: float) -> list[float]:
         """Returns the sum of each value over all processes."""
@@ -57,6 +77,10 @@ class Processes:
         column = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(column)
         return column.tolist()
+
+    def sum_rows(self, *values: float) -> list[float]:
+        """Returns the sum over all groups, of each of which all processes have the same values."""
+        return self.sum(*(value if self.place == 0 else 0.0 for value in values))
 
     def broadcast(self, content: bytes | None) -> bytes:
         """Returns the first process's content on all of them; the others pass None."""
@@ -108,12 +132,16 @@ class Processes:
 
 
 def join_processes(
-    *, sharing: Sharing = "replicate", device: str = "cpu", timeout_seconds: float = 600.0
+    *,
+    sharing: Sharing = "replicate",
+    device: str = "cpu",
+    timeout_seconds: float = 600.0,
+    context: int = 1,
 ) -> Processes:
     """Joins the other processes if torchrun started any.
 
-    If one dies or stays away for `timeout_seconds`, all of them end. Raises ConfigError for a
-    device that is not here.
+    If one dies or stays away for `timeout_seconds`, all of them end. `context`, a divisor of their
+    number, of them divide each sequence. Raises ConfigError for a device that is not here.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     place = _find_device(device, rank=int(os.environ.get("LOCAL_RANK", "0")), count=count)
@@ -124,7 +152,19 @@ def join_processes(
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
-    return Processes(rank=dist.get_rank(), count=count, sharing=sharing, device=place)
+    group: dist.ProcessGroup | None = None
+    if context > 1:
+        own, _ = dist.new_subgroups(context, timeout=timedelta(seconds=timeout_seconds))
+        assert isinstance(own, dist.ProcessGroup), "every process is in a group"
+        group = own
+    return Processes(
+        rank=dist.get_rank(),
+        count=count,
+        sharing=sharing,
+        device=place,
+        context=context,
+        group=group,
+    )
 
 
 def _find_device(name: str, *, rank: int, count: int) -> torch.device:

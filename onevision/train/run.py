@@ -29,6 +29,7 @@ from onevision.inputs.tokenizer import Tokenizer
 from onevision.locks import lock_directory
 from onevision.model.llava import LlavaNetwork
 from onevision.train.config import TrainConfig
+from onevision.train.context.rules import check_context
 from onevision.train.cost.devices import peak_flops
 from onevision.train.cost.plan import batch_flops
 from onevision.train.directory import RunDirectory
@@ -83,11 +84,15 @@ def run_stage(
     set and a snapshot cannot be written.
     """
     options = config.options
+    check_context(config)
     place = output if options.snapshots is None else open_place(options.snapshots)
     with ExitStack() as held:
         held.enter_context(explain_failures(output, place))
         processes = join_processes(
-            sharing=options.sharing, device=options.device, timeout_seconds=options.patience_seconds
+            sharing=options.sharing,
+            device=options.device,
+            timeout_seconds=options.patience_seconds,
+            context=options.context,
         )
         if processes.rank == 0:
             held.enter_context(lock_directory(output, holder="trainer"))

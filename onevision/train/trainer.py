@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from onevision.batch import TrainingBatch
 from onevision.errors import TrainingError
+from onevision.train.context.rows import share_rows
 from onevision.train.feed import Feed, MicroBatch, empty_micro_batch
 from onevision.train.learner import Learner
 from onevision.train.optim import AnyOptimizer, set_stage_rate
@@ -102,7 +103,7 @@ class Trainer:
         shares = self.feed.steps(self.progress.step)
         while self.progress.step < self.feed.num_steps:
             began = time.monotonic()
-            share = next(shares)
+            share = share_rows(next(shares), self.processes)
             waited = time.monotonic() - began
             yield self._step(share, began=began, waited=waited)
 
@@ -151,12 +152,13 @@ class Trainer:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         self.processes.sum_gradients(self.parameters)
-        return self._sum_over_processes(share, found), found.suspects
+        suspects = [] if self.processes.place else found.suspects  # once of a group
+        return self._sum_over_processes(share, found), suspects
 
     def _sum_over_processes(self, share: list[MicroBatch], found: ShareTotals) -> StepTotals:
         sources = self.feed.sources
         flops = sum(self.flops_of(one.batch) for one in share) if self.flops_of else 0.0
-        *sums, samples, tokens, supervised, flops = self.processes.sum(
+        *sums, samples, tokens, supervised, flops = self.processes.sum_rows(
             *found.losses.flatten().tolist(),
             *found.statistics.tolist(),
             sum(len(one.samples) for one in share),
@@ -202,8 +204,8 @@ class Trainer:
             try:
                 own, extra = self._run(one, weight)
             except torch.OutOfMemoryError as error:
-                # Other processes of a sharded model wait for what this pass would have gathered.
-                if self.processes.shards or not self.learner.divisible or len(one.samples) < 2:
+                # Others may wait for what this pass would have gathered or sent.
+                if self.processes.waits or not self.learner.divisible or len(one.samples) < 2:
                     raise torch.OutOfMemoryError(f"{one}; {error}") from error
                 raise _TooLargeError(place) from None
             sources = torch.tensor(one.sources)[one.owners]
@@ -217,7 +219,7 @@ class Trainer:
     def _weigh(self, share: list[MicroBatch]) -> list[Work]:
         """Weighs targets so that all of the step count the same, or all of its micro-batches."""
         counts = [len(one.owners) for one in share]
-        targets, batches = self.processes.sum(sum(counts), sum(map(bool, counts)))
+        targets, batches = self.processes.sum_rows(sum(counts), sum(map(bool, counts)))
         # FSDP2 divides gradients by the number of processes.
         scale = float(self.processes.count) if self.processes.shards else 1.0
         # FIDELITY: the reference averages each micro-batch by itself, then the micro-batches.

@@ -15,7 +15,8 @@ from pathlib import Path
 from onevision.data.mixture import published_mixtures
 from onevision.errors import OneVisionError
 from onevision.known_models import ARCHITECTURES
-from onevision.train.config import make_run_options
+from onevision.train.config import TrainConfig, make_run_options
+from onevision.train.context.rules import check_context
 from onevision.train.cost.amounts import Amount, simulate_mixture
 from onevision.train.cost.devices import GIB, DeviceKind, get_device_kind
 from onevision.train.cost.memory import count_shards
@@ -59,6 +60,8 @@ def make_plans(
                 published_mixtures() / f"{name}.yaml", stage, stage_config(stage, target).inputs
             )
             for number in devices:
+                config = TrainConfig(stage=stage, target=target, options=options)
+                check_context(config, num_devices=number)
                 yield (
                     size,
                     plan_training(
@@ -70,6 +73,7 @@ def make_plans(
                         shards=count_shards(options, num_devices=number),
                         recompute=options.recompute,
                         precision=options.precision,
+                        context=options.context,
                     ),
                 )
 

@@ -218,10 +218,17 @@ def poison(share, feed):
     return with_batch(share[:1], pixel_values=torch.full_like(pixels, torch.nan)) + share[1:]
 
 
-@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.distributed)])
-def test_a_step_without_a_number_changes_nothing(nursery, tmp_path, ranks):
-    told = Told(output=tmp_path, stage=PICTURES, spoil=Spoil(poison, 3)).but(save_steps=1, keep=9)
-    said = nursery.train(told, ranks)
+@pytest.mark.parametrize(
+    ("ranks", "context"),
+    [
+        (1, 1),
+        pytest.param(2, 1, marks=pytest.mark.distributed),
+        pytest.param(2, 2, marks=pytest.mark.distributed),
+    ],
+)
+def test_a_step_without_a_number_changes_nothing(nursery, tmp_path, ranks, context):
+    told = Told(output=tmp_path, stage=PICTURES, spoil=Spoil(poison, 3))
+    said = nursery.train(told.but(save_steps=1, keep=9, context=context), ranks)
     assert "warning: step 3 was skipped: the loss is nan" in said
     assert tensors(tmp_path, 2) == tensors(tmp_path, 1) != tensors(tmp_path, 3)
     assert [line["skipped"] for line in lines(tmp_path)] == [
@@ -300,9 +307,11 @@ def test_text_alone_teaches_the_projector_nothing(nursery, tmp_path):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("sharing", ["replicate", "shard"])
-def test_a_process_that_dies_ends_the_others(nursery, tmp_path, sharing):
-    told = Told(output=tmp_path, stage=ENDLESS).but(save_steps=2, sharing=sharing)
+@pytest.mark.parametrize(
+    "options", [{"sharing": "replicate"}, {"sharing": "shard"}, {"context": 2}]
+)
+def test_a_process_that_dies_ends_the_others(nursery, tmp_path, options):
+    told = Told(output=tmp_path, stage=ENDLESS).but(save_steps=2, **options)
     with killed_at_last(nursery.start(told, 2)) as (main, other):
         wait_for_line(tmp_path, 3)
         other.send(signal.SIGKILL)

@@ -8,7 +8,8 @@ from onevision.known_models import ARCHITECTURES, ONEVISION_7B
 from onevision.model.decoder import DecoderBlock, rotary
 from onevision.model.llava import LlavaNetwork
 from onevision.model.vision import VisionBlock
-from onevision.train.cost.memory import SequenceLoad, count_parameters, memory_per_device
+from onevision.train.cost.memory import count_parameters, memory_per_device
+from onevision.train.cost.sequence import SequenceLoad
 from onevision.train.lora.layers import LoraConfig, LoraLinear, add_lora
 from onevision.train.optim import freeze_parameters
 from onevision.train.stages import stage_named

@@ -24,12 +24,15 @@ def print_plan(
     price: float | None,
 ) -> None:
     """Prints the plan of a stage on a number of devices; no weights are needed."""
+    from onevision.train.config import TrainConfig
+    from onevision.train.context.rules import check_context
     from onevision.train.cost.amounts import without_held_out
     from onevision.train.cost.devices import get_device_kind
     from onevision.train.cost.memory import count_shards
     from onevision.train.cost.plan import plan_training
     from onevision.train.cost.tables import tables
 
+    check_context(TrainConfig(stage=stage, target=target, options=options), num_devices=devices)
     plan = plan_training(
         stage,
         target,
@@ -38,6 +41,7 @@ def print_plan(
         num_devices=devices,
         shards=count_shards(options, num_devices=devices),
         precision=options.precision,
+        context=options.context,
         recompute=options.recompute,
         lora=options.lora,
     )

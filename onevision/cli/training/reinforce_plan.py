@@ -20,6 +20,7 @@ def print_reinforce_plan(
     """Prints the plan of a run of GRPO on a number of devices; reads prompts, and no weights."""
     from onevision.cli.training.plan import print_table
     from onevision.inputs.processor import Processor
+    from onevision.train.context.rules import check_context
     from onevision.train.cost.devices import get_device_kind
     from onevision.train.cost.memory import count_shards
     from onevision.train.cost.plan import plan_training
@@ -29,6 +30,7 @@ def print_reinforce_plan(
     from onevision.train.stage import stage_config
 
     stage, options, rewards = config.stage, config.options, config.reinforce
+    check_context(config, num_devices=devices)
     assert rewards is not None and stage.mixture is not None, "the command made both"
     path, model = Path(stage.mixture), stage_config(stage, config.target)
     prompts = read_rewarded(path, root=root, num_frames=stage.num_frames)
@@ -41,6 +43,7 @@ def print_reinforce_plan(
         num_devices=devices,
         shards=count_shards(options, num_devices=devices),
         precision=options.precision,
+        context=options.context,
         recompute=options.recompute,
         lora=options.lora,
     )

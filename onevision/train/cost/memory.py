@@ -16,6 +16,8 @@ from onevision.accelerate.empty import without_memory
 from onevision.config import ConvNetConfig, LanguageConfig, ModelConfig, VisionConfig
 from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
+from onevision.model.native_vision import NativeEncoder
+from onevision.train.cost.sequence import SequenceLoad, attention_width, count_patches
 from onevision.train.lora.layers import LoraConfig, linear_names
 from onevision.train.loss import CHUNK_BYTES
 from onevision.train.optim import part_parameters
@@ -30,7 +32,7 @@ class ParameterCounts:
     """The number of parameters of a network."""
 
     by_part: tuple[tuple[str, int], ...]
-    vision_block: int
+    vision_block: int  # or all of an encoder at native resolution, which is gathered whole
     language_block: int
     # Outside the blocks, gathered for the whole step: embedding, head, norms.
     outside: int
@@ -55,15 +57,6 @@ class AdapterCounts:
     base_numbers: int
     base_rows: int  # each has its own scale in int8
     largest_base: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class SequenceLoad:
-    """What one packed sequence holds; each is from the source that has most of it."""
-
-    num_tokens: int
-    num_crops: float
-    labelled_tokens: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +85,15 @@ def memory_per_device(
     recompute: bool = False,
     lora: LoraConfig | None = None,
     precision: Precision = "bf16",
+    context: int = 1,
 ) -> Memory:
     """Estimates the peak of `stage`; `config` is the stage's, as `stage_config` returns it.
 
     Weights, gradients and moments are divided among `shards` devices; int8 weights are not. With
     `recompute`, blocks keep only their inputs. `lora` names the parts that train by adapters.
+    `context` devices divide the sequence.
     """
+    crowd = crowd.share(context)
     counts, adapters = count_parameters(config), count_adapters(config, lora)
     learning = count_trainable(stage, config, lora)
     added = sum(one.numbers for one in adapters.values())
@@ -121,7 +117,8 @@ def memory_per_device(
         * (
             _vision(stage, config.vision, crowd, recompute=recompute, lora=lora)
             + _projector(stage, config, crowd)
-            + _language(config.language, crowd, recompute=recompute, lora=lora)
+            + (count_patches(config, crowd) if context > 1 else 0.0)  # as they arrive
+            + _language(config.language, crowd, recompute=recompute, lora=lora, context=context)
         ),
         head=_head(stage, config.language, crowd, lora, width=width),
     )
@@ -176,6 +173,7 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
     with without_memory():
         network = LlavaNetwork(config)
     vision, language = network.vision_encoder.blocks, network.language_model.blocks
+    is_native = isinstance(network.vision_encoder, NativeEncoder)
     outside = _numel(network) - _numel(vision) - _numel(language)
     parts = part_parameters(network)
     unused = _numel(network) - sum(p.numel() for ps in parts.values() for p in ps)
@@ -184,7 +182,7 @@ def count_parameters(config: ModelConfig) -> ParameterCounts:
             *((name, sum(p.numel() for p in ps)) for name, ps in parts.items()),
             ("unused", unused),
         ),
-        vision_block=_numel(vision[0]),
+        vision_block=_numel(network.vision_encoder if is_native else vision[0]),
         language_block=_numel(language[0]),
         outside=outside,
         learned_tokens=sum(vector.numel() for vector in network.learned_tokens.values()),
@@ -247,7 +245,12 @@ def _projector(stage: Stage, config: ModelConfig, crowd: SequenceLoad) -> float:
 
 
 def _language(
-    language: LanguageConfig, crowd: SequenceLoad, *, recompute: bool, lora: LoraConfig | None
+    language: LanguageConfig,
+    crowd: SequenceLoad,
+    *,
+    recompute: bool,
+    lora: LoraConfig | None,
+    context: int,
 ) -> float:
     """Returns how many numbers the language model keeps.
 
@@ -256,7 +259,7 @@ def _language(
     adapters are as in `_vision`, and norms that do not train keep 4 D less.
     """
     width, kv_width = language.hidden_size, language.num_kv_heads * language.head_size
-    attention = 2 * width + 2 * kv_width
+    attention = attention_width(language, context)
     hidden = language.intermediate_size
     block = 8 * width + attention + 4 * hidden
     if lora is not None and "language_model" in lora.parts:

@@ -14,7 +14,8 @@ from onevision.errors import ConfigError
 from onevision.train.cost.amounts import Amount, count_vision_pairs, projector_weights
 from onevision.train.cost.devices import DeviceKind
 from onevision.train.cost.ends import MemoryAtEnds, memory_at_ends
-from onevision.train.cost.memory import Memory, SequenceLoad, count_adapters, memory_per_device
+from onevision.train.cost.memory import BF16, FP32, Memory, count_adapters, memory_per_device
+from onevision.train.cost.sequence import largest_load, sent_bytes
 from onevision.train.lora.layers import LoraConfig
 from onevision.train.options import Precision
 from onevision.train.stage import Stage, stage_config
@@ -61,6 +62,9 @@ class TrainingPlan:
     # Devices that share one copy of weights, gradients and moments.
     shards: int
     precision: Precision = "bf16"
+    # Devices that divide each sequence, and the bytes that one sends to the others for it.
+    context: int = 1
+    sent: float = 0.0
 
     @property
     def num_samples(self) -> int:
@@ -91,8 +95,9 @@ class TrainingPlan:
     @property
     def busy(self) -> float:
         """Mean share of the devices that have a sequence during a step."""
-        rounds = math.ceil(self.sequences_per_step / self.num_devices)
-        return self.sequences_per_step / (rounds * self.num_devices)
+        groups = self.num_devices // self.context
+        rounds = math.ceil(self.sequences_per_step / groups)
+        return self.sequences_per_step / (rounds * groups)
 
     @property
     def hours(self) -> float:
@@ -123,11 +128,12 @@ def plan_training(
     recompute: bool = False,
     lora: LoraConfig | None = None,
     precision: Precision = "bf16",
+    context: int = 1,
 ) -> TrainingPlan:
     """Plans a stage on the way to `target`; `amounts` are what it reads (cost/amounts.py).
 
-    `shards` devices share one copy of the model; by default, all of them. Raises ConfigError
-    without devices, or if no source has a count.
+    `shards` devices share one copy of the model; by default, all of them. `context` of them divide
+    each sequence. Raises ConfigError without devices, or if no source has a count.
     """
     if num_devices < 1:
         raise ConfigError(f"{num_devices} devices; expected at least 1")
@@ -139,14 +145,16 @@ def plan_training(
     num_samples = sum(a.num_samples or 0 for a in counted)
     steps = stage.num_steps(num_samples)
     tokens = stage.epochs * _total(counted, "num_tokens")
+    load, width = largest_load(stage, counted), BF16 if precision == "bf16" else FP32
     memory = memory_per_device(
         stage,
         config,
-        _largest_load(stage, counted),
+        load,
         shards=shards,
         recompute=recompute,
         lora=lora,
         precision=precision,
+        context=context,
     )
     return TrainingPlan(
         stage=stage,
@@ -160,6 +168,8 @@ def plan_training(
         num_devices=num_devices,
         shards=shards,
         precision=precision,
+        context=context,
+        sent=sent_bytes(stage, config, load, context=context, recompute=recompute, width=width),
     )
 
 
@@ -190,7 +200,7 @@ def batch_flops(
         name="a batch",
         scenario="single_image",
         num_samples=1,
-        num_crops=len(batch.pixel_values),
+        num_crops=sum(layout.num_crops for layout in batch.layouts),
         vision_pairs=count_vision_pairs(batch.layouts),
         visual_tokens=visual,
         text_tokens=batch.input_ids.numel() - visual,
@@ -281,12 +291,3 @@ def _part(
 def _total(amounts: Sequence[Amount], column: str) -> float:
     """Sums a column over all samples of an epoch."""
     return sum((a.num_samples or 0) * getattr(a, column) for a in amounts)
-
-
-def _largest_load(stage: Stage, amounts: Sequence[Amount]) -> SequenceLoad:
-    """Returns a sequence full of the source with most crops, and of that with most labels."""
-    return SequenceLoad(
-        num_tokens=stage.max_tokens,
-        num_crops=stage.max_tokens * max(a.num_crops / a.num_tokens for a in amounts),
-        labelled_tokens=stage.max_tokens * max(a.labelled_tokens / a.num_tokens for a in amounts),
-    )

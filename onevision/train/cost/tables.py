@@ -99,7 +99,8 @@ def _memory(plan: TrainingPlan) -> Table:
 
 def _advise(plan: TrainingPlan) -> str:
     """Returns what would make a plan fit."""
-    ways = "recompute=true, adapters (lora_rank=16), or a smaller max_tokens"
+    more = "" if plan.num_devices == 1 else "more devices to a sequence (context), "
+    ways = f"{more}recompute=true, adapters (lora_rank=16), or a smaller max_tokens"
     if plan.shards < plan.num_devices:
         return f"does not fit: set sharing=shard or fewer replicas, {ways}"
     return f"does not fit: more devices with sharing=shard, {ways}"
@@ -114,6 +115,14 @@ def format_hours(hours: float) -> str:
     return counted(max(1, round(hours * 3600)), "second")
 
 
+def _context(plan: TrainingPlan) -> tuple[tuple[str, str], ...]:
+    """Returns the rows of a plan whose sequences are divided."""
+    if plan.context == 1:
+        return ()
+    sent = f"{plan.sent / GIB:.2f} GiB, attention and patches"
+    return (("devices to a sequence", str(plan.context)), ("each sends for it", sent))
+
+
 def _run(plan: TrainingPlan) -> Table:
     rows = (
         ("optimiser steps", f"{plan.num_steps:,}"),
@@ -121,6 +130,7 @@ def _run(plan: TrainingPlan) -> Table:
         ("tokens", compact(plan.num_tokens)),
         ("sequences per step", f"{plan.sequences_per_step:,} of {plan.stage.max_tokens:,} tokens"),
         ("devices", f"{plan.num_devices} x {plan.kind.name}, {plan.shards} to a copy"),
+        *_context(plan),
         ("arithmetic", plan.precision),
         ("devices busy", f"{plan.busy:.0%}"),
         ("time", format_hours(plan.hours)),

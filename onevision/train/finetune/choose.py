@@ -15,7 +15,8 @@ from onevision.commas import join_items
 from onevision.config import ModelConfig
 from onevision.errors import ConfigError
 from onevision.plural import counted
-from onevision.train.config import make_run_options
+from onevision.train.config import TrainConfig, make_run_options
+from onevision.train.context.rules import check_context
 from onevision.train.cost.amounts import Amount, without_held_out
 from onevision.train.cost.devices import GIB, DeviceKind
 from onevision.train.cost.memory import count_parameters, count_shards, count_trainable
@@ -91,6 +92,8 @@ def choose(request: FinetuneRequest, work: Work) -> Choice:
         if (stage, options) in seen:  # --set decides what was to be tried
             continue
         seen.append((stage, options))
+        config = TrainConfig(stage=stage, target=work.target, options=options)
+        check_context(config, num_devices=request.devices)
         plan = plan_training(
             stage,
             work.target,
@@ -101,6 +104,7 @@ def choose(request: FinetuneRequest, work: Work) -> Choice:
             recompute=options.recompute,
             lora=options.lora,
             precision=options.precision,
+            context=options.context,
         )
         if plan.fits:
             return _explain(request, work, candidate.method, options, plan)

@@ -6,6 +6,7 @@ The loss is `loss.py`, taken by the plain `Learner`.
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from onevision.conversation import Conversation, Message, Text, Video
 from onevision.data.packing import PackedRow, share_prefix
@@ -13,10 +14,11 @@ from onevision.errors import InputError
 from onevision.inputs.processor import Processor
 from onevision.synth.families import family_named
 from onevision.synth.sample import Sample, rng_for
+from onevision.train.context.learner import ContextLearner
 from onevision.train.feed import Feed, MicroBatch, pad_rows
 from onevision.train.learner import Learner
 from onevision.train.mixture_feed import MixtureFeed, open_mixture_feed
-from onevision.train.objectives.objective import Objective, RunContext
+from onevision.train.objectives.objective import LearnerMaker, Objective, RunContext
 from onevision.train.stage import Stage
 
 DESCRIBE = {
@@ -33,7 +35,10 @@ def make_words(run: RunContext) -> Objective:
     """Returns next-token cross-entropy over the words of the stage's answers."""
     feed = open_feed(run)
     held_out = feed.held_out if isinstance(feed, MixtureFeed) else None
-    return Objective(feed=feed, make_learner=Learner, held_out=held_out)
+    make_learner: LearnerMaker = Learner
+    if run.processes.context > 1:
+        make_learner = partial(ContextLearner, processes=run.processes)
+    return Objective(feed=feed, make_learner=make_learner, held_out=held_out)
 
 
 class FamilyFeed:
@@ -110,7 +115,7 @@ def open_feed(run: RunContext, *, family_feed: type[FamilyFeed] = FamilyFeed) ->
             "--manifest, or give --mixture FILE"
         )
     return family_feed(
-        stage, run.processor, seed=options.seed, rank=processes.rank, ranks=processes.count
+        stage, run.processor, seed=options.seed, rank=processes.reader, ranks=processes.count
     )
 
 

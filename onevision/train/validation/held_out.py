@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from onevision.data.loader import LoadedPack, Loader
 from onevision.data.order import Order
@@ -20,6 +21,7 @@ from onevision.data.plan import Plan
 from onevision.data.quarantine import Quarantine
 from onevision.data.samples import SampleReader
 from onevision.plural import counted
+from onevision.train.context.rows import share_rows
 from onevision.train.evaluation import preserve_state
 from onevision.train.feed import MicroBatch, empty_micro_batch, pack_rows
 from onevision.train.learner import Learner
@@ -63,7 +65,7 @@ class HeldOut:
         """Yields this process's share; None where other processes have one more."""
         order = Order(self.reader.mixture, seed=0, epoch=0)
         packs = pack(self.plan.lengths(order), max_tokens=self.reader.max_tokens)
-        mine = range(self.processes.rank, len(packs), self.processes.count)
+        mine = range(self.processes.reader, len(packs), self.processes.count)
         loader = Loader(
             reader=self.reader,
             order=order,
@@ -94,7 +96,7 @@ class HeldOut:
             else nullcontext()
         )
         with preserve_state(learner.network), torch.no_grad(), autocast:
-            for one in self.micro_batches():
+            for one in self._shared():
                 if one is None and not self.processes.shards:
                     continue
                 if one is None:  # the others gather weights
@@ -103,7 +105,14 @@ class HeldOut:
                 losses = learner(one.to(device), weights).losses
                 sums = [a + b for a, b in zip(sums, sums_of(losses, one.owners), strict=True)]
                 report_alive()
-        return mean_of_ratios(*self.processes.sum(*sums))
+        if isinstance(learner, FSDPModule):  # only a backward pass would have done so
+            learner.reshard()
+        return mean_of_ratios(*self.processes.sum_rows(*sums))
+
+    def _shared(self) -> Iterator[MicroBatch | None]:
+        """Yields the shares of all processes that divide sequences with this one."""
+        for one in self.micro_batches():
+            yield from share_rows([one], self.processes)
 
 
 def sums_of(losses: Tensor, owners: Tensor) -> tuple[float, ...]:
