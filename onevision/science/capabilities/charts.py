@@ -26,7 +26,7 @@ def chart_png(results: ExamResults) -> bytes:
         for one in results.results
     ]
     title = f"Emerging capabilities: {results.model}"
-    return rows_png(title, SERIES, rows, subtitle="held-out questions, 95 % intervals")
+    return few_colours(rows_png(title, SERIES, rows, subtitle="held-out questions, 95 % intervals"))
 
 
 def examples_png(result: CapabilityResult, *, seed: int) -> bytes:

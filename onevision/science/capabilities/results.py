@@ -81,7 +81,7 @@ class ExamResults:
 
 def read_exam(directory: Path) -> ExamResults:
     """Reads the answers of an exam. Raises DataError if they are none of its command."""
-    settings, lines = read_answers(directory, kind=KIND)
+    settings, lines = read_answers(directory, kind=KIND, output=directory.parent)
     known = {(name, HELD_OUT.label) for name in CAPABILITIES}
     by_name: dict[str, list[Line]] = {name: [] for name in CAPABILITIES}
     for line in lines:

@@ -173,7 +173,7 @@ class ProbeResults:
 
 def read_results(directory: Path) -> ProbeResults:
     """Reads the answers of a run. Raises DataError if they are none of `onevision probe`."""
-    settings, lines = read_answers(directory, kind=KIND)
+    settings, lines = read_answers(directory, kind=KIND, output=directory)
     on_files = bool(settings["data"]["name"])
     known = {
         (name, level.label)
@@ -185,8 +185,10 @@ def read_results(directory: Path) -> ProbeResults:
     return ProbeResults(settings, tuple(lines))
 
 
-def read_answers(directory: Path, *, kind: str) -> tuple[Line, list[Line]]:
+def read_answers(directory: Path, *, kind: str, output: Path) -> tuple[Line, list[Line]]:
     """Returns what was asked in a run of a kind, which names its command, and every answer.
+
+    `output` is what that command takes as the place of the run.
 
     Raises DataError if there are none, or of another kind.
     """
@@ -196,7 +198,7 @@ def read_answers(directory: Path, *, kind: str) -> tuple[Line, list[Line]]:
         raise DataError(f"{directory}: not a run of onevision {kind}; give a folder that it wrote")
     lines = files.answers()
     if not lines:
-        raise DataError(f"{directory}: no answers yet; run onevision {kind} first")
+        raise DataError(f"{directory}: no answers yet; run onevision {kind} -o {output}")
     for line in lines:
         missing = [key for key in WANTED if key not in line]
         if missing:

@@ -7,7 +7,7 @@ frame 1     frame 4     frame 8
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -107,6 +107,11 @@ def give_deed(
     other = rng.choice([colour for colour in colours if colour != look.colour])
     later = Look(colour=other, shape=look.shape) if deed == "turns" else look
     return Actor(look=look, lane=lane, start=start, end=end, deed=deed, later=later)
+
+
+def is_only(deed: str, deeds: Iterable[str]) -> bool:
+    """Whether what is said is true of one thing: of one that stops halfway, too, it moves right."""
+    return sum(one.startswith(deed) for one in deeds) == 1
 
 
 def random_cast(

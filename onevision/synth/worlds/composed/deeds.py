@@ -7,7 +7,6 @@ frame 1     frame 4     frame 8     What does the red star do?             it mo
 """
 
 import random
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from onevision.synth.worlds.clips.actors import (
     THIRDS,
     Actor,
     Setting,
+    is_only,
     random_cast,
     random_setting,
 )
@@ -62,12 +62,12 @@ def _describe(one: Scenario) -> str:
 
 def _questions(one: Scenario, rng: random.Random) -> Iterator[Question]:
     """Asks what every thing does."""
-    deeds = Counter(map(one.setting.deed, one.actors))
+    deeds = [one.setting.deed(actor) for actor in one.actors]
     for actor in one.actors:
         name, deed = actor.look.name, one.setting.deed(actor)
         words: tuple[str, ...] = (f"What does the {name} do?", f"What happens to the {name}?")
         yield ask(rng, "deed", words, deed)
-        if deeds[deed] == 1:
+        if is_only(deed, deeds):
             words = (f"Which thing does this: {deed}?", f"Of which thing is this true: {deed}?")
             yield ask(rng, "thing", words, name)
         if actor.deed in MOVING:

@@ -27,6 +27,7 @@ from onevision.synth.worlds.clips.actors import (
     MOVING,
     Actor,
     Setting,
+    is_only,
     random_cast,
 )
 
@@ -117,10 +118,10 @@ def _questions(parts: Parts, rng: random.Random) -> Iterator[Question]:
             f"What happens to the thing in the {part.place} part of the video?",
         )
         yield ask(rng, "deed", words, part.deed)
-    deeds = Counter(part.deed for part in parts)
+    deeds = [part.deed for part in parts]
     looks = Counter(part.actor.look for part in parts)
     for part in parts:
-        if deeds[part.deed] == 1:
+        if is_only(part.deed, deeds):
             words = (f"In which part of the video does this happen: {part.deed}?",)
             yield ask(rng, "part", words, part.place)
             words = (f"Of which thing of the video is this true: {part.deed}?",)
