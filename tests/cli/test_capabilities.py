@@ -1,4 +1,4 @@
-"""`onevision capabilities` and `onevision teach`: from the command to a page, and what they refuse."""
+"""`onevision capabilities` and `teach`: from the command to a page, and what they refuse."""
 
 import json
 import shutil
@@ -175,7 +175,7 @@ def test_a_rehearsal_is_not_mixed_with_results(taught, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["S10"], "CAPABILITY: no capability 'S10'"),
-    (["S1", "--arm", "tought"], "--arm: no arm 'tought'; did you mean 'taught'"),
+    (["S1", "--arm", "taughtt"], "--arm: no arm 'taughtt'; did you mean 'taught'"),
     (["S1", "--seed", "-1"], "--seed is -1; expected 0 or more"),
     (["S1", "--from", "no-such-model"], "no-such-model"),
     (["S1", "--list", "--jobs", "1"], "--jobs has no effect on the list"),

@@ -232,3 +232,78 @@ def test_the_thing_in_the_picture_is_the_one_that_is_asked_about():
         if "colour_at_end" in said:
             assert near(video.source[-1], said["colour_at_end"].answer) > 0.003
     assert absent > 3
+
+
+def derive(family, asked, parts):
+    """Derives the answer to a question about the parts of a video: (thing, deed) by place."""
+    named = [place for place in parts if f"the {place} " in asked]
+    said = asked[asked.find(": ") + 2 : -1]
+    fitting = [place for place, (_, deed) in parts.items() if deed.startswith(said)]
+    if family == "deed":
+        return parts[named[0]][1]
+    if family in ("part", "thing"):
+        return " or ".join(place if family == "part" else parts[place][0] for place in fitting)
+    if family == "same_thing":
+        wanted = parts[named[0]][0]
+        return " or ".join(p for p in parts if p != named[0] and parts[p][0] == wanted)
+    if family == "movers":
+        return str(sum(deed.startswith("it moves") for _, deed in parts.values()))
+    if family == "left":
+        return str(sum(deed != "it disappears" for _, deed in parts.values()))
+    return "yes" if len({parts[place][1] for place in named}) == 1 else "no"
+
+
+def test_parts_are_asked_about_by_what_the_description_says():
+    """An oracle: the answer to each question, derived again from the description alone."""
+    kinds, part = set(), re.compile(r"(?:: |; )([a-z ]+), an? (\w+ \w+): (.+?)(?=;|\.$)")
+    for outline in outlines("split_videos"):
+        told = part.findall(outline.sample.detail)
+        parts = {place: (name, deed) for place, name, deed in told}
+        for question in outline.sample.questions:
+            kinds.add(question.family)
+            assert question.answer == derive(question.family, question.question, parts)
+    assert len(kinds) == 7
+
+
+def test_things_are_asked_about_by_what_they_do():
+    kinds = set()
+    for outline in outlines("deeds"):
+        told = dict(re.findall(r"an? (\w+ \w+): (.+?)(?=;|\.$)", outline.sample.detail))
+        for question in outline.sample.questions:
+            kinds.add(question.family)
+            if question.family == "thing":
+                said = re.search(r"(?:this|true): (.+)\?", question.question)[1]
+                assert [n for n, deed in told.items() if deed.startswith(said)] == [question.answer]
+            elif question.family == "deed":
+                name = re.search(r"the (\w+ \w+)", question.question)[1]
+                assert told[name] == question.answer
+            elif question.family == "movers":
+                assert sum(d.startswith("it moves") for d in told.values()) == int(question.answer)
+    assert kinds >= {"thing", "deed", "movers", "end", "left", "direction"}
+
+
+def test_differences_are_asked_about_as_they_are_described():
+    kinds = set()
+    for outline in outlines("video_pairs"):
+        first, difference = re.match(
+            r"In the first video, (.+?)\. (.+)$", outline.sample.detail
+        ).groups()
+        names = re.findall(r"an? (\w+ \w+):", first)
+        same = difference == "The second video is the same."
+        added = re.search(r"has an? (\w+ \w+) as well", difference)
+        gone = re.search(r"has no (\w+ \w+)\.", difference)
+        other = re.search(r"the (?:\w+ )?(\w+)(?: is|:)", difference)
+        thing = (added or gone or other)[1] if not same else "none"
+        for question in outline.sample.questions:
+            kinds.add(question.family)
+            if question.family == "shape":
+                assert question.answer == thing.split()[-1]
+            elif question.family == "alike":
+                assert int(question.answer) == len(names) - (not same and not added)
+            elif question.family == "only_in":
+                assert question.answer == thing
+            elif question.family == "missing":
+                assert question.answer == ("first" if added else "second")
+            elif question.family == "same":
+                assert question.answer == ("yes" if same else "no")
+    assert kinds >= {"shape", "alike", "only_in", "missing", "same", "kind", "deed", "recoloured"}
