@@ -34,8 +34,7 @@ def test_ask_takes_all_media_of_a_question(sets, family):
     media += [word for name in videos for word in ("--video", sets / name)]
     done = run("ask", question, *media, "--json", "--max-new-tokens", 4)
     assert (done.returncode, done.stderr) == (0, "")
-    usage = json.loads(done.stdout)["usage"]
-    details = usage["prompt_tokens_details"]
+    details = json.loads(done.stdout)["usage"]
     assert bool(details["image_tokens"]) == bool(images)
     assert bool(details["video_tokens"]) == bool(videos)
     if len(images) > 1:
@@ -43,16 +42,6 @@ def test_ask_takes_all_media_of_a_question(sets, family):
     if len(videos) == 2:  # of the same length
         assert details["video_tokens"] % 2 == 0
         assert (details["video_tokens"] // 2 - 1) % 16 == 0
-
-
-def test_the_order_of_two_videos_matters(sets):
-    record = next(r for r in records(sets, "video_pairs") if len(set(r["video"])) == 2)
-    answers = []
-    for names in (record["video"], record["video"][::-1]):
-        media = [word for name in names for word in ("--video", sets / name)]
-        done = run("ask", "Describe this.", *media, "--json", "--max-new-tokens", 24)
-        answers.append(json.loads(done.stdout))
-    assert answers[0]["usage"]["prompt_tokens"] == answers[1]["usage"]["prompt_tokens"]
 
 
 def test_the_trainer_learns_from_all_of_them(sets, tmp_path, monkeypatch):
@@ -69,5 +58,5 @@ def test_the_trainer_learns_from_all_of_them(sets, tmp_path, monkeypatch):
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     told = json.loads(lines[-1])
     assert told["samples"] == 2 * len(FAMILIES)
-    assert set(told["loss_per_source"]) == {str(sets / f"{family}.json") for family in FAMILIES}
+    assert set(told["loss_per_source"]) == {f"{family}.json" for family in FAMILIES}
     assert not (tmp_path / "run" / "quarantine.jsonl").exists()

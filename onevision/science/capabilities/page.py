@@ -119,8 +119,8 @@ def _arms(records: Sequence[TrialRecord]) -> Iterator[str]:
     if all(NOT_TRAINED in row for row in rows):
         yield f"**Not run yet.** No arm of any capability is finished in {MIN_SEEDS} seeds or more."
         return
-    heads = ["", *(f"{arm}: {what}" for arm in ARMS for what in ("right", "above both")), "taught"]
-    heads[-1] = "taught - transfer"
+    heads = ["", *(f"{arm}: {what}" for arm in ARMS for what in ("right", "above both"))]
+    heads += ["taught - transfer", "operations of taught / transfer"]
     yield markdown_table(heads, rows)
     hours = sum(r.train_seconds + r.exam_seconds for r in records) / 3600
     yield f"All {len(records)} trials took {hours:.1f} hours of one thread."
@@ -139,9 +139,10 @@ def _arm_row(results: Results, one: Capability) -> list[str]:
             f"{show_points(gain)}: {gain.verdict}",
         ]
     transfer, taught = names
-    both = len(results.seeds(transfer, taught)) >= MIN_SEEDS
-    cells.append(show_points(results.difference(taught, transfer, chosen)) if both else "")
-    return cells
+    if len(results.seeds(transfer, taught)) < MIN_SEEDS:
+        return [*cells, "", ""]
+    ratio = results.average(taught, "operations") / results.average(transfer, "operations")
+    return [*cells, show_points(results.difference(taught, transfer, chosen)), f"{ratio:.3f}"]
 
 
 def _examples(one: CapabilityResult) -> Iterator[str]:
