@@ -20,6 +20,7 @@ from onevision.cli.data.commands import data
 from onevision.cli.demo import demo
 from onevision.cli.dequantize import dequantize
 from onevision.cli.doctor import doctor
+from onevision.cli.evaluation.capabilities import capabilities
 from onevision.cli.evaluation.evaluate import evaluate
 from onevision.cli.evaluation.judge import judge
 from onevision.cli.evaluation.probe import probe
@@ -35,6 +36,7 @@ from onevision.cli.training.dpo import dpo
 from onevision.cli.training.finetune import finetune
 from onevision.cli.training.prefer import prefer
 from onevision.cli.training.reinforce import reinforce
+from onevision.cli.training.teach import teach
 from onevision.cli.training.train import train
 from onevision.cli.unpickle import unpickle
 from onevision.errors import OneVisionError
@@ -67,6 +69,8 @@ app.command(name="eval")(evaluate)
 app.command()(judge)
 app.command()(report)
 app.command()(probe)
+app.command()(capabilities)
+app.command()(teach)
 app.command()(science)
 app.command()(serve)
 app.command()(batch)

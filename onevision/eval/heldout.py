@@ -42,6 +42,8 @@ HeldoutScenario = Literal[
     "single_image", "multi_image", "video", "words", "charts",
     "rooms", "marks", "documents", "chinese_documents", "tables", "geometry", "screens",
     "statements", "sequences", "pans", "pointed", "cameras", "boxes",
+    "figures", "figure_pairs", "tap_screens", "taps", "deeds", "pointed_stills", "camera_stills",
+    "edits", "video_pairs", "split_videos", "referred",
 ]  # fmt: skip
 NUM_QUESTIONS = 600
 NUM_WORLD_QUESTIONS = 300
@@ -55,6 +57,9 @@ SCENARIOS: Mapping[HeldoutScenario, Maker] = MappingProxyType(
 WORLDS: tuple[HeldoutScenario, ...] = (
     *("rooms", "marks", "documents", "chinese_documents", "tables", "geometry", "screens"),
     *("statements", "sequences", "pans", "pointed", "cameras", "boxes"),
+    *("figures", "figure_pairs", "tap_screens", "taps"),
+    *("deeds", "pointed_stills", "camera_stills"),
+    *("edits", "video_pairs", "split_videos", "referred"),
 )
 ALL_WORLDS = "worlds"
 CHART_VALUES = ("chart_value", "chart_extreme_value", "series_value", "series_extreme_value",

@@ -13,6 +13,7 @@ from onevision.errors import InputError
 from onevision.eval.heldout import SCENARIOS
 from onevision.files import write_bytes, write_text
 from onevision.science.claims import FAILS, HOLDS, OPEN, Estimate, Results, where
+from onevision.science.markdown import markdown_table, show_points, show_share, write_between
 from onevision.science.micro import RULES
 from onevision.science.plots import PICTURES
 from onevision.science.study import TrialRecord
@@ -28,22 +29,22 @@ REHEARSED = "**A rehearsal on a handful of samples: its numbers say nothing.**"
 MIN_SEEDS = 2
 
 
-def write_records(records: Sequence[TrialRecord], docs: Path) -> None:
-    """Writes records to DOCS/science/trials.json, one line per trial."""
+def write_records(records: Sequence[TrialRecord], docs: Path, *, folder: str = FOLDER) -> None:
+    """Writes records to DOCS/FOLDER/trials.json, one line per trial."""
     lines = ",\n".join(json.dumps(asdict(record)) for record in records)
-    write_text(docs / FOLDER / RAW, f"[\n{lines}\n]\n")
+    write_text(docs / folder / RAW, f"[\n{lines}\n]\n")
 
 
-def read_records(docs: Path) -> list[TrialRecord]:
-    """Returns the records in DOCS/science/trials.json, if it exists. Raises InputError."""
-    path = docs / FOLDER / RAW
+def read_records(docs: Path, *, folder: str = FOLDER) -> list[TrialRecord]:
+    """Returns the records in DOCS/FOLDER/trials.json, if it exists. Raises InputError."""
+    path = docs / folder / RAW
     if not path.is_file():
         return []
     try:
         return [TrialRecord(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"{path}: not records of trials ({error}); write it again: onevision science"
+            f"{path}: not records of trials ({error}); write them again from the finished runs"
         ) from error
 
 
@@ -60,16 +61,7 @@ def write_page(docs: Path, *, warn: Callable[[str], object] = str) -> Path:
     for a page without its two marks.
     """
     page, records = docs / PAGE, read_records(docs)
-    text = page.read_text(encoding="utf-8") if page.is_file() else NEW_PAGE
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise InputError(
-            f"{page}: expected the lines {BEGIN!r} and {END!r} once each, around its results; "
-            "put them in"
-        )
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    sections = "\n\n".join(_sections(records))
-    write_text(page, f"{before}{BEGIN}\n\n{sections}\n\n{END}{after}")
+    write_between(page, begin=BEGIN, end=END, text="\n\n".join(_sections(records)), empty=NEW_PAGE)
     results = Results(records)
     pictures = [picture for claim in CLAIMS if _is_run(results, claim)
                 for picture in PICTURES[claim].items()]  # fmt: skip
@@ -106,7 +98,7 @@ def _stages(results: Results) -> Iterator[str]:
     yield (
         "**At the same operations, the OneVision stage lifts several pictures: "
         f"{lifts['multi_image'].verdict}. It lifts video: {lifts['video'].verdict}. Single images "
-        f"change by {_points(lifts['single_image'])} points: {_cost(lifts['single_image'])}.**"
+        f"change by {show_points(lifts['single_image'])} points: {_cost(lifts['single_image'])}.**"
     )
     rows = []
     for scenario in SCENARIOS:
@@ -115,13 +107,15 @@ def _stages(results: Results) -> Iterator[str]:
         rows.append(
             [
                 _words(scenario),
-                *(_share(results.accuracy(arm, chosen)) for arm in arms),
-                _points(results.difference("onevision", "single_image", chosen)),
-                _points(gain),
+                *(show_share(results.accuracy(arm, chosen)) for arm in arms),
+                show_points(results.difference("onevision", "single_image", chosen)),
+                show_points(gain),
                 gain.verdict if scenario != "single_image" else _cost(gain),
             ]
         )
-    yield _table(["", *arms, "onevision - single_image", "onevision - continued", "the lift"], rows)
+    yield markdown_table(
+        ["", *arms, "onevision - single_image", "onevision - continued", "the lift"], rows
+    )
     yield _costs(results, arms)
     yield "![Accuracy by stage and scenario](science/stages.png)"
 
@@ -136,9 +130,9 @@ def _transfer(results: Results) -> Iterator[str]:
         [
             f"**{_words(scenario)}**",
             "",
-            *(_share(results.accuracy(arm, where(scenario=scenario), column))
+            *(show_share(results.accuracy(arm, where(scenario=scenario), column))
               for column in ("right", "blind", "constant")),
-            _points(results.gain(arm, where(scenario=scenario))),
+            show_points(results.gain(arm, where(scenario=scenario))),
             results.gain(arm, where(scenario=scenario)).verdict,
         ]
         for scenario in SCENARIOS
@@ -148,16 +142,16 @@ def _transfer(results: Results) -> Iterator[str]:
         [
             f"{_words(skill.scenario)}: {skill.family}",
             str(skill.asked),
-            _share(skill.sighted),
-            _share(skill.blind),
-            _share(skill.constant),
-            _points(skill.gain),
+            show_share(skill.sighted),
+            show_share(skill.blind),
+            show_share(skill.constant),
+            show_points(skill.gain),
             skill.verdict,
         ]
         for skill in sorted(skills, key=lambda skill: -skill.gain.value)
     ]
     heads = ["", "asked", "sighted", "blind", "constant", "above both", "transfer"]
-    yield _table(heads, rows)
+    yield markdown_table(heads, rows)
     yield "![Skills of the single-image stage on several pictures and video](science/transfer.png)"
 
 
@@ -178,19 +172,22 @@ def _resolution(results: Results) -> Iterator[str]:
             [
                 rule,
                 f"{results.tokens(rule, read):.0f}",
-                *(_share(results.accuracy(rule, where(family="read", share=s))) for s in SHARES),
-                _share(results.accuracy(rule, read)),
-                "" if gap is None else _points(gap),
+                *(
+                    show_share(results.accuracy(rule, where(family="read", share=s)))
+                    for s in SHARES
+                ),
+                show_share(results.accuracy(rule, read)),
+                "" if gap is None else show_points(gap),
                 "" if gap is None else gap.verdict,
             ]
         )
     sizes = [f"letters 1/{1 / s:.0f}" for s in SHARES]
     heads = ["", "tokens", *sizes, "all", f"{best} - it", f"{best} is better"]
-    yield _table(heads, rows)
-    yield _table(
+    yield markdown_table(heads, rows)
+    yield markdown_table(
         ["read, by aspect", *(f"{a:g} : 1" for a in ASPECTS)],
         [
-            [r, *(_share(results.accuracy(r, where(family="read", aspect=a))) for a in ASPECTS)]
+            [r, *(show_share(results.accuracy(r, where(family="read", aspect=a))) for a in ASPECTS)]
             for r in rules
         ],
     )
@@ -210,7 +207,7 @@ def _costs(results: Results, arms: Sequence[str]) -> str:
         ]
         for arm in arms
     ]
-    return _table(["trained on", "samples", "tokens", "operations", "minutes"], rows)
+    return markdown_table(["trained on", "samples", "tokens", "operations", "minutes"], rows)
 
 
 def _cost(gain: Estimate) -> str:
@@ -221,19 +218,6 @@ def _cost(gain: Estimate) -> str:
 
 def _words(scenario: str) -> str:
     return scenario.replace("_", " ")
-
-
-def _share(value: Estimate) -> str:
-    return f"{100 * value.value:.1f} ± {100 * (value.high - value.value):.1f}"
-
-
-def _points(value: Estimate) -> str:
-    return f"{100 * value.value:+.1f} ± {100 * (value.high - value.value):.1f}"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 SECTIONS: dict[str, tuple[str, Callable[[Results], Iterator[str]]]] = {

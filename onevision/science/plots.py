@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from onevision import plots
 from onevision.eval.heldout import SCENARIOS
-from onevision.science.claims import Estimate, Results, RowFilter, where
+from onevision.science.claims import Results, RowFilter, where
+from onevision.science.markdown import Ranged
 from onevision.science.micro import RULES
 from onevision.science.trials import CLAIMS
 from onevision.synth.worlds.lettering.capitals import CAPITALS
@@ -32,7 +33,7 @@ class ChartRow:
     """A question, and one estimate per series."""
 
     title: str
-    estimates: tuple[Estimate, ...]
+    estimates: tuple[Ranged, ...]
 
 
 def stages_png(results: Results) -> bytes:
@@ -45,7 +46,7 @@ def stages_png(results: Results) -> bytes:
         )
         for scenario in SCENARIOS
     ]
-    return _rows_png("Held-out questions answered correctly, by stage", arms, rows)
+    return rows_png("Held-out questions answered correctly, by stage", arms, rows)
 
 
 def transfer_png(results: Results) -> bytes:
@@ -59,7 +60,7 @@ def transfer_png(results: Results) -> bytes:
         if skill.scenario != "single_image"
     ]
     title = "Zero-shot accuracy: never trained on several images or video"
-    return _rows_png(title, ("sighted", "blind", "constant"), rows)
+    return rows_png(title, ("sighted", "blind", "constant"), rows)
 
 
 def sizes_png(results: Results) -> bytes:
@@ -84,13 +85,15 @@ PICTURES: Mapping[str, Mapping[str, Callable[[Results], bytes]]] = MappingProxyT
 )
 
 
-def _rows_png(title: str, names: Sequence[str], rows: Sequence[ChartRow]) -> bytes:
+def rows_png(
+    title: str, names: Sequence[str], rows: Sequence[ChartRow], *, subtitle: str = SUBTITLE
+) -> bytes:
     """Plots one line per estimate on a scale of 0 to 100 %."""
     step = len(names) * LINE + GAP
     top = plots.heading_height(WIDTH, num_names=len(names))
 
     def plot(figure: "Figure") -> None:
-        plots.add_heading(figure, title, f"accuracy, {SUBTITLE}", legend=_legend(names))
+        plots.add_heading(figure, title, f"accuracy, {subtitle}", legend=_legend(names))
         axes = figure.subplots()
         axes.set(xlim=(-0.01, 1.01), ylim=(len(rows) * step, 0))
         axes.xaxis.tick_top()
@@ -157,6 +160,6 @@ def _legend(names: Sequence[str]) -> "list[Artist]":
     ]
 
 
-def _clip(estimate: Estimate) -> tuple[float, float]:
+def _clip(estimate: Ranged) -> tuple[float, float]:
     """Returns an interval as far as the scale goes."""
     return max(0.0, estimate.low), min(1.0, estimate.high)

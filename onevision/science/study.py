@@ -19,7 +19,7 @@ import torch
 from onevision.checkpoint.hub import BUNDLED
 from onevision.data.workers import exit_with_parent
 from onevision.files import write_json
-from onevision.generate.answer import load
+from onevision.generate.answer import Model, load
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.science.evaluation import AnswerRow, evaluate_arm
 from onevision.science.trials import Trial
@@ -32,6 +32,8 @@ from onevision.train.run import run_stage
 from onevision.train.start import Starts
 
 RECORD = "trial.json"
+# (a trained model, its trial, the study) -> rows of answers.
+Examine = Callable[[Model, Trial, "Study"], list[AnswerRow]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,10 @@ class Study:
 
     output: Path
     rehearsal: bool = False
+    # What trials begin with that start from no other trial; None: random weights.
+    base: Path | None = None
+    # What a trained model is asked; by default what the claims are about.
+    examine: Examine | None = None
 
     def directory(self, name: str) -> Path:
         """Returns the directory of a trial."""
@@ -82,7 +88,7 @@ class Study:
             target=trial.target,
             options=RunOptions(seed=trial.seed, precision=trial.precision, keep=1),
             starts=tuple(map(str, starts.directories)),
-            tokenizer=str(BUNDLED["tiny"] / "tokenizer.json"),
+            tokenizer=str(self._tokenizer / "tokenizer.json"),
         )
 
     def run(self, trial: Trial, callbacks: Callbacks | None = None) -> bool:
@@ -90,7 +96,7 @@ class Study:
         directory, settings = self.directory(trial.name), self.settings(trial)
         outcome = run_stage(
             settings,
-            tokenizer=Tokenizer.from_directory(BUNDLED["tiny"]),
+            tokenizer=Tokenizer.from_directory(self._tokenizer),
             starts=self._starts(trial),
             output=directory,
             callbacks=callbacks,
@@ -98,7 +104,11 @@ class Study:
         if outcome.checkpoint is None:
             return False
         began = time.monotonic()
-        answers = evaluate_arm(load(outcome.checkpoint), trial.arm, rehearsal=self.rehearsal)
+        model = load(outcome.checkpoint)
+        if self.examine is None:
+            answers = evaluate_arm(model, trial.arm, rehearsal=self.rehearsal)
+        else:
+            answers = self.examine(model, trial, self)
         lines = read_metrics(directory / METRICS)
         record = TrialRecord(
             arm=trial.arm,
@@ -114,7 +124,13 @@ class Study:
         write_json(directory / RECORD, asdict(record), indent=None)
         return True
 
+    @property
+    def _tokenizer(self) -> Path:
+        return self.base or BUNDLED["tiny"]
+
     def _starts(self, trial: Trial) -> Starts:
+        if not trial.start_names and self.base is not None:
+            return Starts(previous=(self.base,))
         return Starts(
             previous=tuple(
                 RunDirectory(self.directory(name)).checkpoint for name in trial.start_names

@@ -76,7 +76,7 @@ def all_trials(*, rehearsal: bool = False) -> tuple[Trial, ...]:
     A rehearsal trains the same arms on a handful of samples each.
     """
     trials = tuple(trial for seed in SEEDS for trial in _trials_of_seed(seed))
-    return tuple(map(_shorten, trials)) if rehearsal else trials
+    return tuple(map(shorten, trials)) if rehearsal else trials
 
 
 def trials_for_claim(trials: Iterable[Trial], claim: str) -> tuple[Trial, ...]:
@@ -109,6 +109,7 @@ def _trials_of_seed(seed: int) -> Iterator[Trial]:
         )
 
 
-def _shorten(trial: Trial) -> Trial:
+def shorten(trial: Trial) -> Trial:
+    """Returns a trial on a handful of samples."""
     stage = replace(trial.stage, num_samples=REHEARSAL_SAMPLES, global_batch=REHEARSAL_BATCH)
     return replace(trial, stage=stage, precision="fp32")  # fast on any CPU

@@ -11,6 +11,19 @@ from onevision.errors import InputError
 from onevision.synth.sample import Sample, Split
 from onevision.synth.worlds.charts import charts
 from onevision.synth.worlds.clips import cameras, clips, pans, pointed
+from onevision.synth.worlds.composed import (
+    camera_stills,
+    deeds,
+    edits,
+    figure_pairs,
+    figures,
+    pointed_stills,
+    referred,
+    split_videos,
+    tap_screens,
+    taps,
+    video_pairs,
+)
 from onevision.synth.worlds.diagrams import geometry
 from onevision.synth.worlds.lettering import capitals, glimpses, lettered, plates, signs
 from onevision.synth.worlds.pages import chinese_documents, documents
@@ -31,6 +44,8 @@ _MODULES: Mapping[str, ModuleType] = {
         *(charts, tables, geometry, screens),
         *(pairs, statements, sequences),
         *(clips, pans, pointed, cameras),
+        *(figures, figure_pairs, tap_screens, taps, deeds, pointed_stills, camera_stills),
+        *(edits, video_pairs, split_videos, referred),
         texts,
     )
 }

@@ -80,7 +80,7 @@ def probe(
     if results is not None:
         refuse_unheeded(context, {"results", "output"}, use="a page made from answers (--from)")
         return _write(results, output or results / PAGE)
-    name, folder = _name_model(checkpoint, model), _check_folder(output)
+    name, folder = name_model(checkpoint, model), _check_folder(output)
     check_keep(keep)
     if tasks is not None or data is not None:
         refuse_options(context, {"suffix"}, use="a benchmark, which has prompts of its own")
@@ -98,7 +98,7 @@ def _ask(model: "Model", config: "ProbeConfig", folder: Path, *, name: str) -> N
     from onevision.science.probes.ask import ProbeRun
 
     run = ProbeRun(
-        model=model, config=config, output=AnswerFiles(folder), on_progress=_show_progress
+        model=model, config=config, output=AnswerFiles(folder), on_progress=show_progress
     )
     run.run(name=name, fingerprint=network_fingerprint(model))
     if sys.stderr.isatty():
@@ -106,7 +106,8 @@ def _ask(model: "Model", config: "ProbeConfig", folder: Path, *, name: str) -> N
     _write(folder, folder / PAGE)
 
 
-def _name_model(checkpoint: str | None, model: str | None) -> str:
+def name_model(checkpoint: str | None, model: str | None) -> str:
+    """Returns the model that was named once, or "tiny". Raises InputError."""
     if checkpoint is not None and model is not None:
         raise InputError(
             f"the model is given twice, {checkpoint!r} and --model {model!r}; give it once"
@@ -186,6 +187,7 @@ def _format_points(curve: "Curve") -> str:
     )
 
 
-def _show_progress(done: int, total: int) -> None:
+def show_progress(done: int, total: int) -> None:
+    """Counts answers in a line that a terminal overwrites."""
     if sys.stderr.isatty():
         print(f"\r{done:,} of {total:,} answers", end="", file=sys.stderr, flush=True)

@@ -26,7 +26,7 @@ from onevision.files import Line
 from onevision.generate.answer import Model
 from onevision.science.probes.files import FileItems
 from onevision.science.probes.item import Level, Probe, ProbeItem
-from onevision.science.probes.registry import PROBES, levels_of, reference_of
+from onevision.science.probes.registry import levels_of, reference_of
 from onevision.science.probes.thumbnails import encode_thumbnail, pillow_images
 
 BATCH_SIZE = 8
@@ -43,6 +43,8 @@ class ProbeConfig:
 
     probes: tuple[Probe, ...]
     count: int
+    # Whose answers these are: a folder holds those of one kind.
+    kind: str = KIND
     seed: int = 0
     # What is said after every question about drawn worlds.
     suffix: str = ""
@@ -50,6 +52,8 @@ class ProbeConfig:
     keep: float = 1.0
     # A benchmark's questions in place of drawn worlds.
     files: FileItems | None = None
+    # Whether pictures of wrong answers are kept; those of drawn worlds can be drawn again.
+    keep_pictures: bool = True
 
     def settings(self) -> Line:
         """Returns what answers depend on, for run.json."""
@@ -62,8 +66,12 @@ class ProbeConfig:
                 "bytes": list(source.files.values()),
             }
         return {
-            "kind": KIND, "seed": self.seed, "suffix": self.suffix, "keep": self.keep, "data": data
-        }  # fmt: skip
+            "kind": self.kind,
+            "seed": self.seed,
+            "suffix": self.suffix,
+            "keep": self.keep,
+            "data": data,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +200,8 @@ class ProbeRun:
 
     def _is_example(self, line: Line) -> bool:
         """Whether a picture is kept: wrong here, and not only because it is at the reference."""
+        if not self.config.keep_pictures:
+            return False
         is_free = self._examples[line["probe"], line["level"]] < NUM_EXAMPLES
         return line["score"] < 1 and is_free and (line["probe"], line["index"]) not in self._wrong
 
@@ -199,8 +209,8 @@ class ProbeRun:
         """Remembers what the choice of examples depends on."""
         if "picture" in line:
             self._examples[line["probe"], line["level"]] += 1
-        probe = PROBES.get(line["probe"])  # none of an older version's
-        if probe is None or line["score"] == 1:
+        probe = next((one for one in self.config.probes if one.name == line["probe"]), None)
+        if probe is None or line["score"] == 1:  # no probe of this command: nothing depends on it
             return
         levels = levels_of(probe, on_files=self.config.files is not None)
         if line["level"] == reference_of(levels).label:

@@ -52,10 +52,10 @@ def sheet_png(curves: Sequence[Curve], *, title: str) -> bytes:
         for axes in places[len(curves) :]:
             axes.set_axis_off()
 
-    return _few_colours(plots.png(plot, width=width, height=top + rows * PANEL_HEIGHT))
+    return few_colours(plots.png(plot, width=width, height=top + rows * PANEL_HEIGHT))
 
 
-def _few_colours(picture: bytes) -> bytes:
+def few_colours(picture: bytes) -> bytes:
     """Returns a PNG with a palette, a third as large."""
     file = io.BytesIO()
     open_image(picture).quantize(NUM_COLOURS, dither=Dither.NONE).save(file, "PNG", optimize=True)

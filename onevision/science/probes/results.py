@@ -5,7 +5,7 @@ reference level is a paired bootstrap over the same questions (eval/statistics.p
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,9 @@ from onevision.science.probes.registry import PROBES, levels_of, reference_of
 # Slices of fewer questions say too little.
 MIN_SLICE = 10
 CLOSED = ("yes", "no")
+# What every answer has.
+WANTED = ("probe", "level", "index", "family", "question", "expected", "answer", "score", "blind",
+          "tokens", "seconds")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,13 +173,7 @@ class ProbeResults:
 
 def read_results(directory: Path) -> ProbeResults:
     """Reads the answers of a run. Raises DataError if they are none of `onevision probe`."""
-    files = AnswerFiles(directory)
-    settings = files.settings()
-    if settings.get("kind") != KIND:
-        raise DataError(f"{directory}: not a run of onevision probe; give a folder that it wrote")
-    lines = files.answers()
-    if not lines:
-        raise DataError(f"{directory}: no answers yet; run onevision probe -o {directory}")
+    settings, lines = read_answers(directory, kind=KIND, output=directory)
     on_files = bool(settings["data"]["name"])
     known = {
         (name, level.label)
@@ -184,8 +181,29 @@ def read_results(directory: Path) -> ProbeResults:
         for level in (levels_of(probe, on_files=on_files) if probe.corrupt or not on_files else ())
     }
     for line in lines:
-        _check(line, known, directory)
+        check_place(line, known, directory)
     return ProbeResults(settings, tuple(lines))
+
+
+def read_answers(directory: Path, *, kind: str, output: Path) -> tuple[Line, list[Line]]:
+    """Returns what was asked in a run of a kind, which names its command, and every answer.
+
+    `output` is what that command takes as the place of the run.
+
+    Raises DataError if there are none, or of another kind.
+    """
+    files = AnswerFiles(directory)
+    settings = files.settings()
+    if settings.get("kind") != kind:
+        raise DataError(f"{directory}: not a run of onevision {kind}; give a folder that it wrote")
+    lines = files.answers()
+    if not lines:
+        raise DataError(f"{directory}: no answers yet; run onevision {kind} -o {output}")
+    for line in lines:
+        missing = [key for key in WANTED if key not in line]
+        if missing:
+            raise DataError(f"{directory}, row {line['row']}: it has no {missing[0]!r}; remove it")
+    return settings, lines
 
 
 def share(scores: Sequence[float]) -> Interval:
@@ -195,18 +213,14 @@ def share(scores: Sequence[float]) -> Interval:
     return mean_interval(scores)
 
 
-def _check(line: Line, known: set[tuple[str, str]], directory: Path) -> None:
-    place = (line.get("probe"), line.get("level"))
+def check_place(line: Line, known: set[tuple[str, str]], directory: Path) -> None:
+    """Raises DataError for an answer to what this version does not ask."""
+    place = (line["probe"], line["level"])
     if place not in known:
         raise DataError(
             f"{directory}, row {line['row']}: no probe has level {place[1]!r} of {place[0]!r}; "
             "the answers are of another version, run it again"
         )
-    wanted = ("index", "family", "question", "expected", "answer", "score", "blind", "tokens",
-              "seconds")  # fmt: skip
-    missing = [key for key in wanted if key not in line]
-    if missing:
-        raise DataError(f"{directory}, row {line['row']}: it has no {missing[0]!r}; remove it")
 
 
 def _point(level: Level, lines: Sequence[Line], reference: Sequence[Line]) -> Point:
@@ -219,7 +233,7 @@ def _point(level: Level, lines: Sequence[Line], reference: Sequence[Line]) -> Po
         num_asked=len(lines),
         accuracy=share(list(scores.values())),
         blind=share([float(line["blind"]) for line in lines]),
-        constant=sum(_best_constants(lines)) / len(lines),
+        constant=fmean(constant_scores(lines)),
         tokens=fmean(line["tokens"] for line in lines),
         num_failed=sum("failure" in line for line in lines),
         change=paired_means([before[n] for n in both], [scores[n] for n in both]) if both else None,
@@ -229,9 +243,13 @@ def _point(level: Level, lines: Sequence[Line], reference: Sequence[Line]) -> Po
     )
 
 
-def _best_constants(lines: Sequence[Line]) -> Iterator[int]:
-    """Yields how often the most common expected answer of each family is right."""
+def constant_scores(lines: Sequence[Line]) -> list[float]:
+    """Returns what the most common expected answer of its family, always given, gets of each line.
+
+    It is chosen with the key, so this is more than a guesser could reach.
+    """
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for line in lines:
         answers[line["family"]][normalise(line["expected"])] += 1
-    yield from (counts.most_common(1)[0][1] for counts in answers.values())
+    best = {family: counts.most_common(1)[0][0] for family, counts in answers.items()}
+    return [float(normalise(line["expected"]) == best[line["family"]]) for line in lines]

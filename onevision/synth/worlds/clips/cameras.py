@@ -20,6 +20,7 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Video
 from onevision.synth.kit.questions import choose
 from onevision.synth.kit.shapes import REACH, Colour, Look, random_looks
+from onevision.synth.kit.splits import is_leaked
 from onevision.synth.kit.text import Letters
 from onevision.synth.kit.words import join, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
@@ -99,12 +100,12 @@ class Recording:
 def make(split: Split, index: int) -> Sample:
     """Makes the `index`-th recording of a split."""
     rng = rng_for(split, "cameras", index)
-    recording = _recording(rng)
-    while not recording.is_clear:
-        recording = _recording(rng)
+    recording = random_recording(rng)
+    while not recording.is_clear or is_leaked(split, _describe(recording)):
+        recording = random_recording(rng)
     in_panels = rng.random() < 0.4
-    views = _views(recording, rng, side=98 if in_panels else rng.randint(98, 120))
-    media = (Video(_panels(views)),) if in_panels else tuple(map(Video, views))
+    views = draw_views(recording, rng, side=98 if in_panels else rng.randint(98, 120))
+    media = (Video(draw_panels(views)),) if in_panels else tuple(map(Video, views))
     seen = [t for t in recording.tracks if recording.path(t)]
     where = "in one picture" if in_panels else "in as many clips"
     names = join(f"the {track.look.name}" for track in seen)
@@ -112,12 +113,12 @@ def make(split: Split, index: int) -> Sample:
     return Sample(
         media=media,
         caption=caption,
-        detail=_detail(recording, caption),
+        detail=f"{caption} {_describe(recording)}",
         questions=choose(rng, _questions(recording, rng)),
     )
 
 
-def _recording(rng: random.Random) -> Recording:
+def random_recording(rng: random.Random) -> Recording:
     """Sets up cameras, in order or not, and lets things pass them."""
     count = rng.choice((2, 3, 3, 4))
     windows = [n * (1 + SPACE) for n in range(count)]
@@ -148,7 +149,7 @@ def _visible(x: float) -> float:
     return max(0.0, min(1.0, x + radius) - max(0.0, x - radius)) / (2 * radius)
 
 
-def _views(recording: Recording, rng: random.Random, *, side: int) -> list[list[PillowImage]]:
+def draw_views(recording: Recording, rng: random.Random, *, side: int) -> list[list[PillowImage]]:
     """Draws what every camera sees, frame by frame, each on its own ground with its number."""
     grounds = rng.sample(GROUNDS, len(recording.windows))
     views = []
@@ -170,7 +171,7 @@ def _views(recording: Recording, rng: random.Random, *, side: int) -> list[list[
     return views
 
 
-def _panels(views: list[list[PillowImage]]) -> list[PillowImage]:
+def draw_panels(views: list[list[PillowImage]]) -> list[PillowImage]:
     """Puts what all cameras see at the same time into one picture, two by two."""
     side, gap, cols = views[0][0].width, 4, 2
     rows = -(-len(views) // cols)
@@ -189,9 +190,9 @@ def _camera_names(cameras: list[int]) -> list[str]:
     return [f"camera {n + 1}" for n in cameras]
 
 
-def _detail(recording: Recording, caption: str) -> str:
+def _describe(recording: Recording) -> str:
     """Describes where every thing goes and which cameras see it."""
-    parts = [caption]
+    parts = list[str]()
     for track in recording.tracks:
         does = f"moves to the {track.heading}" if track.heading else "stands still"
         path = ", then by ".join(_camera_names(recording.path(track))) or "no camera"

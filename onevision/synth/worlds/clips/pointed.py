@@ -19,21 +19,18 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Video
 from onevision.synth.kit.questions import choose
 from onevision.synth.kit.scene import GROUNDS
-from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour, Look
+from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour
+from onevision.synth.kit.splits import is_leaked
 from onevision.synth.kit.words import article, number_of, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
+from onevision.synth.worlds.clips.actors import (
+    FRAME_COUNTS,
+    MOVING,
+    THIRDS,
+    Actor,
+    random_actor,
+)
 
-FRAME_COUNTS = (8, 8, 10, 12)
-# What a thing may do, in words; moving things move along their lane.
-DEEDS = {
-    "stays": "it stays where it is",
-    "moves": "it moves {}",
-    "stops": "it moves {} and stops halfway",
-    "returns": "it moves {} and comes back",
-    "turns": "it becomes {}",
-    "vanishes": "it disappears",
-}
-MOVING = ("moves", "stops", "returns")
 # The colours of marks; the mark of a clip has a colour that no thing has.
 MARKS: dict[str, Colour] = {
     "white": (255, 255, 255),
@@ -45,41 +42,12 @@ MARKS: dict[str, Colour] = {
 }
 # The mark colours that do not stand out from a ground.
 UNSEEN_ON = {"white": {"white", "yellow"}, "grey": set[str](), "black": {"black"}}
-# Where on its lane a thing may be, by whether lanes run from left to right.
-THIRDS = {True: ("left", "center", "right"), False: ("top", "center", "bottom")}
 # How questions refer to the pointed thing, for each kind of mark.
 REFERENCES = {
     "arrow": "the thing marked by the arrow",
     "circle": "the thing in the drawn circle",
     "box": "the thing in the box",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Actor:
-    """A thing on its own lane: what it looks like, where it starts, what it does."""
-
-    look: Look
-    lane: float
-    start: float
-    deed: str
-    # Where it ends, if it moves; what it looks like then, if it turns.
-    end: float
-    later: Look
-
-    def at(self, share: float) -> float:
-        """Returns its position on its lane when `share` of the time has passed."""
-        if self.deed == "stops":
-            share = min(1.0, 2 * share)
-        elif self.deed == "returns":
-            share = 1 - abs(1 - 2 * share)
-        return self.start + (self.end - self.start) * share
-
-    def look_at(self, share: float) -> Look | None:
-        """Returns what it looks like then, or None once it is gone."""
-        if share < 0.5:
-            return self.look
-        return None if self.deed == "vanishes" else self.later
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,41 +71,35 @@ class PointedClip:
 
     def heading(self, actor: Actor) -> str:
         """The direction in which a moving thing sets out."""
-        if self.is_wide:
-            return "right" if actor.end > actor.start else "left"
-        return "down" if actor.end > actor.start else "up"
+        return actor.heading(is_wide=self.is_wide)
 
     def deed(self, actor: Actor) -> str:
         """What a thing does, in words."""
-        filling = self.heading(actor) if actor.deed in MOVING else actor.later.colour
-        return DEEDS[actor.deed].format(filling)
+        return actor.does(is_wide=self.is_wide)
 
 
 def make(split: Split, index: int) -> Sample:
     """Makes the `index`-th clip of a split."""
     rng = rng_for(split, "pointed", index)
-    clip = _random_clip(rng)
+    clip = random_clip(rng)
     side = rng.randint(110, 160)
-    frames = [_frame(clip, frame, side=side) for frame in range(clip.num_frames)]
-    target = clip.target
-    mark = f"{clip.mark_colour} {clip.mark}"
-    caption = (
-        f"A clip with {number_of(len(clip.actors), 'thing')}; "
-        f"{article(mark)} points out the {target.look.name}."
-    )
+    while is_leaked(split, _describe(clip)):
+        clip = random_clip(rng)
+    caption = _caption(clip)
+    frames = [draw_frame(clip, frame, side=side) for frame in range(clip.num_frames)]
     return Sample(
         media=(Video(frames),),
         caption=caption,
-        detail=_detail(clip, caption),
+        detail=f"{caption} {_describe(clip)}",
         questions=choose(rng, _questions(clip, rng)),
     )
 
 
-def _random_clip(rng: random.Random) -> PointedClip:
+def random_clip(rng: random.Random) -> PointedClip:
     """Puts things on lanes and chooses one of them; others may have the same name."""
     num_frames, count = rng.choice(FRAME_COUNTS), rng.randint(3, 4)
     colours, shapes = rng.sample(list(COLOURS), 4), rng.sample(list(SHAPES), 3)
-    actors = tuple(_actor(rng, colours, shapes, lane=(n + 0.5) / count) for n in range(count))
+    actors = tuple(random_actor(rng, colours, shapes, lane=(n + 0.5) / count) for n in range(count))
     ground = rng.choice(list(GROUNDS))
     seen = {c for a in actors for c in (a.look.colour, a.later.colour)} | UNSEEN_ON[ground]
     looks = {a.look.shape for a in actors}
@@ -156,32 +118,14 @@ def _random_clip(rng: random.Random) -> PointedClip:
     )
 
 
-def _actor(rng: random.Random, colours: list[str], shapes: list[str], *, lane: float) -> Actor:
-    """Chooses a look and a deed."""
-    look = Look(colour=rng.choice(colours), shape=rng.choice(shapes))
-    deed = rng.choice(list(DEEDS))
-    if deed in MOVING:
-        start, end = rng.sample((0.15, 0.85), 2)
-        end = 0.5 if deed == "stops" else end
-    else:
-        start = end = rng.choice((0.2, 0.5, 0.8))
-    other = rng.choice([colour for colour in colours if colour != look.colour])
-    later = Look(colour=other, shape=look.shape) if deed == "turns" else look
-    return Actor(look=look, lane=lane, start=start, end=end, deed=deed, later=later)
-
-
-def _frame(clip: PointedClip, frame: int, *, side: int) -> PillowImage:
+def draw_frame(clip: PointedClip, frame: int, *, side: int) -> PillowImage:
     """Draws one frame, with the mark if it is there."""
     picture = PIL.new("RGB", (side, side), GROUNDS[clip.ground])
     share = frame / (clip.num_frames - 1)
     radius = 0.36 * side / len(clip.actors)
     for actor in clip.actors:
-        x, y = actor.at(share) * side, actor.lane * side
-        if not clip.is_wide:
-            x, y = y, x
-        look = actor.look_at(share)
-        if look is not None:
-            look.stamp(picture, x=x, y=y, radius=radius)
+        x, y = actor.spot(share, side=side, is_wide=clip.is_wide)
+        actor.draw(picture, share, radius=radius, is_wide=clip.is_wide)
         if actor is clip.target and frame in clip.marked_frames:
             _mark(picture, clip, x, y, radius)
     return picture
@@ -214,13 +158,22 @@ def _arrow(
     pen.polygon([tip, *barbs], fill=tint)
 
 
-def _detail(clip: PointedClip, caption: str) -> str:
+def _caption(clip: PointedClip) -> str:
+    """Names the thing that is pointed out."""
+    mark = f"{clip.mark_colour} {clip.mark}"
+    return (
+        f"A clip with {number_of(len(clip.actors), 'thing')}; "
+        f"{article(mark)} points out the {clip.target.look.name}."
+    )
+
+
+def _describe(clip: PointedClip) -> str:
     """Describes what every thing does, in the order of the lanes."""
     order = "From top to bottom" if clip.is_wide else "From left to right"
     deeds = [f"{article(a.look.name)}: {clip.deed(a)}" for a in clip.actors]
     until = "to the end" if clip.marked_frames.stop == clip.num_frames else "at first only"
     return (
-        f"{caption} {order}: {'; '.join(deeds)}. "
+        f"{order}: {'; '.join(deeds)}. "
         f"The {clip.mark} is on the {clip.target.look.name} {until}: {clip.deed(clip.target)}."
     )
 
@@ -260,29 +213,33 @@ def _questions(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
     yield ask(rng, "until_end", words, yes_or_no(until_end))
     words = (f"Does {reference} change its place?", f"Does {reference} move?")
     yield ask(rng, "moves", words, yes_or_no(target.deed in MOVING))
-    yield from _ask_around(clip, rng)
+    yield from ask_around(clip, rng)
+    words = ("How many things move?", "How many things change their place?")
+    yield ask(rng, "movers", words, str(sum(a.deed in MOVING for a in clip.actors)))
 
 
-def _ask_around(clip: PointedClip, rng: random.Random) -> Iterator[Question]:
-    """Asks about the other things, as seen from the pointed one."""
+def ask_around(
+    clip: PointedClip, rng: random.Random, *, is_still: bool = False
+) -> Iterator[Question]:
+    """Asks about the other things, as seen from the pointed one; a still has no beginning."""
+    before, after = ("", "") if is_still else ("At the beginning, ", " at the beginning")
     target, reference = clip.target, clip.reference
     others = [a.look for a in clip.actors if a is not target]
     for what, alike in (
         ("colour", [look for look in others if look.colour == target.look.colour]),
         ("shape", [look for look in others if look.shape == target.look.shape]),
     ):
-        words = (f"At the beginning, how many other things have the {what} of {reference}?",)
+        asked = f"{before}how many other things have the {what} of {reference}?"
+        words = (asked[0].upper() + asked[1:],)
         yield ask(rng, f"same_{what}", words, str(len(alike)))
     place = clip.actors.index(target)
-    lane, before, after = (
+    lane, one, other = (
         ("row", "above", "below") if clip.is_wide else ("column", "left of", "right of")
     )
-    for side, n in ((before, place - 1), (after, place + 1)):
+    for side, n in ((one, place - 1), (other, place + 1)):
         if 0 <= n < len(clip.actors):
             where = f"in the {lane} next to {reference}, directly {side} it"
-            words = (f"Which thing is {where}, at the beginning?",)
+            words = (f"Which thing is {where}{after and ',' + after}?",)
             yield ask(rng, "neighbour", words, clip.actors[n].look.name)
-    words = ("How many things are there at the beginning?",)
+    words = (f"How many things are there{after}?",)
     yield ask(rng, "count", words, str(len(clip.actors)))
-    words = ("How many things move?", "How many things change their place?")
-    yield ask(rng, "movers", words, str(sum(a.deed in MOVING for a in clip.actors)))

@@ -18,6 +18,7 @@ from PIL.Image import Image as PillowImage
 from onevision.synth.kit.questions import ask_twice, picture_sample
 from onevision.synth.kit.scene import Scene, Thing, draw_scene, random_scene
 from onevision.synth.kit.shapes import COLOURS, SHAPES, Colour
+from onevision.synth.kit.splits import is_leaked
 from onevision.synth.kit.text import Letters
 from onevision.synth.kit.words import join, number_of, plural, yes_or_no
 from onevision.synth.sample import Question, Sample, Split, ask, rng_for
@@ -51,21 +52,27 @@ class MarkedScene:
 def make(split: Split, index: int) -> Sample:
     """Makes the `index`-th marked picture of a split."""
     rng = rng_for(split, "marks", index)
+    marked = _random_marked(rng)
+    while is_leaked(split, _describe(marked)):
+        marked = _random_marked(rng)
+    picture, asked, caption = (
+        _draw(marked, rng),
+        ask_twice(QUESTIONS, marked, rng),
+        _caption(marked),
+    )
+    return picture_sample(
+        rng, picture, caption=caption, detail=f"{caption} {_describe(marked)}", asked=asked
+    )
+
+
+def _random_marked(rng: random.Random) -> MarkedScene:
+    """Generates a scene, and marks all of its things or all but one."""
     scene = random_scene(rng, num_things=rng.randint(3, 9))
     left_out = 1 if len(scene.things) > 3 and rng.random() < 0.4 else 0
     unmarked = tuple(rng.sample(scene.things, left_out))
     things = [t for t in scene.things if t not in unmarked]
     marks = dict(zip(_names(rng, len(things)), things, strict=True))
-    marked = MarkedScene(scene=scene, marks=marks, unmarked=unmarked)
-    picture = _draw(marked, rng)
-    caption = (
-        f"A {scene.ground} picture with {number_of(len(scene.things), 'object')}, "
-        f"of which {len(marks)} carry the marks {join(sorted(marks, key=_order))}."
-    )
-    asked = ask_twice(QUESTIONS, marked, rng)
-    return picture_sample(
-        rng, picture, caption=caption, detail=_detail(marked, caption), asked=asked
-    )
+    return MarkedScene(scene=scene, marks=marks, unmarked=unmarked)
 
 
 def _names(rng: random.Random, count: int) -> list[str]:
@@ -114,9 +121,17 @@ def _draw(marked: MarkedScene, rng: random.Random) -> PillowImage:
     return picture
 
 
-def _detail(marked: MarkedScene, caption: str) -> str:
+def _caption(marked: MarkedScene) -> str:
+    """Counts the things, and lists the marks."""
+    return (
+        f"A {marked.scene.ground} picture with {number_of(len(marked.scene.things), 'object')}, "
+        f"of which {len(marked.marks)} carry the marks {join(sorted(marked.marks, key=_order))}."
+    )
+
+
+def _describe(marked: MarkedScene) -> str:
     """Describes what every mark is on."""
-    parts = [caption]
+    parts = list[str]()
     for mark in sorted(marked.marks, key=_order):
         thing = marked.marks[mark]
         parts.append(f"Mark {mark} is on the {thing.size} {thing.name} at the {thing.place}.")

@@ -1,0 +1,1 @@
+"""Tasks composed of others: figures, screens, pictures and videos together; and their parts."""
