@@ -94,7 +94,7 @@ def sides(case: str, options: argparse.Namespace, stack: ExitStack) -> tuple[Sid
     model = options.directory / ("onevision" if name == "vllm" else "llava")
     ours: list[object] = [sys.executable, "-m", "benchmarks.peers_ours"]
     if name == "vllm":
-        file = beside(model, "w8a8") if kind == "int8" else beside(model, "hf")
+        file = beside(model, "vllm") if kind == "int8" else beside(model, "hf")
         script = ROOT / "integrations" / "vllm" / "answer.py"
         theirs = [options.vllm, script, file, "--dtype", "bfloat16"]
         ours += [file, "--dtype", "bfloat16"]
@@ -234,7 +234,7 @@ def prepare(options: argparse.Namespace) -> None:
     """Write the checkpoints of the peers that are given."""
     if options.vllm is not None:
         write_model(options.directory / "onevision", onevision_config())
-        write_w8a8(options.directory / "onevision")
+        write_w8a8(options.directory / "onevision", all_layers=False)
     if options.openvino is not None:
         write_model(options.directory / "llava", llava_config())
         export_openvino(options.directory / "llava", options.openvino)

@@ -1,7 +1,8 @@
 """What benchmarks/peers.py asks about, as files: checkpoints of random weights, and pictures.
 
 onevision/        the 0.5B shape, bf16, and as `onevision convert --layout llava-hf` writes it in
-                  onevision-hf/; onevision-w8a8/ is a compressed-tensors file of the same weights
+                  onevision-hf/; onevision-w8a8/ is a compressed-tensors file of the same weights,
+                  onevision-vllm/ one whose MLPs of the vision encoder are plain, for vLLM
 llava/            LLaVA-1.5's encoder, projector and rules over a LLaMA of 24 blocks of width 1,024
                   (0.3 B, for want of memory for 7 B); llava-hf/ and, by optimum, llava-bf16/ and
                   llava-int8/ for OpenVINO
@@ -24,7 +25,7 @@ from onevision.config import ModelConfig
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.known_models import LLAVA_1_5_7B, ONEVISION_0_5B
 from onevision.model.llava import LlavaNetwork
-from onevision.quantization.groups import linear_layer, list_groups
+from onevision.quantization.groups import is_beyond_vllm, linear_layer, list_groups
 from onevision.quantization.rounding import W8A8, round_weight
 
 SIDE = 384  # of pictures for OneVision: two crops, 1,485 visual tokens
@@ -71,12 +72,12 @@ def beside(directory: Path, name: str) -> Path:
 
 
 @torch.inference_mode()
-def write_w8a8(directory: Path) -> None:
+def write_w8a8(directory: Path, *, all_layers: bool = True) -> None:
     """Round a model's weights to 8 bits as `onevision quantize` does, without calibration.
 
-    Random weights have no channels to rescale.
+    Random weights have no channels to rescale. Not `all_layers`: those that vLLM reads.
     """
-    target = beside(directory, "w8a8")
+    target = beside(directory, "w8a8" if all_layers else "vllm")
     if target.exists():
         return
     info = inspect(directory)
@@ -84,6 +85,7 @@ def write_w8a8(directory: Path) -> None:
     weights = {
         name: round_weight(linear_layer(network, name).weight.float(), W8A8)
         for group in list_groups(network)
+        if all_layers or not is_beyond_vllm(network, group)
         for name in group.layers
     }
     tokenizer = Tokenizer.from_directory(directory)

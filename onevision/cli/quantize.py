@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onevision.cli.options import VerifyOption, check_output
+from onevision.plural import counted
 
 if TYPE_CHECKING:
     from onevision.quantization.quantize import GroupResult, Progress
     from onevision.quantization.run import QuantizeResult
+
+# Layers that are named where several stay as they are for one reason.
+SHOWN = 4
 
 
 def quantize(
@@ -45,6 +49,14 @@ def quantize(
     keep_last_block: Annotated[
         bool, typer.Option("--keep-last-block", help="Leave the last language block as it is.")
     ] = False,
+    all_layers: Annotated[
+        bool,
+        typer.Option(
+            "--all-layers",
+            help="Quantize layers, too, that vLLM cannot read so: MLPs of SigLIP whose widths are "
+            "no multiples of 64.",
+        ),
+    ] = False,
     verify: VerifyOption = True,
 ) -> None:
     """Quantize a model into a checkpoint of compressed-tensors' format; see docs/quantization.md.
@@ -61,6 +73,7 @@ def quantize(
         max_error=max_error,
         keep_head=keep_head,
         keep_last_block=keep_last_block,
+        all_layers=all_layers,
     )
     check_output(output, directory=True)
     if calibrate is None:
@@ -102,9 +115,10 @@ def _show_progress() -> "Iterator[Progress]":
 def _show(result: "QuantizeResult", output: Path) -> None:
     for line in _table(result.groups):
         print(line)
-    for group in result.groups:
-        if group.kept:
-            print(f"kept  {', '.join(group.layers)}: {group.kept}")
+    for reason, layers in _kept(result.groups).items():
+        others = len(layers) - SHOWN
+        more = f" and {counted(others, 'other')}" if others > 0 else ""
+        print(f"kept  {', '.join(layers[:SHOWN])}{more}: {reason}")
     for reason in result.skipped:
         print(f"left out of calibration: {reason}")
     print(
@@ -115,6 +129,15 @@ def _show(result: "QuantizeResult", output: Path) -> None:
         f"{output}: {result.scheme}, {result.num_bytes_before / 2**20:,.1f} -> "
         f"{result.num_bytes / 2**20:,.1f} MiB; quantization.json has every layer"
     )
+
+
+def _kept(groups: "Sequence[GroupResult]") -> dict[str, list[str]]:
+    """Returns the layers that stay as they are, by the reason."""
+    kept: dict[str, list[str]] = defaultdict(list)
+    for group in groups:
+        if group.kept:
+            kept[group.kept] += group.layers
+    return kept
 
 
 def _table(groups: "Sequence[GroupResult]") -> Iterator[str]:

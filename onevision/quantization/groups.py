@@ -16,6 +16,8 @@ from onevision.model.llava import LlavaNetwork
 from onevision.model.vision import VisionBlock, VisionEncoder
 
 HEAD = "language_model.head"
+# vLLM 0.32 reads the MLPs of SigLIP in 8 bits only if both their widths are multiples of this.
+VLLM_WIDTHS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,16 @@ def list_groups(network: LlavaNetwork) -> list[Group]:
         )
     final = Source(name="language_model.norm")
     return [*groups, Group(layers=(HEAD,), source=final, is_head=True)]
+
+
+def is_beyond_vllm(network: LlavaNetwork, group: Group) -> bool:
+    """Whether vLLM refuses a file in which the layers of a group have 8 bits."""
+    vision = network.vision_encoder
+    is_clip = isinstance(vision, VisionEncoder) and vision.first_patch > 0
+    if is_clip or not (group.is_vision and ".mlp." in group.layers[0]):
+        return False
+    layer = linear_layer(network, group.layers[0])
+    return bool(layer.in_features % VLLM_WIDTHS or layer.out_features % VLLM_WIDTHS)
 
 
 def linear_layer(network: nn.Module, name: str) -> nn.Linear:

@@ -16,7 +16,14 @@ from onevision.checkpoint.quantised_formats import RoundedWeight
 from onevision.checkpoint.quantised_schemes import Scheme
 from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
-from onevision.quantization.groups import HEAD, Group, linear_layer, list_groups
+from onevision.quantization.groups import (
+    HEAD,
+    VLLM_WIDTHS,
+    Group,
+    is_beyond_vllm,
+    linear_layer,
+    list_groups,
+)
 from onevision.quantization.rescale import fold, search
 from onevision.quantization.rounding import BOUNDS, fit_group, fits, round_weight
 from onevision.quantization.statistics import GroupInputs, divergence, next_tokens, observe
@@ -38,6 +45,8 @@ class QuantizeConfig:
     # Layers that stay as they are whatever their error.
     keep_head: bool = False
     keep_last_block: bool = False
+    # Whether layers are quantised that vLLM could not read so.
+    all_layers: bool = False
 
     @property
     def bound(self) -> float:
@@ -134,6 +143,8 @@ def _decide(
     layers = [linear_layer(network, name) for name in group.layers]
     num_weights = sum(layer.weight.numel() for layer in layers)
     kept = _keep_reason(group, layers[0].in_features, config)
+    if not (kept or config.all_layers) and is_beyond_vllm(network, group):
+        kept = f"in 8 bits vLLM reads widths of multiples of {VLLM_WIDTHS} alone (--all-layers)"
     if kept:
         return GroupResult(
             layers=group.layers,

@@ -33,7 +33,8 @@ def logits(network, samples):
 
 
 def quantized(samples, **options):
-    return quantize_network(outlier_network(), samples, QuantizeConfig(**options))
+    config = QuantizeConfig(all_layers=True, **options)
+    return quantize_network(outlier_network(), samples, config)
 
 
 def test_every_linear_layer_but_the_projector_is_in_one_group():
@@ -79,7 +80,7 @@ def test_the_reported_error_is_that_of_the_layers(samples):
     groups = [group for group in list_groups(exact) if group.layers == (name,)]
     rows = observe(network, groups, samples).inputs[name].rows.float()
     expected = exact.get_submodule(name)(rows).detach()
-    config = QuantizeConfig(scheme=W8A8, rescale=False, max_error=9)
+    config = QuantizeConfig(scheme=W8A8, rescale=False, max_error=9, all_layers=True)
     done = quantize_network(network, samples, config)
     found = done.network.get_submodule(name)(rows)
     error = float((found - expected).norm() / expected.norm())
@@ -124,6 +125,17 @@ def test_a_tied_head_gets_a_weight_of_its_own_only_if_it_is_rounded(samples):
         head = quantize_network(network, samples, config).network.language_model.head
         assert (head.weight is decoder.embedding.weight) == keep_head
         assert isinstance(head, Int8Linear) != keep_head
+
+
+@pytest.mark.parametrize("all_layers", [False, True])
+def test_what_vllm_could_not_read_stays_unless_asked_for(samples, all_layers):
+    """It reads MLPs of SigLIP whose widths, here 32 and 48, are multiples of 64."""
+    config = QuantizeConfig(scheme=W8A8, max_error=9, all_layers=all_layers)
+    done = quantize_network(outlier_network(), samples, config)
+    kept = {name for group in done.groups if group.kept for name in group.layers}
+    mlps = {f"vision_encoder.blocks.{n}.mlp.{part}" for n in (0, 1) for part in ("up", "down")}
+    assert kept == (set() if all_layers else mlps)
+    assert all("--all-layers" in group.kept for group in done.groups if group.kept)
 
 
 def test_four_bits_leave_the_vision_encoder(samples):
