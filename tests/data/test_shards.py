@@ -74,9 +74,9 @@ def test_each_sample_comes_once_whatever_the_workers_and_where_it_begins(
     kind, tmp_path, make_reader, monkeypatch
 ):
     address = write_store(tmp_path / "store", kind)
-    reader = make_reader(write_mixture(tmp_path / "mixture.yaml", address))
     largest = max(file.stat().st_size for file in (tmp_path / "store").iterdir())
     monkeypatch.setenv("ONEVISION_SHARDS_GIB", gib(3 * largest))
+    reader = make_reader(write_mixture(tmp_path / "mixture.yaml", address))
     whole = load(reader)
     rows = [row for samples, _ in whole for _, row in samples]
     assert sorted(rows) == list(range(48))
