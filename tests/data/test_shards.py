@@ -346,7 +346,7 @@ def test_what_cannot_be_had_is_one_line(memory, slow, tmp_path):
         "memory://b/cut.parquet": "not a Parquet file, or cut off",
         "s3://b/a.tar": "needs a package that is not installed: pip install s3fs",
         "nowhere://a.tar": "Protocol not known: nowhere; expected an address such as s3://",
-        "slow://secret/a.tar": "NoCredentialsError: Unable to locate credentials); check the cred",
+        "slow://secret/a.tar": "cannot be read (NoCredentialsError: Unable to locate credentials)",
     }
     for number, (address, said) in enumerate(cases.items()):
         mixture = write_mixture(tmp_path / f"{number}.yaml", address)

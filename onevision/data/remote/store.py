@@ -80,9 +80,9 @@ def reading(address: str) -> Iterator[None]:
             f"{address}: nothing is there; check the address, and the rights to see it"
         ) from error
     except OSError as error:
+        why = first_line(error).removeprefix(f"{address}: ")
         raise DataError(
-            f"{address}: cannot be read ({first_line(error)}); check the credentials and the "
-            "network"
+            f"{address}: cannot be read ({why}); check the credentials and the network"
         ) from error
 
 
