@@ -22,7 +22,7 @@ from onevision.data.forms.table import KNOWN_FIELDS
 from onevision.data.index import open_indices
 from onevision.data.remote.cache import DataFile, on_disk
 from onevision.data.remote.shard import open_shard_store
-from onevision.data.remote.store import reading
+from onevision.data.remote.store import open_file, reading
 from onevision.data.sources import FileSource
 from onevision.errors import DataError
 from onevision.extras import imports_of_extra
@@ -138,7 +138,7 @@ def _read_sizes(file: DataFile) -> Iterator[int]:
         metadata = _open(file, name=name).metadata
     else:
         fs, path = open_shard_store(file.address)
-        with reading(name), fs.open(path, "rb") as remote:
+        with reading(name), open_file(fs, path) as remote:
             metadata = _open(remote, name=name).metadata
     for group in range(metadata.num_row_groups):
         size = metadata.row_group(group).num_rows

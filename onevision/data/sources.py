@@ -22,7 +22,7 @@ from onevision.data.containers import (
 )
 from onevision.data.forms.raw import Fields, RawRecord
 from onevision.data.index import file_identity
-from onevision.data.remote.cache import DataFile, open_cache
+from onevision.data.remote.cache import DataFile, on_disk, open_cache
 from onevision.data.remote.listing import find_shards
 from onevision.data.remote.shard import Shard, open_shard_store
 from onevision.data.remote.store import is_address, reading
@@ -140,7 +140,7 @@ class FileSource:
         return block, row - int(self.starts[block])
 
 
-def read_bytes(file: Path, begin: int, end: int, *, where: str) -> bytes:
+def read_bytes(file: DataFile, begin: int, end: int, *, where: str) -> bytes:
     """Returns the bytes of a record. Raises DataError if they are gone, or far too many."""
     if end - begin > MAX_RECORD_BYTES:
         raise DataError(
@@ -148,7 +148,7 @@ def read_bytes(file: Path, begin: int, end: int, *, where: str) -> bytes:
             f"{MAX_RECORD_BYTES:,}: put its media into files"
         )
     try:
-        with file.open("rb") as handle:
+        with on_disk(file) as path, path.open("rb") as handle:
             handle.seek(begin)
             return handle.read(end - begin)
     except OSError as error:
@@ -215,6 +215,7 @@ def _recognise_shards(first: Shard) -> Container:
     fs, path = open_shard_store(first.address)
     with reading(first.address):
         head = fs.cat_file(path, start=0, end=min(first.size, HEAD_BYTES))
+    assert isinstance(head, bytes), "stores are read in binary modes"
     kind = recognise_head(head, first.address)
     if kind not in ("tar", "parquet"):
         raise DataError(

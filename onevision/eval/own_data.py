@@ -19,6 +19,7 @@ from onevision.conversation import Conversation, Message, Text
 from onevision.data.forms.raw import RawRecord
 from onevision.data.mixture import Mixture, open_mixture
 from onevision.data.records import to_conversation
+from onevision.data.remote.shard import Shard
 from onevision.data.sources import FileSource
 from onevision.errors import DataError
 from onevision.eval.answers import AnswerFiles, explain_failed_write
@@ -66,7 +67,10 @@ class OwnQuestions:
         """The size in bytes of each file of records, by its path."""
         sources = [d.source for d in self.mixture.datasets]
         files = [file for s in sources if isinstance(s, FileSource) for file in s.files]
-        return {str(file): file.stat().st_size for file in files}
+        return {
+            str(file): file.size if isinstance(file, Shard) else file.stat().st_size
+            for file in files
+        }
 
     def pose(self, row: int) -> Question | None:
         """Returns a question. Raises DataError if its record can no longer be read."""

@@ -74,9 +74,9 @@ def test_each_sample_comes_once_whatever_the_workers_and_where_it_begins(
     kind, tmp_path, make_reader, monkeypatch
 ):
     address = write_store(tmp_path / "store", kind)
-    reader = make_reader(write_mixture(tmp_path / "mixture.yaml", address))
     largest = max(file.stat().st_size for file in (tmp_path / "store").iterdir())
     monkeypatch.setenv("ONEVISION_SHARDS_GIB", gib(3 * largest))
+    reader = make_reader(write_mixture(tmp_path / "mixture.yaml", address))
     whole = load(reader)
     rows = [row for samples, _ in whole for _, row in samples]
     assert sorted(rows) == list(range(48))
@@ -346,7 +346,7 @@ def test_what_cannot_be_had_is_one_line(memory, slow, tmp_path):
         "memory://b/cut.parquet": "not a Parquet file, or cut off",
         "s3://b/a.tar": "needs a package that is not installed: pip install s3fs",
         "nowhere://a.tar": "Protocol not known: nowhere; expected an address such as s3://",
-        "slow://secret/a.tar": "NoCredentialsError: Unable to locate credentials); check the cred",
+        "slow://secret/a.tar": "cannot be read (NoCredentialsError: Unable to locate credentials)",
     }
     for number, (address, said) in enumerate(cases.items()):
         mixture = write_mixture(tmp_path / f"{number}.yaml", address)

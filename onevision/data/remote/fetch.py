@@ -4,7 +4,7 @@ import time
 from typing import BinaryIO
 
 from onevision.data.remote.shard import Shard, open_shard_store, read_shard
-from onevision.data.remote.store import reading
+from onevision.data.remote.store import open_file, reading
 from onevision.errors import DataError, OneVisionError
 
 BLOCK_BYTES = 8 * 2**20
@@ -49,7 +49,7 @@ def _copy_once(shard: Shard, target: BinaryIO) -> None:
     fs, path = open_shard_store(shard.address)
     target.seek(0)
     copied = 0
-    with fs.open(path, "rb") as source:
+    with open_file(fs, path) as source:
         while copied < shard.size and (block := source.read(BLOCK_BYTES)):
             copied += len(block)
             if copied <= shard.size:

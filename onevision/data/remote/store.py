@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -79,10 +80,17 @@ def reading(address: str) -> Iterator[None]:
             f"{address}: nothing is there; check the address, and the rights to see it"
         ) from error
     except OSError as error:
+        why = first_line(error).removeprefix(f"{address}: ")
         raise DataError(
-            f"{address}: cannot be read ({first_line(error)}); check the credentials and the "
-            "network"
+            f"{address}: cannot be read ({why}); check the credentials and the network"
         ) from error
+
+
+@contextmanager
+def open_file(fs: Store, path: str) -> Iterator[Any]:  # Any: a file object of the store
+    """Opens a file of a store to be read in a binary mode."""
+    with fs.open(path, "rb") as file:
+        yield file
 
 
 def first_line(error: Exception) -> str:
