@@ -14,7 +14,7 @@ In either way, `context` processes may divide each sequence among them (context/
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -123,12 +123,6 @@ class Processes:
             parameters, flat.split([p.numel() for p in parameters]), strict=True
         ):
             parameter.grad = piece.view_as(parameter)
-
-    def gradient_norm(self, parameters: Sequence[nn.Parameter]) -> float:
-        """Returns the norm of all gradients together."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def join_processes(

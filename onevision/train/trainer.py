@@ -14,7 +14,7 @@ from onevision.errors import TrainingError
 from onevision.train.context.rows import share_rows
 from onevision.train.feed import Feed, MicroBatch, empty_micro_batch
 from onevision.train.learner import Learner
-from onevision.train.optim import AnyOptimizer, set_stage_rate
+from onevision.train.optim import AnyOptimizer, gradient_norm, set_stage_rate
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes
 from onevision.train.report.metrics import StepMetrics, peak_memory_bytes
@@ -266,7 +266,7 @@ class Trainer:
 
     def _clip(self) -> float:
         """Shortens the gradient to the stage's maximum; returns the norm it had."""
-        norm = self.processes.gradient_norm(self.parameters)
+        norm = gradient_norm(self.parameters)
         if math.isfinite(norm) and norm > self.stage.max_grad_norm:
             for parameter in self.parameters:
                 assert parameter.grad is not None

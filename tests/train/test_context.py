@@ -155,6 +155,16 @@ def test_padded_rows_with_branches_within_a_window(nursery, tmp_path):
 
 
 @distributed
+def test_text_alone_teaches_the_same_to_processes_of_a_divided_model(nursery, tmp_path):
+    """Three samples in a step, so that a process of four has none of its own."""
+    stage = replace(SHORT, num_samples=6, global_batch=3, families={"texts": 1.0})
+    told = Told(output=tmp_path / "one", stage=stage).but(save_steps=1)
+    nursery.train(told)
+    divided = told.but(output=tmp_path / "four", context=4, sharing="shard")
+    nursery.train(divided, 4)
+    assert_same_gradients(gradients(told.output), gradients(divided.output))
+
+
 def test_a_frozen_language_model_passes_gradients_on(nursery, tmp_path):
     """Only the projector trains; some rows have no picture, some parts no visual token."""
     told = Told(output=tmp_path / "one", stage=ALIGN).but(save_steps=1)
