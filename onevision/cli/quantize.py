@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from onevision.quantization.quantize import GroupResult, Progress
     from onevision.quantization.run import QuantizeResult
 
+KeepHead = Annotated[bool, typer.Option("--keep-head", help="Leave the output head as it is.")]
+KeepLastBlock = Annotated[
+    bool, typer.Option("--keep-last-block", help="Leave the last language block as it is.")
+]
+AllLayers = Annotated[
+    bool,
+    typer.Option(
+        "--all-layers",
+        help="Quantize layers, too, that vLLM cannot read so: MLPs of SigLIP whose widths are no "
+        "multiples of 64.",
+    ),
+]
 # Layers that are named where several stay as they are for one reason.
 SHOWN = 4
 
@@ -43,20 +55,9 @@ def quantize(
     rescale: Annotated[
         bool, typer.Option("--rescale/--no-rescale", help="Rescale channels before rounding.")
     ] = True,
-    keep_head: Annotated[
-        bool, typer.Option("--keep-head", help="Leave the output head as it is.")
-    ] = False,
-    keep_last_block: Annotated[
-        bool, typer.Option("--keep-last-block", help="Leave the last language block as it is.")
-    ] = False,
-    all_layers: Annotated[
-        bool,
-        typer.Option(
-            "--all-layers",
-            help="Quantize layers, too, that vLLM cannot read so: MLPs of SigLIP whose widths are "
-            "no multiples of 64.",
-        ),
-    ] = False,
+    keep_head: KeepHead = False,
+    keep_last_block: KeepLastBlock = False,
+    all_layers: AllLayers = False,
     verify: VerifyOption = True,
 ) -> None:
     """Quantize a model into a checkpoint of compressed-tensors' format; see docs/quantization.md.
