@@ -76,7 +76,7 @@ def draw(axes: "Axes", title: str, bars: Bars, *, aims: Sequence[float] = ()) ->
                 axes.barh(place + offset, own[kind], 0.34, color=plots.colour(style))
                 shown = f"{own[kind]:.2f}" if own[kind] < 2 else f"{own[kind]:.1f}"
                 # Within the bar where there is room, so that no mark lies on it.
-                fits = own[kind] > 0.12 * most
+                fits = own[kind] > 0.1 * most
                 axes.text(
                     own[kind], place + offset, f" {shown} ", va="center", fontsize=9,
                     ha="right" if fits else "left", color=plots.colour("paper" if fits else "ink"),
