@@ -23,10 +23,10 @@ WIDTH, HEIGHT = 800, 420
 KINDS = {"bf16": "s0", "int8": "s1"}
 # What is drawn, the start of a phase's name, and the aim of int8.
 PHASES = {
-    "10 crops": ("vision, 10 crops", 2.5),
-    "6,585 tokens": ("prefill, 6,585 tokens", 2.8),
+    "a picture, 10 crops": ("vision, 10 crops", 2.5),
+    "a prompt, 6,585 tokens": ("prefill, 6,585 tokens", 2.8),
     "a token after 16": ("decode at 16", 4.5),
-    "a token after 6.6k": ("decode at 6.6k", 7.0),
+    "a token after 6,600": ("decode at 6.6k", 7.0),
     "16 pictures at once": ("16 at once, A", 3.5),
     "16, shared and words": ("16 at once, B", 9.0),
 }
@@ -108,13 +108,13 @@ def main() -> None:
             Line2D([], [], color=plots.colour("ink"), lw=2, label="aim of int8"),
         ]
         subtitle = (
-            "times as fast as each peer, which computes in bf16 (left) or in the same (right)"
+            "times as fast as each peer, in bf16 on the left, in the same arithmetic on the right"
         )
-        plots.add_heading(figure, "The 0.5B shape on two cores", subtitle, legend=legend)
+        plots.add_heading(figure, "Speed on two cores", subtitle, legend=legend)
         left, right = figure.subplots(1, 2)
         aims = [aim for _, aim in PHASES.values()]
-        draw(left, "transformers in bf16", against_transformers(own), aims=aims)
-        draw(right, "vLLM, OpenVINO", against_others(others))
+        draw(left, "0.5B: transformers", against_transformers(own), aims=aims)
+        draw(right, "0.5B: vLLM; LLaVA, 0.3B: OpenVINO", against_others(others))
 
     PICTURE.write_bytes(plots.png(plot, width=WIDTH, height=HEIGHT))
     print(PICTURE)

@@ -38,8 +38,12 @@ def _find_library() -> ctypes.CDLL | None:
         lines = MAPS.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    paths = {line.split()[-1] for line in lines if LIBRARY in line}
+    files = [line.split(maxsplit=5) for line in lines if LIBRARY in line.rpartition("/")[2]]
+    paths = {parts[-1] for parts in files}
     if len(paths) != 1:  # none, or two, of which torch's cannot be told
         return None
-    library = ctypes.CDLL(paths.pop())
+    try:
+        library = ctypes.CDLL(paths.pop())
+    except OSError:  # replaced on the disk since it was loaded
+        return None
     return library if hasattr(library, "omp_pause_resource_all") else None

@@ -39,7 +39,6 @@ from tests.train.runs import (
     SHORT,
     Told,
     arguments,
-    free_port,
     lines,
     loss_values,
     settings_of,
@@ -386,7 +385,7 @@ def test_crops_are_dealt_out_evenly_and_pictures_stay_whole(parts):
 def test_context_by_torchrun_end_to_end(tmp_path):
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-        *("--master-addr", "127.0.0.1", "--master-port", str(free_port())),
+        "--standalone",
         *("-m", "onevision", "train", "language", "--output", str(tmp_path / "run")),
         *("--tokenizer", str(BUNDLED["tiny"] / "tokenizer.json")),
         *("--set", "num_samples=8", "--set", "global_batch=4", "--set", "context=2"),
