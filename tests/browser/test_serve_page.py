@@ -239,7 +239,7 @@ def ask_until_running(page, text):
     page.click("#open-settings")
     page.fill("input[name=max_tokens]", "4000")
     page.locator("input[name=temperature]").fill("2")
-    for _ in range(5):
+    for _ in range(40):
         page.fill("#text", text)
         page.keyboard.press("Enter")
         page.wait_for_selector(
