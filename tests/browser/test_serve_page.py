@@ -234,27 +234,30 @@ def test_a_reload_keeps_the_chat_until_a_new_one(open_page):
     assert page.locator("article").count() == 0
 
 
-def ask_until_running(page, text):
-    """Ask for an answer drawn at random, which may end before it is seen, until one is running."""
+ROUTE = "**/v1/chat/completions"
+
+
+def ask_at_length(page, text):
+    """Ask for an answer that goes on for long, whatever is said, and wait until it has begun."""
+
+    def lengthen(route):
+        body = route.request.post_data_json
+        route.continue_(post_data=json.dumps(body | {"ignore_eos": True}))
+
+    page.route(ROUTE, lengthen)
     page.click("#open-settings")
-    page.fill("input[name=max_tokens]", "4000")
-    page.locator("input[name=temperature]").fill("2")
-    for _ in range(40):
-        page.fill("#text", text)
-        page.keyboard.press("Enter")
-        page.wait_for_selector(
-            ".assistant.running .said:not(:empty), .assistant:not(.running):last-child"
-        )
-        if page.locator(".assistant.running").count():
-            return
-    raise AssertionError("no answer was running when it was looked at")
+    page.fill("input[name=max_tokens]", "2000")
+    page.fill("#text", text)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".assistant.running .said:not(:empty)", state="attached")
+    page.unroute(ROUTE)
 
 
 def test_a_reload_during_an_answer_keeps_the_question_and_what_arrived(open_page, server):  # noqa: F811
     page = open_page()
     page.locator("#files").set_input_files(DEMO / "single.png")
     page.wait_for_selector("#cost:not(:empty)")
-    ask_until_running(page, "Which picture?")
+    ask_at_length(page, "Which picture?")
     before = page.locator(".assistant.running .said").inner_text()
     for _ in range(2):
         page.reload()
@@ -306,7 +309,7 @@ def test_settings_open_in_view_wherever_the_page_is(open_page):
 
 def test_stop_keeps_the_text_so_far(open_page, server):  # noqa: F811
     page = open_page()
-    ask_until_running(page, "Hi")
+    ask_at_length(page, "Hi")
     page.click("#send")
     page.wait_for_selector(".assistant:not(.running):last-child")
     assert page.locator(".assistant .said").last.inner_text()
