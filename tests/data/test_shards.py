@@ -26,7 +26,8 @@ from onevision.data.remote.cache import ShardCache, open_cache
 from onevision.data.remote.listing import expand_ranges, find_shards
 from onevision.data.remote.traffic import count_traffic
 from onevision.data.sources import open_source
-from onevision.errors import DataError
+from onevision.data.workers import Workers
+from onevision.errors import DataError, ShardError
 from tests.data.shards import MAKERS, gib, make_shards, tar_shard, write_mixture, write_store
 
 MAX_TOKENS = 400
@@ -195,17 +196,15 @@ def test_processes_share_a_cache_that_never_exceeds_its_limit(tmp_path, monkeypa
     children = [context.Process(target=read_at_random, args=(address, n, 4.0)) for n in range(2)]
     for child in children:
         child.start()
-    cache, most, seen = open_cache(), 0, Counter()
+    cache, most = open_cache(), 0
     while any(child.is_alive() for child in children):
         if cache.directory.is_dir():
             with cache._locked():  # so that none renames what is being counted
                 found = held(cache)
             most = max(most, sum(found.values()))
-            seen.update(found)
         time.sleep(0.002)
     assert [child.exitcode for child in children] == [0, 0]
     assert 0 < most <= limit
-    assert len({name.removesuffix(".partial") for name in seen}) == len(shards)
 
 
 class SlowStore(fsspec.AbstractFileSystem):
@@ -298,7 +297,8 @@ def test_what_a_killed_process_was_fetching_is_not_read_and_takes_no_room(slow, 
         assert time.monotonic() < end
         time.sleep(0.01)
     shard, other = (find_shards(f"slow://b/{name}.tar")[0] for name in "ab")
-    assert sum(held(cache).values()) == slow.SIZE  # its room is taken
+    with cache._locked():  # whoever begins a shard gives it its length before it lets go
+        assert sum(held(cache).values()) == slow.SIZE  # its room is taken
     assert not cache.has(shard)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
@@ -369,6 +369,29 @@ def test_a_shard_that_changes_under_a_reader_is_refused(memory, tmp_path, make_r
     assert source.read(1).fields["id"] == "1"
     with pytest.raises(DataError, match=r"caps-001\.tar: it has changed since it was listed"):
         source.read(2)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_shard_that_cannot_be_had_is_no_fault_of_its_records(num_workers, tmp_path, make_reader):
+    address = write_store(tmp_path / "store", count=2, each=4)
+    reader = make_reader(write_mixture(tmp_path / "m.yaml", address))
+    store = tmp_path / "store"
+
+    def lose_shards():
+        for file in open_cache().directory.iterdir():
+            file.unlink()
+        store.rename(tmp_path / "away")
+
+    lose_shards()
+    with pytest.raises(ShardError, match=r"caps-000\.tar: nothing is there"):
+        make_plan(reader, num_workers=num_workers)
+    (tmp_path / "away").rename(store)
+    assert not make_plan(reader, num_workers=num_workers).datasets[0].faults
+    lose_shards()
+    with Workers(reader, num_workers=num_workers) as workers:
+        workers.submit([(0, 0), (0, 1)])
+        with pytest.raises(ShardError, match=r"caps-000\.tar: nothing is there"):
+            workers.result()
 
 
 def test_a_manifest_names_the_shard_that_has_changed(memory, tmp_path, make_reader):
