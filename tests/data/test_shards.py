@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,15 +14,18 @@ import fsspec
 import numpy as np
 import pytest
 
+from onevision.data.index import open_index
 from onevision.data.loader import Loader
 from onevision.data.manifest import apply_manifest, write_manifest
 from onevision.data.mixture import open_mixture
 from onevision.data.order import Order
 from onevision.data.packs import pack
+from onevision.data.parquet_source import _read_sizes
 from onevision.data.planner import make_plan
 from onevision.data.quarantine import Quarantine
 from onevision.data.remote import cache as cache_module
 from onevision.data.remote import fetch as fetch_module
+from onevision.data.remote.ahead import ReadAhead, read_ahead
 from onevision.data.remote.cache import ShardCache, open_cache
 from onevision.data.remote.listing import expand_ranges, find_shards
 from onevision.data.remote.traffic import count_traffic
@@ -110,6 +114,17 @@ def test_addresses_are_braces_patterns_folders_files_and_a_command_argument(memo
     assert len(open_mixture(typed)) == 2
 
 
+def test_symbolic_links_are_shards_too(tmp_path):
+    write_store(tmp_path / "blobs", count=2, each=2)
+    (tmp_path / "links").mkdir()
+    for file in (tmp_path / "blobs").iterdir():
+        (tmp_path / "links" / file.name).symlink_to(file)
+    folder = f"file://{tmp_path}/links"
+    for address in (folder, f"{folder}/*.tar", f"{folder}/caps-{{000..001}}.tar"):
+        source = open_source(address)
+        assert [source.read(row).fields["id"] for row in range(4)] == list("0123"), address
+
+
 def test_braces():
     assert expand_ranges("s3://b/{8..11}.tar")[::3] == ["s3://b/8.tar", "s3://b/11.tar"]
     assert expand_ranges("s3://{a,b}/{00..01}")[1:3] == ["s3://a/01", "s3://b/00"]
@@ -142,6 +157,24 @@ def test_a_source_travels_to_workers_as_paths(tmp_path):
     travelled = pickle.dumps(source)
     assert len(travelled) < 6_000
     assert pickle.loads(travelled).read(199).fields["id"] == "199"
+
+
+def test_one_of_those_who_want_an_index_builds_it(tmp_path):
+    (tmp_path / "a.json").write_text("[1]")
+    built, everyone = [], threading.Barrier(4)
+
+    def build(file):
+        built.append(file)
+        time.sleep(0.05)
+        yield from (0, 1)
+
+    def want(_):
+        everyone.wait()
+        return open_index(tmp_path / "a.json", build, columns=2).rows.tolist()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(want, range(4))) == [[[0, 1]]] * 4
+    assert len(built) == 1
 
 
 # The cache
@@ -253,6 +286,29 @@ def slow(monkeypatch):
     for name, value in (("opened", 0), ("broken", 0), ("pause", 0.0)):
         monkeypatch.setattr(SlowStore, name, value)
     return SlowStore
+
+
+def test_a_question_whether_it_has_changed_is_asked_again(slow, tmp_path, monkeypatch):
+    (shard,) = find_shards("slow://b/a.tar")
+    cache = ShardCache(directory=tmp_path / "cache", max_bytes=slow.SIZE)
+    info, left = slow.info, [ConnectionError("reset"), ConnectionError("reset")]
+
+    def fail_twice(store, path):
+        if left:
+            raise left.pop()
+        return info(store, path)
+
+    monkeypatch.setattr(slow, "info", fail_twice)
+    cache.fetch(shard)
+    assert slow.opened == 3
+
+
+def test_a_parquet_shard_that_changes_before_its_end_is_read_is_refused(memory):
+    memory.pipe("/b/a.parquet", MAKERS["parquet"](range(4)))
+    (shard,) = find_shards("memory://b/a.parquet")
+    memory.pipe("/b/a.parquet", MAKERS["parquet"](range(6)))
+    with pytest.raises(DataError, match=r"a\.parquet: it has changed since it was listed"):
+        list(_read_sizes(shard))
 
 
 def test_a_connection_that_breaks_is_tried_again(slow, tmp_path):
@@ -419,12 +475,8 @@ def test_a_broken_picture_in_a_shard_is_a_fault_of_its_row(memory, tmp_path, mak
     assert plan.datasets[0].usable.tolist() == [True, False, True]
 
 
-def test_shards_are_fetched_once_before_they_are_read(tmp_path, make_reader, monkeypatch):
-    address = write_store(tmp_path / "store", count=6, each=8)
-    reader = make_reader(write_mixture(tmp_path / "mixture.yaml", address))
-    plan = make_plan(reader, num_workers=0)
-    for file in open_cache().directory.iterdir():
-        file.unlink()
+def note_copies(monkeypatch):
+    """Return a list that receives the name of each shard that is fetched from now on."""
     fetched = []
     copy = cache_module.copy_shard
 
@@ -433,6 +485,16 @@ def test_shards_are_fetched_once_before_they_are_read(tmp_path, make_reader, mon
         copy(shard, target)
 
     monkeypatch.setattr(cache_module, "copy_shard", copy_and_note)
+    return fetched
+
+
+def test_shards_are_fetched_once_before_they_are_read(tmp_path, make_reader, monkeypatch):
+    address = write_store(tmp_path / "store", count=6, each=8)
+    reader = make_reader(write_mixture(tmp_path / "mixture.yaml", address))
+    plan = make_plan(reader, num_workers=0)
+    for file in open_cache().directory.iterdir():
+        file.unlink()
+    fetched = note_copies(monkeypatch)
     order = Order(plan.restrict(reader.mixture), seed=3, epoch=0)
     packs = pack(plan.lengths(order), max_tokens=MAX_TOKENS)
     loader = Loader(
@@ -446,3 +508,48 @@ def test_shards_are_fetched_once_before_they_are_read(tmp_path, make_reader, mon
     assert sum(len(one.rows) for one in loaded) == 48
     assert Counter(fetched) == {f"caps-{n:03}.tar": 1 for n in range(6)}
     assert all(a.pack < b.pack for a, b in pairwise(loaded))
+
+
+def test_two_shards_are_fetched_ahead_and_no_more_until_they_are_read(
+    memory, tmp_path, monkeypatch
+):
+    for name in "abcdef":
+        memory.pipe(f"/b/{name}.tar", name.encode() * 100)
+    a, b, c, d, e, f = find_shards("memory://b/{a,b,c,d,e,f}.tar")
+    packs = [[a], [b], [c, d], [d], [e], [f]]
+    cache = ShardCache(directory=tmp_path / "cache", max_bytes=400)  # two to read, two ahead
+    fetched = note_copies(monkeypatch)
+    ahead = ReadAhead(packs.__getitem__, num_packs=len(packs), cache=cache)
+    for place, shards in enumerate(packs):
+        ahead.look_ahead(place)
+        for _, future in list(ahead._ahead.values()):
+            future.result(timeout=60)
+        later = {shard for pack in packs[place + 1 :] for shard in pack}.difference(shards)
+        assert sum(map(cache.has, later)) <= 2
+        ahead.reach(place)
+        assert all(map(cache.has, shards))
+    ahead.close()
+    assert sorted(fetched) == [f"{name}.tar" for name in "abcdef"]
+
+
+def fail_while_a_shard_is_fetched(directory):
+    fsspec.register_implementation("slow", SlowStore, clobber=True)
+    SlowStore.pause = 3600.0
+    shards = find_shards("slow://b/a.tar")
+    cache = ShardCache(directory=Path(directory), max_bytes=SlowStore.SIZE)
+    with read_ahead(lambda place: shards, num_packs=1, cache=cache) as ahead:
+        ahead.look_ahead(0)
+        while not list(cache.directory.glob("*.partial")):
+            time.sleep(0.01)
+        raise SystemExit(5)
+
+
+def test_a_process_that_fails_does_not_wait_for_a_shard(tmp_path):
+    child = mp.get_context("spawn").Process(
+        target=fail_while_a_shard_is_fetched, args=(str(tmp_path / "cache"),)
+    )
+    child.start()
+    child.join(timeout=300)
+    code = child.exitcode
+    child.kill()
+    assert code == 5
