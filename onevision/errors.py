@@ -10,6 +10,7 @@
     │   ├── ConfigError          contradictory settings
     │   └── CheckpointError      files that are missing, damaged or of an unknown layout
     ├── DataError                a record that cannot be used
+    │   └── ShardError           a shard that cannot be had
     ├── EngineError              a valid request that failed
     │   ├── QueueFullError       too many requests are waiting; retry later
     │   ├── DecodersBusyError    no media decoder became free in time; retry later
@@ -95,6 +96,10 @@ class CheckpointError(ModelError):
 
 class DataError(OneVisionError):
     """A record that cannot be used; the message names source, row and field as far as known."""
+
+
+class ShardError(DataError):
+    """A shard that cannot be had: trouble of a store or a disk, no fault of its records."""
 
 
 class SandboxError(OneVisionError):

@@ -5,9 +5,11 @@ file's path, size and modification time (of a shard: its address, size and versi
 changes is indexed again, and a shard is indexed once although the cache of shards drops it.
 """
 
+import fcntl
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -49,14 +51,17 @@ class Index:
 def open_index(file: File, build: Callable[[File], Iterable[int]], *, columns: int) -> Index:
     """Returns the index [rows, columns] of `file`, from the cache or from `build`.
 
-    `build` yields the numbers row by row; they go straight to disk.
+    `build` yields the numbers row by row; they go straight to disk. Of processes that want one
+    index, one builds it and the others wait.
     """
     key = f"{FORMAT}:{file_identity(file)}:{columns}"
     path = cache_directory() / "index" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
     if not path.exists():
-        with atomic_path(path) as partial, partial.open("wb") as target:
-            for chunk in _chunks(build(file)):
-                target.write(chunk.tobytes())
+        with _locked(path.with_suffix(".lock")):
+            if not path.exists():  # another process may have built it meanwhile
+                with atomic_path(path) as partial, partial.open("wb") as target:
+                    for chunk in _chunks(build(file)):
+                        target.write(chunk.tobytes())
     return Index(path, columns=columns)
 
 
@@ -80,6 +85,15 @@ def file_identity(file: DataFile) -> str:
         return file.identity
     status = file.stat()
     return f"{file.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        with suppress(OSError):  # a disk without locks: each builds its own, which is the same
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _chunks(numbers: Iterable[int], size: int = 1 << 16) -> Iterable[NDArray[np.int64]]:

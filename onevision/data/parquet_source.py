@@ -21,6 +21,7 @@ from onevision.data.forms.raw import Fields, RawRecord
 from onevision.data.forms.table import KNOWN_FIELDS
 from onevision.data.index import open_indices
 from onevision.data.remote.cache import DataFile, on_disk
+from onevision.data.remote.fetch import check_unchanged
 from onevision.data.remote.shard import open_shard_store
 from onevision.data.remote.store import open_file, reading
 from onevision.data.sources import FileSource
@@ -140,6 +141,7 @@ def _read_sizes(file: DataFile) -> Iterator[int]:
         fs, path = open_shard_store(file.address)
         with reading(name), open_file(fs, path) as remote:
             metadata = _open(remote, name=name).metadata
+        check_unchanged(file)
     for group in range(metadata.num_row_groups):
         size = metadata.row_group(group).num_rows
         if not 0 <= size <= MAX_GROUP_VALUES:

@@ -35,7 +35,7 @@ from onevision.data.remote.ahead import ShardMap, read_ahead
 from onevision.data.remote.shard import Shard
 from onevision.data.samples import SampleReader
 from onevision.data.workers import exit_with_parent, process_context
-from onevision.errors import ContextLengthError, DataError, InputError, MediaError
+from onevision.errors import ContextLengthError, DataError, InputError, MediaError, ShardError
 from onevision.files import atomic_path, cache_directory
 from onevision.inputs.video import FrameChoice
 
@@ -131,6 +131,8 @@ def _plan_row(
     known = _PlannedRow()
     try:
         _fill_row(known, reader, dataset, row, decoded=decoded)
+    except ShardError:  # no fault of the row
+        raise
     except ContextLengthError as error:
         known.fault = Fault(row=row, kind="too long", message=str(error))
     except MediaError as error:
@@ -224,8 +226,8 @@ def _chunk_path(chunk: Chunk, cache: Path) -> Path:
 
 def _load_chunk(path: Path) -> DatasetPlan:
     with np.load(path) as arrays:
-        plan = DatasetPlan(**{column: arrays[column] for column in COLUMNS})
-        return plan.with_remarks(arrays["remarks"])
+        columns = {name: arrays[name] for name in COLUMNS}
+        return DatasetPlan(**columns).with_remarks(arrays["remarks"])
 
 
 def _plan_faulty_again(known: DatasetPlan, dataset: int, *, deep: bool) -> DatasetPlan:
@@ -265,10 +267,7 @@ def _map(
 
 
 def _cache_key(reader: SampleReader, *, deep: bool) -> str:
-    """Returns a hash of what a plan depends on besides the rows.
-
-    These are the records' files, the directories that media paths count from, and the run's rules.
-    """
+    """Returns a hash of what a plan depends on besides the rows: files, directories and rules."""
     files = [
         [
             one.entry.name,

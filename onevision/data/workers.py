@@ -23,7 +23,7 @@ import torch
 from onevision.data.packing import PackedRow
 from onevision.data.samples import SampleReader
 from onevision.data.slots import NUM_SLOTS, SlotRow, Slots
-from onevision.errors import DataError, InputError
+from onevision.errors import DataError, InputError, ShardError
 
 # A row, or the reason there is none.
 DecodeResult = PackedRow | str
@@ -39,7 +39,7 @@ class _Task:
     dataset: int
     row: int
     tries: int = 0
-    result: DecodeResult | None = None
+    result: DecodeResult | ShardError | None = None
 
 
 @dataclass
@@ -115,13 +115,18 @@ class Workers:
         self._feed()
 
     def result(self) -> DecodeResult:
-        """Returns the next result, in the order of submission."""
+        """Returns the next result, in the order of submission.
+
+        Raises ShardError if its shard cannot be had.
+        """
         task = self._order.popleft()
         if not self._workers:
             self._waiting.popleft()
             return decode_sample(self.reader, task.dataset, task.row)
         while task.result is None:
             self._advance()
+        if isinstance(task.result, ShardError):
+            raise task.result
         return task.result
 
     def _advance(self) -> None:
@@ -204,9 +209,11 @@ def exit_with_parent() -> None:
 
 
 def decode_sample(reader: SampleReader, dataset: int, row: int) -> DecodeResult:
-    """Returns a sample's row, or the reason there is none, in one line."""
+    """Returns a sample's row, or the reason there is none, in one line. Raises ShardError."""
     try:
         return reader.decode(dataset, row)
+    except ShardError:
+        raise  # the next sample of the shard would be lost, too
     except (DataError, InputError) as error:
         return str(error)
 
@@ -230,8 +237,11 @@ def _work(pipe: Connection, slots: Slots, reader: SampleReader) -> None:
 
 def _answer(
     reader: SampleReader, dataset: int, row: int, slots: Slots, *, task: int
-) -> SlotRow | str:
-    result = decode_sample(reader, dataset, row)
+) -> SlotRow | ShardError | str:
+    try:
+        result = decode_sample(reader, dataset, row)
+    except ShardError as error:
+        return error
     if isinstance(result, str):
         return result
     try:

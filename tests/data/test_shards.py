@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,20 +14,24 @@ import fsspec
 import numpy as np
 import pytest
 
+from onevision.data.index import open_index
 from onevision.data.loader import Loader
 from onevision.data.manifest import apply_manifest, write_manifest
 from onevision.data.mixture import open_mixture
 from onevision.data.order import Order
 from onevision.data.packs import pack
+from onevision.data.parquet_source import _read_sizes
 from onevision.data.planner import make_plan
 from onevision.data.quarantine import Quarantine
 from onevision.data.remote import cache as cache_module
 from onevision.data.remote import fetch as fetch_module
+from onevision.data.remote.ahead import ReadAhead, read_ahead
 from onevision.data.remote.cache import ShardCache, open_cache
 from onevision.data.remote.listing import expand_ranges, find_shards
 from onevision.data.remote.traffic import count_traffic
 from onevision.data.sources import open_source
-from onevision.errors import DataError
+from onevision.data.workers import Workers
+from onevision.errors import DataError, ShardError
 from tests.data.shards import MAKERS, gib, make_shards, tar_shard, write_mixture, write_store
 
 MAX_TOKENS = 400
@@ -109,6 +114,17 @@ def test_addresses_are_braces_patterns_folders_files_and_a_command_argument(memo
     assert len(open_mixture(typed)) == 2
 
 
+def test_symbolic_links_are_shards_too(tmp_path):
+    write_store(tmp_path / "blobs", count=2, each=2)
+    (tmp_path / "links").mkdir()
+    for file in (tmp_path / "blobs").iterdir():
+        (tmp_path / "links" / file.name).symlink_to(file)
+    folder = f"file://{tmp_path}/links"
+    for address in (folder, f"{folder}/*.tar", f"{folder}/caps-{{000..001}}.tar"):
+        source = open_source(address)
+        assert [source.read(row).fields["id"] for row in range(4)] == list("0123"), address
+
+
 def test_braces():
     assert expand_ranges("s3://b/{8..11}.tar")[::3] == ["s3://b/8.tar", "s3://b/11.tar"]
     assert expand_ranges("s3://{a,b}/{00..01}")[1:3] == ["s3://a/01", "s3://b/00"]
@@ -141,6 +157,24 @@ def test_a_source_travels_to_workers_as_paths(tmp_path):
     travelled = pickle.dumps(source)
     assert len(travelled) < 6_000
     assert pickle.loads(travelled).read(199).fields["id"] == "199"
+
+
+def test_one_of_those_who_want_an_index_builds_it(tmp_path):
+    (tmp_path / "a.json").write_text("[1]")
+    built, everyone = [], threading.Barrier(4)
+
+    def build(file):
+        built.append(file)
+        time.sleep(0.05)
+        yield from (0, 1)
+
+    def want(_):
+        everyone.wait()
+        return open_index(tmp_path / "a.json", build, columns=2).rows.tolist()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(want, range(4))) == [[[0, 1]]] * 4
+    assert len(built) == 1
 
 
 # The cache
@@ -195,17 +229,15 @@ def test_processes_share_a_cache_that_never_exceeds_its_limit(tmp_path, monkeypa
     children = [context.Process(target=read_at_random, args=(address, n, 4.0)) for n in range(2)]
     for child in children:
         child.start()
-    cache, most, seen = open_cache(), 0, Counter()
+    cache, most = open_cache(), 0
     while any(child.is_alive() for child in children):
         if cache.directory.is_dir():
             with cache._locked():  # so that none renames what is being counted
                 found = held(cache)
             most = max(most, sum(found.values()))
-            seen.update(found)
         time.sleep(0.002)
     assert [child.exitcode for child in children] == [0, 0]
     assert 0 < most <= limit
-    assert len({name.removesuffix(".partial") for name in seen}) == len(shards)
 
 
 class SlowStore(fsspec.AbstractFileSystem):
@@ -256,6 +288,29 @@ def slow(monkeypatch):
     return SlowStore
 
 
+def test_a_question_whether_it_has_changed_is_asked_again(slow, tmp_path, monkeypatch):
+    (shard,) = find_shards("slow://b/a.tar")
+    cache = ShardCache(directory=tmp_path / "cache", max_bytes=slow.SIZE)
+    info, left = slow.info, [ConnectionError("reset"), ConnectionError("reset")]
+
+    def fail_twice(store, path):
+        if left:
+            raise left.pop()
+        return info(store, path)
+
+    monkeypatch.setattr(slow, "info", fail_twice)
+    cache.fetch(shard)
+    assert slow.opened == 3
+
+
+def test_a_parquet_shard_that_changes_before_its_end_is_read_is_refused(memory):
+    memory.pipe("/b/a.parquet", MAKERS["parquet"](range(4)))
+    (shard,) = find_shards("memory://b/a.parquet")
+    memory.pipe("/b/a.parquet", MAKERS["parquet"](range(6)))
+    with pytest.raises(DataError, match=r"a\.parquet: it has changed since it was listed"):
+        list(_read_sizes(shard))
+
+
 def test_a_connection_that_breaks_is_tried_again(slow, tmp_path):
     (shard,) = find_shards("slow://b/a.tar")
     cache = ShardCache(directory=tmp_path / "cache", max_bytes=slow.SIZE)
@@ -298,7 +353,8 @@ def test_what_a_killed_process_was_fetching_is_not_read_and_takes_no_room(slow, 
         assert time.monotonic() < end
         time.sleep(0.01)
     shard, other = (find_shards(f"slow://b/{name}.tar")[0] for name in "ab")
-    assert sum(held(cache).values()) == slow.SIZE  # its room is taken
+    with cache._locked():  # whoever begins a shard gives it its length before it lets go
+        assert sum(held(cache).values()) == slow.SIZE  # its room is taken
     assert not cache.has(shard)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
@@ -371,6 +427,29 @@ def test_a_shard_that_changes_under_a_reader_is_refused(memory, tmp_path, make_r
         source.read(2)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_shard_that_cannot_be_had_is_no_fault_of_its_records(num_workers, tmp_path, make_reader):
+    address = write_store(tmp_path / "store", count=2, each=4)
+    reader = make_reader(write_mixture(tmp_path / "m.yaml", address))
+    store = tmp_path / "store"
+
+    def lose_shards():
+        for file in open_cache().directory.iterdir():
+            file.unlink()
+        store.rename(tmp_path / "away")
+
+    lose_shards()
+    with pytest.raises(ShardError, match=r"caps-000\.tar: nothing is there"):
+        make_plan(reader, num_workers=num_workers)
+    (tmp_path / "away").rename(store)
+    assert not make_plan(reader, num_workers=num_workers).datasets[0].faults
+    lose_shards()
+    with Workers(reader, num_workers=num_workers) as workers:
+        workers.submit([(0, 0), (0, 1)])
+        with pytest.raises(ShardError, match=r"caps-000\.tar: nothing is there"):
+            workers.result()
+
+
 def test_a_manifest_names_the_shard_that_has_changed(memory, tmp_path, make_reader):
     for name, content in make_shards("tar", count=3, each=2).items():
         memory.pipe(f"/b/{name}", content)
@@ -396,12 +475,8 @@ def test_a_broken_picture_in_a_shard_is_a_fault_of_its_row(memory, tmp_path, mak
     assert plan.datasets[0].usable.tolist() == [True, False, True]
 
 
-def test_shards_are_fetched_once_before_they_are_read(tmp_path, make_reader, monkeypatch):
-    address = write_store(tmp_path / "store", count=6, each=8)
-    reader = make_reader(write_mixture(tmp_path / "mixture.yaml", address))
-    plan = make_plan(reader, num_workers=0)
-    for file in open_cache().directory.iterdir():
-        file.unlink()
+def note_copies(monkeypatch):
+    """Return a list that receives the name of each shard that is fetched from now on."""
     fetched = []
     copy = cache_module.copy_shard
 
@@ -410,6 +485,16 @@ def test_shards_are_fetched_once_before_they_are_read(tmp_path, make_reader, mon
         copy(shard, target)
 
     monkeypatch.setattr(cache_module, "copy_shard", copy_and_note)
+    return fetched
+
+
+def test_shards_are_fetched_once_before_they_are_read(tmp_path, make_reader, monkeypatch):
+    address = write_store(tmp_path / "store", count=6, each=8)
+    reader = make_reader(write_mixture(tmp_path / "mixture.yaml", address))
+    plan = make_plan(reader, num_workers=0)
+    for file in open_cache().directory.iterdir():
+        file.unlink()
+    fetched = note_copies(monkeypatch)
     order = Order(plan.restrict(reader.mixture), seed=3, epoch=0)
     packs = pack(plan.lengths(order), max_tokens=MAX_TOKENS)
     loader = Loader(
@@ -423,3 +508,48 @@ def test_shards_are_fetched_once_before_they_are_read(tmp_path, make_reader, mon
     assert sum(len(one.rows) for one in loaded) == 48
     assert Counter(fetched) == {f"caps-{n:03}.tar": 1 for n in range(6)}
     assert all(a.pack < b.pack for a, b in pairwise(loaded))
+
+
+def test_two_shards_are_fetched_ahead_and_no_more_until_they_are_read(
+    memory, tmp_path, monkeypatch
+):
+    for name in "abcdef":
+        memory.pipe(f"/b/{name}.tar", name.encode() * 100)
+    a, b, c, d, e, f = find_shards("memory://b/{a,b,c,d,e,f}.tar")
+    packs = [[a], [b], [c, d], [d], [e], [f]]
+    cache = ShardCache(directory=tmp_path / "cache", max_bytes=400)  # two to read, two ahead
+    fetched = note_copies(monkeypatch)
+    ahead = ReadAhead(packs.__getitem__, num_packs=len(packs), cache=cache)
+    for place, shards in enumerate(packs):
+        ahead.look_ahead(place)
+        for _, future in list(ahead._ahead.values()):
+            future.result(timeout=60)
+        later = {shard for pack in packs[place + 1 :] for shard in pack}.difference(shards)
+        assert sum(map(cache.has, later)) <= 2
+        ahead.reach(place)
+        assert all(map(cache.has, shards))
+    ahead.close()
+    assert sorted(fetched) == [f"{name}.tar" for name in "abcdef"]
+
+
+def fail_while_a_shard_is_fetched(directory):
+    fsspec.register_implementation("slow", SlowStore, clobber=True)
+    SlowStore.pause = 3600.0
+    shards = find_shards("slow://b/a.tar")
+    cache = ShardCache(directory=Path(directory), max_bytes=SlowStore.SIZE)
+    with read_ahead(lambda place: shards, num_packs=1, cache=cache) as ahead:
+        ahead.look_ahead(0)
+        while not list(cache.directory.glob("*.partial")):
+            time.sleep(0.01)
+        raise SystemExit(5)
+
+
+def test_a_process_that_fails_does_not_wait_for_a_shard(tmp_path):
+    child = mp.get_context("spawn").Process(
+        target=fail_while_a_shard_is_fetched, args=(str(tmp_path / "cache"),)
+    )
+    child.start()
+    child.join(timeout=300)
+    code = child.exitcode
+    child.kill()
+    assert code == 5

@@ -4,8 +4,9 @@ The shards of a pack are there before workers are asked for it, so that a slow s
 its time. Threads fetch those of later packs meanwhile.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,7 +17,7 @@ from onevision.data.remote.cache import ShardCache, open_cache
 from onevision.data.remote.shard import Shard
 from onevision.data.sources import RecordSource
 
-# Shards that are fetched at a time, ahead of what is read.
+# Shards that are fetched ahead of what is read, at most.
 SHARDS_AHEAD = 2
 # How far ahead they are looked for, in packs.
 MAX_PACKS_AHEAD = 4096
@@ -43,42 +44,72 @@ class ShardMap:
 
 
 class ReadAhead:
-    """Fetches the shards of packs; `shards_of` lists those of a pack, by its place in the order."""
+    """Fetches the shards of packs; `shards_of` lists those of a pack, by its place in the order.
+
+    Its threads are daemons: a process that fails does not wait for the bytes of a slow store.
+    """
 
     def __init__(
         self, shards_of: Callable[[int], Sequence[Shard]], *, num_packs: int, cache: ShardCache
     ) -> None:
         self.shards_of, self.num_packs, self.cache = shards_of, num_packs, cache
-        self._pool = ThreadPoolExecutor(SHARDS_AHEAD, thread_name_prefix="shards")
-        self._fetching: dict[Shard, Future[None]] = {}
+        # Shards that are fetched, or have been and are not yet read, and the first pack of each.
+        self._ahead: dict[Shard, tuple[int, Future[None]]] = {}
         self._next = 0  # the first pack that has not been looked at
+        self._turns = threading.Semaphore(SHARDS_AHEAD)
+        self._is_closed = False
 
     def reach(self, place: int) -> None:
         """Returns once the shards of a pack are there. Raises DataError if one cannot be had."""
         self.look_ahead(place)
         for shard in self.shards_of(place):
-            future = self._fetching.pop(shard, None)
-            if future is not None:
-                future.result()
+            if shard in self._ahead:
+                self._ahead.pop(shard)[1].result()
             self.cache.fetch(shard)  # at least, it counts as used
+            self.look_ahead(place)
 
     def close(self) -> None:
         """Gives up what is not being fetched yet."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._is_closed = True
 
     def look_ahead(self, place: int) -> None:
-        """Begins to fetch the next shards that are not there, from a pack on."""
+        """Begins to fetch the next shards that are not there, from a pack on.
+
+        Never more than `SHARDS_AHEAD`, with those that wait to be read, as they take room.
+        """
+        self._ahead = {shard: one for shard, one in self._ahead.items() if one[0] >= place}
         self._next = max(self._next, place)
         while self._next < min(self.num_packs, place + MAX_PACKS_AHEAD):
-            if self._count_running() >= SHARDS_AHEAD:
+            if len(self._ahead) >= SHARDS_AHEAD:
                 return
-            for shard in self.shards_of(self._next):
-                if shard not in self._fetching and not self.cache.has(shard):
-                    self._fetching[shard] = self._pool.submit(self.cache.fetch, shard)
+            missing = [
+                shard
+                for shard in self.shards_of(self._next)
+                if shard not in self._ahead and not self.cache.has(shard)
+            ]
+            room = SHARDS_AHEAD - len(self._ahead)
+            for shard in missing[:room]:
+                self._ahead[shard] = self._next, self._begin(shard)
+            if len(missing) > room:
+                return
             self._next += 1
 
-    def _count_running(self) -> int:
-        return sum(not future.done() for future in self._fetching.values())
+    def _begin(self, shard: Shard) -> Future[None]:
+        future: Future[None] = Future()
+        threading.Thread(target=self._fetch, args=(shard, future), daemon=True).start()
+        return future
+
+    def _fetch(self, shard: Shard, future: Future[None]) -> None:
+        with self._turns:
+            if self._is_closed:
+                future.cancel()
+                return
+            try:
+                self.cache.fetch(shard)
+            except BaseException as error:  # noqa: BLE001 for whoever waits for it
+                future.set_exception(error)
+            else:
+                future.set_result(None)
 
 
 def rows_of_few_shards(dataset: OpenDataset, *, count: int = 2) -> NDArray[np.int64]:
@@ -92,10 +123,16 @@ def rows_of_few_shards(dataset: OpenDataset, *, count: int = 2) -> NDArray[np.in
 
 @contextmanager
 def read_ahead(
-    shards_of: Callable[[int], Sequence[Shard]], *, num_packs: int
+    shards_of: Callable[[int], Sequence[Shard]],
+    *,
+    num_packs: int,
+    cache: ShardCache | None = None,
 ) -> Iterator[ReadAhead]:
-    """Yields what to tell of each pack before it is read."""
-    ahead = ReadAhead(shards_of, num_packs=num_packs, cache=open_cache())
+    """Yields what to tell of each pack before it is read; the cache is this machine's or another.
+
+    Whoever leaves gives up what is not being fetched yet.
+    """
+    ahead = ReadAhead(shards_of, num_packs=num_packs, cache=cache or open_cache())
     try:
         yield ahead
     finally:

@@ -18,14 +18,14 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from onevision.data.remote.fetch import copy_shard
 from onevision.data.remote.shard import Shard
-from onevision.errors import DataError
+from onevision.errors import DataError, ShardError
 from onevision.files import cache_directory
 
 LIMIT_VARIABLE, DEFAULT_GIB = "ONEVISION_SHARDS_GIB", 32.0
@@ -42,12 +42,16 @@ DataFile = Path | Shard
 def on_disk(file: DataFile, cache: "ShardCache | None" = None) -> Iterator[Path]:
     """Yields where a file can be read, as long as it is needed: a shard is fetched if it must be.
 
-    The cache is that of this machine unless given. Raises DataError.
+    The cache is that of this machine unless given. Raises ShardError if the shard cannot be had.
     """
     if isinstance(file, Path):
         yield file
         return
-    with (cache or open_cache()).hold(file) as path:
+    with ExitStack() as held:
+        try:
+            path = held.enter_context((cache or open_cache()).hold(file))
+        except DataError as error:
+            raise ShardError(str(error)) from error
         yield path
 
 

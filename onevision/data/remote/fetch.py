@@ -22,6 +22,7 @@ def copy_shard(shard: Shard, target: BinaryIO) -> None:
         try:
             with reading(shard.address):
                 _copy_once(shard, target)
+            check_unchanged(shard)
         except DataError as error:
             gone = isinstance(error.__cause__, FileNotFoundError | PermissionError)
             if seconds is None or gone or error.__cause__ is None:
@@ -30,7 +31,6 @@ def copy_shard(shard: Shard, target: BinaryIO) -> None:
         except _UnwrittenError as error:
             raise error.problem from error
         else:
-            check_unchanged(shard)
             return
 
 

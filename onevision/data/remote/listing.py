@@ -69,7 +69,7 @@ def _list_choices(inside: str, address: str) -> list[str]:
 
 def _find_by_pattern(fs: Store, address: str) -> list[Shard]:
     _, path = open_shard_store(address)
-    found = fs.glob(path, detail=True)
+    found = {str(name): _follow(fs, one) for name, one in fs.glob(path, detail=True).items()}
     shards = [
         to_shard(found[name], _address_of(name, like=address))
         for name in sorted(found)
@@ -91,7 +91,7 @@ def _find_by_name(fs: Store, addresses: list[str]) -> list[Shard]:
         if folder not in listings:
             listings[folder] = _list_folder(fs, folder)
         if name in listings[folder]:
-            found.append(to_shard(listings[folder][name], address))
+            found.append(to_shard(_follow(fs, listings[folder][name]), address))
         else:
             missing.append(address)
     if missing:
@@ -125,7 +125,13 @@ def _find_alone(fs: Store, address: str) -> list[Shard]:
             f"{address}: the folder holds {held}; expected shards that end in "
             f"{' or '.join(SUFFIXES)}"
         )
-    return [to_shard(listed[name], f"{address.rstrip('/')}/{name}") for name in names]
+    folder = address.rstrip("/")
+    return [to_shard(_follow(fs, listed[name]), f"{folder}/{name}") for name in names]
+
+
+def _follow(fs: Store, info: Info) -> Info:
+    """Returns what a symbolic link leads to, as listings tell of the link itself."""
+    return fs.info(info["name"]) if info.get("islink") else info
 
 
 def _address_of(name: str, *, like: str) -> str:

@@ -48,6 +48,8 @@ class Shard:
 def read_shard(address: str) -> Shard:
     """Returns a shard as it is now. Raises DataError, and whatever the store raises."""
     fs, path = open_shard_store(address)
+    if address.startswith("hf://"):  # one question; else it lists the folder, and forgets it again
+        return to_shard(fs.info(path, refresh=True, expand_info=True), address)
     fs.invalidate_cache()
     return to_shard(fs.info(path), address)
 
