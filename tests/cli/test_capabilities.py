@@ -159,6 +159,7 @@ def test_trials_are_on_the_page(taught, asked, tmp_path):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "docs" / "capabilities.md").read_text()
     assert "A rehearsal" in page
+    assert "All 4 trials began with tiny; " in page
     row = next(line for line in page.splitlines() if line.startswith("| **S9**") and "±" in line)
     assert row.count("±") == 5
     assert "| **S1** Diagram and chart read jointly | not run |" in page
