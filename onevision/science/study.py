@@ -49,6 +49,8 @@ class TrialRecord:
     train_seconds: float  # wall clock, waiting for data included
     exam_seconds: float
     answers: list[AnswerRow]
+    # The model it began with: a bundled name, a hub id or a digest; "" for none of outside.
+    start: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,8 @@ class Study:
     rehearsal: bool = False
     # What trials begin with that start from no other trial; None: random weights.
     base: Path | None = None
+    # What records call the base.
+    start: str = ""
     # What a trained model is asked; by default what the claims are about.
     examine: Examine | None = None
 
@@ -120,6 +124,7 @@ class Study:
             train_seconds=round(sum(line["seconds"] for line in lines), 1),
             exam_seconds=round(time.monotonic() - began, 1),
             answers=answers,
+            start=self.start,
         )
         write_json(directory / RECORD, asdict(record), indent=None)
         return True

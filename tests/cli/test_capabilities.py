@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from onevision.science.capabilities.capability import CAPABILITIES
+from onevision.train.start import find_start
 from tests.cli.conftest import run
 from tests.cli.invoke import fail
 
@@ -158,6 +159,7 @@ def test_trials_are_on_the_page(taught, asked, tmp_path):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "docs" / "capabilities.md").read_text()
     assert "A rehearsal" in page
+    assert "All 4 trials began with tiny; " in page
     row = next(line for line in page.splitlines() if line.startswith("| **S9**") and "±" in line)
     assert row.count("±") == 5
     assert "| **S1** Diagram and chart read jointly | not run |" in page
@@ -171,6 +173,18 @@ def test_a_rehearsal_is_not_mixed_with_results(taught, tmp_path):
     real = [trial | {"rehearsal": False} for trial in trials]
     (place / "trials.json").write_text(json.dumps(real))
     assert "it holds rehearsals beside" in fail(*arguments, "--docs", tmp_path)
+
+
+def test_arms_of_different_models_are_not_mixed(taught, tmp_path):
+    folder, _, _ = taught
+    trials = json.loads((folder / "capabilities" / "trials.json").read_text())
+    assert {trial["start"] for trial in trials} == {"tiny"}
+    copy = tmp_path / "mine"
+    shutil.copytree(find_start("tiny"), copy)
+    said = fail("teach", "S9", "--from", copy, "--rehearse", "-o", tmp_path, "--docs", folder)
+    assert "its trials began with tiny, these begin with weights " in said
+    assert str(copy) not in said
+    assert not (tmp_path / "seed-0").exists()
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -183,6 +183,45 @@ def test_two_pictures_show_the_edit_that_is_asked_for():
     assert checked > 10
 
 
+def test_pictures_of_an_edit_mean_one_thing_of_the_video():
+    """What is edited in the pictures shares a shape, and no colour, with what is in the video."""
+    checked = 0
+    for index in range(200):
+        edit = edits._random_edit(random.Random(index))
+        if edit.before is None:
+            continue
+        (shown,) = edit.before.having(shape=edit.target.look.shape)
+        others = [actor.look for actor in edit.actors if actor is not edit.target]
+        assert shown.colour not in {look.colour for look in others}
+        assert shown.shape not in {look.shape for look in others}
+        checked += 1
+    assert checked > 40
+
+
+def test_a_difference_of_two_kinds_is_not_asked_for_one():
+    """A thing that turns blue in one video differs in what it does and in its colour."""
+    seen = set()
+    for index in range(200):
+        pair = video_pairs._random_pair(random.Random(index))
+        asked = {q.family for q in video_pairs._questions(pair, random.Random(0))}
+        deeds = {actor.deed for actor in (pair.before, pair.after) if actor is not None}
+        two = pair.kind == "deed" and bool(deeds & {"turns", "vanishes"})
+        assert ("kind" in asked) != two
+        seen.add((pair.kind, two))
+    assert {("deed", True), ("deed", False), ("nothing", False)} <= seen
+
+
+@pytest.mark.parametrize(("family", "kind", "answer"), [
+    ("taps", "tap", "back"), ("taps", "all_taps", "back"), ("video_pairs", "shape", "none"),
+    ("referred", "deed", referred.NOT_THERE),
+])  # fmt: skip
+def test_answers_that_no_part_teaches_are_named_in_the_question(family, kind, answer):
+    asked = [q for one in outlines(family) for q in one.sample.questions if q.family == kind]
+    assert len(asked) > 10
+    assert any(answer in q.answer for q in asked)
+    assert all(f'"{answer}"' in q.question for q in asked)
+
+
 def test_two_videos_differ_where_it_is_said():
     kinds = set()
     for index in range(80):

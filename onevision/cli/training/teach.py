@@ -45,7 +45,7 @@ def teach(
     jobs: Annotated[int, typer.Option(help="Runs side by side, with one thread each.", min=1)] = 2,
 ) -> None:
     """Train the arms of capabilities, ask each its held-out questions, skip what is finished."""
-    from onevision.science.capabilities.study import open_study, record_trials
+    from onevision.science.capabilities.study import check_records, open_study, record_trials
     from onevision.science.study import run_trials
 
     if list_runs:
@@ -58,10 +58,11 @@ def teach(
     if list_runs:
         _list(study, trials)
         return
+    place = docs or (output if rehearse else Path("docs"))
+    check_records(study, place)  # before hours of training
     if not run_trials(study, trials, jobs=jobs, on_event=_print_event):
         print(f"interrupted; run the same command again to resume ({output})", file=sys.stderr)
         raise typer.Exit(130)
-    place = docs or (output if rehearse else Path("docs"))
     print(f"wrote {record_trials(study, trials, place)}")
 
 

@@ -32,6 +32,8 @@ class Capability:
     parts: Mapping[str, float]
     # The kinds of questions that need more than a part; empty: all that the world asks.
     questions: tuple[str, ...] = ()
+    # How questions begin that may have two right answers; they are not asked.
+    ambiguous: tuple[str, ...] = ()
 
 
 _CAPABILITIES = (
@@ -118,6 +120,8 @@ _CAPABILITIES = (
             *("what", "shape", "colour", "deed", "direction", "end", "colour_at_end"),
             *("same_colour", "same_shape", "neighbour"),
         ),
+        # "What is the thing in the box?", of what changes its colour.
+        ambiguous=("What is ",),
     ),
     Capability(
         name="S9",

@@ -36,8 +36,8 @@ def examples_png(result: CapabilityResult, *, seed: int) -> bytes:
     """
     samples = [_card(result, line, seed=seed) for line in result.examples()]
     file = io.BytesIO()
-    contact_sheet(samples, columns=2).save(file, "PNG")
-    return few_colours(file.getvalue())
+    contact_sheet(samples, columns=2).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _card(result: CapabilityResult, line: Line, *, seed: int) -> Sample:

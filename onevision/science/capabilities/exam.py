@@ -25,6 +25,8 @@ HELD_OUT = Level(label="held out", value=0, trained=True)
 NUM_QUESTIONS = 150
 # Where the samples of a seed begin, and how many are searched for each question.
 SAMPLES_PER_SEED, SEARCHED = 10**6, 100
+# What may stand before an answer: "The brown ring".
+ARTICLES = ("the", "a", "an")
 
 
 def make_item(capability: Capability, level: Level, seed: int, index: int) -> ProbeItem:
@@ -33,7 +35,11 @@ def make_item(capability: Capability, level: Level, seed: int, index: int) -> Pr
     sample, questions = _find_sample(capability, seed=seed, index=index)
     asked = rng_for("heldout", f"capabilities/{capability.name}/{seed}", index).choice(questions)
     return drawn_item(
-        sample.media, question=asked.question, expected=asked.answer, family=asked.family
+        sample.media,
+        question=asked.question,
+        expected=asked.answer,
+        family=asked.family,
+        accepted=[f"{article} {asked.answer}" for article in ARTICLES],
     )
 
 
@@ -46,11 +52,17 @@ def _find_sample(
         sample = make("heldout", number)
         if split_of(content_of(sample)) != "heldout":
             continue
-        kinds = capability.questions
-        fitting = tuple(q for q in sample.questions if not kinds or q.family in kinds)
+        fitting = tuple(q for q in sample.questions if _is_asked(capability, q))
         if fitting:
             return sample, fitting
     raise AssertionError(f"{capability.world}: none of {SEARCHED} samples has a question")
+
+
+def _is_asked(capability: Capability, question: Question) -> bool:
+    kinds = capability.questions
+    if kinds and question.family not in kinds:
+        return False
+    return not question.question.startswith(capability.ambiguous)
 
 
 EXAMS = {

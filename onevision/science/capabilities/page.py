@@ -123,7 +123,9 @@ def _arms(records: Sequence[TrialRecord]) -> Iterator[str]:
     heads += ["taught - transfer", "operations of taught / transfer"]
     yield markdown_table(heads, rows)
     hours = sum(r.train_seconds + r.exam_seconds for r in records) / 3600
-    yield f"All {len(records)} trials took {hours:.1f} hours of one thread."
+    start = records[0].start or "an unnamed model"
+    took = f"they took {hours:.1f} hours of one thread"
+    yield f"All {len(records)} trials began with {start}; {took}."
 
 
 def _arm_row(results: Results, one: Capability) -> list[str]:

@@ -114,7 +114,8 @@ def _random_edit(rng: random.Random) -> Edit:
     spare = [colour for colour in COLOURS if all(look.colour != colour for look in looks)]
     colour, before, after = rng.choice(spare), None, None
     if kind != "add" and rng.random() < 0.5:
-        before, after = _other_scene(rng, kind, target.look, colour)
+        taken = {actor.look.colour for actor in actors if actor is not target}
+        before, after = _other_scene(rng, kind, target.look, colour, taken)
     return Edit(
         actors=actors,
         setting=random_setting(rng, num_lanes=4),
@@ -126,13 +127,23 @@ def _random_edit(rng: random.Random) -> Edit:
     )
 
 
-def _other_scene(rng: random.Random, kind: str, look: Look, colour: str) -> tuple[Scene, Scene]:
-    """Makes another scene with a thing of this shape, before and after the edit."""
+def _other_scene(
+    rng: random.Random, kind: str, look: Look, colour: str, taken: set[str]
+) -> tuple[Scene, Scene]:
+    """Makes another scene with a thing of this shape, before and after the edit.
+
+    That thing has none of the colours that are `taken` by other things of the video: its shape
+    alone says which thing of the video is meant.
+    """
     scene = random_scene(rng, num_things=rng.randint(2, 3), distinct=True)
-    while not scene.having(shape=look.shape) or scene.having(colour=colour):
+    while (
+        not (found := scene.having(shape=look.shape))
+        or found[0].colour in taken
+        or scene.having(colour=colour)
+    ):
         scene = random_scene(rng, num_things=rng.randint(2, 3), distinct=True)
     scene = replace(scene, ground=rng.choice(list(GROUNDS)))
-    (old,) = scene.having(shape=look.shape)
+    (old,) = found
     new = replace(old, colour=colour, tint=COLOURS[colour])
     things = [new if thing is old else thing for thing in scene.things]
     if kind == "remove":

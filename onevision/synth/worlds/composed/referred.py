@@ -106,7 +106,10 @@ def _picture(one: Referral, rng: random.Random) -> PillowImage:
 def _questions(one: Referral, rng: random.Random) -> Iterator[Question]:
     """Asks what the video shows of the thing in the picture."""
     target, others = one.target, [a.look for a in one.actors if a.look != one.look]
-    words = (f"What does {THING} do in the video?", f"What happens to {THING} in the video?")
+    words = (
+        f'What does {THING} do in the video, or is the answer "{NOT_THERE}"?',
+        f'What happens to {THING} in the video, or is the answer "{NOT_THERE}"?',
+    )
     yield ask(rng, "deed", words, NOT_THERE if target is None else one.setting.deed(target))
     for what, alike in (
         ("colour", [look for look in others if look.colour == one.look.colour]),

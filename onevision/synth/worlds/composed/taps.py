@@ -29,6 +29,8 @@ from onevision.synth.worlds.composed.tap_screens import (
 
 NUM_TAPS = 3
 BACK = "back"
+# How questions name the answers.
+FORMS = f'a thing or "{BACK}"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +88,14 @@ def _questions(session: Session, rng: random.Random) -> Iterator[Question]:
     """Asks for the taps."""
     for n, tap in enumerate(session.taps):
         words: tuple[str, ...] = (
-            f"What was tapped between the {ORDINALS[n]} and the {ORDINALS[n + 1]} screen?",
-            f"Which tap leads from the {ORDINALS[n]} to the {ORDINALS[n + 1]} screen?",
+            f"What was tapped between the {ORDINALS[n]} and the {ORDINALS[n + 1]} screen: {FORMS}?",
+            f"Which tap leads from the {ORDINALS[n]} to the {ORDINALS[n + 1]} screen: {FORMS}?",
         )
         yield ask(rng, "tap", words, tap)
-    words = ("What are the three taps, in order?", "Describe the three taps, one after the other.")
+    words = (
+        f"What are the three taps, in order, each {FORMS}?",
+        f"Name the three taps, one after the other: each is {FORMS}.",
+    )
     yield ask(rng, "all_taps", words, ", ".join(session.taps))
     words = ("How many of the three taps were on switches?",)
     yield ask(rng, "count_switches", words, str(session.num_switched))

@@ -1,6 +1,6 @@
 """Two videos of the same things, which differ in one of them or in none.
 
-first video            second video           Which shape differs between the two videos?   star
+first video            second video           Which shape differs, or "none"?           star
 | *     | |     * |    |     * | | *     |    What does the red star do in the second video,
 |   o   | |   o   |    |   o   | |   o   |        unlike in the first?               it moves left
 |     ^ | |     ^ |    |     ^ | |     ^ |    How many things are alike in both?            2
@@ -52,6 +52,15 @@ class VideoPair:
         """The shape that differs; no two things have the same."""
         thing = self.before or self.after
         return "none" if thing is None else thing.look.shape
+
+    @property
+    def has_one_kind(self) -> bool:
+        """Whether the difference is of one kind: what turns has another colour, what vanishes goes.
+
+        A thing that does so in one video alone differs in more than what it does.
+        """
+        acting = {actor.deed for actor in (self.before, self.after) if actor is not None}
+        return self.kind != "deed" or not acting & {"turns", "vanishes"}
 
     @property
     def num_alike(self) -> int:
@@ -136,13 +145,14 @@ def _spare_colours(looks: list[Look]) -> list[str]:
 
 def _questions(pair: VideoPair, rng: random.Random) -> Iterator[Question]:
     """Asks what differs."""
-    words = ("Which shape differs between the two videos?",)
+    words = ('Which shape differs between the two videos, or "none"?',)
     yield ask(rng, "shape", words, pair.shape)
-    words = (
-        "In what do the videos differ: what a thing does, the colour of a thing, which things "
-        "there are, or nothing?",
-    )
-    yield ask(rng, "kind", words, KINDS[pair.kind])
+    if pair.has_one_kind:
+        words = (
+            "In what do the videos differ: what a thing does, the colour of a thing, which things "
+            "there are, or nothing?",
+        )
+        yield ask(rng, "kind", words, KINDS[pair.kind])
     words = (
         "How many things are alike in both videos and do the same?",
         "How many things look and act the same in both videos?",
