@@ -106,7 +106,7 @@ class ReadAhead:
                 return
             try:
                 self.cache.fetch(shard)
-            except BaseException as error:  # noqa: BLE001 for whoever waits for it
+            except BaseException as error:  # noqa: BLE001 raised where it is waited for
                 future.set_exception(error)
             else:
                 future.set_result(None)
@@ -130,7 +130,7 @@ def read_ahead(
 ) -> Iterator[ReadAhead]:
     """Yields what to tell of each pack before it is read; the cache is this machine's or another.
 
-    Whoever leaves gives up what is not being fetched yet.
+    What is not being fetched yet is given up at the end.
     """
     ahead = ReadAhead(shards_of, num_packs=num_packs, cache=cache or open_cache())
     try:
