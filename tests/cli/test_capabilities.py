@@ -126,6 +126,7 @@ def taught(tmp_path_factory):
     return folder, arguments, done.stdout
 
 
+@pytest.mark.slow
 def test_both_arms_are_trained_and_asked(taught):
     folder, _, said = taught
     assert said.splitlines()[-1] == f"wrote {folder / 'capabilities' / 'trials.json'}"
@@ -140,6 +141,7 @@ def test_both_arms_are_trained_and_asked(taught):
         assert (folder / f"seed-{trial['seed']}" / trial["arm"] / "exam" / "answers.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_finished_arms_are_skipped(taught):
     folder, arguments, _ = taught
     before = (folder / "capabilities" / "trials.json").read_bytes()
@@ -152,6 +154,7 @@ def test_finished_arms_are_skipped(taught):
     assert {line.split()[-1] for line in listed} == {"finished"}
 
 
+@pytest.mark.slow
 def test_trials_are_on_the_page(taught, asked, tmp_path):
     shutil.copytree(asked[0], tmp_path / "docs")
     shutil.copy(taught[0] / "capabilities" / "trials.json", tmp_path / "docs" / "capabilities")
@@ -165,6 +168,7 @@ def test_trials_are_on_the_page(taught, asked, tmp_path):
     assert "| **S1** Diagram and chart read jointly | not run |" in page
 
 
+@pytest.mark.slow
 def test_a_rehearsal_is_not_mixed_with_results(taught, tmp_path):
     folder, arguments, _ = taught
     place = tmp_path / "capabilities"
@@ -175,6 +179,7 @@ def test_a_rehearsal_is_not_mixed_with_results(taught, tmp_path):
     assert "it holds rehearsals beside" in fail(*arguments, "--docs", tmp_path)
 
 
+@pytest.mark.slow
 def test_arms_of_different_models_are_not_mixed(taught, tmp_path):
     folder, _, _ = taught
     trials = json.loads((folder / "capabilities" / "trials.json").read_text())
