@@ -143,7 +143,8 @@ def test_52_disconnecting_during_generation_frees_the_place(server, stream):
 @pytest.mark.slow
 def test_53_many_large_images_queue_up_and_some_are_refused(tmp_path):
     """Sixty-four images of 40 megapixels at once: two are decoded at a time, within the limit."""
-    running = start(tmp_path, "--limit", "preparing=40", "--limit", "image_decode_seconds=100")
+    running = start(tmp_path, "--limit", "preparing=40", "--limit", "image_decode_seconds=100",
+                    "--limit", "media_wait_seconds=280")  # fmt: skip
     data = encoded(PIL.new("RGB", (8000, 5000), "navy"), compress_level=1)
     asked = GOOD | {"messages": user(image_part(data), text_part())}
     peak, told = Peak(running.process.pid), []
