@@ -138,10 +138,13 @@ def test_training_continues_while_one_writer_writes(nursery, tmp_path):
 def test_a_writer_that_fails_ends_training_at_the_next_step(nursery, tmp_path):
     told = Told(output=tmp_path, stage=FOUR_STEPS, spoil=DiskFullFromTwoToFour())
     said = nursery.train(told.but(save_steps=1, save_async=True), code=1)
-    assert re.search(r"error: .*step 2 could not be saved .*it resumes from step 1\n", said)
+    # A slow writer of step 1 may still be at it when the disk is full.
+    found = re.search(r"error: .*step ([12]) could not be saved .*it (.*)\n", said)
+    assert found and found[2] == {"1": "starts over", "2": "resumes from step 1"}[found[1]], said
     assert "Traceback" not in said
     assert len(lines(tmp_path)) <= 4
-    assert [path.name for path in snapshots(tmp_path)] == ["step-00000001"]
+    whole = {"1": [], "2": ["step-00000001"]}[found[1]]
+    assert [path.name for path in snapshots(tmp_path)] == whole
     assert not list(tmp_path.glob("*.part"))
 
 
