@@ -134,6 +134,7 @@ def test_packs_teach_what_they_teach_one_process(nursery, tmp_path, alone, ranks
 
 @distributed
 @pytest.mark.parametrize(("first", "then"), [((2, 2), (1, 1)), ((1, 1), (4, 2))])
+@pytest.mark.slow
 def test_a_run_resumes_with_another_context(nursery, tmp_path, alone, first, then):
     (ranks, context), (later, another) = first, then
     told = alone.but(output=tmp_path, context=context)
@@ -143,6 +144,7 @@ def test_a_run_resumes_with_another_context(nursery, tmp_path, alone, first, the
 
 
 @distributed
+@pytest.mark.slow
 def test_padded_rows_with_branches_within_a_window(nursery, tmp_path):
     """Questions about one picture share its tokens, and each sees 20 positions back."""
     stage = replace(SHORT, num_samples=8, max_questions=3, max_grad_norm=1e9, max_tokens=700)
@@ -154,6 +156,7 @@ def test_padded_rows_with_branches_within_a_window(nursery, tmp_path):
 
 
 @distributed
+@pytest.mark.slow
 def test_text_alone_teaches_the_same_to_processes_of_a_divided_model(nursery, tmp_path):
     """Three samples in a step, so that a process of four has none of its own."""
     stage = replace(SHORT, num_samples=6, global_batch=3, families={"texts": 1.0})
@@ -175,6 +178,7 @@ def test_a_frozen_language_model_passes_gradients_on(nursery, tmp_path):
 
 
 @distributed
+@pytest.mark.slow
 def test_every_micro_batch_counts_the_same_if_told(nursery, tmp_path):
     stage = replace(SHORT, num_samples=8, max_tokens=1)  # a sample each
     told = Told(output=tmp_path / "one", stage=stage).but(loss_mean="micro_batches")
@@ -257,6 +261,7 @@ def train_natively(told):
 
 
 @distributed
+@pytest.mark.slow
 def test_pictures_at_native_resolution_whose_shapes_differ(nursery, tmp_path, alone):
     """The encoder runs once for each shape, so not equally often in two processes."""
     stage = replace(alone.stage, template=None, max_tokens=900)
@@ -308,6 +313,7 @@ def test_what_compares_whole_sequences_is_refused(tmp_path):
         RunOptions(context=0)
 
 
+@pytest.mark.slow
 def test_few_packs_reach_every_group():
     """Eight processes in two groups of four: the first packs go to one group and the other."""
     all_of_them = [Processes(rank=rank, count=8, context=4) for rank in range(8)]
