@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="'tiny', a checkpoint directory, or a hub id.")
 ]
+# Of commands whose model is an argument, and an option as everywhere.
+CheckpointArgument = Annotated[
+    str | None, typer.Argument(help="'tiny' (default), a directory, or a hub id.")
+]
+SameModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="The same, as for other commands.")
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 DevicesOption = Annotated[
     int, typer.Option(help="Devices that share the language model, a process for each.", min=1)

@@ -142,9 +142,7 @@ def _decide(
     """Rescales a group in place if it is to be rounded; its weights may be another's source."""
     layers = [linear_layer(network, name) for name in group.layers]
     num_weights = sum(layer.weight.numel() for layer in layers)
-    kept = _keep_reason(group, layers[0].in_features, config)
-    if not (kept or config.all_layers) and is_beyond_vllm(network, group):
-        kept = f"in 8 bits vLLM reads widths of multiples of {VLLM_WIDTHS} alone (--all-layers)"
+    kept = _keep_reason(network, group, config)
     if kept:
         return GroupResult(
             layers=group.layers,
@@ -169,8 +167,9 @@ def _decide(
     )
 
 
-def _keep_reason(group: Group, num_inputs: int, config: QuantizeConfig) -> str:
+def _keep_reason(network: LlavaNetwork, group: Group, config: QuantizeConfig) -> str:
     """Returns why a group stays as it is whatever its error; "" if it need not."""
+    num_inputs = linear_layer(network, group.layers[0]).in_features
     if config.keep_head and group.is_head:
         return "--keep-head"
     if config.keep_last_block and group.is_last_block:
@@ -179,6 +178,8 @@ def _keep_reason(group: Group, num_inputs: int, config: QuantizeConfig) -> str:
         return "4 bits are for the language model"
     if not fits(config.scheme, num_inputs):
         return f"{num_inputs} inputs are no multiple of {config.scheme.group}"
+    if not config.all_layers and is_beyond_vllm(network, group):
+        return f"in 8 bits vLLM reads only widths of multiples of {VLLM_WIDTHS} (--all-layers)"
     return ""
 
 

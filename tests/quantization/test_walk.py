@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -14,12 +15,17 @@ from onevision.accelerate.int8 import Int8Linear
 from onevision.checkpoint.files import find_tensors
 from onevision.checkpoint.hub import BUNDLED
 from onevision.checkpoint.load import inspect, load_network
+from onevision.checkpoint.save import save
 from onevision.errors import CheckpointError
+from onevision.inputs.tokenizer import Tokenizer
+from onevision.known_models import TINY
+from onevision.model.llava import LlavaNetwork
 from onevision.quantization.calibration import DEMO
 from onevision.quantization.quantize import QuantizeConfig
 from onevision.quantization.rounding import W4A16, W8A8
 from onevision.quantization.run import quantize_model
 from tests.cli.invoke import fail, invoke
+from tests.conftest import randomise
 from tests.serve.conftest import CHAT, image_part, square, start, stop, text_part, user
 from tests.serve.conftest import encoded as encode
 
@@ -55,6 +61,28 @@ def test_the_command_says_where_samples_came_from_and_what_it_cost(place):
     assert report["kl"] < 0.05 and report["same"] > 0.9
     assert len(report["groups"]) == 6 * 4 + 6 * 4 + 1
     assert sum((out / name).stat().st_size for name in (WEIGHTS,)) < 12 * 2**20
+
+
+@pytest.mark.parametrize("options", [(), ("--all-layers",)])
+def test_what_vllm_could_not_read_is_kept_and_said(tmp_path, options):
+    """A SigLIP whose MLPs are 200 wide, as so400m's are 4,304."""
+    config = replace(
+        TINY,
+        vision=replace(TINY.vision, num_layers=3, intermediate_size=200),
+        language=replace(TINY.language, num_layers=1),
+    )
+    tokenizer = Tokenizer.from_directory(BUNDLED["tiny"])
+    save(randomise(LlavaNetwork(config)), config, tokenizer, tmp_path / "odd")
+    out = tmp_path / "out"
+    said = invoke("quantize", tmp_path / "odd", "-o", out, "--max-error", "9", *options, *FEW)
+    kept = [line for line in said.splitlines() if line.startswith("kept")]
+    stored = [name for name in find_tensors(out) if name.endswith("fc1.weight_scale")]
+    if options:
+        assert (kept, len(stored)) == ([], 3)
+    else:
+        (line,) = kept
+        assert "blocks.0.mlp.up" in line and " and 2 others: in 8 bits vLLM reads" in line
+        assert stored == []
 
 
 def test_a_quantised_file_answers_as_the_model_does(place):

@@ -9,11 +9,13 @@ import typer
 from onevision.cli.evaluation.probe import name_model, show_progress
 from onevision.cli.options import (
     AdapterOption,
+    CheckpointArgument,
     DeviceOption,
     DevicesOption,
     DtypeOption,
     KeepOption,
     QuantizeOption,
+    SameModelOption,
     VerifyOption,
     check_output,
     load_model,
@@ -31,12 +33,8 @@ DEFAULT_COUNT = 150
 
 def capabilities(
     context: typer.Context,
-    checkpoint: Annotated[
-        str | None, typer.Argument(help="'tiny' (default), a directory, or a hub id.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The same, as for other commands.")
-    ] = None,
+    checkpoint: CheckpointArgument = None,
+    model: SameModelOption = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder of capabilities.md and its answers."),

@@ -8,11 +8,13 @@ import typer
 
 from onevision.cli.options import (
     AdapterOption,
+    CheckpointArgument,
     DeviceOption,
     DevicesOption,
     DtypeOption,
     KeepOption,
     QuantizeOption,
+    SameModelOption,
     VerifyOption,
     check_output,
     load_model,
@@ -34,13 +36,8 @@ PAGE = "probe.html"
 
 def probe(
     context: typer.Context,
-    checkpoint: Annotated[
-        str | None,
-        typer.Argument(help="'tiny' (default), a directory, or a hub id."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The same, as for other commands.")
-    ] = None,
+    checkpoint: CheckpointArgument = None,
+    model: SameModelOption = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for answers and page; with --from, the page."),
