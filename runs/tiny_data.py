@@ -16,10 +16,13 @@ A set that is there is not drawn again. The held-out sets must ask what tiny_hel
 import argparse
 import hashlib
 import json
+import multiprocessing
+import os
 import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from PIL import Image
@@ -206,20 +209,34 @@ def check_held_out(asked: Mapping[str, Sequence[tuple[Image.Image, str, str]]]) 
             )
 
 
-def write_sets(material: Material, output: Path, share: float, seed: int) -> None:
-    """Draws the sets that are not there yet."""
-    own = OwnSets(material, seed)
-    for name, number in OWN_SETS.items():
-        writer = RecordWriter(output, name)
-        if not writer.path.is_file():
-            count = max(2, round(number * share))
-            writer.write(own.make(name, count), is_video=name == "moving_things")
-            print(f"{name}: {count:,}", flush=True)
-    for name, number in WORLDS.items():
-        if not (output / "worlds" / f"{name}.json").is_file():
-            count = max(2, round(number * share))
-            write_set(output / "worlds", FAMILIES[name], name=name, count=count, seed=seed,
-                      image_format="jpeg")  # fmt: skip
+def write_own_set(material: Material, output: Path, seed: int, name: str, count: int) -> None:
+    """Draws a set of OWN_SETS, unless it is there."""
+    writer = RecordWriter(output, name)
+    if not writer.path.is_file():
+        samples = OwnSets(material, seed).make(name, count)
+        writer.write(samples, is_video=name == "moving_things")
+
+
+def write_world(output: Path, seed: int, name: str, count: int) -> None:
+    """Draws a set of WORLDS, unless it is there."""
+    if not (output / "worlds" / f"{name}.json").is_file():
+        write_set(output / "worlds", FAMILIES[name], name=name, count=count, seed=seed,
+                  image_format="jpeg")  # fmt: skip
+
+
+def write_sets(material: Material, output: Path, *, share: float, seed: int, at_once: int) -> None:
+    """Draws the sets that are not there yet, some at a time, each in a process of its own."""
+    counts = {name: max(2, round(number * share)) for name, number in OWN_SETS.items()}
+    worlds = {name: max(2, round(number * share)) for name, number in WORLDS.items()}
+    context = multiprocessing.get_context("fork")  # what was read is shared
+    with ProcessPoolExecutor(at_once, mp_context=context) as pool:
+        drawn = {pool.submit(write_own_set, material, output, seed, name, count): (name, count)
+                 for name, count in counts.items()}  # fmt: skip
+        drawn |= {pool.submit(write_world, output, seed, name, count): (name, count)
+                  for name, count in worlds.items()}  # fmt: skip
+        for one in as_completed(drawn):
+            one.result()
+            name, count = drawn[one]
             print(f"{name}: {count:,}", flush=True)
 
 
@@ -232,6 +249,7 @@ def main() -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("--share", type=float, default=1.0, help="of every set")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="sets at a time")
     parser.add_argument("--fix-heldout", action="store_true", help="write tiny_heldout.json")
     told = parser.parse_args()
     is_toy = told.sources == "toy"
@@ -254,7 +272,7 @@ def main() -> int:
         few = some[: max(2, round(len(some) * told.share))] if is_toy else some
         writer = RecordWriter(told.output / "tests", name)
         writer.write(([picture], [(question, answer)]) for picture, question, answer in few)
-    write_sets(material, told.output, told.share, told.seed)
+    write_sets(material, told.output, share=told.share, seed=told.seed, at_once=told.processes)
     sources = [] if is_toy else read_list()
     (told.output / "SOURCES.md").write_text(describe_sources(sources, material), encoding="utf-8")
     for path in MIXTURES.glob("tiny_v2_*.yaml"):
