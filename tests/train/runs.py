@@ -272,6 +272,25 @@ def loss_values(output: Path) -> list[float]:
     return [line["loss"] for line in lines(output)]
 
 
+def gradients(output):
+    """Return the gradient of the first step: a tenth of it is AdamW's first moment then."""
+    reader = SnapshotReader(snapshots(output)[0])
+    moments = [name for name in reader.names() if name.startswith("exp_avg/")]
+    return {name.partition("/")[2]: 10 * reader.rows(name) for name in moments}
+
+
+def assert_same_gradients(one, other):
+    assert one.keys() == other.keys()
+    largest = max(float(gradient.abs().max()) for gradient in one.values())
+    for name, gradient in one.items():
+        torch.testing.assert_close(other[name], gradient, atol=1e-5 * largest, rtol=1e-5)
+
+
+def held_out_losses(output):
+    told = [json.loads(one) for one in (output / "validation.jsonl").read_text().splitlines()]
+    return [one["loss"] for one in told]
+
+
 def left(output: Path) -> tuple[dict[str, str], list[tuple[int, str]]]:
     """Return all that two runs must have in common."""
     return tensors(output), losses(output)

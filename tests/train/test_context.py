@@ -1,6 +1,5 @@
 """Processes that divide every sequence learn what one process learns from the whole."""
 
-import json
 import re
 import subprocess
 import sys
@@ -29,9 +28,7 @@ from onevision.train.options import RunOptions
 from onevision.train.parallel import Processes, join_processes, leave_processes
 from onevision.train.preference.loss import PreferenceConfig
 from onevision.train.run import run_stage
-from onevision.train.snapshots import SnapshotReader, snapshots
 from onevision.train.start import Starts
-from tests.data.conftest import record, write_clip
 from tests.native import NATIVE_2, native_tokenizer
 from tests.train.runs import (
     CROP,
@@ -39,6 +36,9 @@ from tests.train.runs import (
     SHORT,
     Told,
     arguments,
+    assert_same_gradients,
+    gradients,
+    held_out_losses,
     lines,
     loss_values,
     settings_of,
@@ -48,61 +48,6 @@ from tests.train.test_cost import amount, planned
 distributed = pytest.mark.distributed
 WINDOW = replace(MICRO, language=replace(MICRO.language, sliding_window=20))
 ALIGN = replace(SHORT, trainable=("projector",), vision_learning_rate=None, num_samples=8)
-
-
-@pytest.fixture(scope="module")
-def mixture(tmp_path_factory, picture):
-    """12 records of one image, 6 of two, 4 videos, 8 texts; returns the YAML's path."""
-    place = tmp_path_factory.mktemp("mixture")
-    for number in range(8):
-        picture(40 + 19 * number, 50, seed=number).save(place / f"{number}.png")
-    write_clip(place / "clip.mp4", frames=9)
-    pair = "<image>\nand\n<image>\nsame?"
-    sets = {
-        "singles": [record(n, image=f"{n % 8}.png") for n in range(12)],
-        "pairs": [record(n, question=pair, image=[f"{n}.png", f"{n + 1}.png"]) for n in range(6)],
-        "videos": [record(n, question="<video>\nWhat?", video="clip.mp4") for n in range(4)],
-        "texts": [record(n, question="Say " + "so " * n) for n in range(8)],
-    }
-    for name, records in sets.items():
-        (place / f"{name}.json").write_text(json.dumps(records))
-    path = place / "mixture.yaml"
-    path.write_text("datasets:\n" + "".join(f"  - json_path: {name}.json\n" for name in sets))
-    return path
-
-
-@pytest.fixture(scope="module")
-def alone(nursery, tmp_path_factory, mixture):
-    """One process's two steps on packs of images, pairs, videos and text, with held-out samples."""
-    stage = replace(
-        SHORT.learning_from(str(mixture)),
-        resolution="target",
-        global_batch=13,
-        max_grad_norm=1e9,
-    )
-    told = Told(output=tmp_path_factory.mktemp("alone"), stage=stage)
-    told = told.but(num_workers=0, save_steps=1, keep=9, held_out="0.15", held_out_steps=1)
-    nursery.train(told)
-    return told
-
-
-def gradients(output):
-    """Return the gradient of the first step: a tenth of it is AdamW's first moment then."""
-    reader = SnapshotReader(snapshots(output)[0])
-    moments = [name for name in reader.names() if name.startswith("exp_avg/")]
-    return {name.partition("/")[2]: 10 * reader.rows(name) for name in moments}
-
-
-def assert_same_gradients(one, other):
-    assert one.keys() == other.keys()
-    largest = max(float(gradient.abs().max()) for gradient in one.values())
-    for name, gradient in one.items():
-        torch.testing.assert_close(other[name], gradient, atol=1e-5 * largest, rtol=1e-5)
-
-
-def held_out_losses(output):
-    told = [json.loads(one) for one in (output / "validation.jsonl").read_text().splitlines()]
-    return [one["loss"] for one in told]
 
 
 def four(*, context, slow=False, **options):
