@@ -64,7 +64,7 @@ class HeldoutEvaluator:
         if not every or (metrics.step % every and metrics.step < metrics.num_steps):
             return
         main, network = self.processes.rank == 0, training
-        if self.processes.shards:  # the network is not usable in slices
+        if self.processes.divides:  # the network is not usable in slices
             copy = copy_to_cpu(training, self.config, self.options.lora, keep=main)
             network = training if copy is None else copy.to(self.processes.device)
         if main:

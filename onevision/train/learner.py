@@ -11,7 +11,10 @@ from onevision.model.llava import LlavaNetwork
 from onevision.model.native_vision import NativeEncoder
 from onevision.train.feed import MicroBatch
 from onevision.train.loss import weighted_loss
-from onevision.train.parallel import Processes, shard_model
+from onevision.train.parallel import Processes
+from onevision.train.sharded.shards import shard_model
+from onevision.train.tensor.mesh import TENSOR
+from onevision.train.tensor.plan import divide_blocks
 
 
 class LossTerms(NamedTuple):
@@ -85,13 +88,17 @@ def prepare_learner(
     (activation checkpointing); `compiled` compiles block by block; `replicas` is as in
     `shard_model`.
     """
-    blocks = list(iterate_blocks(learner.network))
+    blocks, divided = list(iterate_blocks(learner.network)), list[nn.Module]()
+    if processes.mesh is not None:
+        divided = list(learner.network.language_model.blocks)
+        divide_blocks(divided, processes.mesh[TENSOR])
     for block in blocks:
         if recompute:
             _recompute(block)
         if compiled:
             block.compile()
-    shard_model(learner, _gathered_units(learner.network), processes, replicas=replicas)
+    units = _gathered_units(learner.network)
+    shard_model(learner, units, processes, replicas=replicas, divided=divided)
     return learner
 
 

@@ -18,13 +18,19 @@ CHUNK_BYTES = 64 * 2**20
 
 
 def weighted_loss(
-    network: LlavaNetwork, batch: TrainingBatch, weights: Tensor
+    network: LlavaNetwork,
+    batch: TrainingBatch,
+    weights: Tensor,
+    *,
+    visual_tokens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Returns the sum of weight times cross-entropy over labelled positions, and each term.
 
     `weights` [L] stands beside `batch.targets`. The terms [L] are unweighted and carry no gradient.
+    `visual_tokens` [V, D] are those of the batch, if its crops are encoded already.
     """
-    visual_tokens = network.encode(batch.pixel_values, batch.layouts)
+    if visual_tokens is None:
+        visual_tokens = network.encode(batch.pixel_values, batch.layouts)
     x = network.place(batch.input_ids, batch.visual_mask, visual_tokens)
     hidden = network.run(x, batch.position_ids, mask=batch.mask).flatten(0, 1)[batch.sources]
     head = network.language_model.head.weight

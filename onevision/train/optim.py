@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -136,7 +137,7 @@ def make_optimizer(
     if any(isinstance(p, DTensor) for ps in learning.values() for p in ps):
         raise ConfigError(
             f"stage {stage.name}: optimizer muon needs whole matrices and this run shards them; "
-            "set sharing=replicate or optimizer=adamw"
+            "set sharing=replicate and tensor=1, or optimizer=adamw"
         )
     return MuonWithAdamW(_muon(learning, stage, precision), _adamw(others, stage))
 
@@ -209,18 +210,41 @@ def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
 
     On a CPU in fp64: torch's sum of squares in fp32 is too small there, by 1.5 % for 1.4e8 numbers.
     """
-    norms = [_exact_norm(p.grad) for p in parameters if p.grad is not None]
-    if not norms:
-        return 0.0
-    norm = torch.linalg.vector_norm(torch.stack(norms))
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    # By the groups of processes that divide the gradients.
+    norms: dict[tuple[dist.ProcessGroup, ...], list[Tensor]] = {}
+    for parameter in parameters:
+        if (gradient := parameter.grad) is not None:
+            own = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+            norms.setdefault(_dividers(gradient), []).append(_exact_norm(own))
+    return math.hypot(*(_norm_together(ones, groups) for groups, ones in norms.items()))
+
+
+def _norm_together(norms: Sequence[Tensor], groups: Sequence[dist.ProcessGroup]) -> float:
+    """Returns the norm of tensors whose parts in this process have the norms given."""
+    norm = torch.linalg.vector_norm(torch.stack(list(norms)))
+    if not groups:
+        return float(norm)
+    square = norm.double().square()
+    for group in groups:
+        dist.all_reduce(square, group=group)
+    return float(square.sqrt())
+
+
+def _dividers(gradient: Tensor) -> tuple[dist.ProcessGroup, ...]:
+    """Returns the groups of processes that hold different parts of a gradient."""
+    if not isinstance(gradient, DTensor):
+        return ()
+    mesh = gradient.device_mesh
+    return tuple(
+        mesh.get_group(dimension)
+        for dimension, placement in enumerate(gradient.placements)
+        if not placement.is_replicate()
+    )
 
 
 def _exact_norm(gradient: Tensor) -> Tensor:
     if gradient.is_cuda:  # summed as a tree: exact enough, and in fp64 all of it would be copied
         return torch.linalg.vector_norm(gradient, dtype=torch.float32)
-    if isinstance(gradient, DTensor):
-        return torch.linalg.vector_norm(gradient, dtype=torch.float64)
     parts = gradient.flatten().split(NORM_AT_ONCE)
     return torch.linalg.vector_norm(
         torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts])

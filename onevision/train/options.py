@@ -38,6 +38,9 @@ class RunOptions:
     # Processes that divide each packed sequence among them (context parallelism): a divisor of
     # their number and of the query heads.
     context: int = 1
+    # Processes that divide each layer of the language model among them (tensor parallelism): a
+    # divisor of their number, of the query and key/value heads, and of the MLP's width.
+    tensor: int = 1
     # Keep only the inputs of blocks and run the blocks again in the backward pass (activation
     # checkpointing): less memory, a third more time.
     recompute: bool = False
@@ -124,7 +127,7 @@ class RunOptions:
     early_stop: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("replicas", "context", "keep", "max_skipped", "eval_questions"):
+        for name in ("replicas", "context", "tensor", "keep", "max_skipped", "eval_questions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.save_steps is not None and self.save_steps < 1:

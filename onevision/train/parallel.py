@@ -9,7 +9,8 @@ one. They share the work in one of two ways:
                 gathers a block's weights while the block runs. With `replicas` > 1 (HSDP) every
                 replica holds all slices.
 
-In either way, `context` processes may divide each sequence among them (context/).
+In either way, partners may work on the same samples: `context` processes that divide each sequence
+(context/), or `tensor` processes that divide each layer of the language model (tensor/).
 """
 
 import os
@@ -21,14 +22,13 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from onevision.errors import ConfigError, OneVisionError, TrainingError
 from onevision.train.guard import Watchdog
-from onevision.train.saving.draft import Shard
+from onevision.train.tensor.gradients import sum_divided
+from onevision.train.tensor.mesh import make_mesh
 
 Sharing = Literal["replicate", "shard"]
 CPU = torch.device("cpu")
@@ -46,29 +46,47 @@ class Processes:
     count: int = 1
     sharing: Sharing = "replicate"
     device: torch.device = CPU
-    # How many processes divide each sequence, and those that divide one with this process.
+    # How many processes divide each sequence, or each layer; and this process's partners in that.
     context: int = 1
+    tensor: int = 1
     group: dist.ProcessGroup | None = None
+    # All processes, if some divide each layer: data x tensor.
+    mesh: DeviceMesh | None = None
 
     @property
     def shards(self) -> bool:
-        """Whether every process holds only a slice of the model."""
+        """Whether FSDP2 divides the model among all processes."""
         return self.sharing == "shard" and self.count > 1
+
+    @property
+    def divides(self) -> bool:
+        """Whether every process holds only a part of the model."""
+        return self.shards or self.tensor > 1
+
+    @property
+    def partners(self) -> int:
+        """How many processes work on the same samples, this one included."""
+        return self.context * self.tensor
 
     @property
     def waits(self) -> bool:
         """Whether others wait within a pass for what this process computes."""
-        return self.shards or self.context > 1
+        return self.shards or self.partners > 1
 
     @property
     def place(self) -> int:
-        """This process's number among those that divide a sequence."""
-        return self.rank % self.context
+        """This process's number among its partners."""
+        return self.rank % self.partners
 
     @property
     def reader(self) -> int:
         """This process's number among all, as samples are dealt out: group after group in turn."""
-        return self.place * (self.count // self.context) + self.rank // self.context
+        return self.place * (self.count // self.partners) + self.rank // self.partners
+
+    @property
+    def averaged(self) -> int:
+        """Of how many processes a sharded model averages gradients that are to be summed."""
+        return self.count // self.tensor if self.shards else 1
 
     def sum(self, *values: float) -> list[float]:
         """Returns the sum of each value over all processes."""
@@ -111,11 +129,15 @@ class Processes:
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replaces every gradient by its sum over all processes; a missing one counts as 0.
 
-        The backward pass of a sharded model has done so already.
+        The backward pass of a sharded model has done so already. What partners in dividing layers
+        hold in common is summed over groups, and averaged within each.
         """
+        parameters = list(parameters)
+        if self.mesh is not None:
+            sum_divided(parameters, self.mesh)
+            return
         if self.count == 1 or self.shards:
             return
-        parameters = list(parameters)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([g.flatten() for g in gradients])
         dist.all_reduce(flat)
@@ -131,11 +153,13 @@ def join_processes(
     device: str = "cpu",
     timeout_seconds: float = 600.0,
     context: int = 1,
+    tensor: int = 1,
 ) -> Processes:
     """Joins the other processes if torchrun started any.
 
     If one dies or stays away for `timeout_seconds`, all of them end. `context`, a divisor of their
-    number, of them divide each sequence. Raises ConfigError for a device that is not here.
+    number, of them divide each sequence; or `tensor` of them each layer. Raises ConfigError for a
+    device that is not here.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     place = _find_device(device, rank=int(os.environ.get("LOCAL_RANK", "0")), count=count)
@@ -147,17 +171,22 @@ def join_processes(
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
     group: dist.ProcessGroup | None = None
-    if context > 1:
-        own, _ = dist.new_subgroups(context, timeout=timedelta(seconds=timeout_seconds))
+    if context * tensor > 1:
+        own, _ = dist.new_subgroups(context * tensor, timeout=timedelta(seconds=timeout_seconds))
         assert isinstance(own, dist.ProcessGroup), "every process is in a group"
         group = own
+    mesh = None
+    if group is not None and tensor > 1:
+        mesh = make_mesh(group, place.type, timeout_seconds=timeout_seconds)
     return Processes(
         rank=dist.get_rank(),
         count=count,
         sharing=sharing,
         device=place,
         context=context,
+        tensor=tensor,
         group=group,
+        mesh=mesh,
     )
 
 
@@ -235,57 +264,3 @@ class _Reporter:
         if time.monotonic() - self.last >= self.every_seconds:
             self.processes.sum(WORKING)
             self.last = time.monotonic()
-
-
-def shard_model(
-    root: nn.Module, blocks: Iterable[nn.Module], processes: Processes, *, replicas: int = 1
-) -> None:
-    """Divides the parameters of `root` among the processes, block by block (FSDP2, HSDP).
-
-    Weights stay fp32, run in bf16 on CUDA, and gradients are summed in fp32. Raises ConfigError if
-    `replicas` does not divide the number of processes.
-    """
-    if not processes.shards:
-        return
-    if processes.count % replicas:
-        raise ConfigError(
-            f"replicas is {replicas}; expected a divisor of the {processes.count} processes"
-        )
-    shape = (replicas, processes.count // replicas)
-    mesh = init_device_mesh(processes.device.type, shape, mesh_dim_names=("replicate", "shard"))
-    if replicas == 1:
-        mesh = mesh["shard"]
-    policy = MixedPrecisionPolicy()
-    if processes.device.type == "cuda":
-        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    for block in blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(root, mesh=mesh, mp_policy=policy)
-
-
-def own_rows(tensor: Tensor) -> Shard | None:
-    """Returns this process's rows of a tensor; None if another process writes the same rows.
-
-    FSDP2 divides the first axis as `torch.chunk` does: all slices but the last have equal length.
-    """
-    if not isinstance(tensor, DTensor):
-        if dist.is_initialized() and dist.get_rank() > 0:
-            return None
-        return Shard(rows=tensor)
-    mesh = tensor.device_mesh
-    if mesh.ndim == 2 and mesh.get_local_rank("replicate") > 0:
-        return None
-    return Shard(rows=tensor.to_local(), first=first_row(tensor))
-
-
-def first_row(tensor: DTensor) -> int:
-    """Returns the index of this process's first row in the whole tensor."""
-    mesh = tensor.device_mesh
-    dimension = mesh.ndim - 1  # the one that shards
-    rows = -(-tensor.shape[0] // mesh.size(dimension))
-    return min(tensor.shape[0], rows * mesh.get_local_rank(dimension))
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """Returns a whole tensor on every process."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

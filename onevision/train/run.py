@@ -29,7 +29,6 @@ from onevision.inputs.tokenizer import Tokenizer
 from onevision.locks import lock_directory
 from onevision.model.llava import LlavaNetwork
 from onevision.train.config import TrainConfig
-from onevision.train.context.rules import check_context
 from onevision.train.cost.devices import peak_flops
 from onevision.train.cost.plan import batch_flops
 from onevision.train.directory import RunDirectory
@@ -53,6 +52,7 @@ from onevision.train.snapshots import State, read_state
 from onevision.train.stage import stage_config
 from onevision.train.start import Starts, check_tokenizer
 from onevision.train.state import restore_snapshot
+from onevision.train.tensor.rules import check_division
 from onevision.train.trainer import Progress, Trainer
 from onevision.train.validation.best import Validator
 
@@ -84,16 +84,14 @@ def run_stage(
     set and a snapshot cannot be written.
     """
     options = config.options
-    check_context(config)
+    check_division(config)
     place = output if options.snapshots is None else open_place(options.snapshots)
     with ExitStack() as held:
         held.enter_context(explain_failures(output, place))
         processes = join_processes(
-            sharing=options.sharing,
-            device=options.device,
-            timeout_seconds=options.patience_seconds,
-            context=options.context,
-        )
+            sharing=options.sharing, device=options.device, context=options.context,
+            tensor=options.tensor, timeout_seconds=options.patience_seconds,
+        )  # fmt: skip
         if processes.rank == 0:
             held.enter_context(lock_directory(output, holder="trainer"))
         run = TrainingRun(

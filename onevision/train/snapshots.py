@@ -98,14 +98,16 @@ class SnapshotReader:
 
     def __init__(self, snapshot: Place) -> None:
         self.snapshot = snapshot
-        self._places: dict[str, list[tuple[int, Place, TensorEntry]]] = {}
+        # Of each share of a tensor: its first row and column, its file, its place there.
+        self._places: dict[str, list[tuple[int, int, Place, TensorEntry]]] = {}
         for path in sorted(snapshot.glob("rank-*.safetensors"), key=str):
             header = read_header(partial(read_range, path))
             for name, entry in header.tensors.items():
-                place = (int(header.metadata[name]), path, entry)
+                row, _, column = header.metadata[name].partition(",")
+                place = (int(row), int(column or 0), path, entry)
                 self._places.setdefault(name, []).append(place)
         for places in self._places.values():
-            places.sort(key=lambda one: (one[0], str(one[1])))
+            places.sort(key=lambda one: (*one[:2], str(one[2])))
 
     def names(self) -> list[str]:
         """Returns the names of all tensors."""
@@ -120,16 +122,17 @@ class SnapshotReader:
             raise CheckpointError(
                 f"{self.snapshot}: it has no tensor {name!r}; is it of another model?"
             )
-        pieces = []
-        for begin, path, entry in self._places[name]:
+        bands: dict[int, list[Tensor]] = {}  # shares that begin with the same row
+        for begin, _, path, entry in self._places[name]:
             end = begin + entry.shape[0]
             low, high = max(first, begin), end if count is None else min(first + count, end)
             if low < high:
-                read = partial(read_range, path)
-                pieces.append(entry.read_rows(read, low - begin, high - low))
-        if not pieces:
-            _, path, entry = self._places[name][0]
+                rows = entry.read_rows(partial(read_range, path), low - begin, high - low)
+                bands.setdefault(begin, []).append(rows)
+        if not bands:
+            _, _, path, entry = self._places[name][0]
             return entry.read_rows(partial(read_range, path), 0, 0)
+        pieces = [torch.cat(band, dim=1) if len(band) > 1 else band[0] for band in bands.values()]
         return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from onevision.errors import CheckpointError
-from onevision.train.parallel import first_row, own_rows
 from onevision.train.saving.draft import Draft, Shard, SnapshotWriter
 from onevision.train.saving.place import Place
+from onevision.train.sharded.places import cut_columns, own_part, own_shard
 from onevision.train.snapshots import SnapshotReader, State, read_state
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def draft_snapshot(
     """Returns a snapshot to be written, and this process's share, which still trains."""
     shards: dict[str, Shard] = {}
     for name, tensor in _tensors(trainer).items():
-        shard = own_rows(tensor)
+        shard = own_shard(tensor)
         if shard is not None:
             shards[name] = shard
     processes = trainer.processes
@@ -112,9 +112,9 @@ def _frozen(trainer: "Trainer") -> dict[str, Tensor]:
 
 def _fill(tensor: Tensor, name: str, reader: SnapshotReader) -> None:
     if isinstance(tensor, DTensor):
-        local = tensor.to_local()
-        rows = reader.rows(name, first=first_row(tensor), count=len(local))
-        local.copy_(rows)
+        part = own_part(tensor)
+        rows = reader.rows(name, first=part.first_row, count=len(part.values))
+        part.values.copy_(cut_columns(rows, part))
         return
     rows = reader.rows(name)
     if rows.shape != tensor.shape:

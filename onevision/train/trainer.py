@@ -220,8 +220,7 @@ class Trainer:
         """Weighs targets so that all of the step count the same, or all of its micro-batches."""
         counts = [len(one.owners) for one in share]
         targets, batches = self.processes.sum_rows(sum(counts), sum(map(bool, counts)))
-        # FSDP2 divides gradients by the number of processes.
-        scale = float(self.processes.count) if self.processes.shards else 1.0
+        scale = float(self.processes.averaged)
         # FIDELITY: the reference averages each micro-batch by itself, then the micro-batches.
         each = [
             scale / max(1.0, targets if self.options.loss_mean == "tokens" else count * batches)

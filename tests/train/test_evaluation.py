@@ -84,10 +84,17 @@ def test_no_file_is_no_evaluation(tmp_path):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("sharing", ["replicate", "shard"])
-def test_two_processes_end_as_without_questions(told, nursery, tmp_path, sharing):
-    nursery.train(told.but(sharing=sharing), ranks=2)
-    asked = told.but(output=tmp_path / "asked", sharing=sharing, **EVALUATED)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sharing": "replicate"},
+        {"sharing": "shard"},
+        pytest.param({"tensor": 2}, marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_end_as_without_questions(told, nursery, tmp_path, options):
+    nursery.train(told.but(**options), ranks=2)
+    asked = told.but(output=tmp_path / "asked", **options, **EVALUATED)
     nursery.train(asked, ranks=2)
     assert left(told.output) == left(asked.output)
     assert [line["step"] for line in evaluations(asked)] == [2, 4]

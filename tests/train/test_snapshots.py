@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from onevision.errors import CheckpointError
-from onevision.train.saving.draft import Shard, SnapshotWriter, write_snapshot
+from onevision.train.saving.draft import Draft, Shard, SnapshotWriter, write_snapshot
 from onevision.train.snapshots import (
     SnapshotReader,
     newest_snapshot,
@@ -101,6 +101,28 @@ def test_prune_keeps_what_is_whole(tmp_path):
     (tmp_path / "step-00000003.part").mkdir()
     prune(tmp_path, keep=1, newest=write(tmp_path, 3))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+
+
+def test_rows_and_columns_of_several_ranks_are_joined(tmp_path):
+    """Ranks 0 and 1 hold four rows, 2 and 3 two; each of a pair has half of the columns."""
+    whole = torch.arange(24.0).view(6, 4)
+    drafts = [
+        Draft(
+            directory=tmp_path,
+            step=1,
+            state={},
+            writer=SnapshotWriter(rank=rank, ranks=4, all_succeeded=lambda problem: not problem),
+        )
+        for rank in range(4)
+    ]
+    drafts[0].begin()
+    for rank, draft in enumerate(drafts):
+        row, column = 4 * (rank // 2), 2 * (rank % 2)
+        own = whole[row : row + 4, column : column + 2].contiguous()
+        draft.write({"a": Shard(rows=own, first=row, first_column=column)})
+    reader = SnapshotReader(drafts[0].finish())
+    assert torch.equal(reader.rows("a"), whole)
+    assert torch.equal(reader.rows("a", first=3, count=2), whole[3:5])
 
 
 def test_a_snapshot_is_read_back(two, tmp_path):

@@ -25,14 +25,14 @@ def print_plan(
 ) -> None:
     """Prints the plan of a stage on a number of devices; no weights are needed."""
     from onevision.train.config import TrainConfig
-    from onevision.train.context.rules import check_context
     from onevision.train.cost.amounts import without_held_out
     from onevision.train.cost.devices import get_device_kind
     from onevision.train.cost.memory import count_shards
     from onevision.train.cost.plan import plan_training
     from onevision.train.cost.tables import tables
+    from onevision.train.tensor.rules import check_division
 
-    check_context(TrainConfig(stage=stage, target=target, options=options), num_devices=devices)
+    check_division(TrainConfig(stage=stage, target=target, options=options), num_devices=devices)
     plan = plan_training(
         stage,
         target,
@@ -42,6 +42,7 @@ def print_plan(
         shards=count_shards(options, num_devices=devices),
         precision=options.precision,
         context=options.context,
+        tensor=options.tensor,
         recompute=options.recompute,
         lora=options.lora,
     )

@@ -20,7 +20,6 @@ def print_reinforce_plan(
     """Prints the plan of a run of GRPO on a number of devices; reads prompts, and no weights."""
     from onevision.cli.training.plan import print_table
     from onevision.inputs.processor import Processor
-    from onevision.train.context.rules import check_context
     from onevision.train.cost.devices import get_device_kind
     from onevision.train.cost.memory import count_shards
     from onevision.train.cost.plan import plan_training
@@ -28,9 +27,10 @@ def print_reinforce_plan(
     from onevision.train.reinforce.data import read_rewarded
     from onevision.train.reinforce.plan import count_prompts, plan_rollouts, rollout_table
     from onevision.train.stage import stage_config
+    from onevision.train.tensor.rules import check_division
 
     stage, options, rewards = config.stage, config.options, config.reinforce
-    check_context(config, num_devices=devices)
+    check_division(config, num_devices=devices)
     assert rewards is not None and stage.mixture is not None, "the command made both"
     path, model = Path(stage.mixture), stage_config(stage, config.target)
     prompts = read_rewarded(path, root=root, num_frames=stage.num_frames)

@@ -53,7 +53,8 @@ class ContextLearner(Learner):
             norm = network.language_model.norm.weight
             return norm.new_zeros(0, len(norm))
         trade = plan_trade(layouts, _spans(batch.visual_mask, cuts), place=self.place)
-        patches = self._patches(batch)[list(trade.given)]
+        patches = encode_share(network, batch, place=self.place, count=self.group.size())
+        patches = patches[list(trade.given)]
         got = exchange(patches, num_given=trade.num_given, num_got=trade.num_got, group=self.group)
         crops = got.split([len(piece.crops) for piece in trade.pieces])
         tokens = [
@@ -61,21 +62,6 @@ class ContextLearner(Learner):
             for own, piece in zip(crops, trade.pieces, strict=True)
         ]
         return torch.cat([got.flatten(0, 1)[:0], *tokens])  # of the right type if there are none
-
-    def _patches(self, batch: TrainingBatch) -> Tensor:
-        """Encodes and projects this process's crops -> [n, P, D].
-
-        One that has none encodes an empty picture, so that all have gathered the same weights and
-        follow the same gradients.
-        """
-        layouts, pixels = batch.layouts, batch.pixel_values
-        owners = [owner for layout in layouts for owner in layout.owners]
-        begin, end = cut_crops(layouts, self.group.size())[self.place :][:2]
-        assert len(pixels) == end - begin, "rows.py deals out the crops"
-        if begin == end:
-            empty = pixels.new_zeros(1, *pixels.shape[1:])
-            return self.network.patches(empty, [])[:0]
-        return self.network.patches(pixels, owners[begin:end])
 
     def _attention(self, batch: TrainingBatch) -> SharedAttention:
         decoder = self.network.language_model
@@ -104,6 +90,22 @@ class ContextLearner(Learner):
         terms[mine] = losses
         dist.all_reduce(terms, group=self.group)
         return loss, terms
+
+
+def encode_share(network: LlavaNetwork, batch: TrainingBatch, *, place: int, count: int) -> Tensor:
+    """Encodes and projects the crops of process `place` of `count` -> [n, P, D].
+
+    One that has none encodes an empty picture, so that all have gathered the same weights and
+    follow the same gradients.
+    """
+    layouts, pixels = batch.layouts, batch.pixel_values
+    owners = [owner for layout in layouts for owner in layout.owners]
+    begin, end = cut_crops(layouts, count)[place:][:2]
+    assert len(pixels) == end - begin, "rows.py deals out the crops"
+    if begin == end:
+        empty = pixels.new_zeros(1, *pixels.shape[1:])
+        return network.patches(empty, [])[:0]
+    return network.patches(pixels, owners[begin:end])
 
 
 def _spans(visual_mask: Tensor, cuts: list[int]) -> list[list[Span]]:

@@ -23,13 +23,13 @@ def share_rows(own: Sequence[Row], processes: Processes) -> list[Row]:
     """Returns what all processes of a group have read, in one order; every process calls it."""
     if processes.group is None:
         return list(own)
-    counts = [0] * processes.context
+    counts = [0] * processes.partners
     dist.all_gather_object(counts, len(own), group=processes.group)
     shared: list[Row] = []
     for reader, count in enumerate(counts):
         for number in range(count):
             is_mine = reader == processes.place
-            parts = divide(own[number], processes.context) if is_mine else None
+            parts = divide(own[number], processes.partners) if is_mine else None
             got: list[Any] = [None]  # Any: an object as it was sent
             dist.scatter_object_list(got, parts, group=processes.group, group_src=reader)
             shared += got

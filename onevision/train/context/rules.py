@@ -15,7 +15,7 @@ def check_context(config: TrainConfig, *, num_devices: int | None = None) -> Non
     context, num_heads = config.options.context, config.target.language.num_heads
     if context == 1:
         return
-    if (objective := _whole_objective(config)) is not None:
+    if (objective := whole_objective(config)) is not None:
         raise ConfigError(
             f"context is {context}, but {objective} needs whole sequences in every process; "
             "set context=1"
@@ -34,8 +34,8 @@ def check_context(config: TrainConfig, *, num_devices: int | None = None) -> Non
         raise ConfigError(f"context is {context}; expected a divisor of the {others}")
 
 
-def _whole_objective(config: TrainConfig) -> str | None:
-    """Returns what a run learns by, if that cannot be divided."""
+def whole_objective(config: TrainConfig) -> str | None:
+    """Returns what a run learns by, if that cannot be divided among processes."""
     if config.preference is not None:
         return "learning from preferences"
     if config.reinforce is not None:

@@ -14,7 +14,8 @@ from onevision.errors import ConfigError
 from onevision.train.cost.amounts import Amount, count_vision_pairs, projector_weights
 from onevision.train.cost.devices import DeviceKind
 from onevision.train.cost.ends import MemoryAtEnds, memory_at_ends
-from onevision.train.cost.memory import BF16, FP32, Memory, count_adapters, memory_per_device
+from onevision.train.cost.layers import memory_of_part, sent_in_layers
+from onevision.train.cost.memory import BF16, FP32, Memory, count_adapters
 from onevision.train.cost.sequence import largest_load, sent_bytes
 from onevision.train.lora.layers import LoraConfig
 from onevision.train.options import Precision
@@ -62,8 +63,9 @@ class TrainingPlan:
     # Devices that share one copy of weights, gradients and moments.
     shards: int
     precision: Precision = "bf16"
-    # Devices that divide each sequence, and the bytes that one sends to the others for it.
+    # Devices that divide each sequence, or each layer; the bytes that one sends for a sequence.
     context: int = 1
+    tensor: int = 1
     sent: float = 0.0
 
     @property
@@ -95,7 +97,7 @@ class TrainingPlan:
     @property
     def busy(self) -> float:
         """Mean share of the devices that have a sequence during a step."""
-        groups = self.num_devices // self.context
+        groups = self.num_devices // (self.context * self.tensor)
         rounds = math.ceil(self.sequences_per_step / groups)
         return self.sequences_per_step / (rounds * groups)
 
@@ -129,11 +131,13 @@ def plan_training(
     lora: LoraConfig | None = None,
     precision: Precision = "bf16",
     context: int = 1,
+    tensor: int = 1,
 ) -> TrainingPlan:
     """Plans a stage on the way to `target`; `amounts` are what it reads (cost/amounts.py).
 
     `shards` devices share one copy of the model; by default, all of them. `context` of them divide
-    each sequence. Raises ConfigError without devices, or if no source has a count.
+    each sequence, or `tensor` of them each layer. Raises ConfigError without devices, or if no
+    source has a count.
     """
     if num_devices < 1:
         raise ConfigError(f"{num_devices} devices; expected at least 1")
@@ -146,16 +150,12 @@ def plan_training(
     steps = stage.num_steps(num_samples)
     tokens = stage.epochs * _total(counted, "num_tokens")
     load, width = largest_load(stage, counted), BF16 if precision == "bf16" else FP32
-    memory = memory_per_device(
-        stage,
-        config,
-        load,
-        shards=shards,
-        recompute=recompute,
-        lora=lora,
-        precision=precision,
-        context=context,
-    )
+    memory = memory_of_part(
+        stage, config, load, tensor=tensor, shards=shards, recompute=recompute, lora=lora,
+        precision=precision, context=context,
+    )  # fmt: skip
+    sent = sent_bytes(stage, config, load, context=context, recompute=recompute, width=width)
+    sent += sent_in_layers(stage, config, load, tensor=tensor, recompute=recompute, width=width)
     return TrainingPlan(
         stage=stage,
         amounts=tuple(amounts),
@@ -169,7 +169,8 @@ def plan_training(
         shards=shards,
         precision=precision,
         context=context,
-        sent=sent_bytes(stage, config, load, context=context, recompute=recompute, width=width),
+        tensor=tensor,
+        sent=sent,
     )
 
 

@@ -47,7 +47,7 @@ def attention_width(language: LanguageConfig, context: int) -> int:
     """
     kv_width = language.num_kv_heads * language.head_size
     if context == 1:
-        return 2 * language.hidden_size + 2 * kv_width
+        return 2 * language.query_width + 2 * kv_width
     kv_width *= count_repeats(language.num_kv_heads, context)
     return 3 * language.query_width + 2 * kv_width
 

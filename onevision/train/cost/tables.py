@@ -99,7 +99,8 @@ def _memory(plan: TrainingPlan) -> Table:
 
 def _advise(plan: TrainingPlan) -> str:
     """Returns what would make a plan fit."""
-    more = "" if plan.num_devices == 1 else "more devices to a sequence (context), "
+    several = "more devices to a sequence (context) or to a layer (tensor), "
+    more = "" if plan.num_devices == 1 else several
     ways = f"{more}recompute=true, adapters (lora_rank=16), or a smaller max_tokens"
     if plan.shards < plan.num_devices:
         return f"does not fit: set sharing=shard or fewer replicas, {ways}"
@@ -115,22 +116,27 @@ def format_hours(hours: float) -> str:
     return counted(max(1, round(hours * 3600)), "second")
 
 
-def _context(plan: TrainingPlan) -> tuple[tuple[str, str], ...]:
-    """Returns the rows of a plan whose sequences are divided."""
+def _partners(plan: TrainingPlan) -> tuple[tuple[str, str], ...]:
+    """Returns the rows of a plan whose sequences, or layers, are divided."""
+    sent = f"{plan.sent / GIB:.2f} GiB"
+    if plan.tensor > 1:
+        sums = f"{sent}, sums and patches"
+        return (("devices to a layer", str(plan.tensor)), ("each sends for a sequence", sums))
     if plan.context == 1:
         return ()
-    sent = f"{plan.sent / GIB:.2f} GiB, attention and patches"
-    return (("devices to a sequence", str(plan.context)), ("each sends for it", sent))
+    parts = f"{sent}, attention and patches"
+    return (("devices to a sequence", str(plan.context)), ("each sends for it", parts))
 
 
 def _run(plan: TrainingPlan) -> Table:
+    copy = max(plan.shards, plan.tensor)
     rows = (
         ("optimiser steps", f"{plan.num_steps:,}"),
         ("samples", f"{plan.num_samples:,}"),
         ("tokens", compact(plan.num_tokens)),
         ("sequences per step", f"{plan.sequences_per_step:,} of {plan.stage.max_tokens:,} tokens"),
-        ("devices", f"{plan.num_devices} x {plan.kind.name}, {plan.shards} to a copy"),
-        *_context(plan),
+        ("devices", f"{plan.num_devices} x {plan.kind.name}, {copy} to a copy"),
+        *_partners(plan),
         ("arithmetic", plan.precision),
         ("devices busy", f"{plan.busy:.0%}"),
         ("time", format_hours(plan.hours)),

@@ -14,7 +14,7 @@ from onevision.errors import ConfigError, OneVisionError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.files import save_adapter
 from onevision.train.lora.layers import LoraConfig, add_lora
-from onevision.train.parallel import whole
+from onevision.train.sharded.places import whole
 from onevision.train.stage import Stage
 from onevision.train.start import Starts, name_start
 

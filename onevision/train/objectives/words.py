@@ -20,6 +20,7 @@ from onevision.train.learner import Learner
 from onevision.train.mixture_feed import MixtureFeed, open_mixture_feed
 from onevision.train.objectives.objective import LearnerMaker, Objective, RunContext
 from onevision.train.stage import Stage
+from onevision.train.tensor.learner import TensorLearner
 
 DESCRIBE = {
     "nothing": ("Make up a description.", "Describe something."),
@@ -38,6 +39,8 @@ def make_words(run: RunContext) -> Objective:
     make_learner: LearnerMaker = Learner
     if run.processes.context > 1:
         make_learner = partial(ContextLearner, processes=run.processes)
+    if run.processes.tensor > 1:
+        make_learner = partial(TensorLearner, processes=run.processes)
     return Objective(feed=feed, make_learner=make_learner, held_out=held_out)
 
 

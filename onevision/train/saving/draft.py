@@ -25,10 +25,11 @@ from onevision.train.snapshots import (
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """This rank's rows of a tensor whose first axis is sharded, or the whole tensor."""
+    """This rank's rows of a tensor, or some of their columns, or the whole tensor."""
 
     rows: Tensor
     first: int = 0  # the index of its first row in the whole tensor
+    first_column: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,7 @@ def _begin(part: Place) -> None:
 def _write_rank(part: Place, shards: Mapping[str, Shard], writer: SnapshotWriter) -> None:
     name = f"rank-{writer.rank}-of-{writer.ranks}"
     tensors = {n: (s.rows if s.rows.dim() else s.rows[None]).detach() for n, s in shards.items()}
-    firsts = {n: str(shard.first) for n, shard in shards.items()}
+    firsts = {n: f"{shard.first},{shard.first_column}" for n, shard in shards.items()}
     digest, num_bytes = hashlib.sha256(), 0
     with (part / f"{name}.safetensors").open("wb") as file:
 

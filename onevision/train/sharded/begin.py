@@ -70,7 +70,7 @@ def begin_network(
     """
     stage, options = config.stage, config.options
     restored = resumes and options.lora is None
-    if not processes.shards or (config.preference is not None and not resumes):
+    if not processes.divides or (config.preference is not None and not resumes):
         network = (
             LlavaNetwork(model_config)
             if restored

@@ -21,8 +21,9 @@ from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.files import adapter_parameters
 from onevision.train.lora.int8 import Int8FrozenLinear
 from onevision.train.lora.layers import LoraLinear, adapted_layers, merge_weight
-from onevision.train.parallel import Processes, whole
+from onevision.train.parallel import Processes
 from onevision.train.sharded.hollow import network_without_memory
+from onevision.train.sharded.places import whole
 
 
 class TrainedWeights:
@@ -44,14 +45,14 @@ class TrainedWeights:
 
     def follow(self, dtype: torch.dtype | None) -> None:
         """Takes part in gathering what the first process writes; the others call it."""
-        if self.processes.shards:
+        if self.processes.divides:
             self._await(dtype)
             self._drain()
 
     @contextmanager
     def offered(self, dtype: torch.dtype | None) -> Iterator[None]:
         """While it lasts the first process fetches; if it fails, the others do not wait for it."""
-        if self.processes.shards:
+        if self.processes.divides:
             self._await(dtype)
         try:
             yield

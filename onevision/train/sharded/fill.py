@@ -1,6 +1,6 @@
-"""A divided network without memory -> the same with this process's rows of every tensor.
+"""A divided network without memory -> the same with this process's part of every tensor.
 
-Only those rows are read from the files. Of an int8 weight below an adapter, which is not divided,
+Only its rows are read from the files. Of an int8 weight below an adapter, which is not divided,
 all of it is read and rounded, one layer at a time.
 """
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from onevision.checkpoint.files import StoredTensor, check_finite
 from onevision.errors import OneVisionError, TrainingError
@@ -17,8 +16,9 @@ from onevision.model.llava import LlavaNetwork
 from onevision.train.learner import Learner
 from onevision.train.lora.int8 import Int8FrozenLinear, quantise
 from onevision.train.lora.layers import adapted_layers
-from onevision.train.parallel import Processes, first_row
+from onevision.train.parallel import Processes
 from onevision.train.sharded.hollow import HollowNetwork
+from onevision.train.sharded.places import Part, cut, cut_columns, own_part
 
 # The buffers of an int8 weight, as `quantise` returns them.
 INT8_PARTS = ("weight", "scale")
@@ -68,21 +68,20 @@ def _fill(
     random = {one.source: one for one in targets if one.source not in hollow.stored.keys() | held}
     for name, tensor in hollow.draws.replay():
         if name in random:
-            random[name].rows.copy_(_cut(tensor, random[name]))
+            random[name].own.values.copy_(cut(tensor, random[name].own))
     for target in targets:
         if target.source in hollow.stored:
             _read(hollow.stored[target.source], target, verify=verify)
         elif target.source in held:
-            target.rows.copy_(_cut(held[target.source], target))
+            target.own.values.copy_(cut(held[target.source], target.own))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The memory of this process's rows of a tensor."""
+    """The memory of this process's part of a tensor."""
 
     source: str  # the tensor's name in the network that was started, without adapters
-    rows: Tensor
-    first: int = 0
+    own: Part
     # If it is the number of a part of an int8 weight, as `quantise` returns them.
     part: int | None = None
 
@@ -93,27 +92,22 @@ def _find_targets(network: LlavaNetwork) -> list[Target]:
         module, _, own = name.rpartition(".")
         plain = module.removesuffix(".base")
         below = module != plain and plain in layers
-        rows, first = tensor, 0
-        if isinstance(tensor, DTensor):
-            rows, first = tensor.to_local(), first_row(tensor)
+        number = None
         if below and own != "bias" and isinstance(layers[plain].base, Int8FrozenLinear):
-            part = INT8_PARTS.index(own)
-            targets.append(Target(source=f"{plain}.weight", rows=rows, part=part))
+            source, number = f"{plain}.weight", INT8_PARTS.index(own)
         else:
             source = f"{plain}.{own}" if below else name
-            targets.append(Target(source=source, rows=rows, first=first))
+        targets.append(Target(source=source, own=own_part(tensor), part=number))
     return targets
 
 
-def _cut(tensor: Tensor, target: Target) -> Tensor:
-    if not tensor.dim():
-        return tensor
-    return tensor[target.first : target.first + len(target.rows)]
-
-
 def _read(stored: StoredTensor, target: Target, *, verify: bool) -> None:
-    count = len(target.rows) if target.rows.dim() else 1
-    rows = stored.read() if target.part is not None else stored.read_rows(target.first, count)
+    own = target.own
+    count = len(own.values) if own.values.dim() else 1
+    rows = stored.read() if target.part is not None else stored.read_rows(own.first_row, count)
     if verify:
         check_finite(rows, stored.name, where=stored.path)
-    target.rows.copy_(rows if target.part is None else quantise(rows.float())[target.part])
+    if target.part is None:
+        own.values.copy_(cut_columns(rows, own))
+    else:
+        own.values.copy_(cut(quantise(rows.float())[target.part], own))
