@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate
 
 from onevision.train.saving.draft import Shard
 
@@ -75,4 +75,10 @@ def cut_columns(rows: Tensor, part: Part) -> Tensor:
 
 def whole(tensor: Tensor) -> Tensor:
     """Returns a whole tensor on every process."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if not isinstance(tensor, DTensor):
+        return tensor
+    for dimension in range(tensor.device_mesh.ndim - 1):  # torch warns of two at a time
+        placements = list(tensor.placements)
+        placements[dimension] = Replicate()
+        tensor = tensor.redistribute(placements=placements)
+    return tensor.full_tensor()
