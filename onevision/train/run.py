@@ -223,7 +223,7 @@ class TrainingRun:
         return Trainer(
             self.stage,
             self._make_learner(network),
-            make_optimizer(network, self.stage, precision=self.options.precision),
+            make_optimizer(network, self.stage, self.options.precision, self.processes),
             self.objective.feed,
             processes=self.processes,
             options=self.options,
