@@ -35,9 +35,9 @@ from tiny_writing import Writer
 from onevision.synth.families import FAMILIES
 from onevision.synth.write import write_set, write_video
 
-# How many samples of each set there are at share 1: 220,000 in all.
+# How many samples of each set there are at share 1: 280,000 in all.
 OWN_SETS = {
-    "captions": 24_000, "things": 30_000, "several": 15_000, "photos": 8_000, "nothing": 4_000,
+    "captions": 48_000, "things": 30_000, "several": 15_000, "photos": 8_000, "nothing": 4_000,
     "writing": 30_000, "kinds": 4_000, "pairs_of_things": 8_000, "moving_things": 8_000,
 }  # fmt: skip
 WORLDS = {
@@ -46,6 +46,8 @@ WORLDS = {
     "marks": 3_000, "rooms": 4_000, "pairs": 8_000, "statements": 3_000, "sequences": 3_000,
     "clips": 8_000, "pans": 2_000, "pointed": 3_000, "cameras": 3_000,
 }  # fmt: skip
+# Worlds whose captions are learned too: the long one, and short ones of one property each.
+CAPTIONED = {"scenes_captions": 24_000, "lettered_captions": 8_000}
 HELD_OUT = Path(__file__).with_name("tiny_heldout.json")
 MIXTURES = Path(__file__).parents[1] / "onevision" / "mixtures"
 MAX_ASKED = 300  # of a held-out set
@@ -118,8 +120,13 @@ class OwnSets:
             yield [picture], turns
 
     def _captions(self, teller: Teller, count: int) -> Iterator[Sample]:
+        writer = Writer(self.material.faces, self.material.words, teller.rng)
         for number in range(count):
-            if self.material.photos and teller.rng.random() < 0.25:
+            chance = teller.rng.random()
+            if chance < 0.15:
+                written = writer.write()
+                yield [written.picture], [(WHAT[0], f'the text "{written.lines[0]}"')]
+            elif self.material.photos and chance < 0.35:
                 photo = teller.rng.choice(self.material.photos)
                 yield [open_photo(photo, 224, 224)], [(WHAT[0], photo.name)]
             else:
@@ -221,7 +228,7 @@ class SetWriter:
         context = multiprocessing.get_context("fork")  # what was read is shared, not sent
         keep = {"initializer": _keep_writer, "initargs": (self,)}
         with ProcessPoolExecutor(at_once, mp_context=context, **keep) as pool:
-            drawn = {pool.submit(_write, name): name for name in (*OWN_SETS, *WORLDS)}
+            drawn = {pool.submit(_write, name): name for name in (*OWN_SETS, *WORLDS, *CAPTIONED)}
             for one in as_completed(drawn):
                 try:
                     print(f"{drawn[one]}: {one.result()}", flush=True)
@@ -238,11 +245,12 @@ class SetWriter:
                 return "kept"
             writer.write(self.own.make(name, count), is_video=name == "moving_things")
         else:
-            worlds, count = self.output / "worlds", self._count(WORLDS[name])
+            worlds, count = self.output / "worlds", self._count((WORLDS | CAPTIONED)[name])
             if (worlds / f"{name}.json").is_file():
                 return "kept"
-            write_set(worlds, FAMILIES[name], name=name, count=count, seed=self.seed,
-                      image_format="jpeg")  # fmt: skip
+            write_set(worlds, FAMILIES[name.removesuffix("_captions")], name=name, count=count,
+                      seed=self.seed, image_format="jpeg",
+                      teaches="aspects" if name in CAPTIONED else "questions")  # fmt: skip
         return f"{count:,} drawn"
 
     def _count(self, number: int) -> int:

@@ -143,6 +143,7 @@ TINY_V2_LANGUAGE = replace(
     TINY_LANGUAGE,
     families={},
     num_samples=None,
+    labels="answers",
     mixture="tiny_v2_language.yaml",
 )
 TINY_V2_ALIGN = replace(
@@ -152,8 +153,9 @@ TINY_V2_ALIGN = replace(
     families={},
     num_samples=None,
     mixture="tiny_v2_align.yaml",
-    global_batch=16,
-    max_tokens=512,
+    labels="answers",
+    global_batch=64,
+    max_tokens=2048,
     learning_rate=2e-3,
 )
 TINY_V2_KNOWLEDGE = replace(
@@ -162,7 +164,8 @@ TINY_V2_KNOWLEDGE = replace(
     starts_from=("align",),
     template=TINY_KNOWLEDGE.template,
     mixture="tiny_v2_knowledge.yaml",
-    max_tokens=1024,
+    global_batch=32,
+    max_tokens=2048,
 )
 TINY_V2_SINGLE_IMAGE = replace(
     TINY_V2_KNOWLEDGE,
