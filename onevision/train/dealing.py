@@ -65,6 +65,8 @@ def even_out(deal: Deal, lengths: Sequence[NDArray[np.int64]], num_processes: in
     added = np.zeros(len(deal.starts), dtype=np.int64)
     for step in range(len(deal.starts) - 1):
         packs = deal.packs_of(step)
+        if len(packs) % num_processes == 0:
+            continue
         heap: list[Piece] = []
         for epoch, number in map(deal.locate, packs):
             begin, end = deal.epochs[epoch].starts[number : number + 2].tolist()
