@@ -5,7 +5,8 @@ from typing import Literal
 
 from onevision.errors import ConfigError
 from onevision.eval.heldout import HeldoutScenario
-from onevision.train.lora.layers import AdaptedPart, Base, Layers, LoraConfig
+from onevision.train.lora.bases import Base
+from onevision.train.lora.layers import AdaptedPart, Layers, LoraConfig
 from onevision.train.lora.targets import PRESETS, Targets
 from onevision.train.parallel import Sharing
 from onevision.train.validation.split import parse_share
@@ -74,7 +75,8 @@ class RunOptions:
     lora_rslora: bool = False
     # Train the length of each row of an adapted weight, too (DoRA).
     lora_dora: bool = False
-    # "int8" holds each frozen weight below an adapter in one byte.
+    # How each frozen weight below an adapter is stored: "int8" in one byte, "int4" and "nf4" (by
+    # bitsandbytes) in half a byte and a sixteenth for scales.
     lora_base: Base = "full"
     # What trains, by a name: "language", adapters in the language model and the projector whole;
     # "attention", the same in attention layers alone; "all", adapters in the vision encoder too.
