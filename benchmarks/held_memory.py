@@ -98,6 +98,7 @@ def planned(way: str) -> dict[str, float]:
         num_devices=1,
         recompute=config.options.recompute,
         lora=config.options.lora,
+        offload=config.options.offload,
         precision=config.options.precision,
     )
     phases = {"start": plan.ends.start, "steps": plan.memory.total, "end": plan.ends.end}

@@ -12,6 +12,7 @@ from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.learner import iterate_blocks
 from onevision.train.lora.layers import lora_parameters
+from onevision.train.offload.optimizer import OffloadedOptimizer, zeros_in_host_memory
 from onevision.train.options import Precision
 from onevision.train.stage import PARTS, Decay, Stage
 
@@ -114,20 +115,31 @@ class MuonWithAdamW:
             one.zero_grad()
 
 
-AnyOptimizer = torch.optim.AdamW | MuonWithAdamW
+AnyOptimizer = torch.optim.AdamW | MuonWithAdamW | OffloadedOptimizer
+# Allocates a moment of a weight.
+Zeros = Callable[[Tensor], Tensor]
 
 
 def make_optimizer(
-    network: LlavaNetwork, stage: Stage, *, precision: Precision = "bf16"
+    network: LlavaNetwork, stage: Stage, *, precision: Precision = "bf16", offload: bool = False
 ) -> AnyOptimizer:
     """Returns the stage's optimizer over what trains, in groups by part, its moments allocated.
 
-    `precision` is also that of Muon's matrix products. Raises ConfigError if Muon would get slices
+    `precision` is also that of Muon's matrix products; with `offload`, moments lie in host memory
+    (offload/optimizer.py). Raises ConfigError if Muon would get slices
     of matrices.
     """
+    zeros = zeros_in_host_memory if offload else torch.zeros_like
+    optimizer = _make(network, stage, precision, zeros)
+    return OffloadedOptimizer(optimizer) if offload else optimizer
+
+
+def _make(
+    network: LlavaNetwork, stage: Stage, precision: Precision, zeros: Zeros
+) -> torch.optim.AdamW | MuonWithAdamW:
     learning = learning_parameters(network, stage)
     if stage.optimizer == "adamw":
-        return _adamw(learning, stage)
+        return _adamw(learning, stage, zeros)
     matrices = {
         id(p) for block in iterate_blocks(network) for p in block.parameters() if p.ndim == 2
     }
@@ -138,10 +150,12 @@ def make_optimizer(
             f"stage {stage.name}: optimizer muon needs whole matrices and this run shards them; "
             "set sharing=replicate or optimizer=adamw"
         )
-    return MuonWithAdamW(_muon(learning, stage, precision), _adamw(others, stage))
+    return MuonWithAdamW(_muon(learning, stage, precision, zeros), _adamw(others, stage, zeros))
 
 
-def _adamw(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.optim.AdamW:
+def _adamw(
+    parameters: Mapping[str, list[nn.Parameter]], stage: Stage, zeros: Zeros
+) -> torch.optim.AdamW:
     optimizer = torch.optim.AdamW(
         _groups(parameters, stage),
         betas=stage.betas,
@@ -152,14 +166,17 @@ def _adamw(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.
         for parameter in group["params"]:
             optimizer.state[parameter] = {
                 "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
+                "exp_avg": zeros(parameter),
+                "exp_avg_sq": zeros(parameter),
             }
     return optimizer
 
 
 def _muon(
-    parameters: Mapping[str, list[nn.Parameter]], stage: Stage, precision: Precision
+    parameters: Mapping[str, list[nn.Parameter]],
+    stage: Stage,
+    precision: Precision,
+    zeros: Zeros,
 ) -> torch.optim.Muon:
     kind = Fp32Muon if precision == "fp32" else torch.optim.Muon
     optimizer = kind(
@@ -167,7 +184,7 @@ def _muon(
     )
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+            optimizer.state[parameter] = {"momentum_buffer": zeros(parameter)}
     return optimizer
 
 

@@ -106,6 +106,7 @@ def choose(request: FinetuneRequest, work: Work) -> Choice:
             shards=count_shards(options, num_devices=request.devices),
             recompute=options.recompute,
             lora=options.lora,
+            offload=options.offload,
             precision=options.precision,
             context=options.context,
         )

@@ -38,6 +38,7 @@ class BegunNetwork:
             learner,
             processes,
             recompute=options.recompute,
+            offload=options.offload_activations,
             compiled=options.compiled,
             replicas=options.replicas,
         )
