@@ -1,4 +1,4 @@
-"""What a run is told -> an error for what does not fit, before anything large is read."""
+"""A run's settings and starts -> an error for what does not fit, before anything large is read."""
 
 from collections.abc import Callable
 
