@@ -196,3 +196,14 @@ def test_a_plan_moves_what_blocks_keep_to_the_host(recompute):
         )
     else:
         assert moved.memory.activations < 0.1 * plain.memory.activations
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_run_learns_the_same(nursery, tmp_path):
+    told = Told(output=tmp_path / "plain", stage=BRIEF).but(device="cuda", precision="bf16")
+    nursery.train(told)
+    moved = told.but(output=tmp_path / "moved", **ALL)
+    said = nursery.train(moved)
+    assert "saves nothing" not in said
+    assert loss_values(moved.output) == pytest.approx(loss_values(told.output), rel=1e-3)

@@ -51,11 +51,7 @@ def finetune(
     The same command continues what was stopped.
     """
     from onevision.cli.training.finetune_tables import show_next_commands
-    from onevision.train.finetune.request import (
-        FinetuneDirectory,
-        FinetuneRequest,
-        resolve_paths,
-    )
+    from onevision.train.finetune.request import FinetuneDirectory, FinetuneRequest, resolve_paths
     from onevision.values import from_plain
 
     _check_options(context, held_out)
