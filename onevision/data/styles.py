@@ -107,7 +107,7 @@ def split_turns(conversation: Conversation) -> list[Conversation]:
 
 def join_turns(talks: list[Conversation]) -> Conversation:
     """Returns one conversation with the questions of all, and the media of the first."""
-    rest = []
+    rest = list[Message]()
     for talk in talks[1:]:
         asked, answer = talk.messages[-2:]
         words = _words(asked.parts).lstrip()

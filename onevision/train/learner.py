@@ -11,6 +11,7 @@ from onevision.model.llava import LlavaNetwork
 from onevision.model.native_vision import NativeEncoder
 from onevision.train.feed import MicroBatch
 from onevision.train.loss import weighted_loss
+from onevision.train.offload.activations import offload_block
 from onevision.train.parallel import Processes, shard_model
 
 
@@ -76,19 +77,22 @@ def prepare_learner(
     processes: Processes,
     *,
     recompute: bool = False,
+    offload: bool = False,
     compiled: bool = False,
     replicas: int = 1,
 ) -> Learner:
     """Prepares a learner, in place, for training on these processes; parameters keep their names.
 
     `recompute` keeps only a block's input and runs the block again during the backward pass
-    (activation checkpointing); `compiled` compiles block by block; `replicas` is as in
-    `shard_model`.
+    (activation checkpointing); `offload` moves what it keeps to host memory; `compiled` compiles
+    block by block; `replicas` is as in `shard_model`.
     """
     blocks = list(iterate_blocks(learner.network))
     for block in blocks:
         if recompute:
             _recompute(block)
+        if offload:
+            offload_block(block)
         if compiled:
             block.compile()
     shard_model(learner, _gathered_units(learner.network), processes, replicas=replicas)

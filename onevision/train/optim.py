@@ -1,7 +1,7 @@
 """A network and a stage -> AdamW, or Muon with AdamW, one learning rate per part; the schedule."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from onevision.model.llava import LlavaNetwork
 from onevision.train.learner import iterate_blocks
 from onevision.train.lora.layers import lora_parameters
 from onevision.train.muon import Muon
+from onevision.train.offload.optimizer import OffloadedOptimizer, zeros_in_host_memory
 from onevision.train.options import Precision
 from onevision.train.parallel import ALONE, Processes
 from onevision.train.stage import PARTS, Decay, Stage
@@ -78,7 +79,9 @@ class MuonWithAdamW:
             one.zero_grad()
 
 
-AnyOptimizer = torch.optim.AdamW | MuonWithAdamW
+AnyOptimizer = torch.optim.AdamW | MuonWithAdamW | OffloadedOptimizer
+# Allocates a moment of a weight.
+Zeros = Callable[[Tensor], Tensor]
 
 
 def make_optimizer(
@@ -86,15 +89,26 @@ def make_optimizer(
     stage: Stage,
     precision: Precision = "bf16",
     processes: Processes = ALONE,
+    *,
+    offload: bool = False,
 ) -> AnyOptimizer:
     """Returns the stage's optimizer over what trains, in groups by part, its moments allocated.
 
-    `precision` is also that of Muon's matrix products, which `processes` divide among them. Raises
-    ConfigError if Muon would get slices of matrices.
+    `precision` is also that of Muon's matrix products, which `processes` divide among them; with
+    `offload`, moments lie in host memory (offload/optimizer.py). Raises ConfigError if Muon would
+    get slices of matrices.
     """
+    zeros = zeros_in_host_memory if offload else torch.zeros_like
+    optimizer = _make(network, stage, precision, processes, zeros)
+    return OffloadedOptimizer(optimizer) if offload else optimizer
+
+
+def _make(
+    network: LlavaNetwork, stage: Stage, precision: Precision, processes: Processes, zeros: Zeros
+) -> torch.optim.AdamW | MuonWithAdamW:
     learning = learning_parameters(network, stage)
     if stage.optimizer == "adamw":
-        return _adamw(learning, stage)
+        return _adamw(learning, stage, zeros)
     matrices = {
         id(p) for block in iterate_blocks(network) for p in block.parameters() if p.ndim == 2
     }
@@ -105,10 +119,13 @@ def make_optimizer(
             f"stage {stage.name}: optimizer muon needs whole matrices and this run shards them; "
             "set sharing=replicate or optimizer=adamw"
         )
-    return MuonWithAdamW(_muon(learning, stage, precision, processes), _adamw(others, stage))
+    muon = _muon(learning, stage, precision, processes, zeros)
+    return MuonWithAdamW(muon, _adamw(others, stage, zeros))
 
 
-def _adamw(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.optim.AdamW:
+def _adamw(
+    parameters: Mapping[str, list[nn.Parameter]], stage: Stage, zeros: Zeros
+) -> torch.optim.AdamW:
     optimizer = torch.optim.AdamW(
         _groups(parameters, stage),
         betas=stage.betas,
@@ -119,8 +136,8 @@ def _adamw(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.
         for parameter in group["params"]:
             optimizer.state[parameter] = {
                 "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
+                "exp_avg": zeros(parameter),
+                "exp_avg_sq": zeros(parameter),
             }
     return optimizer
 
@@ -130,6 +147,7 @@ def _muon(
     stage: Stage,
     precision: Precision,
     processes: Processes,
+    zeros: Zeros,
 ) -> Muon:
     optimizer = Muon(
         _groups(parameters, stage),
@@ -139,7 +157,7 @@ def _muon(
     )
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+            optimizer.state[parameter] = {"momentum_buffer": zeros(parameter)}
     return optimizer
 
 

@@ -44,6 +44,7 @@ def print_plan(
         context=options.context,
         recompute=options.recompute,
         lora=options.lora,
+        offload=options.offload,
     )
     for table in tables(plan):
         print_table(table)

@@ -14,9 +14,11 @@ from onevision.errors import ConfigError
 from onevision.train.cost.amounts import Amount, count_vision_pairs, projector_weights
 from onevision.train.cost.devices import DeviceKind
 from onevision.train.cost.ends import MemoryAtEnds, memory_at_ends
+from onevision.train.cost.host import NOTHING, HostMemory, move_to_host
 from onevision.train.cost.memory import BF16, FP32, Memory, count_adapters, memory_per_device
 from onevision.train.cost.sequence import largest_load, sent_bytes
 from onevision.train.lora.layers import LoraConfig
+from onevision.train.offload.choice import NO_OFFLOAD, Offload
 from onevision.train.options import Precision
 from onevision.train.stage import Stage, stage_config
 
@@ -65,6 +67,7 @@ class TrainingPlan:
     # Devices that divide each sequence, and the bytes that one sends to the others for it.
     context: int = 1
     sent: float = 0.0
+    host: HostMemory = NOTHING
 
     @property
     def num_samples(self) -> int:
@@ -129,6 +132,7 @@ def plan_training(
     lora: LoraConfig | None = None,
     precision: Precision = "bf16",
     context: int = 1,
+    offload: Offload = NO_OFFLOAD,
 ) -> TrainingPlan:
     """Plans a stage on the way to `target`; `amounts` are what it reads (cost/amounts.py).
 
@@ -146,16 +150,14 @@ def plan_training(
     steps = stage.num_steps(num_samples)
     tokens = stage.epochs * _total(counted, "num_tokens")
     load, width = largest_load(stage, counted), BF16 if precision == "bf16" else FP32
-    memory = memory_per_device(
-        stage,
+    memory, host = move_to_host(
+        lambda config: memory_per_device(
+            stage, config, load, shards=shards, recompute=recompute, lora=lora,
+            precision=precision, context=context,
+        ),
         config,
-        load,
-        shards=shards,
-        recompute=recompute,
-        lora=lora,
-        precision=precision,
-        context=context,
-    )
+        offload,
+    )  # fmt: skip
     return TrainingPlan(
         stage=stage,
         amounts=tuple(amounts),
@@ -163,6 +165,7 @@ def plan_training(
         sequences_per_step=max(1, math.ceil(tokens / (FILL * stage.max_tokens * steps))),
         operations=_operations(stage, config, counted, recompute=recompute, lora=lora),
         memory=memory,
+        host=host,
         ends=memory_at_ends(config, memory),
         kind=kind,
         num_devices=num_devices,
