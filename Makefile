@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo env check test test-slow test-adversary attacked parity docs notebooks lmms vllm sbom audit \
-	format clean
+.PHONY: demo env check test test-slow test-adversary attacked parity replicas docs notebooks lmms vllm sbom \
+	audit format clean
 
 demo: $(VENV)/.runtime  ## ask the embedded model about an image, a pair and a video
 	$(BIN)/onevision demo
@@ -35,6 +35,9 @@ attacked: $(VENV)/.tests  ## the same and what memory gains over minutes, in bui
 
 parity: $(VENV)/.tests  ## the table: training, asking, evaluating and serving give the same
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -m slow tests/parity/test_gate.py
+
+replicas: $(VENV)/.tests  ## two servers behind nginx (with libnginx-mod-http-js) under load
+	PYTHONPATH=. $(BIN)/python -m benchmarks.replicas --output build/replicas.json
 
 docs: $(VENV)/.tests  ## the site, in build/site; a broken link or a missing page fails
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet

@@ -246,7 +246,22 @@ def free_port() -> int:
 @contextmanager
 def serving(command: Command) -> Iterator[str]:
     """Run a server of its own, and give its address once it answers."""
-    port, log = free_port(), Path(tempfile.mkdtemp()) / "log"
+    with running(command, port=free_port()) as server:
+        yield server.url
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server in a process of its own."""
+
+    process: "subprocess.Popen[bytes]"
+    url: str
+
+
+@contextmanager
+def running(command: Command, *, port: int) -> Iterator[Server]:
+    """Run a server on a port of loopback, and give it once it answers."""
+    log = Path(tempfile.mkdtemp()) / "log"
     environment = os.environ | {"OMP_NUM_THREADS": str(command.threads)}
     with log.open("wb") as out:
         words = [sys.executable, "-m", *command.words, "--port", str(port)]
@@ -261,7 +276,7 @@ def serving(command: Command) -> Iterator[str]:
                 time.sleep(0.5)
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{words[2]} did not start:\n{log.read_text()[-2000:]}")
-        yield url
+        yield Server(process, url)
     finally:
         process.terminate()
         try:

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Literal
 
 from onevision.errors import InputError, OneVisionError
 
-Extra = Literal["constrain", "data", "plots", "ray", "serve", "small", "tensorboard", "wandb"]
+Extra = Literal[
+    "constrain", "data", "nf4", "plots", "ray", "serve", "small", "tensorboard", "wandb"
+]
 # The modules that an extra installs, as far as this package imports them.
 MODULES: dict[Extra, frozenset[str]] = {
     "constrain": frozenset({"llguidance"}),
     "data": frozenset({"pyarrow"}),
+    "nf4": frozenset({"bitsandbytes"}),
     "plots": frozenset({"matplotlib"}),
     "ray": frozenset({"ray", "pandas"}),
     "serve": frozenset({"fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"}),
@@ -18,6 +22,11 @@ MODULES: dict[Extra, frozenset[str]] = {
     "tensorboard": frozenset({"tensorboard"}),
     "wandb": frozenset({"wandb"}),
 }
+
+
+def has_package(extra: Extra) -> bool:
+    """Whether the modules of an extra are installed; none is imported."""
+    return all(find_spec(name) is not None for name in MODULES[extra])
 
 
 @contextmanager

@@ -9,15 +9,17 @@
 #     runs/tiny.sh OUTPUT
 #     PLAN=1 runs/tiny.sh OUTPUT                  print what each stage costs, once data are there
 #     ONEVISION_DRY_RUN=1 runs/tiny.sh OUTPUT     every step at a few samples, without network
+#     FROM=tiny-v2 SEED=1 runs/tiny.sh OUTPUT     trains weights further: the last stage, other samples
 #
 # SHARE, of the 220,000 samples, is 0.75 by default: less time, and less learned, or the reverse.
-# PYTHON names another interpreter, SOURCES a folder that holds the downloads already.
+# SEED, 0 by default, says which samples are drawn. PYTHON names another interpreter, SOURCES a folder
+# that holds the downloads already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out="$(realpath -m "${1:-runs/tiny}")"
 python="${PYTHON:-.venv/bin/python}"
 sources="${SOURCES:-$out/sources}"
-share="${SHARE:-0.75}" options=(--model tiny-v2) limit=() encoder=() launch=("$python" -m onevision)
+share="${SHARE:-0.75}" start="${FROM:-}" options=(--model tiny-v2) limit=() encoder=() launch=("$python" -m onevision)
 if [[ "${ONEVISION_DRY_RUN:-0}" == 1 ]]; then
     sources="${SOURCES:-toy}" share=0.0002
     options+=(--set global_batch=8) limit=(--limit 2)
@@ -39,23 +41,26 @@ if [[ "$sources" != toy ]]; then
     encoder=(--vision-encoder "$out/encoder")
 fi
 [[ -f "$out/data/SOURCES.md" ]] ||
-    "$python" runs/tiny_data.py "$sources" "$out/data" --share "$share"
-[[ -f "$out/tokenizer.json" ]] || "$python" -m onevision train tokenizer --model tiny-v2 \
+    "$python" runs/tiny_data.py "$sources" "$out/data" --share "$share" --seed "${SEED:-0}"
+[[ -n "$start" || -f "$out/tokenizer.json" ]] || "$python" -m onevision train tokenizer --model tiny-v2 \
     --mixture "$out/data/tiny_v2_onevision.yaml" --output "$out"
 
-stage() { # NAME, STAGE TO START FROM OR NOTHING
-    local from=("${encoder[@]}")
-    [[ -z "${2:-}" ]] || from=(--from "$out/$2/checkpoint")
-    [[ "${PLAN:-0}" == 0 ]] || from=()
+stage() { # NAME, CHECKPOINT TO START FROM OR NOTHING
+    local from=("${encoder[@]}" --tokenizer "$out/tokenizer.json")
+    [[ -z "${2:-}" ]] || from=(--from "$2") # which has the tokenizer
+    [[ "${PLAN:-0}" == 0 || -n "${FROM:-}" ]] || from=(--tokenizer "$out/tokenizer.json")
     [[ ! -f "$out/$1/checkpoint/model.safetensors" ]] || return 0
-    "${launch[@]}" train "$1" "${options[@]}" --tokenizer "$out/tokenizer.json" \
+    "${launch[@]}" train "$1" "${options[@]}" \
         --mixture "$out/data/tiny_v2_$1.yaml" --output "$out/$1" "${from[@]}"
 }
-stage language
-stage align language
-stage knowledge align
-stage single_image knowledge
-stage onevision single_image
+if [[ -z "$start" ]]; then
+    stage language
+    stage align "$out/language/checkpoint"
+    stage knowledge "$out/align/checkpoint"
+    stage single_image "$out/knowledge/checkpoint"
+    start="$out/single_image/checkpoint"
+fi
+stage onevision "$start"
 
 [[ "${PLAN:-0}" == 0 ]] || exit 0 # nothing is trained
 for file in "$out"/data/tests/*.json; do

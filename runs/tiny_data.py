@@ -35,9 +35,9 @@ from tiny_writing import Writer
 from onevision.synth.families import FAMILIES
 from onevision.synth.write import write_set, write_video
 
-# How many samples of each set there are at share 1: 220,000 in all.
+# How many samples of each set there are at share 1: 280,000 in all.
 OWN_SETS = {
-    "captions": 24_000, "things": 30_000, "several": 15_000, "photos": 8_000, "nothing": 4_000,
+    "captions": 48_000, "things": 30_000, "several": 15_000, "photos": 8_000, "nothing": 4_000,
     "writing": 30_000, "kinds": 4_000, "pairs_of_things": 8_000, "moving_things": 8_000,
 }  # fmt: skip
 WORLDS = {
@@ -46,6 +46,8 @@ WORLDS = {
     "marks": 3_000, "rooms": 4_000, "pairs": 8_000, "statements": 3_000, "sequences": 3_000,
     "clips": 8_000, "pans": 2_000, "pointed": 3_000, "cameras": 3_000,
 }  # fmt: skip
+# Worlds whose captions are learned too: the long one, and short ones of one property each.
+CAPTIONED = {"scenes_captions": 24_000, "lettered_captions": 8_000}
 HELD_OUT = Path(__file__).with_name("tiny_heldout.json")
 MIXTURES = Path(__file__).parents[1] / "onevision" / "mixtures"
 MAX_ASKED = 300  # of a held-out set
@@ -118,8 +120,13 @@ class OwnSets:
             yield [picture], turns
 
     def _captions(self, teller: Teller, count: int) -> Iterator[Sample]:
+        writer = Writer(self.material.faces, self.material.words, teller.rng)
         for number in range(count):
-            if self.material.photos and teller.rng.random() < 0.25:
+            chance = teller.rng.random()
+            if chance < 0.15:
+                written = writer.write()
+                yield [written.picture], [(WHAT[0], f'the text "{written.lines[0]}"')]
+            elif self.material.photos and chance < 0.35:
                 photo = teller.rng.choice(self.material.photos)
                 yield [open_photo(photo, 224, 224)], [(WHAT[0], photo.name)]
             else:
@@ -209,35 +216,57 @@ def check_held_out(asked: Mapping[str, Sequence[tuple[Image.Image, str, str]]]) 
             )
 
 
-def write_own_set(material: Material, output: Path, seed: int, name: str, count: int) -> None:
-    """Draws a set of OWN_SETS, unless it is there."""
-    writer = RecordWriter(output, name)
-    if not writer.path.is_file():
-        samples = OwnSets(material, seed).make(name, count)
-        writer.write(samples, is_video=name == "moving_things")
+class SetWriter:
+    """Draws the sets that are not there yet."""
+
+    def __init__(self, material: Material, output: Path, *, share: float, seed: int) -> None:
+        self.output, self.share, self.seed = output, share, seed
+        self.own = OwnSets(material, seed)
+
+    def write_all(self, at_once: int) -> None:
+        """Draws some sets at a time, each in a process of its own."""
+        context = multiprocessing.get_context("fork")  # what was read is shared, not sent
+        keep = {"initializer": _keep_writer, "initargs": (self,)}
+        with ProcessPoolExecutor(at_once, mp_context=context, **keep) as pool:
+            drawn = {pool.submit(_write, name): name for name in (*OWN_SETS, *WORLDS, *CAPTIONED)}
+            for one in as_completed(drawn):
+                try:
+                    print(f"{drawn[one]}: {one.result()}", flush=True)
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    print(f"{drawn[one]} failed", file=sys.stderr, flush=True)
+                    raise
+
+    def write(self, name: str) -> str:
+        """Draws a set, unless it is there; says what was done."""
+        if name in OWN_SETS:
+            writer, count = RecordWriter(self.output, name), self._count(OWN_SETS[name])
+            if writer.path.is_file():
+                return "kept"
+            writer.write(self.own.make(name, count), is_video=name == "moving_things")
+        else:
+            worlds, count = self.output / "worlds", self._count((WORLDS | CAPTIONED)[name])
+            if (worlds / f"{name}.json").is_file():
+                return "kept"
+            write_set(worlds, FAMILIES[name.removesuffix("_captions")], name=name, count=count,
+                      seed=self.seed, image_format="jpeg",
+                      teaches="aspects" if name in CAPTIONED else "questions")  # fmt: skip
+        return f"{count:,} drawn"
+
+    def _count(self, number: int) -> int:
+        return max(2, round(number * self.share))
 
 
-def write_world(output: Path, seed: int, name: str, count: int) -> None:
-    """Draws a set of WORLDS, unless it is there."""
-    if not (output / "worlds" / f"{name}.json").is_file():
-        write_set(output / "worlds", FAMILIES[name], name=name, count=count, seed=seed,
-                  image_format="jpeg")  # fmt: skip
+# The writer of a drawing process: inherited, since its material is a gigabyte.
+WRITERS: list[SetWriter] = []
 
 
-def write_sets(material: Material, output: Path, *, share: float, seed: int, at_once: int) -> None:
-    """Draws the sets that are not there yet, some at a time, each in a process of its own."""
-    counts = {name: max(2, round(number * share)) for name, number in OWN_SETS.items()}
-    worlds = {name: max(2, round(number * share)) for name, number in WORLDS.items()}
-    context = multiprocessing.get_context("fork")  # what was read is shared
-    with ProcessPoolExecutor(at_once, mp_context=context) as pool:
-        drawn = {pool.submit(write_own_set, material, output, seed, name, count): (name, count)
-                 for name, count in counts.items()}  # fmt: skip
-        drawn |= {pool.submit(write_world, output, seed, name, count): (name, count)
-                  for name, count in worlds.items()}  # fmt: skip
-        for one in as_completed(drawn):
-            one.result()
-            name, count = drawn[one]
-            print(f"{name}: {count:,}", flush=True)
+def _keep_writer(writer: SetWriter) -> None:
+    WRITERS.append(writer)
+
+
+def _write(name: str) -> str:
+    return WRITERS[-1].write(name)
 
 
 def main() -> int:
@@ -272,7 +301,8 @@ def main() -> int:
         few = some[: max(2, round(len(some) * told.share))] if is_toy else some
         writer = RecordWriter(told.output / "tests", name)
         writer.write(([picture], [(question, answer)]) for picture, question, answer in few)
-    write_sets(material, told.output, share=told.share, seed=told.seed, at_once=told.processes)
+    sets = SetWriter(material, told.output, share=told.share, seed=told.seed)
+    sets.write_all(told.processes)
     sources = [] if is_toy else read_list()
     (told.output / "SOURCES.md").write_text(describe_sources(sources, material), encoding="utf-8")
     for path in MIXTURES.glob("tiny_v2_*.yaml"):

@@ -291,7 +291,8 @@ def open_photo(photo: Photographed, width: int, height: int) -> Image.Image:
     picture.draft("RGB", (2 * width, 2 * height))
     picture = picture.convert("RGB")
     scale = max(width / picture.width, height / picture.height)
-    wide, high = width / scale, height / scale
+    # The smaller scale leaves a side as it is, but for rounding.
+    wide, high = min(width / scale, picture.width), min(height / scale, picture.height)
     left, top = (picture.width - wide) / 2, (picture.height - high) / 2
     box = (left, top, left + wide, top + high)
     return picture.resize((width, height), Image.Resampling.BICUBIC, box)

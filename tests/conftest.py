@@ -18,7 +18,7 @@ from onevision.inputs.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 # Continuous integration sets ONEVISION_NO_SKIPS: there, none of these may be skipped.
-NEVER_SKIPPED = ("real", "browser", "distributed", "lmms")
+NEVER_SKIPPED = ("real", "browser", "distributed", "lmms", "nginx")
 
 
 # Files that take longest, which begin first: of files that are dealt out to workers, the last one

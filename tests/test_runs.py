@@ -56,6 +56,12 @@ def test_the_next_tiny_is_drawn_trained_and_evaluated_without_network(tmp_path):
         assert list((tmp_path / "eval" / name).rglob("results.json"))
 
 
+def test_the_next_tiny_learns_on_from_other_samples(tmp_path):
+    run("tiny.sh", tmp_path, ONEVISION_DRY_RUN="1", FROM="tiny-v2", SEED="1")
+    assert (tmp_path / "onevision" / "checkpoint" / "model.safetensors").is_file()
+    assert not (tmp_path / "language").exists()
+
+
 def test_reading_goes_on_from_the_bundled_model(tmp_path):
     run("tiny_reading.sh", tmp_path, ONEVISION_DRY_RUN="1")
     for stage in ("letters", "onevision_reading"):

@@ -18,6 +18,19 @@ GROUP, OUTPUTS = 64, 16
 BLOCKS, OUTPUTS_AT_ONCE, FEW_ROWS = (64, 32), 896, 16
 
 
+def round_groups(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the numbers uint8 [N, K] nearest to `weight` [N, K], K a multiple of 64.
+
+    Then scale and middle of each group, bf16 [N, K/64].
+    """
+    groups = weight.float().unflatten(1, (-1, GROUP))  # [N, K/64, 64]
+    least, greatest = groups.aminmax(dim=-1)
+    scale = ((greatest - least) / 15).clamp(min=1e-8).to(torch.bfloat16)
+    middle = (least + 8 * scale.float()).to(torch.bfloat16)
+    steps = (groups - middle.float()[..., None]) / scale.float()[..., None] + 8
+    return steps.round().clamp(0, 15).to(torch.uint8).flatten(1), scale, middle
+
+
 class Int4Linear(nn.Module):
     """A linear layer with 4-bit weights in plain tensors: `numbers` 0 ... 15, a byte each."""
 
@@ -44,12 +57,7 @@ class Int4Linear(nn.Module):
     @classmethod
     def from_linear(cls, linear: nn.Linear) -> Self:
         """Quantises a plain layer that `fits`."""
-        groups = linear.weight.detach().float().unflatten(1, (-1, GROUP))  # [N, K/64, 64]
-        least, greatest = groups.aminmax(dim=-1)
-        scale = ((greatest - least) / 15).clamp(min=1e-8).to(torch.bfloat16)
-        middle = (least + 8 * scale.float()).to(torch.bfloat16)
-        steps = (groups - middle.float()[..., None]) / scale.float()[..., None] + 8
-        numbers = steps.round().clamp(0, 15).to(torch.uint8).flatten(1)
+        numbers, scale, middle = round_groups(linear.weight.detach())
         return cls(numbers=numbers, scale=scale, middle=middle, bias=linear.bias)
 
     @classmethod

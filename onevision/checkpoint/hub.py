@@ -8,7 +8,8 @@ from onevision.errors import ModelNotFoundError
 from onevision.known_models import HUB_IDS
 from onevision.values import name_closest
 
-BUNDLED = {"tiny": Path(__file__).parents[1] / "assets" / "tiny"}
+ASSETS = Path(__file__).parents[1] / "assets"
+BUNDLED = {name: ASSETS / name for name in ("tiny", "tiny-v2")}
 # The only files of a repository that are downloaded; pickled weights never are.
 PATTERNS = ("*.json", "*.safetensors", "*.jinja")
 

@@ -59,10 +59,11 @@ def write(
     count: Annotated[int, typer.Option(help="Number of samples.", min=1)] = 1000,
     seed: SeedOption = 0,
     teaches: Annotated[
-        Literal["captions", "descriptions", "questions", "prompts"],
+        Literal["captions", "aspects", "descriptions", "questions", "prompts"],
         typer.Option(
-            help="What the records teach: for align, knowledge, or the later stages; prompts are "
-            "for reinforce."
+            help="What the records teach: captions for align; aspects, captions with short ones of "
+            "one property each, for a mixture with turns: apart; descriptions for knowledge; "
+            "questions for later stages; prompts for reinforce."
         ),
     ] = "questions",
     image_format: Annotated[

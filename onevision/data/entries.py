@@ -18,6 +18,8 @@ from onevision.values import check_key, from_plain, read_yaml
 
 # What a sample shows.
 Modality = Literal["text", "single_image", "multi_image", "video"]
+# Whether a question sees those before it.
+Turns = Literal["joined", "apart"]
 STRATEGY = re.compile(r"(first|end|random):([0-9]{1,12})(%?)")
 # Of one entry in an epoch, so that the order of an epoch fits into memory.
 MAX_ROWS = 1_000_000_000
@@ -50,6 +52,8 @@ class DatasetEntry:
     prompt_style: str | None = None
     # Share of the rows that show their media in front of the words of each turn.
     media_in_front: float = 0.0
+    # "apart": the questions of a row share its media and do not see each other's answers.
+    turns: Turns = "joined"
     # Facts of the published data set: its rows, whether their number is rounded, or they released.
     published_rows: int | None = None
     rows_rounded: bool = False

@@ -5,15 +5,16 @@ images fewer crops; a sample that is still too long is refused.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, takewhile
 from typing import Literal
 
 from onevision.config import Template
 from onevision.conversation import Conversation, Image, Message, Text, Video
+from onevision.data.styles import join_turns, split_turns
 from onevision.errors import ContextLengthError
-from onevision.inputs.chat import LabelRule
+from onevision.inputs.chat import LabelRule, MediaSlot, Piece, TokenRun
 from onevision.inputs.processor import Outline, Processor
 
 Reduction = Literal["turns", "frames", "crops"]
@@ -29,6 +30,14 @@ class FittedSample:
     reductions: tuple[Reduction, ...]
     # Tokens of the whole sample that are not in the outline; of an endless one, at least so many.
     num_cut: int = 0
+    # Further questions about the same media, each with its answer, where turns stand apart.
+    branches: tuple[tuple[Piece, ...], ...] = ()
+
+    @property
+    def whole(self) -> Outline:
+        """The outline with the words of all branches, whose prefix is there once."""
+        words = [piece for branch in self.branches for piece in _after_media(branch)]
+        return replace(self.outline, pieces=(*self.outline.pieces, *words))
 
 
 def fit_sample(
@@ -69,6 +78,49 @@ def fit_sample(
         f"the sample needs {shortest:,} tokens after every reduction; at most {max_tokens:,} fit; "
         "shorten its text or show fewer images"
     )
+
+
+def fit_apart(
+    conversation: Conversation,
+    processor: Processor,
+    *,
+    max_tokens: int,
+    template: Template | None = None,
+    label_rule: LabelRule = "reference",
+) -> FittedSample:
+    """Fits questions that share their media and do not see each other; `split_turns` has the rules.
+
+    The last ones are dropped first; media are reduced as in `fit_sample` if even one question does
+    not fit. Raises as it does, and DataError.
+    """
+    talks = split_turns(conversation)
+    fitted = fit_sample(
+        talks[0], processor, max_tokens=max_tokens, template=template, label_rule=label_rule
+    )
+    branches: list[tuple[Piece, ...]] = []
+    num_tokens, num_cut = fitted.outline.num_tokens, fitted.num_cut
+    for talk in talks[1:]:
+        pieces = processor.pieces(talk, fitted.outline, template=template, label_rule=label_rule)
+        length = sum(len(piece.ids) for piece in _after_media(pieces))
+        if num_cut or num_tokens + length > max_tokens:
+            num_cut += length
+        else:
+            num_tokens += length
+            branches.append(pieces)
+    is_short = len(branches) < len(talks) - 1
+    return replace(
+        fitted,
+        conversation=join_turns([fitted.conversation, *talks[1 : 1 + len(branches)]]),
+        branches=tuple(branches),
+        reductions=_with(fitted.reductions, "turns") if is_short else fitted.reductions,
+        num_cut=num_cut,
+    )
+
+
+def _after_media(pieces: Sequence[Piece]) -> list[TokenRun]:
+    """Returns the words after the last medium; of text alone, all."""
+    words = takewhile(lambda piece: not isinstance(piece, MediaSlot), reversed(pieces))
+    return [piece for piece in words if isinstance(piece, TokenRun)][::-1]
 
 
 def _candidates(

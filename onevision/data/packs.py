@@ -6,7 +6,7 @@ leaves a hole in its pack; nothing moves. Training deals packs out evenly to ste
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,12 @@ class Packs:
 
     def __getitem__(self, pack: int) -> NDArray[np.int64]:
         return self.positions[self.starts[pack] : self.starts[pack + 1]]
+
+    def divided(self, places: Sequence[int], sizes: NDArray[np.int64]) -> "Packs":
+        """Returns the same samples, of `sizes` tokens, with packs that also begin at `places`."""
+        starts = np.union1d(self.starts, np.asarray(places, dtype=np.int64))
+        sums = np.concatenate([[0], sizes[self.positions].cumsum()])
+        return replace(self, starts=starts, num_tokens=np.diff(sums[starts]))
 
     @property
     def fill(self) -> float:

@@ -155,7 +155,7 @@ def _fill_row(
     conversation, known.unused = told.conversation, told.unused
     known.modality = _modality(conversation)
     known.digest = digest_record(conversation, directory=reader.mixture.directory)
-    fitted = reader.fit_conversation(conversation)
+    fitted = reader.fit_conversation(conversation, dataset)
     known.reductions = sum(1 << REDUCTIONS.index(one) for one in fitted.reductions)
     if decoded is not None:
         for view in fitted.outline.views:
@@ -164,7 +164,7 @@ def _fill_row(
         images = [medium for medium in conversation.media if isinstance(medium, Image)]
         known.pictures = tuple(map(decoded.picture, images))
     known.num_cut = fitted.num_cut
-    known.num_tokens = fitted.outline.num_tokens
+    known.num_tokens = fitted.whole.num_tokens
 
 
 def digest_record(conversation: Conversation, *, directory: Path) -> int:
@@ -273,6 +273,7 @@ def _cache_key(reader: SampleReader, *, deep: bool) -> str:
             one.entry.name,
             one.entry.prompt_style,
             one.entry.media_in_front,
+            one.entry.turns,
             one.source.fingerprint,
             _resolve_text(one.source.root),
         ]

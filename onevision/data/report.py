@@ -101,20 +101,20 @@ def _sample(reader: SampleReader, config: ModelConfig, dataset: int, row: int) -
     head = f"<h3>row {row}</h3>"
     try:
         fitted = reader.fit(dataset, row)
-        example = reader.processor.example(fitted.outline)
+        example, *others = reader.examples(fitted)
     except (DataError, InputError) as error:
         return f'<article>{head}<p class="bad">{html.escape(str(error))}</p></article>'
-    learned = int((example.labels != IGNORE).sum())
+    learned = sum(int((one.labels != IGNORE).sum()) for one in (example, *others))
     reduced = "".join(f", fewer {what}" for what in fitted.reductions)
-    figures = f"<p>{len(example.input_ids):,} tokens, {learned:,} of them learned{reduced}</p>"
+    figures = f"<p>{fitted.whole.num_tokens:,} tokens, {learned:,} of them learned{reduced}</p>"
     media = "".join(
         _medium(one, layout, config)
         for one, layout in zip(fitted.conversation.media, example.layouts, strict=True)
     )
-    return (
-        f'<article>{head}{figures}<div class="media">{media}</div>'
-        f'<p class="talk">{"".join(_words(reader, example))}</p></article>'
+    talks = "".join(
+        f'<p class="talk">{"".join(_words(reader, one))}</p>' for one in (example, *others)
     )
+    return f'<article>{head}{figures}<div class="media">{media}</div>{talks}</article>'
 
 
 def _medium(medium: Image | Video, layout: Layout, config: ModelConfig) -> str:

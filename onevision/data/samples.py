@@ -4,17 +4,18 @@ Planning and loading read samples through the same code.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from onevision.config import Template
 from onevision.conversation import Conversation
-from onevision.data.fit import FittedSample, fit_sample
+from onevision.data.fit import FittedSample, fit_apart, fit_sample
 from onevision.data.mixture import Mixture, OpenDataset
 from onevision.data.packing import PackedRow, share_prefix
 from onevision.data.records import ReadRecord, read_record
 from onevision.data.styles import PromptStyle, apply_style, is_in_front, place_media_in_front
 from onevision.errors import DataError
 from onevision.inputs.chat import LabelRule
-from onevision.inputs.processor import Processor
+from onevision.inputs.processor import Example, Processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,22 +50,35 @@ class SampleReader:
 
     def fit(self, dataset: int, row: int) -> FittedSample:
         """Returns a sample that fits, with its exact length. Raises DataError or InputError."""
-        return self.fit_conversation(self.conversation(dataset, row))
+        return self.fit_conversation(self.conversation(dataset, row), dataset)
 
-    def fit_conversation(self, conversation: Conversation) -> FittedSample:
-        """Returns a conversation that fits, by the rules of the run. Raises InputError."""
-        return fit_sample(
+    def fit_conversation(self, conversation: Conversation, dataset: int) -> FittedSample:
+        """Returns a conversation that fits, by the rules of the run and of its data set.
+
+        Raises DataError or InputError.
+        """
+        fit = fit_sample
+        if self.mixture.datasets[dataset].entry.turns == "apart":
+            fit = fit_apart  # whose media come first in any case
+        elif self.image_first:
+            fit = partial(fit_sample, image_first=True)
+        return fit(
             conversation,
             self.processor,
             max_tokens=self.max_tokens,
             template=self.template,
-            image_first=self.image_first,
             label_rule=self.label_rule,
         )
 
+    def examples(self, fitted: FittedSample) -> list[Example]:
+        """Decodes what is learned of a sample: one example, or one a question that stands apart."""
+        first = self.processor.example(fitted.outline)
+        outlines = (replace(fitted.outline, pieces=pieces) for pieces in fitted.branches)
+        return [first, *(self.processor.example(one, crops=first.crops) for one in outlines)]
+
     def decode(self, dataset: int, row: int) -> PackedRow:
         """Returns a sample with its pixels. Raises DataError or InputError."""
-        return share_prefix([self.processor.example(self.fit(dataset, row).outline)])
+        return share_prefix(self.examples(self.fit(dataset, row)))
 
     def locate(self, dataset: int, row: int) -> str:
         """Returns a sample's name for messages: "coco.json, row 7"."""

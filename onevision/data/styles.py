@@ -1,11 +1,11 @@
-"""A mixture's prompt styles and places of media -> conversations with them."""
+"""A mixture's prompt styles, places of media and turns -> conversations with them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from onevision.conversation import Conversation, Message, Text
+from onevision.conversation import Conversation, Message, Part, Text
 from onevision.data.mixture import published_mixtures
 from onevision.errors import DataError
 from onevision.values import from_plain, read_yaml, shorten_value
@@ -80,6 +80,59 @@ def place_media_in_front(conversation: Conversation) -> Conversation:
         return replace(one, content=[*lines, Text(words)] if words else lines[:-1])
 
     return replace(conversation, messages=[message(one) for one in conversation.messages])
+
+
+def split_turns(conversation: Conversation) -> list[Conversation]:
+    """Returns a conversation for every learned answer, each with all media before its question.
+
+    A question that follows others is easier: their answers say what the picture shows. Raises
+    DataError if words precede a medium, media follow the first question, or no answer is learned.
+    """
+    messages = conversation.messages
+    system = messages[:1] if messages[0].role == "system" else ()
+    turns = messages[len(system) :]
+    shared, first = _divide(turns[0])
+    talks = []
+    for user, answer in zip(turns[::2], turns[1::2], strict=False):
+        if user is not turns[0] and not all(isinstance(part, Text) for part in user.parts):
+            raise DataError("turns are apart, but media follow the first question; join them")
+        words = first if user is turns[0] else _gap(first) + _words(user.parts)
+        if answer.learned:
+            asked = replace(user, content=(*shared, Text(words)))
+            talks.append(Conversation([*system, asked, answer]))
+    if not talks:
+        raise DataError("turns are apart, and no answer is learned")
+    return talks
+
+
+def join_turns(talks: list[Conversation]) -> Conversation:
+    """Returns one conversation with the questions of all, and the media of the first."""
+    rest = list[Message]()
+    for talk in talks[1:]:
+        asked, answer = talk.messages[-2:]
+        words = _words(asked.parts).lstrip()
+        rest += [replace(asked, content=(Text(words),)), answer]
+    return Conversation([*talks[0].messages, *rest])
+
+
+def _divide(asked: Message) -> tuple[tuple[Part, ...], str]:
+    """Returns the first question's media, with what is between them, and the words after."""
+    places = [place for place, part in enumerate(asked.parts) if not isinstance(part, Text)]
+    end = places[-1] + 1 if places else 0
+    if _words(asked.parts[:end]).strip():
+        raise DataError(
+            "turns are apart, but words of the first question precede its media; put media first"
+        )
+    return asked.parts[:end], _words(asked.parts[end:])
+
+
+def _words(parts: tuple[Part, ...]) -> str:
+    return "".join(part.text for part in parts if isinstance(part, Text))
+
+
+def _gap(text: str) -> str:
+    """Returns the white space with which a text begins."""
+    return text[: len(text) - len(text.lstrip())]
 
 
 def _read_style(name: str, style: object, *, where: str) -> PromptStyle:

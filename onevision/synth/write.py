@@ -15,7 +15,7 @@ from onevision.conversation import Image, Video
 from onevision.files import write_text
 from onevision.synth.sample import Question, Sample, Split, rng_for
 
-Teaches = Literal["captions", "descriptions", "questions", "prompts"]
+Teaches = Literal["captions", "aspects", "descriptions", "questions", "prompts"]
 ImageFormat = Literal["png", "jpeg"]
 FRAMES_PER_SECOND = 4
 # Samples per seed; the next seed begins where this one must end.
@@ -109,6 +109,7 @@ def _turns(sample: Sample, teaches: Teaches, *, rng_key: str) -> Iterator[dict[s
     """Yields the turns of a record; the media's marks precede the first question."""
     said = {
         "captions": [("", sample.caption)],
+        "aspects": [("", text) for text in (sample.caption, *sample.aspects)],
         "descriptions": [
             (rng_for("train", "describe/" + rng_key, 0).choice(DESCRIBE), sample.description)
         ],

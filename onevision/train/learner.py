@@ -11,6 +11,7 @@ from onevision.model.llava import LlavaNetwork
 from onevision.model.native_vision import NativeEncoder
 from onevision.train.feed import MicroBatch
 from onevision.train.loss import weighted_loss
+from onevision.train.offload.activations import offload_block
 from onevision.train.parallel import Processes
 from onevision.train.sharded.shards import shard_model
 from onevision.train.tensor.mesh import TENSOR
@@ -79,14 +80,15 @@ def prepare_learner(
     processes: Processes,
     *,
     recompute: bool = False,
+    offload: bool = False,
     compiled: bool = False,
     replicas: int = 1,
 ) -> Learner:
     """Prepares a learner, in place, for training on these processes; parameters keep their names.
 
     `recompute` keeps only a block's input and runs the block again during the backward pass
-    (activation checkpointing); `compiled` compiles block by block; `replicas` is as in
-    `shard_model`.
+    (activation checkpointing); `offload` moves what it keeps to host memory; `compiled` compiles
+    block by block; `replicas` is as in `shard_model`.
     """
     blocks, divided = list(iterate_blocks(learner.network)), list[nn.Module]()
     if processes.mesh is not None:
@@ -95,6 +97,8 @@ def prepare_learner(
     for block in blocks:
         if recompute:
             _recompute(block)
+        if offload:
+            offload_block(block)
         if compiled:
             block.compile()
     units = _gathered_units(learner.network)

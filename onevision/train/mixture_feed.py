@@ -80,6 +80,7 @@ class MixtureFeed:
             global_batch=stage.global_batch,
             max_tokens=stage.max_tokens,
             seed=options.seed,
+            num_processes=self.processes.count,
         )
         if told := describe_traffic(self.mixture, self.orders[0], self.deal.epochs[0]):
             run.warn(told)

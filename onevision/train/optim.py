@@ -13,13 +13,12 @@ from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.learner import iterate_blocks
 from onevision.train.lora.layers import lora_parameters
+from onevision.train.muon import Muon
+from onevision.train.offload.optimizer import OffloadedOptimizer, zeros_in_host_memory
 from onevision.train.options import Precision
+from onevision.train.parallel import ALONE, Processes
 from onevision.train.stage import PARTS, Decay, Stage
 
-# The quintic that torch's Muon iterates.
-A, B, C = 3.4445, -4.7750, 2.0315
-NUM_ITERATIONS = 5
-SMALLEST_NORM = 1e-7
 # Numbers of a gradient that are summed at a time on a CPU, since they are copied.
 NORM_AT_ONCE = 2**22
 
@@ -56,40 +55,6 @@ def freeze_parameters(network: LlavaNetwork, stage: Stage) -> None:
             parameter.requires_grad_(True)
 
 
-class Fp32Muon(torch.optim.Muon):
-    """torch's Muon with Nesterov momentum and steps of AdamW's size, in single precision.
-
-    torch's own multiplies in bf16, which takes a CPU without bf16 instructions some twenty times
-    as long; what is learned is the same up to rounding.
-    """
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:
-        """Updates every weight by its gradient."""
-        assert closure is None, "a gradient is taken once"
-        for group in self.param_groups:
-            momentum, rate = group["momentum"], group["lr"]
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                average = self.state[weight]["momentum_buffer"]
-                average.lerp_(weight.grad, 1 - momentum)
-                direction = orthogonalise(weight.grad.lerp(average, momentum))
-                weight.mul_(1 - rate * group["weight_decay"])
-                weight.add_(direction, alpha=-0.2 * rate * max(weight.shape) ** 0.5)
-
-
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """Returns a matrix [M, N] with the same singular vectors and singular values of about one."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / x.norm().clamp(min=SMALLEST_NORM)
-    for _ in range(NUM_ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
-    return x.T if tall else x
-
-
 class MuonWithAdamW:
     """Muon for some weights, AdamW for the others: two optimizers that step together.
 
@@ -99,7 +64,7 @@ class MuonWithAdamW:
     rate serves both.
     """
 
-    def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
+    def __init__(self, muon: Muon, adamw: torch.optim.AdamW) -> None:
         self._both = (muon, adamw)
         self.param_groups = [*muon.param_groups, *adamw.param_groups]
         self.state: dict[Tensor, dict[str, Tensor]] = {**muon.state, **adamw.state}
@@ -115,20 +80,36 @@ class MuonWithAdamW:
             one.zero_grad()
 
 
-AnyOptimizer = torch.optim.AdamW | MuonWithAdamW
+AnyOptimizer = torch.optim.AdamW | MuonWithAdamW | OffloadedOptimizer
+# Allocates a moment of a weight.
+Zeros = Callable[[Tensor], Tensor]
 
 
 def make_optimizer(
-    network: LlavaNetwork, stage: Stage, *, precision: Precision = "bf16"
+    network: LlavaNetwork,
+    stage: Stage,
+    precision: Precision = "bf16",
+    processes: Processes = ALONE,
+    *,
+    offload: bool = False,
 ) -> AnyOptimizer:
     """Returns the stage's optimizer over what trains, in groups by part, its moments allocated.
 
-    `precision` is also that of Muon's matrix products. Raises ConfigError if Muon would get slices
-    of matrices.
+    `precision` is also that of Muon's matrix products, which `processes` divide among them; with
+    `offload`, moments lie in host memory (offload/optimizer.py). Raises ConfigError if Muon would
+    get slices of matrices.
     """
+    zeros = zeros_in_host_memory if offload else torch.zeros_like
+    optimizer = _make(network, stage, precision, processes, zeros)
+    return OffloadedOptimizer(optimizer) if offload else optimizer
+
+
+def _make(
+    network: LlavaNetwork, stage: Stage, precision: Precision, processes: Processes, zeros: Zeros
+) -> torch.optim.AdamW | MuonWithAdamW:
     learning = learning_parameters(network, stage)
     if stage.optimizer == "adamw":
-        return _adamw(learning, stage)
+        return _adamw(learning, stage, zeros)
     matrices = {
         id(p) for block in iterate_blocks(network) for p in block.parameters() if p.ndim == 2
     }
@@ -139,10 +120,13 @@ def make_optimizer(
             f"stage {stage.name}: optimizer muon needs whole matrices and this run shards them; "
             "set sharing=replicate and tensor=1, or optimizer=adamw"
         )
-    return MuonWithAdamW(_muon(learning, stage, precision), _adamw(others, stage))
+    muon = _muon(learning, stage, precision, processes, zeros)
+    return MuonWithAdamW(muon, _adamw(others, stage, zeros))
 
 
-def _adamw(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.optim.AdamW:
+def _adamw(
+    parameters: Mapping[str, list[nn.Parameter]], stage: Stage, zeros: Zeros
+) -> torch.optim.AdamW:
     optimizer = torch.optim.AdamW(
         _groups(parameters, stage),
         betas=stage.betas,
@@ -153,22 +137,28 @@ def _adamw(parameters: Mapping[str, list[nn.Parameter]], stage: Stage) -> torch.
         for parameter in group["params"]:
             optimizer.state[parameter] = {
                 "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
+                "exp_avg": zeros(parameter),
+                "exp_avg_sq": zeros(parameter),
             }
     return optimizer
 
 
 def _muon(
-    parameters: Mapping[str, list[nn.Parameter]], stage: Stage, precision: Precision
-) -> torch.optim.Muon:
-    kind = Fp32Muon if precision == "fp32" else torch.optim.Muon
-    optimizer = kind(
-        _groups(parameters, stage), weight_decay=stage.weight_decay, adjust_lr_fn="match_rms_adamw"
+    parameters: Mapping[str, list[nn.Parameter]],
+    stage: Stage,
+    precision: Precision,
+    processes: Processes,
+    zeros: Zeros,
+) -> Muon:
+    optimizer = Muon(
+        _groups(parameters, stage),
+        weight_decay=stage.weight_decay,
+        dtype=torch.float32 if precision == "fp32" else torch.bfloat16,
+        processes=processes,
     )
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            optimizer.state[parameter] = {"momentum_buffer": torch.zeros_like(parameter)}
+            optimizer.state[parameter] = {"momentum_buffer": zeros(parameter)}
     return optimizer
 
 

@@ -5,8 +5,10 @@ from typing import Literal
 
 from onevision.errors import ConfigError
 from onevision.eval.heldout import HeldoutScenario
-from onevision.train.lora.layers import AdaptedPart, Base, Layers, LoraConfig
+from onevision.train.lora.bases import Base
+from onevision.train.lora.layers import AdaptedPart, Layers, LoraConfig
 from onevision.train.lora.targets import PRESETS, Targets
+from onevision.train.offload.choice import Offload
 from onevision.train.parallel import Sharing
 from onevision.train.validation.split import parse_share
 
@@ -44,6 +46,11 @@ class RunOptions:
     # Keep only the inputs of blocks and run the blocks again in the backward pass (activation
     # checkpointing): less memory, a third more time.
     recompute: bool = False
+    # Keep the optimiser's moments in host memory; a step brings them to the device piece by piece.
+    offload_optimizer: bool = False
+    # Keep what blocks save for the backward pass in host memory until then; with `recompute`, their
+    # inputs.
+    offload_activations: bool = False
     # Compile block by block.
     compiled: bool = False
     # Processes that plan and decode samples; 0: the trainer does it.
@@ -77,7 +84,8 @@ class RunOptions:
     lora_rslora: bool = False
     # Train the length of each row of an adapted weight, too (DoRA).
     lora_dora: bool = False
-    # "int8" holds each frozen weight below an adapter in one byte.
+    # How each frozen weight below an adapter is stored: "int8" in one byte, "int4" and "nf4" (by
+    # bitsandbytes) in half a byte and a sixteenth for scales.
     lora_base: Base = "full"
     # What trains, by a name: "language", adapters in the language model and the projector whole;
     # "attention", the same in attention layers alone; "all", adapters in the vision encoder too.
@@ -145,6 +153,7 @@ class RunOptions:
             )
         self._check_adapters()
         self._check_held_out()
+        self._check_offload()
         _ = self.lora  # raises
 
     def _check_adapters(self) -> None:
@@ -179,6 +188,24 @@ class RunOptions:
                 )
         else:
             parse_share(self.held_out)
+
+    def _check_offload(self) -> None:
+        """Refuses what cannot be had together. Raises ConfigError."""
+        if self.offload_optimizer and self.sharing == "shard":
+            raise ConfigError(
+                "offload_optimizer moves whole moments, and sharing=shard divides them among the "
+                "devices; set sharing=replicate, or leave offload_optimizer out"
+            )
+        if self.offload_activations and self.compiled:
+            raise ConfigError(
+                "offload_activations moves what plain blocks save, and compiled=true makes others "
+                "of them; set one of the two"
+            )
+
+    @property
+    def offload(self) -> Offload:
+        """What lies in host memory."""
+        return Offload(optimizer=self.offload_optimizer, activations=self.offload_activations)
 
     @property
     def lora(self) -> LoraConfig | None:

@@ -22,7 +22,7 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from onevision.errors import ConfigError, OneVisionError, TrainingError
@@ -139,12 +139,21 @@ class Processes:
         if self.count == 1 or self.shards:
             return
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([g.flatten() for g in gradients])
+        self.sum_tensors(gradients)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+
+    def sum_tensors(self, tensors: list[Tensor]) -> None:
+        """Replaces each of a list of tensors by its sum over all processes, in one exchange."""
+        if self.count == 1 or not tensors:
+            return
+        flat = torch.cat([one.flatten() for one in tensors])
         dist.all_reduce(flat)
-        for parameter, piece in zip(
-            parameters, flat.split([p.numel() for p in parameters]), strict=True
-        ):
-            parameter.grad = piece.view_as(parameter)
+        pieces = flat.split([one.numel() for one in tensors])
+        tensors[:] = [piece.view_as(one) for piece, one in zip(pieces, tensors, strict=True)]
+
+
+ALONE = Processes()
 
 
 def join_processes(

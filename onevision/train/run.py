@@ -28,6 +28,7 @@ from onevision.inputs.processor import Processor
 from onevision.inputs.tokenizer import Tokenizer
 from onevision.locks import lock_directory
 from onevision.model.llava import LlavaNetwork
+from onevision.train.checks import check_run
 from onevision.train.config import TrainConfig
 from onevision.train.cost.devices import peak_flops
 from onevision.train.cost.plan import batch_flops
@@ -37,7 +38,7 @@ from onevision.train.features import keep_features
 from onevision.train.finish import FinishedRun, list_sources, result_type, write_result
 from onevision.train.guard import Interruption, Watchdog, explain_failures
 from onevision.train.learner import Learner
-from onevision.train.lora.adapt import adapt, check_adapters, digest_start
+from onevision.train.lora.adapt import adapt, digest_start
 from onevision.train.lora.targets import warn_of_whole_parts
 from onevision.train.objectives.objective import ObjectiveMaker, RunContext
 from onevision.train.objectives.table import make_objective
@@ -50,7 +51,7 @@ from onevision.train.sharded.begin import begin_network
 from onevision.train.sharded.export import TrainedWeights
 from onevision.train.snapshots import State, read_state
 from onevision.train.stage import stage_config
-from onevision.train.start import Starts, check_tokenizer
+from onevision.train.start import Starts
 from onevision.train.state import restore_snapshot
 from onevision.train.tensor.rules import check_division
 from onevision.train.trainer import Progress, Trainer
@@ -80,8 +81,7 @@ def run_stage(
     `make_objective` replaces the objective that the settings name in the table.
 
     Raises ConfigError if starts, settings or directory do not fit, TrainingError if the run cannot
-    continue: because memory is exhausted, another of its processes has died, or `save_strict` is
-    set and a snapshot cannot be written.
+    continue: memory is exhausted, another process has died, or a snapshot cannot be written.
     """
     options = config.options
     check_division(config)
@@ -130,8 +130,7 @@ class TrainingRun:
         self.model_config = stage_config(config.stage, config.target)
         warn = self.journal.warn
         self.directory.agree_on_settings(config, processes, allow_change=allow_change, warn=warn)
-        check_tokenizer(tokenizer, starts)
-        check_adapters(self.options.lora, self.stage, starts)
+        check_run(config, tokenizer, starts, processes, warn=warn)
         torch.manual_seed(self.options.seed)
         snapshot = self.directory.choose_snapshot(warn=warn)
         self.begun = begin_network(
@@ -165,9 +164,8 @@ class TrainingRun:
             restore_snapshot(self.trainer, snapshot)
             self.trainer.progress = Progress(**read_state(snapshot)["progress"])
         self.saver = SnapshotSaver(
-            self.trainer, directory.snapshots, content=self.content, output=output,
-            warn=self.journal.warn,
-        )  # fmt: skip
+            self.trainer, directory.snapshots, content=self.content, output=output, warn=warn
+        )
         self.validator = self._make_validator()
 
     @property
@@ -218,16 +216,18 @@ class TrainingRun:
         return RunResult(checkpoint=self.directory.checkpoint)
 
     def _make_trainer(self, network: LlavaNetwork) -> Trainer:
+        options = self.options
+        make = partial(make_optimizer, offload=options.offload_optimizer)
         return Trainer(
             self.stage,
             self._make_learner(network),
-            make_optimizer(network, self.stage, precision=self.options.precision),
+            make(network, self.stage, options.precision, self.processes),
             self.objective.feed,
             processes=self.processes,
-            options=self.options,
+            options=options,
             on_skip=self.journal.skip,
             on_split=self.journal.split,
-            flops_of=partial(batch_flops, self.stage, self.model_config, lora=self.options.lora),
+            flops_of=partial(batch_flops, self.stage, self.model_config, lora=options.lora),
         )
 
     def _make_validator(self) -> Validator:

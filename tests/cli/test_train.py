@@ -122,6 +122,17 @@ def test_a_plan_counts_a_mixture_that_is_here(mixture, tmp_path):
     assert "cannot be counted without a tokenizer; give --tokenizer" in str(done.exception)
 
 
+def test_a_plan_says_what_lies_in_host_memory(tmp_path):
+    told = ("onevision", "-m", "7b", "--devices", "1", "-o", tmp_path / "run")
+    plain = planned(*told)
+    more = ("--set", "offload_optimizer=true", "--set", "offload_activations=true")
+    moved = planned(*told, *more)
+    for name in ("moments", "activations"):
+        assert gib(moved, f"{name}, in host memory") > 0
+        assert gib(moved, name) < 0.2 * gib(plain, name)
+        assert f"{name}, in host memory" not in plain
+
+
 def test_a_manifest_of_another_mixture_is_refused(mixture, tmp_path):
     told = ("data", "check", mixture, "--manifest", tmp_path / "pinned")
     assert CliRunner().invoke(app, [*map(str, told)]).exit_code == 1  # one sample must be fixed

@@ -2,11 +2,15 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
 import typer
 
 from onevision.cli.serve import serve
+from onevision.serve.protocol import IDLE_SECONDS
 from onevision.serve.settings import Limits, ServerSettings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -47,9 +51,39 @@ def test_the_server_is_started_with_options_it_has():
         assert {word for word in command if word.startswith("--")} <= options()
 
 
-def test_proxies_have_the_timeouts_and_limits_of_the_server():
-    unit, proxy = ((DEPLOY / name).read_text() for name in ("onevision.service", "nginx.conf"))
-    limits = Limits()
+def test_the_unit_lets_answers_end():
+    unit = (DEPLOY / "onevision.service").read_text()
     assert int(re.search(r"TimeoutStopSec=(\d+)", unit)[1]) > ServerSettings(name="a").drain_seconds
+
+
+def test_a_unit_becomes_a_template_of_replicas(tmp_path):
+    """By the command of docs/replicas.md."""
+    command = re.search(r"^sed .*", (DEPLOY.parent / "docs" / "replicas.md").read_text(), re.M)[0]
+    unit = tmp_path / "onevision@.service"
+    command = command.replace("/etc/systemd/system/onevision@.service", str(unit))
+    subprocess.run(command, shell=True, cwd=DEPLOY.parent, check=True)
+    words = re.search("ExecStart=(.*)", unit.read_text())[1].split()
+    assert words[1:4] == ["serve", "--port", "%i"]
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is absent")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True
+    )
+    complaints = [line for line in done.stderr.splitlines() if "onevision" in line]
+    assert [line for line in complaints if "is not executable" not in line] == []
+
+
+@pytest.mark.parametrize("name", ["nginx.conf", "nginx-replicas.conf"])
+def test_proxies_have_the_timeouts_and_limits_of_the_server(name):
+    proxy, limits = (DEPLOY / name).read_text(), Limits()
     assert int(re.search(r"client_max_body_size (\d+)m", proxy)[1]) * 2**20 == limits.body_bytes
     assert int(re.search(r"proxy_read_timeout (\d+)s", proxy)[1]) > limits.request_seconds
+
+
+def test_nginx_holds_whole_bodies_and_gives_up_idle_connections_first():
+    proxy = (DEPLOY / "nginx-replicas.conf").read_text()
+    whole = re.search(r"client_max_body_size (\w+);", proxy)[1]
+    assert re.search(r"client_body_buffer_size (\w+);", proxy)[1] == whole
+    assert int(re.search(r"keepalive_timeout (\d+)s", proxy)[1]) < IDLE_SECONDS
+    waits = int(re.search(r"proxy_next_upstream_timeout (\d+)s", proxy)[1])
+    assert waits > Limits().media_wait_seconds

@@ -43,11 +43,13 @@ STAGE = Stage(
 LORA = RunOptions(
     precision="fp32", save_steps=2, keep=9, lora_rank=2, lora_alpha=4, lora_dropout=0.1
 )
-# DoRA over int8 weights, which has all there is.
+# DoRA over weights in few bits, which has all there is.
 KINDS = {
     "full": {"lora_base": "full"},
     "int8": {"lora_base": "int8"},
+    "int4": {"lora_base": "int4"},
     "dora": {"lora_base": "int8", "lora_dora": True},
+    "dora over int4": {"lora_base": "int4", "lora_dora": True},
 }
 # One step without other processes, for what does not depend on how long a run is.
 BRIEF = replace(STAGE, num_samples=3)
@@ -127,7 +129,7 @@ def test_frozen_bases_have_no_moments(train, tmp_path):
     assert any(name.startswith("exp_avg/projector.") for name in names)
 
 
-@pytest.mark.parametrize("kind", ["full", "int8", "dora"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_run_ends_with_the_same_bits(train, tmp_path, kind):
     options = replace(LORA, **KINDS[kind])
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -139,11 +141,11 @@ def test_a_resumed_run_ends_with_the_same_bits(train, tmp_path, kind):
     held = {n.removeprefix("weight/") for n in last_tensors(cut) if n.startswith("weight/")}
     assert held and not any(name.startswith("buffer/") for name in last_tensors(cut))
     frozen = {name for name in held if name.startswith("language_model")}
-    learned = ("lora_a", "lora_b", *(["magnitude"] if kind == "dora" else []))
+    learned = ("lora_a", "lora_b", *(["magnitude"] if kind.startswith("dora") else []))
     assert {name.rpartition(".")[2] for name in frozen} == set(learned)
 
 
-@pytest.mark.parametrize("base", ["full", "int8"])
+@pytest.mark.parametrize("base", ["full", "int8", "int4"])
 def test_the_adapter_on_its_base_is_the_checkpoint(train, start, tmp_path, base):
     train(tmp_path / "run", options=replace(LORA, lora_base=base))
     path = tmp_path / "run" / "adapter"
@@ -154,7 +156,7 @@ def test_the_adapter_on_its_base_is_the_checkpoint(train, start, tmp_path, base)
     for name, weight in weights(start).items():
         key = PREFIX + LLAVA_HF_5_6.translate(name)
         a, b = (f"{key.removesuffix('weight')}lora_{letter}.weight" for letter in "AB")
-        if a in adapter:  # on the original weight, not on its int8 copy
+        if a in adapter:  # on the original weight, not on its rounded copy
             weight = weight + 4 / 2 * adapter[b] @ adapter[a]
         weight = adapter.get(key, weight)
         torch.testing.assert_close(weight, merged[name], atol=1e-6, rtol=1e-6)
@@ -162,7 +164,7 @@ def test_the_adapter_on_its_base_is_the_checkpoint(train, start, tmp_path, base)
     assert read == adapter.keys()
 
 
-@pytest.mark.parametrize("kind", ["full", "int8", "dora"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_adapter_loads_on_its_base_and_on_no_other(train, start, tmp_path, kind):
     options = replace(ALONE, lora_rslora=True, **KINDS[kind])
     train(tmp_path / "run", options=options, stage=BRIEF)
@@ -265,8 +267,8 @@ def test_settings_can_be_written_on_a_command_line(micro_config):
     assert options.lora is not None
     assert (options.lora.rank, options.lora.base) == (8, "int8")
     assert options.lora.parts == ("language_model", "vision_encoder")
-    with pytest.raises(ConfigError, match="lora_base is 'int4'; expected one of full, int8"):
-        apply_settings(RunOptions(), ["lora_base=int4"])
+    with pytest.raises(ConfigError, match="lora_base is 'int2'; expected one of full, int8, int4"):
+        apply_settings(RunOptions(), ["lora_base=int2"])
     old = TrainConfig(stage=STAGE, target=micro_config, options=RunOptions())
     assert list_changes(old, replace(old, options=replace(old.options, lora_rank=8))) == [
         "lora_rank: 0 -> 8"

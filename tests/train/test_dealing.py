@@ -41,3 +41,34 @@ def test_packs_that_reach_for_all_steps_are_dealt_evenly():
     deal = deal_packs([np.array([20] * 8)], seed=0, **options)
     assert [*map(len, map(deal.packs_of, range(4)))] == [2, 2, 2, 2]
     assert all(a < b for a, b in pairwise(deal.starts.tolist()))
+
+
+@pytest.mark.parametrize("num_processes", [2, 3, 4])
+def test_every_process_gets_as_many_packs_of_the_same_steps(num_processes):
+    """Steps of one to five packs, over two epochs; the samples of a step stay."""
+    sizes = np.random.default_rng(0).integers(10, 60, size=(2, 64))
+    for batch, max_tokens in ((8, 2000), (8, 200), (16, 150)):
+        options = {"num_steps": 128 // batch, "global_batch": batch, "max_tokens": max_tokens}
+        alone = dealt(*sizes, **options)
+        assert dealt(*sizes, **options, num_processes=num_processes) == alone
+        deal = deal_packs([*sizes], seed=0, **options, num_processes=num_processes)
+        for step in range(options["num_steps"]):
+            packs = [deal.locate(number) for number in deal.packs_of(step)]
+            assert len(packs) % num_processes == 0
+            tokens = [int(sizes[e][deal.epochs[e][n]].sum()) for e, n in packs]
+            assert tokens == [int(deal.epochs[e].num_tokens[n]) for e, n in packs]
+            assert max(tokens) <= max_tokens
+
+
+def test_a_single_pack_is_halved_by_tokens():
+    deal = deal_packs(
+        [np.array([50, 10, 10, 10, 10, 10])],
+        **{"num_steps": 1, "global_batch": 6, "max_tokens": 300, "seed": 0, "num_processes": 2},
+    )
+    assert [deal.epochs[0][n].tolist() for n in deal.packs_of(0)] == [[0], [1, 2, 3, 4, 5]]
+    assert deal.epochs[0].num_tokens.tolist() == [50, 50]
+
+
+def test_fewer_samples_than_processes_leave_some_without():
+    options = {"num_steps": 2, "global_batch": 3, "max_tokens": 300, "num_processes": 4}
+    assert [len(step) for step in dealt([10] * 6, **options)] == [3, 3]

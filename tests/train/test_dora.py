@@ -100,7 +100,7 @@ def test_forward_gradients_and_merged_weights_are_those_of_peft(network, inputs,
             torch.testing.assert_close(weight, expected, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("base", ["full", "int8"])
+@pytest.mark.parametrize("base", ["full", "int8", "int4"])
 def test_what_we_write_is_read_as_what_we_merge(network, directory, tmp_path, base):
     config = replace(DORA, base=base, stabilised=True)
     add_lora(network, config)

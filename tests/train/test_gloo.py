@@ -42,6 +42,14 @@ def test_gloo_gives_the_losses_of_one(nursery, tmp_path, alone, ranks, sharing, 
     assert inspect(tmp_path / "checkpoint").config == inspect(alone.output / "checkpoint").config
 
 
+def test_gloo_divides_the_matrices_of_muon(nursery, tmp_path):
+    """Three processes orthogonalise them together, and take the steps of one."""
+    told = Told(output=tmp_path / "one", stage=replace(FOUR_STEPS, optimizer="muon"))
+    nursery.train(told)
+    nursery.train(told.but(output=tmp_path / "three"), 3)
+    assert loss_values(tmp_path / "three") == pytest.approx(loss_values(told.output), rel=1e-5)
+
+
 @pytest.mark.parametrize("sharing", ["replicate", "shard"])
 def test_gloo_waits_for_no_rank_without_work_or_pictures(nursery, tmp_path, sharing):
     """Steps of three samples on four processes; the first run has no picture at all."""

@@ -13,7 +13,7 @@ from onevision.errors import CheckpointError, ConfigError
 from onevision.inputs.processor import Processor
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.files import save_adapter
-from onevision.train.lora.int8 import Int8FrozenLinear, quantise
+from onevision.train.lora.int8 import Int8FrozenLinear
 from onevision.train.lora.layers import (
     LoraConfig,
     LoraLinear,
@@ -140,7 +140,9 @@ def test_dropout_drops_in_training_alone(network, inputs):
 
 
 def test_int8_by_hand():
-    quantised, scale = quantise(torch.tensor([[1.27, -0.5, 0.004], [0.0, 0.0, 0.0]]))
+    quantised, scale = Int8FrozenLinear.quantise(
+        torch.tensor([[1.27, -0.5, 0.004], [0.0, 0.0, 0.0]])
+    )
     assert quantised.tolist() == [[127, -50, 0], [0, 0, 0]]
     assert scale.tolist() == pytest.approx([0.01, 1.0])
 
@@ -204,7 +206,7 @@ def test_a_bf16_network_keeps_its_type(network, inputs):
     assert near(logits(network, inputs), adapted, atol=0.1)
 
 
-@pytest.mark.parametrize("base", ["full", "int8"])
+@pytest.mark.parametrize("base", ["full", "int8", "int4"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_adapters_alone_learn_an_answer(network, processor, talks, kind, base):
     randomise(network, std=0.5)
@@ -272,7 +274,7 @@ def test_adapters_on_adapters_are_refused(network):
         ({"parts": ()}, r"parts is \(\); expected each part once"),
         ({"parts": ("language_model", "language_model")}, "expected each part once"),
         ({"parts": ("projector",)}, "parts names projector; expected among language_model"),
-        ({"base": "int4"}, "base is 'int4'; expected 'full' or 'int8'"),
+        ({"base": "int2"}, "base is 'int2'; expected one of 'full', 'int8', 'int4', 'nf4'"),
     ],
 )
 def test_contradictions_are_refused(values, message):

@@ -120,7 +120,7 @@ PARTS = ("language_model", "vision_encoder")
 
 
 @pytest.mark.parametrize("parts", [("language_model",), PARTS])
-@pytest.mark.parametrize("base", ["full", "int8"])
+@pytest.mark.parametrize("base", ["full", "int8", "int4"])
 def test_adapters_are_those_of_the_network(micro_config, parts, base):
     lora = LoraConfig(rank=3, parts=parts, base=base)
     network = LlavaNetwork(micro_config)

@@ -1,13 +1,14 @@
 """Which weights an optimizer moves, and how fast."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from onevision.model.llava import LlavaNetwork
+from onevision.train.muon import Muon, share_out
 from onevision.train.optim import (
-    Fp32Muon,
     MuonWithAdamW,
     gradient_norm,
     make_optimizer,
@@ -66,9 +67,10 @@ def test_muon_in_single_precision_takes_the_steps_of_torchs_own():
     starts = [torch.randn(6, 4), torch.randn(4, 6)]
     gradients = [[torch.randn_like(w) for w in starts] for _ in range(3)]
     ends = []
-    for kind in (torch.optim.Muon, Fp32Muon):
+    theirs = partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")
+    for kind in (theirs, partial(Muon, dtype=torch.float32), Muon):
         weights = [torch.nn.Parameter(w.clone()) for w in starts]
-        optimizer = kind(weights, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        optimizer = kind(weights, lr=0.1, weight_decay=0.1)
         for weight in weights:
             optimizer.state[weight] = {"momentum_buffer": torch.zeros_like(weight)}
         for step in gradients:
@@ -76,17 +78,24 @@ def test_muon_in_single_precision_takes_the_steps_of_torchs_own():
                 weight.grad = gradient.clone()
             optimizer.step()
         ends.append(weights)
-    for torchs, own, start in zip(*ends, starts, strict=True):
+    for torchs, single, low, start in zip(*ends, starts, strict=True):
         assert (torchs - start).norm() > 0.1
-        assert (torchs - own).norm() < 0.02 * (torchs - start).norm()
+        assert (torchs - single).norm() < 0.02 * (torchs - start).norm()
+        assert torch.equal(torchs, low)
 
 
-def test_precision_says_which_muon_there_is():
-    kinds = [
-        make_optimizer(LlavaNetwork(MICRO), MUON, precision=precision)._both[0]
+def test_precision_says_in_which_type_muon_multiplies():
+    types = [
+        make_optimizer(LlavaNetwork(MICRO), MUON, precision=precision)._both[0].dtype
         for precision in ("bf16", "fp32")
     ]
-    assert [type(one) for one in kinds] == [torch.optim.Muon, Fp32Muon]
+    assert types == [torch.bfloat16, torch.float32]
+
+
+def test_matrices_are_shared_out_so_that_all_processes_do_as_much():
+    assert share_out([9, 1, 5, 4, 3], 2) == [0, 1, 1, 1, 0]
+    assert share_out([2, 2, 2], 4) == [0, 1, 2]
+    assert share_out([3, 4], 1) == [0, 0]
 
 
 @pytest.mark.distributed

@@ -92,7 +92,7 @@ def test_parts_and_a_new_projector_begin_as_in_one_process(nursery, tmp_path, pa
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("base", [pytest.param("full", marks=pytest.mark.slow), "int8"])
+@pytest.mark.parametrize("base", [pytest.param("full", marks=pytest.mark.slow), "int8", "int4"])
 def test_adapters_over_shards_learn_what_they_do_in_one_process(nursery, tmp_path, small, base):
     told = Told(output=tmp_path / "one", stage=FEW, starts=Starts(previous=(small,)))
     told = told.but(lora_rank=2, lora_targets="language", lora_base=base, save_steps=1, keep=9)

@@ -32,6 +32,7 @@ def finetune(
     adapter: AdapterOption = None,
     output: own.OutputOption = None,
     method: own.MethodOption = "auto",
+    bits: own.BitsOption = None,
     lora_rank: own.RankOption = None,
     epochs: own.EpochsOption = None,
     held_out: own.HeldOutOption = "0.05",
@@ -50,11 +51,7 @@ def finetune(
     The same command continues what was stopped.
     """
     from onevision.cli.training.finetune_tables import show_next_commands
-    from onevision.train.finetune.request import (
-        FinetuneDirectory,
-        FinetuneRequest,
-        resolve_paths,
-    )
+    from onevision.train.finetune.request import FinetuneDirectory, FinetuneRequest, resolve_paths
     from onevision.values import from_plain
 
     _check_options(context, held_out)
@@ -64,6 +61,7 @@ def finetune(
         "adapter": adapter,
         "verify": verify,
         "method": method,
+        "bits": bits,
         "lora_rank": lora_rank,
         "epochs": epochs,
         "held_out": held_out,

@@ -21,7 +21,11 @@ OutputOption = Annotated[
 ]
 MethodOption = Annotated[
     str,
-    typer.Option(help="lora, qlora (int8 weights below), full, or auto: what fits the device."),
+    typer.Option(help="lora, qlora (weights in few bits below), full, or auto: what fits."),
+]
+BitsOption = Annotated[
+    int | None,
+    typer.Option(help="Bits of the weights below qlora's adapters: 8 or 4; default: what fits."),
 ]
 RankOption = Annotated[int | None, typer.Option(help="Rank of the adapters; default 16.")]
 EpochsOption = Annotated[int | None, typer.Option(help="Passes over the data; default 3.")]

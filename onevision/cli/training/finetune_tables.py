@@ -22,6 +22,7 @@ OPTIONS = {
     "start": "--from",
     "adapter": "--adapter",
     "method": "--method",
+    "bits": "--bits",
     "lora_rank": "--lora-rank",
     "epochs": "--epochs",
     "held_out": "--held-out",

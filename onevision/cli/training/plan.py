@@ -45,6 +45,7 @@ def print_plan(
         tensor=options.tensor,
         recompute=options.recompute,
         lora=options.lora,
+        offload=options.offload,
     )
     for table in tables(plan):
         print_table(table)

@@ -46,6 +46,7 @@ def print_reinforce_plan(
         context=options.context,
         recompute=options.recompute,
         lora=options.lora,
+        offload=options.offload,
     )
     rollouts = rollout_table(plan_rollouts(amount, stage, model, rewards), rewards)
     for table in (*tables(plan), rollouts):

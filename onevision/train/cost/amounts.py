@@ -125,7 +125,7 @@ def count_mixture(reader: SampleReader, plan: Plan, *, rows_each: int = 32) -> t
             continue
         rows = rows_of_few_shards(dataset)
         some = np.linspace(0, len(rows) - 1, min(rows_each, len(rows))).astype(int)
-        outlines = [reader.fit(number, int(row)).outline for row in rows[some]]
+        outlines = [reader.fit(number, int(row)).whole for row in rows[some]]
         counted = _mean(
             [_of_outline(outline) for outline in outlines],
             name=dataset.entry.name,

@@ -1,9 +1,9 @@
 """Stage + architecture + sharding -> the peak bytes on one device.
 
 Assumes fp32 weights, arithmetic in bf16 or fp32, and one packed sequence of `max_tokens` at a time;
-layers below adapters are frozen and may be int8. Parameters are counted on the true network, built
-on the meta device. Activations are estimated: what the blocks of model/ keep for their backward
-pass with fused attention.
+layers below adapters are frozen and may be in few bits. Parameters are counted on the true network,
+built on the meta device. Activations are estimated: what the blocks of model/ keep for their
+backward pass with fused attention.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
 from onevision.model.native_vision import NativeEncoder
 from onevision.train.cost.sequence import SequenceLoad, attention_width, count_patches
+from onevision.train.lora.bases import stored_bytes
 from onevision.train.lora.layers import LoraConfig, linear_names
 from onevision.train.loss import CHUNK_BYTES
 from onevision.train.optim import part_parameters
@@ -55,7 +56,7 @@ class AdapterCounts:
 
     numbers: int
     base_numbers: int
-    base_rows: int  # each has its own scale in int8
+    base_bytes: int  # as they are stored
     largest_base: int
 
 
@@ -63,7 +64,7 @@ class AdapterCounts:
 class Memory:
     """Bytes on one device, by use."""
 
-    weights: float  # fp32 master weights, or int8 for frozen int8 layers
+    weights: float  # fp32 master weights, or few bits below adapters
     copies: float  # weights to compute with: all in bf16, or those of the active blocks
     gradients: float  # fp32
     moments: float  # two of AdamW, fp32; Muon has a single one for some weights
@@ -89,25 +90,25 @@ def memory_per_device(
 ) -> Memory:
     """Estimates the peak of `stage`; `config` is the stage's, as `stage_config` returns it.
 
-    Weights, gradients and moments are divided among `shards` devices; int8 weights are not. With
-    `recompute`, blocks keep only their inputs. `lora` names the parts that train by adapters.
+    Weights, gradients and moments are divided among `shards` devices; weights in few bits are not.
+    With `recompute`, blocks keep only their inputs. `lora` names the parts that train by adapters.
     `context` devices divide the sequence.
     """
     crowd = crowd.share(context)
     counts, adapters = count_parameters(config), count_adapters(config, lora)
     learning = count_trainable(stage, config, lora)
     added = sum(one.numbers for one in adapters.values())
-    low = [one for one in adapters.values() if lora is not None and lora.base == "int8"]
+    low = [one for one in adapters.values() if lora is not None and lora.base != "full"]
     scaled = [one for one in adapters.values() if lora is not None and lora.magnitudes]
-    in_int8 = sum(one.base_numbers for one in low)
-    floats = counts.total - in_int8 + added
+    in_few_bits = sum(one.base_numbers for one in low)
+    floats = counts.total - in_few_bits + added
     largest = max((one.largest_base for one in low), default=0)  # converted one at a time
     # DoRA measures the rows of W + B A, one layer at a time.
     summed = 2 * FP32 * max((one.largest_base for one in scaled), default=0)
     width = BF16 if precision == "bf16" else FP32
     copied = floats if precision == "bf16" else 0.0  # fp32 weights compute as they are
     return Memory(
-        weights=FP32 * floats / shards + in_int8 + FP32 * sum(one.base_rows for one in low),
+        weights=FP32 * floats / shards + sum(one.base_bytes for one in low),
         copies=width * largest
         + summed
         + (BF16 * copied if shards == 1 else width * counts.outside + _copies_of_blocks(counts)),
@@ -161,7 +162,7 @@ def count_adapters(config: ModelConfig, lora: LoraConfig | None) -> Mapping[str,
         found[part] = AdapterCounts(
             numbers=sum(lora.rank * (width + out) + lora.magnitudes * out for width, out in sizes),
             base_numbers=sum(width * out for width, out in sizes),
-            base_rows=sum(out for _, out in sizes),
+            base_bytes=sum(stored_bytes(lora.base, out, width) for width, out in sizes),
             largest_base=max(width * out for width, out in sizes),
         )
     return found

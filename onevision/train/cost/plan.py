@@ -14,10 +14,12 @@ from onevision.errors import ConfigError
 from onevision.train.cost.amounts import Amount, count_vision_pairs, projector_weights
 from onevision.train.cost.devices import DeviceKind
 from onevision.train.cost.ends import MemoryAtEnds, memory_at_ends
+from onevision.train.cost.host import NOTHING, HostMemory, move_to_host
 from onevision.train.cost.layers import memory_of_part, sent_in_layers
 from onevision.train.cost.memory import BF16, FP32, Memory, count_adapters
 from onevision.train.cost.sequence import largest_load, sent_bytes
 from onevision.train.lora.layers import LoraConfig
+from onevision.train.offload.choice import NO_OFFLOAD, Offload
 from onevision.train.options import Precision
 from onevision.train.stage import Stage, stage_config
 
@@ -67,6 +69,7 @@ class TrainingPlan:
     context: int = 1
     tensor: int = 1
     sent: float = 0.0
+    host: HostMemory = NOTHING
 
     @property
     def num_samples(self) -> int:
@@ -132,6 +135,7 @@ def plan_training(
     precision: Precision = "bf16",
     context: int = 1,
     tensor: int = 1,
+    offload: Offload = NO_OFFLOAD,
 ) -> TrainingPlan:
     """Plans a stage on the way to `target`; `amounts` are what it reads (cost/amounts.py).
 
@@ -150,10 +154,11 @@ def plan_training(
     steps = stage.num_steps(num_samples)
     tokens = stage.epochs * _total(counted, "num_tokens")
     load, width = largest_load(stage, counted), BF16 if precision == "bf16" else FP32
-    memory = memory_of_part(
-        stage, config, load, tensor=tensor, shards=shards, recompute=recompute, lora=lora,
-        precision=precision, context=context,
+    estimate = partial(
+        memory_of_part, stage, load=load, tensor=tensor, shards=shards, recompute=recompute,
+        lora=lora, precision=precision, context=context,
     )  # fmt: skip
+    memory, host = move_to_host(estimate, config, offload)
     sent = sent_bytes(stage, config, load, context=context, recompute=recompute, width=width)
     sent += sent_in_layers(stage, config, load, tensor=tensor, recompute=recompute, width=width)
     return TrainingPlan(
@@ -163,6 +168,7 @@ def plan_training(
         sequences_per_step=max(1, math.ceil(tokens / (FILL * stage.max_tokens * steps))),
         operations=_operations(stage, config, counted, recompute=recompute, lora=lora),
         memory=memory,
+        host=host,
         ends=memory_at_ends(config, memory),
         kind=kind,
         num_devices=num_devices,

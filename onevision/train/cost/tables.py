@@ -87,6 +87,11 @@ def _memory(plan: TrainingPlan) -> Table:
     total, has = plan.memory.total / GIB, plan.kind.memory_bytes / GIB
     rows += [("steps, together", f"{total:.2f}"), ("at the start", f"{plan.ends.start / GIB:.2f}")]
     rows += [("at the end", f"{plan.ends.end / GIB:.2f}")]
+    rows += [
+        (f"{name}, in host memory", f"{size / GIB:.2f}")
+        for name, size in vars(plan.host).items()
+        if size
+    ]
     peak = max(total, plan.ends.start / GIB, plan.ends.end / GIB)
     verdict = "fits" if plan.fits else _advise(plan)
     return Table(

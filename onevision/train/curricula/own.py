@@ -137,29 +137,35 @@ SMALL_ONEVISION = replace(
 SMALL = curriculum(SMALL_ALIGN, SMALL_ONEVISION)
 
 # The next `tiny`, on what runs/tiny_data.py writes: its trunk is pretrained and stays as it is, the
-# projector's blocks and the language model begin at random.
+# projector's blocks and the language model begin at random, so both learn names from the start.
+# Packs are small enough for every step to have some for each of several processes.
 TINY_V2_LANGUAGE = replace(
     TINY_LANGUAGE,
     families={},
     num_samples=None,
+    labels="answers",
     mixture="tiny_v2_language.yaml",
 )
 TINY_V2_ALIGN = replace(
     TINY_ALIGN,
     starts_from=("language",),
+    trainable=("projector", "language_model"),
     families={},
     num_samples=None,
     mixture="tiny_v2_align.yaml",
+    labels="answers",
+    global_batch=64,
+    max_tokens=2048,
+    learning_rate=2e-3,
 )
 TINY_V2_KNOWLEDGE = replace(
     TINY_V2_ALIGN,
     name="knowledge",
     starts_from=("align",),
-    trainable=("projector", "language_model"),
     template=TINY_KNOWLEDGE.template,
     mixture="tiny_v2_knowledge.yaml",
-    max_tokens=TINY_KNOWLEDGE.max_tokens,
-    learning_rate=2e-3,
+    global_batch=32,
+    max_tokens=2048,
 )
 TINY_V2_SINGLE_IMAGE = replace(
     TINY_V2_KNOWLEDGE,

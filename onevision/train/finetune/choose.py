@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onevision.commas import join_items
 from onevision.config import ModelConfig
 from onevision.errors import ConfigError
+from onevision.extras import has_package
 from onevision.plural import counted
 from onevision.train.config import TrainConfig, make_run_options
 from onevision.train.context.rules import check_context
@@ -21,7 +22,8 @@ from onevision.train.cost.amounts import Amount, without_held_out
 from onevision.train.cost.devices import GIB, DeviceKind
 from onevision.train.cost.memory import count_parameters, count_shards, count_trainable
 from onevision.train.cost.plan import TrainingPlan, plan_training
-from onevision.train.finetune.request import FinetuneRequest, Method
+from onevision.train.finetune.request import BITS, FinetuneRequest, Method
+from onevision.train.lora.bases import Base
 from onevision.train.lora.targets import apply_targets
 from onevision.train.options import RunOptions
 from onevision.train.parallel import Sharing
@@ -77,6 +79,7 @@ class Candidate:
     """What is tried."""
 
     method: Method
+    base: Base
     sharing: Sharing
     recompute: bool
     max_tokens: int
@@ -103,6 +106,7 @@ def choose(request: FinetuneRequest, work: Work) -> Choice:
             shards=count_shards(options, num_devices=request.devices),
             recompute=options.recompute,
             lora=options.lora,
+            offload=options.offload,
             precision=options.precision,
             context=options.context,
         )
@@ -138,11 +142,26 @@ def _candidates(request: FinetuneRequest, work: Work) -> Iterator[Candidate]:
     shorter = [p for p in PACK_TOKENS if p < longest]
     shares: tuple[Sharing, ...] = ("replicate", "shard") if request.devices > 1 else ("replicate",)
     for lengths in (whole, shorter):
-        tried = product(_methods(request, work.target), shares, (False, True), lengths)
-        for method, sharing, recompute, max_tokens in tried:
+        tried = product(_ways(request, work), shares, (False, True), lengths)
+        for (method, base), sharing, recompute, max_tokens in tried:
             yield Candidate(
-                method=method, sharing=sharing, recompute=recompute, max_tokens=max_tokens
+                method=method,
+                base=base,
+                sharing=sharing,
+                recompute=recompute,
+                max_tokens=max_tokens,
             )
+
+
+def _ways(request: FinetuneRequest, work: Work) -> Iterator[tuple[Method, Base]]:
+    """Yields the methods that are allowed, each with how it stores what is below adapters."""
+    four: Base = "nf4" if work.device.startswith("cuda") and has_package("nf4") else "int4"
+    bases: dict[int, Base] = {8: "int8", 4: four}
+    for method in _methods(request, work.target):
+        if method == "qlora":
+            yield from (("qlora", bases[n]) for n in BITS if request.bits in (None, n))
+        else:
+            yield method, "full"
 
 
 def _methods(request: FinetuneRequest, target: ModelConfig) -> tuple[Method, ...]:
@@ -185,8 +204,8 @@ def _configure(request: FinetuneRequest, work: Work, one: Candidate) -> tuple[St
         f"num_workers={0 if len(work.lengths) < FEW_SAMPLES else 2}",
     ]
     if one.method != "full":
-        rank, base = request.lora_rank or LORA_RANK, "int8" if one.method == "qlora" else "full"
-        chosen += [f"lora_rank={rank}", f"lora_alpha={2 * rank}", f"lora_base={base}"]
+        rank = request.lora_rank or LORA_RANK
+        chosen += [f"lora_rank={rank}", f"lora_alpha={2 * rank}", f"lora_base={one.base}"]
     options = make_run_options(_options(request, _merge(chosen, for_run)))
     return apply_targets(
         apply_settings(stage, _merge(rates, for_stage)), options.lora_targets
@@ -255,17 +274,19 @@ def _why_method(
 ) -> str:
     parts = () if options.lora is None else options.lora.parts
     where = " and ".join(f"the {part.replace('_', ' ')}" for part in parts)
-    words = {
-        "full": "all weights of projector and language model train",
-        "lora": f"adapters of rank {options.lora_rank} on {where}, and the projector",
-        "qlora": f"adapters of rank {options.lora_rank} over int8 weights, and the projector",
-    }[method]
+    if options.lora_base != "full":
+        where += f" over {options.lora_base} weights"
+    words = "all weights of projector and language model train"
+    if method != "full":
+        words = f"adapters of rank {options.lora_rank} on {where}, and the projector"
+    is_second = method == "qlora" and request.bits is None and options.lora_base in ("int4", "nf4")
     if request.method != "auto":
-        return f"{method}: {words}, as asked"
+        wider = "; over int8 weights they do not fit" if is_second else ""
+        return f"{method}: {words}, as asked{wider}"
     size = f"the language model has {language / 1e6:,.0f} M weights"
     why = {
         "full": f"{size}, so adapters would save little",
         "lora": f"{size}" if language >= WHOLE_BELOW else "all weights do not fit",
-        "qlora": "adapters over full weights do not fit",
+        "qlora": f"adapters over full {'or int8 ' if is_second else ''}weights do not fit",
     }[method]
     return f"{method}: {words} ({why})"

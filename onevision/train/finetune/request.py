@@ -17,6 +17,7 @@ from onevision.train.validation.split import parse_share
 from onevision.values import from_plain, to_plain
 
 Method = Literal["auto", "lora", "qlora", "full"]
+BITS = (8, 4)
 REQUEST, RESULT = "finetune.json", "result.json"
 # What may differ when a run continues: it decides where, not what, is computed.
 MOVABLE = ("device", "devices", "memory_gib", "verify")
@@ -34,8 +35,10 @@ class FinetuneRequest:
     # checksums and the adapter its own base.
     adapter: str | None = None
     verify: bool = True
-    # Adapters, adapters over int8 weights, or all weights; "auto" is what fits.
+    # Adapters, adapters over weights in few bits, or all weights; "auto" is what fits.
     method: Method = "auto"
+    # Bits of those weights, of qlora: 8 or 4; None: 8 if that fits, otherwise 4.
+    bits: int | None = None
     lora_rank: int | None = None
     epochs: int | None = None
     # A share of the samples, a file of others, or "none".
@@ -68,11 +71,28 @@ class FinetuneRequest:
             )
         if self.method == "full" and self.lora_rank is not None:
             raise ConfigError("--lora-rank is for adapters, and --method full has none; drop one")
+        self._check_bits()
         is_file = self.holds_out and parse_share(self.held_out) is None
         if is_file and not Path(self.held_out).exists():
             raise ConfigError(
                 f"--held-out is {self.held_out!r}; expected a share such as 0.05, a file of "
                 "records, or none"
+            )
+
+    def _check_bits(self) -> None:
+        if self.bits is None:
+            return
+        if self.bits not in BITS:
+            raise ConfigError(f"--bits is {self.bits}; expected 8 or 4")
+        if self.method != "qlora":
+            raise ConfigError(
+                f"--bits is for --method qlora, and this is --method {self.method}; give that one, "
+                "or drop --bits"
+            )
+        if told := [one for one in self.settings if one.strip().startswith("lora_base")]:
+            raise ConfigError(
+                f"--bits {self.bits} says how weights are stored, and so does --set {told[0]}; "
+                "drop one"
             )
 
     @property

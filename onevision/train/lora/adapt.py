@@ -12,6 +12,7 @@ from onevision.checkpoint.load import inspect
 from onevision.config import ModelConfig
 from onevision.errors import ConfigError, OneVisionError
 from onevision.model.llava import LlavaNetwork
+from onevision.train.lora.bases import check_base
 from onevision.train.lora.files import save_adapter
 from onevision.train.lora.layers import LoraConfig, add_lora
 from onevision.train.sharded.places import whole
@@ -20,7 +21,10 @@ from onevision.train.start import Starts, name_start
 
 
 def check_adapters(lora: LoraConfig | None, stage: Stage, starts: Starts) -> None:
-    """Raises ConfigError for adapters that the stage would not train, or without one base."""
+    """Raises ConfigError for adapters that the stage would not train, or without one base.
+
+    So it does if the base needs a package that is missing.
+    """
     if lora is None:
         return
     if frozen := [part for part in lora.parts if part not in stage.trainable]:
@@ -33,6 +37,7 @@ def check_adapters(lora: LoraConfig | None, stage: Stage, starts: Starts) -> Non
             f"adapters lie on one checkpoint, but {len(starts.previous)} were given; give the "
             "directory or hub id of one, or train without lora_rank"
         )
+    check_base(lora.base)
 
 
 def adapt(network: LlavaNetwork, lora: LoraConfig | None, *, seed: int) -> LlavaNetwork:

@@ -8,49 +8,36 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from onevision.train.lora.frozen import FrozenLinear, in_dtype_of_autocast
 
 
-class Int8FrozenLinear(nn.Module):
+class Int8FrozenLinear(FrozenLinear):
     """y = scale * (Q x) + bias, exact but for the rounding of W to Q."""
 
+    parts = ("weight", "scale")
     weight: Tensor  # [out, in] int8
     scale: Tensor  # [out] fp32
 
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.dtype = linear.weight.dtype  # of the layer that `dequantize` returns
-        quantised, scale = quantise(linear.weight.detach())
-        self.register_buffer("weight", quantised)
-        self.register_buffer("scale", scale)
-        self.bias = linear.bias
+    @staticmethod
+    def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns Q [out, in] int8 and scale [out] fp32 such that scale * Q is nearest to `weight`.
+
+        A row of zeros has the scale 1.
+        """
+        largest = weight.float().abs().amax(dim=1)
+        scale = torch.where(largest > 0, largest / 127, 1.0)
+        return (weight.float() / scale[:, None]).round().to(torch.int8), scale
+
+    def multiply_out(self, dtype: torch.dtype) -> Tensor:
+        """Returns scale * Q [out, in]."""
+        return (self.weight.float() * self.scale.float()[:, None]).to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transforms `x` [..., in] -> [..., out], in the dtype of autocast."""
-        device = x.device.type
-        if torch.is_autocast_enabled(device):
-            x = x.to(torch.get_autocast_dtype(device))
-        y = _Product.apply(x, self.weight, self.scale)
+        y = _Product.apply(in_dtype_of_autocast(x), self.weight, self.scale)
         return y if self.bias is None else y + self.bias.to(y.dtype)
-
-    def dequantize(self) -> nn.Linear:
-        """Returns a plain frozen layer with the weight multiplied out."""
-        out_features, in_features = self.weight.shape
-        linear = nn.Linear(in_features, out_features, bias=False, device="meta")
-        weight = self.weight.float() * self.scale.float()[:, None]
-        linear.weight = nn.Parameter(weight.to(self.dtype), requires_grad=False)
-        linear.bias = self.bias
-        return linear
-
-
-def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns Q [out, in] int8 and scale [out] fp32 such that scale * Q is nearest to `weight`.
-
-    A row of zeros has the scale 1.
-    """
-    largest = weight.float().abs().amax(dim=1)
-    scale = torch.where(largest > 0, largest / 127, 1.0)
-    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
 
 
 class _Product(torch.autograd.Function):

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from onevision.errors import ConfigError
 from onevision.model.llava import LlavaNetwork
-from onevision.train.lora.int8 import Int8FrozenLinear
+from onevision.train.lora.bases import FROZEN, Base, freeze
+from onevision.train.lora.frozen import FrozenLinear
 
 AdaptedPart = Literal["language_model", "vision_encoder"]
-Base = Literal["full", "int8"]
 # Every linear layer of a block, or those of its attention alone.
 Layers = Literal["all", "attention"]
 PARTS: tuple[AdaptedPart, ...] = ("language_model", "vision_encoder")
@@ -44,7 +44,7 @@ class LoraConfig:
     stabilised: bool = False
     # Train the length of each row of the sum, too (DoRA).
     magnitudes: bool = False
-    # "int8" holds each frozen weight below an adapter in one byte.
+    # How each frozen weight below an adapter is stored: as it is, in 8 bits or in 4.
     base: Base = "full"
 
     @property
@@ -65,8 +65,9 @@ class LoraConfig:
             raise ConfigError(
                 f"LoraConfig.parts names {', '.join(unknown)}; expected among {', '.join(PARTS)}"
             )
-        if self.base not in ("full", "int8"):
-            raise ConfigError(f"LoraConfig.base is {self.base!r}; expected 'full' or 'int8'")
+        if self.base not in ("full", *FROZEN):
+            expected = ", ".join(map(repr, ("full", *FROZEN)))
+            raise ConfigError(f"LoraConfig.base is {self.base!r}; expected one of {expected}")
 
 
 def add_lora(network: LlavaNetwork, config: LoraConfig, *, seed: int = 0) -> list[nn.Parameter]:
@@ -90,7 +91,7 @@ def add_lora(network: LlavaNetwork, config: LoraConfig, *, seed: int = 0) -> lis
 def merge(network: LlavaNetwork) -> None:
     """Merges every adapter into its layer, in place, so that only plain layers remain.
 
-    The layers stay frozen. An int8 base gets its earlier dtype back, with the error of its
+    The layers stay frozen. A base in few bits gets its earlier dtype back, with the error of its
     rounding. A network without adapters stays as it is.
     """
     for name, layer in adapted_layers(network).items():
@@ -155,13 +156,11 @@ class LoraLinear(nn.Module):
         self, base: nn.Linear, config: LoraConfig, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        self.base: nn.Linear | Int8FrozenLinear = base
-        # The lengths begin as those of the weights before they are rounded to int8, which the
+        # The lengths begin as those of the weights before they are rounded to few bits, which the
         # result is merged into: what has learned nothing leaves them as they were.
         lengths = nn.Parameter(row_lengths(base.weight.detach())) if config.magnitudes else None
         self.register_parameter("magnitude", lengths)  # [out]
-        if config.base == "int8":
-            self.base = Int8FrozenLinear(base)
+        self.base = freeze(base, config.base)
         self.scaling, self.dropout = config.scaling, config.dropout
         # The adapter is fp32 whatever dtype the base has: its steps are small.
         a = torch.empty(config.rank, base.in_features)
@@ -210,7 +209,7 @@ class LoraLinear(nn.Module):
         return plain
 
     def _plain(self) -> nn.Linear:
-        return self.base.dequantize() if isinstance(self.base, Int8FrozenLinear) else self.base
+        return self.base.dequantize() if isinstance(self.base, FrozenLinear) else self.base
 
     def _sum(self, plain: nn.Linear) -> Tensor:
         """Returns W + (alpha / rank) B A [out, in] in fp32."""

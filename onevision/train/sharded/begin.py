@@ -38,6 +38,7 @@ class BegunNetwork:
             learner,
             processes,
             recompute=options.recompute,
+            offload=options.offload_activations,
             compiled=options.compiled,
             replicas=options.replicas,
         )
@@ -64,13 +65,15 @@ def begin_network(
 ) -> BegunNetwork:
     """Returns the network of a run that begins, or `resumes` from a snapshot.
 
-    A snapshot holds every weight, except those below adapters. Processes that share one model
-    never hold it whole, unless preferences are learned: the whole network scores the pairs first.
+    A snapshot holds every weight, except those below adapters. Processes that share one model, or
+    hold it in few bits, never hold it whole, unless preferences are learned: the whole network
+    scores the pairs first.
     Raises CheckpointError, ConfigError.
     """
     stage, options = config.stage, config.options
     restored = resumes and options.lora is None
-    if not processes.divides or (config.preference is not None and not resumes):
+    comes_later = processes.divides or (options.lora is not None and options.lora.base != "full")
+    if not comes_later or (config.preference is not None and not resumes):
         network = (
             LlavaNetwork(model_config)
             if restored

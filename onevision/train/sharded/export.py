@@ -19,7 +19,7 @@ from onevision.config import ModelConfig
 from onevision.errors import OneVisionError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.lora.files import adapter_parameters
-from onevision.train.lora.int8 import Int8FrozenLinear
+from onevision.train.lora.frozen import FrozenLinear
 from onevision.train.lora.layers import LoraLinear, adapted_layers, merge_weight
 from onevision.train.parallel import Processes
 from onevision.train.sharded.hollow import network_without_memory
@@ -77,7 +77,7 @@ class TrainedWeights:
     def _merge(self, module: str, layer: LoraLinear) -> Tensor:
         a, b = self._gather(f"{module}.lora_a"), self._gather(f"{module}.lora_b")
         magnitude = None if layer.magnitude is None else self._gather(f"{module}.magnitude")
-        if isinstance(layer.base, Int8FrozenLinear):
+        if isinstance(layer.base, FrozenLinear):
             weight = self._read_original(f"{module}.weight")
             if weight is None:
                 weight = layer.base.dequantize().weight.detach().cpu()
@@ -87,7 +87,7 @@ class TrainedWeights:
         return merged.to(self.plain.get_parameter(f"{module}.weight").dtype)
 
     def _read_original(self, name: str) -> Tensor | None:
-        """Returns the weight that an int8 base was rounded from; None, with a warning, if gone."""
+        """Returns the weight that a base was rounded from; None, with a warning, if gone."""
         assert self.base is not None, "adapters lie on a checkpoint"
         try:
             if self._originals is None:
@@ -96,8 +96,8 @@ class TrainedWeights:
         except (OneVisionError, OSError) as error:
             self._originals = {}
             self.warn(
-                f"{self.base} cannot be read ({error}); the adapters are merged into the int8 "
-                f"weights, with their rounding: merge them with `onevision convert --base "
+                f"{self.base} cannot be read ({error}); the adapters are merged into the rounded "
+                f"weights: merge them with `onevision convert --base "
                 f"{self.base}` instead"
             )
             return None

@@ -1,11 +1,12 @@
-"""A divided network without memory -> the same with this process's part of every tensor.
+"""A network without memory -> the same with this process's part of every tensor.
 
-Only its rows are read from the files. Of an int8 weight below an adapter, which is not divided,
-all of it is read and rounded, one layer at a time.
+Only its rows are read from the files. Of a weight in few bits below an adapter, all of it is read
+and rounded, one layer at a time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +15,11 @@ from onevision.checkpoint.files import StoredTensor, check_finite
 from onevision.errors import OneVisionError, TrainingError
 from onevision.model.llava import LlavaNetwork
 from onevision.train.learner import Learner
-from onevision.train.lora.int8 import Int8FrozenLinear, quantise
-from onevision.train.lora.layers import adapted_layers
+from onevision.train.lora.frozen import FrozenLinear
+from onevision.train.lora.layers import LoraLinear, adapted_layers, row_lengths
 from onevision.train.parallel import Processes
 from onevision.train.sharded.hollow import HollowNetwork
 from onevision.train.sharded.places import Part, cut, cut_columns, own_part
-
-# The buffers of an int8 weight, as `quantise` returns them.
-INT8_PARTS = ("weight", "scale")
 
 
 def held_values(network: nn.Module) -> dict[str, Tensor]:
@@ -65,7 +63,8 @@ def _fill(
     network: LlavaNetwork, hollow: HollowNetwork, held: Mapping[str, Tensor], *, verify: bool
 ) -> None:
     targets = _find_targets(network)
-    random = {one.source: one for one in targets if one.source not in hollow.stored.keys() | held}
+    given = hollow.stored.keys() | held
+    random = {one.source: one for one in targets if one.source not in given}
     for name, tensor in hollow.draws.replay():
         if name in random:
             random[name].own.values.copy_(cut(tensor, random[name].own))
@@ -82,32 +81,61 @@ class Target:
 
     source: str  # the tensor's name in the network that was started, without adapters
     own: Part
-    # If it is the number of a part of an int8 weight, as `quantise` returns them.
-    part: int | None = None
+    # Stores what is made of the whole tensor, if it is not kept as it is.
+    store: Callable[[Tensor], object] | None = None
 
 
 def _find_targets(network: LlavaNetwork) -> list[Target]:
-    layers, targets = adapted_layers(network), list[Target]()
+    layers = adapted_layers(network)
+    targets = [one for name, layer in layers.items() for one in _made_targets(name, layer)]
+    made = {id(tensor) for layer in layers.values() for tensor in _made_tensors(layer)}
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if id(tensor) in made:
+            continue
         module, _, own = name.rpartition(".")
         plain = module.removesuffix(".base")
         below = module != plain and plain in layers
-        number = None
-        if below and own != "bias" and isinstance(layers[plain].base, Int8FrozenLinear):
-            source, number = f"{plain}.weight", INT8_PARTS.index(own)
-        else:
-            source = f"{plain}.{own}" if below else name
-        targets.append(Target(source=source, own=own_part(tensor), part=number))
+        targets.append(Target(source=f"{plain}.{own}" if below else name, own=own_part(tensor)))
     return targets
+
+
+def _made_targets(name: str, layer: LoraLinear) -> Iterator[Target]:
+    """Yields what is made of the weight below an adapter: one in few bits, DoRA's lengths."""
+    source = f"{name}.weight"
+    if isinstance(layer.base, FrozenLinear):
+        first = layer.base.get_buffer(layer.base.parts[0])
+        yield Target(source=source, own=own_part(first), store=partial(_store, layer.base))
+    if layer.magnitude is not None:
+        lengths = layer.magnitude.detach()
+        yield Target(
+            source=source,
+            own=own_part(lengths),
+            store=lambda weight: lengths.copy_(row_lengths(weight)),
+        )
+
+
+def _store(layer: FrozenLinear, weight: Tensor) -> None:
+    """Rounds a whole weight, and keeps this process's part of what is stored of it."""
+    for name, tensor in zip(layer.parts, layer.quantise(weight), strict=True):
+        own = own_part(layer.get_buffer(name))
+        own.values.copy_(cut(tensor, own))
+
+
+def _made_tensors(layer: LoraLinear) -> Iterator[Tensor]:
+    """Yields the tensors that the targets of `_made_targets` fill."""
+    if isinstance(layer.base, FrozenLinear):
+        yield from (layer.base.get_buffer(part) for part in layer.base.parts)
+    if layer.magnitude is not None:
+        yield layer.magnitude
 
 
 def _read(stored: StoredTensor, target: Target, *, verify: bool) -> None:
     own = target.own
     count = len(own.values) if own.values.dim() else 1
-    rows = stored.read() if target.part is not None else stored.read_rows(own.first_row, count)
+    rows = stored.read() if target.store is not None else stored.read_rows(own.first_row, count)
     if verify:
         check_finite(rows, stored.name, where=stored.path)
-    if target.part is None:
+    if target.store is None:
         own.values.copy_(cut_columns(rows, own))
     else:
-        own.values.copy_(cut(quantise(rows.float())[target.part], own))
+        target.store(rows.to(own.values.device))

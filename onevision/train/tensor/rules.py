@@ -73,6 +73,8 @@ def _check_options(options: RunOptions) -> None:
         ("compiled", (False,), "divided layers are not compiled"),
         ("lora_dora", (False,), "lengths of rows need whole rows"),
         ("lora_dropout", (0.0,), "the processes of a group would drop different inputs"),
+        ("offload_optimizer", (False,), "moments of divided weights stay beside them"),
+        ("offload_activations", (False,), "what divided layers keep stays beside them"),
         ("lora_base", ("full", "int8"), "weights of that kind cannot be divided"),
     ):
         if (value := getattr(options, name)) not in allowed:
