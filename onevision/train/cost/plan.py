@@ -7,6 +7,7 @@ weight costs two of them per token in the forward pass, and two more for each of
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from onevision.batch import Blocks, TrainingBatch
 from onevision.config import LanguageConfig, ModelConfig
@@ -39,7 +40,7 @@ class Operations:
     part: str
     forward: float
     backward: float
-    # The forward pass again, if activations are not kept.
+    # The forward pass again, where activations are not kept.
     recomputed: float
 
     @property
@@ -140,12 +141,11 @@ def plan_training(
     """Plans a stage on the way to `target`; `amounts` are what it reads (cost/amounts.py).
 
     `shards` devices share one copy of the model; by default, all of them. `context` of them divide
-    each sequence, or `tensor` of them each layer. Raises ConfigError without devices, or if no
-    source has a count.
+    each sequence, or `tensor` each layer. Raises ConfigError without devices or counted sources.
     """
     if num_devices < 1:
         raise ConfigError(f"{num_devices} devices; expected at least 1")
-    shards = num_devices if shards is None else shards
+    shards = shards or num_devices
     counted = [a for a in amounts if a.num_samples]
     if not counted:
         raise ConfigError(f"stage {stage.name}: no source has a count of samples; give the data")
