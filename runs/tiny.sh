@@ -9,7 +9,7 @@
 #     runs/tiny.sh OUTPUT
 #     PLAN=1 runs/tiny.sh OUTPUT                  print what each stage costs, once data are there
 #     ONEVISION_DRY_RUN=1 runs/tiny.sh OUTPUT     every step at a few samples, without network
-#     FROM=tiny-v2 SEED=1 runs/tiny.sh OUTPUT     trains weights further: the last stage, other samples
+#     FROM=CHECKPOINT SEED=1 runs/tiny.sh OUTPUT  trains weights further: the last stage, other samples
 #
 # SHARE, of the 220,000 samples, is 0.75 by default: less time, and less learned, or the reverse.
 # SEED, 0 by default, says which samples are drawn. PYTHON names another interpreter, SOURCES a folder

@@ -27,7 +27,6 @@ ELSEWHERE = {
     "CHANGELOG.md": "changelog.md",
     "onevision/mixtures/README.md": "mixtures.md",
     "onevision/assets/tiny/README.md": "tiny.md",
-    "onevision/assets/tiny-v2/README.md": "tiny-v2.md",
     "integrations/lmms_eval/README.md": "lmms-eval.md",
 }
 # A fenced block or a span of code, which are left alone; or a link, with its text and target.

@@ -8,8 +8,7 @@ from onevision.errors import ModelNotFoundError
 from onevision.known_models import HUB_IDS
 from onevision.values import name_closest
 
-ASSETS = Path(__file__).parents[1] / "assets"
-BUNDLED = {name: ASSETS / name for name in ("tiny", "tiny-v2")}
+BUNDLED = {"tiny": Path(__file__).parents[1] / "assets" / "tiny"}
 # The only files of a repository that are downloaded; pickled weights never are.
 PATTERNS = ("*.json", "*.safetensors", "*.jinja")
 

@@ -21,10 +21,8 @@ def demo(
     from onevision.explain import explain_image
     from onevision.explain_drawing import draw_explanation
 
-    models = {name: load_model(name, device="cpu", dtype="auto") for name in ("tiny", "tiny-v2")}
-    model = models["tiny"]
+    model = load_model("tiny", device="cpu", dtype="auto")
     for scene in json.loads((DEMO / "demo.json").read_text(encoding="utf-8")):
-        model = models[scene["model"]]
         print(f"\n{scene['title']}: {', '.join(scene['files'])}")
         for question in scene["questions"]:
             content = [*_media(scene), Text(question)]
