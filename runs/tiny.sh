@@ -11,7 +11,7 @@
 #     ONEVISION_DRY_RUN=1 runs/tiny.sh OUTPUT     every step at a few samples, without network
 #     FROM=CHECKPOINT SEED=1 runs/tiny.sh OUTPUT  trains weights further: the last stage, other samples
 #
-# SHARE, of the 220,000 samples, is 0.75 by default: less time, and less learned, or the reverse.
+# SHARE, of the 276,000 samples, is 0.75 by default: less time, and less learned, or the reverse.
 # SEED, 0 by default, says which samples are drawn. PYTHON names another interpreter, SOURCES a folder
 # that holds the downloads already.
 set -euo pipefail

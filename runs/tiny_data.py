@@ -35,7 +35,7 @@ from tiny_writing import Writer
 from onevision.synth.families import FAMILIES
 from onevision.synth.write import write_set, write_video
 
-# How many samples of each set there are at share 1: 280,000 in all.
+# How many samples of each set there are at share 1: 276,000 in all.
 OWN_SETS = {
     "captions": 48_000, "things": 30_000, "several": 15_000, "photos": 8_000, "nothing": 4_000,
     "writing": 30_000, "kinds": 4_000, "pairs_of_things": 8_000, "moving_things": 8_000,
