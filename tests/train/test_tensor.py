@@ -246,6 +246,12 @@ def test_by_torchrun_end_to_end(tmp_path):
         (3, {"tensor": 3}, "which does not divide the 2 key/value heads of this model; expected "),
         (2, {"tensor": 2, "context": 2}, "tensor is 2 and context is 2, but the same processes"),
         (2, {"tensor": 2, "compiled": True}, "set compiled=False, or tensor=1"),
+        (2, {"tensor": 2, "offload_optimizer": True}, "set offload_optimizer=False, or tensor=1"),
+        (
+            2,
+            {"tensor": 2, "offload_activations": True},
+            "set offload_activations=False, or tensor=1",
+        ),
     ],
 )
 def test_processes_that_do_not_fit_are_refused(nursery, tmp_path, ranks, options, said):
