@@ -23,6 +23,6 @@ def test_the_page_holds_what_the_command_prints():
     done = CliRunner().invoke(app, ["train", "--keys"])
     assert done.exit_code == 0, done.exception
     assert "| `lora_base` | full | " in done.stdout
-    assert "One of full, int8." in done.stdout
+    assert "One of full, int8, int4, nf4." in done.stdout
     text = PAGE.read_text(encoding="utf-8")
     assert text[text.index("## ") :] == done.stdout  # onevision train --keys writes it

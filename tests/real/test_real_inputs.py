@@ -54,6 +54,7 @@ def test_everything_is_answered_or_refused(real_data, tiny):
         assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_everything_is_explained(real_data):
     for path, media in media_files(real_data):
         if path.name in REFUSED:

@@ -167,6 +167,7 @@ def test_a_client_that_does_not_read_is_cut_off(small, reads):
     assert httpx2.get(f"{small.url}/health").status_code == 200
 
 
+@pytest.mark.slow
 def test_idle_connections_make_room_for_new_ones(small):
     """More than may be open: every new one is answered, the oldest idle ones are closed."""
     with ExitStack() as stack:
@@ -183,6 +184,7 @@ def test_idle_connections_make_room_for_new_ones(small):
     assert log.count("no more connections can be accepted") <= 1
 
 
+@pytest.mark.slow
 def test_who_has_asked_keeps_an_idle_connection_longer_than_who_has_not(small):
     with ExitStack() as stack:
         known = stack.enter_context(closing(HTTPConnection(small.url.removeprefix("http://"))))

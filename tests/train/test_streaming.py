@@ -74,7 +74,8 @@ def refused(*arguments):
     return str(done.exception)
 
 
-@pytest.mark.parametrize("kind", ["tar", pytest.param("parquet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_samples_and_losses(kind, small, tmp_path, caches):
     mixture = write_mixture(tmp_path / "m.yaml", write_store(tmp_path / "store", kind))
     caches("first")
