@@ -1,11 +1,12 @@
 """Muon: the momentum of a matrix, its singular values made equal, is the step it takes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from onevision.train.offload.optimizer import PIECE_NUMBERS, cut
 from onevision.train.parallel import ALONE, Processes
 
 # The quintic that torch's Muon iterates.
@@ -40,16 +41,24 @@ class Muon(torch.optim.Muon):
     def step(self, closure: Callable[[], float] | None = None) -> None:
         """Updates every weight by its gradient."""
         assert closure is None, "a gradient is taken once"
-        work = [(w, g) for g in self.param_groups for w in g["params"] if w.grad is not None]
-        directions = [self._look_ahead(weight, group["momentum"]) for weight, group in work]
+        for group in self.param_groups:
+            learning = [weight for weight in group["params"] if weight.grad is not None]
+            for weights in cut(learning, numbers=PIECE_NUMBERS):  # whose directions are held
+                self._step_together(weights, group)
+
+    def _step_together(self, weights: Sequence[nn.Parameter], group: Mapping[str, Any]) -> None:
+        directions = [self._look_ahead(weight, group["momentum"]) for weight in weights]
         doers = share_out([cost_of(x) for x in directions], self.processes.count)
         for place, (x, doer) in enumerate(zip(directions, doers, strict=True)):
             is_mine = doer == self.processes.rank
-            directions[place] = orthogonalise(x.to(self.dtype)).to(x.dtype) if is_mine else 0 * x
+            directions[place] = self._orthogonal(x) if is_mine else torch.zeros_like(x)
         self.processes.sum_tensors(directions)
-        for (weight, group), direction in zip(work, directions, strict=True):
+        for weight, direction in zip(weights, directions, strict=True):
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             weight.add_(direction, alpha=-0.2 * group["lr"] * max(weight.shape) ** 0.5)
+
+    def _orthogonal(self, x: Tensor) -> Tensor:
+        return orthogonalise(x.to(self.dtype)).to(x.dtype)
 
     def _look_ahead(self, weight: nn.Parameter, momentum: float) -> Tensor:
         """Moves a weight's average gradient, and returns where Nesterov's rule looks."""
