@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -39,8 +40,10 @@ class Learner(nn.Module):
         super().__init__()
         self.network = network
         # Sharded weights are gathered by all processes together, so a process whose micro-batch
-        # has no picture must run the vision encoder as well.
+        # has no picture must run the vision encoder as well, and a frozen decoder backwards.
         self.encode_always = encode_always
+        if encode_always:
+            network.language_model.register_forward_pre_hook(_begin_backward)
 
     def forward(self, micro_batch: MicroBatch, weights: Tensor) -> LossTerms:
         """Returns the sum of weight times loss over the targets, and the terms.
@@ -73,6 +76,14 @@ class Learner(nn.Module):
         crop_size = batch.pixel_values.shape[-1]
         crop = batch.pixel_values.new_zeros(1, 3, crop_size, crop_size)
         return nothing + 0.0 * self.network.projector(self.network.vision_encoder(crop)).sum()
+
+
+def _begin_backward(_decoder: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Makes embeddings need a gradient, as those of a row with pictures do."""
+    x, *others = inputs
+    if torch.is_grad_enabled() and not x.requires_grad:
+        x = x.detach().requires_grad_()
+    return (x, *others)
 
 
 def prepare_learner(

@@ -63,6 +63,16 @@ def test_gloo_waits_for_no_rank_without_work_or_pictures(nursery, tmp_path, shar
         )
 
 
+def test_gloo_goes_backward_through_a_frozen_language_model_everywhere(nursery, tmp_path):
+    """A process whose rows are text alone takes part, though they teach a projector nothing."""
+    stage = replace(SHORT, trainable=("projector",), vision_learning_rate=None)
+    stage = replace(stage, families={"scenes": 0.5, "texts": 0.5}, global_batch=2, num_samples=12)
+    told = Told(output=tmp_path / "one", stage=stage)
+    nursery.train(told)
+    nursery.train(told.but(output=tmp_path / "two", sharing="shard"), 2)
+    assert loss_values(tmp_path / "two") == pytest.approx(loss_values(told.output), rel=1e-5)
+
+
 def test_gloo_takes_the_mean_of_micro_batches_over_all_ranks(nursery, tmp_path):
     told = Told(output=tmp_path / "one", stage=replace(FOUR_STEPS, max_tokens=1))  # one sample each
     told = told.but(loss_mean="micro_batches")

@@ -24,11 +24,6 @@ def check_division(config: TrainConfig, *, num_devices: int | None = None) -> No
             f"tensor is {tensor}, but {objective} needs the whole model in every process; "
             "set tensor=1"
         )
-    if config.options.sharing == "shard" and "language_model" not in config.stage.trainable:
-        raise ConfigError(  # a group without pictures would have no backward pass to wait in
-            f"tensor is {tensor} and sharing is shard, but stage {config.stage.name} does not "
-            "train the language model; set sharing=replicate, or tensor=1"
-        )
     _check_options(config.options)
     _check_sizes(config.target.language, tensor)
     others = "" if num_devices is None else counted(num_devices, "device")
