@@ -19,7 +19,8 @@ cd "$(dirname "$0")/.."
 out="$(realpath -m "${1:-runs/tiny}")"
 python="${PYTHON:-.venv/bin/python}"
 sources="${SOURCES:-$out/sources}"
-share="${SHARE:-0.75}" start="${FROM:-}" options=(--model tiny-v2) limit=() encoder=() launch=("$python" -m onevision)
+share="${SHARE:-0.75}" start="${FROM:-}" options=(--model tiny-v2) limit=() encoder=()
+launch=("$python" -m onevision)
 if [[ "${ONEVISION_DRY_RUN:-0}" == 1 ]]; then
     sources="${SOURCES:-toy}" share=0.0002
     options+=(--set global_batch=8) limit=(--limit 2)
@@ -42,7 +43,8 @@ if [[ "$sources" != toy ]]; then
 fi
 [[ -f "$out/data/SOURCES.md" ]] ||
     "$python" runs/tiny_data.py "$sources" "$out/data" --share "$share" --seed "${SEED:-0}"
-[[ -n "$start" || -f "$out/tokenizer.json" ]] || "$python" -m onevision train tokenizer --model tiny-v2 \
+[[ -n "$start" || -f "$out/tokenizer.json" ]] ||
+    "$python" -m onevision train tokenizer --model tiny-v2 \
     --mixture "$out/data/tiny_v2_onevision.yaml" --output "$out"
 
 stage() { # NAME, CHECKPOINT TO START FROM OR NOTHING

@@ -26,12 +26,17 @@ def check_context(config: TrainConfig, *, num_devices: int | None = None) -> Non
             f"context is {context}, which does not divide the {num_heads} query heads of this "
             f"model; expected one of {fitting}"
         )
+    check_divisor("context", context, num_devices)
+
+
+def check_divisor(name: str, value: int, num_devices: int | None) -> None:
+    """Refuses a size of groups that does not divide the devices, or torchrun's processes."""
     others = "" if num_devices is None else counted(num_devices, "device")
     if num_devices is None:
         num_devices = int(os.environ.get("WORLD_SIZE", "1"))
         others = counted(num_devices, "process", "processes")
-    if num_devices % context:
-        raise ConfigError(f"context is {context}; expected a divisor of the {others}")
+    if num_devices % value:
+        raise ConfigError(f"{name} is {value}; expected a divisor of the {others}")
 
 
 def whole_objective(config: TrainConfig) -> str | None:

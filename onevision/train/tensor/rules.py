@@ -1,12 +1,9 @@
 """A run's configuration and a number of processes -> whether some can work on the same samples."""
 
-import os
-
 from onevision.config import LanguageConfig
 from onevision.errors import ConfigError
-from onevision.plural import counted
 from onevision.train.config import TrainConfig
-from onevision.train.context.rules import check_context, whole_objective
+from onevision.train.context.rules import check_context, check_divisor, whole_objective
 from onevision.train.options import RunOptions
 
 
@@ -26,12 +23,7 @@ def check_division(config: TrainConfig, *, num_devices: int | None = None) -> No
         )
     _check_options(config.options)
     _check_sizes(config.target.language, tensor)
-    others = "" if num_devices is None else counted(num_devices, "device")
-    if num_devices is None:
-        num_devices = int(os.environ.get("WORLD_SIZE", "1"))
-        others = counted(num_devices, "process", "processes")
-    if num_devices % tensor:
-        raise ConfigError(f"tensor is {tensor}; expected a divisor of the {others}")
+    check_divisor("tensor", tensor, num_devices)
 
 
 def fitting_divisors(language: LanguageConfig) -> tuple[int, ...]:
