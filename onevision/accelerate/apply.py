@@ -1,11 +1,14 @@
 """Network -> the same network, faster on its device: `accelerate` to answer, or to train."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
 from onevision.accelerate.cpu_attention import attend_on_cpu
+from onevision.accelerate.cuda_attention import attend_on_cuda
 from onevision.accelerate.cuda_kernels import fuse_norms, fused_rotate
 from onevision.accelerate.fused import FusedAttention, FusedVisionAttention, fuse
 from onevision.accelerate.int4 import PackedInt4Linear
@@ -14,9 +17,13 @@ from onevision.accelerate.kernel_tests import KernelTests, open_tests
 from onevision.accelerate.packed import PackedLinear, can_pack, pack
 from onevision.accelerate.quantize import check_kind, quantise, stored_kind
 from onevision.errors import InputError
+from onevision.model.attention import Attend
 from onevision.model.decoder import Attention
 from onevision.model.llava import LlavaNetwork
 from onevision.model.vision import VisionAttention
+
+# By type of device, what replaces plain attention.
+ATTENTION: Mapping[str, Attend] = MappingProxyType({"cpu": attend_on_cpu, "cuda": attend_on_cuda})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +76,9 @@ def accelerate_training(
 ) -> LlavaNetwork:
     """Makes `network` faster for training on its device, in place; returns it.
 
-    `device` is where it will be if its weights have no memory yet. On a CPU its attention is
-    `attend_on_cpu`; elsewhere nothing changes. Parameters and their names stay, so adapters,
-    sharding and compilation follow as they would without.
+    `device` is where it will be if its weights have no memory yet. Its attention is
+    `attend_on_cpu` or `attend_on_cuda`; nothing else changes. Parameters and their names stay, so
+    adapters, sharding and compilation follow as they would without.
     """
     _use_device_attention(network, device=device)
     return network
@@ -92,7 +99,8 @@ def _describe(network: LlavaNetwork, kind: str | None, packer: Int8Packer) -> st
 
 def _use_device_attention(network: LlavaNetwork, *, device: torch.device | None = None) -> None:
     kinds = Attention | FusedAttention | VisionAttention | FusedVisionAttention
-    if (device or network.language_model.device).type == "cpu":
+    attend = ATTENTION.get((device or network.language_model.device).type)
+    if attend is not None:
         for part in network.modules():
             if isinstance(part, kinds):
-                part.attend = attend_on_cpu
+                part.attend = attend
