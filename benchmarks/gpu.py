@@ -1,12 +1,13 @@
 """How near does the engine come to what a GPU can do?
 
     python -m benchmarks.gpu                            0.5B and 7B shapes, random weights, bf16
+    python -m benchmarks.gpu --quantize int8            its weights in fewer bits
     python -m benchmarks.gpu --device cpu --shapes tiny     does it run?
 
 Peaks are measured in the same run: a square product of bf16, and a copy of a large tensor (bytes
 read and written). Each figure is the median of `--rounds` turns, the device awaited: decoding for 1
 and 32 answers replayed as a CUDA graph (the share of the bandwidth that weights, keys and values
-take), vision and prefill (the share of the product's peak), a picture to its first token; then that
+take in bf16, also of quantised ones), vision and prefill (the share of the product's peak), a picture to its first token; then that
 steps replayed and not say the same, and decoding without graphs, fewer steps, since it is slow.
 Results: benchmarks/results/gpu.json, written anew after every line, so that a run cut short keeps
 what it has.
@@ -26,6 +27,7 @@ from benchmarks.growth import decoding, operations, step_bytes, vision_operation
 from benchmarks.inference import HEIGHT, RESULTS, WIDTH, engine_of, picture, question
 from onevision import Text
 from onevision.accelerate.apply import accelerate
+from onevision.accelerate.quantize import QUANTIZED
 from onevision.checkpoint.hub import BUNDLED
 from onevision.config import ModelConfig
 from onevision.generate.answer import Model
@@ -41,8 +43,8 @@ SIDE = 8192  # of the matrices whose product is the peak
 COPIED = 2**30  # bytes of the tensor whose copy is the bandwidth
 
 
-def random_model(config: ModelConfig, *, device: str) -> Model:
-    """Return a model of random bf16 weights, made on the device."""
+def random_model(config: ModelConfig, *, device: str, quantize: str | None = None) -> Model:
+    """Return a model of random bf16 weights, made on the device, quantised or not."""
     with torch.device("meta"):
         network = LlavaNetwork(config).to(torch.bfloat16)
     network = network.to_empty(device=device).eval()
@@ -52,7 +54,7 @@ def random_model(config: ModelConfig, *, device: str) -> Model:
         else:
             torch.nn.init.normal_(parameter, std=0.02)
     tokenizer = Tokenizer.from_directory(BUNDLED["tiny"])
-    accelerated = accelerate(network)
+    accelerated = accelerate(network, quantize=quantize)
     return Model(
         network=accelerated.network,
         arithmetic=accelerated.arithmetic,
@@ -191,6 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--shapes", nargs="+", choices=ARCHITECTURES, default=["0.5b", "7b"])
+    parser.add_argument("--quantize", choices=QUANTIZED)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=RESULTS / "gpu.json")
     options = parser.parse_args()
@@ -204,7 +207,9 @@ def main() -> None:
     found: dict[str, object] = {"device": device, "torch": torch.__version__, "peak": peak}
     print(json.dumps(found), flush=True)
     for shape in options.shapes:
-        model = random_model(ARCHITECTURES[shape], device=options.device)
+        config, kind = ARCHITECTURES[shape], options.quantize
+        model = random_model(config, device=options.device, quantize=kind)
+        shape = f"{shape} in {model.arithmetic}" if kind else shape
         found[shape] = lines = list[dict[str, object]]()
         for line in measure(model, clock, peak):
             lines.append(line | {"after_seconds": round(time.perf_counter() - began, 1)})

@@ -9,14 +9,15 @@ from torch import nn
 
 from onevision.accelerate.cpu_attention import attend_on_cpu
 from onevision.accelerate.cuda_attention import attend_on_cuda
+from onevision.accelerate.cuda_int4 import CudaInt4Linear
 from onevision.accelerate.cuda_kernels import fuse_norms, fused_rotate
 from onevision.accelerate.fused import FusedAttention, FusedVisionAttention, fuse
-from onevision.accelerate.int4 import PackedInt4Linear
+from onevision.accelerate.int4 import Int4Linear, PackedInt4Linear
+from onevision.accelerate.int8_kernels import KERNELS_OF
 from onevision.accelerate.int8_packer import Int8Packer
 from onevision.accelerate.kernel_tests import KernelTests, open_tests
 from onevision.accelerate.packed import PackedLinear, can_pack, pack
 from onevision.accelerate.quantize import check_kind, quantise, stored_kind
-from onevision.errors import InputError
 from onevision.model.attention import Attend
 from onevision.model.decoder import Attention
 from onevision.model.llava import LlavaNetwork
@@ -41,8 +42,8 @@ def accelerate(network: LlavaNetwork, *, quantize: str | None = None) -> Acceler
 
     On a CPU: attention by `attend_on_cpu`, fused queries, keys and values, packed weights. On a
     GPU: fused projections, norms and rotary positions. `quantize`, a key of `quantize.QUANTIZED`,
-    quantises plain linear layers first (CPU only); layers that are quantised already stay so, and
-    the plain ones beside them plain. Tests of kernels are remembered, unless the user wants all of
+    quantises plain linear layers first; layers that are quantised already stay so, and the plain
+    ones beside them plain. Tests of a CPU's kernels are remembered, unless the user wants all of
     them (`kernel_tests.py`). Weights are held once. Afterwards the network can be neither trained,
     moved nor saved. Raises InputError for another `quantize`, or if it is not supported
     on this device.
@@ -51,16 +52,16 @@ def accelerate(network: LlavaNetwork, *, quantize: str | None = None) -> Acceler
     if quantize is not None:
         quantise(network, quantize)
     decoder, kind = network.language_model, quantize or stored_kind(network)
-    if decoder.device.type == "cuda":
-        if kind is not None:
-            raise InputError("a quantised checkpoint runs on a CPU alone: take device='cpu'")
-        fuse(decoder, rotate=fused_rotate)
+    on_gpu = decoder.device.type == "cuda"
+    if on_gpu:
+        fuse(network, rotate=fused_rotate)
         fuse_norms(decoder)
     else:
         # A packed gate is computed with its activation, so it is not fused with up.
         fuse(network, mlp=not can_pack(decoder.norm.weight))
-    tests = KernelTests() if kind is None else open_tests()
-    packer = Int8Packer(dtype=decoder.dtype, tests=tests)
+    tests = KernelTests() if kind is None or on_gpu else open_tests()
+    kernels = KERNELS_OF.get(decoder.device.type, ())
+    packer = Int8Packer(dtype=decoder.dtype, kernels=kernels, tests=tests)
     pack(network, packer)
     tests.save()
     _use_device_attention(network)
@@ -90,10 +91,13 @@ def _describe(network: LlavaNetwork, kind: str | None, packer: Int8Packer) -> st
     if kind is None:
         return plain
     counts = [f"{count} by {name}" for name, count in packer.counts.items()]
-    num_int4 = sum(isinstance(part, PackedInt4Linear) for part in network.modules())
-    num_plain = sum(isinstance(part, PackedLinear | nn.Linear) for part in network.modules())
-    counts += [f"{num_int4} in 4 bits"] if num_int4 else []
-    counts += [f"{num_plain} in {plain}"] if num_plain else []
+    for kinds, what in (
+        (PackedInt4Linear | CudaInt4Linear, "in 4 bits"),
+        (Int4Linear, "in 4 bits by fp32"),
+        (PackedLinear | nn.Linear, f"in {plain}"),
+    ):
+        number = sum(isinstance(part, kinds) for part in network.modules())
+        counts += [f"{number} {what}"] if number else []
     return f"{kind} ({', '.join(counts)})"
 
 

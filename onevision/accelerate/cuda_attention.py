@@ -1,4 +1,4 @@
-"""Attention on a GPU: what `model.attention.attend` computes, a row of packed samples in one kernel.
+"""Attention on a GPU: what `model.attention.attend` computes, the samples of a pack in one kernel.
 
 The samples of a pack do not see each other. One call a sample costs a launch each, forwards and
 backwards, and small samples leave the GPU idle; flash attention for variable lengths
@@ -61,9 +61,9 @@ def attend_packed(
     if len(causal) == len(blocks.lengths):
         return _attend_causally(q, k, v, blocks.lengths, attend_samples)
     parts = [x.split(blocks.lengths, dim=2) for x in (q, k, v)]
-    joined = (torch.cat([own[i] for i in causal], dim=2) for own in parts)
+    own_q, own_k, own_v = (torch.cat([own[i] for i in causal], dim=2) for own in parts)
     lengths = [blocks.lengths[i] for i in causal]
-    mixed = _attend_causally(*joined, lengths, attend_samples)
+    mixed = _attend_causally(own_q, own_k, own_v, lengths, attend_samples)
     found = dict(zip(causal, mixed.split(lengths, dim=2), strict=True))
     for i, mask in enumerate(blocks.masks):
         if mask is not None:
@@ -93,7 +93,7 @@ def attend_varlen(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -> Te
 @lru_cache(maxsize=64)  # one row for all layers, forwards and backwards; several if accumulated
 def _boundaries(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     """Returns where samples begin, and the end of the last, int32 [n + 1]."""
-    with torch.inference_mode(False):  # measuring a loss must not spoil it for a training step
+    with torch.inference_mode(mode=False):  # measuring a loss must not spoil it for a training step
         return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 

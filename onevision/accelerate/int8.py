@@ -34,10 +34,10 @@ def quantise_rows(
     by default that of `x`: what is multiplied by it is then rounded once. A row of zeros has the
     scale 1.
     """
-    rows = torch.empty(x.shape, dtype=torch.int8)
-    scale = torch.empty(len(x), dtype=dtype or x.dtype)
-    # Some rows at a time: pages of new memory cost more than the arithmetic.
-    at_once = max(1, NUMBERS_AT_ONCE // x.shape[1])
+    rows = torch.empty(x.shape, dtype=torch.int8, device=x.device)
+    scale = torch.empty(len(x), dtype=dtype or x.dtype, device=x.device)
+    # On a CPU some rows at a time: pages of new memory cost more than the arithmetic.
+    at_once = max(1, NUMBERS_AT_ONCE // x.shape[1] if x.device.type == "cpu" else len(x))
     for part in (slice(begin, begin + at_once) for begin in range(0, len(x), at_once)):
         own = scale_rows(x[part], dtype=scale.dtype, most=most)
         scale[part] = own

@@ -1,19 +1,22 @@
-"""Kernels that multiply by int8 weights on a CPU: a table, fastest first.
+"""Kernels that multiply by int8 weights, by type of device: tables, fastest first.
 
 The order is that of the speeds measured in docs/performance.md; `int8_packer.py` chooses from it.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from onevision.accelerate.int8 import MOST, MOST_OF_7_BITS, Int8Linear, multiply_rows, scale_rows
@@ -80,10 +83,10 @@ class OneDnnProduct:
 
 
 class AtenProduct:
-    """By `torch._int_mm`, from plain weights."""
+    """By `torch._int_mm`, from plain weights; fewer than `least_rows` are padded with zeros."""
 
-    def __init__(self, layer: Int8Linear) -> None:
-        self.tensors = [layer.weight, layer.scale]
+    def __init__(self, layer: Int8Linear, *, least_rows: int = 1) -> None:
+        self.tensors, self.least_rows = [layer.weight, layer.scale], least_rows
         self.bias, self.parts = layer.bias, layer.parts
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -92,7 +95,10 @@ class AtenProduct:
 
     def _multiply(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
         weight, scale = self.tensors
-        return torch._int_mm(rows, weight.T).float().mul_(scale).to(dtype)
+        count = len(rows)
+        if count < self.least_rows:
+            rows = F.pad(rows, (0, 0, 0, self.least_rows - count))
+        return torch._int_mm(rows, weight.T)[:count].float().mul_(scale).to(dtype)
 
 
 class FbgemmProduct:
@@ -228,4 +234,17 @@ KERNELS: Sequence[Int8Kernel] = (
         name="FBGEMM", find_obstacle=_find_fbgemm_obstacle, pack=FbgemmProduct, most=MOST_OF_7_BITS
     ),
     Int8Kernel(name="ATen", find_obstacle=lambda: None, pack=AtenProduct),
+)
+
+# cuBLAS multiplies int8 rows by 17 or more, of which a tensor core takes 32 at a time.
+CUBLAS_ROWS = 32
+CUDA_KERNELS: Sequence[Int8Kernel] = (
+    Int8Kernel(
+        name="cuBLAS",
+        find_obstacle=lambda: None,
+        pack=partial(AtenProduct, least_rows=CUBLAS_ROWS),
+    ),
+)
+KERNELS_OF: Mapping[str, Sequence[Int8Kernel]] = MappingProxyType(
+    {"cpu": KERNELS, "cuda": CUDA_KERNELS}
 )

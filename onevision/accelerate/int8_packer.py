@@ -166,6 +166,8 @@ def _seconds(multiply: Callable[[Tensor], Tensor], rows: Tensor) -> float:
     for _ in range(TIMED):
         began = time.perf_counter()
         multiply(rows)
+        if rows.is_cuda:
+            torch.cuda.synchronize(rows.device)
         found.append(time.perf_counter() - began)
     return min(found)
 
@@ -176,8 +178,8 @@ def _rows_to_try(layer: Int8Linear, *, dtype: torch.dtype, in_full: bool) -> Ten
     num_rows = num_rows if in_full else FEW_ROWS
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(num_rows, layer.in_features, generator=generator)
-    rows[::3] = layer.weight[torch.arange(0, num_rows, 3) % layer.out_features].float()
-    return rows.to(dtype)
+    rows[::3] = layer.weight[torch.arange(0, num_rows, 3) % layer.out_features].float().cpu()
+    return rows.to(dtype=dtype, device=layer.weight.device)
 
 
 def _few_outputs(count: int) -> Tensor:

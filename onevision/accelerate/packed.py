@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onevision.accelerate.cuda_int4 import CudaInt4Linear, pack_int4
 from onevision.accelerate.int4 import Int4Linear, PackedInt4Linear
 from onevision.accelerate.int8 import Int8Linear
 from onevision.accelerate.int8_packer import Int8Packer, PackedInt8Linear
@@ -53,7 +54,7 @@ class PackedLinear(nn.Module):
 
 
 def pack(module: nn.Module, packer: Int8Packer) -> None:
-    """Packs every linear layer inside `module`, where there is a layout for it."""
+    """Packs every linear layer inside `module`, where its device has a layout for it."""
     # No list of the linear layers: each is freed as soon as it is packed.
     layers = nn.Linear | Int8Linear | Int4Linear
     for part in [part for part in module.modules() if not isinstance(part, layers)]:
@@ -69,6 +70,8 @@ def _pack_layer(layer: nn.Module, packer: Int8Packer) -> nn.Module:
     if isinstance(layer, Int8Linear):
         return packer.pack(layer)
     if isinstance(layer, Int4Linear):
+        if layer.numbers.device.type == "cuda":
+            return pack_int4(layer, packer.reasons)
         return PackedInt4Linear(layer)
     if type(layer) is nn.Linear and can_pack(layer.weight):
         return PackedLinear(layer)
@@ -89,7 +92,7 @@ def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield f"{name}.weight", part.packed[0].to_dense()
         elif isinstance(part, PackedInt8Linear):
             yield from ((f"{name}.{i}", x) for i, x in enumerate(part.product.tensors))
-        elif isinstance(part, PackedInt4Linear):
+        elif isinstance(part, PackedInt4Linear | CudaInt4Linear):
             yield from ((f"{name}.{i}", x) for i, x in enumerate([part.packed, part.scales]))
         elif isinstance(part, StoredEmbedding):
             yield f"{name}.weight", part.rows[0]
@@ -97,7 +100,8 @@ def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _fuse_activation(mlp: SwiGLU | VisionMLP) -> None:
     layer = mlp.gate if isinstance(mlp, SwiGLU) else mlp.up
-    if isinstance(layer, PackedInt8Linear) and mlp.activation is gelu_tanh:
+    is_int8 = isinstance(layer, PackedInt8Linear) and layer.product.tensors[1].device.type == "cpu"
+    if is_int8 and mlp.activation is gelu_tanh:
         mlp.activation = _gelu_tanh_by_sigmoid
     if isinstance(layer, PackedLinear) and mlp.activation in ONEDNN_ACTIVATIONS:
         layer.activation = ONEDNN_ACTIVATIONS[mlp.activation]

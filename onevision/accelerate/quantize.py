@@ -4,7 +4,7 @@ int8          weights and rows in 8 bits: products of integers, of every linear 
 int8-weights  weights in 8 bits, in the language model
 int4          weights in 4 bits, in the language model; its head, where errors show at once, in 8
 
-Weights are held once. The vision encoder of the last two keeps its own.
+On a CPU or a GPU. Weights are held once. The vision encoder of the last two keeps its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from onevision.errors import InputError
 from onevision.model.llava import LlavaNetwork
 
 Quantise = Callable[[nn.Linear], nn.Module]
-DTYPES = (torch.bfloat16, torch.float32)
+DEVICES, DTYPES = ("cpu", "cuda"), (torch.bfloat16, torch.float32)
 
 only_weights: Quantise = partial(Int8Linear.from_linear, parts=2)
 
@@ -57,10 +57,10 @@ def quantise(network: LlavaNetwork, kind: str) -> None:
     if the network is quantised already.
     """
     decoder = network.language_model
-    if decoder.device.type != "cpu" or decoder.dtype not in DTYPES:
+    if decoder.device.type not in DEVICES or decoder.dtype not in DTYPES:
         raise InputError(
-            f"quantize={kind!r} is for bfloat16 or float32 on CPU; this model is {decoder.dtype} "
-            f"on {decoder.device.type}: load it with dtype='auto', device='cpu'"
+            f"quantize={kind!r} is for bfloat16 or float32 on a CPU or an NVIDIA GPU; this model "
+            f"is {decoder.dtype} on {decoder.device.type}: load it with dtype='bfloat16' there"
         )
     if stored_kind(network) is not None:
         raise InputError(f"quantize={kind!r}: the checkpoint is quantised already; leave it out")

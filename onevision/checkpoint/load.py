@@ -12,6 +12,7 @@ from torch import nn
 
 from onevision.accelerate.empty import without_memory
 from onevision.accelerate.int8 import Int8Linear
+from onevision.accelerate.quantize import DEVICES
 from onevision.accelerate.stored_embedding import StoredEmbedding
 from onevision.checkpoint.adapted import EMBEDDING, adapt, holds_projector
 from onevision.checkpoint.checksums import verifying
@@ -148,13 +149,15 @@ def fill_network(
     """Fills a network without memory tensor by tensor, without a second copy of the weights.
 
     `dtype` None keeps the type of each tensor. One that needs no conversion stays mapped from its
-    file unless `in_memory` is set. On a CPU, weights that are stored for int8 arithmetic become
-    `Int8Linear` layers; other quantised weights are multiplied out. With `verify`, every weight is
-    read once and must be finite; checksums are not compared here. Raises CheckpointError.
+    file unless `in_memory` is set. Where int8 arithmetic runs, on a CPU or a GPU, weights that are
+    stored for it become `Int8Linear` layers; other quantised weights are multiplied out. With
+    `verify`, every weight is read once and must be finite; checksums are not compared here. Raises
+    CheckpointError.
     """
-    int8 = _int8_weights(info, network) if torch.device(device).type == "cpu" else {}
+    int8 = _int8_weights(info, network) if torch.device(device).type in DEVICES else {}
     for ours, stored in int8.items():
-        _set_int8(network, ours.removesuffix(".weight"), stored, in_memory=in_memory)
+        name = ours.removesuffix(".weight")
+        _set_int8(network, name, stored, device=device, in_memory=in_memory)
     for ours, stored in info.tensors.items():
         if ours in int8:
             continue
@@ -180,10 +183,15 @@ def _int8_weights(info: CheckpointInfo, network: LlavaNetwork) -> dict[str, Quan
 
 
 def _set_int8(
-    network: LlavaNetwork, name: str, stored: QuantisedTensor, *, in_memory: bool
+    network: LlavaNetwork,
+    name: str,
+    stored: QuantisedTensor,
+    *,
+    device: torch.device | str,
+    in_memory: bool,
 ) -> None:
     """Puts an int8 layer in the place of a plain one, whose bias is filled later."""
-    weight, scale = stored.read_int8()
+    weight, scale = (tensor.to(device) for tensor in stored.read_int8())
     if in_memory:
         weight = weight.clone()
     layer = network.get_submodule(name)

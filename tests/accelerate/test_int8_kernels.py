@@ -13,6 +13,8 @@ import torch
 from onevision.accelerate import int8_kernels
 from onevision.accelerate.int8 import Int8Linear
 from onevision.accelerate.int8_kernels import (
+    CUBLAS_ROWS,
+    CUDA_KERNELS,
     KERNELS,
     AtenProduct,
     FbgemmProduct,
@@ -71,12 +73,29 @@ class Fails(AtenProduct):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", [*KERNELS, *CUDA_KERNELS], ids=lambda kernel: kernel.name)
 def test_a_kernel_of_the_table_multiplies_rightly(kernel, dtype, parts):
     if (why := kernel.find_obstacle()) is not None or parts > kernel.max_parts:
         pytest.skip(f"{kernel.name}: {why or 'rows of one part'}")
     for shape in ((72, 40), (896, 128), (1152, 100)):
         assert find_fault(kernel, layer_of(*shape, parts=parts), dtype=dtype) is None
+
+
+@pytest.mark.parametrize("count", [1, CUBLAS_ROWS - 1, CUBLAS_ROWS, CUBLAS_ROWS + 1])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_too_few_rows_for_a_gpu_are_padded_to_the_same_products(monkeypatch, count, parts):
+    """A GPU's `_int_mm` refuses 16 rows or fewer; a processor's takes any."""
+    multiply, met = torch._int_mm, []
+
+    def refuse_few(rows, weight):
+        met.append(len(rows))
+        return multiply(rows, weight)
+
+    layer, x = layer_of(72, 40, parts=parts), torch.randn(count, 72)
+    plain = AtenProduct(layer)(x)
+    monkeypatch.setattr(torch, "_int_mm", refuse_few)
+    assert torch.equal(CUDA_KERNELS[0].pack(layer)(x), plain)
+    assert met == [max(CUBLAS_ROWS, count * parts)]
 
 
 def test_rows_of_7_bits_never_overflow_16():

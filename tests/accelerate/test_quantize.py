@@ -124,10 +124,21 @@ def logprobs(model, talks):
 
 
 def test_what_cannot_be_quantised_is_refused(micro_config):
-    with pytest.raises(InputError, match=r"torch.float64 on cpu: load it with dtype='auto'"):
+    with pytest.raises(InputError, match=r"torch.float64 on cpu: load it with dtype='bfloat16'"):
         accelerate(LlavaNetwork(micro_config).double(), quantize="int8")
     with pytest.raises(InputError, match="'int3'; expected 'int8', 'int8-weights', 'int4', or"):
         load("tiny", quantize="int3")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("kind", "most"), [("int8", 0.05), ("int8-weights", 0.03), ("int4", 0.3)])
+def test_a_gpu_computes_with_quantised_weights(kind, most):
+    exact = next_logits(load("tiny", dtype="bfloat16"))
+    model = load("tiny", dtype="bfloat16", quantize=kind, device="cuda")
+    assert "fp32" not in model.arithmetic
+    with torch.device("cuda"):
+        found = next_logits(model).cpu()
+    assert 0 < (found - exact).abs().mean() < most * exact.std()
 
 
 def test_a_packed_bias_needs_no_gradient():
