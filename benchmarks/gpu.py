@@ -7,8 +7,9 @@
 Peaks are measured in the same run: a square product of bf16, and a copy of a large tensor (bytes
 read and written). Each figure is the median of `--rounds` turns, the device awaited: decoding for 1
 and 32 answers replayed as a CUDA graph (the share of the bandwidth that weights, keys and values
-take in bf16, also of quantised ones), vision and prefill (the share of the product's peak), a picture to its first token; then that
-steps replayed and not say the same, and decoding without graphs, fewer steps, since it is slow.
+take in bf16, also of quantised ones), vision and prefill (the share of the product's peak), a
+picture to its first token; then that steps replayed and not say the same, and decoding without
+graphs, fewer steps, since it is slow.
 Results: benchmarks/results/gpu.json, written anew after every line, so that a run cut short keeps
 what it has.
 """
