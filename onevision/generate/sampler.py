@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from onevision.errors import InputError
+from onevision.generate.choice import draw, restrict
 from onevision.generate.option_types import check_types, to_plain
 
 # Most alternatives reported with each token.
@@ -207,8 +208,11 @@ class Sampler:
         if self.sampling.temperature < LEAST_TEMPERATURE:
             token_id = int(scores.argmax())
         else:
-            shares = restrict(scores / self.sampling.temperature, self.sampling).softmax(-1)
-            token_id = int(torch.multinomial(shares, 1, generator=self.generator))
+            own = self.sampling
+            kept = restrict(
+                scores / own.temperature, top_k=own.top_k, min_p=own.min_p, top_p=own.top_p
+            )
+            token_id = draw(kept.softmax(-1), generator=self.generator)
         return self._with_logprobs(self.accept(token_id), logits)
 
     def fork(self) -> "Sampler":
@@ -275,21 +279,3 @@ class Sampler:
         best = logprobs.topk(min(self.sampling.logprobs, len(logprobs)))
         top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
         return replace(token, logprob=float(logprobs[token.id]), top=top)
-
-
-def restrict(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Returns logits [vocab] with -inf for tokens that top-k, top-p or min-p rule out."""
-    if sampling.top_k:
-        least = logits.topk(min(sampling.top_k, len(logits))).values[-1]
-        logits = logits.masked_fill(logits < least, -math.inf)
-    if sampling.min_p:
-        least = logits.max() + math.log(sampling.min_p)
-        logits = logits.masked_fill(logits < least, -math.inf)
-    if sampling.top_p < 1:
-        ranked, order = logits.sort(descending=True)
-        shares = ranked.softmax(-1)
-        drop = torch.zeros_like(logits, dtype=torch.bool)
-        drop[order] = shares.cumsum(-1) - shares >= sampling.top_p
-        drop[order[0]] = False  # a top_p that rounds to 0 keeps the likeliest
-        logits = logits.masked_fill(drop, -math.inf)
-    return logits

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from onevision.errors import InputError
-from onevision.generate.sampler import Sampler, Sampling, restrict
+from onevision.generate import choice
+from onevision.generate.choice import draw, restrict
+from onevision.generate.sampler import Sampler, Sampling
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, -1.0])
 
@@ -58,8 +60,59 @@ def test_top_k_top_p_and_min_p_restrict():
     assert set(draws(temperature=1.0, top_p=0.5)) == {1}
     assert set(draws(temperature=1.0, top_p=0.7)) == {1, 2}
     assert set(draws(temperature=1.0, min_p=0.3)) == {1, 2}  # e^-1 = 0.37, e^-2 = 0.14
-    kept = restrict(LOGITS, Sampling(temperature=1.0, min_p=0.3))
-    assert kept.tolist() == [-math.inf, 3.0, 2.0, -math.inf]
+    assert restrict(LOGITS, min_p=0.3).tolist() == [-math.inf, 3.0, 2.0, -math.inf]
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 20.0])  # flat: more than the few are needed
+@pytest.mark.parametrize("top_p", [1e-9, 0.3, 0.9, 0.9999])
+def test_top_p_keeps_what_sorting_all_tokens_keeps(monkeypatch, spread, top_p):
+    monkeypatch.setattr(choice, "FEW", (8, 30))
+    logits = spread * torch.randn(200, generator=torch.Generator().manual_seed(1))
+    logits[:3] = -math.inf  # ruled out before
+    ranked, order = logits.double().sort(descending=True)
+    shares = ranked.softmax(-1)
+    expected = {int(i) for i in order[shares.cumsum(-1) - shares < top_p]} | {int(order[0])}
+    kept = restrict(logits, top_p=top_p)
+    assert {int(i) for i in kept.isfinite().nonzero()} == expected - {0, 1, 2}
+    assert torch.equal(kept[kept.isfinite()], logits[kept.isfinite()])
+
+
+def test_a_token_without_probability_is_never_drawn(monkeypatch):
+    shares = torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0])
+    generator = torch.Generator().manual_seed(0)
+    assert {draw(shares, generator=generator) for _ in range(200)} == {1, 3}
+    for numbers, expected in (([0, 0, 0, 0.1, 0], 3), ([1 - 2**-53, 0.5, 0.9, 0.4, 0], 1)):
+        chosen = torch.tensor(numbers, dtype=torch.float64)
+        monkeypatch.setattr(torch, "rand", lambda *_, chosen=chosen, **__: chosen.clone())
+        assert draw(shares, generator=None) == expected
+
+
+def test_near_distributions_mostly_draw_the_same():
+    """What drafts of sampled tokens live by: at least (1 - d) / (1 + d), arXiv 2408.07978."""
+    generator = torch.Generator().manual_seed(0)
+    first = torch.rand(50, generator=generator)
+    second = first * (1 + 0.3 * torch.rand(50, generator=generator))
+    first, second = first / first.sum(), second / second.sum()
+    distance = float((first - second).abs().sum() / 2)
+    same = 0
+    for seed in range(2000):
+        one, other = (torch.Generator().manual_seed(seed) for _ in range(2))
+        same += draw(first, generator=one) == draw(second, generator=other)
+    assert same / 2000 > (1 - distance) / (1 + distance) - 0.02
+
+
+def test_rare_tokens_are_drawn_as_often_as_they_should():
+    """With random numbers of 24 bits none could win; together they are one in 667."""
+    shares = torch.full((150_000,), 1e-8)
+    shares[0] = 1 - 1.5e-3
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw(shares, generator=generator) for _ in range(10_000)]
+    assert 5 <= sum(token_id > 0 for token_id in drawn) <= 30  # 15 are expected
+
+
+def test_probabilities_that_are_no_numbers_are_an_error():
+    with pytest.raises(RuntimeError, match="NaN"):
+        draw(torch.tensor([0.5, math.nan, 0.5]), generator=None)
 
 
 def test_samples_follow_the_probabilities():
