@@ -21,6 +21,8 @@ Multiply = Callable[[Tensor, torch.dtype], Tensor]
 # Steps of weights and of rows; of rows where a kernel adds two products of unsigned rows in 16 bits
 # (127 * 127 * 2 < 2^15), as AVX2 does: 7 bits.
 MOST, MOST_OF_7_BITS = 127, 63
+# The least scale whose reciprocal is finite.
+LEAST_SCALE = torch.finfo(torch.float32).tiny
 # Numbers that are converted at a time, to stay in the cache.
 NUMBERS_AT_ONCE = 2**20
 
@@ -34,22 +36,28 @@ def quantise_rows(
     by default that of `x`: what is multiplied by it is then rounded once. A row of zeros has the
     scale 1.
     """
-    rows = torch.empty(x.shape, dtype=torch.int8, device=x.device)
-    scale = torch.empty(len(x), dtype=dtype or x.dtype, device=x.device)
+    dtype = dtype or x.dtype
     # On a CPU some rows at a time: pages of new memory cost more than the arithmetic.
-    at_once = max(1, NUMBERS_AT_ONCE // x.shape[1] if x.device.type == "cpu" else len(x))
+    at_once = max(1, NUMBERS_AT_ONCE // x.shape[1])
+    if len(x) <= at_once or x.device.type != "cpu":
+        return _quantise(x, dtype=dtype, most=most)
+    rows, scale = torch.empty(x.shape, dtype=torch.int8), torch.empty(len(x), dtype=dtype)
     for part in (slice(begin, begin + at_once) for begin in range(0, len(x), at_once)):
-        own = scale_rows(x[part], dtype=scale.dtype, most=most)
-        scale[part] = own
-        wide = x[part].to(torch.float32, copy=True)
-        rows[part] = wide.mul_(own.float().reciprocal()[:, None]).round_()
+        rows[part], scale[part] = _quantise(x[part], dtype=dtype, most=most)
     return rows, scale
+
+
+def _quantise(x: Tensor, *, dtype: torch.dtype, most: int) -> tuple[Tensor, Tensor]:
+    # Few calls: for one row they take longer than the arithmetic.
+    scale = scale_rows(x, dtype=dtype, most=most)
+    steps = x.float() * scale.float().reciprocal()[:, None]
+    return steps.round_().to(torch.int8), scale
 
 
 def scale_rows(x: Tensor, *, dtype: torch.dtype, most: int) -> Tensor:
     """Returns the scale [R] of each row of `x` [R, K], as `quantise_rows` does."""
     scale = _largest(x).to(dtype) / most
-    return torch.where(scale < torch.finfo(torch.float32).tiny, 1.0, scale)  # NaN stays
+    return scale.masked_fill_(scale < LEAST_SCALE, 1.0)  # NaN stays
 
 
 def _largest(x: Tensor) -> Tensor:
