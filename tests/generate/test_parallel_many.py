@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -33,6 +35,21 @@ def test_four_devices_decode_as_one_in_fixed_shapes(checkpoint, talks):
     lengths = [3 + 5 * (n % 4) for n in range(len(many))]
     with closing(load(checkpoint, devices=4, settings=GRAPHED)) as four:
         alike(load(checkpoint), four, lambda *own: answer_all(*own, many, lengths), max_running=3)
+
+
+def test_no_device_outlives_the_first_process_even_in_a_sum_without_end():
+    """On a CPU a sum ends with an error; a sleep stands for one that waits on a GPU."""
+    follower = (
+        "import time; from onevision.generate.parallel.follower import end_with_leader; "
+        "end_with_leader(); print('watching', flush=True); time.sleep(100)"
+    )
+    leader = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {follower!r}])"
+    with subprocess.Popen([sys.executable, "-c", leader], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"watching\n"
+        process.kill()
+        began = time.monotonic()
+        assert process.stdout.read() == b""  # open as long as the follower lives
+    assert time.monotonic() - began < 10
 
 
 def test_the_first_device_may_have_the_head_alone(micro_config, tokenizer, talks, tmp_path):

@@ -1,6 +1,9 @@
 """The process of a device other than the first: does what the leader orders, until it ends."""
 
+import os
 import sys
+import threading
+import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,6 +40,8 @@ from onevision.generate.parallel.protocol import (
 )
 from onevision.generate.parallel.steps import following_steps
 from onevision.model.decoder import Decoder
+
+WATCH_SECONDS = 0.5
 
 
 class Follower:
@@ -143,8 +148,24 @@ def follow(pipe: Connection, spec: PartSpec) -> int:
             return 1
 
 
+def end_with_leader() -> None:
+    """Ends this process when the one that started it has ended, whatever it is doing.
+
+    A sum within a CUDA graph would wait for the leader without end, and no pipe be read.
+    """
+    leader = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == leader:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="leader", daemon=True).start()
+
+
 def main(arguments: list[str]) -> int:
     """Runs the process; `arguments` are a file descriptor and a PartSpec as hex."""
+    end_with_leader()
     descriptor, told = arguments
     spec = msgspec.msgpack.decode(bytes.fromhex(told), type=PartSpec)
     return follow(Connection(int(descriptor)), spec)

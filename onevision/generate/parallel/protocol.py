@@ -13,7 +13,7 @@
 A step in fixed shapes, as CUDA graphs replay it, is one message, [..., Step], and the first device
 broadcasts embeddings within it.
 
-A follower ends when its pipe closes, so none outlives the leader.
+A follower ends when its pipe closes or the leader is gone, so none outlives it.
 """
 
 from datetime import timedelta

@@ -5,18 +5,22 @@ of blocks and the gathering of logits inside. So a step is one message and one l
 """
 
 import itertools
+import time
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from onevision.errors import EngineError
 from onevision.generate.graphed_decoder import StaticDecoder
 from onevision.generate.kv_cache import KVCache
 from onevision.generate.parallel.layers import gather_rows
 from onevision.generate.parallel.leader import LeadingDecoder, LeadingKVCache
-from onevision.generate.parallel.protocol import FreeTaker, Step
+from onevision.generate.parallel.protocol import PATIENCE_SECONDS, FreeTaker, Step
 from onevision.generate.slots import StaticStep
 from onevision.model.decoder import Cache, Decoder
+
+POLL_SECONDS = 1e-4
 
 
 class LeadingSteps:
@@ -36,7 +40,10 @@ class LeadingSteps:
             shares_head=self.decoder.shares_head,
         )
         with self.leader.passing(order):
-            return self._own.run(step)
+            logits = self._own.run(step)
+            if logits.is_cuda:
+                self._wait(logits.device)
+        return logits
 
     def _compute(self, ids: Tensor, position_ids: Tensor, cache: Cache) -> Tensor:
         part = self.decoder.part
@@ -48,6 +55,19 @@ class LeadingSteps:
         gathered = gather_rows(logits, count=self.leader.count, is_first=True)
         assert gathered is not None
         return gathered
+
+    def _wait(self, device: torch.device) -> None:
+        """Waits for a replayed step. Raises EngineError if another device does not take part.
+
+        NCCL watches over sums that are launched one by one, not over those in a graph.
+        """
+        done, until = torch.cuda.Event(), time.monotonic() + PATIENCE_SECONDS
+        done.record(torch.cuda.current_stream(device))
+        while not done.query():
+            self.leader.followers.check()
+            if time.monotonic() > until:
+                raise EngineError(f"a device has not answered for {PATIENCE_SECONDS:.0f} s")
+            time.sleep(POLL_SECONDS)
 
     def __del__(self) -> None:
         self.leader.note(FreeTaker(taker=self.number))
