@@ -29,29 +29,34 @@ class GraphedVisionEncoder:
         if number not in self._graphs:
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             own = pixels.clone()
-            self._graphs[number] = capture_graph(lambda: self.encoder(own), pool=self._pool), own
+            replay = capture_graph(lambda: self.encoder(own), device=own.device, pool=self._pool)
+            self._graphs[number] = replay, own
         replay, inputs = self._graphs[number]
         inputs.copy_(pixels)
         return replay()
 
 
 def capture_graph(
-    run: Callable[[], Tensor], *, pool: tuple[int, int] | None = None
+    run: Callable[[], Tensor], *, device: torch.device, pool: tuple[int, int] | None = None
 ) -> Callable[[], Tensor]:
-    """Records what `run` does on the GPU; returns a function that repeats it.
+    """Records what `run` does on a GPU; returns a function that repeats it.
 
     The function returns the same tensor each time. Graphs that share a `pool` overwrite each
-    other's results.
+    other's results. Sums over several devices are recorded, too, if all record at the same time.
     """
-    side_stream = torch.cuda.Stream()
-    side_stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side_stream):  # libraries allocate their workspaces before recording
-        run()
-        run()
-    torch.cuda.current_stream().wait_stream(side_stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):  # type: ignore
-        result = run()
+    with torch.cuda.device(device):
+        side_stream = torch.cuda.Stream()
+        side_stream.wait_stream(torch.cuda.current_stream())
+        # Libraries allocate their workspaces, and devices connect, before recording.
+        with torch.cuda.stream(side_stream):
+            run()
+            run()
+        torch.cuda.current_stream().wait_stream(side_stream)
+        graph = torch.cuda.CUDAGraph()
+        # Only what this thread does may break a recording: a thread of NCCL's asks the GPU how far
+        # it is at any moment.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):  # type: ignore
+            result = run()
 
     def replay() -> Tensor:
         graph.replay()

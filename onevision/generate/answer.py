@@ -157,6 +157,7 @@ class Model:
             self.processor.tokenizer,
             settings=settings,
             new_kv_cache=None if self.parallel is None else self.parallel.new_kv_cache,
+            new_step_taker=None if self.parallel is None else self.parallel.new_step_taker,
             drafter=new_drafter(self.draft, settings, vocab_size=language.vocab_size),
         )
 

@@ -1,6 +1,6 @@
 """Answers -> the logits of each one's next token, in one pass; with drafts, of several tokens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from onevision.errors import EngineError, OneVisionError
 from onevision.generate.drafter import Drafter
-from onevision.generate.graphed_decoder import GraphedDecoder
+from onevision.generate.graphed_decoder import GraphedDecoder, StepTaker, whole_decoder
 from onevision.generate.kv_cache import KVCacheBatch
 from onevision.generate.request import Answer, Request
 from onevision.generate.sampler import Token
@@ -42,17 +42,25 @@ class BatchDecoder:
     """Extends answers, all in one pass."""
 
     def __init__(
-        self, decoder: Decoder, settings: EngineSettings, drafter: Drafter | None = None
+        self,
+        decoder: Decoder,
+        settings: EngineSettings,
+        drafter: Drafter | None = None,
+        new_step_taker: Callable[[], StepTaker] | None = None,
     ) -> None:
         self.decoder, self.drafter = decoder, drafter
         self.drafted_tokens = self.accepted_tokens = 0
         self.deterministic, self.draft_tokens = settings.deterministic, settings.draft_tokens
         self.graphed_decoder: GraphedDecoder | None = None
-        is_whole = isinstance(decoder, Decoder)  # a part of one among several devices is not
-        if is_whole and decoder.device.type == "cuda" and settings.allows_cuda_graphs:
-            memory = torch.cuda.get_device_properties(decoder.device).total_memory
-            most = min(settings.kv_limit, int(memory * MEMORY_SHARE))
-            self.graphed_decoder = GraphedDecoder(decoder, max_bytes=most)
+        if settings.decodes_in_fixed_shapes(decoder.device.type):
+            taker = new_step_taker() if new_step_taker is not None else whole_decoder(decoder)
+            most = _static_bytes(decoder.device, settings)
+            self.graphed_decoder = GraphedDecoder(taker, max_bytes=most)
+
+    @property
+    def graphed_steps(self) -> int:
+        """Passes taken in the fixed shapes of CUDA graphs."""
+        return 0 if self.graphed_decoder is None else self.graphed_decoder.num_steps
 
     def step(
         self, answers: Sequence[tuple[Request, Answer]]
@@ -124,6 +132,14 @@ class BatchDecoder:
         batch.advance()
         firsts = list(accumulate(counts, initial=0))[:-1]
         return self.decoder.head(hidden[0])[: len(ids)], firsts
+
+
+def _static_bytes(device: torch.device, settings: EngineSettings) -> int:
+    """Returns the most memory that a static cache may take on a device."""
+    if device.type != "cuda":
+        return settings.kv_limit
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return min(settings.kv_limit, int(memory * MEMORY_SHARE))
 
 
 def prompt_lookup(ids: Sequence[int], count: int) -> list[int]:

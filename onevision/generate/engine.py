@@ -24,6 +24,7 @@ from onevision.errors import DeadlineError, EngineError, OneVisionError
 from onevision.generate.constrain import compile_constraint
 from onevision.generate.decode import BatchDecoder, DecodeStep, sample_token
 from onevision.generate.drafter import Drafter
+from onevision.generate.graphed_decoder import StepTaker
 from onevision.generate.int8_kv_cache import Int8KVCache
 from onevision.generate.kv_cache import KVCache, count_position_bytes
 from onevision.generate.prefill import Prefiller
@@ -57,11 +58,12 @@ class Engine:
         *,
         settings: EngineSettings,
         new_kv_cache: Callable[[int], KVCache] | None = None,
+        new_step_taker: Callable[[], StepTaker] | None = None,
         drafter: Drafter | None = None,
     ) -> None:
         """Creates an engine; `Model.new_engine` is the way to do so.
 
-        `new_kv_cache` makes KV caches of a capacity, where several devices hold parts of each.
+        `new_kv_cache` (of a capacity) and `new_step_taker` are those of devices that share a model.
         """
         self.config, self.tokenizer, self.settings = config, tokenizer, settings
         self.device, self.dtype = network.language_model.device, network.language_model.dtype
@@ -69,7 +71,7 @@ class Engine:
         self.scheduler = Scheduler(settings, self.prefix_cache)
         self.prefiller = Prefiller(network, settings, self.prefix_cache, self._new_kv_cache)
         self.drafter = drafter
-        self.batch_decoder = BatchDecoder(network.language_model, settings, drafter)
+        self.batch_decoder = BatchDecoder(network.language_model, settings, drafter, new_step_taker)
         self._make_kv_cache = new_kv_cache or self._make_whole_kv_cache
         own = count_position_bytes(config, self.dtype, in_int8=settings.kv_int8)
         self._position_bytes = own + (drafter.position_bytes if drafter is not None else 0)
@@ -169,6 +171,7 @@ class Engine:
             drafted_tokens=self.batch_decoder.drafted_tokens,
             accepted_tokens=self.batch_decoder.accepted_tokens,
             steps=self.steps,
+            graphed_steps=self.batch_decoder.graphed_steps,
         )
 
     def _end_overdue(self) -> None:
@@ -290,8 +293,7 @@ class Engine:
         return answers
 
     def _new_kv_cache(self, request: Request) -> KVCache:
-        capacity = count_positions(request.prompt, request.sampling)
-        return self._make_kv_cache(capacity)
+        return self._make_kv_cache(count_positions(request.prompt, request.sampling))
 
     def _make_whole_kv_cache(self, capacity: int) -> KVCache:
         kind = Int8KVCache if self.settings.kv_int8 else KVCache

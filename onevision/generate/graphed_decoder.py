@@ -1,13 +1,13 @@
 """A decoding step in fixed shapes, which a GPU replays as one CUDA graph.
 
 The keys and values of all answers are copied into one static cache [L, rows, G, positions, K], a
-slot per answer. How many rows and positions a step uses is rounded up to powers of two, with a
-graph for each pair. New positions are written to the slot alone; they are copied back to the
-answer's KVCache when something reads it, or when the answer leaves.
+slot per answer (`slots.py`). How many rows and positions a step uses is rounded up to powers of
+two, with a graph for each pair. New positions are written to the slot alone; they are copied back
+to the answer's KVCache when something reads it, or when the answer leaves.
 """
 
 from collections.abc import Callable, Sequence
-from weakref import WeakKeyDictionary
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,11 @@ from torch import Tensor
 
 from onevision.accelerate.cuda_graphs import capture_graph
 from onevision.generate.kv_cache import KVCache
-from onevision.model.decoder import Decoder
+from onevision.generate.slots import SlotPlanner, SlotStep, StaticStep
+from onevision.model.decoder import Cache, Decoder
 
-# Fewest positions of a step.
-MIN_POSITIONS = 256
+# Ids [1, rows], their rotary positions [1, rows] and a cache -> what a device computes of a step.
+Compute = Callable[[Tensor, Tensor, Cache], Tensor]
 
 
 class StaticKVCache:
@@ -38,6 +39,12 @@ class StaticKVCache:
     def size(self) -> tuple[int, int]:
         """Rows and positions."""
         return self.keys.shape[1], self.keys.shape[3]
+
+    def refill(self, answer: SlotStep[KVCache]) -> None:
+        """Copies all that a KV cache holds into its slot."""
+        slot, length, cache = answer.slot, answer.length, answer.cache
+        self.keys[:, slot, :, :length] = cache.keys[:, :, :length]
+        self.values[:, slot, :, :length] = cache.values[:, :, :length]
 
 
 class StaticKVCacheBatch:
@@ -68,20 +75,71 @@ class StaticKVCacheBatch:
         return mixed.flatten(1, 2).transpose(0, 1)[None]
 
 
+class StaticDecoder:
+    """One device's static cache and graphs: carries out the steps that are planned for it."""
+
+    def __init__(self, compute: Compute) -> None:
+        self.compute = compute
+        self._static: StaticKVCache | None = None
+        self._graphs: dict[tuple[int, int], Callable[[], Tensor]] = {}
+
+    def run(self, step: StaticStep[KVCache]) -> Tensor:
+        """Takes a step; returns what is computed for its rows, valid until the next one."""
+        for cache in step.leaving:
+            cache.copy_back()
+        if self._static is None or self._static.size != step.size:
+            self._graphs.clear()
+            self._static = None  # freed before the next one is allocated
+            rows, positions = step.size
+            self._static = StaticKVCache(step.answers[0].cache, rows=rows, positions=positions)
+        static = self._static
+        for answer in step.answers:
+            answer.cache.length = answer.length
+            if answer.is_stale:
+                static.refill(answer)
+        static.inputs[: step.rows] = torch.tensor(step.inputs)
+        computed = self._compute(static, step)
+        for answer in step.answers:
+            cache, slot = answer.cache, answer.slot
+            if not cache.is_redirected:
+                cache.redirect(static.keys[:, slot], static.values[:, slot])
+            cache.length += 1
+        return computed
+
+    def _compute(self, static: StaticKVCache, step: StaticStep[KVCache]) -> Tensor:
+        rows, positions = step.rows, step.positions
+        window = step.answers[0].cache.window
+
+        def run() -> Tensor:
+            cache = StaticKVCacheBatch(static, rows=rows, positions=positions, window=window)
+            ids, _, position_ids = static.inputs[:rows].T[:, None]  # [1, rows] each
+            return self.compute(ids, position_ids, cache)
+
+        if not static.keys.is_cuda:
+            return run()
+        if (rows, positions) not in self._graphs:
+            self._graphs[rows, positions] = capture_graph(run, device=static.keys.device)
+        return self._graphs[rows, positions]()
+
+
+class StepTaker(Protocol):
+    """Takes planned steps: a `StaticDecoder`, or what has several devices take them together."""
+
+    def run(self, step: StaticStep[KVCache]) -> Tensor:
+        """Returns logits [rows, vocab], valid until the next call."""
+        ...
+
+
 class GraphedDecoder:
     """Decodes one token for each of several answers, with up to `max_bytes` of static cache."""
 
-    def __init__(self, decoder: Decoder, *, max_bytes: int) -> None:
-        self.decoder, self.max_bytes = decoder, max_bytes
-        self.static_cache: StaticKVCache | None = None
-        # Only caches with a slot are redirected.
-        self._slots: WeakKeyDictionary[KVCache, int] = WeakKeyDictionary()
-        self._lengths: dict[int, int] = {}  # slot -> positions of its KV cache that it has
-        self._graphs: dict[tuple[int, int], Callable[[], Tensor]] = {}
+    def __init__(self, taker: StepTaker, *, max_bytes: int) -> None:
+        self.taker, self.planner = taker, SlotPlanner(max_bytes=max_bytes)
+        self.num_steps = 0
 
     def fits(self, caches: Sequence[KVCache]) -> bool:
         """Whether the static cache can hold answers with these KV caches."""
-        return self._num_bytes(self._choose_size(caches), caches) <= self.max_bytes
+        return self.planner.fits(caches)
 
     def run(
         self, caches: Sequence[KVCache], ids: Sequence[int], *, positions: Sequence[int]
@@ -90,74 +148,18 @@ class GraphedDecoder:
 
         Returns logits [rows, vocab], valid until the next call, and the row of each answer.
         """
-        static = self._assign_slots(caches)
-        slots = [self._slots[cache] for cache in caches]
-        rows = _power_of_two(max(slots) + 1)
-        longest = _power_of_two(max(cache.length for cache in caches) + 1, least=MIN_POSITIONS)
-        inputs = [(0, 0, 0)] * rows
-        for slot, cache, token_id, position in zip(slots, caches, ids, positions, strict=True):
-            inputs[slot] = token_id, cache.length, position
-        static.inputs[:rows] = torch.tensor(inputs)
-        logits = self._step(static, rows, min(longest, static.size[1]))
-        for slot, cache in zip(slots, caches, strict=True):
-            if not cache.is_redirected:
-                cache.redirect(static.keys[:, slot], static.values[:, slot])
-            cache.length += 1
-            self._lengths[slot] = cache.length
-        return logits, slots
-
-    def _choose_size(self, caches: Sequence[KVCache]) -> tuple[int, int]:
-        """Returns rows and positions for these caches, never smaller than now if memory allows."""
-        most = max(cache.capacity for cache in caches)
-        needed = _power_of_two(len(caches)), _power_of_two(most, least=MIN_POSITIONS)
-        if self.static_cache is None:
-            return needed
-        rows, positions = self.static_cache.size
-        both = max(needed[0], rows), max(needed[1], positions)
-        return both if self._num_bytes(both, caches) <= self.max_bytes else needed
-
-    def _num_bytes(self, size: tuple[int, int], caches: Sequence[KVCache]) -> int:
-        return size[0] * size[1] * caches[0].num_bytes // caches[0].capacity
-
-    def _assign_slots(self, caches: Sequence[KVCache]) -> StaticKVCache:
-        """Gives every cache a slot with the same content; frees all other slots."""
-        size = self._choose_size(caches)
-        if self.static_cache is None or self.static_cache.size != size:
-            self._free_slots(set(self._slots))
-            self._graphs.clear()
-            self.static_cache = None  # freed before the next one is allocated
-            self.static_cache = StaticKVCache(caches[0], rows=size[0], positions=size[1])
-        self._free_slots(set(self._slots) - set(caches))
-        free = sorted(set(range(size[0])) - set(self._slots.values()), reverse=True)
-        for cache in caches:
-            if cache not in self._slots:
-                self._slots[cache] = free.pop()
-                self._lengths[self._slots[cache]] = 0
-            slot, length = self._slots[cache], cache.length
-            if self._lengths[slot] != length:  # new, or an ordinary step came in between
-                self.static_cache.keys[:, slot, :, :length] = cache.keys[:, :, :length]
-                self.static_cache.values[:, slot, :, :length] = cache.values[:, :, :length]
-        return self.static_cache
-
-    def _free_slots(self, caches: set[KVCache]) -> None:
-        for cache in caches:
-            cache.copy_back()
-            del self._slots[cache]
-
-    def _step(self, static: StaticKVCache, rows: int, positions: int) -> Tensor:
-        def run() -> Tensor:
-            window = self.decoder.window
-            cache = StaticKVCacheBatch(static, rows=rows, positions=positions, window=window)
-            ids, _, position_ids = static.inputs[:rows].T[:, None]  # [1, rows] each
-            hidden = self.decoder(self.decoder.embedding(ids), position_ids, cache=cache)
-            return self.decoder.head(hidden[0])  # [rows, vocab]
-
-        if not static.keys.is_cuda:
-            return run()
-        if (rows, positions) not in self._graphs:
-            self._graphs[rows, positions] = capture_graph(run)
-        return self._graphs[rows, positions]()
+        step = self.planner.plan(caches, ids, positions=positions)
+        logits = self.taker.run(step)
+        self.planner.finish(step)
+        self.num_steps += 1
+        return logits, [answer.slot for answer in step.answers]
 
 
-def _power_of_two(number: int, *, least: int = 1) -> int:
-    return max(least, 1 << (number - 1).bit_length())
+def whole_decoder(decoder: Decoder) -> StaticDecoder:
+    """Returns what takes steps with a decoder that one device has alone."""
+
+    def compute(ids: Tensor, position_ids: Tensor, cache: Cache) -> Tensor:
+        hidden = decoder(decoder.embedding(ids), position_ids, cache=cache)
+        return decoder.head(hidden[0])  # [rows, vocab]
+
+    return StaticDecoder(compute)

@@ -39,6 +39,9 @@ class EngineSettings:
     draft_tokens: int = 0
     # On a GPU, run a decoding step, and the vision encoder, as one CUDA graph each.
     cuda_graphs: bool = True
+    # Run decoding steps in the fixed shapes of CUDA graphs where there is no GPU, too. This shows
+    # what graphs compute; it gains nothing.
+    fixed_shapes: bool = False
     # Compute the same bits for a request alone and among others.
     deterministic: bool = False
 
@@ -63,6 +66,11 @@ class EngineSettings:
             raise InputError(
                 f"chunk_tokens is {self.chunk_tokens}; expected a multiple of {BLOCK_TOKENS}"
             )
+        if self.fixed_shapes and not self.allows_cuda_graphs:
+            raise InputError(
+                "fixed_shapes is True, but cuda_graphs=False, deterministic=True and kv_int8=True "
+                "have no steps in fixed shapes; leave one of them out"
+            )
 
     def chunk_tokens_on(self, device_type: str) -> int:
         """Returns the prompt tokens prefilled per step on "cpu", "cuda" or another device."""
@@ -75,6 +83,10 @@ class EngineSettings:
     def allows_cuda_graphs(self) -> bool:
         """Whether CUDA graphs may be used if there is a GPU."""
         return self.cuda_graphs and not self.deterministic and not self.kv_int8
+
+    def decodes_in_fixed_shapes(self, device_type: str) -> bool:
+        """Whether decoding steps have fixed shapes on "cpu", "cuda" or another device."""
+        return self.allows_cuda_graphs and (device_type == "cuda" or self.fixed_shapes)
 
     @property
     def kv_limit(self) -> int:

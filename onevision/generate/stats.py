@@ -20,3 +20,4 @@ class EngineStats:
     drafted_tokens: int  # guessed,
     accepted_tokens: int  # of which the model generated so many itself
     steps: int
+    graphed_steps: int  # decoding passes in the fixed shapes of CUDA graphs

@@ -5,13 +5,10 @@ from itertools import accumulate, pairwise
 import pytest
 import torch
 
-from onevision.accelerate import cuda_attention
+from onevision.accelerate import cuda_packs
 from onevision.accelerate.apply import accelerate_training
-from onevision.accelerate.cuda_attention import (
-    attend_on_cuda,
-    attend_packed,
-    attend_varlen,
-)
+from onevision.accelerate.cuda_attention import attend_on_cuda
+from onevision.accelerate.cuda_packs import attend_packed, attend_varlen
 from onevision.batch import Blocks
 from onevision.model.attention import attend, attend_by_sample
 from onevision.model.llava import LlavaNetwork
@@ -63,13 +60,13 @@ def test_torch_takes_the_shapes_and_lengths_of_a_pack():
     q, k, v = (x[0].transpose(0, 1) for x in pack(dtype=torch.bfloat16, device="meta"))
     mixed = attend_varlen(q, k, v, LENGTHS)
     assert (mixed.shape, mixed.dtype) == (q.shape, q.dtype)
-    bounds = cuda_attention._boundaries(LENGTHS, torch.device("cpu"))
+    bounds = cuda_packs._boundaries(LENGTHS, torch.device("cpu"))
     assert (bounds.tolist(), bounds.dtype) == ([0, 3, 4, 10, 14], torch.int32)
 
 
 def test_lengths_met_while_a_loss_is_measured_serve_a_training_step():
     with torch.inference_mode():
-        bounds = cuda_attention._boundaries((5, 7, 11), torch.device("cpu"))
+        bounds = cuda_packs._boundaries((5, 7, 11), torch.device("cpu"))
     assert not bounds.is_inference()
 
 

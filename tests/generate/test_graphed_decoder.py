@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from onevision import Image, Text, load
-from onevision.generate.graphed_decoder import GraphedDecoder
+from onevision.errors import InputError
+from onevision.generate.graphed_decoder import GraphedDecoder, whole_decoder
 from onevision.generate.kv_cache import KVCache
+from onevision.generate.settings import EngineSettings
 from tests.generate.test_engine import Recorder, answer_together, engine_of, ids_of, talks, user
 
 __all__ = ["talks"]  # a fixture
@@ -19,10 +21,8 @@ def model():
 
 
 def replaying(model, *, max_bytes=2**30, **settings):
-    engine = engine_of(model, **settings)
-    engine.batch_decoder.graphed_decoder = GraphedDecoder(
-        model.network.language_model, max_bytes=max_bytes
-    )
+    engine = engine_of(model, fixed_shapes=True, **settings)
+    engine.batch_decoder.graphed_decoder.planner.max_bytes = max_bytes
     return engine
 
 
@@ -36,7 +36,7 @@ def test_logits_and_greedy_answers_equal_those_of_an_ordinary_step(model, talks)
     ordinary, expected = answers(model, talks, engine_of(model, max_running=3))
     engine = replaying(model, max_running=3)
     replayed, found = answers(model, talks, engine)
-    assert engine.batch_decoder.graphed_decoder.static_cache is not None
+    assert engine.stats.graphed_steps > 0
     for one, other, left, right in zip(ordinary, replayed, expected, found, strict=True):
         assert ids_of(one) == ids_of(other)
         assert len(left) == len(right)
@@ -85,19 +85,27 @@ def test_drafted_steps_in_between_are_noticed(model, talks):
     plain, _ = answer_together(model, several, options, engine=engine_of(model))
     engine = replaying(model, draft_tokens=3)
     guessed, _ = answer_together(model, several, options, engine=engine)
-    assert engine.batch_decoder.graphed_decoder.static_cache is not None
+    assert engine.stats.graphed_steps > 0
     assert [ids_of(r) for r in plain] == [ids_of(r) for r in guessed]
 
 
 def test_answers_that_do_not_fit_take_ordinary_steps(model, talks):
     engine = replaying(model, max_bytes=1000)
     _, found = answers(model, talks[:2], engine)
-    assert engine.batch_decoder.graphed_decoder.static_cache is None
+    assert engine.stats.graphed_steps == 0
     assert all(found)
 
 
-def test_a_cpu_replays_nothing(model):
-    assert model.new_engine().batch_decoder.graphed_decoder is None
+def test_a_cpu_replays_nothing_unless_it_is_told_to(model, talks):
+    engine = engine_of(model)
+    answers(model, talks[:1], engine)
+    assert engine.stats.graphed_steps == 0
+
+
+@pytest.mark.parametrize("other", [{"cuda_graphs": False}, {"deterministic": True}])
+def test_fixed_shapes_are_refused_where_there_are_none(other):
+    with pytest.raises(InputError, match="fixed_shapes is True, but .* leave one of them out"):
+        EngineSettings(fixed_shapes=True, **other)
 
 
 def greedy(length):
@@ -112,7 +120,7 @@ def in_both_ways(model, scene, **settings):
     """Runs `scene` on an ordinary and a replaying engine, and compares the ids."""
     engines = engine_of(model, **settings), replaying(model, **settings)
     ordinary, replayed = ([ids_of(request) for request in scene(own)] for own in engines)
-    assert engines[1].batch_decoder.graphed_decoder.static_cache is not None
+    assert engines[1].stats.graphed_steps > 0
     assert ordinary == replayed
     return engines[1]
 
@@ -193,7 +201,7 @@ def test_ordinary_steps_take_over_when_memory_runs_out(model, talks):
     each = caches[0].num_bytes // caches[0].capacity
     engine = replaying(model, max_bytes=2 * 256 * each)
     assert [ids_of(request) for request in scene(engine, caches)] == expected
-    assert engine.batch_decoder.graphed_decoder.static_cache.size == (2, 256)
+    assert engine.batch_decoder.graphed_decoder.planner.size == (2, 256)
 
 
 @torch.inference_mode()
@@ -234,9 +242,9 @@ def test_a_static_cache_that_grew_both_ways_is_resized_to_fit(model):
         return made
 
     many, long = caches(8, 256), caches(1, 2048)
-    graphed = GraphedDecoder(decoder, max_bytes=long[0].num_bytes)
+    graphed = GraphedDecoder(whole_decoder(decoder), max_bytes=long[0].num_bytes)
     for some, size in ((many, (8, 256)), (long, (1, 2048)), (many, (8, 256))):
         assert graphed.fits(some)
         graphed.run(some, [5] * len(some), positions=[3] * len(some))
-        assert graphed.static_cache.size == size
+        assert graphed.planner.size == size
     assert not graphed.fits(caches(2, 2048))

@@ -1,6 +1,10 @@
 """The process of a device other than the first: does what the leader orders, until it ends."""
 
+import os
 import sys
+import threading
+import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import torch.distributed as dist
 from onevision.checkpoint.load import inspect
 from onevision.config import LanguageConfig
 from onevision.errors import EngineError, OneVisionError
+from onevision.generate.graphed_decoder import StaticDecoder
 from onevision.generate.kv_cache import KVCache, KVCacheBatch
 from onevision.generate.parallel.layers import gather_rows
 from onevision.generate.parallel.part import load_own
@@ -19,6 +24,7 @@ from onevision.generate.parallel.protocol import (
     Copy,
     Failed,
     Free,
+    FreeTaker,
     Head,
     Join,
     New,
@@ -26,12 +32,16 @@ from onevision.generate.parallel.protocol import (
     PartSpec,
     Ready,
     Run,
+    Step,
     Trim,
     join_group,
     receive_orders,
     send_report,
 )
+from onevision.generate.parallel.steps import following_steps
 from onevision.model.decoder import Decoder
+
+WATCH_SECONDS = 0.5
 
 
 class Follower:
@@ -43,6 +53,7 @@ class Follower:
         self.decoder, self.config, self.spec, self.pipe = decoder, config, spec, pipe
         self.device, self.dtype = decoder.device, decoder.dtype
         self.caches: dict[int, KVCache] = {}
+        self.takers: dict[int, StaticDecoder] = {}
 
     @torch.inference_mode()
     def obey(self, order: Order) -> None:
@@ -68,6 +79,10 @@ class Follower:
                 del self.caches[number]
             case Run():
                 self._run(order)
+            case Step():
+                self._take(order)
+            case FreeTaker(taker=number):
+                self.takers.pop(number, None)  # it may have taken no step
             case Head(num_rows=num_rows):
                 hidden = self._receive(num_rows, self.config.hidden_size, dtype=self.dtype)
                 gather_rows(self.decoder.head(hidden), count=self.spec.count, is_first=False)
@@ -82,6 +97,18 @@ class Follower:
         batch = KVCacheBatch(caches, order.counts, one_by_one=order.one_by_one)
         self.decoder(x, position_ids, cache=batch)
         batch.advance()
+
+    def _take(self, order: Step) -> None:
+        if order.taker not in self.takers:
+            self.takers[order.taker] = following_steps(
+                self.decoder,
+                width=self.config.hidden_size,
+                count=self.spec.count if order.shares_head else None,
+            )
+        # Of caches that are freed by now nothing needs to be copied back.
+        leaving = [number for number in order.step.leaving if number in self.caches]
+        step = replace(order.step, leaving=leaving)
+        self.takers[order.taker].run(step.with_caches(self.caches.__getitem__))
 
     def _receive(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
         received = torch.empty(shape, dtype=dtype, device=self.device)
@@ -121,8 +148,24 @@ def follow(pipe: Connection, spec: PartSpec) -> int:
             return 1
 
 
+def end_with_leader() -> None:
+    """Ends this process when the one that started it has ended, whatever it is doing.
+
+    A sum within a CUDA graph would wait for the leader without end, and no pipe be read.
+    """
+    leader = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == leader:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="leader", daemon=True).start()
+
+
 def main(arguments: list[str]) -> int:
     """Runs the process; `arguments` are a file descriptor and a PartSpec as hex."""
+    end_with_leader()
     descriptor, told = arguments
     spec = msgspec.msgpack.decode(bytes.fromhex(told), type=PartSpec)
     return follow(Connection(int(descriptor)), spec)

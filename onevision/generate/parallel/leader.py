@@ -67,8 +67,12 @@ class Leader:
     def close(self) -> None:
         """Ends the followers. Nothing can be computed then."""
         with self._lock:
+            lost = bool(self.problem)
             self.followers.close()
             if dist.is_initialized():
+                group = dist.group.WORLD
+                if lost and group is not None:
+                    group.abort()  # on a GPU, a sum that waits for a lost device would never end
                 dist.destroy_process_group()
 
 

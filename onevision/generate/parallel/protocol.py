@@ -10,7 +10,10 @@
     broadcast hidden states        ->
     logits                         <-
 
-A follower ends when its pipe closes, so none outlives the leader.
+A step in fixed shapes, as CUDA graphs replay it, is one message, [..., Step], and the first device
+broadcasts embeddings within it.
+
+A follower ends when its pipe closes or the leader is gone, so none outlives it.
 """
 
 from datetime import timedelta
@@ -21,6 +24,7 @@ import torch
 import torch.distributed as dist
 
 from onevision.errors import EngineError
+from onevision.generate.slots import StaticStep
 
 # A process that does not take part in a sum for so long has failed.
 PATIENCE_SECONDS = 120.0
@@ -101,7 +105,24 @@ class Head(msgspec.Struct, tag=True):
     num_rows: int
 
 
-Order = Join | New | Copy | Trim | Free | Run | Head
+class Step(msgspec.Struct, tag=True):
+    """A step in fixed shapes, with the numbers of caches; `taker` has the static cache and graphs.
+
+    Logits are gathered if all devices share the head.
+    """
+
+    taker: int
+    step: StaticStep[int]
+    shares_head: bool
+
+
+class FreeTaker(msgspec.Struct, tag=True):
+    """An engine is gone, and so are its static cache and graphs."""
+
+    taker: int
+
+
+Order = Join | New | Copy | Trim | Free | Run | Head | Step | FreeTaker
 _orders = msgspec.msgpack.Decoder(list[Order])
 _reports = msgspec.msgpack.Decoder(Ready | Failed)
 

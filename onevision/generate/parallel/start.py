@@ -11,12 +11,14 @@ import torch.distributed as dist
 
 from onevision.checkpoint.load import CheckpointInfo
 from onevision.errors import InputError
+from onevision.generate.graphed_decoder import StepTaker
 from onevision.generate.kv_cache import KVCache
 from onevision.generate.parallel.leader import Leader, LeadingDecoder, cache_maker
 from onevision.generate.parallel.part import Part, load_own
 from onevision.generate.parallel.processes import Followers, current_version, new_meeting_place
 from onevision.generate.parallel.protocol import PartSpec, join_group
 from onevision.generate.parallel.shards import count_parts
+from onevision.generate.parallel.steps import LeadingSteps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,7 @@ class ParallelPart:
     part: Part
     leader: Leader
     new_kv_cache: Callable[[int], KVCache]
+    new_step_taker: Callable[[], StepTaker]
 
 
 def load_parallel(
@@ -82,7 +85,12 @@ def load_parallel(
     leading = LeadingDecoder(decoder, leader, vocab_size=language.vocab_size)
     part.network.add_module("language_model", leading)
     new_kv_cache = cache_maker(language, leader, dtype=dtype, device=device)
-    return ParallelPart(part=part, leader=leader, new_kv_cache=new_kv_cache)
+    return ParallelPart(
+        part=part,
+        leader=leader,
+        new_kv_cache=new_kv_cache,
+        new_step_taker=lambda: LeadingSteps(leading),
+    )
 
 
 def _check(info: CheckpointInfo, devices: int, device: torch.device) -> None:
