@@ -14,6 +14,9 @@ from onevision import load
 from onevision.checkpoint.save import save
 from onevision.errors import EngineError
 from onevision.model.llava import LlavaNetwork
+from onevision.quantization.quantize import QuantizeConfig
+from onevision.quantization.rounding import SCHEMES
+from onevision.quantization.run import quantize_model
 from tests.conftest import randomise
 from tests.generate.parallel import CLOSE, GRAPHED, LANGUAGE, alike, answer_all, logits
 
@@ -28,6 +31,20 @@ def test_four_devices_answer_as_one(checkpoint, talks, quantize):
             found, expected = logits(four, talk), logits(alone, talk)
             apart = (found - expected).norm() / expected.norm()
             assert apart < (CLOSE if quantize is None else 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["w8a8", "w4a16"])
+def test_two_devices_share_a_quantised_file(checkpoint, talks, tmp_path, scheme):
+    quantize_model(
+        checkpoint, tmp_path / "small", QuantizeConfig(scheme=SCHEMES[scheme], max_error=9)
+    )
+    alone = load(tmp_path / "small")
+    with closing(load(tmp_path / "small", devices=2)) as two:
+        assert two.arithmetic.startswith("int8 (" if scheme == "w8a8" else "float32")
+        for talk in talks.values():
+            found, expected = logits(two, talk), logits(alone, talk)
+            apart = (found - expected).norm() / expected.norm()
+            assert apart < (0.05 if scheme == "w8a8" else CLOSE)
 
 
 def test_four_devices_decode_as_one_in_fixed_shapes(checkpoint, talks):

@@ -12,8 +12,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from onevision.accelerate.empty import without_memory
-from onevision.checkpoint.files import StoredTensor, check_finite
-from onevision.checkpoint.load import EMBEDDING, CheckpointInfo, check_plain, load_network
+from onevision.checkpoint.files import DTYPES, StoredTensor, check_finite
+from onevision.checkpoint.load import EMBEDDING, CheckpointInfo, load_network
+from onevision.checkpoint.quantised_formats import QuantisedTensor
 from onevision.config import ModelConfig
 from onevision.errors import InputError
 from onevision.model.llava import LlavaNetwork
@@ -39,7 +40,7 @@ class SlicedTensor(StoredTensor):
     def read(self) -> Tensor:
         """Returns the part, in memory of its own; only its bytes are read where that is possible.
 
-        Of a tensor that an adapter changes, the whole is read and given back.
+        Of a tensor that an adapter changes, or that is multiplied out, the whole is read first.
         """
         own = slice(self.begin, self.begin + self.shape[self.axis])
         parts = (slice(None),) * self.axis + (own,)
@@ -48,6 +49,29 @@ class SlicedTensor(StoredTensor):
             return whole.read()[parts].clone()
         with safe_open(self.path, framework="pt") as file:
             return file.get_slice(whole.name)[parts]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicedInt8(QuantisedTensor):
+    """A part of a weight that is stored for int8 arithmetic, as `SlicedTensor` is of a plain one.
+
+    Rows of activations are rounded by the largest number of each device's own part.
+    """
+
+    whole: QuantisedTensor
+    axis: int
+    begin: int
+
+    def read(self) -> Tensor:
+        """Returns the part, multiplied out, in memory of its own."""
+        weight, scale = self.read_int8()
+        return (weight.float() * scale[:, None]).to(DTYPES[self.dtype])
+
+    def read_int8(self) -> tuple[Tensor, Tensor]:
+        """Returns the part of the integers, in memory of its own, and the scales of its rows."""
+        weight, scale = self.whole.read_int8()
+        own = slice(self.begin, self.begin + self.shape[self.axis])
+        return (weight[:, own].clone(), scale) if self.axis else (weight[own].clone(), scale[own])
 
 
 def count_parts(config: ModelConfig, count: int) -> None:
@@ -82,7 +106,6 @@ def load_part(
     first device has the head alone. With `verify` the device's own weights must be finite; the
     first compares checksums. Raises InputError, CheckpointError.
     """
-    check_plain(info, use="several devices share")
     count_parts(info.config, count)
     part = divide(info, rank=rank, count=count)
     with without_memory():
@@ -137,17 +160,18 @@ def _part(name: str, tensor: StoredTensor, rank: int, count: int) -> StoredTenso
         return tensor  # norms
     axis = 1 if name.endswith(BY_COLUMNS) else 0
     size = tensor.shape[axis] // count
-    shape = (*tensor.shape[:axis], size, *tensor.shape[axis + 1 :])
-    return SlicedTensor(
-        path=tensor.path,
-        name=tensor.name,
-        shape=shape,
-        num_bytes=tensor.num_bytes // count,
-        dtype=tensor.dtype,
-        whole=tensor,
-        axis=axis,
-        begin=rank * size,
-    )
+    own = {
+        "path": tensor.path,
+        "name": tensor.name,
+        "shape": (*tensor.shape[:axis], size, *tensor.shape[axis + 1 :]),
+        "num_bytes": tensor.num_bytes // count,
+        "dtype": tensor.dtype,
+        "axis": axis,
+        "begin": rank * size,
+    }
+    if isinstance(tensor, QuantisedTensor) and tensor.scheme.has_int8_activations:
+        return SlicedInt8(**own, whole=tensor, parts=tensor.parts, scheme=tensor.scheme)
+    return SlicedTensor(**own, whole=tensor)
 
 
 def _divides(config: ModelConfig, count: int) -> bool:
