@@ -87,12 +87,19 @@ def png(plot: Plot, *, width: float, height: float) -> bytes:
 
 
 def style_sheet() -> str:
-    """Returns the CSS that gives plots their colours on light pages and on dark ones."""
+    """Returns the CSS that pages with plots share, with the colours of light pages and dark ones.
+
+    A page adds the width of its `body`, and what is its own.
+    """
     light, dark = (
         "".join(f"--{name}: {pair[place]}; " for name, pair in COLOURS.items()) for place in (0, 1)
     )
     return (
-        f":root {{ {light}}} @media (prefers-color-scheme: dark) {{ :root {{ {dark}}} }} "
+        f":root {{ color-scheme: light dark; --band: #f5f6f8; {light}}} "
+        f"@media (prefers-color-scheme: dark) {{ :root {{ --band: #1d2127; {dark}}} }} "
+        "body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; "
+        "background: var(--paper); color: var(--ink); } "
+        "h1 { margin: 0; line-height: 1.2; overflow-wrap: anywhere; } p { margin: .4rem 0; } "
         ".plot { width: 100%; display: block; } "
         ".plot text { font-family: system-ui, sans-serif !important; }"
     )
