@@ -53,8 +53,9 @@ def check_kind(kind: str | None) -> None:
 def quantise(network: LlavaNetwork, kind: str) -> None:
     """Quantises linear layers of `network` in place, one after the other.
 
-    `kind` is a key of `QUANTIZED`. Raises InputError if the device or the type is not supported, or
-    if the network is quantised already.
+    `kind` is a key of `QUANTIZED`. A network whose layers a checkpoint holds in 4 bits stays as it
+    is for "int4". Raises InputError if the device or the type is not supported, or if the network
+    is quantised already.
     """
     decoder = network.language_model
     if decoder.device.type not in DEVICES or decoder.dtype not in DTYPES:
@@ -62,7 +63,10 @@ def quantise(network: LlavaNetwork, kind: str) -> None:
             f"quantize={kind!r} is for bfloat16 or float32 on a CPU or an NVIDIA GPU; this model "
             f"is {decoder.dtype} on {decoder.device.type}: load it with dtype='bfloat16' there"
         )
-    if stored_kind(network) is not None:
+    stored = stored_kind(network)
+    if stored == kind == "int4":
+        return
+    if stored is not None:
         raise InputError(f"quantize={kind!r}: the checkpoint is quantised already; leave it out")
     head, layer = QUANTIZED[kind]
     decoder.add_module("head", head(decoder.head))

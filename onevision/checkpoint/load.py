@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from onevision.accelerate.empty import without_memory
+from onevision.accelerate.int4 import GROUP, Int4Linear
 from onevision.accelerate.int8 import Int8Linear
 from onevision.accelerate.quantize import DEVICES
 from onevision.accelerate.stored_embedding import StoredEmbedding
@@ -25,7 +26,7 @@ from onevision.checkpoint.quantised_formats import QuantisedTensor
 from onevision.checkpoint.quantised_schemes import Scheme
 from onevision.checkpoint.read_config import read_config
 from onevision.config import ModelConfig
-from onevision.errors import CheckpointError, ConfigError
+from onevision.errors import CheckpointError, ConfigError, InputError
 from onevision.inputs.templates import END, TURN_END
 from onevision.inputs.tokenizer import END_OF_TEXT, IM_END, Tokenizer
 from onevision.model.llava import LlavaNetwork
@@ -123,6 +124,7 @@ def load_network(
     device: torch.device | str = "cpu",
     in_memory: bool = False,
     verify: bool = True,
+    keep_int4: bool = False,
     network: LlavaNetwork | None = None,
 ) -> LlavaNetwork:
     """Builds the network and fills it as `fill_network` does. Raises CheckpointError.
@@ -133,7 +135,10 @@ def load_network(
     with without_memory():
         network = network or LlavaNetwork(info.config)
     with verifying(info.tensors.values()) if verify else nullcontext():
-        fill_network(network, info, dtype=dtype, device=device, in_memory=in_memory, verify=verify)
+        fill_network(
+            network, info, dtype=dtype, device=device, in_memory=in_memory, verify=verify,
+            keep_int4=keep_int4,
+        )  # fmt: skip
     return network
 
 
@@ -145,21 +150,23 @@ def fill_network(
     device: torch.device | str,
     in_memory: bool,
     verify: bool,
+    keep_int4: bool = False,
 ) -> None:
     """Fills a network without memory tensor by tensor, without a second copy of the weights.
 
     `dtype` None keeps the type of each tensor. One that needs no conversion stays mapped from its
     file unless `in_memory` is set. Where int8 arithmetic runs, on a CPU or a GPU, weights that are
-    stored for it become `Int8Linear` layers; other quantised weights are multiplied out. With
-    `verify`, every weight is read once and must be finite; checksums are not compared here. Raises
-    CheckpointError.
+    stored for it become `Int8Linear` layers, and with `keep_int4` those of 4 bits `Int4Linear`
+    layers, if they fit; other quantised weights are multiplied out. With `verify`, every weight is
+    read once and must be finite; checksums are not compared here. Raises CheckpointError, and
+    InputError if `keep_int4` has nothing to keep in a file of 4 bits.
     """
-    int8 = _int8_weights(info, network) if torch.device(device).type in DEVICES else {}
-    for ours, stored in int8.items():
+    kept = _kept_weights(info, network, device=device, keep_int4=keep_int4)
+    for ours, stored in kept.items():
         name = ours.removesuffix(".weight")
-        _set_int8(network, name, stored, device=device, in_memory=in_memory)
+        _keep_quantised(network, name, stored, device=device, in_memory=in_memory)
     for ours, stored in info.tensors.items():
-        if ours in int8:
+        if ours in kept:
             continue
         if verify:  # of a mapping of its own, whose pages are given back
             check_finite(stored.read(), stored.name, where=stored.path)
@@ -173,16 +180,30 @@ def fill_network(
     network.eval()
 
 
-def _int8_weights(info: CheckpointInfo, network: LlavaNetwork) -> dict[str, QuantisedTensor]:
-    """Returns the weights of linear layers that are stored for int8 arithmetic, by our names."""
-    if info.scheme is None or not info.scheme.has_int8_activations:
+def _kept_weights(
+    info: CheckpointInfo, network: LlavaNetwork, *, device: torch.device | str, keep_int4: bool
+) -> dict[str, QuantisedTensor]:
+    """Returns the weights of linear layers that stay in the integers of the file, by our names."""
+    if info.scheme is None or torch.device(device).type not in DEVICES:
         return {}
     linear = {f"{n}.weight" for n, m in network.named_modules() if isinstance(m, nn.Linear)}
     quantised = {n: t for n, t in info.tensors.items() if isinstance(t, QuantisedTensor)}
-    return {name: t for name, t in quantised.items() if name in linear}
+    kept = {
+        name: stored
+        for name, stored in quantised.items()
+        if name in linear
+        and (stored.scheme.has_int8_activations or (keep_int4 and stored.fits_int4))
+    }
+    if keep_int4 and not kept and info.scheme.bits == 4:
+        raise InputError(
+            f"{info.directory}: quantize='int4' keeps weights of 4 bits in groups of {GROUP} "
+            f"inputs or more, without act-order; these are {info.scheme.describe()}: leave it out, "
+            "or take 'int8'"
+        )
+    return kept
 
 
-def _set_int8(
+def _keep_quantised(
     network: LlavaNetwork,
     name: str,
     stored: QuantisedTensor,
@@ -190,15 +211,18 @@ def _set_int8(
     device: torch.device | str,
     in_memory: bool,
 ) -> None:
-    """Puts an int8 layer in the place of a plain one, whose bias is filled later."""
-    weight, scale = (tensor.to(device) for tensor in stored.read_int8())
-    if in_memory:
-        weight = weight.clone()
+    """Puts a quantised layer in the place of a plain one, whose bias is filled later."""
     layer = network.get_submodule(name)
     assert isinstance(layer, nn.Linear)
-    network.set_submodule(
-        name, Int8Linear.from_quantized(weight=weight, scale=scale, bias=layer.bias)
-    )
+    if stored.scheme.has_int8_activations:
+        weight, scale = (tensor.to(device) for tensor in stored.read_int8())
+        if in_memory:
+            weight = weight.clone()
+        kept = Int8Linear.from_quantized(weight=weight, scale=scale, bias=layer.bias)
+    else:
+        numbers, scale, middle = (tensor.to(device) for tensor in stored.read_int4())
+        kept = Int4Linear(numbers=numbers, scale=scale, middle=middle, bias=layer.bias)
+    network.set_submodule(name, kept)
 
 
 def use_stored_embedding(

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from onevision.accelerate.int4 import GROUP, OUTPUTS
 from onevision.checkpoint.files import DTYPES, StoredTensor
 from onevision.checkpoint.quantised_schemes import Scheme
 from onevision.errors import CheckpointError
@@ -40,9 +41,7 @@ class QuantisedTensor(StoredTensor):
     def read(self) -> Tensor:
         """Returns the weight, multiplied out. Raises CheckpointError."""
         assert self.change is None, "adapters are refused"
-        parts = self._read_parts()
-        weight = DEQUANTISE[self.scheme.storage](parts, self.scheme, self.shape)
-        return weight.to(DTYPES[self.dtype])
+        return self._decode().dequantise().to(DTYPES[self.dtype])
 
     def read_int8(self) -> tuple[Tensor, Tensor]:
         """Returns int8 [N, K], mapped from its file, and the scale [N] in fp32.
@@ -52,6 +51,29 @@ class QuantisedTensor(StoredTensor):
         assert self.scheme.has_int8_activations
         parts = self._read_parts()
         return parts["weight"], parts["weight_scale"].float().flatten()
+
+    @property
+    def fits_int4(self) -> bool:
+        """Whether `Int4Linear` holds it: 4 bits, in groups of 64 inputs or more, in order."""
+        scheme, (outputs, inputs) = self.scheme, self.shape
+        is_whole = not (inputs % GROUP or (scheme.group or inputs) % GROUP or outputs % OUTPUTS)
+        return scheme.bits == 4 and not scheme.ordered and is_whole
+
+    def read_int4(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the numbers uint8 [N, K], and the scale and middle of 64 inputs, bf16 [N, K/64].
+
+        They are those of `Int4Linear`: (q - zero) s = s (q - 8) + s (8 - zero). Integers stay as
+        they are, scales and middles are rounded once. Only if `fits_int4`. Raises CheckpointError.
+        """
+        assert self.fits_int4
+        decoded = self._decode()
+        groups = decoded.groups[::GROUP]
+        scale = decoded.scales[:, groups]
+        middle = scale * (8 - decoded.zeros[:, groups])
+        return decoded.numbers.to(torch.uint8).contiguous(), scale.bfloat16(), middle.bfloat16()
+
+    def _decode(self) -> "Decoded":
+        return DECODE[self.scheme.storage](self._read_parts(), self.scheme, self.shape)
 
     def _read_parts(self) -> dict[str, Tensor]:
         parts = {end: stored.read() for end, stored in self.parts.items()}
@@ -106,42 +128,70 @@ def pack(numbers: Tensor, *, bits: int) -> Tensor:
     return torch.where(words >= 1 << 31, words - (1 << 32), words).to(torch.int32)
 
 
-def _dequantise_int8(parts: Parts, _scheme: Scheme, shape: tuple[int, ...]) -> Tensor:
-    return parts["weight"].float() * parts["weight_scale"].float().view(shape[0], 1)
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A weight [N, K] as w = (number - zero) * scale, with a zero and a scale for every group."""
+
+    numbers: Tensor  # integers [N, K]
+    zeros: Tensor  # integers [N, G]
+    scales: Tensor  # fp32 [N, G]
+    groups: Tensor  # int64 [K]: the group of each input
+
+    def dequantise(self) -> Tensor:
+        """Returns the weight in fp32 [N, K]."""
+        numbers = self.numbers - self._by_input(self.zeros)
+        return (numbers * self._by_input(self.scales)).contiguous()
+
+    def _by_input(self, values: Tensor) -> Tensor:
+        """Returns the values [N, G] of groups for each input: [N, K], or [N, 1] for all."""
+        return values if values.shape[1] == 1 else values[:, self.groups]
 
 
-def _dequantise_packed(parts: Parts, scheme: Scheme, shape: tuple[int, ...]) -> Tensor:
+def _decode_int8(parts: Parts, scheme: Scheme, shape: tuple[int, ...]) -> Decoded:
+    scales = parts["weight_scale"].float().view(shape[0], 1)
+    zeros = torch.zeros(scales.shape, dtype=torch.int8)
+    groups = _groups(None, scheme, shape[1])
+    return Decoded(numbers=parts["weight"], zeros=zeros, scales=scales, groups=groups)
+
+
+def _decode_packed(parts: Parts, scheme: Scheme, shape: tuple[int, ...]) -> Decoded:
     outputs, inputs = shape
-    middle = 1 << scheme.bits - 1
-    numbers = unpack(parts["weight_packed"], bits=scheme.bits)[:, :inputs] - middle
-    groups = _groups(parts.get("weight_g_idx"), scheme, inputs)
+    scales = parts["weight_scale"].float()
     if "weight_zero_point" in parts:  # packed along the outputs
-        zeros = unpack(parts["weight_zero_point"].T, bits=scheme.bits).T[:outputs] - middle
-        numbers = numbers - zeros[:, groups]
-    return numbers * parts["weight_scale"].float()[:, groups]
+        zeros = unpack(parts["weight_zero_point"].T, bits=scheme.bits).T[:outputs]
+    else:
+        zeros = torch.full(scales.shape, 1 << scheme.bits - 1, dtype=torch.int32)
+    return Decoded(
+        numbers=unpack(parts["weight_packed"], bits=scheme.bits)[:, :inputs],
+        zeros=zeros,
+        scales=scales,
+        groups=_groups(parts.get("weight_g_idx"), scheme, inputs),
+    )
 
 
-def _dequantise_awq(parts: Parts, scheme: Scheme, shape: tuple[int, ...]) -> Tensor:
+def _decode_awq(parts: Parts, scheme: Scheme, shape: tuple[int, ...]) -> Decoded:
     numbers, zeros = (_in_order(unpack(parts[end], bits=4)) for end in ("qweight", "qzeros"))
     groups = _groups(None, scheme, shape[1])
-    return ((numbers - zeros[groups]) * parts["scales"].float()[groups]).T.contiguous()
+    return Decoded(
+        numbers=numbers.T, zeros=zeros.T, scales=parts["scales"].float().T, groups=groups
+    )
 
 
-def _dequantise_gptq(parts: Parts, scheme: Scheme, shape: tuple[int, ...]) -> Tensor:
-    numbers = unpack(parts["qweight"].T, bits=scheme.bits).T  # [K, N]
+def _decode_gptq(parts: Parts, scheme: Scheme, shape: tuple[int, ...]) -> Decoded:
+    numbers = unpack(parts["qweight"].T, bits=scheme.bits)  # [N, K]
     zeros = unpack(parts["qzeros"], bits=scheme.bits)  # [G, N]
     if scheme.storage == "gptq":  # 0 is stored as the largest number
         zeros = zeros + 1 & (1 << scheme.bits) - 1
     groups = _groups(parts.get("g_idx"), scheme, shape[1])
-    return ((numbers - zeros[groups]) * parts["scales"].float()[groups]).T.contiguous()
+    return Decoded(numbers=numbers, zeros=zeros.T, scales=parts["scales"].float().T, groups=groups)
 
 
-DEQUANTISE = {
-    "int-quantized": _dequantise_int8,
-    "pack-quantized": _dequantise_packed,
-    "awq": _dequantise_awq,
-    "gptq": _dequantise_gptq,
-    "gptq_v2": _dequantise_gptq,
+DECODE = {
+    "int-quantized": _decode_int8,
+    "pack-quantized": _decode_packed,
+    "awq": _decode_awq,
+    "gptq": _decode_gptq,
+    "gptq_v2": _decode_gptq,
 }
 
 

@@ -58,7 +58,8 @@ def load(
         dtype: "float32", "bfloat16", "float16", or "auto": the checkpoint's own, but on a CPU
             float32 instead of float16, and instead of bfloat16 if the CPU does not multiply in it.
         quantize: "int8" computes in 8-bit integers; "int8-weights" and "int4" hold the language
-            model's weights in 8 or 4 bits. docs/performance.md has the speed and the accuracy.
+            model's weights in 8 or 4 bits, and "int4" those of a 4-bit file as they are.
+            docs/performance.md has the speed and the accuracy.
         adapter: Directory or hub id of a LoRA adapter, merged into the weights as they are read.
         devices: Devices that share the language model, a process for each, of which this is the
             first: docs/parallel.md. `Model.close` ends the others.

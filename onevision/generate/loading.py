@@ -26,6 +26,9 @@ def load_accelerated(
     """
     network = start_network(info, dtype=dtype, device=device)
     with verifying(info.tensors.values()) if verify else nullcontext():
-        fill_network(network, info, dtype=dtype, device=device, in_memory=in_memory, verify=verify)
+        fill_network(
+            network, info, dtype=dtype, device=device, in_memory=in_memory, verify=verify,
+            keep_int4=quantize == "int4",
+        )  # fmt: skip
         use_stored_embedding(network, info, in_memory=in_memory)
         return accelerate(network, quantize=quantize)

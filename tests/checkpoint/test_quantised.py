@@ -2,16 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from onevision import load
+from onevision.accelerate.apply import accelerate
+from onevision.accelerate.int4 import Int4Linear
 from onevision.checkpoint.load import inspect, load_network
 from onevision.checkpoint.quantised_formats import QuantisedTensor, pack, unpack
 from onevision.checkpoint.save import convert
-from onevision.errors import CheckpointError
+from onevision.errors import CheckpointError, InputError
 from tests.checkpoint import layouts
 from tests.checkpoint.test_family import LLAVA_1_5, saved
 
@@ -251,3 +254,58 @@ def test_a_config_that_says_quantised_needs_quantised_tensors(plain, tmp_path):
     state(tmp_path / "a", compressed(weights=four_bits()))
     with pytest.raises(CheckpointError, match="but no tensor is"):
         inspect(tmp_path / "a")
+
+
+WIDE, WIDE_GROUP = 128, 64
+WIDE_FOUR = layouts.random_layer(OUTPUTS, WIDE, WIDE_GROUP)
+WIDE_FILES = {
+    "compressed-tensors": (
+        layouts.compressed_tensors(*WIDE_FOUR),
+        compressed(weights=four_bits(symmetric=False, group_size=WIDE_GROUP)),
+    ),
+    "AWQ": (
+        layouts.awq(*WIDE_FOUR),
+        {"quant_method": "awq", "bits": 4, "group_size": WIDE_GROUP, "version": "gemm",
+         "zero_point": True},
+    ),
+    "GPTQ": (
+        layouts.gptq(*WIDE_FOUR, lambda k: k // WIDE_GROUP),
+        {"quant_method": "gptq", "bits": 4, "group_size": WIDE_GROUP, "desc_act": False},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A toy checkpoint of layers that groups of 64 inputs divide."""
+    root = tmp_path_factory.mktemp("wide")
+    config = replace(LLAVA_1_5, language=replace(LLAVA_1_5.language, hidden_size=WIDE))
+    convert(inspect(saved(root / "ours", config)), root / "hf", layout="llava-hf")
+    return root / "hf"
+
+
+@pytest.mark.parametrize("kind", WIDE_FILES)
+def test_weights_of_4_bits_stay_so_if_asked(wide, tmp_path, kind):
+    parts, stated = WIDE_FILES[kind]
+    place = quantised(wide, tmp_path / "a", parts, stated)
+    exact = inspect(place).tensors[f"{OURS}.weight"].read().float()
+    layer = load_network(inspect(place), keep_int4=True).get_submodule(OURS)
+    assert isinstance(layer, Int4Linear)
+    assert torch.equal(layer.numbers.int(), torch.tensor(WIDE_FOUR[0]).int())
+    found = layer(torch.eye(WIDE)).T
+    # Scales and middles are rounded to bf16, of which some have fp16.
+    assert ((found - exact).abs() <= 2**-7 * exact.abs().max()).all()
+    multiplied_out, kept = load(place), load(place, quantize="int4")
+    assert "(1 in 4 bits" in kept.arithmetic
+    assert "4 bits" not in multiplied_out.arithmetic
+    assert kept.ask("Hi", max_new_tokens=2).finish_reason in ("stop", "length")
+    with pytest.raises(InputError, match="quantised already"):
+        accelerate(load_network(inspect(place), keep_int4=True), quantize="int8")
+
+
+@pytest.mark.parametrize("kind", ["compressed-tensors, symmetric", "GPTQ, act-order"])
+def test_weights_of_4_bits_in_small_groups_cannot_stay_so(plain, tmp_path, kind):
+    parts, stated, _ = FILES[kind]
+    place = quantised(plain, tmp_path / "a", parts, stated)
+    with pytest.raises(InputError, match="groups of 64 inputs or more, without act-order; these"):
+        load(place, quantize="int4")

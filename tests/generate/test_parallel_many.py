@@ -33,18 +33,26 @@ def test_four_devices_answer_as_one(checkpoint, talks, quantize):
             assert apart < (CLOSE if quantize is None else 0.05)
 
 
-@pytest.mark.parametrize("scheme", ["w8a8", "w4a16"])
-def test_two_devices_share_a_quantised_file(checkpoint, talks, tmp_path, scheme):
-    quantize_model(
-        checkpoint, tmp_path / "small", QuantizeConfig(scheme=SCHEMES[scheme], max_error=9)
-    )
-    alone = load(tmp_path / "small")
-    with closing(load(tmp_path / "small", devices=2)) as two:
-        assert two.arithmetic.startswith("int8 (" if scheme == "w8a8" else "float32")
+@pytest.mark.parametrize(
+    ("scheme", "quantize"), [("w8a8", None), ("w4a16", None), ("w4a16", "int4")]
+)
+def test_two_devices_share_a_quantised_file(
+    micro_config, tokenizer, talks, tmp_path, scheme, quantize
+):
+    language = replace(LANGUAGE, hidden_size=128, intermediate_size=256)
+    config = replace(micro_config, language=language)
+    save(randomise(LlavaNetwork(config)), config, tokenizer, tmp_path / "model")
+    chosen = QuantizeConfig(scheme=SCHEMES[scheme], max_error=9)
+    quantize_model(tmp_path / "model", tmp_path / "small", chosen)
+    alone = load(tmp_path / "small", quantize=quantize)
+    with closing(load(tmp_path / "small", devices=2, quantize=quantize)) as two:
+        kind = "int8 (" if scheme == "w8a8" else "int4 (" if quantize else "float32"
+        assert two.arithmetic.startswith(kind)
+        assert alone.arithmetic.startswith(kind)
         for talk in talks.values():
             found, expected = logits(two, talk), logits(alone, talk)
             apart = (found - expected).norm() / expected.norm()
-            assert apart < (0.05 if scheme == "w8a8" else CLOSE)
+            assert apart < (CLOSE if kind == "float32" else 0.05)
 
 
 def test_four_devices_decode_as_one_in_fixed_shapes(checkpoint, talks):

@@ -36,6 +36,7 @@ def load_own(info: CheckpointInfo, spec: PartSpec) -> Part:
         device=spec.device,
         in_memory=spec.in_memory,
         verify=spec.verify,
+        keep_int4=spec.quantize == "int4",
     )
     if spec.rank == 0:
         use_stored_embedding(network, own, in_memory=spec.in_memory)

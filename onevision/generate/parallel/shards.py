@@ -12,7 +12,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from onevision.accelerate.empty import without_memory
-from onevision.checkpoint.files import DTYPES, StoredTensor, check_finite
+from onevision.accelerate.int4 import GROUP
+from onevision.checkpoint.files import StoredTensor, check_finite
 from onevision.checkpoint.load import EMBEDDING, CheckpointInfo, load_network
 from onevision.checkpoint.quantised_formats import QuantisedTensor
 from onevision.config import ModelConfig
@@ -40,7 +41,7 @@ class SlicedTensor(StoredTensor):
     def read(self) -> Tensor:
         """Returns the part, in memory of its own; only its bytes are read where that is possible.
 
-        Of a tensor that an adapter changes, or that is multiplied out, the whole is read first.
+        Of a tensor that an adapter changes, the whole is read and given back.
         """
         own = slice(self.begin, self.begin + self.shape[self.axis])
         parts = (slice(None),) * self.axis + (own,)
@@ -52,10 +53,10 @@ class SlicedTensor(StoredTensor):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlicedInt8(QuantisedTensor):
-    """A part of a weight that is stored for int8 arithmetic, as `SlicedTensor` is of a plain one.
+class SlicedQuantised(QuantisedTensor):
+    """A part of a quantised weight, as `SlicedTensor` is of a plain one.
 
-    Rows of activations are rounded by the largest number of each device's own part.
+    In int8 arithmetic, activations are rounded by the largest number of each device's own part.
     """
 
     whole: QuantisedTensor
@@ -64,14 +65,23 @@ class SlicedInt8(QuantisedTensor):
 
     def read(self) -> Tensor:
         """Returns the part, multiplied out, in memory of its own."""
-        weight, scale = self.read_int8()
-        return (weight.float() * scale[:, None]).to(DTYPES[self.dtype])
+        return self._cut(self.whole.read())
 
     def read_int8(self) -> tuple[Tensor, Tensor]:
         """Returns the part of the integers, in memory of its own, and the scales of its rows."""
         weight, scale = self.whole.read_int8()
-        own = slice(self.begin, self.begin + self.shape[self.axis])
-        return (weight[:, own].clone(), scale) if self.axis else (weight[own].clone(), scale[own])
+        return self._cut(weight), scale if self.axis else self._cut(scale)
+
+    def read_int4(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the part of the numbers, scales and middles, in memory of its own."""
+        numbers, scale, middle = self.whole.read_int4()
+        by_group = GROUP if self.axis else 1
+        return self._cut(numbers), self._cut(scale, each=by_group), self._cut(middle, each=by_group)
+
+    def _cut(self, whole: Tensor, *, each: int = 1) -> Tensor:
+        """Returns the part of a tensor that has one number for `each` of those along the axis."""
+        begin, size = self.begin // each, self.shape[self.axis] // each
+        return whole.narrow(self.axis, begin, size).clone()
 
 
 def count_parts(config: ModelConfig, count: int) -> None:
@@ -99,6 +109,7 @@ def load_part(
     device: torch.device | str,
     in_memory: bool = False,
     verify: bool = True,
+    keep_int4: bool = False,
 ) -> tuple[LlavaNetwork, CheckpointInfo]:
     """Builds what device `rank` of `count` computes, and says of which tensors it is made.
 
@@ -125,7 +136,7 @@ def load_part(
             check_finite(tensor.read(), tensor.name, where=tensor.path)
     load_network(
         part, dtype=dtype, device=device, in_memory=in_memory, verify=verify and not rank,
-        network=network,
+        keep_int4=keep_int4, network=network,
     )  # fmt: skip
     return network, part
 
@@ -169,8 +180,8 @@ def _part(name: str, tensor: StoredTensor, rank: int, count: int) -> StoredTenso
         "axis": axis,
         "begin": rank * size,
     }
-    if isinstance(tensor, QuantisedTensor) and tensor.scheme.has_int8_activations:
-        return SlicedInt8(**own, whole=tensor, parts=tensor.parts, scheme=tensor.scheme)
+    if isinstance(tensor, QuantisedTensor):
+        return SlicedQuantised(**own, whole=tensor, parts=tensor.parts, scheme=tensor.scheme)
     return SlicedTensor(**own, whole=tensor)
 
 
