@@ -20,7 +20,7 @@ check: $(VENV)/.tests  ## format, lint, types, import layers, spelling
 	$(BIN)/codespell onevision tests docs README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md
 
 test: $(VENV)/.tests  ## the default tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=8 \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --durations=20 --durations-min=5 --numprocesses=auto --maxprocesses=8 \
 	    --dist=loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.tests  ## the rest: true 0.5B shape, soak and kill tests
