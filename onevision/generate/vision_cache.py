@@ -16,8 +16,9 @@ from onevision.accelerate.cuda_graphs import GraphedVisionEncoder
 from onevision.accelerate.processor import has_amx
 from onevision.anyres import Layout
 from onevision.batch import ModelInputs
+from onevision.model.convnet import ConvNet
 from onevision.model.llava import LlavaNetwork
-from onevision.model.native_vision import NativeEncoder
+from onevision.model.vision import VisionEncoder
 from onevision.pruning import VisualTokens
 
 # Patches encoded at once, by what computes: more are slower on a CPU, or keep answers waiting, and
@@ -89,7 +90,8 @@ class VisionCache:
         self.crops_at_once = max(1, at_once // patches)
         encoder = network.vision_encoder
         self._encoder: Callable[[Tensor, Sequence[Layout]], Tensor] = encoder
-        if cuda_graphs and self.device.type == "cuda" and not isinstance(encoder, NativeEncoder):
+        is_whole = isinstance(encoder, VisionEncoder | ConvNet)  # not shared by several devices
+        if cuda_graphs and self.device.type == "cuda" and is_whole:
             self._encoder = GraphedVisionEncoder(encoder)
         self.hits = self.misses = self.num_bytes = 0
         self._tokens: OrderedDict[tuple[bytes, bytes], VisualTokens] = OrderedDict()

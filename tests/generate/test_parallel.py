@@ -11,6 +11,7 @@ import torch
 
 from onevision import load
 from onevision.errors import CheckpointError, InputError
+from onevision.generate.parallel.encoder import LeadingEncoder, divide_crops
 from onevision.generate.parallel.processes import Followers, current_version, new_meeting_place
 from onevision.generate.parallel.protocol import PartSpec
 from tests.generate.parallel import CLOSE, LANGUAGE, logits
@@ -38,6 +39,21 @@ def test_each_holds_half_of_the_heads(one, two):
     assert two.config == one.config
     assert two.parallel.part.config.language.num_heads == LANGUAGE.num_heads // 2
     assert two.arithmetic.endswith("on each of 2 devices")
+
+
+@pytest.mark.parametrize("num_crops", [1, 2, 5])
+def test_each_encodes_a_part_of_the_crops(one, two, num_crops):
+    side = one.config.vision.image_size
+    crops = torch.randn(num_crops, 3, side, side, generator=torch.Generator().manual_seed(0))
+    assert isinstance(two.network.vision_encoder, LeadingEncoder)
+    with torch.inference_mode():
+        found, expected = (model.network.vision_encoder(crops) for model in (two, one))
+    torch.testing.assert_close(found, expected, rtol=CLOSE, atol=CLOSE)
+
+
+def test_crops_are_divided_evenly():
+    assert divide_crops(10, 4) == [3, 3, 2, 2]
+    assert divide_crops(2, 4) == [1, 1, 0, 0]
 
 
 def test_they_answer_alike_alone_together_and_again(one, two, talks):

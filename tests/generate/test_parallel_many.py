@@ -9,16 +9,19 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+import torch
 
 from onevision import load
 from onevision.checkpoint.save import save
 from onevision.errors import EngineError
+from onevision.generate.parallel.encoder import LeadingEncoder
 from onevision.model.llava import LlavaNetwork
 from onevision.quantization.quantize import QuantizeConfig
 from onevision.quantization.rounding import SCHEMES
 from onevision.quantization.run import quantize_model
 from tests.conftest import randomise
 from tests.generate.parallel import CLOSE, GRAPHED, LANGUAGE, alike, answer_all, logits
+from tests.native import NATIVE, native_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +56,16 @@ def test_two_devices_share_a_quantised_file(
             found, expected = logits(two, talk), logits(alone, talk)
             apart = (found - expected).norm() / expected.norm()
             assert apart < (CLOSE if kind == "float32" else 0.05)
+
+
+def test_the_first_device_encodes_at_native_resolution_alone(talks, tmp_path):
+    save(randomise(LlavaNetwork(NATIVE)), NATIVE, native_tokenizer(), tmp_path / "model")
+    alone = load(tmp_path / "model")
+    with closing(load(tmp_path / "model", devices=2)) as two:
+        assert not isinstance(two.network.vision_encoder, LeadingEncoder)
+        for kind in ("an image", "images"):
+            found, expected = logits(two, talks[kind]), logits(alone, talks[kind])
+            torch.testing.assert_close(found, expected, rtol=CLOSE, atol=CLOSE)
 
 
 def test_four_devices_decode_as_one_in_fixed_shapes(checkpoint, talks):

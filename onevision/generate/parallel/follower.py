@@ -17,11 +17,13 @@ from onevision.config import LanguageConfig
 from onevision.errors import EngineError, OneVisionError
 from onevision.generate.graphed_decoder import StaticDecoder
 from onevision.generate.kv_cache import KVCache, KVCacheBatch
+from onevision.generate.parallel.encoder import encode_part
 from onevision.generate.parallel.layers import gather_rows
 from onevision.generate.parallel.part import load_own
 from onevision.generate.parallel.processes import current_version
 from onevision.generate.parallel.protocol import (
     Copy,
+    Encode,
     Failed,
     Free,
     FreeTaker,
@@ -39,19 +41,20 @@ from onevision.generate.parallel.protocol import (
     send_report,
 )
 from onevision.generate.parallel.steps import following_steps
-from onevision.model.decoder import Decoder
+from onevision.model.llava import LlavaNetwork
 
 WATCH_SECONDS = 0.5
 
 
 class Follower:
-    """One device's part of the decoder, and of all KV caches."""
+    """One device's part of the network, and of all KV caches."""
 
     def __init__(
-        self, decoder: Decoder, config: LanguageConfig, spec: PartSpec, pipe: Connection
+        self, network: LlavaNetwork, config: LanguageConfig, spec: PartSpec, pipe: Connection
     ) -> None:
-        self.decoder, self.config, self.spec, self.pipe = decoder, config, spec, pipe
-        self.device, self.dtype = decoder.device, decoder.dtype
+        self.encoder, self.decoder = network.vision_encoder, network.language_model
+        self.config, self.spec, self.pipe = config, spec, pipe
+        self.device, self.dtype = self.decoder.device, self.decoder.dtype
         self.caches: dict[int, KVCache] = {}
         self.takers: dict[int, StaticDecoder] = {}
 
@@ -66,6 +69,23 @@ class Follower:
                     device=self.device,
                 )  # fmt: skip
                 send_report(self.pipe, Ready())  # the file where they met is not needed now
+            case New() | Copy() | Trim() | Free():
+                self._change_caches(order)
+            case Run():
+                self._run(order)
+            case Step():
+                self._take(order)
+            case FreeTaker(taker=number):
+                self.takers.pop(number, None)  # it may have taken no step
+            case Head(num_rows=num_rows):
+                hidden = self._receive(num_rows, self.config.hidden_size, dtype=self.dtype)
+                gather_rows(self.decoder.head(hidden), count=self.spec.count, is_first=False)
+            case Encode(num_crops=num_crops, height=height, width=width):
+                pixels = self._receive(num_crops, 3, height, width, dtype=self.dtype)
+                encode_part(self.encoder, pixels, rank=self.spec.rank, count=self.spec.count)
+
+    def _change_caches(self, order: New | Copy | Trim | Free) -> None:
+        match order:
             case New(cache=number, capacity=capacity):
                 self.caches[number] = KVCache(
                     self.config, capacity, dtype=self.dtype, device=self.device
@@ -77,15 +97,6 @@ class Follower:
                 self.caches[number].trim()
             case Free(cache=number):
                 del self.caches[number]
-            case Run():
-                self._run(order)
-            case Step():
-                self._take(order)
-            case FreeTaker(taker=number):
-                self.takers.pop(number, None)  # it may have taken no step
-            case Head(num_rows=num_rows):
-                hidden = self._receive(num_rows, self.config.hidden_size, dtype=self.dtype)
-                gather_rows(self.decoder.head(hidden), count=self.spec.count, is_first=False)
 
     def _run(self, order: Run) -> None:
         width = self.config.hidden_size
@@ -123,7 +134,7 @@ def prepare(spec: PartSpec, pipe: Connection) -> Follower:
     torch.set_num_threads(spec.num_threads)
     adapter = None if spec.adapter is None else Path(spec.adapter)
     part = load_own(inspect(Path(spec.model), adapter=adapter, verify=spec.verify), spec)
-    return Follower(part.network.language_model, part.config.language, spec, pipe)
+    return Follower(part.network, part.config.language, spec, pipe)
 
 
 def follow(pipe: Connection, spec: PartSpec) -> int:

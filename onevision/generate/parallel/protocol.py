@@ -105,6 +105,14 @@ class Head(msgspec.Struct, tag=True):
     num_rows: int
 
 
+class Encode(msgspec.Struct, tag=True):
+    """Features of crops [N, 3, H, W], which are broadcast next, a part on each device."""
+
+    num_crops: int
+    height: int
+    width: int
+
+
 class Step(msgspec.Struct, tag=True):
     """A step in fixed shapes, with the numbers of caches; `taker` has the static cache and graphs.
 
@@ -122,7 +130,7 @@ class FreeTaker(msgspec.Struct, tag=True):
     taker: int
 
 
-Order = Join | New | Copy | Trim | Free | Run | Head | Step | FreeTaker
+Order = Join | New | Copy | Trim | Free | Run | Head | Encode | Step | FreeTaker
 _orders = msgspec.msgpack.Decoder(list[Order])
 _reports = msgspec.msgpack.Decoder(Ready | Failed)
 

@@ -1,8 +1,9 @@
 """A checkpoint -> the part of it that one of several devices holds (tensor parallelism).
 
 Device r of n has every n-th part of the heads of attention, of the hidden width of each MLP and of
-the vocabulary of the head (Megatron-LM, arXiv 1909.08053, section 3). The first device also has
-what is not divided: vision encoder, projector, embedding.
+the vocabulary of the head (Megatron-LM, arXiv 1909.08053, section 3). Each has a copy of the vision
+encoder, unless it is one at native resolution. The first device also has what is not divided:
+projector, embedding, and such an encoder.
 """
 
 from dataclasses import dataclass, replace
@@ -16,10 +17,11 @@ from onevision.accelerate.int4 import GROUP
 from onevision.checkpoint.files import StoredTensor, check_finite
 from onevision.checkpoint.load import EMBEDDING, CheckpointInfo, load_network
 from onevision.checkpoint.quantised_formats import QuantisedTensor
-from onevision.config import ModelConfig
+from onevision.config import ModelConfig, VisionConfig
 from onevision.errors import InputError
 from onevision.model.llava import LlavaNetwork
 
+VISION = "vision_encoder."
 LANGUAGE, HEAD = "language_model.", "language_model.head.weight"
 # By the end of a tensor's name, the axis along which it is divided.
 BY_ROWS = (
@@ -125,7 +127,8 @@ def load_part(
         rows, width = part.tensors[HEAD].shape if HEAD in part.tensors else (0, 0)
         decoder.head = nn.Linear(width, rows, bias=False)
     if rank:
-        network.add_module("vision_encoder", nn.Identity())
+        if is_native_encoder(part.config):
+            network.add_module("vision_encoder", nn.Identity())
         network.add_module("projector", nn.Identity())
         network.image_newline = None
         decoder.add_module("embedding", nn.Identity())
@@ -154,7 +157,11 @@ def divide(info: CheckpointInfo, *, rank: int, count: int) -> CheckpointInfo:
     )
     stored = dict(info.tensors)
     stored.setdefault(HEAD, stored[EMBEDDING])  # tied
-    parts = {name: _part(name, tensor, rank, count) for name, tensor in stored.items()}
+    is_native = is_native_encoder(info.config)
+    parts = {
+        name: _part(name, tensor, rank, count, is_native=is_native)
+        for name, tensor in stored.items()
+    }
     return replace(
         info,
         config=replace(info.config, language=own),
@@ -162,8 +169,12 @@ def divide(info: CheckpointInfo, *, rank: int, count: int) -> CheckpointInfo:
     )
 
 
-def _part(name: str, tensor: StoredTensor, rank: int, count: int) -> StoredTensor | None:
+def _part(
+    name: str, tensor: StoredTensor, rank: int, count: int, *, is_native: bool
+) -> StoredTensor | None:
     """Returns what a device holds of a tensor: a part, the whole, or nothing."""
+    if name.startswith(VISION) and not is_native:
+        return tensor
     in_blocks = name.startswith(LANGUAGE) and name != EMBEDDING
     if not in_blocks or (name == HEAD and tensor.shape[0] % count):
         return None if rank else tensor
@@ -183,6 +194,11 @@ def _part(name: str, tensor: StoredTensor, rank: int, count: int) -> StoredTenso
     if isinstance(tensor, QuantisedTensor):
         return SlicedQuantised(**own, whole=tensor, parts=tensor.parts, scheme=tensor.scheme)
     return SlicedTensor(**own, whole=tensor)
+
+
+def is_native_encoder(config: ModelConfig) -> bool:
+    """Whether crops see each other in the vision encoder, so that one device has all of them."""
+    return isinstance(config.vision, VisionConfig) and config.vision.rotary
 
 
 def _divides(config: ModelConfig, count: int) -> bool:

@@ -13,12 +13,15 @@ from onevision.checkpoint.load import CheckpointInfo
 from onevision.errors import InputError
 from onevision.generate.graphed_decoder import StepTaker
 from onevision.generate.kv_cache import KVCache
+from onevision.generate.parallel.encoder import LeadingEncoder
 from onevision.generate.parallel.leader import Leader, LeadingDecoder, cache_maker
 from onevision.generate.parallel.part import Part, load_own
 from onevision.generate.parallel.processes import Followers, current_version, new_meeting_place
 from onevision.generate.parallel.protocol import PartSpec, join_group
 from onevision.generate.parallel.shards import count_parts
 from onevision.generate.parallel.steps import LeadingSteps
+from onevision.model.convnet import ConvNet
+from onevision.model.vision import VisionEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,9 @@ def load_parallel(
     language = part.config.language
     leading = LeadingDecoder(decoder, leader, vocab_size=language.vocab_size)
     part.network.add_module("language_model", leading)
+    encoder = part.network.vision_encoder
+    if isinstance(encoder, VisionEncoder | ConvNet):
+        part.network.add_module("vision_encoder", LeadingEncoder(encoder, leader))
     new_kv_cache = cache_maker(language, leader, dtype=dtype, device=device)
     return ParallelPart(
         part=part,
