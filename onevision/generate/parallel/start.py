@@ -83,18 +83,21 @@ def load_parallel(
         shutil.rmtree(Path(meeting_place).parent, ignore_errors=True)
     leader = Leader(followers)
     weakref.finalize(leader, followers.close)
-    decoder, dtype = part.network.language_model, part.network.language_model.dtype
-    language = part.config.language
+    return _lead(part, leader, device=device)
+
+
+def _lead(part: Part, leader: Leader, *, device: torch.device) -> ParallelPart:
+    """Puts what orders the other devices in the place of the first one's decoder and encoder."""
+    network, language = part.network, part.config.language
+    decoder, encoder = network.language_model, network.vision_encoder
     leading = LeadingDecoder(decoder, leader, vocab_size=language.vocab_size)
-    part.network.add_module("language_model", leading)
-    encoder = part.network.vision_encoder
+    network.add_module("language_model", leading)
     if isinstance(encoder, VisionEncoder | ConvNet):
-        part.network.add_module("vision_encoder", LeadingEncoder(encoder, leader))
-    new_kv_cache = cache_maker(language, leader, dtype=dtype, device=device)
+        network.add_module("vision_encoder", LeadingEncoder(encoder, leader))
     return ParallelPart(
         part=part,
         leader=leader,
-        new_kv_cache=new_kv_cache,
+        new_kv_cache=cache_maker(language, leader, dtype=decoder.dtype, device=device),
         new_step_taker=lambda: LeadingSteps(leading),
     )
 
