@@ -16,6 +16,7 @@ from onevision.errors import CheckpointError, ConfigError, DataError, OneVisionE
 from onevision.train.saving.place import open_place, remove
 from onevision.train.snapshots import newest_snapshot, read_state
 from tests.data.shards import parquet_shard, tar_shard, write_mixture
+from tests.stores.child import fetch_one
 from tests.stores.conftest import forget_clients
 from tests.stores.front import SLOW_DOWN
 
@@ -201,12 +202,6 @@ def test_a_shard_that_vanishes_or_changes_is_named_and_leaves_nothing(protocol, 
     assert [one.name for one in cache.directory.iterdir()] == ["lock"]
 
 
-def fetch_one(address, directory):
-    """Fetch a shard in a process of its own."""
-    (shard,) = find_shards(address)
-    ShardCache(directory=directory, max_bytes=10**7).fetch(shard)
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_other_processes_have_clients_of_their_own(s3, cache, method):
@@ -215,7 +210,7 @@ def test_other_processes_have_clients_of_their_own(s3, cache, method):
     context = mp.get_context(method)
     child = context.Process(target=fetch_one, args=(shard.address, cache.directory))
     child.start()
-    child.join(120)
+    child.join(240)
     assert child.exitcode == 0
     assert cache.has(shard)
     assert find_shards("s3://bucket/a/x.tar") == [shard]

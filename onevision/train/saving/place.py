@@ -49,7 +49,7 @@ class RemotePath:
             try:
                 found = self.fs.ls(self.path, detail=False)
             except FileNotFoundError:  # `isdir` of some stores says no where they cannot be reached
-                found = []
+                return
         for one in sorted(found):
             path = RemotePath(self.fs, str(one).rstrip("/"), self.protocol)
             if fnmatch(path.name, pattern):
