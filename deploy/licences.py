@@ -15,7 +15,9 @@ from pathlib import Path
 from onevision.files import write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "licences.md"
-EXTRAS = ("data", "synth", "serve", "constrain", "plots", "ray", "small", "tensorboard")
+EXTRAS = (
+    *("data", "synth", "serve", "constrain", "plots", "ray", "s3", "gs", "small", "tensorboard"),
+)
 REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?:\[(?P<extras>[\w, -]*)\])?(?P<rest>.*)")
 LIBRARY = re.compile(
     r"(?:^|/)[\w.]+\.libs/(?:lib)?(?P<name>[\w+-]*?)(?:-[0-9a-f]{8})*\.(?:so|dylib)"

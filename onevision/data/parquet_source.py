@@ -12,6 +12,7 @@ what repeated values would take is computed, before a group is unfolded.
 from collections import OrderedDict
 from collections.abc import Container, Iterator, Sequence
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,16 +22,15 @@ from onevision.data.forms.raw import Fields, RawRecord
 from onevision.data.forms.table import KNOWN_FIELDS
 from onevision.data.index import open_indices
 from onevision.data.remote.cache import DataFile, on_disk
-from onevision.data.remote.fetch import check_unchanged
-from onevision.data.remote.shard import open_shard_store
-from onevision.data.remote.store import open_file, reading
+from onevision.data.remote.fetch import ask, check_unchanged, read_part
+from onevision.data.remote.shard import Shard
 from onevision.data.sources import FileSource
 from onevision.errors import DataError
 from onevision.extras import imports_of_extra
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow.parquet import ParquetFile
+    from pyarrow.parquet import FileMetaData, ParquetFile
 
 # Of a row group, once unfolded. Writers make groups of some hundred MiB at most.
 MAX_GROUP_BYTES = 2 * 2**30
@@ -38,6 +38,8 @@ MAX_GROUP_VALUES = 50_000_000
 # The value of a column that means nothing in any form, so that it is counted as unread.
 NOT_READ = "not read"
 MAX_CACHED_GROUPS = 4
+# Read at once from a shard in a store; what follows the last group is rarely longer.
+END_BYTES = 2**16
 
 
 class ParquetSource(FileSource):
@@ -138,10 +140,7 @@ def _read_sizes(file: DataFile) -> Iterator[int]:
     if isinstance(file, Path):
         metadata = _open(file, name=name).metadata
     else:
-        fs, path = open_shard_store(file.address)
-        with reading(name), open_file(fs, path) as remote:
-            metadata = _open(remote, name=name).metadata
-        check_unchanged(file)
+        metadata = ask(lambda: _read_end(file))
     for group in range(metadata.num_row_groups):
         size = metadata.row_group(group).num_rows
         if not 0 <= size <= MAX_GROUP_VALUES:
@@ -150,6 +149,19 @@ def _read_sizes(file: DataFile) -> Iterator[int]:
                 f"{MAX_GROUP_VALUES:,}: write smaller groups"
             )
         yield size
+
+
+def _read_end(shard: Shard) -> "FileMetaData":
+    """Returns what the end of a shard says, whose last bytes are its own length. Raises DataError.
+
+    pyarrow gets the bytes, not the store, whose problems it would take for damage.
+    """
+    end = read_part(shard, shard.size - END_BYTES, shard.size)
+    length = int.from_bytes(end[-8:-4], "little") + 8
+    if end.endswith(b"PAR1") and len(end) < min(length, shard.size):
+        end = read_part(shard, shard.size - length, shard.size)
+    check_unchanged(shard)
+    return _open(BytesIO(end), name=str(shard)).metadata
 
 
 def _read_group(

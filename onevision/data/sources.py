@@ -23,9 +23,10 @@ from onevision.data.containers import (
 from onevision.data.forms.raw import Fields, RawRecord
 from onevision.data.index import file_identity
 from onevision.data.remote.cache import DataFile, on_disk, open_cache
+from onevision.data.remote.fetch import ask, read_part
 from onevision.data.remote.listing import find_shards
-from onevision.data.remote.shard import Shard, open_shard_store
-from onevision.data.remote.store import is_address, reading
+from onevision.data.remote.shard import Shard
+from onevision.data.remote.store import is_address
 from onevision.errors import DataError
 
 # Of one record of JSON or CSV, base64 included.
@@ -212,10 +213,7 @@ def open_source(
 
 def _recognise_shards(first: Shard) -> Container:
     """Returns what shards are, by the content of the first. Raises DataError."""
-    fs, path = open_shard_store(first.address)
-    with reading(first.address):
-        head = fs.cat_file(path, start=0, end=min(first.size, HEAD_BYTES))
-    assert isinstance(head, bytes), "stores are read in binary modes"
+    head = ask(lambda: read_part(first, 0, HEAD_BYTES))
     kind = recognise_head(head, first.address)
     if kind not in ("tar", "parquet"):
         raise DataError(

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from onevision.checkpoint.streamed.reader import TensorEntry, read_header
 from onevision.errors import CheckpointError
-from onevision.train.saving.place import Place, read_range, remove, size_of
+from onevision.train.saving.place import Place, read_range, remove, restoring, size_of
 
 MANIFEST, STATE = "manifest.json", "state.json"
 FORMAT_VERSION = 1
@@ -61,6 +61,7 @@ def find_damage(snapshot: Place) -> str | None:
     """Compares every file with the manifest; returns the first problem, or None.
 
     In an object store, which checks its content itself, sizes are compared and nothing is fetched.
+    Raises OSError if a store cannot be asked: then a snapshot may well be whole.
     """
     try:
         files = json.loads((snapshot / MANIFEST).read_text(encoding="utf-8"))["files"]
@@ -71,6 +72,9 @@ def find_damage(snapshot: Place) -> str | None:
             if isinstance(snapshot, Path) and _sha256(snapshot / name) != expected["sha256"]:
                 return f"{name} is damaged (its SHA-256 differs)"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        is_known = isinstance(snapshot, Path) or not isinstance(error, OSError)
+        if not (is_known or isinstance(error, FileNotFoundError)):
+            raise
         return f"incomplete ({error})"
     return None
 
@@ -90,7 +94,8 @@ def prune(directory: Place, *, keep: int, newest: Place) -> None:
 
 def read_state(snapshot: Place) -> dict[str, Any]:
     """Returns the trainer's counts and the digests of its content."""
-    return json.loads((snapshot / STATE).read_text(encoding="utf-8"))
+    with restoring(snapshot):
+        return json.loads((snapshot / STATE).read_text(encoding="utf-8"))
 
 
 class SnapshotReader:
@@ -100,7 +105,9 @@ class SnapshotReader:
         self.snapshot = snapshot
         # Of each share of a tensor: its first row and column, its file, its place there.
         self._places: dict[str, list[tuple[int, int, Place, TensorEntry]]] = {}
-        for path in sorted(snapshot.glob("rank-*.safetensors"), key=str):
+        with restoring(snapshot):
+            found = sorted(snapshot.glob("rank-*.safetensors"), key=str)
+        for path in found:
             header = read_header(partial(read_range, path))
             for name, entry in header.tensors.items():
                 row, _, column = header.metadata[name].partition(",")

@@ -169,8 +169,8 @@ def test_a_run_goes_on_from_an_address_in_another_directory(tmp_path):
     assert here == there
     lost = train(
         *("onevision", "--from", BUNDLED["tiny"], "-o", tmp_path / "x"),
-        settings=("snapshots=s3://bucket/a",),
+        settings=("snapshots=abfs://bucket/a",),
     )
     assert lost.returncode == 1
-    assert "needs a package that is not installed: pip install s3fs" in lost.stderr
+    assert "needs a package that is not installed: pip install adlfs" in lost.stderr
     assert "Traceback" not in lost.stderr

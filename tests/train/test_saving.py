@@ -247,8 +247,8 @@ class FailingStore(fsspec.AbstractFileSystem):
 
 
 def test_missing_packages_and_credentials_are_one_line(tmp_path):
-    with pytest.raises(ConfigError, match=r"'s3://a/b', which needs .*: pip install s3fs$"):
-        open_place("s3://a/b")
+    with pytest.raises(ConfigError, match=r"'abfs://a/b', which needs .*: pip install adlfs$"):
+        open_place("abfs://a/b")
     with pytest.raises(ConfigError, match=r"snapshots is 'nowhere://a': .*expected a directory"):
         open_place("nowhere://a")
     fsspec.register_implementation("failing", FailingStore, clobber=True)

@@ -167,7 +167,7 @@ def test_bad_addresses_are_refused_before_the_first_step(small, tmp_path, caches
         address.replace("001", "003"): "caps-002.tar: no such shard, as 2 of 4 shards are missing",
         f"file://{tmp_path}/store/none-*.tar": "no shard fits this pattern",
         f"file://{tmp_path}/store/cut.tar": "cut.tar: not a tar file, or cut off",
-        "gs://bucket/a.tar": "pip install gcsfs",
+        "abfs://bucket/a.tar": "pip install adlfs",
         "nowhere://bucket/a.tar": "Protocol not known: nowhere",
     }
     for number, (bad, said) in enumerate(cases.items()):

@@ -4,8 +4,11 @@ s3://bucket/caps/{0000..0099}.tar    hf://datasets/owner/name/data/*.parquet    
 """
 
 import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from itertools import product
 
+from onevision.data.remote.fetch import ask
 from onevision.data.remote.shard import Info, Shard, open_shard_store, to_shard
 from onevision.data.remote.store import Store, reading
 from onevision.errors import DataError
@@ -23,21 +26,22 @@ def find_shards(address: str) -> list[Shard]:
 
     Raises DataError if there are none, if some are missing, or if the store refuses.
     """
-    found: list[Shard] = []
     addresses = expand_ranges(address)
+    found = ask(lambda: _find_once(address, addresses))
+    if len({shard.address for shard in found}) < len(found):
+        raise DataError(f"{address}: it names a shard twice; name each once")
+    return found
+
+
+def _find_once(address: str, addresses: list[str]) -> list[Shard]:
     fs, _ = open_shard_store(addresses[0])
     with reading(address):
         fs.invalidate_cache()
         if any(mark in address for mark in MARKS):
-            for one in addresses:
-                found += _find_by_pattern(fs, one)
-        elif len(addresses) > 1:
-            found = _find_by_name(fs, addresses)
-        else:
-            found = _find_alone(fs, addresses[0])
-    if len({shard.address for shard in found}) < len(found):
-        raise DataError(f"{address}: it names a shard twice; name each once")
-    return found
+            return [shard for one in addresses for shard in _find_by_pattern(fs, one)]
+        if len(addresses) > 1:
+            return _find_by_name(fs, addresses)
+        return _find_alone(fs, addresses[0])
 
 
 def expand_ranges(address: str) -> list[str]:
@@ -68,16 +72,40 @@ def _list_choices(inside: str, address: str) -> list[str]:
 
 
 def _find_by_pattern(fs: Store, address: str) -> list[Shard]:
-    _, path = open_shard_store(address)
-    found = {str(name): _follow(fs, one) for name, one in fs.glob(path, detail=True).items()}
+    """Returns shards whose path fits a pattern. Raises DataError, OSError.
+
+    Folder by folder, as the stores' own patterns leave out folders that they cannot list.
+    """
+    first, *parts = open_shard_store(address)[1].split("/")
+    while parts and not any(mark in parts[0] for mark in MARKS):
+        first = f"{first}/{parts.pop(0)}"
+    if not parts or any(mark in first for mark in MARKS):
+        raise DataError(f"{address}: it has a pattern where a bucket is expected; name the bucket")
+    found = [_follow(fs, one) for one in _find_below(fs, first, parts)]
     shards = [
-        to_shard(found[name], _address_of(name, like=address))
-        for name in sorted(found)
-        if found[name]["type"] == "file"
+        to_shard(one, _address_of(str(one["name"]), like=address))
+        for one in sorted(found, key=lambda one: str(one["name"]))
+        if one["type"] == "file"
     ]
     if not shards:
         raise DataError(f"{address}: no shard fits this pattern; check it, and the folder")
     return shards
+
+
+def _find_below(fs: Store, folder: str, parts: Sequence[str]) -> Iterator[Info]:
+    """Yields what fits the parts of a pattern below a folder; `**` is any number of folders."""
+    part, *later = parts
+    if part == "**" and later:
+        yield from _find_below(fs, folder, later)
+    for name, info in _by_name(fs, folder).items():
+        is_folder = info["type"] == "directory"
+        if part == "**" and is_folder:
+            yield from _find_below(fs, f"{folder}/{name}", parts)
+        elif fnmatchcase(name, part):
+            if not later:
+                yield info
+            elif is_folder:
+                yield from _find_below(fs, f"{folder}/{name}", later)
 
 
 def _find_by_name(fs: Store, addresses: list[str]) -> list[Shard]:
@@ -105,10 +133,16 @@ def _find_by_name(fs: Store, addresses: list[str]) -> list[Shard]:
 
 def _list_folder(fs: Store, folder: str) -> dict[str, Info]:
     try:
-        listed = fs.ls(folder, detail=True)
+        return _by_name(fs, folder)
     except FileNotFoundError:
         return {}
-    return {str(one["name"]).rstrip("/").rpartition("/")[2]: one for one in listed}
+
+
+def _by_name(fs: Store, folder: str) -> dict[str, Info]:
+    """Returns what a folder holds; some stores keep an empty file of the folder's own name."""
+    found = {str(one["name"]).rstrip("/"): one for one in fs.ls(folder, detail=True)}
+    found.pop(folder.rstrip("/"), None)
+    return {path.rpartition("/")[2]: one for path, one in found.items()}
 
 
 def _find_alone(fs: Store, address: str) -> list[Shard]:

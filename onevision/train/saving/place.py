@@ -18,7 +18,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from onevision.data.remote.store import explained, open_store
-from onevision.errors import ConfigError
+from onevision.errors import CheckpointError, ConfigError
 
 PROBE = ".can-be-written-"
 
@@ -46,7 +46,10 @@ class RemotePath:
         """Yields what lies right below and fits, as the store has it now."""
         with explained(self):
             self.fs.invalidate_cache()
-            found = self.fs.ls(self.path, detail=False) if self.fs.isdir(self.path) else []
+            try:
+                found = self.fs.ls(self.path, detail=False)
+            except FileNotFoundError:  # `isdir` of some stores says no where they cannot be reached
+                return
         for one in sorted(found):
             path = RemotePath(self.fs, str(one).rstrip("/"), self.protocol)
             if fnmatch(path.name, pattern):
@@ -96,8 +99,9 @@ def open_place(address: str) -> Place:
             file.write(b"")
         remove(probe)
     except OSError as error:
+        why = str(error).removeprefix(f"{probe}: ")
         raise ConfigError(
-            f"{address}: cannot be written to ({error}); check the credentials, the bucket and its "
+            f"{address}: cannot be written to ({why}); check the credentials, the bucket and its "
             "rights"
         ) from error
     return place
@@ -112,15 +116,34 @@ def size_of(path: Place) -> int:
 
 
 def read_range(path: Place, begin: int, end: int) -> bytes | bytearray:
-    """Returns bytes `begin` to `end` of a file. Raises OSError."""
+    """Returns bytes `begin` to `end` of a file. Raises OSError; of a store, CheckpointError."""
     if isinstance(path, RemotePath):
-        return path.read_bytes(begin, end)
+        with restoring(path):
+            found = path.read_bytes(begin, end)
+            if len(found) != end - begin:
+                raise OSError(f"{path}: it ends before byte {end:,}")
+            return found
     content = bytearray(end - begin)
     with path.open("rb") as file:
         file.seek(begin)
         if file.readinto(content) != len(content):
             raise OSError(f"{path}: it ends before byte {end:,}")
     return content
+
+
+@contextmanager
+def restoring(path: Place) -> Iterator[None]:
+    """Turns every problem of a store that a snapshot is read from into a CheckpointError."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(path, Path):
+            raise
+        why = str(error).removeprefix(f"{path}: ")
+        raise CheckpointError(
+            f"{path}: cannot be read ({why}); check the credentials and the network, then start "
+            "it again"
+        ) from error
 
 
 def remove(path: RemotePath) -> None:

@@ -1,0 +1,1 @@
+"""Tests against servers of object stores on this machine, by their real protocols."""
