@@ -5,7 +5,6 @@ never reaches another host.
 """
 
 import base64
-import contextlib
 import http.client
 import json
 import random
@@ -14,19 +13,26 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Literal, Self
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
+from onevision.endpoint_failures import (
+    MAX_WAIT_SECONDS,
+    TRANSIENT_STATUSES,
+    Failure,
+    advise,
+    classify,
+    read_status,
+)
 from onevision.errors import ConfigError, EndpointError, EndpointFault
+from onevision.plural import counted
 
 PATH = "/chat/completions"
 DEFAULT_URL = "https://api.openai.com/v1"
 MAX_REPLY_BYTES = 16 * 2**20
-MAX_WAIT_SECONDS = 60.0
 # A wait is longer by up to this share, so that clients do not all return at once.
 JITTER = 0.25
-# Worth a retry, and refusals of a single query. Any other status ends the run.
-TRANSIENT_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+# Refusals of a single query. A status that is neither one nor passing ends the run.
 REFUSAL_STATUSES = frozenset({400, 413, 415, 422})
 
 # What a model behind an address is asked to do; names its variables and options.
@@ -171,7 +177,7 @@ class ChatEndpoint:
             "max_tokens": max_tokens,
         }
         encoded = json.dumps(body if seed is None else body | {"seed": seed}).encode()
-        wait, failure = self.config.first_wait_seconds, _Failure("address", "no attempt was made")
+        wait, failure = self.config.first_wait_seconds, Failure("address", "no attempt was made")
         for attempt in range(self.config.max_attempts):
             if attempt:
                 self._wait(max(min(wait, MAX_WAIT_SECONDS), failure.retry_after), failure)
@@ -179,21 +185,23 @@ class ChatEndpoint:
             try:
                 return _parse_reply(_send(self.config, PATH, encoded))
             except HTTPError as problem:
-                failure = _read_status(problem)
+                failure = read_status(problem)
                 if problem.code in REFUSAL_STATUSES:
                     raise RefusedQueryError(failure.message) from problem
                 if problem.code not in TRANSIENT_STATUSES:
-                    raise self._make_error(failure.message, failure.fault) from problem
+                    advice = advise(self.config.role, problem.code)
+                    raise self._make_error(failure.message + advice, failure.fault) from problem
             except (OSError, http.client.HTTPException, ValueError, RecursionError) as problem:
-                failure = _classify(problem)
+                failure = classify(problem)
+        kept = ". Replies so far are kept; run again to continue"  # a writer's job says so itself
         raise self._make_error(
-            f"did not answer in {self.config.max_attempts} attempts; the last one failed with: "
-            f"{failure.message}. Replies so far are kept; run again to continue",
+            f"did not answer in {counted(self.config.max_attempts, 'attempt')}; the last one "
+            f"failed with: {failure.message}{kept if self.config.role == 'judge' else ''}",
             failure.fault,
             separator=" ",
         )
 
-    def _wait(self, seconds: float, failure: "_Failure") -> None:
+    def _wait(self, seconds: float, failure: Failure) -> None:
         with self._lock:
             self.num_retries += 1
         if self._closed.wait(seconds * random.uniform(1, 1 + JITTER)):
@@ -213,21 +221,20 @@ def list_models(config: EndpointConfig, *, error: type[EndpointError] = Endpoint
         return [str(model["id"]) for model in listed["data"]]
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as problem:
         is_status = isinstance(problem, HTTPError)
-        failure = _read_status(problem) if is_status else _Failure("address", str(problem))
+        failure = read_status(problem) if is_status else classify(problem)
+        advice = advise(config.role, problem.code) if is_status else ""
+        if failure.fault in ("address", "timeout"):
+            text = f"cannot be reached ({failure.message}); check the address, and that it runs"
+        elif is_status and problem.code in (401, 403):
+            text = f"does not list its models ({failure.message[:200]}){advice}"
+        else:
+            text = (
+                f"does not list its models ({failure.message[:200]}); check the address, or name "
+                f"one with --{config.role}-model"
+            )
         raise error(
-            f"the {config.role} at {config.base_url} does not list its models "
-            f"({failure.message[:200]}); name one with --{config.role}-model",
-            fault=failure.fault,
+            f"the {config.role} at {config.base_url} {text}", fault=failure.fault
         ) from problem
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """Why an attempt failed, and for how many seconds the endpoint asks to wait."""
-
-    fault: EndpointFault
-    message: str
-    retry_after: float = 0.0
 
 
 class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
@@ -268,33 +275,3 @@ def _parse_reply(body: bytes) -> ChatReply:
                 completion_tokens=usage.get("completion_tokens"),
             )
     raise ValueError("no choices[0].message.content")
-
-
-def _classify(error: Exception) -> _Failure:
-    """Returns what went wrong without a status: no answer, too late, or not with text."""
-    reason = error.reason if isinstance(error, URLError) else error
-    message = str(reason) or type(error).__name__
-    if isinstance(reason, TimeoutError):
-        return _Failure("timeout", message)
-    if isinstance(error, OSError | http.client.HTTPException):
-        return _Failure("address", message)
-    return _Failure("reply", f"the reply is not a chat completion ({message})")
-
-
-def _read_status(error: HTTPError) -> _Failure:
-    """Returns the status and the endpoint's message on one line."""
-    message = error.read(2000).decode(errors="replace")
-    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-        message = json.loads(message)["error"]["message"]
-    text = f"HTTP {error.code} {error.reason}: {' '.join(str(message).split())[:300]}"
-    faults: dict[int, EndpointFault] = {429: "rate", 408: "timeout"}
-    usual: EndpointFault = "server" if error.code in TRANSIENT_STATUSES else "access"
-    return _Failure(faults.get(error.code, usual), text, _retry_after(error))
-
-
-def _retry_after(error: HTTPError) -> float:
-    """Returns the number of seconds the endpoint asks to wait, 0 if it asks for none."""
-    try:
-        return min(float(error.headers.get("Retry-After", 0)), MAX_WAIT_SECONDS)
-    except ValueError:
-        return 0.0

@@ -46,12 +46,18 @@ def gate(
     ] = None,
 ) -> None:
     """Leave out records that are too short, repeated, leaked or answerable without the picture."""
-    from onevision.curate.gates.apply import apply_gates
+    from onevision.curate.gates.apply import UNREADABLE, apply_gates
     from onevision.curate.gates.choose import parse_gates
     from onevision.curate.gates.rating import RatingGate
     from onevision.data.mixture import open_mixture
+    from onevision.errors import InputError
 
     check_output(output, directory=True)
+    if output.resolve() in (mixture.resolve(), mixture.resolve().parent):
+        raise InputError(
+            f"{mixture}: it lies in --output, where the kept records would replace it; give "
+            "another --output"
+        )
     panels: list[Panel] = []
 
     def open_judge() -> "Judge":
@@ -68,7 +74,8 @@ def gate(
         f"{output / 'mixture.yaml'}"
     )
     for name, count in summary.marked.most_common():
-        print(f"  {name}: {count:,} left out")
+        first = f"; the first: {summary.first_problem}" if name == UNREADABLE else ""
+        print(f"  {name}: {count:,} left out{first}")
     for one in chosen:
         if isinstance(one, RatingGate):
             print(one.stability)
