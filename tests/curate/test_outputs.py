@@ -68,6 +68,14 @@ def test_a_job_replaces_nothing_that_another_command_made(world, writer):
         assert (world / place / "records.json").read_bytes() == held[place]
 
 
+def test_a_folder_that_a_job_made_is_read_as_its_mixture(world, writer):
+    assert instruct(writer, "data", "--kinds", "detail").returncode == 0
+    found = run("curate", "gate", "data", "-o", "kept", "--gate", "length=1-400")
+    assert (found.returncode, found.stdout) == (0, "8 of 8 records kept: kept/mixture.yaml\n")
+    checked = run("data", "check", "kept")
+    assert checked.returncode == 0 and "8 samples, nothing to fix" in checked.stdout
+
+
 def test_a_job_of_another_input_continues_in_its_own_output(world, writer):
     assert instruct(writer, "data", "--kinds", "detail").returncode == 0
     assert instruct(writer, "data", "--kinds", "detail,reasoning").returncode == 0
