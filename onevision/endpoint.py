@@ -5,6 +5,7 @@ never reaches another host.
 """
 
 import base64
+import contextlib
 import http.client
 import json
 import random
@@ -13,17 +14,9 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Literal, Self
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from onevision.endpoint_failures import (
-    MAX_WAIT_SECONDS,
-    TRANSIENT_STATUSES,
-    Failure,
-    advise,
-    classify,
-    read_status,
-)
 from onevision.errors import ConfigError, EndpointError, EndpointFault
 from onevision.plural import counted
 
@@ -32,8 +25,13 @@ DEFAULT_URL = "https://api.openai.com/v1"
 MAX_REPLY_BYTES = 16 * 2**20
 # A wait is longer by up to this share, so that clients do not all return at once.
 JITTER = 0.25
-# Refusals of a single query. A status that is neither one nor passing ends the run.
+MAX_WAIT_SECONDS = 60.0
+# Worth a retry, and refusals of a single query. Any other status ends the run.
+TRANSIENT_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 REFUSAL_STATUSES = frozenset({400, 413, 415, 422})
+KEY_ADVICE = "; set ONEVISION_{}_KEY to a key that it accepts"
+URL_ADVICE = "; check the address, which mostly ends in /v1, and ONEVISION_{}_MODEL"
+ADVICE = {401: KEY_ADVICE, 403: KEY_ADVICE, 404: URL_ADVICE}
 
 # What a model behind an address is asked to do; names its variables and options.
 Role = Literal["judge", "writer"]
@@ -49,21 +47,15 @@ class RefusedQueryError(Exception):
 class EndpointConfig:
     """Where a model is, which one it is, and how often a query is retried."""
 
-    # What the model does; for messages.
-    role: Role = "judge"
-    # The API's base URL, up to its version.
-    base_url: str = DEFAULT_URL
-    # The model, by the endpoint's own name.
-    model: str
+    role: Role = "judge"  # What the model does; for messages.
+    base_url: str = DEFAULT_URL  # The API's base URL, up to its version.
+    model: str  # The model, by the endpoint's own name.
     # Sent as a bearer token; None sends none.
     api_key: str | None = field(default=None, repr=False)
-    # Seconds without data after which an attempt is abandoned.
-    timeout_seconds: float = 120.0
-    # Attempts per query; the wait doubles after each.
-    max_attempts: int = 6
+    timeout_seconds: float = 120.0  # Seconds without data after which an attempt is abandoned.
+    max_attempts: int = 6  # Attempts per query; the wait doubles after each.
     first_wait_seconds: float = 1.0
-    # Queries in flight at the same time.
-    num_parallel: int = 4
+    num_parallel: int = 4  # Queries in flight at the same time.
     # Prices per million tokens, in any currency; None if costs are not of interest.
     price_in: float | None = None
     price_out: float | None = None
@@ -177,7 +169,7 @@ class ChatEndpoint:
             "max_tokens": max_tokens,
         }
         encoded = json.dumps(body if seed is None else body | {"seed": seed}).encode()
-        wait, failure = self.config.first_wait_seconds, Failure("address", "no attempt was made")
+        wait, failure = self.config.first_wait_seconds, _Failure("address", "no attempt was made")
         for attempt in range(self.config.max_attempts):
             if attempt:
                 self._wait(max(min(wait, MAX_WAIT_SECONDS), failure.retry_after), failure)
@@ -185,14 +177,14 @@ class ChatEndpoint:
             try:
                 return _parse_reply(_send(self.config, PATH, encoded))
             except HTTPError as problem:
-                failure = read_status(problem)
+                failure = _read_status(problem)
                 if problem.code in REFUSAL_STATUSES:
                     raise RefusedQueryError(failure.message) from problem
                 if problem.code not in TRANSIENT_STATUSES:
-                    advice = advise(self.config.role, problem.code)
+                    advice = ADVICE.get(problem.code, "").format(self.config.role.upper())
                     raise self._make_error(failure.message + advice, failure.fault) from problem
             except (OSError, http.client.HTTPException, ValueError, RecursionError) as problem:
-                failure = classify(problem)
+                failure = _classify(problem)
         kept = ". Replies so far are kept; run again to continue"  # a writer's job says so itself
         raise self._make_error(
             f"did not answer in {counted(self.config.max_attempts, 'attempt')}; the last one "
@@ -201,7 +193,7 @@ class ChatEndpoint:
             separator=" ",
         )
 
-    def _wait(self, seconds: float, failure: Failure) -> None:
+    def _wait(self, seconds: float, failure: "_Failure") -> None:
         with self._lock:
             self.num_retries += 1
         if self._closed.wait(seconds * random.uniform(1, 1 + JITTER)):
@@ -220,21 +212,22 @@ def list_models(config: EndpointConfig, *, error: type[EndpointError] = Endpoint
         listed = json.loads(_send(config, "/models", None))
         return [str(model["id"]) for model in listed["data"]]
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as problem:
-        is_status = isinstance(problem, HTTPError)
-        failure = read_status(problem) if is_status else classify(problem)
-        advice = advise(config.role, problem.code) if is_status else ""
+        failure = _read_status(problem) if isinstance(problem, HTTPError) else _classify(problem)
+        text, do = "does not list its models", f"or name one with --{config.role}-model"
         if failure.fault in ("address", "timeout"):
-            text = f"cannot be reached ({failure.message}); check the address, and that it runs"
-        elif is_status and problem.code in (401, 403):
-            text = f"does not list its models ({failure.message[:200]}){advice}"
-        else:
-            text = (
-                f"does not list its models ({failure.message[:200]}); check the address, or name "
-                f"one with --{config.role}-model"
-            )
-        raise error(
-            f"the {config.role} at {config.base_url} {text}", fault=failure.fault
-        ) from problem
+            text, do = "cannot be reached", "and that it runs"
+        told = f"{text} ({failure.message[:200]}); check the address, {do}"
+        where = f"the {config.role} at {config.base_url}"
+        raise error(f"{where} {told}", fault=failure.fault) from problem
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why an attempt failed, and for how many seconds the endpoint asks to wait."""
+
+    fault: EndpointFault
+    message: str
+    retry_after: float = 0.0
 
 
 class _RefuseRedirects(urllib.request.HTTPRedirectHandler):
@@ -275,3 +268,33 @@ def _parse_reply(body: bytes) -> ChatReply:
                 completion_tokens=usage.get("completion_tokens"),
             )
     raise ValueError("no choices[0].message.content")
+
+
+def _classify(error: Exception) -> _Failure:
+    """Returns what went wrong without a status: no answer, too late, or not with text."""
+    reason = error.reason if isinstance(error, URLError) else error
+    message = (isinstance(reason, OSError) and reason.strerror) or str(reason) or repr(error)
+    if isinstance(reason, TimeoutError):
+        return _Failure("timeout", message)
+    if isinstance(error, ValueError | KeyError | TypeError | RecursionError):
+        return _Failure("reply", f"the reply is not a chat completion ({message})")
+    return _Failure("address", message)
+
+
+def _read_status(error: HTTPError) -> _Failure:
+    """Returns the status and the endpoint's message on one line."""
+    message = error.read(2000).decode(errors="replace")
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        message = json.loads(message)["error"]["message"]
+    text = f"HTTP {error.code} {error.reason}: {' '.join(str(message).split())[:300]}"
+    faults: dict[int, EndpointFault] = {429: "rate", 408: "timeout"}
+    usual: EndpointFault = "server" if error.code in TRANSIENT_STATUSES else "access"
+    return _Failure(faults.get(error.code, usual), text, _retry_after(error))
+
+
+def _retry_after(error: HTTPError) -> float:
+    """Returns the number of seconds the endpoint asks to wait, 0 if it asks for none."""
+    try:
+        return min(float(error.headers.get("Retry-After", 0)), MAX_WAIT_SECONDS)
+    except ValueError:
+        return 0.0

@@ -74,7 +74,7 @@ def write(
         typer.Option(
             "--captions",
             help="Also write captions.jsonl, what is known of each picture, for `curate instruct` "
-            "and `curate balance`; leaves out pictures that there is too little to say about.",
+            "and `curate balance`; pictures with too little to say are skipped.",
         ),
     ] = False,
     overwrite: Annotated[

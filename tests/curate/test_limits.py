@@ -110,7 +110,7 @@ def test_an_address_without_its_http_is_no_models_name(tmp_path, name):
     ("status", "advice"),
     [
         (401, "set ONEVISION_WRITER_KEY to a key that it accepts"),
-        (403, "set ONEVISION_WRITER_KEY to a key that may use this model"),
+        (403, "set ONEVISION_WRITER_KEY to a key that it accepts"),
         (404, "check the address, which mostly ends in /v1, and ONEVISION_WRITER_MODEL"),
     ],
 )
