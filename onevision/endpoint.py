@@ -18,16 +18,20 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from onevision.errors import ConfigError, EndpointError, EndpointFault
+from onevision.plural import counted
 
 PATH = "/chat/completions"
 DEFAULT_URL = "https://api.openai.com/v1"
 MAX_REPLY_BYTES = 16 * 2**20
-MAX_WAIT_SECONDS = 60.0
 # A wait is longer by up to this share, so that clients do not all return at once.
 JITTER = 0.25
+MAX_WAIT_SECONDS = 60.0
 # Worth a retry, and refusals of a single query. Any other status ends the run.
 TRANSIENT_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 REFUSAL_STATUSES = frozenset({400, 413, 415, 422})
+KEY_ADVICE = "; set ONEVISION_{}_KEY to a key that it accepts"
+URL_ADVICE = "; check the address, which mostly ends in /v1, and ONEVISION_{}_MODEL"
+ADVICE = {401: KEY_ADVICE, 403: KEY_ADVICE, 404: URL_ADVICE}
 
 # What a model behind an address is asked to do; names its variables and options.
 Role = Literal["judge", "writer"]
@@ -43,21 +47,15 @@ class RefusedQueryError(Exception):
 class EndpointConfig:
     """Where a model is, which one it is, and how often a query is retried."""
 
-    # What the model does; for messages.
-    role: Role = "judge"
-    # The API's base URL, up to its version.
-    base_url: str = DEFAULT_URL
-    # The model, by the endpoint's own name.
-    model: str
+    role: Role = "judge"  # What the model does; for messages.
+    base_url: str = DEFAULT_URL  # The API's base URL, up to its version.
+    model: str  # The model, by the endpoint's own name.
     # Sent as a bearer token; None sends none.
     api_key: str | None = field(default=None, repr=False)
-    # Seconds without data after which an attempt is abandoned.
-    timeout_seconds: float = 120.0
-    # Attempts per query; the wait doubles after each.
-    max_attempts: int = 6
+    timeout_seconds: float = 120.0  # Seconds without data after which an attempt is abandoned.
+    max_attempts: int = 6  # Attempts per query; the wait doubles after each.
     first_wait_seconds: float = 1.0
-    # Queries in flight at the same time.
-    num_parallel: int = 4
+    num_parallel: int = 4  # Queries in flight at the same time.
     # Prices per million tokens, in any currency; None if costs are not of interest.
     price_in: float | None = None
     price_out: float | None = None
@@ -183,12 +181,14 @@ class ChatEndpoint:
                 if problem.code in REFUSAL_STATUSES:
                     raise RefusedQueryError(failure.message) from problem
                 if problem.code not in TRANSIENT_STATUSES:
-                    raise self._make_error(failure.message, failure.fault) from problem
+                    advice = ADVICE.get(problem.code, "").format(self.config.role.upper())
+                    raise self._make_error(failure.message + advice, failure.fault) from problem
             except (OSError, http.client.HTTPException, ValueError, RecursionError) as problem:
                 failure = _classify(problem)
+        kept = ". Replies so far are kept; run again to continue"  # a writer's job says so itself
         raise self._make_error(
-            f"did not answer in {self.config.max_attempts} attempts; the last one failed with: "
-            f"{failure.message}. Replies so far are kept; run again to continue",
+            f"did not answer in {counted(self.config.max_attempts, 'attempt')}; the last one "
+            f"failed with: {failure.message}{kept if self.config.role == 'judge' else ''}",
             failure.fault,
             separator=" ",
         )
@@ -212,13 +212,13 @@ def list_models(config: EndpointConfig, *, error: type[EndpointError] = Endpoint
         listed = json.loads(_send(config, "/models", None))
         return [str(model["id"]) for model in listed["data"]]
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as problem:
-        is_status = isinstance(problem, HTTPError)
-        failure = _read_status(problem) if is_status else _Failure("address", str(problem))
-        raise error(
-            f"the {config.role} at {config.base_url} does not list its models "
-            f"({failure.message[:200]}); name one with --{config.role}-model",
-            fault=failure.fault,
-        ) from problem
+        failure = _read_status(problem) if isinstance(problem, HTTPError) else _classify(problem)
+        text, do = "does not list its models", f"or name one with --{config.role}-model"
+        if failure.fault in ("address", "timeout"):
+            text, do = "cannot be reached", "and that it runs"
+        told = f"{text} ({failure.message[:200]}); check the address, {do}"
+        where = f"the {config.role} at {config.base_url}"
+        raise error(f"{where} {told}", fault=failure.fault) from problem
 
 
 @dataclass(frozen=True)
@@ -273,12 +273,12 @@ def _parse_reply(body: bytes) -> ChatReply:
 def _classify(error: Exception) -> _Failure:
     """Returns what went wrong without a status: no answer, too late, or not with text."""
     reason = error.reason if isinstance(error, URLError) else error
-    message = str(reason) or type(error).__name__
+    message = (isinstance(reason, OSError) and reason.strerror) or str(reason) or repr(error)
     if isinstance(reason, TimeoutError):
         return _Failure("timeout", message)
-    if isinstance(error, OSError | http.client.HTTPException):
-        return _Failure("address", message)
-    return _Failure("reply", f"the reply is not a chat completion ({message})")
+    if isinstance(error, ValueError | KeyError | TypeError | RecursionError):
+        return _Failure("reply", f"the reply is not a chat completion ({message})")
+    return _Failure("address", message)
 
 
 def _read_status(error: HTTPError) -> _Failure:

@@ -287,3 +287,12 @@ def usage_json(usage: Usage) -> dict[str, int]:
         "drafted_tokens": usage.drafted_tokens,
         "accepted_tokens": usage.accepted_tokens,
     }
+
+
+def is_address(name: str) -> bool:
+    """Return whether a model is an endpoint's URL. Raises InputError for one without its http."""
+    if name.startswith(("http://", "https://")):
+        return True
+    if "://" in name or re.search(r":\d+(/|$)", name):
+        raise InputError(f"{name!r} is no endpoint's address; expected http:// or https:// first")
+    return False

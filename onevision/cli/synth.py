@@ -69,20 +69,32 @@ def write(
     image_format: Annotated[
         Literal["png", "jpeg"], typer.Option(help="File format of images.")
     ] = "png",
+    captions: Annotated[
+        bool,
+        typer.Option(
+            "--captions",
+            help="Also write captions.jsonl, what is known of each picture, for `curate instruct` "
+            "and `curate balance`; pictures with too little to say are skipped.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a set of this family that is there.")
     ] = False,
 ) -> None:
     """Write a data set as LLaVA records, with its media beside them."""
+    from onevision.synth.captions import CAPTIONS, check_captioned
     from onevision.synth.families import family_named
     from onevision.synth.write import write_set
 
     make = family_named(family)
+    first = make("train", 0)
     check_output(directory, directory=True)
-    if not any(isinstance(medium, Image) for medium in make("train", 0).media):
+    if captions:
+        check_captioned(first, family)
+    if not any(isinstance(medium, Image) for medium in first.media):
         refuse_options(context, {"image_format"}, use=f"{family}, which has no images")
     if not overwrite:
-        _check_is_new(directory, family)
+        _check_is_new(directory, family, captions=captions)
     path = write_set(
         directory,
         make,
@@ -91,15 +103,25 @@ def write(
         seed=seed,
         teaches=teaches,
         image_format=image_format,
+        captions=captions,
     )
     print(f"wrote {counted(count, 'sample')}: {path}")
+    if captions:
+        print(f"captions: {directory / CAPTIONS}")
 
 
-def _check_is_new(directory: Path, family: str) -> None:
+def _check_is_new(directory: Path, family: str, *, captions: bool) -> None:
     """Refuses to replace records, or media that records may name. Raises DataError."""
     from onevision.errors import DataError
+    from onevision.synth.captions import CAPTIONS
 
-    for path in (directory / f"{family}.json", directory / family):
+    places = [directory / f"{family}.json", directory / family]
+    if captions and (directory / CAPTIONS).exists():
+        raise DataError(
+            f"{directory / CAPTIONS}: it is there already; choose another directory, or give "
+            "--overwrite"
+        )
+    for path in places:
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise DataError(
                 f"{path}: a set of {family} is there already; choose another directory, or give "

@@ -140,7 +140,7 @@ def check_turns(turns: Sequence[Turn], kind: Kind, *, min_words: int) -> str | N
     """Returns the name of the first rule that the turns of a kind break."""
     if not turns:
         return "no questions and answers"
-    certain = kind == "conversation"
+    certain, is_ours = kind == "conversation", kind == "detail"  # a phrasing of the prompt file
     questions = {turn.question.casefold() for turn in turns}
     rules = {
         "empty turn": any(not turn.question or not turn.answer for turn in turns),
@@ -148,7 +148,8 @@ def check_turns(turns: Sequence[Turn], kind: Kind, *, min_words: int) -> str | N
         "too many turns": kind == "reasoning" and len(turns) > 1,
         "repeated question": len(questions) < len(turns),
         "indefinite question": any(
-            is_indefinite(turn.question, turn.answer, certain=certain) for turn in turns
+            is_indefinite("" if is_ours else turn.question, turn.answer, certain=certain)
+            for turn in turns
         ),
         "too short": any(count_words(turn.answer) < min_words for turn in turns),
     }

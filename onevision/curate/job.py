@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onevision.curate.budget import Budget, Limits, Prices
+from onevision.curate.claim import ATTEMPTS, claim
 from onevision.curate.journal import Journal
 from onevision.curate.outcome import Missing, decide
 from onevision.curate.output import Summary, write_outputs
@@ -26,8 +27,7 @@ from onevision.curate.task import Attempt, Job, Task
 from onevision.curate.writer import Ask, Writer
 from onevision.errors import EndpointError, EngineError
 from onevision.locks import lock_directory
-
-ATTEMPTS = "attempts.jsonl"
+from onevision.plural import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +62,23 @@ def run_job(
 ) -> JobResult:
     """Runs a job, or resumes it, and writes its files.
 
-    Raises ConfigError if another process writes there or the limits contradict themselves,
-    DataError for input that cannot be read, OSError.
+    Raises ConfigError if another process writes there, if another command has, or if the limits
+    contradict themselves, DataError for input that cannot be read, OSError.
     """
-    with lock_directory(output, holder="job"), Journal(output / ATTEMPTS) as journal:
+    with lock_directory(output, holder="job"):
+        claim(output, job=job.name)
+        return _run_locked(job, writer, output, limits, prices, on_progress)
+
+
+def _run_locked(
+    job: Job,
+    writer: Writer,
+    output: Path,
+    limits: Limits,
+    prices: Prices | None,
+    on_progress: Callable[[Progress], object],
+) -> JobResult:
+    with Journal(output / ATTEMPTS) as journal:
         budget = Budget(limits, prices=prices, spent=journal.money)
         run = _Run(job, journal, budget, on_progress)
         stopped: str | None = None
@@ -76,7 +89,7 @@ def run_job(
             stopped = str(error)
         summary = write_outputs(job, journal, output, max_rows=limits.max_rows)
         within_limits = stopped is None and run.is_spent
-        stopped = stopped or run.stopped
+        stopped = stopped or run.stopped or run.left_unanswered
         if stopped is None and limits.max_rows is not None and limits.max_rows < job.num_items:
             stopped, within_limits = f"--max-rows {limits.max_rows} is reached", True
         return JobResult(summary=summary, stopped=stopped, within_limits=within_limits)
@@ -94,13 +107,15 @@ class _Run:
     ) -> None:
         self.stopped: str | None = None
         self.is_spent = False  # whether it stopped for want of money
+        self.left_unanswered: str | None = None  # queries that the next run asks again, and why
         self._job, self._journal, self._budget = job, journal, budget
         self._on_progress = on_progress
         self._again: deque[Ask] = deque()
         self._new = self._unanswered()
+        self._last_failure = ""
         self._waiting: Ask | None = None  # an ask that the budget held back
         self._in_flight = set[str]()
-        self._num_done = self._num_answered = 0
+        self._num_done = self._num_answered = self._num_failed = 0
         self._begin = time.monotonic()
 
     def next_ask(self) -> Ask | None:
@@ -110,7 +125,7 @@ class _Run:
         if self._budget.has_too_many_errors:
             self.stopped = (
                 f"{self._budget.num_errors} queries failed, more than --max-errors "
-                f"{self._budget.limits.max_errors}"
+                f"{self._budget.limits.max_errors}; the last with: {self._last_failure}"
             )
             return None
         ask = self._waiting or (self._again.popleft() if self._again else next(self._new, None))
@@ -131,6 +146,12 @@ class _Run:
         self._budget.settle(ask.task, attempt)
         self._in_flight.discard(ask.task.id)
         self._num_answered += 1
+        if attempt.fault is not None:
+            self._last_failure = attempt.detail
+        if not attempt.is_final:
+            self._num_failed += 1
+            told = counted(self._num_failed, "query", "queries")
+            self.left_unanswered = f"{told} failed, the last with: {attempt.detail}"
         found = decide(self._job.read, ask.task, self._journal.attempts(ask.task.id))
         if isinstance(found, Missing) and attempt.is_final:
             self._again.append(Ask(ask.task, found.number))

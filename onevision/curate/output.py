@@ -8,14 +8,13 @@ from typing import BinaryIO
 
 import yaml
 
+from onevision.curate.claim import RECORDS, SUMMARY
 from onevision.curate.journal import Journal
 from onevision.curate.outcome import Missing, decide
 from onevision.curate.task import Attempt, Job, Outcome, Refusal, SourceItem, Task
 from onevision.files import Line, atomic_path, encode_line, write_json, write_text
 
-RECORDS, PROVENANCE, MIXTURE, SUMMARY = (
-    "records.json", "provenance.jsonl", "mixture.yaml", "summary.json",
-)  # fmt: skip
+PROVENANCE, MIXTURE = "provenance.jsonl", "mixture.yaml"
 REPEATED = "repeated input"
 
 
@@ -30,6 +29,8 @@ class Summary:
     # Of the kept and of the refused, by kind, and by kind and reason.
     kept: Counter[str] = field(default_factory=Counter[str])
     refused: Counter[str] = field(default_factory=Counter[str])
+    # Of each kind and reason, what was wrong with the first; rules about replies say no more.
+    first_details: dict[str, str] = field(default_factory=dict[str, str])
     num_asked_again: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -39,6 +40,12 @@ class Summary:
     def num_refused(self) -> int:
         """Tasks and records of the input that became no record."""
         return sum(self.refused.values())
+
+    def refuse(self, kind: str, reason: str, detail: str) -> None:
+        """Counts what became no record."""
+        self.refused[f"{kind}: {reason}"] += 1
+        if detail and reason != REPEATED:
+            self.first_details.setdefault(f"{kind}: {reason}", detail)
 
     def add_attempts(self, attempts: list[Attempt]) -> None:
         """Counts what the replies to a task took."""
@@ -109,7 +116,7 @@ class _Files:
         self._summary.add_attempts(attempts)
         line = describe_task(task, attempts)
         if found.reason is not None:
-            self._summary.refused[f"{task.kind}: {found.reason}"] += 1
+            self._summary.refuse(task.kind, found.reason, found.detail)
             line |= {"outcome": "refused", "reason": found.reason, "detail": found.detail}
         else:
             record = to_record(task, found)
@@ -121,7 +128,7 @@ class _Files:
         self._provenance.write(encode_line(line))
 
     def _refuse(self, kind: str, source: SourceItem, reason: str, detail: str) -> None:
-        self._summary.refused[f"{kind}: {reason}"] += 1
+        self._summary.refuse(kind, reason, detail)
         line = {"kind": kind, **asdict(source), "outcome": "refused"}
         self._provenance.write(encode_line(line | {"reason": reason, "detail": detail}))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 from onevision.curate.budget import Prices, bound_tokens
-from onevision.curate.job import ATTEMPTS
+from onevision.curate.claim import ATTEMPTS
 from onevision.curate.journal import read_attempts
 from onevision.curate.task import Attempt, Job, Task
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from onevision import plots
 from onevision.curate.balance.phrases import find_phrases
-from onevision.curate.output import MIXTURE, PROVENANCE, SUMMARY
+from onevision.curate.claim import SUMMARY
+from onevision.curate.output import MIXTURE, PROVENANCE
 from onevision.data.entries import read_datasets
 from onevision.errors import DataError, MediaError
 from onevision.files import Line, write_text
@@ -53,11 +54,10 @@ def write_report(directory: Path, *, num_samples: int = 20) -> Path:
         summary = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))
         job, num_items = summary["job"], summary["num_items"]
         found = _read(directory / PROVENANCE, num_samples)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{directory}: no job has written here ({type(error).__name__}: {error}); give the "
-            "output of `onevision curate instruct`, recaption or evolve"
-        ) from error
+    except OSError as error:
+        raise _no_job(directory, f"{error.filename}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _no_job(directory, f"{SUMMARY} or {PROVENANCE} is damaged") from error
     page = PAGE.substitute(
         title=html.escape(f"{directory.resolve().name}: {job}"),
         style=plots.style_sheet(),
@@ -68,6 +68,13 @@ def write_report(directory: Path, *, num_samples: int = 20) -> Path:
     )
     write_text(directory / REPORT, page)
     return directory / REPORT
+
+
+def _no_job(directory: Path, found: str) -> DataError:
+    return DataError(
+        f"{directory}: no job has written here ({found}); give the output of `onevision curate "
+        "instruct`, recaption, evolve, gate or balance"
+    )
 
 
 def bin_counts(counts: Mapping[str, int]) -> list[int]:

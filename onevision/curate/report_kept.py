@@ -13,8 +13,8 @@ from typing import Any
 
 from onevision import plots
 from onevision.curate.balance.phrases import find_phrases
+from onevision.curate.claim import RECORDS, SUMMARY
 from onevision.curate.gates.apply import LEFT_OUT
-from onevision.curate.output import RECORDS, SUMMARY
 from onevision.curate.report import PAGE, REPORT, bin_counts, plot_concepts
 from onevision.errors import DataError
 from onevision.files import Line, write_text

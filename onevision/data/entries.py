@@ -60,6 +60,8 @@ class DatasetEntry:
     released: bool = True
     category: str | None = None
     note: str | None = None
+    # The command that makes such records, for who lacks them; capitals stand for the user's own.
+    make: str | None = None
 
     def __post_init__(self) -> None:
         if self.share is not None and self.rows is not None:

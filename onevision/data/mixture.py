@@ -18,6 +18,9 @@ from onevision.data.remote.store import is_address
 from onevision.data.sources import RecordSource, open_source
 from onevision.errors import DataError
 
+# The mixture file of a folder that a job has made; its other files are no records.
+OF_FOLDER = "mixture.yaml"
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenDataset:
@@ -117,7 +120,12 @@ def survey_mixture(
 
 
 def find_mixture(path: Path) -> Path:
-    """Returns the path, or that of a published mixture if there is no file of this name."""
+    """Returns the path, or that of a published mixture if there is no file of this name.
+
+    A folder with a mixture.yaml, as `onevision curate` makes them, is that mixture.
+    """
+    if (path / OF_FOLDER).is_file():
+        return path / OF_FOLDER
     published = published_mixtures() / path.with_suffix(".yaml").name
     if path.parent == Path() and path.name and not path.exists() and published.is_file():
         return published

@@ -1,8 +1,10 @@
-"""Procedural samples -> files: LLaVA records with PNG, JPEG or MP4 beside them."""
+"""Procedural samples -> files: LLaVA records with PNG, JPEG or MP4 beside them; captions."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import count as count_from
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +14,8 @@ from PIL.Image import Image as PillowImage
 
 from onevision.boxes import Point, find_marks
 from onevision.conversation import Image, Video
-from onevision.files import write_text
+from onevision.files import write_lines, write_text
+from onevision.synth.captions import CAPTIONS, caption_record, captioned
 from onevision.synth.sample import Question, Sample, Split, rng_for
 
 Teaches = Literal["captions", "aspects", "descriptions", "questions", "prompts"]
@@ -33,18 +36,23 @@ def write_set(
     split: Split = "train",
     teaches: Teaches = "questions",
     image_format: ImageFormat = "png",
+    captions: bool = False,
     progress: Callable[[int], object] = int,
 ) -> Path:
     """Writes `count` samples; returns the path of the records, `directory/name.json`.
 
     Media go to `directory/name/`. The records are written last, whole or not at all. Those that
     teach "prompts" are a question each, with its right answer, as `onevision reinforce` reads them.
+    With `captions`, samples are single pictures that there is something to write about, and
+    `directory/captions.jsonl` holds what is known of each, as `onevision curate` reads it.
     """
     (directory / name).mkdir(parents=True, exist_ok=True)
-    records = list[dict[str, Any]]()
-    for number in range(count):
-        index = seed * SAMPLES_PER_SEED + number
-        sample = make(split, index)
+    records, told = list[dict[str, Any]](), list[dict[str, Any]]()
+    begin = seed * SAMPLES_PER_SEED
+    all_samples = (make(split, place) for place in count_from(begin))
+    samples = captioned(make, split, begin=begin) if captions else all_samples
+    for number, sample in enumerate(islice(samples, count)):
+        index = begin + number
         media = _write_media(sample, directory, f"{name}/{number:06d}", image_format=image_format)
         record = {"id": f"{name}-{seed}-{number}", **media}
         if teaches == "prompts":
@@ -55,7 +63,11 @@ def write_set(
         else:
             turns = list(_turns(sample, teaches, rng_key=f"{name}/{index}"))
             records.append({**record, "conversations": turns})
+        if captions:
+            told.append(caption_record(sample, media["image"][0]))
         progress(1)
+    if captions:
+        write_lines(directory / CAPTIONS, told)
     path = directory / f"{name}.json"
     write_text(path, json.dumps(records, ensure_ascii=False, indent=1))
     return path

@@ -121,6 +121,9 @@ def test_bad_records_and_pictures_are_refused_by_name_and_the_rest_is_made(tmp_p
     (tmp_path / "pictures" / "4.png").write_bytes(b"not a picture")
     found = instruct(captions, output, writer, "--kinds", "detail")
     assert found.returncode == 0 and len(records(output)) == len(writer.requests) == 1
+    assert "unreadable record: 3; the first: captions.jsonl, row 0: " in found.stdout
+    assert "picture missing: 1; the first: " in found.stdout
+    assert "repeated input: 1\n" in found.stdout
     reasons = [line.get("reason") for line in lines(output / "provenance.jsonl")]
     assert reasons == ["unreadable record"] * 3 + ["picture missing", "damaged picture", None,
                                                    "repeated input"]  # fmt: skip
@@ -238,6 +241,11 @@ def test_detail_has_sixteen_phrasings_and_examples_keep_the_rules():
                 assert check_turns(turns, kind, min_words=prompt.min_words) is None
     phrasings = read_prompt(PROMPTS / "instruct" / "detail.yaml").content.phrasings
     assert len(set(phrasings)) == 16
+    for phrasing in phrasings:  # "I cannot see this image" asks for what is there
+        turns = (Turn(question=phrasing, answer="A red ring lies on a lawn."),)
+        assert check_turns(turns, "detail", min_words=1) is None
+    unknown = (Turn(question=phrasings[0], answer="It is not clear what it shows."),)
+    assert check_turns(unknown, "detail", min_words=1) == "indefinite question"
 
 
 @pytest.mark.parametrize(

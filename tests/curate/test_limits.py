@@ -74,6 +74,53 @@ def test_nobody_there(tmp_path, free_port):
     assert found.stderr.count("\n") == 1
 
 
+def test_a_failure_is_told_although_the_rows_are_reached(tmp_path, writer):
+    writer.garbage = [b"{}"]
+    found = instruct(write_pictures(tmp_path, 2), tmp_path / "out", writer, "--attempts", 1,
+                     "--max-rows", 3)  # fmt: skip
+    assert found.returncode == 1 and "stopped: 1 query failed" in found.stderr
+    assert "4 of 6 tasks are left" in found.stderr
+    again = instruct(tmp_path / "captions.jsonl", tmp_path / "out", writer, "--max-rows", 3)
+    assert again.returncode == 0 and "--max-rows 3 is reached" in again.stderr
+
+
+def test_nobody_there_who_could_list_models(tmp_path, free_port):
+    url = f"http://127.0.0.1:{free_port}/v1"
+    found = run("curate", "instruct", write_pictures(tmp_path, 1), "-o", tmp_path / "out",
+                "--writer", url)  # fmt: skip
+    assert found.returncode == 1
+    assert found.stderr == (
+        f"error: the writer at {url} cannot be reached (Connection refused); check the address, "
+        "and that it runs\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["localhost:8000", "127.0.0.1:8000/v1", "htp://localhost/v1"])
+def test_an_address_without_its_http_is_no_models_name(tmp_path, name):
+    captions = write_pictures(tmp_path, 1)
+    for command in (("instruct", captions, "--writer", name),
+                    ("recaption", tmp_path / "pictures", "--captioner", name),
+                    ("gate", captions, "--gate", "rating=3", "--judge", name)):  # fmt: skip
+        found = run("curate", *command, "-o", tmp_path / "out")
+        assert found.returncode == 1
+        assert f"{name!r} is no endpoint's address; expected http:// or https://" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "set ONEVISION_WRITER_KEY to a key that it accepts"),
+        (403, "set ONEVISION_WRITER_KEY to a key that it accepts"),
+        (404, "check the address, which mostly ends in /v1, and ONEVISION_WRITER_MODEL"),
+    ],
+)
+def test_a_refusal_of_all_queries_says_what_to_do(tmp_path, writer, status, advice):
+    writer.failures = [(status, {})]
+    found = instruct(write_pictures(tmp_path, 1), tmp_path / "out", writer, "--parallel", 1)
+    assert found.returncode == 1 and f"HTTP {status}" in found.stderr
+    assert f"not now; {advice}. 3 of 3 tasks are left" in found.stderr
+
+
 def test_a_wrong_key_stops_at_once(tmp_path, writer):
     writer.failures = [(401, {})]
     found = instruct(write_pictures(tmp_path, 3), tmp_path / "out", writer, "--parallel", 1)
@@ -93,7 +140,9 @@ def test_replies_without_text_fail_one_task_and_the_rest_goes_ahead(tmp_path, wr
     writer.garbage = [b"<html>"]
     found = instruct(captions, output, writer, "--attempts", 1)
     assert found.returncode == 1
-    assert "some queries failed. 1 of 6 tasks are left" in found.stderr
+    assert "stopped: 1 query failed, the last with: " in found.stderr
+    assert "not a chat completion" in found.stderr and "1 of 6 tasks are left" in found.stderr
+    assert found.stderr.count("\n") == 1
     (failed,) = [line for line in lines(output / "attempts.jsonl") if line["fault"]]
     assert failed["fault"] == "reply" and "not a chat completion" in failed["detail"]
     assert instruct(captions, output, writer).returncode == 0
@@ -105,7 +154,8 @@ def test_too_many_failures_stop_the_job(tmp_path, writer):
     found = instruct(write_pictures(tmp_path, 6), tmp_path / "out", writer, "--attempts", 1,
                      "--max-errors", 3, "--parallel", 1)  # fmt: skip
     assert found.returncode == 1
-    assert "stopped: 4 queries failed, more than --max-errors 3" in found.stderr
+    assert "stopped: 4 queries failed, more than --max-errors 3; the last with: " in found.stderr
+    assert "not a chat completion" in found.stderr and found.stderr.count("\n") == 1
     assert len(writer.requests) == 4
 
 
@@ -113,7 +163,8 @@ def test_a_slow_endpoint_is_told_apart(tmp_path, writer):
     writer.delay_seconds = 0.4
     found = instruct(write_pictures(tmp_path, 1), tmp_path / "out", writer, "--attempts", 1,
                      "--timeout", 0.1, "--kinds", "detail")  # fmt: skip
-    assert "some queries failed. 1 of 1 tasks are left" in found.stderr
+    assert "stopped: 1 query failed" in found.stderr and "timed out" in found.stderr
+    assert "1 of 1 tasks are left" in found.stderr
     (line,) = lines(tmp_path / "out" / "attempts.jsonl")
     assert line["fault"] == "timeout"
 
@@ -121,8 +172,9 @@ def test_a_slow_endpoint_is_told_apart(tmp_path, writer):
 def test_a_query_that_the_endpoint_rejects_is_refused_for_good(tmp_path, writer):
     captions, output = write_pictures(tmp_path, 1), tmp_path / "out"
     writer.failures = [(400, {})]
-    assert instruct(captions, output, writer).returncode == 0
-    assert len(records(output)) == 2
+    found = instruct(captions, output, writer)
+    assert found.returncode == 0 and len(records(output)) == 2
+    assert "refused query: 1; the first: HTTP 400 Bad Request: not now" in found.stdout
     (refused,) = [one for one in lines(output / "provenance.jsonl") if one["outcome"] != "kept"]
     assert refused["reason"] == "refused query" and "HTTP 400" in refused["detail"]
     assert instruct(captions, output, writer).returncode == 0

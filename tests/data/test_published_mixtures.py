@@ -30,6 +30,7 @@ KEYS = {
     "media_in_front",
     "licence",
     "released",
+    "make",
     "note",
 }
 SCENARIOS = {"single_image", "multi_image", "video", "text"}

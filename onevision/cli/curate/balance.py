@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onevision.cli.options import DeviceOption, check_output, refuse_options
+from onevision.plural import counted
 
 if TYPE_CHECKING:
     from onevision.curate.balance.filter import BalanceResult
@@ -45,20 +46,24 @@ def balance(
     from onevision.curate.balance.filter import BalanceConfig
     from onevision.curate.balance.filter import balance as filter_captions
     from onevision.data.sources import open_source
+    from onevision.errors import InputError
 
     check_output(output)
+    if output.resolve() == captions.resolve():
+        raise InputError(f"{output}: --output is the input; give another --output")
     if encoder is not None:
         refuse_options(context, OF_PHRASES, use="a run with --encoder")
         result = _balance_by_embedding(captions, output, encoder, concepts=concepts, top_k=top_k,
                                        keep=keep, seed=seed, device=device)  # fmt: skip
-        _show(result, output, f"{result.selection.num_phrases:,} concepts, "
+        _show(result, output, f"{counted(result.selection.num_phrases, 'concept')}, "
               f"{result.selection.num_rare:,} of them near no caption")  # fmt: skip
         return
     refuse_options(context, OF_EMBEDDINGS, use="a run without --encoder")
     config = BalanceConfig(min_count=min_count, max_count=max_count, seed=seed)
     result = filter_captions(open_source(captions), output, config=config)
-    _show(result, output, f"{result.selection.num_phrases:,} phrases, "
-          f"{result.selection.num_rare:,} of them in fewer than {min_count} captions")  # fmt: skip
+    found = counted(result.selection.num_phrases, "phrase")
+    fewer = counted(min_count, "caption")
+    _show(result, output, f"{found}, {result.selection.num_rare:,} of them in fewer than {fewer}")
 
 
 def _balance_by_embedding(
@@ -94,9 +99,12 @@ def _balance_by_embedding(
 
 
 def _show(result: "BalanceResult", output: Path, concepts: str) -> None:
-    print(f"{result.num_kept:,} of {result.num_captions:,} captions kept: {output}\n{concepts}")
+    print(
+        f"{result.num_kept:,} of {counted(result.num_captions, 'caption')} kept: {output}\n"
+        f"{concepts}"
+    )
     if result.num_unreadable:
         print(
-            f"{result.num_unreadable:,} records could not be read; the first: "
+            f"{counted(result.num_unreadable, 'record')} could not be read; the first: "
             f"{result.first_problem}"
         )

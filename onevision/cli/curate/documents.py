@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from onevision.cli.options import check_output
+from onevision.plural import counted
 
 
 def documents(
@@ -40,4 +41,4 @@ def documents(
         backgrounds=backgrounds,
     )
     path = write_documents(output, sources, count=count, seed=seed)
-    print(f"wrote {count:,} pages: {path}")
+    print(f"wrote {counted(count, 'page')}: {path}")

@@ -46,12 +46,13 @@ def gate(
     ] = None,
 ) -> None:
     """Leave out records that are too short, repeated, leaked or answerable without the picture."""
-    from onevision.curate.gates.apply import apply_gates
+    from onevision.curate.gates.apply import UNREADABLE, apply_gates
     from onevision.curate.gates.choose import parse_gates
     from onevision.curate.gates.rating import RatingGate
     from onevision.data.mixture import open_mixture
 
     check_output(output, directory=True)
+    _check_input_stays(mixture, output)
     panels: list[Panel] = []
 
     def open_judge() -> "Judge":
@@ -68,9 +69,21 @@ def gate(
         f"{output / 'mixture.yaml'}"
     )
     for name, count in summary.marked.most_common():
-        print(f"  {name}: {count:,} left out")
+        first = name == UNREADABLE and f"; the first: {summary.first_problem}"
+        print(f"  {name}: {count:,} left out{first or ''}")
     for one in chosen:
         if isinstance(one, RatingGate):
             print(one.stability)
     for panel in panels:
         print_usage(panel)
+
+
+def _check_input_stays(mixture: Path, output: Path) -> None:
+    """Raises InputError if the kept records would replace those that are read."""
+    from onevision.errors import InputError
+
+    if output.resolve() in (mixture.resolve(), mixture.resolve().parent):
+        raise InputError(
+            f"{mixture}: it lies in --output, where the kept records would replace it; give "
+            "another --output"
+        )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from onevision.cli.options import is_address
 from onevision.errors import ConfigError, InputError
+from onevision.plural import counted
 from onevision.values import name_closest
 
 if TYPE_CHECKING:
@@ -91,9 +93,9 @@ def open_writer(
     dtype: str = "auto",
 ) -> "Writer":
     """Open an endpoint, or load a model. Raises InputError, ConfigError, EndpointError."""
-    if not name.startswith(("http://", "https://")):
+    if not is_address(name):
         if model is not None:
-            raise InputError(f"--writer-model goes with a URL, but --writer is {name!r}")
+            raise InputError(f"--writer-model goes with a URL, but the model is {name!r}")
         from onevision.curate.local_writer import open_local
 
         return open_local(name, device=device, dtype=dtype, at_once=parallel)
@@ -117,7 +119,7 @@ def open_writer(
         if len(served) != 1:
             hint = name_closest("", served)
             raise InputError(
-                f"{name} serves {len(served)} models; name one with --writer-model{hint}"
+                f"{name} serves {counted(len(served), 'model')}; name one with --writer-model{hint}"
             )
         config = replace(config, model=served[0])
     return EndpointWriter(config)
@@ -206,13 +208,14 @@ def print_result(result: "JobResult", output: Path, *, has_prices: bool) -> None
     if sys.stderr.isatty():
         print(CLEAR, end="", file=sys.stderr, flush=True)
     summary = result.summary
-    print(f"{summary.num_kept:,} records: {output / 'mixture.yaml'}")
+    print(f"{counted(summary.num_kept, 'record')}: {output / 'mixture.yaml'}")
     for kind, count in sorted(summary.kept.items()):
         print(f"  {kind}: {count:,}")
     if summary.num_refused:
         print(f"{summary.num_refused:,} refused, each with its reason in provenance.jsonl")
         for reason, count in summary.refused.most_common():
-            print(f"  {reason}: {count:,}")
+            first = summary.first_details.get(reason)
+            print(f"  {reason}: {count:,}" + (f"; the first: {first}" if first else ""))
     money = f", {summary.money:.4g} spent" if has_prices else ""
     print(
         f"{summary.prompt_tokens:,} tokens in, {summary.completion_tokens:,} out, "
@@ -220,7 +223,7 @@ def print_result(result: "JobResult", output: Path, *, has_prices: bool) -> None
     )
     if result.stopped is None and not summary.num_left:
         return
-    reason = result.stopped or "some queries failed"
+    reason = result.stopped or "some tasks have no reply"
     print(
         f"stopped: {reason}. {summary.num_left:,} of {summary.num_items:,} tasks are left; run it "
         "again to continue with them",

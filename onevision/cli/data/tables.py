@@ -91,13 +91,17 @@ def _print_missing(missing: "list[UnopenedDataset]") -> None:
 
 
 def _print_commands(missing: "list[UnopenedDataset]") -> None:
-    """Prints a command for each repository that holds missing sets."""
+    """Prints a command for each repository that holds missing sets, and those that make some."""
     sources = Counter(one.entry.source for one in missing if one.entry.source is not None)
     for source, count in sources.items():
         name = source.rpartition("/")[2]
         print(f"  {count}: hf download {source} --repo-type dataset --local-dir {name}")
     if any(one.entry.config for one in missing):
         print("  for one configuration alone, add: --include 'CONFIGURATION/*'")
+    made = [one.entry.make for one in missing if one.entry.make is not None]
+    if made:
+        print("or make records like them:")
+        print("\n".join(f"  {command}" for command in made))
 
 
 def _print_advice(mixture: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onevision.cli.options import load_model, refuse_options
+from onevision.cli.options import is_address, load_model, refuse_options
 from onevision.errors import InputError
 from onevision.plural import counted
 from onevision.values import name_closest
@@ -47,9 +47,9 @@ def refuse_judge_options(
 
     With `devices`, --device and --dtype are of the judges alone.
     """
-    if not any(map(_is_endpoint, judges)):
+    if not any(map(is_address, judges)):
         refuse_options(context, {"judge_model"}, use="judges that run here")
-    if devices and all(map(_is_endpoint, judges)):
+    if devices and all(map(is_address, judges)):
         refuse_options(context, {"device", "dtype"}, use="judges behind an address")
 
 
@@ -78,7 +78,7 @@ def open_panel(
     price, memory = _parse_prices(prices), output / JUDGE_MEMORY
     judges = [
         _open_endpoint(name, memory=memory, model=model, prices=price)
-        if _is_endpoint(name)
+        if is_address(name)
         else _open_local(name, memory=memory, prices=price, device=device, dtype=dtype)
         for name in names
     ]
@@ -97,10 +97,6 @@ def print_usage(panel: "Panel") -> None:
             f"{usage.prompt_tokens} tokens in, {usage.completion_tokens} out{cost}"
             + (f"; the tokens of {uncounted} replies are not reported" if uncounted else "")
         )
-
-
-def _is_endpoint(name: str) -> bool:
-    return name.startswith(("http://", "https://"))
 
 
 def _open_endpoint(

@@ -118,8 +118,12 @@ def open_part(paths: Sequence[Path], rng: random.Random, width: int, height: int
 def _read_corpus(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the corpus cannot be read ({error}); expected UTF-8") from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: the corpus cannot be read ({error.strerror}); check it"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: the corpus is not UTF-8 ({error}); expected text") from error
     return [" ".join(line.split()) for line in lines if line.strip()]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from onevision.curate.claim import PAGES, RECORDS, claim
 from onevision.curate.documents.page import Page, make_page
 from onevision.curate.documents.scene import photograph
 from onevision.curate.documents.sources import Language, PageSources
@@ -20,12 +21,11 @@ from onevision.errors import ConfigError
 from onevision.files import Line, atomic_path, encode_line, write_json
 from onevision.locks import lock_directory
 
-PICTURES_FOLDER, RECORDS = "pages", "records.json"
+PICTURES_FOLDER = "pages"
 JPEG_QUALITY = 90
 # Of forms, the share that is asked for a value; of the rest, that asked for a line.
 VALUE_SHARE, LINE_SHARE = 0.7, 0.3
 QUESTIONS = Path(__file__).parent / "questions.yaml"
-SETTINGS = "documents.json"
 
 
 @cache
@@ -44,12 +44,13 @@ def write_documents(
 ) -> Path:
     """Writes the pages and records.json; returns the path of the records.
 
-    Raises ConfigError if the directory has pages of other sources, InputError for a font and
-    MediaError for a picture that cannot be used, OSError.
+    Raises ConfigError if the directory has pages of other sources or other records, InputError for
+    a font and MediaError for a picture that cannot be used, OSError.
     """
     with lock_directory(output, holder="job"):
+        claim(output, job="documents")
         settings = {"seed": seed, "sources": sources.fingerprint}
-        _agree_on_sources(output / SETTINGS, settings)
+        _agree_on_sources(output / PAGES, settings)
         (output / PICTURES_FOLDER).mkdir(exist_ok=True)
         with atomic_path(output / RECORDS) as partial, partial.open("wb") as file:
             for number in range(count):

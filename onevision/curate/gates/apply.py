@@ -15,15 +15,16 @@ from pathlib import Path
 
 import yaml
 
+from onevision.curate.claim import LEFT_OUT, RECORDS, SUMMARY, claim
 from onevision.curate.gates.gate import Gate, GateItem
-from onevision.curate.output import MIXTURE, RECORDS, SUMMARY
+from onevision.curate.output import MIXTURE
 from onevision.data.forms.raw import RawRecord
 from onevision.data.mixture import Mixture
 from onevision.data.records import to_conversation
 from onevision.errors import DataError
 from onevision.files import atomic_path, encode_line, write_json, write_text
+from onevision.locks import lock_directory
 
-LEFT_OUT = "left_out.jsonl"
 UNREADABLE = "unreadable"
 BATCH = 8
 
@@ -35,6 +36,7 @@ class GateSummary:
     num_records: int = 0
     num_kept: int = 0
     marked: Counter[str] = field(default_factory=Counter[str])
+    first_problem: str = ""  # of the first record that cannot be read
 
 
 def apply_gates(
@@ -46,7 +48,8 @@ def apply_gates(
 ) -> GateSummary:
     """Passes each record through the gates in their order, up to the first that marks it.
 
-    Raises DataError if the data sets have several media roots or media inside records, OSError.
+    Raises DataError if the data sets have several media roots or media inside records, ConfigError
+    if another process or another command has written to `output`, OSError.
     """
     roots = {dataset.source.root for dataset in mixture.datasets}
     if len(roots) > 1:
@@ -54,6 +57,22 @@ def apply_gates(
             f"{mixture.name}: its data sets have {len(roots)} media roots; gate them one by one, "
             "so that the kept records have one"
         )
+    (root,) = roots
+    entry = {"name": mixture.name, "json_path": RECORDS}
+    if root is not None:
+        entry["root"] = str(root.resolve())
+    with lock_directory(output, holder="job"):
+        claim(output, job="gate")
+        summary = _write(mixture, gates, output, on_progress)
+        write_text(output / MIXTURE, yaml.safe_dump({"datasets": [entry]}, sort_keys=False))
+        write_json(output / SUMMARY, vars(summary))
+    return summary
+
+
+def _write(
+    mixture: Mixture, gates: Sequence[Gate], output: Path, on_progress: Callable[[int], object]
+) -> GateSummary:
+    """Writes the records that are kept, and a line for each that is not."""
     summary = GateSummary()
     with (
         atomic_path(output / RECORDS) as records,
@@ -70,16 +89,12 @@ def apply_gates(
                 summary.num_kept += 1
             else:
                 summary.marked[judged.gate] += 1
+                if judged.gate == UNREADABLE:
+                    summary.first_problem = summary.first_problem or judged.why
                 line = {"where": judged.where, "gate": judged.gate, "why": judged.why}
                 left_out_file.write(encode_line(line))
             on_progress(summary.num_records)
         kept_file.write(b"\n]\n")
-    (root,) = roots
-    entry = {"name": mixture.name, "json_path": RECORDS}
-    if root is not None:
-        entry["root"] = str(root.resolve())
-    write_text(output / MIXTURE, yaml.safe_dump({"datasets": [entry]}, sort_keys=False))
-    write_json(output / SUMMARY, vars(summary))
     return summary
 
 

@@ -35,7 +35,7 @@ def parse_gates(texts: Sequence[str], *, judge: Callable[[], Judge] | None = Non
         name, equals, value = text.partition("=")
         if name not in USAGE:
             raise InputError(f"no gate is named {name!r}{name_closest(name, USAGE)}")
-        if not equals and name != "duplicates":
+        if not value and (equals or name != "duplicates"):
             raise InputError(f"--gate {name} lacks its value; expected {USAGE[name]}")
         gates.append(_rating(value, judge) if name == RATING else MAKERS[name](value))
     if judge is not None and not any(gate.name == RATING for gate in gates):

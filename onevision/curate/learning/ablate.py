@@ -24,17 +24,18 @@ from PIL.Image import Image as PillowImage
 from onevision.conversation import Conversation, Image, Message, Text
 from onevision.curate.budget import Limits
 from onevision.curate.captions import open_captions
+from onevision.curate.claim import RECORDS
 from onevision.curate.instruct import KINDS, InstructJob, Kind
 from onevision.curate.job import run_job
 from onevision.curate.learning.learn import learn
 from onevision.curate.learning.rule_writer import RuleWriter
-from onevision.curate.output import RECORDS
 from onevision.errors import ConfigError
 from onevision.eval.scoring.rouge import rouge_l
 from onevision.files import Line, write_json, write_lines, write_text
 from onevision.generate.answer import Model, load
 from onevision.locks import lock_directory
-from onevision.synth.sample import Sample, Split
+from onevision.synth.captions import CAPTIONS, caption_record, captioned
+from onevision.synth.sample import Split
 from onevision.synth.worlds.shapes import scenes
 
 # The shares of each kind that an arm learns from, and LLaVA-Bench (COCO) with them: 2304.08485,
@@ -48,8 +49,6 @@ ARMS: Mapping[str, Mapping[Kind, float]] = {
 }
 PUBLISHED = {"none": 21.5, "conversation": 73.8, "conversation-5-10": 80.5,
              "detail-reasoning": 81.9, "all": 85.1}  # fmt: skip
-# Scenes of fewer things make descriptions that the rules find too short.
-MIN_THINGS = 3
 MAX_NEW_TOKENS = 160
 BATCH = 16
 
@@ -131,14 +130,15 @@ def write_data(
     """
     directory.mkdir(parents=True, exist_ok=True)
     found: list[Line] = []
-    for number, sample in enumerate(itertools.islice(_scenes(split), begin, begin + count)):
+    samples = captioned(scenes.make, split)
+    for number, sample in enumerate(itertools.islice(samples, begin, begin + count)):
         name = f"{directory.name}/{number:05d}.png"
         picture = sample.media[0].source
         assert isinstance(picture, PillowImage), "scenes are drawn"
         picture.save(directory.parent / name)
-        found.append({"image": name, "captions": [sample.caption, *sample.aspects]})
-    write_lines(directory / "captions.jsonl", found)
-    source = open_captions(directory / "captions.jsonl", instances=None, root=directory.parent)
+        found.append(caption_record(sample, name))
+    write_lines(directory / CAPTIONS, found)
+    source = open_captions(directory / CAPTIONS, instances=None, root=directory.parent)
     writer = RuleWriter()
     job = InstructJob(source=source, kinds=KINDS, writer=writer.identity, seed=0)
     run_job(job, writer, directory / "data", limits=Limits())
@@ -175,11 +175,6 @@ def summarize(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> Line:
     order = sorted(arms, key=lambda name: -arms[name]["mean"]["mean"])
     published = sorted(arms, key=lambda name: -PUBLISHED[name])
     return {"arms": arms, "order": order, "published_order": published}
-
-
-def _scenes(split: Split) -> "itertools.chain[Sample]":
-    samples = (scenes.make(split, number) for number in itertools.count())
-    return itertools.chain(s for s in samples if s.caption.count(" at the ") >= MIN_THINGS)
 
 
 def _question(record: Line, root: Path) -> Conversation:

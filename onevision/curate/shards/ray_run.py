@@ -19,7 +19,8 @@ from typing import Any
 
 import yaml
 
-from onevision.curate.output import MIXTURE, SUMMARY
+from onevision.curate.claim import SUMMARY
+from onevision.curate.output import MIXTURE
 from onevision.curate.shards.split import LOCAL, Cluster, Shard
 from onevision.curate.shards.worker import PARTS, ShardSettings, ShardWorker
 from onevision.curate.writer import Writer

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onevision.curate.budget import Limits
-from onevision.curate.job import ATTEMPTS, run_job
+from onevision.curate.claim import ATTEMPTS
+from onevision.curate.job import run_job
 from onevision.curate.journal import Journal
 from onevision.curate.recaption import RecaptionJob
 from onevision.curate.shards.split import Shard
