@@ -31,7 +31,7 @@ from benchmarks.inference import RESULTS, picture
 from benchmarks.inference_peer import write_checkpoint
 from benchmarks.serving import SHAPES, Body, Command, measure, request, serving, text
 from onevision import load
-from onevision.accelerate.packed import can_multiply
+from onevision.accelerate.processor import can_multiply
 from onevision.anyres import AnyRes, Layout, VideoRule, plan, plan_video
 from onevision.checkpoint.hub import BUNDLED
 from onevision.eval.heldout import NUM_QUESTIONS, READING, SCENARIOS, run_heldout

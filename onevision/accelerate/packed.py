@@ -17,7 +17,7 @@ from onevision.accelerate.cuda_int4 import CudaInt4Linear, pack_int4
 from onevision.accelerate.int4 import Int4Linear, PackedInt4Linear
 from onevision.accelerate.int8 import Int8Linear
 from onevision.accelerate.int8_packer import Int8Packer, PackedInt8Linear
-from onevision.accelerate.processor import can_multiply
+from onevision.accelerate.processor import has_layout
 from onevision.accelerate.stored_embedding import StoredEmbedding
 from onevision.model.decoder import SwiGLU
 from onevision.model.vision import VisionMLP, gelu_tanh
@@ -81,7 +81,7 @@ def _pack_layer(layer: nn.Module, packer: Int8Packer) -> nn.Module:
 def can_pack(weight: Tensor) -> bool:
     """Whether oneDNN has a layout of its own for `weight` on this processor."""
     is_here = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
-    return is_here and can_multiply(weight.dtype)
+    return is_here and has_layout(weight.dtype)
 
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""Samples of one picture -> what is known of each, for a writer without eyes."""
+"""Samples of one picture -> what is known of each, for a writer that cannot see it."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ from onevision.accelerate.apply import accelerate, accelerate_training
 from onevision.accelerate.cuda_kernels import fuse_norms, fused_rotate
 from onevision.accelerate.fused import FusedAttention, FusedSwiGLU, fuse
 from onevision.accelerate.packed import PackedLinear
-from onevision.accelerate.processor import can_multiply
+from onevision.accelerate.processor import has_layout
 from onevision.model.llava import LlavaNetwork
 from tests.conftest import randomise
 
@@ -28,7 +28,7 @@ def assert_near(before, after, *, tolerance):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
 def test_an_accelerated_network_computes_what_it_did(micro_config, dtype):
-    packed = PackedLinear if can_multiply(dtype) else torch.nn.Linear
+    packed = PackedLinear if has_layout(dtype) else torch.nn.Linear
     network = randomise(LlavaNetwork(micro_config)).to(dtype).eval()
     before = outputs(network, micro_config, dtype)
     accelerated = accelerate(network)

@@ -9,7 +9,7 @@ from onevision.accelerate.int4 import PackedInt4Linear
 from onevision.accelerate.int8 import Int8Linear
 from onevision.accelerate.int8_packer import Int8Packer, PackedInt8Linear
 from onevision.accelerate.packed import PackedLinear, named_tensors
-from onevision.accelerate.processor import can_multiply, has_vnni
+from onevision.accelerate.processor import has_layout, has_vnni
 from onevision.errors import InputError
 from onevision.model.llava import LlavaNetwork
 from tests.conftest import randomise
@@ -67,7 +67,7 @@ def test_smaller_weights_alone_leave_the_vision_encoder(whole):
         kinds = layers_of(model.network)
         assert kinds["language_model.head"] is PackedInt8Linear
         own = {k for name, k in kinds.items() if name.startswith("vision")}
-        assert (PackedLinear if can_multiply(torch.bfloat16) else torch.nn.Linear) in own
+        assert (PackedLinear if has_layout(torch.bfloat16) else torch.nn.Linear) in own
         assert num_bytes(model) < most * num_bytes(whole), num_bytes(model) / num_bytes(whole)
     assert kinds["language_model.blocks.0.mlp.gate_up"] is PackedInt4Linear
 
