@@ -102,12 +102,12 @@ def test_near_distributions_mostly_draw_the_same():
 
 
 def test_rare_tokens_are_drawn_as_often_as_they_should():
-    """With random numbers of 24 bits none could win; together they are one in 667."""
-    shares = torch.full((150_000,), 1e-8)
-    shares[0] = 1 - 1.5e-3
+    """With random numbers of 24 bits hardly one could win; together they are one in 2,500."""
+    shares = torch.full((20_000,), 2e-8)
+    shares[0] = 1 - 4e-4
     generator = torch.Generator().manual_seed(0)
-    drawn = [draw(shares, generator=generator) for _ in range(10_000)]
-    assert 5 <= sum(token_id > 0 for token_id in drawn) <= 30  # 15 are expected
+    drawn = [draw(shares, generator=generator) for _ in range(12_000)]
+    assert 2 <= sum(token_id > 0 for token_id in drawn) <= 12  # 4.8 are expected
 
 
 def test_probabilities_that_are_no_numbers_are_an_error():

@@ -38,7 +38,7 @@ def upload(protocol, kind, *, folder="caps", count=6):
     return f"{protocol}://bucket/{folder}/caps-{{000..{count - 1:03}}}.{kind}"
 
 
-@pytest.mark.parametrize("protocol", ["s3", "gs", "hf"])
+@pytest.mark.parametrize("protocol", ["s3", pytest.param("gs", marks=pytest.mark.slow), "hf"])
 def test_a_run_reads_from_a_bucket_and_resumes_from_it(protocol, tmp_path, caches, request):
     front = request.getfixturevalue(protocol)
     caches("local")

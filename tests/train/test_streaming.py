@@ -159,6 +159,7 @@ def test_a_small_cache_is_warned_about(small, tmp_path, caches, monkeypatch):
     assert lines(tmp_path / "run")[-1]["samples"] == 48
 
 
+@pytest.mark.slow  # a store without an answer is asked three times, with waits
 def test_bad_addresses_are_refused_before_the_first_step(small, tmp_path, caches):
     address = write_store(tmp_path / "store", count=2)
     caches("cache")
