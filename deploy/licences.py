@@ -15,9 +15,8 @@ from pathlib import Path
 from onevision.files import write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "licences.md"
-EXTRAS = (
-    *("data", "synth", "serve", "constrain", "plots", "ray", "s3", "gs", "small", "tensorboard"),
-)
+EXTRAS = ("data", "synth", "serve", "constrain", "plots", "ray", "s3", "gs", "small",
+          "tensorboard")  # fmt: skip
 REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(?:\[(?P<extras>[\w, -]*)\])?(?P<rest>.*)")
 LIBRARY = re.compile(
     r"(?:^|/)[\w.]+\.libs/(?:lib)?(?P<name>[\w+-]*?)(?:-[0-9a-f]{8})*\.(?:so|dylib)"

@@ -29,7 +29,8 @@ def has_avx512_vnni() -> bool:
 def can_multiply(dtype: torch.dtype) -> bool:
     """Whether the processor itself multiplies in `dtype`: fp32, and bf16 with AVX-512 bf16 or AMX.
 
-    With other AVX-512, oneDNN emulates bf16, a quarter as fast as fp32 for more than one row.
+    With other AVX-512, oneDNN emulates bf16: for more than a few rows, fp32 is four to five times
+    as fast (docs/performance.md).
     """
     if dtype == torch.bfloat16:
         capabilities = torch.cpu.get_capabilities()
