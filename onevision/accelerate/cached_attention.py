@@ -3,7 +3,9 @@
 For inference: the queries are the last positions of their keys, so no mask needs to be passed.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +13,20 @@ from torch import Tensor
 
 from onevision.accelerate.cpu_attention import bias_of
 from onevision.accelerate.processor import has_amx
+from onevision.accelerate.zentorch_library import find_zentorch_obstacle
+
+logger = logging.getLogger(__name__)
 
 # Queries that are compared at a time on a CPU.
 BLOCK_QUERIES = 64
+# From so many keys on, zentorch attends faster with one position than torch (docs/performance.md).
+MANY_KEYS = 256
+# Numbers of keys at which it is compared with torch before it is used, and how far it may be off.
+TESTED_KEYS = (MANY_KEYS, 513, 1100)
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+
+# Queries [1, G, Q/G, K], keys and values [1, G, T, K] -> mixed values [1, G, Q/G, K].
+AttendRow = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def attend_last(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -> Tensor:
@@ -42,13 +55,41 @@ def attend_rows(
     kernel otherwise reads the keys once per head. A row's bits do not depend on the other rows.
     """
     rows = q.unflatten(0, (keys[0].shape[0], -1)).movedim(2, 0).contiguous()  # [n, G, Q/G, K]
+    attend_many = attention_to_many(*rows.shape[1:], dtype=q.dtype)
     mixed = [
-        F.scaled_dot_product_attention(row, own_k[None], own_v[None])
+        (attend_many if own_k.shape[1] >= MANY_KEYS else F.scaled_dot_product_attention)(
+            row, own_k[None], own_v[None]
+        )
         for row, own_k, own_v in zip(
             rows.split(1), _visible(keys, window), _visible(values, window), strict=True
         )
     ]
     return torch.cat(mixed).flatten(1, 2).transpose(0, 1)
+
+
+@cache
+def attention_to_many(groups: int, shared: int, size: int, *, dtype: torch.dtype) -> AttendRow:
+    """Returns what attends with one position to many keys: zentorch's kernel, if right, or torch's.
+
+    For `groups` heads of keys of `size` numbers, each with `shared` queries.
+    """
+    if dtype not in TOLERANCE or find_zentorch_obstacle() is not None:
+        return F.scaled_dot_product_attention
+    shape, random = (groups, max(TESTED_KEYS) + 1, size), torch.Generator().manual_seed(0)
+    k, v = (torch.randn(shape, generator=random).to(dtype)[None] for _ in range(2))
+    q = torch.randn(1, groups, shared, size, generator=random).to(dtype)
+    for total in TESTED_KEYS:
+        own = q, k[:, :, :total], v[:, :, :total]  # within longer buffers, as in a cache
+        expected = F.scaled_dot_product_attention(*own).float()
+        error = (_attend_by_zentorch(*own).float() - expected).norm() / expected.norm()
+        if not error < TOLERANCE[dtype]:
+            logger.warning("zentorch attends wrongly to %d keys %s: torch does it", total, shape)
+            return F.scaled_dot_product_attention
+    return _attend_by_zentorch
+
+
+def _attend_by_zentorch(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.ops.zentorch.zentorch_sdpa(q, k, v)[0]
 
 
 def attend_last_fused(q: Tensor, k: Tensor, v: Tensor, *, window: int | None = None) -> Tensor:

@@ -8,10 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
@@ -20,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from onevision.accelerate.int8 import MOST, MOST_OF_7_BITS, Int8Linear, multiply_rows, scale_rows
-from onevision.accelerate.processor import has_amx, has_avx512_vnni, has_vnni
+from onevision.accelerate.processor import has_amx, has_vnni
+from onevision.accelerate.zentorch_library import find_zentorch_obstacle
 
 
 class Product(Protocol):
@@ -181,44 +178,6 @@ def _find_fbgemm_obstacle() -> str | None:
     if "fbgemm" not in torch.backends.quantized.supported_engines:
         return "torch was built without it"
     return None
-
-
-def find_zentorch_obstacle() -> str | None:
-    """Says why zentorch is not used: it is built for one version of torch, and does without AMX.
-
-    Without VNNI its product is an illegal instruction, which no test outlives.
-    """
-    try:
-        found = version("zentorch")
-    except PackageNotFoundError:
-        return "not installed (pip install 'onevision[fast]')"
-    made_for, expected = ".".join(found.split(".")[:3]), torch.__version__.split("+")[0]
-    if made_for != expected:
-        return f"{found} is built for torch {made_for}, not {expected}"
-    if not has_avx512_vnni():
-        return "needs AVX-512 VNNI, which this processor lacks"
-    if has_amx():
-        return "slower than oneDNN on a processor with AMX"
-    try:
-        _load_zentorch()
-    except (ImportError, OSError) as error:
-        return f"{found} cannot be imported: {error}"
-    return None
-
-
-def _load_zentorch() -> None:
-    """Loads zentorch's library of products. Raises ImportError, OSError.
-
-    Not the package around it, which imports torch's compiler: that takes as long as torch itself.
-    """
-    spec = find_spec("zentorch")
-    if spec is None or spec.origin is None:
-        raise ImportError("no module zentorch")
-    library = Path(spec.origin).parent / "libzentorch.so"
-    if library.exists():
-        torch.ops.load_library(library)
-    else:
-        import_module("zentorch")
 
 
 KERNELS: Sequence[Int8Kernel] = (

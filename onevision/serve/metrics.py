@@ -57,6 +57,7 @@ class Metrics:
             "encoder_cache_hits": stats.encoder_hits,
             "draft_tokens": stats.drafted_tokens,
             "draft_tokens_accepted": stats.accepted_tokens,
+            "graphed_steps": stats.graphed_steps,
             "decode_worker_restarts_total": self._sandbox.num_restarts,
             "engine_restarts_total": self._engines.num_restarts,
         }.items():
@@ -99,14 +100,18 @@ class RequestMeter:
         self._open, self._tokens = request.sampling.num_answers, 0
 
     def observe(self, delta: AnswerDelta) -> None:
-        """Records a delta."""
+        """Records a delta; one that only says that a request failed holds nothing to measure."""
+        if delta.finish_reason in ("error", "cancelled"):
+            return
         now, metrics = time.monotonic(), self._metrics
         if self._last is None:
+            metrics.prompt_tokens.inc(self._request.num_tokens)
             metrics.first.observe(now - self._request.arrived_at)
         elif delta.tokens:
             metrics.between.observe(now - self._last)
         self._last = now
         self._tokens += len(delta.tokens)
+        metrics.generation_tokens.inc(len(delta.tokens))
         if delta.finish_reason in ("stop", "length"):
             self._open -= 1
             metrics.success.labels(delta.finish_reason).inc()
@@ -114,8 +119,6 @@ class RequestMeter:
     def end(self) -> None:
         """Records the end of the request, however it ended."""
         request, metrics, now = self._request, self._metrics, time.monotonic()
-        metrics.prompt_tokens.inc(request.num_tokens)
-        metrics.generation_tokens.inc(self._tokens)
         metrics.whole.observe(now - request.arrived_at)
         metrics.prompt_lengths.observe(request.num_tokens)
         metrics.answer_lengths.observe(self._tokens)
@@ -142,6 +145,7 @@ GAUGES = {
     "encoder_cache_hits": "Media found in it.",
     "draft_tokens": "Tokens that were guessed before the model was asked.",
     "draft_tokens_accepted": "Of those, the ones that the model generated itself.",
+    "graphed_steps": "Decoding passes in the fixed shapes of CUDA graphs.",
     "decode_worker_restarts_total": "Media decoding workers that died or were killed.",
     "engine_restarts_total": "Engines that failed and were restarted.",
 }

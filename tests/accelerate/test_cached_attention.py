@@ -4,13 +4,18 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from onevision.accelerate import cached_attention
 from onevision.accelerate.cached_attention import (
+    MANY_KEYS,
+    TESTED_KEYS,
     attend_last,
     attend_last_fused,
     attend_last_in_blocks,
     attend_last_in_two,
     attend_rows,
+    attention_to_many,
 )
 
 
@@ -74,3 +79,27 @@ def test_the_kernel_for_a_gpu_gives_what_blocks_give(length, total, window, dtyp
     q, k, v = (torch.randn(h, n, 16).to(dtype) for h, n in ((4, length), (2, total), (2, total)))
     blocks, fused = (attend(q, k, v, window=window) for attend in (attend_last, attend_last_fused))
     assert (blocks - fused).abs().max() <= near
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.1])
+@torch.inference_mode()
+def test_a_faster_kernel_is_used_from_many_keys_on_if_it_is_right(scale, monkeypatch, caplog):
+    calls = []
+
+    def attend(q, k, v):
+        calls.append(k.shape[2])
+        return F.scaled_dot_product_attention(q, k, v) * scale
+
+    monkeypatch.setattr(cached_attention, "find_zentorch_obstacle", lambda: None)
+    monkeypatch.setattr(cached_attention, "_attend_by_zentorch", attend)
+    attention_to_many.cache_clear()
+    q, lengths = torch.randn(4, 3, 8), [3, MANY_KEYS - 1, MANY_KEYS]
+    keys, values = ([torch.randn(2, length, 8) for length in lengths] for _ in range(2))
+    found = attend_rows(q, keys, values)
+    attention_to_many.cache_clear()
+    for i, (k, v) in enumerate(zip(keys, values, strict=True)):
+        own = slice(i, i + 1)
+        assert (found[:, own] - by_the_formula(q[:, own], k, v, None)).abs().max() < 1e-5
+    is_right = scale == 1
+    assert calls[len(TESTED_KEYS) :] == [MANY_KEYS] if is_right else calls == [MANY_KEYS]
+    assert ("torch does it" in caplog.text) != is_right

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from onevision.accelerate import int8_kernels
 from onevision.accelerate.int8 import Int8Linear
 from onevision.accelerate.int8_kernels import (
     CUBLAS_ROWS,
@@ -19,7 +18,6 @@ from onevision.accelerate.int8_kernels import (
     AtenProduct,
     FbgemmProduct,
     Int8Kernel,
-    find_zentorch_obstacle,
 )
 from onevision.accelerate.int8_packer import Int8Packer, PackedInt8Linear, find_fault
 
@@ -139,18 +137,6 @@ def test_torch_keeps_its_own_engine_for_quantised_tensors():
     assert torch.backends.quantized.engine == before
 
 
-def test_zentorch_is_not_even_tried_where_it_ends_the_process(tmp_path, monkeypatch):
-    torch_version = torch.__version__.split("+")[0]
-    information = tmp_path / f"zentorch-{torch_version}.9.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: zentorch\nVersion: {torch_version}.9\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(int8_kernels, "has_avx512_vnni", lambda: False)
-    assert find_zentorch_obstacle() == "needs AVX-512 VNNI, which this processor lacks"
-
-
 def test_a_kernel_that_is_wrong_for_one_shape_is_not_used_for_that_shape():
     right = kernel_of(AtenProduct, "right")
     packer = Int8Packer(dtype=torch.bfloat16, kernels=(kernel_of(WrongBeyond300), right))
@@ -216,14 +202,3 @@ def test_a_packed_layer_holds_its_weights_once():
     assert isinstance(packed, PackedInt8Linear)
     assert [tensor.shape for tensor in packed.buffers()] == [(128,)]  # the bias
     assert sum(t.numel() for t in packed.product.tensors if t.dtype == torch.int8) == 256 * 128
-
-
-def test_zentorch_must_be_of_the_version_of_torch(tmp_path, monkeypatch):
-    information = tmp_path / "zentorch-1.9.0.1.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: zentorch\nVersion: 1.9.0.1\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    torch_version = torch.__version__.split("+")[0]
-    assert find_zentorch_obstacle() == f"1.9.0.1 is built for torch 1.9.0, not {torch_version}"

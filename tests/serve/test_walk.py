@@ -38,3 +38,26 @@ def test_a_request_becomes_a_stream_of_the_answer(http):
     assert end["choices"][0]["finish_reason"] == expected.finish_reason
     assert usage["usage"]["prompt_tokens"] == expected.usage.prompt_tokens
     assert usage["usage"]["completion_tokens"] == expected.usage.completion_tokens
+
+
+def test_tokens_are_counted_while_an_answer_is_written(http, server):
+    names = ["onevision:prompt_tokens_total", "onevision:generation_tokens_total"]
+
+    def count():
+        values = server.metrics
+        return [int(values[name]) for name in names]
+
+    body = {
+        "model": "tiny", "messages": user(text_part("Count.")), "max_tokens": 3000,
+        "min_tokens": 3000, "ignore_eos": True, "stream": True,
+    }  # fmt: skip
+    prompt, generated = count()
+    with http.stream("POST", CHAT, json=body) as response:
+        lines = response.iter_lines()
+        seen = sum(1 for _ in zip(range(40), lines, strict=False))
+        assert seen == 40
+        read, written = count()
+        assert server.metrics["onevision:num_requests_running"] == 1
+    assert read > prompt and 10 <= written - generated < 3000
+    server.wait_until_idle()
+    assert count()[0] == read  # once
