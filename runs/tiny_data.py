@@ -1,35 +1,38 @@
-"""What the next `tiny` learns and is asked: pictures, clips, records, mixtures, a card's sources.
+"""What `tiny` and `small` learn and are asked: pictures, clips, records, mixtures, card's sources.
 
     python runs/tiny_data.py SOURCES OUT               everything, in pieces that are kept
     python runs/tiny_data.py SOURCES OUT --share 0.01  a hundredth of it
+    python runs/tiny_data.py SOURCES OUT --share 0.2 --share-of photos=1 --english
+                                                       a fifth, all photographs, nothing Chinese
     python runs/tiny_data.py toy OUT --share 0.0002    without any source: shapes and learned faces
 
     OUT/*.json, OUT/worlds/*.json   records, each with its media in a folder of its name
     OUT/tests/*.json                what no training picture shows: openmoji, groceries, clothes,
                                     tuxpaint, withheld things, writing in 64 typefaces never learned
-    OUT/tiny_v2_*.yaml              the mixtures of the five stages
+    OUT/tiny_v2_*.yaml, small_*.yaml  the mixtures of their stages
+    OUT/prompts.jsonl               requests without a picture, for a writer to answer
     OUT/SOURCES.md                  sources, terms, authors
 
 A set that is there is not drawn again. The held-out sets must ask what tiny_heldout.json says.
 """
 
 import argparse
-import hashlib
 import json
 import multiprocessing
 import os
 import random
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
+import yaml
 from PIL import Image
-from small_data import WHAT
 from tiny_fetch import read_list
-from tiny_material import Material, Named, describe_sources, read, render, toy
-from tiny_scenes import Teller, Turns, capital, open_photo
+from tiny_heldout import check_held_out, fix_held_out, test_sets
+from tiny_material import Material, describe_sources, read, toy
+from tiny_scenes import WHAT, Teller, Turns, capital, open_photo
 from tiny_writing import Writer
 
 from onevision.synth.families import FAMILIES
@@ -48,9 +51,18 @@ WORLDS = {
 }  # fmt: skip
 # Worlds whose captions are learned too: the long one, and short ones of one property each.
 CAPTIONED = {"scenes_captions": 24_000, "lettered_captions": 8_000}
-HELD_OUT = Path(__file__).with_name("tiny_heldout.json")
+IN_CHINESE = ("chinese_documents",)
+# Requests that need no picture: what a model that learns pictures must not forget to answer.
+NUM_PROMPTS = 4_000  # at share 1
+REQUESTS = (
+    "What is {one}?", "Tell me about {one}.", "What is {one} used for, or where is it found?",
+    "Write two sentences about {one}.", "What do {one} and {other} have in common?",
+    "What is the difference between {one} and {other}?", "Write a short poem about {one}.",
+    "Name three things that go well with {one}.", "Tell a very short story with {one} and {other}.",
+    "Explain to a child what {one} is.", "Give me a fact about {one}.",
+    "Write a sentence with the words {one} and {other}.",
+)  # fmt: skip
 MIXTURES = Path(__file__).parents[1] / "onevision" / "mixtures"
-MAX_ASKED = 300  # of a held-out set
 Sample = tuple[Sequence[Image.Image], Turns]
 
 
@@ -167,60 +179,13 @@ def kinds(material: Material, rng: random.Random, count: int) -> Iterator[Sample
         )
 
 
-def test_sets(material: Material) -> dict[str, list[tuple[Image.Image, str, str]]]:
-    """Returns the held-out sets: pictures with a question and the name that an answer holds."""
-    rng = random.Random("tiny/heldout")
-    asked: dict[str, list[tuple[Image.Image, str, str]]] = {"openmoji": [], "withheld": []}
-    for thing in material.test_things:
-        if not thing.is_withheld and not thing.is_unnamed:
-            asked["openmoji"].append((on_white(thing), WHAT[0], thing.name))
-    withheld = [thing for thing in material.things if thing.is_withheld]
-    for thing in rng.sample(withheld, min(MAX_ASKED, len(withheld))):
-        asked["withheld"].append((on_white(thing), WHAT[0], "I cannot tell"))
-    for name, is_clothing in (("groceries", False), ("clothes", True)):
-        photos = [one for one in material.test_photos if one.is_clothing == is_clothing]
-        asked[name] = [(open_photo(one, 224, 224), WHAT[0], one.group)
-                       for one in rng.sample(photos, min(MAX_ASKED, len(photos)))]  # fmt: skip
-    asked["tuxpaint"] = [(on_white(one), WHAT[0], one.name) for one in material.test_cutouts]
-    writer = Writer(material.test_faces, material.words, rng)
-    written = [writer.write() for _ in range(MAX_ASKED)]
-    asked["writing"] = [(one.picture, "What is written in the picture?", one.lines[0])
-                        for one in written]  # fmt: skip
-    return {name: some for name, some in asked.items() if some}
-
-
-def on_white(thing: Named, side: int = 224) -> Image.Image:
-    """Returns a thing's first drawing, large on white."""
-    picture, piece = Image.new("RGB", (side, side), (255, 255, 255)), render(thing.drawings[0])
-    piece = piece.copy()
-    piece.thumbnail((side * 9 // 10, side * 9 // 10))
-    picture.paste(piece, ((side - piece.width) // 2, (side - piece.height) // 2), piece)
-    return picture
-
-
-def digest(asked: Sequence[tuple[Image.Image, str, str]]) -> str:
-    """Returns the SHA-256 of the questions and names of a set, in hexadecimal."""
-    texts = [[question, name] for _, question, name in asked]
-    return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest()
-
-
-def check_held_out(asked: Mapping[str, Sequence[tuple[Image.Image, str, str]]]) -> None:
-    """Raises ValueError if a held-out set does not ask what was fixed before training."""
-    fixed = json.loads(HELD_OUT.read_text(encoding="utf-8"))
-    for name in fixed.keys() | asked.keys():
-        found = {"questions": len(asked.get(name, ())), "sha256": digest(asked.get(name, ()))}
-        if fixed.get(name) != found:
-            raise ValueError(
-                f"the held-out set {name} is {found}, not {fixed.get(name)} as in {HELD_OUT}; "
-                "are the sources those of tiny_sources.json?"
-            )
-
-
 class SetWriter:
     """Draws the sets that are not there yet."""
 
-    def __init__(self, material: Material, output: Path, *, share: float, seed: int) -> None:
-        self.output, self.share, self.seed = output, share, seed
+    def __init__(
+        self, material: Material, output: Path, *, counts: Mapping[str, int], seed: int
+    ) -> None:
+        self.output, self.counts, self.seed = output, counts, seed
         self.own = OwnSets(material, seed)
 
     def write_all(self, at_once: int) -> None:
@@ -228,7 +193,7 @@ class SetWriter:
         context = multiprocessing.get_context("fork")  # what was read is shared, not sent
         keep = {"initializer": _keep_writer, "initargs": (self,)}
         with ProcessPoolExecutor(at_once, mp_context=context, **keep) as pool:
-            drawn = {pool.submit(_write, name): name for name in (*OWN_SETS, *WORLDS, *CAPTIONED)}
+            drawn = {pool.submit(_write, name): name for name in self.counts}
             for one in as_completed(drawn):
                 try:
                     print(f"{drawn[one]}: {one.result()}", flush=True)
@@ -239,13 +204,14 @@ class SetWriter:
 
     def write(self, name: str) -> str:
         """Draws a set, unless it is there; says what was done."""
+        count = self.counts[name]
         if name in OWN_SETS:
-            writer, count = RecordWriter(self.output, name), self._count(OWN_SETS[name])
+            writer = RecordWriter(self.output, name)
             if writer.path.is_file():
                 return "kept"
             writer.write(self.own.make(name, count), is_video=name == "moving_things")
         else:
-            worlds, count = self.output / "worlds", self._count((WORLDS | CAPTIONED)[name])
+            worlds = self.output / "worlds"
             if (worlds / f"{name}.json").is_file():
                 return "kept"
             write_set(worlds, FAMILIES[name.removesuffix("_captions")], name=name, count=count,
@@ -253,8 +219,48 @@ class SetWriter:
                       teaches="aspects" if name in CAPTIONED else "questions")  # fmt: skip
         return f"{count:,} drawn"
 
-    def _count(self, number: int) -> int:
-        return max(2, round(number * self.share))
+
+def count_samples(share: float, shares: Sequence[str], *, english: bool) -> dict[str, int]:
+    """Returns how many samples of each set are drawn; `shares` are those of sets, as "photos=1".
+
+    Raises ValueError for a set that there is not.
+    """
+    every = OWN_SETS | WORLDS | CAPTIONED
+    own = {name: float(text) for name, _, text in (one.partition("=") for one in shares)}
+    if unknown := own.keys() - every.keys():
+        raise ValueError(f"--share-of {min(unknown)}: no such set; there are {', '.join(every)}")
+    return {
+        name: max(2, round(number * own.get(name, share)))
+        for name, number in every.items()
+        if not (english and name in IN_CHINESE)
+    }
+
+
+def without_chinese(material: Material) -> Material:
+    """Returns the same things without their names in Chinese."""
+    things = tuple(replace(thing, chinese="") for thing in material.things)
+    return replace(material, things=things)
+
+
+def write_prompts(material: Material, path: Path, *, share: float, seed: int) -> None:
+    """Writes requests without a picture, about things that training names."""
+    rng = random.Random(f"{seed}/prompts")
+    names = sorted(thing.phrase for thing in Teller(material, rng).things)
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(max(2, round(NUM_PROMPTS * share))):
+            one, other = rng.sample(names, 2)
+            request = rng.choice(REQUESTS).format(one=one, other=other)
+            file.write(json.dumps({"prompt": request}) + "\n")
+
+
+def copy_mixtures(output: Path, *, english: bool) -> None:
+    """Copies the mixtures of the stages, without the sets that are not drawn."""
+    left_out = {f"worlds/{name}.json" for name in IN_CHINESE} if english else set[str]()
+    for path in sorted((*MIXTURES.glob("tiny_v2_*.yaml"), *MIXTURES.glob("small_*.yaml"))):
+        mixture = yaml.safe_load(path.read_text(encoding="utf-8"))
+        kept = [one for one in mixture["datasets"] if one["json_path"] not in left_out]
+        text = yaml.safe_dump(mixture | {"datasets": kept}, sort_keys=False, allow_unicode=True)
+        (output / path.name).write_text(text, encoding="utf-8")
 
 
 # The writer of a drawing process: inherited, since its material is a gigabyte.
@@ -277,10 +283,16 @@ def main() -> int:
     parser.add_argument("sources", help="the folder of tiny_fetch.py, or 'toy'")
     parser.add_argument("output", type=Path)
     parser.add_argument("--share", type=float, default=1.0, help="of every set")
+    parser.add_argument("--share-of", action="append", default=[], metavar="SET=SHARE")
+    parser.add_argument("--english", action="store_true", help="nothing in Chinese")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="sets at a time")
     parser.add_argument("--fix-heldout", action="store_true", help="write tiny_heldout.json")
     told = parser.parse_args()
+    try:
+        counts = count_samples(told.share, told.share_of, english=told.english)
+    except ValueError as error:
+        parser.error(str(error))
     is_toy = told.sources == "toy"
     material = toy() if is_toy else read(Path(told.sources))
     drawings = sum(len(thing.drawings) for thing in material.things)
@@ -288,9 +300,7 @@ def main() -> int:
           f"photographs, {len(material.faces)} typefaces", flush=True)  # fmt: skip
     asked = test_sets(material)
     if told.fix_heldout:
-        sums = {name: {"questions": len(some), "sha256": digest(some)}
-                for name, some in sorted(asked.items())}  # fmt: skip
-        HELD_OUT.write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
+        fix_held_out(asked)
     elif not is_toy:
         try:
             check_held_out(asked)
@@ -301,12 +311,13 @@ def main() -> int:
         few = some[: max(2, round(len(some) * told.share))] if is_toy else some
         writer = RecordWriter(told.output / "tests", name)
         writer.write(([picture], [(question, answer)]) for picture, question, answer in few)
-    sets = SetWriter(material, told.output, share=told.share, seed=told.seed)
-    sets.write_all(told.processes)
+    if told.english:
+        material = without_chinese(material)
+    SetWriter(material, told.output, counts=counts, seed=told.seed).write_all(told.processes)
+    write_prompts(material, told.output / "prompts.jsonl", share=told.share, seed=told.seed)
     sources = [] if is_toy else read_list()
     (told.output / "SOURCES.md").write_text(describe_sources(sources, material), encoding="utf-8")
-    for path in MIXTURES.glob("tiny_v2_*.yaml"):
-        shutil.copyfile(path, told.output / path.name)
+    copy_mixtures(told.output, english=told.english)
     return 0
 
 

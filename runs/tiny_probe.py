@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
-from tiny_data import on_white
+from tiny_heldout import on_white
 from tiny_material import CHARACTERS, Material, Named, Typeface, read
 from torch import Tensor, nn
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from small_sources import DESIGNS, HELD_OUT, NAMES, UNCOUNTED, Photo, Sources, Thing
 from tiny_fetch import Pinned
 from tiny_material import (
     Drawing,
@@ -23,6 +22,7 @@ from tiny_material import (
     load_json,
     members,
 )
+from tiny_names import DESIGNS, HELD_OUT, NAMES, UNCOUNTED, Photo, Sources, Thing
 
 # Terms under which icons are learned from.
 PERMISSIVE = {"MIT", "Apache-2.0", "ISC", "CC0-1.0", "CC-BY-4.0", "OFL-1.1", "Unlicense"}

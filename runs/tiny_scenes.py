@@ -10,12 +10,27 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFilter, ImageStat
-from small_data import DESCRIBE, GROUNDS, KIND, NUMBERS, UNKNOWN, WHAT
 from tiny_material import Drawing, Material, Named, Photographed, render
 
 from onevision.synth.kit.words import ORDINALS, join
 
 Turns = list[tuple[str, str]]
+GROUNDS = {
+    "white": (255, 255, 255), "black": (20, 20, 20), "grey": (150, 150, 150),
+    "red": (214, 60, 60), "green": (80, 170, 90), "blue": (60, 110, 210),
+    "light blue": (170, 210, 245), "yellow": (245, 215, 80), "orange": (240, 150, 60),
+    "purple": (140, 90, 180), "pink": (245, 175, 195), "brown": (130, 90, 60),
+}  # fmt: skip
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+WHAT = (
+    "What is this?", "What is in this picture?", "What does the image show?", "What do you see?",
+    "Name the thing in the picture.", "What is it?", "Can you tell me what this is?",
+)  # fmt: skip
+DESCRIBE = ("Describe the image.", "Describe this picture.", "Tell me about this image.")
+KIND = ("What kind of thing is it?", "What sort of thing is this?")
+UNKNOWN = (
+    "I cannot tell: the picture shows only {}.", "I cannot tell. There is only {} in the picture.",
+)  # fmt: skip
 CHINESE = ("这是什么？", "图里有什么？", "这叫什么？")  # noqa: RUF001
 IN_CHINESE = ("What is it called in Chinese?", "Say in Chinese what this is.")
 CANNOT = ("I cannot tell what it is. It may be a kind of {}.", "I cannot tell. Perhaps a {}.")

@@ -8,9 +8,8 @@ import random
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageStat
-from small_data import GROUNDS
 from tiny_material import CHARACTERS, Typeface
-from tiny_scenes import Turns, capital, texture
+from tiny_scenes import GROUNDS, Turns, capital, texture
 
 ASK = (
     "What is written in the picture?", "What does it say?", "Read the text.",

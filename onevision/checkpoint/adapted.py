@@ -47,7 +47,8 @@ def adapt(
     """
     if not adapter.is_dir():
         raise CheckpointError(f"{adapter}: no such adapter; give a directory with {ADAPTER_CONFIG}")
-    _check_base(tensors, adapter, verify=verify)
+    if verify:
+        check_base_of(adapter, tensors)
     config = _read_rules(config, adapter)
     layouts = [one for one in FOREIGN if len(one.projector) >= config.projector.num_layers]
     names = {layout.translate(ours): ours for layout in layouts for ours in tensors}
@@ -97,10 +98,10 @@ def _keeps_tied(adapter: Path) -> bool:
     return read_json(adapter / ADAPTER_CONFIG).get("ensure_weight_tying") is True
 
 
-def _check_base(tensors: Mapping[str, StoredTensor], adapter: Path, *, verify: bool) -> None:
-    """Raises CheckpointError if the adapter says that it was trained on other weights."""
+def check_base_of(adapter: Path, tensors: Mapping[str, StoredTensor]) -> None:
+    """Raises CheckpointError if an adapter says that it was trained on other weights."""
     path = adapter / ADAPTER
-    if not verify or not path.is_file():
+    if not path.is_file():
         return
     try:
         with safe_open(path, framework="pt") as file:

@@ -19,13 +19,13 @@ from onevision.files import whole_lines
 class EvolveConfig:
     """How prompts are evolved."""
 
-    num_rounds: int = 3
+    num_rounds: int = 3  # 0: the prompts are answered as they are
     seed: int = 0
     prompts: Path = EVOLVE_PROMPTS
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_rounds <= 100:
-            raise ConfigError(f"--rounds is {self.num_rounds}; expected 1 to 100")
+        if not 0 <= self.num_rounds <= 100:
+            raise ConfigError(f"--rounds is {self.num_rounds}; expected 0 to 100")
 
 
 def evolve(
@@ -44,7 +44,7 @@ def evolve(
     That is a round that stopped, or the answers. The limit of money holds for all together, the
     others for each. Raises as `run_job` does.
     """
-    spent, found = 0.0, list[Seed]()
+    spent, found = 0.0, list[Seed]() if config.num_rounds else list(seeds)
 
     def run(job: Job, place: Path) -> JobResult:
         nonlocal spent

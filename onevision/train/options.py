@@ -91,6 +91,9 @@ class RunOptions:
     # "attention", the same in attention layers alone; "all", adapters in the vision encoder too.
     # None: what the stage trains, whole where `lora_parts` names no adapters.
     lora_targets: Targets | None = None
+    # Adapters to train further, on the same base: their directory, or the run that trained them.
+    # None: new ones, which add nothing at first.
+    lora_from: str | None = None
 
     # Steps between snapshots; None: `save_seconds` decide.
     save_steps: int | None = None

@@ -39,6 +39,7 @@ from onevision.train.finish import FinishedRun, list_sources, result_type, write
 from onevision.train.guard import Interruption, Watchdog, explain_failures
 from onevision.train.learner import Learner
 from onevision.train.lora.adapt import adapt, digest_start
+from onevision.train.lora.begin import begin_adapters, digest_beginning
 from onevision.train.lora.targets import warn_of_whole_parts
 from onevision.train.objectives.objective import ObjectiveMaker, RunContext
 from onevision.train.objectives.table import make_objective
@@ -175,6 +176,7 @@ class TrainingRun:
             "tokenizer": hashlib.sha256(self.tokenizer.definition.encode()).hexdigest()[:16],
             "data": dict(self.objective.feed.fingerprints),
             **digest_start(self.options.lora, self.starts),
+            **digest_beginning(self.options.lora_from),
             **self.objective.fingerprints,
         }
 
@@ -246,6 +248,7 @@ class TrainingRun:
         options = self.options
         adapt(network, options.lora, seed=options.seed)
         freeze_parameters(network, self.stage)
+        begin_adapters(network, self.config, self.starts)
         warn_of_whole_parts(network, options.lora, warn=self.journal.warn)
         keep_features(network.vision_encoder, self.stage, options, warn=self.callbacks.on_warning)
         return self.begun.prepare(

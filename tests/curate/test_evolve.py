@@ -52,6 +52,15 @@ def test_two_rounds_and_answers(tmp_path):
     assert "4 samples, nothing to fix" in checked.stdout
 
 
+def test_without_rounds_the_prompts_are_answered_as_they_are(tmp_path):
+    output = tmp_path / "out"
+    with serve(str, models=["rules"], writes=rewrites) as server:
+        found = evolve(write_prompts(tmp_path), output, server, "--rounds", 0)
+    assert (found.returncode, found.stderr) == (0, "")
+    talks = [[turn["value"] for turn in one["conversations"]] for one in records(output)]
+    assert talks == [[prompt, f"An answer to {prompt}"] for prompt in PROMPTS]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "fault"),
     [

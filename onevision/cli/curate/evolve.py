@@ -13,7 +13,7 @@ def evolve(
     prompts: Annotated[Path, typer.Argument(help="Records with a prompt, or an instruction.")],
     output: writers.OutputOption,
     writer: writers.WriterOption,
-    rounds: Annotated[int, typer.Option(help="How often prompts are rewritten.")] = 3,
+    rounds: Annotated[int, typer.Option(help="How often prompts are rewritten; 0: never.")] = 3,
     own_prompts: Annotated[
         Path | None,
         typer.Option("--prompts", help="A directory of prompt files in place of the package's."),

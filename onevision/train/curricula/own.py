@@ -120,21 +120,34 @@ TINY = curriculum(
     *(TINY_LETTERS, TINY_ONEVISION_READING),
 )
 
-# Pretrained parts from packages: the paper's first stage and its last, on what runs/small_data.py
-# writes. The language model learns by adapters (`lora_rank`), and at their rates.
-SMALL_ALIGN = replace(ALIGN, mixture="small_align.yaml", global_batch=32, max_tokens=2048)
-SMALL_ONEVISION = replace(
-    ONEVISION,
+# Pretrained parts from packages, on what runs/tiny_data.py writes without Chinese. The language
+# model learns by adapters (`lora_rank`), and at their rates; each stage trains those of the one
+# before further (`lora_from`), on the base that `align` left.
+SMALL_ALIGN = replace(
+    ALIGN,
+    mixture="tiny_v2_align.yaml",
+    labels="answers",
+    global_batch=32,
+    max_tokens=1024,
+    learning_rate=2e-3,
+)
+SMALL_KNOWLEDGE = replace(
+    SMALL_ALIGN,
+    name="knowledge",
     starts_from=("align",),
     trainable=("projector", "language_model"),
-    mixture="small_onevision.yaml",
-    global_batch=32,
-    max_tokens=4096,
+    template=KNOWLEDGE.template,
+    mixture="small_knowledge.yaml",
+    max_tokens=2048,
     learning_rate=3e-4,
-    projector_learning_rate=3e-4,
-    vision_learning_rate=None,
 )
-SMALL = curriculum(SMALL_ALIGN, SMALL_ONEVISION)
+SMALL_ONEVISION = replace(
+    SMALL_KNOWLEDGE,
+    name="onevision",
+    resolution="target",
+    mixture="small_onevision.yaml",
+)
+SMALL = curriculum(SMALL_ALIGN, SMALL_KNOWLEDGE, SMALL_ONEVISION)
 
 # The next `tiny`, on what runs/tiny_data.py writes: its trunk is pretrained and stays as it is, the
 # projector's blocks and the language model begin at random, so both learn names from the start.

@@ -8,8 +8,6 @@ Only permissive sources are learned from. openmoji (CC BY-SA) is a test: a desig
 picture has.
 """
 
-import hashlib
-import io
 import json
 import re
 import subprocess
@@ -18,11 +16,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-
-import resvg_py
-from PIL import Image
-
-SIZE = 160  # of a rendered drawing, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,14 +270,3 @@ def _first_sentences(text: str, *, most: int = 140) -> str:
             break
         kept += " " + sentence
     return kept if len(kept) < 2 * most else ""
-
-
-def draw(body: str, *, size: int = SIZE) -> Image.Image:
-    """Renders an SVG -> RGBA, at most `size` pixels wide and high."""
-    data = resvg_py.svg_to_bytes(svg_string=body, width=size, height=size)
-    return Image.open(io.BytesIO(bytes(data))).convert("RGBA")
-
-
-def digest(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
