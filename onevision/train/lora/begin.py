@@ -44,9 +44,9 @@ def check_beginning(config: TrainConfig, processes: Processes) -> None:
 def begin_adapters(network: LlavaNetwork, config: TrainConfig, starts: Starts) -> None:
     """Fills the adapters, and what trains beside them, from `lora_from`, if it is set; in place.
 
-    Everything that the run trains must be in the files, but for tokens that the base has none of,
-    and nothing else. Raises CheckpointError
-    for files that cannot be read or belong to another base, ConfigError for what does not fit.
+    Everything that the run trains must be in the files, and nothing else; tokens that the earlier
+    run had none of begin as the base has them. Raises CheckpointError for files that cannot be read
+    or belong to another base, ConfigError for what does not fit.
     """
     lora = config.options.lora
     if config.options.lora_from is None or lora is None:
